@@ -1,0 +1,1 @@
+"""Models on disk: published names and formats, run folders, Orbax."""

@@ -1,0 +1,42 @@
+"""What all weights files share: the number formats read, all made float32, and short lists of names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Flat = dict[str, Array]
+
+FLOATS: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+def to_float32(array: Array, name: str, file: Path) -> Array:
+    """Return `array` as float32, itself where it is that already.
+
+    Raises RequestError when it holds no floating-point numbers: a weight of integers is another kind of file.
+    """
+    if array.dtype not in FLOATS.values():
+        raise RequestError(
+            f"{file}: '{name}' holds {array.dtype.name} numbers; weights are {', '.join(FLOATS)}. "
+            "Quantized files are not read: use the model's float32 or bfloat16 weights."
+        )
+    return array.astype(np.float32, copy=False)
+
+
+def listed(names: Collection[str], most: int = 6) -> str:
+    """Return the first `most` of `names` as ``"a, b, c and 12 more"``."""
+    ordered = list(names)
+    shown = ", ".join(ordered[:most])
+    return f"{shown} and {len(ordered) - most} more" if len(ordered) > most else shown

@@ -1,0 +1,164 @@
+"""A model folder in a published layout: config.json, one weights file, perhaps a tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigs_cli.checkpoint import flax_file, safetensors_file, torch_file
+from bigs_cli.checkpoint.arrays import Array, Flat, listed, to_float32
+from bigs_cli.checkpoint.config_json import names_architecture, read_config, write_config
+from bigs_cli.checkpoint.names import (
+    expected_shapes,
+    from_torch,
+    guess_head,
+    optional_paths,
+    to_torch,
+    torch_name,
+)
+from bigs_cli.core.errors import RequestError
+from bigs_cli.recipe.config import BiGSConfig
+
+CONFIG = "config.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class _Format:
+    read: Callable[[Path], Flat]
+    torch_names: bool
+
+
+# In order of preference: the Flax file is the original's own, safetensors cannot hold anything but arrays.
+WEIGHTS: dict[str, _Format] = {
+    "flax_model.msgpack": _Format(flax_file.read, torch_names=False),
+    "model.safetensors": _Format(safetensors_file.read, torch_names=True),
+    "pytorch_model.bin": _Format(torch_file.read, torch_names=True),
+}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model read from a folder: `flat` holds every parameter of `config` but those in `absent`."""
+
+    config: BiGSConfig
+    flat: Flat
+    source_file: Path
+    tokenizer_path: Path | None  # tokenizer.json, else vocab.txt
+    ignored: tuple[str, ...]  # tensors of the file that this model does not use
+    absent: tuple[str, ...]  # optional parameters the file lacks: the pooler of a bare encoder
+
+
+def read_model(folder: Path) -> LoadedModel:
+    """Read the model in `folder`, from the first of `WEIGHTS` that is there.
+
+    Raises RequestError when a file is absent or malformed, or when tensors are missing, of another shape, or
+    unknown; these are listed by name. Only an unused pooler (the Torch port writes one for every head) may be
+    left over.
+    """
+    source = _weights_file(folder)
+    form = WEIGHTS[source.name]
+    config_path = folder / CONFIG
+    declared = names_architecture(config_path)
+    state = form.read(source)
+    config = read_config(config_path, head=None if declared else guess_head(state))
+    flat = from_torch(state, config) if form.torch_names else state
+    ignored = _drop_unused(flat, config)
+    _check(flat, config, source, form)
+    for path in list(flat):
+        flat[path] = to_float32(flat.pop(path), path, source)
+    absent = tuple(sorted(optional_paths(config) - flat.keys()))
+    return LoadedModel(config, flat, source, tokenizer_file(folder), ignored, absent)
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """Return the file in `folder` that holds its tokenizer, if any."""
+    return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
+
+
+def write_flax(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> None:
+    """Write config.json and flax_model.msgpack into `folder`."""
+    write_config(folder / CONFIG, config)
+    flax_file.write(folder / "flax_model.msgpack", flat)
+
+
+def write_torch(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> None:
+    """Write config.json and the Torch port's model.safetensors and pytorch_model.bin into `folder`."""
+    write_config(folder / CONFIG, config)
+    state = to_torch(flat, config)
+    safetensors_file.write(folder / "model.safetensors", state)
+    torch_file.write(folder / "pytorch_model.bin", state)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` to write into: it becomes `path` on success, goes on error.
+
+    Raises RequestError when `path` is a file or a folder with something in it.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RequestError(
+            f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.{os.getpid()}"
+    draft.mkdir()
+    try:
+        yield draft
+        draft.replace(path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _weights_file(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is not a folder.")
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise RequestError(f"{folder} holds no weights. One of these is needed: {', '.join(WEIGHTS)}.")
+
+
+def _drop_unused(flat: Flat, config: BiGSConfig) -> tuple[str, ...]:
+    unused = [name for name in flat.keys() - expected_shapes(config).keys() if _may_be_unused(name)]
+    for name in unused:
+        del flat[name]
+    return tuple(sorted(unused))
+
+
+def _may_be_unused(name: str) -> bool:
+    plain = name.replace(".", "/")
+    return "pooler/dense/" in plain or plain == "cls/predictions/decoder/weight"
+
+
+def _check(flat: Flat, config: BiGSConfig, source: Path, form: _Format) -> None:
+    """Raise unless `flat` is a model of `config`, with the names, as in the file, of what is amiss."""
+    expected = expected_shapes(config)
+    name = torch_name if form.torch_names else str
+    missing = [name(path) for path in expected if path not in flat and path not in optional_paths(config)]
+    misshapen = [
+        f"{name(path)} {_shape(path, flat[path].shape, form)} instead of {_shape(path, shape, form)}"
+        for path, shape in expected.items()
+        if path in flat and flat[path].shape != shape
+    ]
+    unknown = sorted(flat.keys() - expected.keys())
+    problems = [
+        f"{kind} ({len(names)}): {listed(names)}."
+        for kind, names in (("Missing", missing), ("Of another shape", misshapen), ("Unknown", unknown))
+        if names
+    ]
+    if problems:
+        raise RequestError(
+            f"{source} does not fit its {CONFIG} ({config.head}, {config.num_hidden_layers} layers, "
+            f"hidden size {config.hidden_size}). {' '.join(problems)} Correct it, or fetch both files again."
+        )
+
+
+def _shape(path: str, shape: tuple[int, ...], form: _Format) -> list[int]:
+    turned = form.torch_names and path.endswith("/kernel")
+    return list(shape[::-1] if turned else shape)

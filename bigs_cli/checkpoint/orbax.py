@@ -1,0 +1,111 @@
+"""Orbax, and the only file that imports it: a run's training state and its best parameters, step by step.
+
+A checkpoint is a folder named by its step with the items `params`, `optimizer` (training states only) and `position`
+(JSON: what the data loader needs to go on). Orbax writes under a temporary name and renames, so that a folder with
+a step's name is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from bigs_cli.core.errors import BigsError, RequestError
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save there; our log has them already.
+
+
+class Checkpoints:
+    """The checkpoints in one folder, the newest `keep` of them kept. Use as a context: leaving it waits for writes."""
+
+    def __init__(self, folder: Path, keep: int = 1) -> None:
+        self.folder = folder
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def save(
+        self, step: int, params: Any, optimizer: Any = None, position: dict[str, Any] | None = None
+    ) -> None:
+        """Write the checkpoint of `step` in the background; a step already there is left alone."""
+        if step in self._manager.all_steps():
+            return
+        items: dict[str, Any] = {"params": ocp.args.StandardSave(params)}
+        if optimizer is not None:
+            items["optimizer"] = ocp.args.StandardSave(optimizer)
+        if position is not None:
+            items["position"] = ocp.args.JsonSave(position)
+        self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def restore(self, step: int, params: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Read the state of `step` into the shapes, dtypes and shardings of `params` and `optimizer`.
+
+        Raises:
+            BigsError: the checkpoint cannot be read, or holds other shapes.
+        """
+        items = ocp.args.Composite(
+            params=ocp.args.StandardRestore(jax.tree.map(_abstract, params)),
+            optimizer=ocp.args.StandardRestore(jax.tree.map(_abstract, optimizer)),
+            position=ocp.args.JsonRestore(),
+        )
+        try:
+            read = self._manager.restore(step, args=items)
+        except (ValueError, OSError, KeyError) as error:
+            raise BigsError(_damaged(self.folder / str(step), error)) from error
+        return read["params"], read["optimizer"], dict(read["position"])
+
+    def latest(self) -> int | None:
+        """Return the newest step, or None when there is none."""
+        return self._manager.latest_step()
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps with a checkpoint in `folder`, ascending; an absent folder has none."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
+
+
+def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
+    """Return (step, parameters) of the newest checkpoint in `folder`, in the tree and shapes of `shapes`.
+
+    Raises:
+        RequestError: there is none.
+        BigsError: it cannot be read, or holds other shapes.
+    """
+    found = steps(folder)
+    if not found:
+        raise RequestError(f"{folder} holds no checkpoint: the run stopped before its first one.")
+    place = folder / str(found[-1]) / "params"
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        try:
+            params = reader.restore(
+                place.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes))
+            )
+        except (ValueError, OSError, KeyError) as error:
+            raise BigsError(_damaged(place, error)) from error
+    return found[-1], params
+
+
+def _abstract(leaf: Any) -> Any:
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _damaged(place: Path, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"The checkpoint {place} cannot be read: {reason}. If its run's config.json or recipe.yaml was edited, "
+        "undo that; if the files are damaged, remove this checkpoint's folder and use the one before."
+    )

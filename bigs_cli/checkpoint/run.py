@@ -1,0 +1,144 @@
+"""A run folder: everything one training run was given, did and made.
+
+recipe.yaml, environment.json, config.json, tokenizer.json: what is needed to understand and repeat it;
+metrics.jsonl: its course; checkpoints/: training states; best/: the best parameters (fine-tuning);
+results.json: written last, so a run with it is finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import replacing, write_json
+
+
+def runs_root() -> Path:
+    """Return where runs lie: $BIGS_RUNS, or `runs` in the working directory."""
+    return Path(os.environ.get("BIGS_RUNS") or "runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of the run at `path`."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe: enough to run it again."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Training states, to go on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The parameters that did best on the task's first metric."""
+        return self.path / "best"
+
+    @property
+    def results_file(self) -> Path:
+        """What the run ended with."""
+        return self.path / "results.json"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this folder is a run's."""
+        return self.recipe_file.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.results_file.is_file()
+
+    def results(self) -> dict[str, Any]:
+        """Return what results.json says.
+
+        Raises:
+            RequestError: it is absent or no JSON object.
+        """
+        try:
+            read = json.loads(self.results_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RequestError(f"{self.path} has no results.json: the run is not finished.") from None
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self.results_file} cannot be read: {error}.") from error
+        if not isinstance(read, dict):
+            raise RequestError(f"{self.results_file} holds no JSON object.")
+        return read
+
+    def start(self, recipe: str, environment: dict[str, Any], resume: bool) -> None:
+        """Lay out the folder for a new run, or check that one can be resumed. Call it under `lock`.
+
+        Raises:
+            RequestError: a new run on a folder in use, or nothing to resume.
+        """
+        if resume:
+            if not self.is_run:
+                raise RequestError(
+                    f"There is no run to resume at {self.path}. Leave out --resume to start one there."
+                )
+            return
+        if any(entry.name != ".lock" for entry in self.path.iterdir()):
+            raise RequestError(
+                f"The folder {self.path} is in use. Add --resume to continue the run in it, or name another folder "
+                f"with --run {self.path}-2."
+            )
+        write_json(self.path / "environment.json", environment)
+        with replacing(self.recipe_file, "w") as file:
+            file.write(recipe)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one process; the lock ends with the process, however that ends.
+
+        Raises:
+            RequestError: another process holds it, or the folder cannot be written.
+        """
+        made = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise RequestError(
+                f"The run folder {self.path} cannot be written: {error.strerror}. Name another one with --run."
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RequestError(
+                    f"Another process is running in {self.path}. Wait for it to end, or name another folder with --run."
+                ) from None
+            try:
+                yield
+            except RequestError:
+                if made:  # A refused request leaves nothing behind.
+                    (self.path / ".lock").unlink()
+                    with contextlib.suppress(OSError):
+                        self.path.rmdir()
+                raise
+
+
+def runs(root: Path | None = None) -> list[RunFolder]:
+    """Return the runs under `root` (default `runs_root()`), the newest first by when their recipe was written."""
+    root = root or runs_root()
+    if not root.is_dir():
+        return []
+    found = [RunFolder(entry) for entry in root.iterdir() if (entry / "recipe.yaml").is_file()]
+    return sorted(found, key=lambda run: (run.recipe_file.stat().st_mtime, run.path.name), reverse=True)

@@ -1,0 +1,61 @@
+"""The Typer application, and the one place where errors become exit codes: 0 ok, 1 failed, 2 refused, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from bigs_cli.commands import recipes, tokenize
+from bigs_cli.core.errors import BigsError
+
+app = typer.Typer(
+    name="bigs",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(tokenize.tokenize)
+app.add_typer(recipes.app, name="recipes")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"bigs {version('bigs')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Start with: [bold]bigs demo[/bold] (a whole lifecycle in a few minutes on a CPU).")
+def bigs(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Language models without attention: pretrain, fine-tune, evaluate and export BiGS.
+
+    Text goes through [bold]tokenize[/bold] → [bold]pretrain[/bold] → [bold]finetune[/bold] →
+    [bold]evaluate[/bold] → [bold]export[/bold]; every verb's --help ends with a worked example.
+    """
+    if debug:
+        os.environ["BIGS_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line; turn errors into sentences on stderr and into exit codes."""
+    try:
+        app()
+    except BigsError as error:
+        if os.environ.get("BIGS_DEBUG"):
+            raise
+        print(f"bigs: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("bigs: interrupted", file=sys.stderr)
+        sys.exit(130)

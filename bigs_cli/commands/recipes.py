@@ -1,0 +1,97 @@
+"""`bigs recipes`: see, copy and check recipes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigs_cli.core.errors import RequestError
+
+app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True, rich_markup_mode="rich")
+
+
+class Kind(StrEnum):
+    """What a recipe is for."""
+
+    pretrain = "pretrain"
+    finetune = "finetune"
+
+
+@app.command("list", epilog="Example: [bold]bigs recipes list --kind finetune[/bold]")
+def list_recipes(
+    kind: Annotated[Kind | None, typer.Option(help="Only the recipes of this kind.")] = None,
+) -> None:
+    """Show the name, the kind and the purpose of every recipe that ships with bigs."""
+    from bigs_cli.recipe import recipe_comment, recipe_kind, recipe_names
+    from bigs_cli.reporting import console
+
+    table = console.table("", "name", "kind", "what it does")
+    for name in recipe_names(kind.value if kind else None):
+        table.add_row(name, recipe_kind(name), recipe_comment(name).partition("\n")[0])
+    console.out.print(table)
+
+
+@app.command(epilog="Example: [bold]bigs recipes show mrpc --resolved > mine.yaml[/bold]")
+def show(
+    name: Annotated[str, typer.Argument(help="A recipe's name, or a file.")],
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Every value in force, those of its parent and defaults included."),
+    ] = False,
+) -> None:
+    """Print a recipe as it is written, or in full."""
+    from bigs_cli.recipe import dump_recipe, load_recipe, recipe_file
+
+    recipe = load_recipe(name)
+    text = dump_recipe(recipe) if resolved else recipe_file(name).read_text(encoding="utf-8")
+    typer.echo(text, nl=False)
+
+
+@app.command(epilog="Example: [bold]bigs recipes copy small mine.yaml[/bold]")
+def copy(
+    name: Annotated[str, typer.Argument(help="A recipe's name.")],
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="[DEST]", help="File or folder to write; ./NAME.yaml by default.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+) -> None:
+    """Copy a recipe to a file of your own, to edit and name with --recipe."""
+    from bigs_cli.core.files import replacing
+    from bigs_cli.recipe import recipe_path
+
+    source = recipe_path(name)
+    target = destination or Path(source.name)
+    if target.is_dir():
+        target /= source.name
+    if target.suffix not in (".yaml", ".yml"):
+        raise RequestError(f"A recipe's file ends in .yaml, and {target} does not. Name it {target}.yaml.")
+    if target.exists() and not force:
+        raise RequestError(f"{target} is there already. Name another file, or replace it with --force.")
+    try:
+        with replacing(target) as file:
+            file.write(source.read_bytes())
+    except OSError as error:
+        raise RequestError(f"{target} cannot be written: {error.strerror}.") from None
+    typer.echo(target)
+
+
+@app.command(epilog="Example: [bold]bigs recipes validate mine.yaml[/bold]")
+def validate(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recipe files, or recipes' names.")],
+) -> None:
+    """Check recipes and name everything that is wrong with them."""
+    from bigs_cli.recipe import load_recipe
+
+    refused = []
+    for file in files:
+        try:
+            recipe = load_recipe(file)
+        except RequestError as error:
+            refused.append(str(error))
+        else:
+            typer.echo(f"{file}: a sound {recipe.kind} recipe")
+    if refused:
+        raise RequestError("\n".join(refused))

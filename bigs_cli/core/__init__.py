@@ -1,0 +1,1 @@
+"""What every other package stands on: errors, file helpers, name suggestions. Imports nothing of ours."""

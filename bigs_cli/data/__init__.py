@@ -1,0 +1,1 @@
+"""Text to token batches: corpus readers, tokenizer, packing, shards, loader, masking."""

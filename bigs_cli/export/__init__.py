@@ -1,0 +1,1 @@
+"""One file a format, and a dict of them."""

@@ -1,0 +1,114 @@
+"""One BiGS layer: two directions of sequence mixing, multiplied, gated, added to the residual stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from bigs_cli.model import kernel
+from bigs_cli.model.mixing import Mixer
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Compute
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The tanh approximation of GELU, as everywhere in the layers (the masked-LM head uses the exact form)."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+def dense(
+    in_features: int, out_features: int, config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, head: bool = False
+) -> nnx.Linear:
+    """A dense map with bias: N(0, `initializer_range`), or LeCun normal in a head; computes in `compute.dtype`."""
+    return nnx.Linear(
+        in_features,
+        out_features,
+        kernel_init=nnx.initializers.lecun_normal() if head else nnx.initializers.normal(config.initializer_range),
+        dtype=jnp.dtype(compute.dtype),
+        precision=matmul_precision(compute),
+        rngs=rngs,
+    )
+
+
+def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm over H with float32 statistics; the variance is taken around the mean, not as E[x²] − E[x]²."""
+    return nnx.LayerNorm(
+        config.hidden_size,
+        epsilon=config.layer_norm_eps,
+        dtype=jnp.dtype(compute.dtype),
+        use_fast_variance=False,
+        rngs=rngs,
+    )
+
+
+def matmul_precision(compute: Compute) -> jax.lax.Precision | None:
+    """Float32 means float32: on GPUs and TPUs the default would round the factors to fewer bits."""
+    return jax.lax.Precision.HIGHEST if compute.dtype == "float32" else None
+
+
+class SSM(nnx.Module):
+    """The trained numbers of one direction: A_re, A_im `[N]`, C `[N, 2]`, D, log_step `[1]`; always float32.
+
+    A as `config.scaling` says, C ~ N(0, ½) per component, D = 1, log_step log-uniform between 0.01 and 1.
+    """
+
+    def __init__(self, config: BiGSConfig, *, rngs: nnx.Rngs) -> None:
+        N = config.num_ssm
+        A_re, A_im = kernel.initial_state_matrix(config.scaling, N)
+        shortest, longest = jnp.log(kernel.SMALLEST_STEP), jnp.log(kernel.LARGEST_STEP)
+        self.A_re = nnx.Param(jnp.asarray(A_re))
+        self.A_im = nnx.Param(jnp.asarray(A_im))
+        self.C = nnx.Param(jax.random.normal(rngs.params(), (N, 2)) * 0.5**0.5)
+        self.D = nnx.Param(jnp.ones(1))
+        self.log_step = nnx.Param(jax.random.uniform(rngs.params(), (1,), minval=shortest, maxval=longest))
+
+    def parameters(self) -> kernel.SSMParameters:
+        """Return the arrays as `kernel.SSMParameters`."""
+        return kernel.SSMParameters(
+            self.A_re[...], self.A_im[...], self.C[...], self.D[...], self.log_step[...]
+        )
+
+
+class Layer(nnx.Module):
+    """With h = LN(x) (pre-norm; post-norm: h = x and out = LN(x + f(x))):
+
+    v = gelu(dv·h) `[L, I]`, u_f = gelu(du_forward·h), u_b = gelu(du_backward·h) `[L, H]`,
+    f = duc_forward·S_f(u_f), b = duc_backward·S_b(u_b), out = x + do·(gelu(dol·(f ⊙ b)) ⊙ v)
+    (arXiv 2212.10544, §4). The attribute names are those of the published checkpoints.
+    """
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
+        H, I = config.hidden_size, config.intermediate_size
+        self.pre_norm = config.pre_norm
+        self.LayerNorm = layer_norm(config, compute, rngs)
+        self.dv = dense(H, I, config, compute, rngs)
+        self.du_forward = dense(H, H, config, compute, rngs)
+        self.du_backward = dense(H, H, config, compute, rngs)
+        self.duc_forward = dense(H, H, config, compute, rngs)
+        self.duc_backward = dense(H, H, config, compute, rngs)
+        self.dol = dense(H, I, config, compute, rngs)
+        self.do = dense(I, H, config, compute, rngs)
+        self.fs4 = SSM(config, rngs=rngs)
+        self.bs4 = SSM(config, rngs=rngs)
+
+    def __call__(self, x: jax.Array, mixer: Mixer, operands: tuple[Any, Any], keep: jax.Array | None, B: int) -> jax.Array:
+        """Map x `[B·L, H]`; `operands` are the mixer's for (forward, backward), `keep` `[B·L, 1]` zeroes padding.
+
+        Tokens stay flat around the dense maps: three-dimensional operands there made XLA's CPU backward slower.
+        """
+        tokens, H = x.shape
+
+        def mix(index: int, u: jax.Array) -> jax.Array:
+            if keep is not None:
+                u = u * keep.astype(u.dtype)
+            return mixer.mix(operands[index], u.reshape(B, tokens // B, H), index == 1).reshape(tokens, H)
+
+        h = self.LayerNorm(x) if self.pre_norm else x
+        v = gelu(self.dv(h))
+        f = self.duc_forward(mix(0, gelu(self.du_forward(h))))
+        b = self.duc_backward(mix(1, gelu(self.du_backward(h))))
+        out = x + self.do(gelu(self.dol(f * b)) * v)
+        return out if self.pre_norm else self.LayerNorm(out)

@@ -1,0 +1,188 @@
+"""Mixing a sequence with one kernel for all channels, four ways that agree.
+
+For the forward direction y[l] = Σ_{j ≤ l} K[l−j] u[j] + D u[l]; for the backward direction the sum runs over
+j ≥ l with K[j−l], that is, the transposed matrix. Since K is the same for every channel, mixing is one Toeplitz
+matrix `[L, L]` times `[L, H]` for each sequence: a plain matrix product.
+
+A `Mixer` first turns the discretized models of all layers into its `operands` (leading axes allowed: this runs
+once a step, not once a layer), then mixes with one model's. To add a way: write the two functions, add a line to
+`MIXERS`; the tests compare every entry with `recurrence`, values and gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bigs_cli.model.kernel import DiscreteSSM, convolution_kernel, powers
+
+CHUNK = 128
+LONGEST_DENSE = 1024
+
+
+class Mixer(NamedTuple):
+    """`operands(ssm, L)` prepares matrices or kernels in float32; `mix(operands, u, reverse)` maps `[B, L, H]`."""
+
+    operands: Callable[[DiscreteSSM, int], Any]
+    mix: Callable[[Any, jax.Array, bool], jax.Array]
+
+
+def choose(name: str, L: int) -> Mixer:
+    """Return the mixer called `name`; ``auto`` is ``dense`` up to `LONGEST_DENSE` tokens, then ``chunked``.
+
+    Dense costs L multiplications per token and channel, chunked `CHUNK` + 4N with smaller products: they cross near
+    1k tokens at N = 64.
+
+    Raises:
+        ValueError: no mixer has that name.
+    """
+    if name == "auto":
+        name = "dense" if L <= LONGEST_DENSE else "chunked"
+    if name not in MIXERS:
+        raise ValueError(f"mixing must be auto or one of {', '.join(MIXERS)}, not {name!r}")
+    return MIXERS[name]
+
+
+# --- dense: the Toeplitz matrix ---------------------------------------------------------------------------------
+
+
+def _kernel_with_skip(ssm: DiscreteSSM, L: int) -> jax.Array:
+    """Return K `[L]` with D added at lag 0: the skip is part of the convolution."""
+    return convolution_kernel(ssm, L).at[..., 0].add(ssm.skip[..., 0])
+
+
+def toeplitz(K: jax.Array) -> jax.Array:
+    """Return the lower triangular T `[L, L]`, T[l, j] = K[l−j], from K `[L]`.
+
+    Rows of period 2L cut to length 2L − 1 slide by one each: a reshape, whose gradient is a reshape and a sum.
+    """
+    L = K.shape[0]
+    row = jnp.concatenate([K[::-1], jnp.zeros(L, K.dtype)])
+    slid = jnp.tile(row, L)[: L * (2 * L - 1)].reshape(L, 2 * L - 1)
+    return slid[:, L - 1 : 2 * L - 1]
+
+
+def _mix_dense(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
+    T = toeplitz(K).astype(u.dtype)
+    return _product("jl,bjh->blh" if reverse else "lj,bjh->blh", T, u)
+
+
+# --- chunked: Toeplitz inside a chunk, the state between chunks ---------------------------------------------------
+
+
+class ChunkOperands(NamedTuple):
+    """For chunks of Q tokens, states split into 2N real numbers (real parts, then imaginary)."""
+
+    K: jax.Array  # [Q], with D at lag 0
+    absorb: jax.Array  # [2N, Q]: a chunk's inputs, first to last, to the state after it
+    emit: jax.Array  # [Q, 2N]: the state before a chunk to its outputs
+    decay: jax.Array  # [2, N]: e^{Q s A}, real and imaginary part
+
+
+def _chunk_operands(ssm: DiscreteSSM, L: int) -> ChunkOperands:
+    Q = min(CHUNK, L)
+    absorb_re, absorb_im = powers(ssm, jnp.arange(Q - 1, -1, -1))
+    emit_re, emit_im = powers(ssm, jnp.arange(1, Q + 1))
+    w_re, w_im = (part[..., None, :] for part in ssm.weight)
+    # Re(w e^{lz} x) = Re(w e^{lz}) Re x − Im(w e^{lz}) Im x
+    emit = jnp.concatenate([emit_re * w_re - emit_im * w_im, -(emit_re * w_im + emit_im * w_re)], -1)
+    absorb = jnp.concatenate([absorb_re, absorb_im], -1)
+    return ChunkOperands(
+        _kernel_with_skip(ssm, Q),
+        absorb.swapaxes(-1, -2),
+        emit,
+        jnp.stack([emit_re[..., -1, :], emit_im[..., -1, :]], -2),
+    )
+
+
+def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
+    """Linear in L: Q + 4N multiplications per token and channel, all of them matrix products."""
+    B, L, H = u.shape
+    Q = operands.K.shape[0]
+    chunks = -(-L // Q)
+    u = jnp.pad(u, ((0, 0), (0, chunks * Q - L), (0, 0))).reshape(B, chunks, Q, H)
+    T, absorb, emit = (m.astype(u.dtype) for m in (toeplitz(operands.K), operands.absorb, operands.emit))
+    if reverse:  # the same operators with time running the other way
+        T, absorb, emit = T.T, absorb[:, ::-1], emit[::-1]
+    gathered = _product("sq,bcqh->cbsh", absorb, u, accumulate=True)
+    before = _carry(operands.decay, gathered, reverse).astype(u.dtype)
+    y = _product("lq,bcqh->bclh", T, u) + _product("ls,cbsh->bclh", emit, before)
+    return y.reshape(B, chunks * Q, H)[:, :L]
+
+
+def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
+    """Return the state before each chunk from what each chunk adds, both `[chunks, B, 2N, H]` float32.
+
+    x_{c+1} = e^{QsA} x_c + gathered_c, with x_0 = 0.
+    """
+    N = decay.shape[-1]
+    re, im = decay[0][:, None], decay[1][:, None]
+
+    def step(state: jax.Array, add: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x_re, x_im = state[:, :N], state[:, N:]
+        turned = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], 1)
+        return turned + add, state
+
+    _, before = jax.lax.scan(step, jnp.zeros_like(gathered[0]), gathered, reverse=reverse)
+    return before
+
+
+# --- the references: FFT and recurrence --------------------------------------------------------------------------
+
+
+def _mix_fft(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
+    """Convolve through the FFT of length 2L, as the original code does; float32 inside."""
+    L = u.shape[1]
+    kernel_spectrum = jnp.fft.rfft(K, n=2 * L)[:, None]
+    if reverse:  # correlation instead of convolution
+        kernel_spectrum = kernel_spectrum.conj()
+    spectrum = jnp.fft.rfft(u.astype(jnp.float32), n=2 * L, axis=1)
+    return jnp.fft.irfft(spectrum * kernel_spectrum, n=2 * L, axis=1)[:, :L].astype(u.dtype)
+
+
+class RecurrenceOperands(NamedTuple):
+    """The discrete model step by step: pole e^{sA} `[2, N]`, weight `[2, N]` (real, imaginary), D `[1]`."""
+
+    pole: jax.Array
+    weight: jax.Array
+    skip: jax.Array
+
+
+def _recurrence_operands(ssm: DiscreteSSM, L: int) -> RecurrenceOperands:
+    pole_re, pole_im = powers(ssm, jnp.ones(1))
+    return RecurrenceOperands(
+        jnp.concatenate([pole_re, pole_im], -2), jnp.stack(ssm.weight, -2), ssm.skip
+    )
+
+
+def _mix_recurrence(operands: RecurrenceOperands, u: jax.Array, reverse: bool) -> jax.Array:
+    """x_l = e^{sA} x_{l−1} + u_l, y_l = Re(w · x_l) + D u_l: the definition, one token at a time."""
+    B, L, H = u.shape
+    pole = jax.lax.complex(operands.pole[0], operands.pole[1])[:, None]
+    weight = jax.lax.complex(operands.weight[0], operands.weight[1])[:, None]
+
+    def step(x: jax.Array, u_l: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = pole * x + u_l[:, None, :]
+        return x, (weight * x).real.sum(1) + operands.skip * u_l
+
+    start = jnp.zeros((B, pole.shape[0], H), jnp.complex64)
+    _, y = jax.lax.scan(step, start, u.astype(jnp.float32).swapaxes(0, 1), reverse=reverse)
+    return y.swapaxes(0, 1).astype(u.dtype)
+
+
+def _product(equation: str, a: jax.Array, b: jax.Array, accumulate: bool = False) -> jax.Array:
+    """Multiply with float32 sums; `accumulate` keeps the float32 result, else it has the operands' dtype."""
+    precision = "highest" if b.dtype == jnp.float32 else "default"
+    kept = jnp.float32 if accumulate else b.dtype
+    return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=kept)
+
+
+MIXERS: dict[str, Mixer] = {
+    "dense": Mixer(_kernel_with_skip, _mix_dense),
+    "chunked": Mixer(_chunk_operands, _mix_chunked),
+    "fft": Mixer(_kernel_with_skip, _mix_fft),
+    "recurrence": Mixer(_recurrence_operands, _mix_recurrence),
+}

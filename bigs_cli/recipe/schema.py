@@ -1,0 +1,278 @@
+"""What a recipe may say: one typed model per kind of run, every field described once for help and errors."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from bigs_cli.recipe.config import BiGSConfig
+
+_CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Kernel(BaseModel):
+    """How the SSM parameters A, C, D and log_step differ from the rest."""
+
+    model_config = _CLOSED
+
+    lr_multiplier: float = Field(default=1.0, ge=0, description="their learning rate, relative to the rest")
+    weight_decay: float | None = Field(
+        default=None, ge=0, description="their weight decay; null: the same as the rest"
+    )
+
+
+class Optimizer(BaseModel):
+    """AdamW; biases and LayerNorm scales are never decayed."""
+
+    model_config = _CLOSED
+
+    learning_rate: float = Field(gt=0, description="learning rate at its peak")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the mean of the gradients")
+    beta2: float = Field(ge=0, lt=1, description="decay of the mean of their squares")
+    epsilon: float = Field(default=1e-6, gt=0, description="added to the root of that mean")
+    weight_decay: float = Field(ge=0, description="decay per step, times the learning rate")
+    clip_norm: float | None = Field(default=None, gt=0, description="longest gradient; null: any length")
+    kernel: Kernel = Field(
+        default_factory=Kernel, description="the SSM parameters' own learning rate and decay"
+    )
+
+
+class Schedule(BaseModel):
+    """The learning rate over a run: linear from 0 to the peak, then down by `kind`.
+
+    Exactly one of `warmup_steps` and `warmup_fraction` is set; with neither given, `warmup_steps` is 0.
+    """
+
+    model_config = _CLOSED
+
+    kind: Literal["cosine", "linear", "constant"] = Field(description="the way down from the peak")
+    warmup_steps: int | None = Field(default=None, ge=0, description="steps from 0 to the peak")
+    warmup_fraction: Fraction | None = Field(default=None, description="the same as a fraction of all steps")
+    final_fraction: Fraction = Field(default=0.0, description="the last learning rate, relative to the peak")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_warmup_by_default(cls, given: object) -> object:
+        if (
+            isinstance(given, dict)
+            and given.get("warmup_steps") is None
+            and given.get("warmup_fraction") is None
+        ):
+            return {**given, "warmup_steps": 0}
+        return given
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Schedule:
+        if self.warmup_steps is not None and self.warmup_fraction is not None:
+            raise ValueError("warmup_steps and warmup_fraction are both set. Set one of them to null")
+        return self
+
+
+class Compute(BaseModel):
+    """How the arithmetic is done. Only `dtype` changes what is computed."""
+
+    model_config = _CLOSED
+
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="type of the activations")
+    mixing: Literal["auto", "dense", "chunked", "fft", "recurrence"] = Field(
+        default="auto",
+        description="how the SSMs are applied; auto: the fastest at this length on this machine",
+    )
+    remat: Literal["none", "layer"] = Field(
+        default="none", description="layer: recompute each layer, to save memory"
+    )
+    scan_layers: Literal["auto", True, False] = Field(
+        default="auto", description="compile one layer and loop over it"
+    )
+
+
+class Mesh(BaseModel):
+    """How the devices are arranged; the sizes multiply to their number."""
+
+    model_config = _CLOSED
+
+    data: int = Field(
+        default=-1, ge=-1, description="copies of the model, each on its own rows; -1: all devices left over"
+    )
+    fsdp: int = Field(default=1, ge=-1, description="devices that also share out one copy's parameters")
+    tensor: int = Field(default=1, ge=-1, description="devices that split every layer")
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Mesh:
+        sizes = (self.data, self.fsdp, self.tensor)
+        if 0 in sizes:
+            raise ValueError("A mesh axis has no devices. Give it at least 1, or -1 for all left over")
+        if sizes.count(-1) > 1:
+            raise ValueError("More than one mesh axis is -1, but only one can take all devices left over")
+        return self
+
+
+class Data(BaseModel):
+    """The token shards to train on."""
+
+    model_config = _CLOSED
+
+    path: str = Field(min_length=1, description="folder of token shards, as `bigs tokenize` writes it")
+    sequence_length: Count = Field(description="tokens in a row; the shards must have the same")
+
+
+class Masking(BaseModel):
+    """Which tokens are to be predicted, and what stands in their place."""
+
+    model_config = _CLOSED
+
+    rate: float = Field(default=0.15, gt=0, lt=1, description="part of the tokens to predict")
+    max_predictions: Count | None = Field(
+        default=None, description="most in a row; null: rate × sequence_length, rounded up"
+    )
+    mask_fraction: Fraction = Field(default=0.8, description="part of those that [MASK] replaces")
+    random_fraction: Fraction = Field(
+        default=0.1, description="part that a random token replaces; the others stay"
+    )
+
+    @model_validator(mode="after")
+    def _parts_of_one(self) -> Masking:
+        if self.mask_fraction + self.random_fraction > 1 + 1e-9:
+            raise ValueError("mask_fraction and random_fraction add up to more than 1")
+        return self
+
+
+class Checkpoint(BaseModel):
+    """When a run is saved."""
+
+    model_config = _CLOSED
+
+    every_steps: Count = Field(default=1000, description="steps between two checkpoints")
+    keep: Count = Field(default=2, description="the newest checkpoints kept")
+
+
+class Evaluate(BaseModel):
+    """When the held-out loss is measured."""
+
+    model_config = _CLOSED
+
+    every_steps: Count = Field(default=1000, description="steps between two measurements")
+    max_batches: Count | None = Field(
+        default=50, description="batches measured; null: all that were held out"
+    )
+
+
+class PretrainRecipe(BaseModel):
+    """A masked-language-model run, from a fresh model or from another one."""
+
+    model_config = _CLOSED
+
+    kind: Literal["pretrain"] = Field(description="what the recipe is for")
+    model: BiGSConfig = Field(description="size and shape of the model")
+    from_: str | None = Field(
+        default=None, alias="from", min_length=1, description="model to start from; null: a fresh one"
+    )
+    data: Data = Field(description="the token shards to train on")
+    masking: Masking = Field(default_factory=Masking, description="which tokens are predicted")
+    batch_size: Count = Field(description="rows per step, over all devices")
+    accumulate: Count = Field(
+        default=1, description="parts a step's rows are computed in, one after the other"
+    )
+    steps: Count = Field(description="optimizer steps in all")
+    optimizer: Optimizer = Field(description="AdamW")
+    schedule: Schedule = Field(description="the learning rate over the run")
+    compute: Compute = Field(default_factory=Compute, description="how the arithmetic is done")
+    mesh: Mesh = Field(default_factory=Mesh, description="how the devices are arranged")
+    seed: int = Field(
+        default=42, ge=0, lt=2**32, description="of the initial values, the order, the masks and the dropout"
+    )
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="when the run is saved")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="when the held-out loss is measured")
+    log_every: Count = Field(default=100, description="steps between two lines of the log")
+
+    @property
+    def max_predictions(self) -> int:
+        """Most predictions in a row (P): `masking.max_predictions`, else rate × length, rounded up."""
+        expected = self.masking.rate * self.data.sequence_length
+        return self.masking.max_predictions or math.ceil(expected - 1e-9)
+
+    @field_validator("model")
+    @classmethod
+    def _predicts_words(cls, model: BiGSConfig) -> BiGSConfig:
+        if model.head != "masked-lm":
+            raise ValueError(f"Pretraining trains the masked-lm head, not {model.head}. Leave model.head out")
+        return model
+
+    @field_validator("data")
+    @classmethod
+    def _fits_the_model(cls, data: Data, info: ValidationInfo) -> Data:
+        model = info.data.get("model")
+        if model and data.sequence_length > model.max_position_embeddings:
+            raise ValueError(
+                f"data.sequence_length is {data.sequence_length}, but the model takes at most "
+                f"model.max_position_embeddings = {model.max_position_embeddings}. Change one of the two"
+            )
+        return data
+
+    @field_validator("masking")
+    @classmethod
+    def _fits_the_row(cls, masking: Masking, info: ValidationInfo) -> Masking:
+        data = info.data.get("data")
+        if data and masking.max_predictions and masking.max_predictions > data.sequence_length:
+            raise ValueError(
+                f"masking.max_predictions is {masking.max_predictions}, "
+                f"but a row has {data.sequence_length} tokens"
+            )
+        return masking
+
+    @field_validator("accumulate")
+    @classmethod
+    def _divides_the_batch(cls, accumulate: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size")
+        if batch_size and batch_size % accumulate:
+            raise ValueError(f"batch_size {batch_size} cannot be split into {accumulate} equal parts")
+        return accumulate
+
+    @field_validator("schedule")
+    @classmethod
+    def _ends_its_warmup(cls, schedule: Schedule, info: ValidationInfo) -> Schedule:
+        steps = info.data.get("steps")
+        if steps and (schedule.warmup_steps or 0) > steps:
+            raise ValueError(
+                f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {steps} steps"
+            )
+        return schedule
+
+
+class FinetuneRecipe(BaseModel):
+    """Training a model for one task. How padding is treated is the model's own affair."""
+
+    model_config = _CLOSED
+
+    kind: Literal["finetune"] = Field(description="what the recipe is for")
+    task: str = Field(min_length=1, description="name of the task")
+    from_: str | None = Field(
+        default=None,
+        alias="from",
+        min_length=1,
+        description="model to start from; null: to be named with --from",
+    )
+    sequence_length: Count = Field(description="every input is cut or padded to this many tokens")
+    epochs: float = Field(gt=0, description="passes over the training examples")
+    batch_size: Count = Field(description="examples per step, over all devices")
+    eval_batch_size: Count = Field(default=64, description="examples per step of an evaluation")
+    optimizer: Optimizer = Field(description="AdamW")
+    schedule: Schedule = Field(description="the learning rate over the run")
+    freeze: bool = Field(
+        default=False, description="keep A, C, D, log_step and the token type embeddings as they are"
+    )
+    max_train_examples: Count | None = Field(
+        default=None, description="train on a random part this large; null: on all"
+    )
+    seed: int = Field(default=42, ge=0, lt=2**32, description="of the new head, the order and the dropout")
+    compute: Compute = Field(default_factory=Compute, description="how the arithmetic is done")
+    mesh: Mesh = Field(default_factory=Mesh, description="how the devices are arranged")
+    log_every: Count = Field(default=50, description="steps between two lines of the log")
+
+
+Recipe = PretrainRecipe | FinetuneRecipe

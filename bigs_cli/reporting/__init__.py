@@ -1,0 +1,1 @@
+"""What a person reads: console tables and progress, metrics logs."""

@@ -1,0 +1,35 @@
+"""Labelled tasks: where they lie, their columns, labels, metrics and published scores."""
+
+from __future__ import annotations
+
+from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.tasks.glue import GLUE
+from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.word_order import WORD_ORDER
+
+__all__ = ["TASKS", "Examples", "Task", "get_task"]
+
+TASKS: dict[str, Task] = {task.name: task for task in (*GLUE, WORD_ORDER)}
+"""Every task by its name."""
+
+_OTHER_NAMES = {"sts": "stsb", "sst": "sst2", "diagnostic": "ax", "diagnostics": "ax"}
+
+
+def get_task(name: str) -> Task:
+    """Return the task called `name`; case, hyphens and underscores do not matter (``SST-2`` is ``sst2``).
+
+    Raises:
+        RequestError: there is no such task.
+    """
+    key = _key(name)
+    tasks = {_key(task.name): task for task in TASKS.values()}
+    task = tasks.get(_OTHER_NAMES.get(key, key))
+    if task is None:
+        raise RequestError(
+            f"There is no task '{name}'.{did_you_mean(name.lower(), TASKS)} Tasks: {', '.join(TASKS)}."
+        )
+    return task
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")

@@ -1,0 +1,104 @@
+"""What a labelled task is (`Task`), and what reading one gives (`Examples`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split of a task, in file order; n examples.
+
+    `first` and `second` are n texts (`second` is None for single sentences). `labels` `[n]` are int32 ids in
+    the order of `Task.labels`, float32 scores, or None where the split has none. `ids` `[n]` count the rows
+    of the source from 0, which is the `index` of the official test files. `skipped` rows were left out.
+    """
+
+    first: list[str]
+    second: list[str] | None
+    labels: np.ndarray[Any, Any] | None
+    ids: np.ndarray[Any, Any]
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where a task lies on the Hugging Face hub; `splits` maps our names to the hub's."""
+
+    config: str
+    first: str
+    second: str | None
+    splits: Mapping[str, str]
+    repo: str = "nyu-mll/glue"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published row: the `setting` it was trained in and its dev scores, metric → percent."""
+
+    setting: Literal["512", "512 freeze", "128"]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A labelled task: one row of the table in `glue.py`, or one short file. Its splits are train, dev, …"""
+
+    name: str
+    """As typed: ``mrpc``."""
+    title: str
+    """As printed: ``MRPC``."""
+    source: str
+    """A link to the paper or page that defines the task."""
+    labels: tuple[str, ...] | None
+    """Class names in id order; None for regression on a score."""
+    metrics: tuple[str, ...]
+    """Names in `evaluation.metrics`; checkpoints are chosen by the first."""
+    first: str
+    """Header of the column with the (first) text."""
+    second: str | None = None
+    """Header of the column with the second text of a pair."""
+    label: str = "label"
+    """Header of the column with the label."""
+    digits: bool = True
+    """Files and submissions write labels as ids (0, 1), not only as words."""
+    folder: str = ""
+    """The official folder's name."""
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split → file names to look for, the official one first."""
+    headless: tuple[str, ...] = ()
+    """The columns of a file whose first line is no header."""
+    broken_rows: int = 0
+    """Rows a file may hold with a wrong number of columns; the official sizes leave them out."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Split → official number of examples; the most there can be for a made task."""
+    hub: Hub | None = None
+    """Where the task lies on the hub; None if it does not."""
+    published: tuple[Published, ...] = ()
+    """Published dev scores of BiGS, best known setting first."""
+    start: str | None = None
+    """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
+    generate: Callable[[str, str | None], Examples] | None = None
+    """Makes a split from a text source (None: the task's own) for a task that lies in no files."""
+
+    @property
+    def kind(self) -> Literal["classification", "regression"]:
+        """Whether the label is a class or a score."""
+        return "regression" if self.labels is None else "classification"
+
+    @property
+    def num_labels(self) -> int:
+        """The number of outputs of the task's head: its classes, or 1 for regression."""
+        return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def label_dtype(self) -> type[np.generic]:
+        """The type labels are held in: int32 ids, or float32 scores."""
+        return np.float32 if self.labels is None else np.int32

@@ -1,0 +1,111 @@
+"""The demo task "word-order": tell a natural sentence from one whose words were shuffled.
+
+It needs no download: sentences come from the text the demo is pretrained on. Half of them are left as they
+stand (class 1, natural), the other half have their words put into another order (class 0, shuffled); no
+sentence is used twice. All lose case and punctuation, so that nothing but the order tells the classes apart.
+Always giving the same answer is right for 50%. The task shows that a model has learned something about
+English and is no benchmark: compare with chance only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.tasks.task import Examples, Task
+
+DEFAULT_SOURCE = "python-docs"
+CAPS = {"train": 8000, "dev": 1000}
+LABELS = ("shuffled", "natural")
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+_PROSE = re.compile(r"[A-Z][A-Za-z ,;:'’()\-]*[.!?]")
+_WORD = re.compile(r"[a-z]+(?:['’-][a-z]+)*")
+_FEWEST, _MOST = 6, 30
+
+
+def make_examples(split: str, source: str | None = None) -> Examples:
+    """Return the train or dev split made from the documents of `source` (default: the Python documentation).
+
+    Raises:
+        RequestError: the source cannot be read, or has too few sentences.
+    """
+    from bigs_cli.data.corpus import read_documents
+
+    source = source or DEFAULT_SOURCE
+    return balance(
+        split_sentences(split, read_documents([source])), CAPS[split], f"the {split} part of {source}"
+    )
+
+
+def split_sentences(split: str, documents: Iterable[str]) -> set[str]:
+    """Return the distinct sentences of the documents in `split`; a sentence found in both is left to dev.
+
+    A tenth of the documents are dev, chosen by the hash of their text, the others train.
+    """
+    parts: dict[str, set[str]] = {"train": set(), "dev": set()}
+    for text in documents:
+        parts["dev" if _hash(text)[0] % 10 == 0 else "train"].update(sentences(text))
+    return parts["dev"] if split == "dev" else parts["train"] - parts["dev"]
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Yield the plain sentences of 6 to 30 words in `text`, in lower case and without punctuation.
+
+    A sentence is plain if it starts with a capital, ends with a stop, and holds only letters and light
+    punctuation: code, tables and signatures are passed over.
+    """
+    for paragraph in re.split(r"\n\s*\n", text):
+        for sentence in _SENTENCE_END.split(" ".join(paragraph.split())):
+            words = _WORD.findall(sentence.lower())
+            if _FEWEST <= len(words) <= _MOST and _PROSE.fullmatch(sentence) and len(set(words)) > 1:
+                yield " ".join(words)
+
+
+def balance(distinct: Iterable[str], cap: int, where: str) -> Examples:
+    """Return at most `cap` examples from distinct sentences, the two classes in turn, ordered by hash."""
+    classes: tuple[list[str], list[str]] = ([], [])
+    for sentence in sorted(distinct, key=_hash):
+        classes[_hash("class " + sentence)[0] & 1].append(sentence)
+    n = min(cap // 2, *map(len, classes))
+    if n == 0:
+        raise RequestError(
+            f"There are too few plain English sentences of {_FEWEST} to {_MOST} words in {where} for "
+            f"the task {WORD_ORDER.name}. Pass --data PATH with more text."
+        )
+    shuffled, natural = (sentence_list[:n] for sentence_list in classes)
+    first = [text for pair in zip(map(shuffle, shuffled), natural, strict=True) for text in pair]
+    return Examples(first, None, np.tile(np.arange(2, dtype=np.int32), n), np.arange(2 * n, dtype=np.int64))
+
+
+def shuffle(sentence: str) -> str:
+    """Return the words of `sentence` in another order, the same one for the same sentence everywhere.
+
+    The sentence must hold two different words, or there is no other order.
+    """
+    words, result, salt = sentence.split(), sentence, 0
+    while result == sentence:
+        order = sorted(range(len(words)), key=lambda i, salt=salt: _hash(f"{salt} {i} {sentence}"))
+        result = " ".join(words[i] for i in order)
+        salt += 1
+    return result
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+WORD_ORDER = Task(
+    name="word-order",
+    title="word order",
+    source="https://docs.python.org/3/",
+    first="sentence",
+    labels=LABELS,
+    metrics=("accuracy",),
+    sizes=CAPS,
+    generate=make_examples,
+)

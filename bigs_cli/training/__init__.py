@@ -1,0 +1,1 @@
+"""Mesh, optimizer, step and loop; pretraining and fine-tuning wire them."""

@@ -1,0 +1,85 @@
+"""AdamW with the published decay rule, a learning rate over steps, and a group of its own for the SSM parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bigs_cli.model.functional import Parameters
+from bigs_cli.recipe.schema import Optimizer, Schedule
+
+SSM_NAMES = frozenset({"A_re", "A_im", "C", "D", "log_step"})
+
+
+def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule:
+    """Return step → learning rate: linear from 0 to `peak` over the warmup, then down by `schedule.kind` to `steps`.
+
+    A warmup given as a fraction may end between two steps, as the published fine-tuning's does.
+    """
+    if schedule.warmup_fraction is not None:
+        warmup = schedule.warmup_fraction * steps
+    else:
+        warmup = float(schedule.warmup_steps or 0)
+    final = schedule.final_fraction
+
+    def rate(step: Any) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        done = jnp.clip((step - warmup) / max(steps - warmup, 1e-9), 0.0, 1.0)
+        if schedule.kind == "cosine":
+            fraction = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * done))
+        elif schedule.kind == "linear":
+            fraction = 1 - (1 - final) * done
+        else:
+            fraction = jnp.ones_like(done)
+        return peak * jnp.where(step < warmup, step / max(warmup, 1e-9), fraction)
+
+    return rate
+
+
+def decayed(path: tuple[str, ...]) -> bool:
+    """The published rule: everything decays but names ending in `bias` and LayerNorm scales."""
+    return path[-1] != "bias" and path[-2:] != ("LayerNorm", "scale")
+
+
+def is_ssm(path: tuple[str, ...]) -> bool:
+    """Whether this is one of A_re, A_im, C, D, log_step: the group `kernel`."""
+    return path[-1] in SSM_NAMES
+
+
+def frozen(path: tuple[str, ...]) -> bool:
+    """What `freeze` holds fixed: the SSM parameters and the token type embeddings."""
+    return is_ssm(path) or "token_type_embeddings" in path
+
+
+def make_optimizer(settings: Optimizer, rate: optax.Schedule, freeze: bool = False) -> optax.GradientTransformation:
+    """Return AdamW: moments, decoupled decay, then the learning rate; `freeze` gives frozen parameters no update."""
+    kernel = settings.kernel
+    kernel_decay = settings.weight_decay if kernel.weight_decay is None else kernel.weight_decay
+    parts = [optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)]
+    if settings.clip_norm is not None:
+        parts.insert(0, optax.clip_by_global_norm(settings.clip_norm))
+    parts += [
+        optax.add_decayed_weights(settings.weight_decay, select(lambda p: decayed(p) and not is_ssm(p))),
+        optax.add_decayed_weights(kernel_decay, select(is_ssm)),
+        optax.scale_by_learning_rate(rate),
+    ]
+    if kernel.lr_multiplier != 1.0:
+        parts.append(optax.masked(optax.scale(kernel.lr_multiplier), select(is_ssm)))
+    if freeze:
+        parts.append(optax.masked(optax.set_to_zero(), select(frozen)))
+    return optax.chain(*parts)
+
+
+def select(rule: Callable[[tuple[str, ...]], bool]) -> Callable[[Parameters], Any]:
+    """Turn a rule on paths into a function from a parameter tree to a tree of booleans."""
+
+    def mask(params: Parameters) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: rule(tuple(str(key.key) for key in path)), params
+        )
+
+    return mask

@@ -1,0 +1,22 @@
+"""Shared by all tests: JAX on the CPU with a compilation cache, and the optional reference data beside the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference checkpoints and real data, which only development machines have."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "fixtures").is_dir():
+        pytest.skip("the reference data (../shared) is not on this machine")
+    return folder

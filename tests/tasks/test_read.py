@@ -1,0 +1,209 @@
+"""Reading tasks from small files of every form, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.tasks import TASKS
+from bigs_cli.tasks.read import data_digest, load_examples
+from bigs_cli.tasks.task import Examples
+
+RTE = "index\tsentence1\tsentence2\tlabel\n0\tIt rains.\tIt is wet.\tentailment\n1\tA.\tB.\tnot_entailment\n"
+
+
+def write(folder: Path, text: str, name: str = "dev.tsv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(text.encode())
+    return folder
+
+
+def labels_of(examples: Examples) -> list[float]:
+    assert examples.labels is not None
+    return examples.labels.tolist()
+
+
+def test_folder_or_the_folder_above(tmp_path: Path) -> None:
+    write(tmp_path / "RTE", RTE)
+    above, within = (load_examples(TASKS["rte"], "dev", folder) for folder in (tmp_path, tmp_path / "RTE"))
+    assert above.first == within.first == ["It rains.", "A."]
+    assert labels_of(above) == [0, 1]
+    assert data_digest(above) == data_digest(within)
+
+
+def test_line_ends_quotes_and_byte_order_mark(tmp_path: Path) -> None:
+    header = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n"
+    text = header + '1\t1\t2\t"He said\u2028so\x85 , "\t"" no\r\n\r\n0\t1\t2\ta\rb\tc'
+    examples = load_examples(TASKS["mrpc"], "dev", write(tmp_path, text))
+    assert examples.first == ['"He said\u2028so\x85 , "', "a\rb"]
+    assert examples.second == ['"" no', "c"]
+    assert labels_of(examples) == [1, 0]
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\t\n\r\ufeff", codec="utf-8")), min_size=1, max_size=8)
+)
+def test_any_text_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("sst")
+    write(folder, "sentence\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts)))
+    examples = load_examples(TASKS["sst2"], "dev", folder)
+    assert examples.first == texts
+    assert labels_of(examples) == [i % 2 for i in range(len(texts))]
+
+
+def test_labels_as_words_where_files_write_numbers(tmp_path: Path) -> None:
+    examples = load_examples(
+        TASKS["sst2"], "dev", write(tmp_path, "sentence\tlabel\ngood\tpositive\nbad\t0\n")
+    )
+    assert labels_of(examples) == [1, 0]
+
+
+def test_mnli_dev_is_the_matched_set(tmp_path: Path) -> None:
+    row = "sentence1\tsentence2\tlabel1\tgold_label\na\tb\tneutral\t{}\n"
+    write(tmp_path, row.format("contradiction"), "dev.tsv")
+    assert labels_of(load_examples(TASKS["mnli"], "dev", tmp_path)) == [2]
+    write(tmp_path, row.format("entailment"), "dev_matched.tsv")
+    assert labels_of(load_examples(TASKS["mnli"], "dev", tmp_path)) == [0]
+    with pytest.raises(RequestError, match=r"dev_mismatched\.tsv"):
+        load_examples(TASKS["mnli"], "dev_mismatched", tmp_path)
+
+
+def test_rows_of_qqp_that_a_line_break_cut_are_left_out_and_counted(tmp_path: Path) -> None:
+    head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    write(tmp_path, head + "0\t1\t2\ta\tb\t1\n1\t3\t4\tcut\nhere\tc\t0\n2\t5\t6\td\te\t0\n")
+    examples = load_examples(TASKS["qqp"], "dev", tmp_path)
+    assert (examples.first, labels_of(examples), examples.skipped) == (["a", "d"], [1, 0], 2)
+    assert examples.ids.tolist() == [0, 3]
+    write(tmp_path, head + "cut\n" * 51)
+    with pytest.raises(RequestError, match=r"dev\.tsv:2: 1 columns"):
+        load_examples(TASKS["qqp"], "dev", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "said"),
+    [
+        ("rte", RTE + "2\tonly\tthree\n", r"dev\.tsv:4: 3 columns where the first line has 4"),
+        (
+            "rte",
+            RTE.replace("not_ent", "ent_not"),
+            r"dev\.tsv:3: 'ent_notailment' is not a label of RTE.*not_entailment",
+        ),
+        ("rte", RTE.replace("\tentailment", "\t0"), r"dev\.tsv:2: '0' is not a label"),
+        ("sst2", "sentence\tlabel\na\t2\n", r"dev\.tsv:2: '2' is not .* 0 \(negative\), 1 \(positive\)"),
+        ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.x\n", r"dev\.tsv:2: .*'5.x' is not a number"),
+        ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", r"dev\.tsv:2: .*'nan' is not a number"),
+        ("mrpc", RTE, r"dev\.tsv:1: no column '#1 String', '#2 String', which MRPC needs.*sentence1"),
+        ("rte", "sentence1\tsentence2\na\tb\n", "no labels: there is no column 'label'"),
+        ("rte", "index\tsentence1\tsentence2\tlabel\n", "holds no examples"),
+        ("rte", "", "no column 'sentence1', 'sentence2'.*none"),
+    ],
+)
+def test_malformed_files_are_named_with_their_line(tmp_path: Path, task: str, text: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        load_examples(TASKS[task], "dev", write(tmp_path, text))
+
+
+def test_what_is_missing_is_listed(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)RTE.dev\.tsv\n.*dev\.tsv\n.*Parquet"):
+        load_examples(TASKS["rte"], "dev", tmp_path)
+    with pytest.raises(RequestError, match=r"no folder .*nowhere"):
+        load_examples(TASKS["rte"], "dev", tmp_path / "nowhere")
+    with pytest.raises(RequestError, match=r"no split 'dev_mismatched'.*train, dev, test"):
+        load_examples(TASKS["rte"], "dev_mismatched", tmp_path)
+    (tmp_path / "dev.tsv").write_bytes(b"sentence\tlabel\n\xff\t1\n")
+    with pytest.raises(RequestError, match="not UTF-8"):
+        load_examples(TASKS["sst2"], "dev", tmp_path)
+
+
+def hub_table(names: list[str], labels: list[int]) -> datasets.Dataset:
+    """An NLI table as the hub has it, with labels numbered in the order of `names`."""
+    features = datasets.Features(
+        premise=datasets.Value("string"),
+        hypothesis=datasets.Value("string"),
+        label=datasets.ClassLabel(names=names),
+        idx=datasets.Value("int32"),
+    )
+    rows = {"premise": ["p"] * len(labels), "hypothesis": ["h"] * len(labels), "label": labels}
+    return datasets.Dataset.from_dict({**rows, "idx": list(range(len(labels)))}, features=features)
+
+
+def test_hub_labels_are_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(repo: str, config: str, *, split: str) -> datasets.Dataset:
+        asked.append((repo, config, split))
+        return hub_table(["contradiction", "entailment", "neutral"], [0, 1, 2])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    examples = load_examples(TASKS["mnli"], "dev_mismatched")
+    assert labels_of(examples) == [2, 0, 1]
+    assert (examples.first[0], examples.second) == ("p", ["h"] * 3)
+    assert asked == [("nyu-mll/glue", "mnli", "validation_mismatched")]
+
+
+def test_hub_test_split_has_no_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = hub_table(list(TASKS["mnli"].labels or ()), [-1, -1])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    assert load_examples(TASKS["ax"], "test").labels is None
+
+
+@pytest.mark.parametrize("saved", ["parquet", "disk"])
+def test_saved_data_sets(tmp_path: Path, saved: str) -> None:
+    table = hub_table(["neutral", "contradiction", "entailment"], [0, 1, 2])
+    if saved == "parquet":
+        (tmp_path / "mnli").mkdir()
+        table.to_parquet(tmp_path / "mnli" / "validation_matched-00000-of-00001.parquet")
+    else:
+        datasets.DatasetDict(validation_matched=table).save_to_disk(tmp_path)
+    assert labels_of(load_examples(TASKS["mnli"], "dev", tmp_path)) == [1, 2, 0]
+
+
+def test_same_data_same_digest_from_files_and_tables(tmp_path: Path) -> None:
+    write(tmp_path / "tsv", RTE)
+    rows: dict[str, Any] = {"sentence1": ["It rains.", "A."], "sentence2": ["It is wet.", "B."]}
+    features = datasets.Features(
+        sentence1=datasets.Value("string"),
+        sentence2=datasets.Value("string"),
+        label=datasets.ClassLabel(names=["not_entailment", "entailment"]),
+    )
+    (tmp_path / "table").mkdir()
+    table = datasets.Dataset.from_dict({**rows, "label": [1, 0]}, features=features)
+    table.to_parquet(tmp_path / "table" / "validation.parquet")
+    tsv, parquet = (load_examples(TASKS["rte"], "dev", tmp_path / kind) for kind in ("tsv", "table"))
+    assert data_digest(tsv) == data_digest(parquet)
+    flipped = Examples(tsv.first, tsv.second, np.array([1, 0], np.int32), tsv.ids)
+    assert data_digest(flipped) != data_digest(tsv)
+
+
+def test_tables_of_another_task_are_refused(tmp_path: Path) -> None:
+    hub_table(["yes", "no"], [0, 1]).to_parquet(tmp_path / "validation_matched.parquet")
+    with pytest.raises(RequestError, match="its labels are yes, no; those of MNLI are entailment"):
+        load_examples(TASKS["mnli"], "dev", tmp_path)
+    hub_table(["yes", "no"], [0, 1]).to_parquet(tmp_path / "validation.parquet")
+    with pytest.raises(RequestError, match=r"no columns sentence; the columns are: premise"):
+        load_examples(TASKS["sst2"], "dev", tmp_path)
+    (tmp_path / "test.parquet").write_bytes(b"not parquet")
+    with pytest.raises(RequestError, match="cannot be read as a data set"):
+        load_examples(TASKS["sst2"], "test", tmp_path)
+
+
+def test_without_data_and_network_one_sentence_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    with pytest.raises(
+        RequestError, match=r"MRPC is not on this machine.*--data DIR holding train.tsv and dev.tsv"
+    ):
+        load_examples(TASKS["mrpc"], "dev")
+    assert datasets.config.HF_HUB_OFFLINE in (False, None)
