@@ -1,4 +1,7 @@
-"""The Typer application, and the one place where errors become exit codes: 0 ok, 1 failed, 2 refused, 130 interrupted."""
+"""The Typer application, and the one place where errors become exit codes.
+
+0 ok, 1 the run failed, 2 the request was wrong, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bigs_cli.commands import recipes, tokenize
+from bigs_cli.commands import demo, evaluate, export, finetune, pretrain, recipes, runs, tokenize
 from bigs_cli.core.errors import BigsError
 
 app = typer.Typer(
@@ -19,8 +22,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command()(tokenize.tokenize)
+app.command(epilog=tokenize.EPILOG)(tokenize.tokenize)
+app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
+app.command(epilog=finetune.EPILOG)(finetune.finetune)
+app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command("eval", epilog=evaluate.EPILOG, hidden=True)(evaluate.evaluate)
+app.command(epilog=export.EPILOG)(export.export)
+app.command(epilog=demo.EPILOG)(demo.demo)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(runs.app, name="runs")
 
 
 def _version(asked: bool) -> None:

@@ -44,12 +44,12 @@ _PLACEHOLDER = re.compile(r"LABEL_\d+")
 def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
     """Return the config in the file at `path`; `head` is used only where the file names no architecture.
 
-    Absent keys take the published defaults (2 labels). Keys that decide nothing about a BiGS model are passed
+    Absent and null keys take the published defaults (2 labels). Keys that decide nothing about a BiGS model are passed
     over. Raises RequestError for a file that is absent, not JSON, of another model, or with a value of the
     wrong type.
     """
     values = _load(path)
-    known: dict[str, Any] = {name: values[name] for name in _SHARED if name in values}
+    known: dict[str, Any] = {name: values[name] for name in _SHARED if values.get(name) is not None}
     if "mask_padding" in values:
         known["mask_padding"] = values["mask_padding"]
     known["head"] = _head(values, path) or head
@@ -97,9 +97,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise RequestError(
-            f"{path.parent} holds no {path.name}, which says what the weights beside it are."
-        ) from None
+        raise RequestError(f"{path.parent} holds no {path.name}, which says what the weights beside it are.") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
@@ -108,9 +106,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise RequestError(f"{path} holds a {type(values).__name__} where a JSON object is expected.")
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind.lower() != "bigs":
-        raise RequestError(
-            f'{path} describes a model of type {json.dumps(kind)}; only "BiGS" models are read.'
-        )
+        raise RequestError(f'{path} describes a model of type {json.dumps(kind)}; only "BiGS" models are read.')
     return values
 
 
@@ -119,16 +115,12 @@ def _head(values: Mapping[str, Any], path: Path) -> Head | None:
     if named is None or named == []:
         return None
     if not isinstance(named, list) or not isinstance(named[0], str):
-        raise RequestError(
-            f'{path}: "architectures" is {json.dumps(named)}; it is a list with one class name.'
-        )
+        raise RequestError(f'{path}: "architectures" is {json.dumps(named)}; it is a list with one class name.')
     heads: dict[str, Head] = {architecture: head for head, architecture in ARCHITECTURES.items()}
     name = named[0].removeprefix("Flax")
     if name not in heads:
         known = ", ".join(heads)
-        raise RequestError(
-            f"{path} names the architecture '{named[0]}'.{did_you_mean(name, heads)} Known: {known}."
-        )
+        raise RequestError(f"{path} names the architecture '{named[0]}'.{did_you_mean(name, heads)} Known: {known}.")
     return heads[name]
 
 
@@ -140,8 +132,6 @@ def _labels(values: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...]
     if not isinstance(names, dict) or not all(isinstance(label, str) for label in names.values()):
         raise RequestError(f'{path}: "id2label" is no object of "id": "name" pairs.')
     if set(names) != {str(index) for index in range(len(names))}:
-        raise RequestError(
-            f'{path}: "id2label" has the ids {", ".join(names)}; they count from 0 without a gap.'
-        )
+        raise RequestError(f'{path}: "id2label" has the ids {", ".join(names)}; they count from 0 without a gap.')
     labels = tuple(names[str(index)] for index in range(len(names)))
     return len(labels), None if all(_PLACEHOLDER.fullmatch(label) for label in labels) else labels

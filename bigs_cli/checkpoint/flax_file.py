@@ -48,7 +48,7 @@ def read(path: Path) -> Flat:
 def write(path: Path, flat: Mapping[str, Array]) -> None:
     """Write `flat` to `path`, one array at a time: the bytes that `flax.serialization.to_bytes` makes."""
     with replacing(path) as file:
-        _write_node(file, msgpack.Packer(), nested(flat))
+        _write_node(file, msgpack.Packer(), nested(dict(sorted(flat.items()))))
 
 
 def _flatten(tree: dict[Any, Any], above: str, flat: Flat, path: Path) -> None:
@@ -76,7 +76,7 @@ def _joined(chunked: Mapping[str, Any], where: str, path: Path) -> Array:
 
 
 def _unpack_array(code: int, data: bytes) -> Array:
-    """Return the array in extension `data` as a view of it: a second copy would fragment the heap for good."""
+    """Return the array in extension `data` as a view of it: a second copy would fragment the heap."""
     if code != _ARRAY:
         raise ValueError(f"extension type {code} is not an array")
     header = msgpack.Unpacker(raw=True)

@@ -63,9 +63,9 @@ def read_model(folder: Path) -> LoadedModel:
     source = _weights_file(folder)
     form = WEIGHTS[source.name]
     config_path = folder / CONFIG
-    declared = names_architecture(config_path)
+    config = read_config(config_path) if names_architecture(config_path) else None
     state = form.read(source)
-    config = read_config(config_path, head=None if declared else guess_head(state))
+    config = config or read_config(config_path, guess_head(state))
     flat = from_torch(state, config) if form.torch_names else state
     ignored = _drop_unused(flat, config)
     _check(flat, config, source, form)
@@ -101,9 +101,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises RequestError when `path` is a file or a folder with something in it.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RequestError(
-            f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first."
-        )
+        raise RequestError(f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first.")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{os.getpid()}"
     draft.mkdir()

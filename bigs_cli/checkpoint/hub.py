@@ -26,6 +26,8 @@ def fetch_model(repo_id: str, revision: str | None = None) -> Path:
     try:
         small_files = [CONFIG, *TOKENIZER_FILES]
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=small_files))
+        if any((folder / name).is_file() for name in WEIGHTS):
+            return folder
         for name in WEIGHTS:
             try:
                 hf_hub_download(repo_id, name, revision=folder.name)
@@ -36,9 +38,7 @@ def fetch_model(repo_id: str, revision: str | None = None) -> Path:
             else:
                 return folder
     except errors.HFValidationError:
-        raise RequestError(
-            f"'{repo_id}' is neither a folder here nor a hub id such as 'user/name'."
-        ) from None
+        raise RequestError(f"'{repo_id}' is neither a folder here nor a hub id such as 'user/name'.") from None
     except errors.GatedRepoError:
         raise RequestError(
             f"{at} is gated: ask for access on its page on the hub, then log in with: hf auth login"
@@ -48,10 +48,8 @@ def fetch_model(repo_id: str, revision: str | None = None) -> Path:
             f"The hub has no model {repo_id} you may see. Check the name; if it is private: hf auth login"
         ) from None
     except errors.RevisionNotFoundError:
-        raise RequestError(
-            f"{repo_id} has no revision '{revision}'. Name a branch, a tag or a commit of it."
-        ) from None
-    except (OSError, errors.HfHubHTTPError) as error:
+        raise RequestError(f"{repo_id} has no revision '{revision}'. Name a branch, a tag or a commit of it.") from None
+    except (OSError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage] - its HTTP library's
         unreached = error
     if unreached is not None:
         raise _unreachable(at, unreached) from None

@@ -142,9 +142,7 @@ def to_torch(flat: Mapping[str, Array], config: BiGSConfig) -> Flat:
     """
     state: Flat = {torch_name(path): _turned(path, array) for path, array in flat.items()}
     encoder = "" if config.head == "encoder" else "bigs."
-    state[f"{encoder}embeddings.position_ids"] = np.arange(config.max_position_embeddings, dtype=np.int64)[
-        None
-    ]
+    state[f"{encoder}embeddings.position_ids"] = np.arange(config.max_position_embeddings, dtype=np.int64)[None]
     if "cls.predictions.bias" in state:
         state["cls.predictions.decoder.bias"] = state["cls.predictions.bias"]
         state.setdefault("cls.predictions.decoder.weight", state["bigs.embeddings.word_embeddings.weight"])
@@ -166,12 +164,7 @@ def from_torch(state: Flat, config: BiGSConfig) -> Flat:
         state.get("bigs.embeddings.word_embeddings.weight"),
         state.get("cls.predictions.decoder.weight"),
     )
-    if (
-        config.tie_word_embeddings
-        and words is not None
-        and decoder is not None
-        and np.array_equal(words, decoder)
-    ):
+    if config.tie_word_embeddings and words is not None and decoder is not None and np.array_equal(words, decoder):
         del state["cls.predictions.decoder.weight"]
     paths = {torch_name(path): path for path in expected_shapes(config)}
     flat: Flat = {}
@@ -207,6 +200,20 @@ def to_tree(flat: Flat, config: BiGSConfig) -> Tree:
             stacked[target] = np.empty((config.num_hidden_layers, *leaf.shape), leaf.dtype)
         stacked[target][int(match["index"])] = leaf
     return nested(stacked)
+
+
+def to_apart(flat: Flat) -> Tree:
+    """Return the nested dict of JAX arrays with one tree a layer, numbered by integers; **consumes** `flat`."""
+    import jax.numpy as jnp
+
+    apart: Tree = {}
+    for path in list(flat):
+        *above, name = path.split("/")
+        place: dict[Any, Any] = apart
+        for key in above:
+            place = place.setdefault(int(key) if key.isdigit() else key, {})
+        place[name] = jnp.asarray(flat.pop(path))
+    return apart
 
 
 def to_flat(tree: Mapping[str, Any], config: BiGSConfig) -> Flat:

@@ -35,9 +35,7 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._manager.close()
 
-    def save(
-        self, step: int, params: Any, optimizer: Any = None, position: dict[str, Any] | None = None
-    ) -> None:
+    def save(self, step: int, params: Any, optimizer: Any = None, position: dict[str, Any] | None = None) -> None:
         """Write the checkpoint of `step` in the background; a step already there is left alone."""
         if step in self._manager.all_steps():
             return
@@ -65,6 +63,10 @@ class Checkpoints:
             raise BigsError(_damaged(self.folder / str(step), error)) from error
         return read["params"], read["optimizer"], dict(read["position"])
 
+    def wait(self) -> None:
+        """Return when every save is on disk."""
+        self._manager.wait_until_finished()
+
     def latest(self) -> int | None:
         """Return the newest step, or None when there is none."""
         return self._manager.latest_step()
@@ -90,9 +92,7 @@ def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
     place = folder / str(found[-1]) / "params"
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:
-            params = reader.restore(
-                place.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes))
-            )
+            params = reader.restore(place.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
         except (ValueError, OSError, KeyError) as error:
             raise BigsError(_damaged(place, error)) from error
     return found[-1], params

@@ -90,9 +90,7 @@ class RunFolder:
         """
         if resume:
             if not self.is_run:
-                raise RequestError(
-                    f"There is no run to resume at {self.path}. Leave out --resume to start one there."
-                )
+                raise RequestError(f"There is no run to resume at {self.path}. Leave out --resume to start one there.")
             return
         if any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise RequestError(

@@ -24,14 +24,10 @@ def read(path: Path) -> Flat:
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error}.") from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RequestError(
-            f"{path} is not a safetensors file that can be read: {error}. Fetch it again."
-        ) from None
+        raise RequestError(f"{path} is not a safetensors file that can be read: {error}. Fetch it again.") from None
 
 
 def write(path: Path, state: Mapping[str, Array]) -> None:
     """Write `state` to `path`, marked as PyTorch's (``format: pt``), which `transformers` asks for."""
     # The library writes memory as it lies: a transposed view would come back unturned.
-    save_file(
-        {name: np.ascontiguousarray(array) for name, array in state.items()}, path, metadata={"format": "pt"}
-    )
+    save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, path, metadata={"format": "pt"})

@@ -103,16 +103,12 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Flat:
 def _view(storage: Array, spec: TensorSpec, name: str) -> Array:
     """Return the tensor `spec` as a view of `storage`, after checking that it lies inside."""
     numbers = (spec.offset, *spec.shape, *spec.strides)
-    if len(spec.shape) != len(spec.strides) or any(
-        type(number) is not int or number < 0 for number in numbers
-    ):
+    if len(spec.shape) != len(spec.strides) or any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError(f"'{name}' has the shape {spec.shape} and strides {spec.strides}")
     size = 1
     for length in spec.shape:
         size *= length
-    last = spec.offset + sum(
-        (length - 1) * step for length, step in zip(spec.shape, spec.strides, strict=True)
-    )
+    last = spec.offset + sum((length - 1) * step for length, step in zip(spec.shape, spec.strides, strict=True))
     if size > storage.size or (size and last >= storage.size):
         raise ValueError(f"'{name}' reaches beyond its storage of {storage.size} numbers")
     if not size:

@@ -127,12 +127,7 @@ def _allowed(module: str, name: str) -> _Name:
 def _storage(reference: Any) -> tuple[str, str, int]:
     """Return (key, class, size) of a persistent id ``("storage", torch.XStorage, key, device, size)``."""
     kind, storage, key, _device, size = reference
-    if (
-        kind != "storage"
-        or not isinstance(storage, _Name)
-        or not isinstance(key, str)
-        or not isinstance(size, int)
-    ):
+    if kind != "storage" or not isinstance(storage, _Name) or not isinstance(key, str) or not isinstance(size, int):
         raise PickleRefused("it refers to something that is not a tensor's storage")
     return key, storage.name, size
 
@@ -176,19 +171,9 @@ def write_state(tensors: Iterable[tuple[str, TensorSpec]]) -> bytes:
 
 def _tensor(spec: TensorSpec) -> bytes:
     storage = b"ctorch\n" + spec.storage.encode() + b"\n"
-    reference = (
-        b"("
-        + _text("storage")
-        + storage
-        + _text(spec.key)
-        + _text("cpu")
-        + _number(spec.storage_size)
-        + b"tQ"
-    )
+    reference = b"(" + _text("storage") + storage + _text(spec.key) + _text("cpu") + _number(spec.storage_size) + b"tQ"
     layout = _number(spec.offset) + _numbers(spec.shape) + _numbers(spec.strides)
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference + layout + b"\x89ccollections\nOrderedDict\n)RtR"
-    )
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference + layout + b"\x89ccollections\nOrderedDict\n)RtR"
 
 
 def _text(value: str) -> bytes:

@@ -44,9 +44,7 @@ class Transfer:
         return "\n".join(lines)
 
 
-def transfer(
-    flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, fresh: Fresh
-) -> tuple[Flat, Transfer]:
+def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, fresh: Fresh) -> tuple[Flat, Transfer]:
     """Return the parameters of a `target` model: those of `flat` (of `config`) where they mean the same.
 
     - The encoder is always taken, and the pooler where both have one. A position table that is too long is
@@ -89,9 +87,7 @@ def transfer(
 def _check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
     differing = [name for name in _SAME if getattr(config, name) != getattr(target, name)]
     if differing:
-        values = "; ".join(
-            f"{name} {getattr(config, name)} there, {getattr(target, name)} here" for name in differing
-        )
+        values = "; ".join(f"{name} {getattr(config, name)} there, {getattr(target, name)} here" for name in differing)
         raise RequestError(
             f"This model cannot start from that one: their encoders differ ({values}). "
             "Give the recipe's model the same values, or choose another model for --from."

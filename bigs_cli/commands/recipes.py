@@ -26,12 +26,13 @@ def list_recipes(
 ) -> None:
     """Show the name, the kind and the purpose of every recipe that ships with bigs."""
     from bigs_cli.recipe import recipe_comment, recipe_kind, recipe_names
-    from bigs_cli.reporting import console
 
-    table = console.table("", "name", "kind", "what it does")
-    for name in recipe_names(kind.value if kind else None):
-        table.add_row(name, recipe_kind(name), recipe_comment(name).partition("\n")[0])
-    console.out.print(table)
+    names = recipe_names(kind.value if kind else None)
+    rows = [("NAME", "KIND", "WHAT IT DOES")]
+    rows += [(name, recipe_kind(name), recipe_comment(name).partition("\n")[0]) for name in names]
+    width = max(len(name) for name, _, _ in rows)
+    for name, what_for, purpose in rows:  # one line each, whatever the terminal's width: made to be searched
+        typer.echo(f"{name:<{width}}  {what_for:<8}  {purpose}")
 
 
 @app.command(epilog="Example: [bold]bigs recipes show mrpc --resolved > mine.yaml[/bold]")

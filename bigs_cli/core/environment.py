@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("bigs", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "datasets", "numpy")
+PACKAGES = (
+    "bigs",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tokenizers",
+    "datasets",
+    "numpy",
+)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -19,7 +30,7 @@ def describe_environment() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "command": sys.argv,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),

@@ -82,8 +82,7 @@ def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str
         raise BigsError(f"Labels {labels.shape} and predictions {predictions.shape} differ in shape.")
     if not np.isfinite(predictions).all():
         raise BigsError(
-            "Some predictions are not finite numbers: the model has diverged. "
-            "Train it again at a lower learning rate."
+            "Some predictions are not finite numbers: the model has diverged. Train it again at a lower learning rate."
         )
     return {name: METRICS[name](labels, predictions) for name in names}
 

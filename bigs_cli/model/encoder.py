@@ -47,7 +47,7 @@ class Embeddings(nnx.Module):
             ValueError: there are more tokens than positions.
         """
         L, longest = input_ids.shape[1], self.position_embeddings.num_embeddings
-        if L > longest:
+        if longest < L:
             raise ValueError(f"The input has {L} tokens; this model takes at most {longest}.")
         positions = self.position_embeddings.embedding[:L]
         if token_type_ids is None:
@@ -148,9 +148,7 @@ class Pooler(nnx.Module):
 class BiGS(nnx.Module):
     """Embeddings and encoder, and the pooler where the head needs one."""
 
-    def __init__(
-        self, config: BiGSConfig, compute: Compute, *, pooler: bool, apart: bool, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, config: BiGSConfig, compute: Compute, *, pooler: bool, apart: bool, rngs: nnx.Rngs) -> None:
         self.pad_token_id = config.pad_token_id
         self.mask_padding = config.mask_padding
         self.embeddings = Embeddings(config, compute, rngs=rngs)

@@ -84,9 +84,7 @@ class Predictions(nnx.Module):
 class _Cls(nnx.Module):
     """The pretraining heads, under the name `cls` as published."""
 
-    def __init__(
-        self, config: BiGSConfig, compute: Compute, *, words: bool, sentences: bool, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, config: BiGSConfig, compute: Compute, *, words: bool, sentences: bool, rngs: nnx.Rngs) -> None:
         self.predictions = Predictions(config, compute, rngs=rngs) if words else None
         self.seq_relationship = dense(config.hidden_size, 2, config, compute, rngs, head=True) if sentences else None
 

@@ -108,9 +108,7 @@ def _cycles(log_step: jax.Array, A_im: jax.Array) -> df.Double:
 
 
 @partial(jax.custom_jvp)
-def _powers(
-    exponents: jax.Array, decay: jax.Array, turn: jax.Array, cycles: df.Double
-) -> tuple[jax.Array, jax.Array]:
+def _powers(exponents: jax.Array, decay: jax.Array, turn: jax.Array, cycles: df.Double) -> tuple[jax.Array, jax.Array]:
     l = exponents[:, None]
     phase = 2 * jnp.pi * df.fraction_of_multiple(l, df.Double(cycles.high[..., None, :], cycles.low[..., None, :]))
     size = jnp.exp(l * decay[..., None, :])

@@ -20,7 +20,12 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 def dense(
-    in_features: int, out_features: int, config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, head: bool = False
+    in_features: int,
+    out_features: int,
+    config: BiGSConfig,
+    compute: Compute,
+    rngs: nnx.Rngs,
+    head: bool = False,
 ) -> nnx.Linear:
     """A dense map with bias: N(0, `initializer_range`), or LeCun normal in a head; computes in `compute.dtype`."""
     return nnx.Linear(
@@ -67,9 +72,7 @@ class SSM(nnx.Module):
 
     def parameters(self) -> kernel.SSMParameters:
         """Return the arrays as `kernel.SSMParameters`."""
-        return kernel.SSMParameters(
-            self.A_re[...], self.A_im[...], self.C[...], self.D[...], self.log_step[...]
-        )
+        return kernel.SSMParameters(self.A_re[...], self.A_im[...], self.C[...], self.D[...], self.log_step[...])
 
 
 class Layer(nnx.Module):
@@ -94,7 +97,9 @@ class Layer(nnx.Module):
         self.fs4 = SSM(config, rngs=rngs)
         self.bs4 = SSM(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mixer: Mixer, operands: tuple[Any, Any], keep: jax.Array | None, B: int) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mixer: Mixer, operands: tuple[Any, Any], keep: jax.Array | None, B: int
+    ) -> jax.Array:
         """Map x `[B·L, H]`; `operands` are the mixer's for (forward, backward), `keep` `[B·L, 1]` zeroes padding.
 
         Tokens stay flat around the dense maps: three-dimensional operands there made XLA's CPU backward slower.

@@ -153,9 +153,7 @@ class RecurrenceOperands(NamedTuple):
 
 def _recurrence_operands(ssm: DiscreteSSM, L: int) -> RecurrenceOperands:
     pole_re, pole_im = powers(ssm, jnp.ones(1))
-    return RecurrenceOperands(
-        jnp.concatenate([pole_re, pole_im], -2), jnp.stack(ssm.weight, -2), ssm.skip
-    )
+    return RecurrenceOperands(jnp.concatenate([pole_re, pole_im], -2), jnp.stack(ssm.weight, -2), ssm.skip)
 
 
 def _mix_recurrence(operands: RecurrenceOperands, u: jax.Array, reverse: bool) -> jax.Array:

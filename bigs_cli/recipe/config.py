@@ -48,9 +48,7 @@ class BiGSConfig(BaseModel):
     )
     scaling: Literal["hippo", "lin", "inv"] = Field(default="hippo", description="initial A of the SSMs")
     pre_norm: bool = Field(default=True, description="x + f(LN(x)); false: LN(x + f(x))")
-    tie_word_embeddings: bool = Field(
-        default=True, description="predict words with the transposed word embedding"
-    )
+    tie_word_embeddings: bool = Field(default=True, description="predict words with the transposed word embedding")
     pooler_type: Literal["non_padding_mean", "mean"] = Field(
         default="non_padding_mean", description="mean over real tokens, or over every position"
     )

@@ -21,9 +21,7 @@ class Kernel(BaseModel):
     model_config = _CLOSED
 
     lr_multiplier: float = Field(default=1.0, ge=0, description="their learning rate, relative to the rest")
-    weight_decay: float | None = Field(
-        default=None, ge=0, description="their weight decay; null: the same as the rest"
-    )
+    weight_decay: float | None = Field(default=None, ge=0, description="their weight decay; null: the same as the rest")
 
 
 class Optimizer(BaseModel):
@@ -37,9 +35,7 @@ class Optimizer(BaseModel):
     epsilon: float = Field(default=1e-6, gt=0, description="added to the root of that mean")
     weight_decay: float = Field(ge=0, description="decay per step, times the learning rate")
     clip_norm: float | None = Field(default=None, gt=0, description="longest gradient; null: any length")
-    kernel: Kernel = Field(
-        default_factory=Kernel, description="the SSM parameters' own learning rate and decay"
-    )
+    kernel: Kernel = Field(default_factory=Kernel, description="the SSM parameters' own learning rate and decay")
 
 
 class Schedule(BaseModel):
@@ -58,11 +54,7 @@ class Schedule(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_warmup_by_default(cls, given: object) -> object:
-        if (
-            isinstance(given, dict)
-            and given.get("warmup_steps") is None
-            and given.get("warmup_fraction") is None
-        ):
+        if isinstance(given, dict) and given.get("warmup_steps") is None and given.get("warmup_fraction") is None:
             return {**given, "warmup_steps": 0}
         return given
 
@@ -83,12 +75,8 @@ class Compute(BaseModel):
         default="auto",
         description="how the SSMs are applied; auto: the fastest at this length on this machine",
     )
-    remat: Literal["none", "layer"] = Field(
-        default="none", description="layer: recompute each layer, to save memory"
-    )
-    scan_layers: Literal["auto", True, False] = Field(
-        default="auto", description="compile one layer and loop over it"
-    )
+    remat: Literal["none", "layer"] = Field(default="none", description="layer: recompute each layer, to save memory")
+    scan_layers: Literal["auto", True, False] = Field(default="auto", description="compile one layer and loop over it")
 
 
 class Mesh(BaseModel):
@@ -131,15 +119,17 @@ class Masking(BaseModel):
         default=None, description="most in a row; null: rate × sequence_length, rounded up"
     )
     mask_fraction: Fraction = Field(default=0.8, description="part of those that [MASK] replaces")
-    random_fraction: Fraction = Field(
-        default=0.1, description="part that a random token replaces; the others stay"
-    )
+    random_fraction: Fraction = Field(default=0.1, description="part that a random token replaces; the others stay")
 
     @model_validator(mode="after")
     def _parts_of_one(self) -> Masking:
         if self.mask_fraction + self.random_fraction > 1 + 1e-9:
             raise ValueError("mask_fraction and random_fraction add up to more than 1")
         return self
+
+    def predictions(self, length: int) -> int:
+        """Return the most predictions in a row of `length` tokens (P); by default rate × length, rounded up."""
+        return self.max_predictions or math.ceil(self.rate * length - 1e-9)
 
 
 class Checkpoint(BaseModel):
@@ -157,9 +147,7 @@ class Evaluate(BaseModel):
     model_config = _CLOSED
 
     every_steps: Count = Field(default=1000, description="steps between two measurements")
-    max_batches: Count | None = Field(
-        default=50, description="batches measured; null: all that were held out"
-    )
+    max_batches: Count | None = Field(default=50, description="batches measured; null: all that were held out")
 
 
 class PretrainRecipe(BaseModel):
@@ -175,9 +163,7 @@ class PretrainRecipe(BaseModel):
     data: Data = Field(description="the token shards to train on")
     masking: Masking = Field(default_factory=Masking, description="which tokens are predicted")
     batch_size: Count = Field(description="rows per step, over all devices")
-    accumulate: Count = Field(
-        default=1, description="parts a step's rows are computed in, one after the other"
-    )
+    accumulate: Count = Field(default=1, description="parts a step's rows are computed in, one after the other")
     steps: Count = Field(description="optimizer steps in all")
     optimizer: Optimizer = Field(description="AdamW")
     schedule: Schedule = Field(description="the learning rate over the run")
@@ -189,12 +175,6 @@ class PretrainRecipe(BaseModel):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="when the run is saved")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="when the held-out loss is measured")
     log_every: Count = Field(default=100, description="steps between two lines of the log")
-
-    @property
-    def max_predictions(self) -> int:
-        """Most predictions in a row (P): `masking.max_predictions`, else rate × length, rounded up."""
-        expected = self.masking.rate * self.data.sequence_length
-        return self.masking.max_predictions or math.ceil(expected - 1e-9)
 
     @field_validator("model")
     @classmethod
@@ -220,8 +200,7 @@ class PretrainRecipe(BaseModel):
         data = info.data.get("data")
         if data and masking.max_predictions and masking.max_predictions > data.sequence_length:
             raise ValueError(
-                f"masking.max_predictions is {masking.max_predictions}, "
-                f"but a row has {data.sequence_length} tokens"
+                f"masking.max_predictions is {masking.max_predictions}, but a row has {data.sequence_length} tokens"
             )
         return masking
 
@@ -238,9 +217,7 @@ class PretrainRecipe(BaseModel):
     def _ends_its_warmup(cls, schedule: Schedule, info: ValidationInfo) -> Schedule:
         steps = info.data.get("steps")
         if steps and (schedule.warmup_steps or 0) > steps:
-            raise ValueError(
-                f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {steps} steps"
-            )
+            raise ValueError(f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {steps} steps")
         return schedule
 
 
@@ -263,9 +240,7 @@ class FinetuneRecipe(BaseModel):
     eval_batch_size: Count = Field(default=64, description="examples per step of an evaluation")
     optimizer: Optimizer = Field(description="AdamW")
     schedule: Schedule = Field(description="the learning rate over the run")
-    freeze: bool = Field(
-        default=False, description="keep A, C, D, log_step and the token type embeddings as they are"
-    )
+    freeze: bool = Field(default=False, description="keep A, C, D, log_step and the token type embeddings as they are")
     max_train_examples: Count | None = Field(
         default=None, description="train on a random part this large; null: on all"
     )

@@ -140,9 +140,7 @@ def _refused(text: str, source: Source) -> list[str]:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             problems.append(f"{place}: A recipe takes no anchors or aliases (& and *). Write the value out.")
         elif getattr(event, "tag", None):
-            problems.append(
-                f"{place}: A recipe takes no tags (!). Write the plain value, in quotes if it is text."
-            )
+            problems.append(f"{place}: A recipe takes no tags (!). Write the plain value, in quotes if it is text.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             return [*problems, f"{place}: This is nested {depth} deep, which nothing in a recipe is."]
@@ -166,9 +164,7 @@ def _plain(node: yaml.Node, path: Key, source: Source) -> Any:
             source.problems.append(f"{here}: A key is a word, not a list or a mapping.")
         elif key.value in values:
             first = source.place((*path, key.value), key=True)
-            source.problems.append(
-                f"{here}: '{key.value}' is set twice, first at {first}. Remove one of the two."
-            )
+            source.problems.append(f"{here}: '{key.value}' is set twice, first at {first}. Remove one of the two.")
         else:
             source.places[(*path, key.value)] = Place(here, _at(source, item.start_mark))
             values[key.value] = _plain(item, (*path, key.value), source)

@@ -25,9 +25,7 @@ def get_task(name: str) -> Task:
     tasks = {_key(task.name): task for task in TASKS.values()}
     task = tasks.get(_OTHER_NAMES.get(key, key))
     if task is None:
-        raise RequestError(
-            f"There is no task '{name}'.{did_you_mean(name.lower(), TASKS)} Tasks: {', '.join(TASKS)}."
-        )
+        raise RequestError(f"There is no task '{name}'.{did_you_mean(name.lower(), TASKS)} Tasks: {', '.join(TASKS)}.")
     return task
 
 

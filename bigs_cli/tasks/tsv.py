@@ -75,9 +75,7 @@ def parse_label(task: Task, text: str, where: str) -> float:
     if text in ids:
         return int(text)
     known = [f"{i} ({name})" for i, name in zip(ids, task.labels, strict=True)] if ids else task.labels
-    raise RequestError(
-        f"{where}: '{text}' is not a label of {task.title}. Its labels are {', '.join(known)}."
-    )
+    raise RequestError(f"{where}: '{text}' is not a label of {task.title}. Its labels are {', '.join(known)}.")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

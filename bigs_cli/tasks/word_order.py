@@ -37,9 +37,7 @@ def make_examples(split: str, source: str | None = None) -> Examples:
     from bigs_cli.data.corpus import read_documents
 
     source = source or DEFAULT_SOURCE
-    return balance(
-        split_sentences(split, read_documents([source])), CAPS[split], f"the {split} part of {source}"
-    )
+    return balance(split_sentences(split, read_documents([source])), CAPS[split], f"the {split} part of {source}")
 
 
 def split_sentences(split: str, documents: Iterable[str]) -> set[str]:

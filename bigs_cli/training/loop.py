@@ -23,7 +23,7 @@ class Every:
     """Call `do(step, state)` after every `steps`-th step."""
 
     steps: int
-    do: Callable[[int, TrainState], None]
+    do: Callable[[int, TrainState], object]
 
 
 @dataclass(frozen=True)

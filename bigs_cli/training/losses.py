@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from bigs_cli.data.masking import MaskedBatch
 from bigs_cli.model.functional import Apply, Parameters
-
-if TYPE_CHECKING:
-    from bigs_cli.data.masking import MaskedBatch
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -32,7 +30,9 @@ def masked_lm_sums(
     return loss, {"weight": weights.sum(), "accuracy": hits.sum()}
 
 
-def classification_sums(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+def classification_sums(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Sum cross-entropy over examples: logits `[B, num_labels]`, labels and weights `[B]` (0 = filler row)."""
     hits = (logits.argmax(-1) == labels) * weights
     return (cross_entropy(logits, labels) * weights).sum(), {"weight": weights.sum(), "accuracy": hits.sum()}
@@ -43,12 +43,15 @@ def regression_sums(logits: jax.Array, labels: jax.Array, weights: jax.Array) ->
     return ((logits[..., 0] - labels) ** 2 * weights).sum(), {"weight": weights.sum()}
 
 
-def task_loss(apply: Apply, regression: bool) -> Callable[[Parameters, dict[str, Any], jax.Array], Any]:
+def task_loss(apply: Apply, regression: bool) -> Callable[[Parameters, dict[str, Any], jax.Array, Any], Any]:
     """Return the summed loss of a labelled batch: input_ids, attention_mask, token_type_ids, labels, weights."""
     sums = regression_sums if regression else classification_sums
 
-    def loss(params: Parameters, batch: dict[str, Any], key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        outputs = apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"], key=key)
+    def loss(
+        params: Parameters, batch: dict[str, Any], key: jax.Array, part: Any
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+        outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
         return sums(outputs.logits, batch["labels"], batch["weights"])
 
     return loss

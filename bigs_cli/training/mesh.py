@@ -76,4 +76,6 @@ def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
 def _fitting(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
     if len(spec) > len(shape):
         return P()
-    return P(*(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(spec, shape, strict=False)))
+    return P(
+        *(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(spec, shape, strict=False))
+    )

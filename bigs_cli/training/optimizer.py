@@ -78,8 +78,6 @@ def select(rule: Callable[[tuple[str, ...]], bool]) -> Callable[[Parameters], An
     """Turn a rule on paths into a function from a parameter tree to a tree of booleans."""
 
     def mask(params: Parameters) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: rule(tuple(str(key.key) for key in path)), params
-        )
+        return jax.tree_util.tree_map_with_path(lambda path, _: rule(tuple(str(key.key) for key in path)), params)
 
     return mask

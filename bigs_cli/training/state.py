@@ -12,8 +12,8 @@ import optax
 from bigs_cli.model.functional import Parameters
 
 Metrics = dict[str, jax.Array]
-# (params, batch, key) → (summed loss, {"weight": what to divide by, and further sums})
-SummedLoss = Callable[[Parameters, Any, jax.Array], tuple[jax.Array, Metrics]]
+# (params, batch, key of the step, part of the batch) → (summed loss, {"weight": what to divide by, further sums})
+SummedLoss = Callable[[Parameters, Any, jax.Array, Any], tuple[jax.Array, Metrics]]
 
 
 class TrainState(NamedTuple):
@@ -30,7 +30,11 @@ def new_state(params: Parameters, optimizer: optax.GradientTransformation) -> Tr
 
 
 def make_step(
-    loss: SummedLoss, optimizer: optax.GradientTransformation, rate: optax.Schedule, seed: int, accumulate: int = 1
+    loss: SummedLoss,
+    optimizer: optax.GradientTransformation,
+    rate: optax.Schedule,
+    seed: int,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Return the compiled `step(state, batch) -> (state, metrics)`; the state given is consumed.
 
@@ -42,17 +46,17 @@ def make_step(
 
     def gradient(params: Parameters, batch: Any, key: jax.Array) -> tuple[jax.Array, Metrics, Parameters]:
         if accumulate == 1:
-            (total, sums), gradients = gradient_of(params, batch, key)
+            (total, sums), gradients = gradient_of(params, batch, key, 0)
             return total, sums, gradients
 
         def add(carry: Any, part: Any) -> tuple[Any, None]:
             index, rows = part
-            (total, sums), gradients = gradient_of(params, rows, jax.random.fold_in(key, index))
+            (total, sums), gradients = gradient_of(params, rows, key, index)
             return jax.tree.map(jnp.add, carry, (total, sums, gradients)), None
 
         parts = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
         first = jax.tree.map(lambda a: a[0], parts)
-        shapes = jax.eval_shape(gradient_of, params, first, key)
+        shapes = jax.eval_shape(gradient_of, params, first, key, 0)
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (*shapes[0], shapes[1]))
         return jax.lax.scan(add, zero, (jnp.arange(accumulate), parts))[0]
 

@@ -98,7 +98,12 @@ def task_loss(case):
 
 @pytest.mark.parametrize(
     ("name", "loss_of"),
-    [("hippo_mlm", mlm_loss), ("lin_mlm", mlm_loss), ("hippo_seqcls", task_loss), ("hippo_seqreg", task_loss)],
+    [
+        ("hippo_mlm", mlm_loss),
+        ("lin_mlm", mlm_loss),
+        ("hippo_seqcls", task_loss),
+        ("hippo_seqreg", task_loss),
+    ],
 )
 def test_loss_and_every_gradient(shared, name, loss_of):
     case = Case(shared, f"flax_{name}")
@@ -174,9 +179,7 @@ def test_learning_rates_step_by_step(shared):
 def test_five_optimizer_steps(shared):
     case = Case(shared, "flax_hippo_mlm")
     expected = np.load(shared / "fixtures" / "train5_hippo_mlm.npz")
-    settings = Optimizer(
-        learning_rate=1e-3, beta1=0.9, beta2=0.98, epsilon=1e-6, weight_decay=0.05, kernel=Kernel()
-    )
+    settings = Optimizer(learning_rate=1e-3, beta1=0.9, beta2=0.98, epsilon=1e-6, weight_decay=0.05, kernel=Kernel())
     rate = learning_rate(Schedule(kind="linear", warmup_steps=2), 1e-3, 10)
     optimizer = make_optimizer(settings, rate)
     gradient = jax.value_and_grad(mlm_loss(case))

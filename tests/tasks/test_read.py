@@ -48,9 +48,7 @@ def test_line_ends_quotes_and_byte_order_mark(tmp_path: Path) -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(
-    st.lists(st.text(st.characters(exclude_characters="\t\n\r\ufeff", codec="utf-8")), min_size=1, max_size=8)
-)
+@given(st.lists(st.text(st.characters(exclude_characters="\t\n\r\ufeff", codec="utf-8")), min_size=1, max_size=8))
 def test_any_text_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("sst")
     write(folder, "sentence\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts)))
@@ -60,9 +58,7 @@ def test_any_text_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_labels_as_words_where_files_write_numbers(tmp_path: Path) -> None:
-    examples = load_examples(
-        TASKS["sst2"], "dev", write(tmp_path, "sentence\tlabel\ngood\tpositive\nbad\t0\n")
-    )
+    examples = load_examples(TASKS["sst2"], "dev", write(tmp_path, "sentence\tlabel\ngood\tpositive\nbad\t0\n"))
     assert labels_of(examples) == [1, 0]
 
 
@@ -197,13 +193,9 @@ def test_tables_of_another_task_are_refused(tmp_path: Path) -> None:
         load_examples(TASKS["sst2"], "test", tmp_path)
 
 
-def test_without_data_and_network_one_sentence_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_data_and_network_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(
-        RequestError, match=r"MRPC is not on this machine.*--data DIR holding train.tsv and dev.tsv"
-    ):
+    with pytest.raises(RequestError, match=r"MRPC is not on this machine.*--data DIR holding train.tsv and dev.tsv"):
         load_examples(TASKS["mrpc"], "dev")
     assert datasets.config.HF_HUB_OFFLINE in (False, None)

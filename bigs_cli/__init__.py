@@ -1,0 +1,52 @@
+"""BiGS: bidirectional language models without attention.
+
+    from bigs_cli import BiGSForSequenceClassification
+    model = BiGSForSequenceClassification.from_pretrained("JunxiongWang/BiGS_512_MNLI")
+    model(input_ids, attention_mask=mask, token_type_ids=types).logits
+
+Importing this loads nothing heavy: each name is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bigs_cli.api import (
+        BiGSForMaskedLM,
+        BiGSForMultipleChoice,
+        BiGSForNextSentencePrediction,
+        BiGSForPreTraining,
+        BiGSForQuestionAnswering,
+        BiGSForSequenceClassification,
+        BiGSForTokenClassification,
+        BiGSModel,
+        load_model,
+    )
+    from bigs_cli.recipe.config import BiGSConfig
+
+__all__ = [
+    "BiGSConfig",
+    "BiGSForMaskedLM",
+    "BiGSForMultipleChoice",
+    "BiGSForNextSentencePrediction",
+    "BiGSForPreTraining",
+    "BiGSForQuestionAnswering",
+    "BiGSForSequenceClassification",
+    "BiGSForTokenClassification",
+    "BiGSModel",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'bigs_cli' has no attribute {name!r}")
+    import importlib
+
+    home = "bigs_cli.recipe.config" if name == "BiGSConfig" else "bigs_cli.api"
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

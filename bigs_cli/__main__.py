@@ -1,0 +1,5 @@
+"""`python -m bigs_cli` is `bigs`."""
+
+from bigs_cli.cli import main
+
+main()

@@ -1,0 +1,157 @@
+"""The Python API: a model object with `from_pretrained`, a call, and `save_pretrained`, one class a head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import numpy as np
+
+from bigs_cli.checkpoint.folder import new_folder, write_flax
+from bigs_cli.checkpoint.names import to_apart, to_flat, unnested
+from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
+from bigs_cli.checkpoint.transfer import Transfer, transfer
+from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
+from bigs_cli.model.heads import Outputs
+from bigs_cli.recipe.config import BiGSConfig, Head
+from bigs_cli.recipe.schema import Compute
+
+
+class Pretrained:
+    """A BiGS model ready to be called. Its calls are compiled, once for each shape of input.
+
+    Attributes:
+        config: size, shape and head.
+        transfer: what `from_pretrained` loaded, made new and left out; None for a model made otherwise.
+        source: where the parameters came from.
+    """
+
+    head: ClassVar[Head]
+
+    def __init__(self, config: BiGSConfig, params: Parameters | None = None, *, seed: int = 0) -> None:
+        """Make a model of `config` with fresh parameters (by `seed`), or with `params`, layers held apart.
+
+        Raises:
+            ValueError: the config is for another head.
+        """
+        if config.head != self.head:
+            raise ValueError(f"{type(self).__name__} has the head {self.head}; the config is for {config.head}.")
+        self.config = config
+        self.transfer: Transfer | None = None
+        self.source = "fresh parameters"
+        self._params = hold_apart(initialize(config, seed)) if params is None else params
+        self._apply = jax.jit(make_apply(config, Compute(), apart=True))
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **changes: Any) -> Self:
+        """Load `model`: a run, a folder, a hub id, or a short name such as "mnli".
+
+        A model with another head gives its encoder; what was loaded, what is new and what was left out is in
+        `.transfer` (print `model.transfer.describe()`). `changes` are config fields to differ in, such as
+        `num_labels=3`.
+
+        Raises:
+            bigs_cli.core.errors.BigsError: there is no such model, or its files are malformed.
+        """
+        name = f"{model}@{revision}" if revision else str(model)
+        return cls._from_open(open_model(find_model(name)), changes)
+
+    @classmethod
+    def _from_open(cls, opened: OpenModel, changes: dict[str, Any]) -> Self:
+        config = BiGSConfig.model_validate({**opened.config.model_dump(), **changes, "head": cls.head})
+        fresh: dict[str, Any] = {}
+
+        def new(path: str, shape: tuple[int, ...]) -> Any:
+            if not fresh:
+                fresh.update(to_flat(initialize(config, 0), config))
+            return fresh[path]
+
+        flat, report = transfer(opened.flat, opened.config, config, new)
+        opened.flat.clear()  # Each array is let go as it is taken over: one copy of the model at a time.
+        loaded = cls(config, to_apart(flat))
+        loaded.transfer, loaded.source = report, opened.source
+        return loaded
+
+    def __call__(self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, **named: Any) -> Outputs:
+        """Run the model on ids `[B, L]` (multiple choice `[B, choices, L]`); arrays or lists.
+
+        The mask defaults to "not [PAD]", the token types to 0. A masked-LM model also takes `positions` `[B, P]`.
+
+        Raises:
+            ValueError: there are more tokens than the model has positions.
+        """
+        inputs = [None if a is None else np.asarray(a) for a in (input_ids, attention_mask, token_type_ids)]
+        return self._apply(self._params, *inputs, **{k: np.asarray(v) for k, v in named.items()})
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of trained numbers."""
+        return count(self._params)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and flax_model.msgpack, the published layout, to a new folder."""
+        with new_folder(Path(folder)) as draft:
+            write_flax(draft, self.config, {path: np.asarray(leaf) for path, leaf in unnested(self._params)})
+
+
+class BiGSModel(Pretrained):
+    """The encoder and its pooler: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`."""
+
+    head = "encoder"
+
+
+class BiGSForMaskedLM(Pretrained):
+    """Masked words: `logits` `[B, L, V]`."""
+
+    head = "masked-lm"
+
+
+class BiGSForPreTraining(Pretrained):
+    """Masked words and next sentence: `prediction_logits` `[B, L, V]`, `seq_relationship_logits` `[B, 2]`."""
+
+    head = "pretraining"
+
+
+class BiGSForNextSentencePrediction(Pretrained):
+    """Next sentence: `logits` `[B, 2]`."""
+
+    head = "next-sentence"
+
+
+class BiGSForSequenceClassification(Pretrained):
+    """A class, or with one label a score, for a text or a pair of texts: `logits` `[B, num_labels]`."""
+
+    head = "sequence-classification"
+
+
+class BiGSForTokenClassification(Pretrained):
+    """A class for every token: `logits` `[B, L, num_labels]`."""
+
+    head = "token-classification"
+
+
+class BiGSForQuestionAnswering(Pretrained):
+    """Where the answer starts and ends: `start_logits`, `end_logits`, each `[B, L]`."""
+
+    head = "question-answering"
+
+
+class BiGSForMultipleChoice(Pretrained):
+    """A score for each choice: `logits` `[B, choices]`."""
+
+    head = "multiple-choice"
+
+
+CLASSES: dict[Head, type[Pretrained]] = {cls.head: cls for cls in Pretrained.__subclasses__()}
+
+
+def load_model(model: str | Path, *, revision: str | None = None) -> Pretrained:
+    """Load `model` (a run, a folder, a hub id or a short name) with the head its config names.
+
+    Raises:
+        bigs_cli.core.errors.BigsError: there is no such model, or its files are malformed.
+    """
+    name = f"{model}@{revision}" if revision else str(model)
+    opened = open_model(find_model(name))
+    return CLASSES[opened.config.head]._from_open(opened, {})

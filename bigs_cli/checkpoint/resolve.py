@@ -1,0 +1,141 @@
+"""MODEL on the command line: a run, a folder, a hub id or a short name, to a model in memory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigs_cli.checkpoint.arrays import Flat
+from bigs_cli.checkpoint.config_json import read_config
+from bigs_cli.checkpoint.folder import CONFIG, WEIGHTS, read_model, tokenizer_file
+from bigs_cli.checkpoint.run import RunFolder, runs, runs_root
+from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.recipe.config import BiGSConfig
+
+# Short names of published models; a finished run of that task here comes first.
+PUBLISHED = {
+    "mnli": "JunxiongWang/BiGS_512_MNLI",
+    "mnli-128": "JunxiongWang/BiGS_128_MNLI",
+    "bigs-128": "JunxiongWang/BiGS_128",
+    "bigs-512": "JunxiongWang/BiGS_512",
+    "bigs-1024": "JunxiongWang/BiGS_1024",
+    "bigs-4096": "JunxiongWang/BiGS_4096",
+}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a model is: one of `run`, `folder`, `repo`, and `why` it was chosen, to be printed."""
+
+    why: str
+    run: RunFolder | None = None
+    folder: Path | None = None
+    repo: str | None = None
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model in memory: its parameters by published name, and where it came from."""
+
+    config: BiGSConfig
+    flat: Flat
+    tokenizer: Path | None
+    source: str
+    notes: tuple[str, ...] = ()
+    run: RunFolder | None = None
+
+
+def find_model(name: str | None) -> Found:
+    """Find what `name` means, without reading it or asking the network. None means the newest run.
+
+    In this order: a folder on disk (a run's or a model's), a run's name under the runs folder, a task with a finished
+    run here, a published short name, a hub id `owner/name[@revision]`.
+
+    Raises:
+        RequestError: `name` is none of these, or there is no run yet.
+    """
+    if name is None:
+        return _newest_run()
+    for place in (Path(name), runs_root() / name):
+        if RunFolder(place).is_run:
+            return Found(f"{place} (a run)", run=RunFolder(place))
+        if (place / CONFIG).is_file() or any((place / weights).is_file() for weights in WEIGHTS):
+            return Found(f"{place} (a model folder)", folder=place)
+    task_run = _newest_of_task(name)
+    if task_run is not None:
+        return Found(f"{task_run.path} (the newest finished {name} run here)", run=task_run)
+    if name.lower() in PUBLISHED:
+        repo = PUBLISHED[name.lower()]
+        return Found(f"{repo} (published; there is no finished {name} run under {runs_root()}/)", repo=repo)
+    if Path(name).is_dir():
+        raise RequestError(
+            f"The folder {name} holds neither a run (recipe.yaml) nor a model (config.json and one of {', '.join(WEIGHTS)})."
+        )
+    if _HUB_ID.fullmatch(name):
+        return Found(f"{name} (on the hub)", repo=name)
+    known = [run.path.name for run in runs()] + list(PUBLISHED)
+    raise RequestError(
+        f"There is no model '{name}'.{did_you_mean(name, known)} Give a run, a model folder, a hub id such as "
+        f"JunxiongWang/BiGS_512, or a short name ({', '.join(PUBLISHED)}); `bigs runs list` shows the runs here."
+    )
+
+
+def open_model(found: Found) -> OpenModel:
+    """Read the model that `find_model` found; a hub model is fetched first.
+
+    Raises:
+        RequestError: files are missing or malformed, or the run has no checkpoint yet.
+        BigsError: the hub cannot be reached.
+    """
+    if found.run is not None:
+        return _open_run(found.run)
+    folder = found.folder
+    if folder is None:
+        from bigs_cli.checkpoint.hub import fetch_model
+
+        repo, _, revision = (found.repo or "").partition("@")
+        folder = fetch_model(repo, revision or None)
+    loaded = read_model(folder)
+    notes = [f"not used: {name}" for name in loaded.ignored]
+    notes += [f"not in the file: {name}" for name in loaded.absent]
+    return OpenModel(loaded.config, loaded.flat, loaded.tokenizer_path, str(loaded.source_file), tuple(notes))
+
+
+def _newest_run() -> Found:
+    for run in runs():
+        if run.finished:
+            return Found(f"{run.path} (the newest finished run)", run=run)
+    raise RequestError(
+        f"There is no finished run under {runs_root()}/. Name a model with --model, or make one: bigs demo"
+    )
+
+
+def _newest_of_task(name: str) -> RunFolder | None:
+    for run in runs():
+        if run.finished:
+            recipe = load_recipe(str(run.recipe_file))
+            if isinstance(recipe, FinetuneRecipe) and recipe.task == name.lower():
+                return run
+    return None
+
+
+def _open_run(run: RunFolder) -> OpenModel:
+    from bigs_cli.checkpoint.names import to_flat
+    from bigs_cli.checkpoint.orbax import read_params, steps
+    from bigs_cli.model.functional import parameter_shapes
+
+    config = read_config(run.path / CONFIG)
+    kept = run.best if steps(run.best) else run.checkpoints
+    step, params = read_params(kept, parameter_shapes(config))
+    which = "best" if kept == run.best else "last"
+    return OpenModel(
+        config,
+        to_flat(params, config),
+        tokenizer_file(run.path),
+        f"{run.path}, {which} checkpoint (step {step})",
+        (),
+        run,
+    )

@@ -1,0 +1,172 @@
+"""`bigs evaluate`, also `bigs eval`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bigs_cli.checkpoint.resolve import OpenModel
+
+EPILOG = "[bold]Examples:[/bold] bigs eval sst2 --model runs/sst2 --data glue/SST-2 ; bigs eval mlm --model runs/small --data shards/wiki-128"
+
+
+def evaluate(
+    task: Annotated[
+        str | None,
+        typer.Argument(help="A task (as in `bigs finetune`), or mlm. [default: what the model was trained for]"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A run, folder, hub id or short name. [default: the newest run]",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="The task's files, or token shards for mlm. [default: the hub; the run's shards]"),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "--length",
+            min=4,
+            help="Tokens an input is cut and padded to. [default: the run's, else all positions]",
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples at once.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure a model on a task's dev set, or its masked-word loss on held-out text."""
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.tasks import get_task
+
+    if task not in (None, "mlm"):
+        get_task(task)  # An unknown name is refused before anything is loaded.
+    prepare_jax()
+    opened = open_and_announce(model)
+    if task is None:
+        trained_for = None if opened.run is None else opened.run.results().get("task", "mlm")
+        if trained_for is None:
+            raise RequestError("Say what to measure: bigs eval TASK --model MODEL, with a task's name or mlm.")
+        task = str(trained_for)
+    if task == "mlm":
+        _evaluate_mlm(opened, data, batch_size, as_json)
+    else:
+        _evaluate_task(opened, task, data, length, batch_size, as_json)
+
+
+def _evaluate_task(
+    opened: OpenModel, name: str, data: Path | None, length: int | None, batch_size: int, as_json: bool
+) -> None:
+    from bigs_cli.checkpoint.names import to_tree
+    from bigs_cli.commands.shared import tokenizer_of
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.encode import encode_texts
+    from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
+    from bigs_cli.model.functional import make_apply
+    from bigs_cli.recipe.schema import Compute
+    from bigs_cli.reporting.console import out, progress
+    from bigs_cli.reporting.scores import scores_table
+    from bigs_cli.tasks import get_task
+    from bigs_cli.tasks.read import available_splits, load_examples
+
+    task, config = get_task(name), opened.config
+    if config.head != "sequence-classification" or config.num_labels != task.num_labels:
+        raise RequestError(
+            f"{opened.source} is a {config.head} model with {config.num_labels} label(s); {task.title} needs a "
+            f"sequence-classification model with {task.num_labels}. Train one: bigs finetune {task.name} --from MODEL"
+        )
+    if length is None:
+        length = int(opened.run.results()["length"]) if opened.run is not None else config.max_position_embeddings
+    if length > config.max_position_embeddings:
+        raise RequestError(
+            f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
+        )
+    names = [split for split in available_splits(task, data) if split.startswith("dev")] or ["dev"]
+    examples = {split: load_examples(task, split, data) for split in names}
+    tokenizer = tokenizer_of(opened)
+    splits = []
+    for split, texts in examples.items():
+        labels = texts.labels
+        if labels is not None and config.labels and task.labels and config.labels != task.labels:
+            labels = _in_order_of(config.labels, task.labels, opened.source)[labels]
+        splits.append(LabelledSplit(split, encode_texts(tokenizer, texts.first, texts.second, length), labels))
+    evaluator = TaskEvaluator(make_apply(config, Compute()), task, batch_size, trim=config.mask_padding)
+    with progress(task.title, sum(len(split.inputs) for split in splits), "example") as advance:
+        metrics = evaluator.metrics(to_tree(opened.flat, config), splits, advance)
+    if as_json:
+        out.print_json(json.dumps({"task": task.name, "model": opened.source, "metrics": metrics}))
+    else:
+        out.print(scores_table(task, metrics))
+
+
+def _in_order_of(model_labels: tuple[str, ...], task_labels: tuple[str, ...], source: str) -> Any:
+    """Return task id → model id, matched by name; another order of the same names is common."""
+    import numpy as np
+
+    from bigs_cli.core.errors import RequestError
+
+    known = [label.casefold() for label in model_labels]
+    if sorted(known) != sorted(label.casefold() for label in task_labels):
+        raise RequestError(
+            f"The labels of {source} ({', '.join(model_labels)}) are not the task's ({', '.join(task_labels)}): "
+            "it was trained for something else."
+        )
+    return np.array([known.index(label.casefold()) for label in task_labels], np.int32)
+
+
+def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int, as_json: bool) -> None:
+    from bigs_cli.checkpoint.names import to_tree
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.loader import heldout_batches
+    from bigs_cli.data.masking import MaskIds
+    from bigs_cli.data.shards import open_shards
+    from bigs_cli.evaluation.mlm import MaskedLMEvaluator, mask_rates
+    from bigs_cli.model.functional import make_apply
+    from bigs_cli.recipe import PretrainRecipe, load_recipe
+    from bigs_cli.recipe.schema import Compute, Masking
+    from bigs_cli.reporting.console import out, progress, table
+
+    config = opened.config
+    if config.head != "masked-lm":
+        raise RequestError(
+            f"{opened.source} is a {config.head} model; mlm needs a masked-lm model, such as a pretraining run."
+        )
+    recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
+    if data is None:
+        if not isinstance(recipe, PretrainRecipe):
+            raise RequestError("Name the token shards to measure on: bigs eval mlm --data DIR (made by bigs tokenize).")
+        data = Path(recipe.data.path)
+    shards = open_shards(data)
+    if (
+        shards.manifest.vocab_size > config.vocab_size
+        or shards.manifest.sequence_length > config.max_position_embeddings
+    ):
+        raise RequestError(
+            f"The shards in {data} (vocabulary {shards.manifest.vocab_size}, length {shards.manifest.sequence_length}) "
+            f"do not fit the model (vocabulary {config.vocab_size}, at most {config.max_position_embeddings} tokens)."
+        )
+    masking = recipe.masking if isinstance(recipe, PretrainRecipe) else Masking()
+    rates = mask_rates(masking, shards.manifest.sequence_length)
+    evaluator = MaskedLMEvaluator(
+        make_apply(config, Compute()), MaskIds.of(shards.manifest.special_ids, config.vocab_size), rates
+    )
+    with progress("held-out text", len(shards.split("heldout")), "row") as advance:
+        metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size), advance)
+    if as_json:
+        out.print_json(json.dumps({"task": "mlm", "model": opened.source, "metrics": metrics}))
+        return
+    made = table(f"Masked words, held-out part of {data}", "metric", "this model", right=("this model",))
+    made.add_row("loss (nats)", f"{metrics['loss']:.4f}")
+    made.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
+    made.add_row("perplexity", f"{metrics['perplexity']:.1f}")
+    made.add_row("words predicted", f"{metrics['predictions']:,.0f}")
+    out.print(made)

@@ -1,0 +1,44 @@
+"""`bigs export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = "[bold]Example:[/bold] bigs export --model runs/mrpc --format torch --output exports/mrpc"
+
+
+def export(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A run, folder, hub id or short name. [default: the newest run]",
+        ),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", "-f", help="flax (the published layout) or torch (that of the Torch port)."),
+    ] = "flax",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new folder. [default: exports/MODEL-FORMAT]")
+    ] = None,
+) -> None:
+    """Write a model as a folder that other tools load, and check it by reading it back."""
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    from bigs_cli.reporting.console import err, out
+
+    prepare_jax()
+    opened = open_and_announce(model)
+    from bigs_cli.export.formats import export as write
+
+    stem = opened.run.path.name if opened.run is not None else Path(opened.source).parent.name
+    place = output or Path("exports") / f"{stem}-{form}"
+    difference = write(opened, form, place)
+    files = ", ".join(sorted(path.name for path in place.iterdir()))
+    err.print(f"Wrote {files}; read back, outputs differ by {difference:.1e} of the largest.", highlight=False)
+    out.print(str(place), highlight=False)

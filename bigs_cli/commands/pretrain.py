@@ -1,0 +1,79 @@
+"""`bigs pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = (
+    "[bold]Example:[/bold] bigs pretrain --recipe small --data shards/wiki-128 --run runs/small "
+    "--set steps=1500 --set optimizer.learning_rate=1e-3"
+)
+
+
+def pretrain(
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a YAML file.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of token shards. [default: the recipe's]")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Run folder. [default: runs/RECIPE]")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Start from a run, folder, hub id or short name."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder, bit for bit.")] = False,
+) -> None:
+    """Train a masked language model on token shards.
+
+    Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so.
+    """
+    from bigs_cli.checkpoint.run import RunFolder, runs_root
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe import PretrainRecipe, load_recipe
+
+    folder = RunFolder(run or runs_root() / Path(recipe).stem)
+    source = str(folder.recipe_file) if resume and folder.is_run else recipe
+    chosen = load_recipe(source, sets or ())
+    if not isinstance(chosen, PretrainRecipe):
+        raise RequestError(
+            f"The recipe {recipe} is for fine-tuning. Use it so: bigs finetune {chosen.task} --recipe {recipe}"
+        )
+    if start is not None:
+        chosen = chosen.model_copy(update={"from_": start})
+    place = data or Path(chosen.data.path)
+    chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"path": str(place)})})
+    if not (place / "manifest.json").is_file():
+        length = chosen.data.sequence_length
+        raise RequestError(
+            f"There are no token shards at {place}. Name them with --data, or make them: bigs tokenize --input "
+            f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output {place}"
+        )
+
+    from bigs_cli.checkpoint.resolve import find_model, open_model
+    from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.data.shards import open_shards
+    from bigs_cli.reporting.console import err, out
+
+    prepare_jax()
+    shards = open_shards(place)
+    model = None
+    if chosen.from_ is not None and not resume:
+        found = find_model(chosen.from_)
+        err.print(f"Model to start from: {found.why}", highlight=False)
+        model = open_model(found)
+
+    from bigs_cli.training.pretrain import pretrain as train
+
+    result = train(chosen, shards, folder, model, resume)
+    err.print(
+        f"Done in {result.seconds / 60:.1f} minutes: held-out loss {result.heldout['loss']:.4f}.",
+        highlight=False,
+    )
+    err.print(
+        f"Next: bigs eval mlm --model {folder.path}   or   bigs finetune sst2 --from {folder.path}",
+        highlight=False,
+    )
+    out.print(str(folder.path), highlight=False)

@@ -1,0 +1,215 @@
+"""The vocabulary: loading, training and saving WordPiece tokenizers that behave as BERT uncased."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.files import replacing
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKENIZER_JSON = "tokenizer.json"
+VOCAB_TXT = "vocab.txt"
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""In the order of their ids, which in BERT's vocabularies are 0, 100, 101, 102 and 103."""
+
+RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
+"""The first 104 entries of a trained vocabulary: the special tokens stand at BERT's ids."""
+
+_MOST_CHARACTERS = 1000
+
+
+def load_tokenizer(source: str | Path) -> Tokenizer:
+    """Return the tokenizer in a `vocab.txt`, a `tokenizer.json`, a folder holding one, or at a hub id.
+
+    A `vocab.txt` (one entry a line) is read as BERT uncased does: lower case, accents stripped, "##" pieces. A
+    `tokenizer.json` is taken as it is, but for truncation and padding, which are the caller's affair.
+
+    Raises:
+        RequestError: it is nowhere, malformed, or lacks a special token.
+        BigsError: the hub cannot be reached.
+    """
+    path = _find(source)
+    tokenizer = _from_json(path) if path.suffix == ".json" else _bert_uncased(_read_vocab(path), path)
+    missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
+    if missing:
+        raise RequestError(
+            f"{path} lacks {', '.join(missing)}: a masked language model needs {' '.join(SPECIAL_TOKENS)}. "
+            "Name a BERT-like vocabulary, or train one with: bigs tokenize --train-vocab 8192"
+        )
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """Return a WordPiece tokenizer of `size` entries (fewer if the text is too small for them).
+
+    The first 104 entries are `RESERVED`, then come the characters, then pieces learned from `texts`, which
+    are held in memory. The same texts give the same vocabulary.
+
+    Raises:
+        RequestError: there is no text, or `size` has no room for the text's characters.
+    """
+    from tokenizers.trainers import WordPieceTrainer
+
+    texts = list(texts)
+    tokenizer = _untrained({UNK: 0})
+    # Left to itself the trainer numbers the "##" characters in the random order of a hash map, and breaks
+    # ties between pieces by these numbers.
+    fixed = [*RESERVED, *_alphabet(tokenizer, texts)]
+    if len(fixed) == len(RESERVED):
+        raise RequestError("There is no text to train a vocabulary on. Name an --input that holds some.")
+    if len(fixed) > size:
+        raise RequestError(
+            f"A vocabulary of {size} entries is too small: {len(RESERVED)} are reserved and the characters of "
+            f"this text take {len(fixed) - len(RESERVED)}. Ask for some thousands, such as --train-vocab 8192."
+        )
+    trainer = WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=fixed,
+        limit_alphabet=_MOST_CHARACTERS,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _bert_uncased(tokenizer.get_vocab(), Path("the trained vocabulary"))
+
+
+def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    """Return the commonest characters of the normalized text, sorted, as a word's first and as "##" pieces."""
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text)
+    counts: Counter[str] = Counter()
+    for character, count in raw.items():
+        for normalized in tokenizer.normalizer.normalize_str(character):
+            counts[normalized] += count
+    common = sorted(counts, key=lambda character: (-counts[character], character))[:_MOST_CHARACTERS]
+    first = sorted(character for character in common if not character.isspace())
+    split = tokenizer.pre_tokenizer.pre_tokenize_str
+    return [*first, *(f"##{character}" for character in first if len(split(f"a{character}")) == 1)]
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write `tokenizer.json` into `folder`, and `vocab.txt` (one entry a line, by id) beside it."""
+    with replacing(folder / TOKENIZER_JSON, "w") as file:
+        file.write(tokenizer.to_str(pretty=True) + "\n")
+    vocab = tokenizer.get_vocab()
+    with replacing(folder / VOCAB_TXT, "w") as file:
+        file.writelines(f"{token}\n" for token in sorted(vocab, key=vocab.__getitem__))
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """Return the SHA-256 of the tokenizer's canonical JSON: equal exactly when it treats all text the same."""
+    canonical = json.dumps(json.loads(tokenizer.to_str()), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the id of each special token by its name; a tokenizer of `load_tokenizer` has them all."""
+    vocab = tokenizer.get_vocab()
+    return {token: vocab[token] for token in SPECIAL_TOKENS}
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_dir():
+        for name in (TOKENIZER_JSON, VOCAB_TXT):
+            if (path / name).is_file():
+                return path / name
+        raise RequestError(f"The folder {path} holds no tokenizer: neither {TOKENIZER_JSON} nor {VOCAB_TXT}.")
+    if path.is_file():
+        return path
+    if path.is_absolute() or path.suffix in (".json", ".txt") or str(source).count("/") > 1:
+        raise RequestError(f"There is no vocabulary {path}. Name a {VOCAB_TXT}, a {TOKENIZER_JSON} or a hub id.")
+    return _fetch(str(source))
+
+
+def _fetch(repo_id: str) -> Path:
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    try:
+        try:
+            return Path(hf_hub_download(repo_id, TOKENIZER_JSON))
+        except errors.LocalEntryNotFoundError:
+            raise
+        except errors.EntryNotFoundError:
+            return Path(hf_hub_download(repo_id, VOCAB_TXT))
+    except (errors.HFValidationError, errors.RepositoryNotFoundError):
+        raise RequestError(
+            f"'{repo_id}' is no file or folder here, and the hub has no model of that name that you may see. "
+            f"Name a {VOCAB_TXT}, a {TOKENIZER_JSON}, a folder, or a hub id such as google-bert/bert-base-uncased."
+        ) from None
+    except errors.LocalEntryNotFoundError:
+        raise BigsError(
+            f"The tokenizer of {repo_id} is not in the hub's cache, and {constants.ENDPOINT} cannot be reached. "
+            f"Check the network and try again, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
+        ) from None
+    except errors.EntryNotFoundError:
+        raise RequestError(f"{repo_id} on the hub has neither {TOKENIZER_JSON} nor {VOCAB_TXT}.") from None
+    except (OSError, errors.HfHubHTTPError) as error:
+        raise BigsError(f"The tokenizer of {repo_id} could not be fetched: {error}.") from None
+
+
+def _from_json(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise RequestError(f"{path} is no tokenizer of the `tokenizers` library ({error}).") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _read_vocab(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    if lines and not lines[-1]:
+        lines.pop()
+    vocab: dict[str, int] = {}
+    for number, token in enumerate(lines):
+        if vocab.setdefault(token, number) != number:
+            raise RequestError(f"{path}:{number + 1}: '{token}' is in line {vocab[token] + 1} already.")
+    return vocab
+
+
+def _bert_uncased(vocab: dict[str, int], path: Path) -> Tokenizer:
+    """Return the tokenizer of a vocabulary, adding [CLS] and [SEP] around one text and between two."""
+    from tokenizers import AddedToken
+    from tokenizers.processors import TemplateProcessing
+
+    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+    if missing:
+        raise RequestError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}.")
+    tokenizer = _untrained(vocab)
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocab[token]) for token in (CLS, SEP)],
+    )
+    return tokenizer
+
+
+def _untrained(vocab: dict[str, int]) -> Tokenizer:
+    from tokenizers import Tokenizer, decoders
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token=UNK, max_input_chars_per_word=100))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    return tokenizer

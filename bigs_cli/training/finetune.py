@@ -1,0 +1,225 @@
+"""`bigs finetune`: a recipe, a labelled task and a model to start from, to a run; told in stages."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from bigs_cli.checkpoint.config_json import write_config
+from bigs_cli.checkpoint.folder import CONFIG
+from bigs_cli.checkpoint.names import to_flat, to_tree
+from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoint.transfer import transfer
+from bigs_cli.core.environment import describe_environment
+from bigs_cli.core.files import write_json
+from bigs_cli.data.encode import encode_texts
+from bigs_cli.data.tokenizer import save_tokenizer
+from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
+from bigs_cli.model.functional import Parameters, initialize, make_apply
+from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
+from bigs_cli.reporting.console import err, progress
+from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.tasks.read import available_splits, data_digest, load_examples
+from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.training import mesh as meshes
+from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.losses import task_loss
+from bigs_cli.training.optimizer import learning_rate, make_optimizer
+from bigs_cli.training.state import TrainState, make_step, new_state
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The splits a fine-tuning uses: train, and the dev splits it is judged by."""
+
+    train: Examples
+    dev: dict[str, Examples]
+
+
+def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: int) -> TaskData:
+    """Read train and every dev split there is; with `max_train`, a random part of train, the same for one seed."""
+    train = load_examples(task, "train", data)
+    if max_train is not None and max_train < len(train):
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:max_train])
+        train = _subset(train, chosen)
+    names = [split for split in available_splits(task, data) if split.startswith("dev")]
+    return TaskData(train, {name: load_examples(task, name, data) for name in names or ["dev"]})
+
+
+def finetune(
+    recipe: FinetuneRecipe,
+    task: Task,
+    data: TaskData,
+    start: OpenModel,
+    tokenizer: Tokenizer,
+    folder: RunFolder,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train `start` on `task` in `folder`; return what results.json says. The best checkpoint is kept in best/.
+
+    Raises:
+        RequestError: recipe, model and folder do not go together; nothing is changed then.
+        KeyboardInterrupt: it was asked to stop; a checkpoint is written.
+    """
+    with folder.lock():
+        config, length = target_config(recipe, task, start.config)
+        mesh = meshes.make_mesh(recipe.mesh)
+        meshes.check_batch(mesh, recipe.batch_size)
+        new = to_flat(initialize(config, recipe.seed), config)
+        flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
+        folder.start(dump_recipe(recipe), describe_environment(), resume)
+        if not resume:
+            write_config(folder.path / CONFIG, config)
+            save_tokenizer(tokenizer, folder.path)
+        err.print(f"Starting from {start.source}:\n{report.describe()}", highlight=False)
+        with Checkpoints(folder.checkpoints) as last, Checkpoints(folder.best) as best:
+            return _train(
+                recipe, task, data, tokenizer, config, length, to_tree(flat, config), mesh, folder, last, best
+            )
+
+
+def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
+    """Return the task model's config, and the input length: the recipe's, but no more than the model's positions."""
+    config = start.model_copy(
+        update={"head": "sequence-classification", "num_labels": task.num_labels, "labels": task.labels}
+    )
+    length = min(recipe.sequence_length, start.max_position_embeddings)
+    if length < recipe.sequence_length:
+        err.print(f"Length {length} instead of the recipe's {recipe.sequence_length}: the model has no more positions.")
+    return config, length
+
+
+def _train(
+    recipe: FinetuneRecipe,
+    task: Task,
+    data: TaskData,
+    tokenizer: Tokenizer,
+    config: BiGSConfig,
+    length: int,
+    params: Parameters,
+    mesh: jax.sharding.Mesh,
+    folder: RunFolder,
+    last: Checkpoints,
+    best: Checkpoints,
+) -> dict[str, Any]:
+    # --- the data ---------------------------------------------------------------------------------------------
+    trim = config.mask_padding  # Elsewhere padding is part of the model's input.
+    train = encode_texts(tokenizer, data.train.first, data.train.second, length)
+    dev = [
+        LabelledSplit(name, encode_texts(tokenizer, split.first, split.second, length), split.labels)
+        for name, split in data.dev.items()
+    ]
+    assert data.train.labels is not None
+    labels = data.train.labels
+    per_epoch = math.ceil(len(train) / recipe.batch_size)
+    steps = max(1, round(recipe.epochs * per_epoch))
+
+    # --- the step ---------------------------------------------------------------------------------------------
+    apply = make_apply(config, recipe.compute)
+    rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, steps)
+    optimizer = make_optimizer(recipe.optimizer, rate, recipe.freeze)
+    step = make_step(task_loss(apply, task.kind == "regression"), optimizer, rate, recipe.seed)
+    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
+    state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
+    evaluator = TaskEvaluator(apply, task, recipe.eval_batch_size, trim)
+    log = MetricsLog(folder.metrics_file)
+    metric = task.metrics[0]
+    history: list[dict[str, Any]] = []
+
+    # --- where to begin: the newest checkpoint of this run, else step 0 -----------------------------------------
+    begin = last.latest() or 0
+    if begin:
+        restored, opt_state, position = last.restore(begin, state.params, state.optimizer)
+        state = TrainState(restored, opt_state, jax.device_put(np.int32(begin), state.step.sharding))
+        history = list(position["history"])
+        log.drop_after(begin)
+        err.print(f"Resuming {folder.path} after step {begin}.")
+    err.print(
+        f"Fine-tuning on {task.title}: {len(train)} examples, {steps} steps of {recipe.batch_size}, dev "
+        f"{' + '.join(str(len(split.inputs)) for split in dev)}.",
+        highlight=False,
+    )
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+    placement = meshes.batch_sharding(mesh)
+    taken = begin
+
+    def next_batch() -> dict[str, jax.Array]:
+        nonlocal taken
+        epoch, place = divmod(taken, per_epoch)
+        order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
+        rows = order[place * recipe.batch_size : (place + 1) * recipe.batch_size]
+        batch = train.batch(rows, recipe.batch_size, trim)
+        batch["labels"] = np.zeros(recipe.batch_size, labels.dtype)
+        batch["labels"][: len(rows)] = labels[rows]
+        taken += 1
+        return jax.device_put(batch, placement)
+
+    def save(done: int, state: TrainState) -> None:
+        last.save(done, state.params, state.optimizer, {"history": history})
+
+    def evaluate(done: int, state: TrainState) -> None:
+        with progress("dev", sum(len(split.inputs) for split in dev), "example") as advance:
+            values = evaluator.metrics(state.params, dev, advance)
+        earlier = max((entry["metrics"][metric] for entry in history), default=-math.inf)
+        history.append({"step": done, "metrics": values})
+        log.write(done, **{f"dev_{name}": value for name, value in values.items()})
+        shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in values.items())
+        err.print(f"step {done}: dev {shown}{' (best so far)' if values[metric] > earlier else ''}", highlight=False)
+        if values[metric] > earlier:
+            best.save(done, state.params)
+        save(done, state)
+
+    plan = Plan(
+        name="finetune",
+        first=begin,
+        last=steps,
+        log_every=recipe.log_every,
+        tokens_per_step=recipe.batch_size * length,
+        every=(Every(per_epoch, evaluate),),
+        save=save,
+    )
+    started = time.perf_counter()
+    if begin < steps:
+        state = run(plan, state, step, next_batch, log)
+        evaluate(steps, state)
+
+    # --- the end ------------------------------------------------------------------------------------------------
+    best.wait()
+    last.wait()
+    chosen = max(history, key=lambda entry: (entry["metrics"][metric], -entry["step"]))
+    result = {
+        "kind": "finetune",
+        "task": task.name,
+        "metrics": chosen["metrics"],
+        "step": chosen["step"],
+        "steps": steps,
+        "history": history,
+        "seconds": round(time.perf_counter() - started, 1),
+        "length": length,
+        "data": {"train": data_digest(data.train)} | {name: data_digest(split) for name, split in data.dev.items()},
+    }
+    write_json(folder.results_file, result)
+    return result
+
+
+def _subset(examples: Examples, rows: Any) -> Examples:
+    assert examples.labels is not None
+    return Examples(
+        [examples.first[i] for i in rows],
+        None if examples.second is None else [examples.second[i] for i in rows],
+        examples.labels[rows],
+        examples.ids[rows],
+        examples.skipped,
+    )
