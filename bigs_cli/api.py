@@ -12,6 +12,7 @@ from bigs_cli.checkpoint.folder import new_folder, write_flax
 from bigs_cli.checkpoint.names import to_apart, to_flat, unnested
 from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoint.transfer import Transfer, transfer
+from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
 from bigs_cli.model.heads import Outputs
 from bigs_cli.recipe.config import BiGSConfig, Head
@@ -49,17 +50,17 @@ class Pretrained:
 
         A model with another head gives its encoder; what was loaded, what is new and what was left out is in
         `.transfer` (print `model.transfer.describe()`). `changes` are config fields to differ in, such as
-        `num_labels=3`.
+        `num_labels=3`, which also drops the old labels' names.
 
         Raises:
-            bigs_cli.core.errors.BigsError: there is no such model, or its files are malformed.
+            bigs_cli.core.errors.BigsError: there is no such model or config field, or its files are malformed.
         """
         name = f"{model}@{revision}" if revision else str(model)
         return cls._from_open(open_model(find_model(name)), changes)
 
     @classmethod
     def _from_open(cls, opened: OpenModel, changes: dict[str, Any]) -> Self:
-        config = BiGSConfig.model_validate({**opened.config.model_dump(), **changes, "head": cls.head})
+        config = _changed(opened.config, {"head": cls.head, **changes})
         fresh: dict[str, Any] = {}
 
         def new(path: str, shape: tuple[int, ...]) -> Any:
@@ -79,10 +80,21 @@ class Pretrained:
         The mask defaults to "not [PAD]", the token types to 0. A masked-LM model also takes `positions` `[B, P]`.
 
         Raises:
-            ValueError: there are more tokens than the model has positions.
+            ValueError: ids of another shape, beyond the vocabulary, or more of them than the model has positions.
         """
         inputs = [None if a is None else np.asarray(a) for a in (input_ids, attention_mask, token_type_ids)]
+        self._check(np.asarray(input_ids))
         return self._apply(self._params, *inputs, **{k: np.asarray(v) for k, v in named.items()})
+
+    def _check(self, ids: np.ndarray[Any, Any]) -> None:
+        """Refuse what compiled code would turn into NaN, or into an error about something else."""
+        form = "[B, choices, L]" if self.head == "multiple-choice" else "[B, L]"
+        if ids.ndim != form.count(",") + 1:
+            raise ValueError(f"input_ids has the shape {list(ids.shape)}; {type(self).__name__} takes {form}.")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
+            raise ValueError(
+                f"input_ids holds ids from {ids.min()} to {ids.max()}; the vocabulary has {self.config.vocab_size}, from 0."
+            )
 
     @property
     def num_parameters(self) -> int:
@@ -141,6 +153,17 @@ class BiGSForMultipleChoice(Pretrained):
     """A score for each choice: `logits` `[B, choices]`."""
 
     head = "multiple-choice"
+
+
+def _changed(config: BiGSConfig, changes: dict[str, Any]) -> BiGSConfig:
+    """Return `config` with `changes`; label names that no longer fit in number are dropped."""
+    for name in changes:
+        if name not in BiGSConfig.model_fields:
+            raise RequestError(f"A BiGS config has no field '{name}'.{did_you_mean(name, BiGSConfig.model_fields)}")
+    values = {**config.model_dump(), **changes}
+    if values["num_labels"] != config.num_labels and "labels" not in changes:
+        values["labels"] = None
+    return BiGSConfig.model_validate(values)
 
 
 CLASSES: dict[Head, type[Pretrained]] = {cls.head: cls for cls in Pretrained.__subclasses__()}

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import RequestError
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save there; our log has them already.
 
@@ -50,7 +50,7 @@ class Checkpoints:
         """Read the state of `step` into the shapes, dtypes and shardings of `params` and `optimizer`.
 
         Raises:
-            BigsError: the checkpoint cannot be read, or holds other shapes.
+            RequestError: the checkpoint cannot be read, or holds other shapes.
         """
         items = ocp.args.Composite(
             params=ocp.args.StandardRestore(jax.tree.map(_abstract, params)),
@@ -60,7 +60,7 @@ class Checkpoints:
         try:
             read = self._manager.restore(step, args=items)
         except (ValueError, OSError, KeyError) as error:
-            raise BigsError(_damaged(self.folder / str(step), error)) from error
+            raise RequestError(_damaged(self.folder / str(step), error)) from error
         return read["params"], read["optimizer"], dict(read["position"])
 
     def wait(self) -> None:
@@ -83,8 +83,7 @@ def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
     """Return (step, parameters) of the newest checkpoint in `folder`, in the tree and shapes of `shapes`.
 
     Raises:
-        RequestError: there is none.
-        BigsError: it cannot be read, or holds other shapes.
+        RequestError: there is none, it cannot be read, or it holds other shapes.
     """
     found = steps(folder)
     if not found:
@@ -94,7 +93,7 @@ def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
         try:
             params = reader.restore(place.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
         except (ValueError, OSError, KeyError) as error:
-            raise BigsError(_damaged(place, error)) from error
+            raise RequestError(_damaged(place, error)) from error
     return found[-1], params
 
 

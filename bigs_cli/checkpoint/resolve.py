@@ -72,7 +72,8 @@ def find_model(name: str | None) -> Found:
         return Found(f"{repo} (published; there is no finished {name} run under {runs_root()}/)", repo=repo)
     if Path(name).is_dir():
         raise RequestError(
-            f"The folder {name} holds neither a run (recipe.yaml) nor a model (config.json and one of {', '.join(WEIGHTS)})."
+            f"The folder {name} holds neither a run (recipe.yaml) nor a model (config.json and one of "
+            f"{', '.join(WEIGHTS)})."
         )
     if _HUB_ID.fullmatch(name):
         return Found(f"{name} (on the hub)", repo=name)

@@ -19,6 +19,8 @@ from typing import Any
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import replacing, write_json
 
+LOCK = ".lock"
+
 
 def runs_root() -> Path:
     """Return where runs lie: $BIGS_RUNS, or `runs` in the working directory."""
@@ -82,21 +84,30 @@ class RunFolder:
             raise RequestError(f"{self.results_file} holds no JSON object.")
         return read
 
+    def check(self, resume: bool) -> None:
+        """Refuse a new run on a folder in use, or to resume where there is no run. Changes nothing.
+
+        Raises:
+            RequestError: one of these.
+        """
+        if resume:
+            if not self.is_run:
+                raise RequestError(f"There is no run to resume at {self.path}. Leave out --resume to start one there.")
+        elif self.path.exists() and not self.path.is_dir():
+            raise RequestError(f"{self.path} is a file. Name a folder with --run.")
+        elif self.path.exists() and any(entry.name != LOCK for entry in self.path.iterdir()):
+            go_on = "Add --resume to continue the run in it, or name" if self.is_run else "Name"
+            raise RequestError(f"The folder {self.path} is in use. {go_on} another folder with --run {self.path}-2.")
+
     def start(self, recipe: str, environment: dict[str, Any], resume: bool) -> None:
         """Lay out the folder for a new run, or check that one can be resumed. Call it under `lock`.
 
         Raises:
             RequestError: a new run on a folder in use, or nothing to resume.
         """
+        self.check(resume)
         if resume:
-            if not self.is_run:
-                raise RequestError(f"There is no run to resume at {self.path}. Leave out --resume to start one there.")
             return
-        if any(entry.name != ".lock" for entry in self.path.iterdir()):
-            raise RequestError(
-                f"The folder {self.path} is in use. Add --resume to continue the run in it, or name another folder "
-                f"with --run {self.path}-2."
-            )
         write_json(self.path / "environment.json", environment)
         with replacing(self.recipe_file, "w") as file:
             file.write(recipe)
@@ -108,10 +119,11 @@ class RunFolder:
         Raises:
             RequestError: another process holds it, or the folder cannot be written.
         """
-        made = not self.path.exists()
+        place = self.path / LOCK
+        new = [path for path in (place, self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a")
+            file = place.open("a")
         except OSError as error:
             raise RequestError(
                 f"The run folder {self.path} cannot be written: {error.strerror}. Name another one with --run."
@@ -126,10 +138,11 @@ class RunFolder:
             try:
                 yield
             except RequestError:
-                if made:  # A refused request leaves nothing behind.
-                    (self.path / ".lock").unlink()
+                if place in new:  # A refused request leaves nothing behind.
+                    place.unlink()
                     with contextlib.suppress(OSError):
-                        self.path.rmdir()
+                        for path in new[1:]:
+                            path.rmdir()
                 raise
 
 

@@ -38,8 +38,8 @@ def demo(
     for step in (
         Step(
             [
-                *["tokenize", "--input", "python-docs", "--length", "128", "--train-vocab", "8192", "--heldout", "0.02", "--output"],
-                str(shards),
+                *("tokenize", "--input", "python-docs", "--length", "128"),
+                *("--train-vocab", "8192", "--heldout", "0.1", "--output", str(shards)),
             ],
             shards / "manifest.json",
         ),

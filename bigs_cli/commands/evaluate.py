@@ -11,7 +11,11 @@ import typer
 if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import OpenModel
 
-EPILOG = "[bold]Examples:[/bold] bigs eval sst2 --model runs/sst2 --data glue/SST-2 ; bigs eval mlm --model runs/small --data shards/wiki-128"
+EPILOG = """[bold]Examples:[/bold]
+
+bigs eval sst2 --model runs/sst2 --data glue/SST-2
+
+bigs eval mlm --model runs/small --data shards/wiki-128"""
 
 
 def evaluate(
@@ -40,7 +44,9 @@ def evaluate(
             help="Tokens an input is cut and padded to. [default: the run's, else all positions]",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples at once.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Examples at once. [default: the run's, else 32]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a model on a task's dev set, or its masked-word loss on held-out text."""
@@ -64,7 +70,7 @@ def evaluate(
 
 
 def _evaluate_task(
-    opened: OpenModel, name: str, data: Path | None, length: int | None, batch_size: int, as_json: bool
+    opened: OpenModel, name: str, data: Path | None, length: int | None, batch_size: int | None, as_json: bool
 ) -> None:
     from bigs_cli.checkpoint.names import to_tree
     from bigs_cli.commands.shared import tokenizer_of
@@ -72,8 +78,9 @@ def _evaluate_task(
     from bigs_cli.data.encode import encode_texts
     from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
     from bigs_cli.model.functional import make_apply
+    from bigs_cli.recipe import FinetuneRecipe, load_recipe
     from bigs_cli.recipe.schema import Compute
-    from bigs_cli.reporting.console import out, progress
+    from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.scores import scores_table
     from bigs_cli.tasks import get_task
     from bigs_cli.tasks.read import available_splits, load_examples
@@ -84,8 +91,17 @@ def _evaluate_task(
             f"{opened.source} is a {config.head} model with {config.num_labels} label(s); {task.title} needs a "
             f"sequence-classification model with {task.num_labels}. Train one: bigs finetune {task.name} --from MODEL"
         )
-    if length is None:
-        length = int(opened.run.results()["length"]) if opened.run is not None else config.max_position_embeddings
+    # As its run measured it, unless asked otherwise: the same arithmetic on the same data gives the same figure.
+    compute = Compute()
+    if opened.run is not None:
+        recipe, results = load_recipe(str(opened.run.recipe_file)), opened.run.results()
+        compute, length = recipe.compute, length or int(results["length"])
+        if isinstance(recipe, FinetuneRecipe) and recipe.task == task.name:
+            batch_size = batch_size or recipe.eval_batch_size
+            if data is None and results["data"].get("path"):
+                data = Path(results["data"]["path"])
+                err.print(f"Data: {data} (the run's)", highlight=False)
+    length = length or config.max_position_embeddings
     if length > config.max_position_embeddings:
         raise RequestError(
             f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
@@ -99,7 +115,7 @@ def _evaluate_task(
         if labels is not None and config.labels and task.labels and config.labels != task.labels:
             labels = _in_order_of(config.labels, task.labels, opened.source)[labels]
         splits.append(LabelledSplit(split, encode_texts(tokenizer, texts.first, texts.second, length), labels))
-    evaluator = TaskEvaluator(make_apply(config, Compute()), task, batch_size, trim=config.mask_padding)
+    evaluator = TaskEvaluator(make_apply(config, compute), task, batch_size or 32, trim=config.mask_padding)
     with progress(task.title, sum(len(split.inputs) for split in splits), "example") as advance:
         metrics = evaluator.metrics(to_tree(opened.flat, config), splits, advance)
     if as_json:
@@ -123,13 +139,13 @@ def _in_order_of(model_labels: tuple[str, ...], task_labels: tuple[str, ...], so
     return np.array([known.index(label.casefold()) for label in task_labels], np.int32)
 
 
-def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int, as_json: bool) -> None:
+def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, as_json: bool) -> None:
     from bigs_cli.checkpoint.names import to_tree
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
     from bigs_cli.data.shards import open_shards
-    from bigs_cli.evaluation.mlm import MaskedLMEvaluator, mask_rates
+    from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.model.functional import make_apply
     from bigs_cli.recipe import PretrainRecipe, load_recipe
     from bigs_cli.recipe.schema import Compute, Masking
@@ -154,18 +170,21 @@ def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int, as_json
             f"The shards in {data} (vocabulary {shards.manifest.vocab_size}, length {shards.manifest.sequence_length}) "
             f"do not fit the model (vocabulary {config.vocab_size}, at most {config.max_position_embeddings} tokens)."
         )
-    masking = recipe.masking if isinstance(recipe, PretrainRecipe) else Masking()
-    rates = mask_rates(masking, shards.manifest.sequence_length)
+    masking, compute = Masking(), Compute()
+    if isinstance(recipe, PretrainRecipe):
+        masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
     evaluator = MaskedLMEvaluator(
-        make_apply(config, Compute()), MaskIds.of(shards.manifest.special_ids, config.vocab_size), rates
+        make_apply(config, compute), MaskIds.of(shards.manifest.special_ids, config.vocab_size), masking
     )
     with progress("held-out text", len(shards.split("heldout")), "row") as advance:
-        metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size), advance)
+        metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size or 32), advance)
+    metrics["unigram_loss"] = unigram_loss(shards)
     if as_json:
         out.print_json(json.dumps({"task": "mlm", "model": opened.source, "metrics": metrics}))
         return
     made = table(f"Masked words, held-out part of {data}", "metric", "this model", right=("this model",))
     made.add_row("loss (nats)", f"{metrics['loss']:.4f}")
+    made.add_row("  from word frequencies alone", f"{metrics['unigram_loss']:.4f}")
     made.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
     made.add_row("perplexity", f"{metrics['perplexity']:.1f}")
     made.add_row("words predicted", f"{metrics['predictions']:,.0f}")

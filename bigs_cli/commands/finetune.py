@@ -50,14 +50,14 @@ def finetune(
         raise RequestError(f"The recipe {name} is for pretraining. Use it so: bigs pretrain --recipe {name}")
     if chosen.task != chosen_task.name:
         raise RequestError(f"The recipe {name} is for the task {chosen.task}, not {chosen_task.name}.")
+    folder.check(resume)
     model_name = start or chosen.from_
     if model_name is None:
         raise RequestError(
             f"The recipe {name} names no model to start from. Name one: bigs finetune {task} --from MODEL"
         )
-    chosen = chosen.model_copy(update={"from_": model_name})
-
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table
 
@@ -65,6 +65,7 @@ def finetune(
     from bigs_cli.training.finetune import finetune as train
     from bigs_cli.training.finetune import load_task_data
 
+    chosen = chosen.model_copy(update={"from_": lasting_name(find_model(model_name))})
     examples = load_task_data(chosen_task, data, chosen.max_train_examples, chosen.seed)
     model = open_and_announce(model_name)
     result = train(chosen, chosen_task, examples, model, tokenizer_of(model), folder, resume)

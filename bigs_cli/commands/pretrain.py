@@ -41,6 +41,7 @@ def pretrain(
         raise RequestError(
             f"The recipe {recipe} is for fine-tuning. Use it so: bigs finetune {chosen.task} --recipe {recipe}"
         )
+    folder.check(resume)
     if start is not None:
         chosen = chosen.model_copy(update={"from_": start})
     place = data or Path(chosen.data.path)
@@ -53,7 +54,7 @@ def pretrain(
         )
 
     from bigs_cli.checkpoint.resolve import find_model, open_model
-    from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.data.shards import open_shards
     from bigs_cli.reporting.console import err, out
 
@@ -64,6 +65,7 @@ def pretrain(
         found = find_model(chosen.from_)
         err.print(f"Model to start from: {found.why}", highlight=False)
         model = open_model(found)
+        chosen = chosen.model_copy(update={"from_": lasting_name(found)})
 
     from bigs_cli.training.pretrain import pretrain as train
 

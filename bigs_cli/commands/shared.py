@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.checkpoint.resolve import Found, OpenModel
 
 
 def cache_root() -> Path:
@@ -38,6 +38,12 @@ def open_and_announce(name: str | None) -> OpenModel:
     for note in model.notes:
         err.print(f"  {note}", highlight=False)
     return model
+
+
+def lasting_name(found: Found) -> str:
+    """Return a name that finds the same model later, whatever runs there are by then: what a recipe records."""
+    folder = found.folder if found.run is None else found.run.path
+    return str(folder or found.repo)
 
 
 def tokenizer_of(model: OpenModel) -> Tokenizer:

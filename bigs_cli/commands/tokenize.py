@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 _SAMPLE_CHARACTERS = 50_000_000
 
-EPILOG = """Examples:
-
-[bold]bigs tokenize --input articles.jsonl.gz --input books/ --length 128 --vocab vocab.txt --output shards/128[/bold]
-
-[bold]bigs tokenize --input python-docs --length 128 --train-vocab 8192 --output shards/demo[/bold]
-
-[bold]bigs tokenize --input wikimedia/wikipedia:20231101.en --length 512 --vocab google-bert/bert-large-uncased
---output shards/512[/bold]
-
-Then: [bold]bigs pretrain --recipe small --data shards/128[/bold]"""
+EPILOG = "\n\n".join(
+    (
+        "Examples: [bold]bigs tokenize --input articles.jsonl.gz --input books/ --length 128 --vocab vocab.txt "
+        "--output shards/128[/bold]",
+        "[bold]bigs tokenize --input python-docs --length 128 --train-vocab 8192 --heldout 0.05 "
+        "--output shards/demo[/bold]",
+        "[bold]bigs tokenize --input wikimedia/wikipedia:20231101.en --length 512 "
+        "--vocab google-bert/bert-large-uncased --output shards/512[/bold]",
+        "Then: [bold]bigs pretrain --recipe small --data shards/128[/bold]",
+    )
+)
 
 
 def tokenize(

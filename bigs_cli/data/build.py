@@ -155,10 +155,9 @@ def _staging(output: Path) -> Iterator[Path]:
 def _publish(staging: Path, output: Path, manifest: Manifest) -> None:
     """Move the finished files into place, the manifest last; what it replaces goes first."""
     if (output / MANIFEST).exists():
-        old = [f"{split}-*.bin" for split in SPLITS]
         (output / MANIFEST).unlink()
-        for pattern in old:
-            for file in output.glob(pattern):
+        for split in SPLITS:
+            for file in output.glob(f"{split}-*.bin"):
                 file.unlink()
     for file in sorted(staging.iterdir()):
         file.replace(output / file.name)

@@ -20,13 +20,13 @@ def read_hub_documents(repo: str, config: str | None, text_column: str | None) -
         BigsError: the hub cannot be reached, or breaks off.
     """
     import datasets
-    from datasets import config as settings
     from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub import constants
 
     name = f"{repo}:{config}" if config else repo
-    if not _answers(settings.HF_ENDPOINT):  # `datasets` would go on trying for half a minute
+    if not hub_answers():  # `datasets` would go on trying for half a minute
         raise BigsError(
-            f"{name} is no file or folder here, and the hub ({settings.HF_ENDPOINT}) cannot be reached to look for "
+            f"{name} is no file or folder here, and the hub ({constants.ENDPOINT}) cannot be reached to look for "
             "it there. Check the network and try again, or name text that is on this machine."
         )
     try:
@@ -45,14 +45,18 @@ def read_hub_documents(repo: str, config: str | None, text_column: str | None) -
                 found = find_text_column(list(row), strings, text_column, name)
             yield checked_text(row[found], found, f"{name}, row {number}")
     except OSError as error:
-        raise BigsError(f"Reading {name} from {settings.HF_ENDPOINT} broke off ({error}). Try again.") from None
+        raise BigsError(f"Reading {name} from {constants.ENDPOINT} broke off ({error}). Try again.") from None
 
 
-def _answers(url: str) -> bool:
+def hub_answers() -> bool:
+    """Say whether anything answers at the hub's address, within a few seconds."""
+    from huggingface_hub import constants
+
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS):
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):
             return True
     except urllib.error.HTTPError:
         return True
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no address at all
         return False

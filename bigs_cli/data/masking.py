@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from bigs_cli.data.tokenizer import MASK, PAD
+from bigs_cli.recipe.schema import Masking
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,6 @@ class MaskIds:
         return cls(special_ids[PAD], special_ids[MASK], vocab_size, tuple(sorted(set(special_ids.values()))))
 
 
-@dataclass(frozen=True)
-class MaskRates:
-    """How much is masked, and how. Hashable: a static argument."""
-
-    rate: float
-    """Part of a row's tokens that is predicted. [CLS] and [SEP] count, as in BERT, padding does not."""
-    max_predictions: int
-    """Most predictions in a row, P."""
-    mask_fraction: float = 0.8
-    """Part of the predicted tokens that [MASK] replaces."""
-    random_fraction: float = 0.1
-    """Part that a random token replaces; the others stay as they are."""
-
-
 class MaskedBatch(NamedTuple):
     """A batch to train on. Where `weights` is 0 there is no prediction, and position and label are 0."""
 
@@ -61,46 +48,42 @@ class MaskedBatch(NamedTuple):
     """`[B, P]` float32, 1 or 0."""
 
 
-def mask_tokens(
-    key: jax.Array, step: jax.Array | int, row_ids: jax.Array, ids: jax.Array, special: MaskIds, rates: MaskRates
-) -> MaskedBatch:
-    """Mask a batch: ids `[B, L]` of any integer type; row_ids `[B]`, the rows' places in the global batch.
+def mask_tokens(key: jax.Array, row_ids: jax.Array, ids: jax.Array, special: MaskIds, masking: Masking) -> MaskedBatch:
+    """Mask a batch: key of this step; row_ids `[B]`, the rows' places in the global batch; ids `[B, L]`, any integers.
 
     A row with n tokens that are no padding gets exactly min(P, max(1, round(rate · n))) predictions, or as many
     as it has tokens that are not special, at places of these drawn uniformly without replacement. Each is
     replaced by [MASK], by a token drawn uniformly from those not special, or left, independently.
     """
     ids = ids.astype(jnp.int32)
-    step_key = jax.random.fold_in(key, step)
-    keys = jax.vmap(lambda row: jax.random.fold_in(step_key, row))(row_ids)
-    input_ids, positions, labels, weights = jax.vmap(lambda k, row: _mask_row(k, row, special, rates))(keys, ids)
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row_ids)
+    input_ids, positions, labels, weights = jax.vmap(lambda k, row: _mask_row(k, row, special, masking))(keys, ids)
     return MaskedBatch(input_ids, ids != special.pad_id, positions, labels, weights)
 
 
 def _mask_row(
-    key: jax.Array, ids: jax.Array, special: MaskIds, rates: MaskRates
+    key: jax.Array, ids: jax.Array, special: MaskIds, masking: Masking
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Mask one row `[L]`; returns its input ids `[L]`, positions, labels and weights `[P]`."""
-    length, predictions = ids.shape[0], min(rates.max_predictions, ids.shape[0])
+    length = ids.shape[0]
+    predictions = min(masking.predictions(length), length)
     choose, act, replace = jax.random.split(key, 3)
     candidate = jnp.isin(ids, jnp.array(special.special_ids), invert=True)
     scores = jnp.where(candidate, jax.random.uniform(choose, (length,)), -1.0)
     positions = jax.lax.top_k(scores, predictions)[1].astype(jnp.int32)
 
-    wanted = jnp.maximum(1, jnp.round(rates.rate * (ids != special.pad_id).sum()))
+    wanted = jnp.maximum(1, jnp.round(masking.rate * (ids != special.pad_id).sum()))
     chosen = jnp.arange(predictions) < jnp.minimum(wanted, candidate.sum())
 
     labels = ids[positions]
     action = jax.random.uniform(act, (predictions,))
-    changed = action < rates.mask_fraction + rates.random_fraction
+    changed = action < masking.mask_fraction + masking.random_fraction
     inputs = jnp.where(changed, _random_tokens(replace, predictions, special), labels)
-    inputs = jnp.where(action < rates.mask_fraction, special.mask_id, inputs)
+    inputs = jnp.where(action < masking.mask_fraction, special.mask_id, inputs)
     places = jnp.where(chosen, positions, length)  # out of the row: dropped
     input_ids = ids.at[places].set(inputs, mode="drop")
 
-    fill = rates.max_predictions - predictions
-    kept = [jnp.pad(jnp.where(chosen, values, 0), (0, fill)) for values in (positions, labels)]
-    return input_ids, kept[0], kept[1], jnp.pad(chosen.astype(jnp.float32), (0, fill))
+    return input_ids, jnp.where(chosen, positions, 0), jnp.where(chosen, labels, 0), chosen.astype(jnp.float32)
 
 
 def _random_tokens(key: jax.Array, count: int, special: MaskIds) -> jax.Array:

@@ -19,6 +19,8 @@ from bigs_cli.core.errors import RequestError
 
 PYTHON_DOCS = "python-docs"
 
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
 _TOPICS = Path("pydoc_data", "topics.py")
 _SKIPPED_FOLDERS = {
     "test", "tests", "idlelib", "lib2to3", "turtledemo", "pydoc_data", "encodings",
@@ -32,7 +34,7 @@ _BULLET = re.compile(r"(?:[-*•]|\d+[.)]) +")
 
 
 def read_python_docs(library: Path | None = None) -> Iterator[str]:
-    """Yield one document a topic, then one a module: its docstrings, outer before inner ones.
+    """Yield one document a topic, then one a module: its docstrings, in their order.
 
     `library` is the folder of the standard library, by default this Python's.
 
@@ -47,7 +49,7 @@ def read_python_docs(library: Path | None = None) -> Iterator[str]:
             empty = False
             yield document
     for path in _modules(library):
-        document = "\n\n".join(filter(None, map(prose, _docstrings(path))))
+        document = "\n\n".join(filter(None, map(prose, _docstrings(_parse(path)))))
         if document:
             empty = False
             yield document
@@ -90,12 +92,14 @@ def _modules(library: Path) -> list[Path]:
     )
 
 
-def _docstrings(path: Path) -> Iterator[str]:
-    for node in ast.walk(_parse(path)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield text
+def _docstrings(node: _Documented) -> Iterator[str]:
+    """Yield the docstrings of `node` and of the classes and functions in it, in the order of the source."""
+    text = ast.get_docstring(node)
+    if text:
+        yield text
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _docstrings(child)
 
 
 def _parse(path: Path) -> ast.Module:

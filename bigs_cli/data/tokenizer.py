@@ -135,13 +135,18 @@ def _find(source: str | Path) -> Path:
 def _fetch(repo_id: str) -> Path:
     from huggingface_hub import constants, errors, hf_hub_download
 
+    from bigs_cli.data.hub import hub_answers
+
+    offline = not hub_answers()  # else the library goes on trying for half a minute
+    missing: errors.EntryNotFoundError | None = None
     try:
-        try:
-            return Path(hf_hub_download(repo_id, TOKENIZER_JSON))
-        except errors.LocalEntryNotFoundError:
-            raise
-        except errors.EntryNotFoundError:
-            return Path(hf_hub_download(repo_id, VOCAB_TXT))
+        for name in (TOKENIZER_JSON, VOCAB_TXT):
+            try:
+                return Path(hf_hub_download(repo_id, name, local_files_only=offline))
+            except errors.EntryNotFoundError as error:
+                missing = error
+        assert missing is not None
+        raise missing
     except (errors.HFValidationError, errors.RepositoryNotFoundError):
         raise RequestError(
             f"'{repo_id}' is no file or folder here, and the hub has no model of that name that you may see. "

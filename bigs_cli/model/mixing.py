@@ -158,7 +158,7 @@ def _recurrence_operands(ssm: DiscreteSSM, L: int) -> RecurrenceOperands:
 
 def _mix_recurrence(operands: RecurrenceOperands, u: jax.Array, reverse: bool) -> jax.Array:
     """x_l = e^{sA} x_{l−1} + u_l, y_l = Re(w · x_l) + D u_l: the definition, one token at a time."""
-    B, L, H = u.shape
+    B, _, H = u.shape
     pole = jax.lax.complex(operands.pole[0], operands.pole[1])[:, None]
     weight = jax.lax.complex(operands.weight[0], operands.weight[1])[:, None]
 

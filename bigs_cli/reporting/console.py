@@ -19,7 +19,7 @@ from rich.progress import Task as ProgressTask
 from rich.table import Table
 from rich.text import Text
 
-out = Console(soft_wrap=True)
+out = Console(soft_wrap=True, markup=False, emoji=False)  # Paths and names are printed as they are.
 err = Console(stderr=True, soft_wrap=True)
 
 

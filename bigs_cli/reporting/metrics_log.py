@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from bigs_cli.core.files import replacing
+
 
 class MetricsLog:
     """Appends to metrics.jsonl, one object a line, each with the step it belongs to."""
@@ -23,7 +25,8 @@ class MetricsLog:
     def drop_after(self, step: int) -> None:
         """Remove entries of later steps: a resumed run writes them again."""
         kept = [entry for entry in read_metrics(self.path) if entry["step"] <= step]
-        self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        with replacing(self.path, "w") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

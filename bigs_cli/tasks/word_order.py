@@ -19,6 +19,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks.task import Examples, Task
 
 DEFAULT_SOURCE = "python-docs"
+DEV_FRACTION = 0.1
 CAPS = {"train": 8000, "dev": 1000}
 LABELS = ("shuffled", "natural")
 
@@ -43,11 +44,14 @@ def make_examples(split: str, source: str | None = None) -> Examples:
 def split_sentences(split: str, documents: Iterable[str]) -> set[str]:
     """Return the distinct sentences of the documents in `split`; a sentence found in both is left to dev.
 
-    A tenth of the documents are dev, chosen by the hash of their text, the others train.
+    A tenth of the documents are dev: those that `bigs tokenize --heldout 0.1` holds out, so that a model pretrained
+    on such shards has not seen them. The others are train.
     """
+    from bigs_cli.data.build import is_heldout
+
     parts: dict[str, set[str]] = {"train": set(), "dev": set()}
     for text in documents:
-        parts["dev" if _hash(text)[0] % 10 == 0 else "train"].update(sentences(text))
+        parts["dev" if is_heldout(text, DEV_FRACTION) else "train"].update(sentences(text))
     return parts["dev"] if split == "dev" else parts["train"] - parts["dev"]
 
 

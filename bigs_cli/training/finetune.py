@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The splits a fine-tuning uses: train, and the dev splits it is judged by."""
+    """The splits a fine-tuning uses: train, and the dev splits it is judged by; `folder` is None for the hub."""
 
     train: Examples
     dev: dict[str, Examples]
+    folder: Path | None = None
 
 
 def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: int) -> TaskData:
@@ -54,7 +55,7 @@ def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: i
         chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:max_train])
         train = _subset(train, chosen)
     names = [split for split in available_splits(task, data) if split.startswith("dev")]
-    return TaskData(train, {name: load_examples(task, name, data) for name in names or ["dev"]})
+    return TaskData(train, {name: load_examples(task, name, data) for name in names or ["dev"]}, data)
 
 
 def finetune(
@@ -143,8 +144,8 @@ def _train(
         restored, opt_state, position = last.restore(begin, state.params, state.optimizer)
         state = TrainState(restored, opt_state, jax.device_put(np.int32(begin), state.step.sharding))
         history = list(position["history"])
-        log.drop_after(begin)
-        err.print(f"Resuming {folder.path} after step {begin}.")
+        err.print(f"Resuming {folder.path} after step {begin}.", highlight=False)
+    log.drop_after(begin)
     err.print(
         f"Fine-tuning on {task.title}: {len(train)} examples, {steps} steps of {recipe.batch_size}, dev "
         f"{' + '.join(str(len(split.inputs)) for split in dev)}.",
@@ -167,7 +168,7 @@ def _train(
         return jax.device_put(batch, placement)
 
     def save(done: int, state: TrainState) -> None:
-        last.save(done, state.params, state.optimizer, {"history": history})
+        last.save(done, state.params, state.optimizer, {"history": list(history)})
 
     def evaluate(done: int, state: TrainState) -> None:
         with progress("dev", sum(len(split.inputs) for split in dev), "example") as advance:
@@ -186,7 +187,6 @@ def _train(
         first=begin,
         last=steps,
         log_every=recipe.log_every,
-        tokens_per_step=recipe.batch_size * length,
         every=(Every(per_epoch, evaluate),),
         save=save,
     )
@@ -208,7 +208,8 @@ def _train(
         "history": history,
         "seconds": round(time.perf_counter() - started, 1),
         "length": length,
-        "data": {"train": data_digest(data.train)} | {name: data_digest(split) for name, split in data.dev.items()},
+        "data": {"path": None if data.folder is None else str(data.folder), "train": data_digest(data.train)}
+        | {name: data_digest(split) for name, split in data.dev.items()},
     }
     write_json(folder.results_file, result)
     return result

@@ -17,6 +17,8 @@ from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training.state import Metrics, TrainState
 
+TOKENS = "input_ids"  # the array of a batch `[B, L]` whose size counts its tokens, padding included
+
 
 @dataclass(frozen=True)
 class Every:
@@ -34,7 +36,6 @@ class Plan:
     first: int
     last: int
     log_every: int
-    tokens_per_step: int
     every: tuple[Every, ...]
     save: Callable[[int, TrainState], None]
 
@@ -43,7 +44,7 @@ def run(
     plan: Plan,
     state: TrainState,
     step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
-    next_batch: Callable[[], Any],
+    next_batch: Callable[[], dict[str, Any]],
     log: MetricsLog,
 ) -> TrainState:
     """Run steps `plan.first` … `plan.last` − 1 and return the state after them.
@@ -54,7 +55,7 @@ def run(
     Raises:
         KeyboardInterrupt: it was asked to stop; the checkpoint is written.
     """
-    done, waited = plan.first, 0.0
+    done, waited, slots = plan.first, 0.0, 0
     with _stop_request() as stop, progress(plan.name, plan.last, "step") as advance:
         advance(plan.first)
         since = time.perf_counter()
@@ -62,20 +63,20 @@ def run(
             asked = time.perf_counter()
             batch = next_batch()
             waited += time.perf_counter() - asked
+            slots += batch[TOKENS].size
             state, metrics = step(state, batch)
             done += 1
             if done % plan.log_every == 0 or done == plan.last or done == plan.first + 1:
                 values = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 now = time.perf_counter()
-                steps = (done - plan.first - 1) % plan.log_every + 1
                 values |= {
-                    "tokens_per_second": plan.tokens_per_step * steps / (now - since),
+                    "tokens_per_second": slots / (now - since),
                     "data_wait_fraction": waited / (now - since),
                 }
                 log.write(done, **values)
                 if done != plan.first + 1 or plan.last - plan.first == 1:
                     err.print(_line(plan, done, values), highlight=False)
-                since, waited = now, 0.0
+                since, waited, slots = now, 0.0, 0
             advance(1)
             for task in plan.every:
                 if done % task.steps == 0 and done < plan.last:

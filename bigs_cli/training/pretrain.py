@@ -24,13 +24,13 @@ from bigs_cli.data.loader import heldout_batches, train_batches
 from bigs_cli.data.masking import MaskIds, mask_tokens
 from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
-from bigs_cli.evaluation.mlm import MaskedLMEvaluator, mask_rates
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.model.functional import Parameters, count, initialize, make_apply
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
-from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.loop import TOKENS, Every, Plan, run
 from bigs_cli.training.losses import masked_lm_sums
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step, new_state
@@ -62,18 +62,19 @@ def pretrain(
     with folder.lock():
         mesh = meshes.make_mesh(recipe.mesh)
         meshes.check_batch(mesh, recipe.batch_size // recipe.accumulate)
-        params = _initial_parameters(recipe, start)
+        params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
         folder.start(dump_recipe(recipe), describe_environment(), resume)
         if not resume:
             write_config(folder.path / CONFIG, recipe.model)
-            save_tokenizer(shards.tokenizer(), folder.path)
+            save_tokenizer(tokenizer, folder.path)
         with Checkpoints(folder.checkpoints, recipe.checkpoint.keep) as checkpoints:
             return _train(recipe, shards, folder, mesh, params, checkpoints)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Shards) -> None:
-    """Refuse shards whose length or vocabulary is not the recipe's (RequestError)."""
+    """Refuse shards whose length or vocabulary is not the recipe's, or without a held-out part (RequestError)."""
     manifest = shards.manifest
+    shards.split("heldout")
     if manifest.sequence_length != recipe.data.sequence_length:
         raise RequestError(
             f"The shards in {shards.folder} have rows of {manifest.sequence_length} tokens; the recipe wants "
@@ -98,13 +99,12 @@ def _train(
     # --- the step ---------------------------------------------------------------------------------------------
     apply = make_apply(recipe.model, recipe.compute)
     special = MaskIds.of(shards.manifest.special_ids, recipe.model.vocab_size)
-    rates = mask_rates(recipe.masking, recipe.data.sequence_length)
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.steps)
     optimizer = make_optimizer(recipe.optimizer, rate)
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         mask_key, dropout_key = jax.random.split(key)
-        masked = mask_tokens(mask_key, 0, batch["row"], batch["ids"], special, rates)
+        masked = mask_tokens(mask_key, batch["row"], batch[TOKENS], special, recipe.masking)
         return masked_lm_sums(apply, params, masked, jax.random.fold_in(dropout_key, part))
 
     step = make_step(loss, optimizer, rate, recipe.seed, recipe.accumulate)
@@ -119,8 +119,8 @@ def _train(
         restored, opt_state, position = checkpoints.restore(begin, state.params, state.optimizer)
         state = TrainState(restored, opt_state, jax.device_put(np.int32(begin), state.step.sharding))
         batches.set_state(position)
-        log.drop_after(begin)
-        err.print(f"Resuming {folder.path} after step {begin}.")
+        err.print(f"Resuming {folder.path} after step {begin}.", highlight=False)
+    log.drop_after(begin)
     parameters = count(state.params)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {shards.manifest.report.tokens / 1e6:.1f}M tokens, "
@@ -130,17 +130,18 @@ def _train(
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
-    evaluator = MaskedLMEvaluator(apply, special, rates)
+    evaluator = MaskedLMEvaluator(apply, special, recipe.masking)
     rows = np.arange(recipe.batch_size, dtype=np.int32)
     placement = meshes.batch_sharding(mesh)
 
     def next_batch() -> dict[str, jax.Array]:
-        return jax.device_put({"ids": next(batches), "row": rows}, placement)
+        return jax.device_put({TOKENS: next(batches), "row": rows}, placement)
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
         values = evaluator(state.params, held_out)
-        log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
+        if done > begin:  # A checkpoint is written after the line of its step.
+            log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
         err.print(
             f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}",
             highlight=False,
@@ -155,23 +156,23 @@ def _train(
         first=begin,
         last=recipe.steps,
         log_every=recipe.log_every,
-        tokens_per_step=recipe.batch_size * recipe.data.sequence_length,
         every=(
-            Every(recipe.checkpoint.every_steps, save),
             Every(
                 recipe.evaluate.every_steps,
                 lambda done, state: evaluate(done, state, recipe.evaluate.max_batches),
             ),
+            Every(recipe.checkpoint.every_steps, save),
         ),
         save=save,
     )
     started = time.perf_counter()
     state = run(plan, state, step, next_batch, log)
 
-    # --- the end: the last checkpoint, all of the held-out part, results.json -----------------------------------------
+    # --- the end: all of the held-out part, the last checkpoint, results.json -----------------------------------------
+    heldout = evaluate(recipe.steps, state, None)
     save(recipe.steps, state)
-    result = PretrainResult(evaluate(recipe.steps, state, None), recipe.steps, time.perf_counter() - started)
     checkpoints.wait()
+    result = PretrainResult(heldout, recipe.steps, time.perf_counter() - started)
     write_json(
         folder.results_file,
         {

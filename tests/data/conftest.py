@@ -6,11 +6,11 @@ import pytest
 
 from bigs_cli.data.tokenizer import train_tokenizer
 
-WORDS = "the a river stone bridge crosses under over slowly water old light of and near falls".split()
+WORDS = "the a river stone bridge crosses under over slowly water old light of and near falls"
 
 
 def sentence(rng):
-    return " ".join(rng.choices(WORDS, k=rng.randint(4, 12))).capitalize() + "."
+    return " ".join(rng.choices(WORDS.split(), k=rng.randint(4, 12))).capitalize() + "."
 
 
 def make_documents(count, seed=0, most=12):

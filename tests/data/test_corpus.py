@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+from itertools import islice
 
 import pyarrow as pa
 import pytest
@@ -88,13 +89,27 @@ def test_missing_sources_are_refused_at_once(tmp_path):
 
 
 def test_unreachable_hub_is_one_sentence(monkeypatch):
-    from datasets import config
+    from huggingface_hub import constants
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(config, "HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
         with pytest.raises(BigsError, match=r"owner/name:config is no file .* cannot be reached"):
             read("owner/name:config")
+
+
+def test_hub_data_sets_are_streamed(monkeypatch):
+    import datasets
+
+    from bigs_cli.data import hub
+
+    def load(repo, config, split, streaming):
+        assert (repo, config, split, streaming) == ("owner/name", "20231101.en", "train", True)
+        return datasets.IterableDataset.from_generator(lambda: ({"id": 1, "body": text} for text in TEXTS))
+
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert read("owner/name:20231101.en") == TEXTS
 
 
 def test_python_docs_are_prose_read_without_importing(tmp_path):
@@ -104,8 +119,7 @@ def test_python_docs_are_prose_read_without_importing(tmp_path):
         "'a': 'The first topic says\\nthis.\\n\\n   >>> code()\\n   1'}\n"
     )
     (tmp_path / "module.py").write_text(
-        'raise SystemExit("imported")\n'
-        'def f():\n    """Return something that is of use.\n\n    >>> f()\n    """\n'
+        'raise SystemExit("imported")\ndef f():\n    """Return something that is of use.\n\n    >>> f()\n    """\n'
     )
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "skipped.py").write_text('"""This one is not to be read at all."""\n')
@@ -113,6 +127,7 @@ def test_python_docs_are_prose_read_without_importing(tmp_path):
     assert list(read_python_docs(tmp_path)) == [
         "The first topic says this.",
         "The second topic is text of two lines.",
+        "Return something that is of use.",
     ]
 
 
@@ -120,7 +135,7 @@ def test_this_pythons_docs_are_many_english_documents():
     documents = list(read_documents(["python-docs"]))
     assert len(documents) > 300
     assert sum(map(len, documents)) > 1_000_000
-    assert documents == list(read_documents(["python-docs"]))
+    assert list(islice(read_documents(["python-docs"]), 20)) == documents[:20]
 
 
 def test_prose_leaves_out_code_tables_and_signatures():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigs_cli.data.masking import MaskIds, MaskRates, mask_tokens
+from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.recipe.schema import Masking
 
 SPECIAL = MaskIds(mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3, 4), vocab_size=1000)
 L, P = 64, 10
@@ -16,7 +17,8 @@ L, P = 64, 10
 @pytest.fixture(scope="module")
 def mask():
     def run(seed, step, rows, ids):
-        return mask_tokens(jax.random.key(seed), step, rows, ids, SPECIAL, MaskRates(0.15, P))
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        return mask_tokens(key, rows, ids, SPECIAL, Masking(max_predictions=P))
 
     return jax.jit(run, static_argnums=0)
 
@@ -60,6 +62,7 @@ def test_rates_of_mask_random_and_kept(mask):
     assert abs(masked - 0.8) < deviation
     assert abs(kept - 0.1) < deviation
     assert abs(1 - masked - kept - 0.1) < deviation
+    assert not np.isin(shown[shown != 4], SPECIAL.special_ids).any(), "no special token is put in"
     # every place of a row is as likely as any other: L − 2 of them
     frequency = np.bincount(np.asarray(batch.positions).ravel(), minlength=L)[1:-1] / 4096
     assert np.abs(frequency - P / (L - 2)).max() < 5 * np.sqrt(P / (L - 2) / 4096)

@@ -11,6 +11,7 @@ from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.training.losses import cross_entropy
 
+DEFAULT = Compute()
 IDS = np.array([[2, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 3], [2, 5, 8, 9, 3, 0, 0, 0, 0, 0, 0, 0]])
 TYPES = np.zeros_like(IDS)
 TYPES[0, 6:] = 1
@@ -42,7 +43,7 @@ def formula_weights(config):
     return {path: one(path, shape) for path, shape in expected_shapes(config).items()}
 
 
-def outputs(head, *, compute=Compute(), apart=False, ids=IDS, types=TYPES):
+def outputs(head, *, compute=DEFAULT, apart=False, ids=IDS, types=TYPES):
     tree = to_tree(formula_weights(config(head)), config(head))
     params = hold_apart(tree) if apart else tree
     return jax.jit(make_apply(config(head), compute, apart))(params, ids, (ids > 0).astype(np.int32), types)
@@ -90,5 +91,5 @@ def test_bfloat16_is_near_float32():
 
 def test_shorter_inputs_run_and_longer_ones_are_refused():
     assert outputs("masked-lm", ids=IDS[:, :7], types=TYPES[:, :7]).logits.shape == (2, 7, 50)
-    with pytest.raises(ValueError, match="13 tokens.*at most 12"):
+    with pytest.raises(ValueError, match=r"13 tokens.*at most 12"):
         outputs("masked-lm", ids=np.ones((1, 13), int), types=np.zeros((1, 13), int))

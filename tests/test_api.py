@@ -1,0 +1,203 @@
+"""The Python API as a user meets it: one class a head, made from a config, a folder or another head's model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bigs_cli
+from bigs_cli import BiGSForSequenceClassification, BiGSModel, load_model
+from bigs_cli.api import CLASSES, Pretrained
+from bigs_cli.checkpoint.config_json import ARCHITECTURES
+from bigs_cli.checkpoint.folder import read_model, write_flax
+from bigs_cli.core.errors import RequestError
+from tests.checkpoint.tiny import HEADS, config, parameters, same
+
+B, L, V, H, LABELS, CHOICES = 2, 5, 11, 4, 3, 2
+IDS = [[2, 7, 1, 3, 9], [2, 5, 3, 0, 0]]
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
+    "encoder": {"last_hidden_state": (B, L, H), "pooler_output": (B, H)},
+    "masked-lm": {"logits": (B, L, V)},
+    "pretraining": {"prediction_logits": (B, L, V), "seq_relationship_logits": (B, 2)},
+    "next-sentence": {"logits": (B, 2)},
+    "sequence-classification": {"logits": (B, LABELS)},
+    "token-classification": {"logits": (B, L, LABELS)},
+    "question-answering": {"start_logits": (B, L), "end_logits": (B, L)},
+    "multiple-choice": {"logits": (B, CHOICES)},
+}
+
+
+def ids_for(head: str) -> list[Any]:
+    return [[row, row[::-1]] for row in IDS] if head == "multiple-choice" else IDS
+
+
+def outputs(model: Pretrained, *inputs: Any, **named: Any) -> dict[str, np.ndarray]:
+    """The arrays that the head is for, by name."""
+    result = model(*inputs, **named)
+    return {name: np.asarray(getattr(result, name)) for name in SHAPES[model.head]}
+
+
+def written(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """A folder with a tiny model of `changes`, written without the API."""
+    of = config(**changes)
+    folder.mkdir()
+    write_flax(folder, of, parameters(of, seed))
+    return folder
+
+
+def test_every_head_has_its_class_under_its_published_name() -> None:
+    assert set(CLASSES) == set(HEADS)
+    for head, architecture in ARCHITECTURES.items():
+        assert getattr(bigs_cli, architecture) is CLASSES[head]
+    assert {*ARCHITECTURES.values(), "BiGSConfig", "load_model"} == set(dir(bigs_cli))
+    with pytest.raises(AttributeError, match="has no attribute 'BiGSForPoetry'"):
+        _ = bigs_cli.BiGSForPoetry  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_fresh_model_saved_and_loaded_is_the_same(head: str, tmp_path: Path) -> None:
+    of = config(head=head, num_labels=LABELS)
+    model = CLASSES[of.head](of)
+    ids = ids_for(head)
+    made = outputs(model, ids)
+    assert {name: array.shape for name, array in made.items()} == SHAPES[head]
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in made.values())
+
+    model.save_pretrained(tmp_path / "saved")
+    again = load_model(tmp_path / "saved")
+    assert type(again) is type(model)
+    assert (again.config, again.num_parameters) == (of, model.num_parameters)
+    assert again.transfer is not None
+    assert (again.transfer.new, again.transfer.left, again.transfer.changed) == ([], [], {})
+    assert again.source == str(tmp_path / "saved" / "flax_model.msgpack")
+    mask, types = np.asarray(ids) != 0, np.zeros_like(ids)
+    for name, array in outputs(again, np.asarray(ids), attention_mask=mask, token_type_ids=types).items():
+        np.testing.assert_allclose(array, made[name], atol=1e-6)
+
+    with pytest.raises(RequestError, match="is in use"):
+        model.save_pretrained(tmp_path / "saved")
+
+
+def test_mask_and_token_types_are_given_or_left_out(tmp_path: Path) -> None:
+    model = BiGSForSequenceClassification.from_pretrained(written(tmp_path / "m", head="sequence-classification"))
+    plain = outputs(model, IDS)["logits"]
+    assert not np.allclose(plain[1], outputs(model, IDS, attention_mask=np.ones((B, L), int))["logits"][1])
+    assert not np.allclose(plain, outputs(model, IDS, token_type_ids=np.ones((B, L), int))["logits"])
+
+
+def test_words_are_predicted_at_chosen_positions(tmp_path: Path) -> None:
+    model = load_model(written(tmp_path / "m"))
+    everywhere, chosen = model(IDS).logits, model(IDS, positions=[[1, 4], [0, 2]]).logits
+    np.testing.assert_allclose(chosen, [everywhere[0, [1, 4]], everywhere[1, [0, 2]]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        ([[1] * 6], "The input has 6 tokens; this model takes at most 5."),
+        ([1, 2, 3], r"input_ids has the shape \[3\]; BiGSForMaskedLM takes \[B, L\]"),
+        ([[1, 11]], "ids from 1 to 11; the vocabulary has 11"),
+        ([[1, -1]], "ids from -1 to 1"),
+    ],
+)
+def test_ids_that_no_model_takes(ids: Any, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=says):
+        load_model(written(tmp_path / "m"))(ids)
+
+
+def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:
+    folder = written(tmp_path / "encoder", head="encoder")
+    model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
+    assert model.transfer is not None
+    assert model.transfer.new == ["classifier/kernel", "classifier/bias"]
+    assert model.transfer.left == []
+    assert len(model.transfer.loaded) == len(parameters(config(head="encoder")))
+    assert "new (2): classifier/kernel, classifier/bias" in model.transfer.describe()
+    assert model(IDS).logits.shape == (B, LABELS)
+    np.testing.assert_allclose(model(IDS).pooler_output, load_model(folder)(IDS).pooler_output, atol=1e-6)
+
+
+def test_a_task_model_becomes_another(tmp_path: Path) -> None:
+    folder = written(tmp_path / "words")
+    model = CLASSES["question-answering"].from_pretrained(folder)
+    assert model.transfer is not None
+    assert model.transfer.new == ["qa_outputs/kernel", "qa_outputs/bias"]
+    assert {path.split("/")[0] for path in model.transfer.left} == {"cls"}
+    model.save_pretrained(tmp_path / "answers")
+    before, after = (read_model(tmp_path / name).flat for name in ("words", "answers"))
+    encoder = {path for path in before if path.startswith("s4_bert/")}
+    assert encoder == set(model.transfer.loaded)
+    assert same({path: before[path] for path in encoder}, {path: after[path] for path in encoder})
+
+
+def test_a_bare_encoder_from_a_task_checkpoint_is_that_checkpoint_s_encoder(tmp_path: Path) -> None:
+    folder = written(tmp_path / "task", head="sequence-classification")
+    model = BiGSModel.from_pretrained(folder)
+    assert model.transfer is not None
+    assert (model.transfer.new, model.transfer.left) == ([], ["classifier/kernel", "classifier/bias"])
+    model.save_pretrained(tmp_path / "encoder")
+    task, encoder = (read_model(tmp_path / name).flat for name in ("task", "encoder"))
+    assert same(encoder, {path.removeprefix("s4_bert/"): a for path, a in task.items() if path.startswith("s4_bert/")})
+    np.testing.assert_allclose(model(IDS).pooler_output, load_model(folder)(IDS).pooler_output, atol=1e-6)
+
+
+def test_another_number_of_labels_makes_a_new_classifier(tmp_path: Path) -> None:
+    of = {"head": "sequence-classification", "num_labels": 3, "labels": ("no", "maybe", "yes")}
+    model = BiGSForSequenceClassification.from_pretrained(written(tmp_path / "m", **of), num_labels=1)
+    assert (model.config.num_labels, model.config.labels) == (1, None)
+    assert model.transfer is not None
+    assert model.transfer.new == ["classifier/kernel", "classifier/bias"]
+    assert model.transfer.left == ["classifier/kernel", "classifier/bias"]
+    assert model(IDS).logits.shape == (B, 1)
+
+
+def test_labels_in_another_order_are_followed_by_name(tmp_path: Path) -> None:
+    of = {"head": "sequence-classification", "num_labels": 3, "labels": ("no", "maybe", "yes")}
+    folder = written(tmp_path / "m", **of)
+    model = BiGSForSequenceClassification.from_pretrained(folder, labels=("yes", "no", "maybe"))
+    np.testing.assert_allclose(model(IDS).logits, load_model(folder)(IDS).logits[:, [2, 0, 1]], atol=1e-6)
+
+
+def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="BiGSModel has the head encoder; the config is for masked-lm"):
+        BiGSModel(config())
+    folder = written(tmp_path / "m")
+    with pytest.raises(ValueError, match="BiGSModel has the head encoder; the config is for question-answering"):
+        BiGSModel.from_pretrained(folder, head="question-answering")
+    with pytest.raises(RequestError, match="no field 'numlabels'. Did you mean 'num_labels'"):
+        BiGSModel.from_pretrained(folder, numlabels=3)
+    with pytest.raises(RequestError, match="their encoders differ .hidden_size 4 there, 8 here"):
+        BiGSModel.from_pretrained(folder, hidden_size=8)
+    with pytest.raises(RequestError, match=re.escape(f"There is no model '{tmp_path}/none'")):
+        load_model(tmp_path / "none")
+
+
+# --- published checkpoints ------------------------------------------------------------------------------------
+
+
+def close(made: Any, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(np.asarray(made), expected, rtol=0, atol=5e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("of", ["mlm", "seqcls", "seqreg", "pretraining", "mc"])
+def test_published_models_give_their_published_outputs(of: str, shared: Path) -> None:
+    folder = shared / "fixtures" / f"flax_hippo_{of}"
+    model = load_model(folder)
+    with np.load(shared / "fixtures" / "inputs.npz") as given, np.load(folder / "reference.npz") as reference:
+        names = [("mc_" if of == "mc" else "") + name for name in ("input_ids", "attention_mask", "token_type_ids")]
+        result = model(*(given[name] for name in names))
+        for name in SHAPES[model.head]:
+            close(result[name], reference[name])
+
+
+@pytest.mark.parametrize(("form", "logits"), [("flax", "logits"), ("torch", "tanh:logits")])
+def test_a_published_classifier_in_either_layout(form: str, logits: str, shared: Path) -> None:
+    folder = shared / "fixtures" / f"{form}_hippo_seqcls"
+    model = BiGSForSequenceClassification.from_pretrained(folder)
+    with np.load(shared / "fixtures" / "inputs.npz") as given, np.load(folder / "reference.npz") as reference:
+        inputs = {"attention_mask": given["attention_mask"], "token_type_ids": given["token_type_ids"]}
+        close(model(given["input_ids"], **inputs).logits, reference[logits])

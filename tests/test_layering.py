@@ -1,0 +1,177 @@
+"""The shape of the package, read from its source: imports go one way, few files know heavy libraries, nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "bigs_cli"
+
+# From top to bottom. A package imports from those below its line, never from its own line or above.
+LEVELS = (
+    ("__main__",),
+    ("cli",),
+    ("commands",),
+    ("api",),
+    ("training",),
+    ("evaluation",),
+    ("export", "reporting"),
+    ("data", "tasks", "checkpoint"),
+    ("model",),
+    ("recipe",),
+    ("core",),
+)
+RANK = {name: -row for row, names in enumerate(LEVELS) for name in names}
+NEIGHBOURS = {("tasks", "data")}  # the one step sideways: a task can be made from a corpus
+
+HEAVY = {
+    "jax",
+    "flax",
+    "optax",
+    "orbax",
+    "grain",
+    "datasets",
+    "tokenizers",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "pyarrow",
+}
+LIGHT = ("__main__", "cli", "commands", "recipe", "core", "__init__")
+RUNS_WHAT_IT_READS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
+RUNS_TEXT_IN = {("os", "system"), ("os", "popen"), ("yaml", "load"), ("yaml", "full_load"), ("yaml", "unsafe_load")}
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its path in it: "data/shards.py"."""
+    return {
+        str(path.relative_to(PACKAGE)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def owner(path: str) -> str:
+    """The package directly under bigs_cli that the file belongs to, or the file's own name."""
+    return path.split("/")[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, *, inside_functions: bool = True) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of what is imported; what is only for the type checker is passed over."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from imports(node, inside_functions=inside_functions)
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    for path, tree in sources().items():
+        yield from ((path, node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def test_every_package_has_its_place() -> None:
+    assert {owner(path) for path in sources()} - {"__init__"} == RANK.keys()
+
+
+def test_imports_go_one_way() -> None:
+    wrong = []
+    for path, tree in sources().items():
+        here = owner(path)
+        if here == "__init__":  # fetches each name from where it is when it is first used
+            continue
+        for line, name in imports(tree):
+            root, _, rest = name.partition(".")
+            there = rest.split(".")[0]
+            if (
+                root == "bigs_cli"
+                and there != here
+                and (here, there) not in NEIGHBOURS
+                and RANK.get(there, 0) >= RANK[here]
+            ):
+                wrong.append(f"{path}:{line} imports {name}")
+    assert not wrong
+
+
+def test_only_one_file_imports_orbax() -> None:
+    users = {path for path, tree in sources().items() for _, name in imports(tree) if name.split(".")[0] == "orbax"}
+    assert users == {"checkpoint/orbax.py"}
+
+
+def test_the_model_knows_no_files() -> None:
+    known = {
+        name.split(".")[0] for path, tree in sources().items() if owner(path) == "model" for _, name in imports(tree)
+    }
+    assert not known & {"os", "io", "pathlib", "shutil", "tempfile", "safetensors", "msgpack"}
+    assert not [
+        path
+        for path, call in calls()
+        if owner(path) == "model" and isinstance(call.func, ast.Name) and call.func.id == "open"
+    ]
+
+
+def test_what_help_needs_imports_nothing_heavy_in_its_own_text() -> None:
+    wrong = [
+        f"{path}:{line} imports {name}"
+        for path, tree in sources().items()
+        if owner(path) in LIGHT
+        for line, name in imports(tree, inside_functions=False)
+        if name.split(".")[0] in HEAVY
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("what", ["import bigs_cli.cli", "from bigs_cli import BiGSConfig; BiGSConfig()"])
+def test_what_help_needs_imports_nothing_heavy_by_way_of_others(what: str) -> None:
+    script = f"import sys; {what}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert not HEAVY & set(loaded.split())
+
+
+def test_nothing_read_is_executed() -> None:
+    wrong = [
+        f"{path}:{line} imports {name}"
+        for path, tree in sources().items()
+        for line, name in imports(tree)
+        if name.split(".")[0] in RUNS_WHAT_IT_READS
+    ]
+    for path, call in calls():
+        function = call.func
+        if isinstance(function, ast.Name) and function.id in RUNS_TEXT:
+            wrong.append(f"{path}:{call.lineno} calls {function.id}")
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            called = (function.value.id, function.attr)
+            if called in RUNS_TEXT_IN:
+                wrong.append(f"{path}:{call.lineno} calls {'.'.join(called)}")
+        wrong += [
+            f"{path}:{call.lineno} passes {keyword.arg}"
+            for keyword in call.keywords
+            if keyword.arg in ("shell", "allow_pickle", "trust_remote_code")
+            and not (isinstance(keyword.value, ast.Constant) and not keyword.value.value)
+        ]
+    assert not wrong
+
+
+def test_the_checks_see_what_they_look_for() -> None:
+    text = """
+import a.b
+from c import d
+if TYPE_CHECKING:
+    import hidden
+def f():
+    from e.g import h
+"""
+    assert [name for _, name in imports(ast.parse(text))] == ["a.b", "c.d", "e.g.h"]
+    assert [name for _, name in imports(ast.parse(text), inside_functions=False)] == ["a.b", "c.d"]
