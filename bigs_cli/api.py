@@ -92,9 +92,8 @@ class Pretrained:
         if ids.ndim != form.count(",") + 1:
             raise ValueError(f"input_ids has the shape {list(ids.shape)}; {type(self).__name__} takes {form}.")
         if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
-            raise ValueError(
-                f"input_ids holds ids from {ids.min()} to {ids.max()}; the vocabulary has {self.config.vocab_size}, from 0."
-            )
+            held = f"input_ids holds ids from {ids.min()} to {ids.max()}"
+            raise ValueError(f"{held}; the vocabulary has {self.config.vocab_size}, from 0.")
 
     @property
     def num_parameters(self) -> int:

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on the loopback: what downloading a model asks, from local folders."""
+"""A stand-in for the Hugging Face hub on the loopback: what fetching models and data sets asks, from local folders."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-_RESOLVE = re.compile(r"^/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
+_RESOLVE = re.compile(r"^/(?P<repo>(?:datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
 _API = re.compile(
-    r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/(?P<kind>revision|tree)/(?P<revision>[^/]+))?(?:/(?P<under>.*))?$"
+    r"^/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)"
+    r"(?:/(?P<kind>revision|tree|paths-info)/(?P<revision>[^/]+))?(?:/(?P<under>.*))?$"
 )
 
 
 class Hub:
-    """What the stand-in serves: repository ids → folders, which of them are gated, and what was asked of it."""
+    """What the stand-in serves: repository ids → folders, which of them are gated, and what was asked of it.
+
+    A model's id is "owner/name", a data set's "datasets/owner/name".
+    """
 
     def __init__(self, repositories: dict[str, Path], gated: frozenset[str] = frozenset()) -> None:
         self.repositories = repositories
@@ -62,11 +67,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output clean."""
 
     def _answer(self) -> None:
-        path = self.path.partition("?")[0]
+        path = unquote(self.path.partition("?")[0])
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.served.requests.append(f"{self.command} {path}")
         asked = _RESOLVE.match(path) or _API.match(path)
         if asked is None or asked["repo"] not in self.served.repositories:
@@ -77,22 +86,26 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(403, "GatedRepo")
         elif "file" in asked.groupdict():
             self._file(self.served.repositories[asked["repo"]] / asked["file"])
-        elif asked["kind"] == "tree":
-            self._json([_entry(file) for file in self._files(asked["repo"])])
         else:
-            siblings = [{"rfilename": file.name} for file in self._files(asked["repo"])]
-            self._json({"id": asked["repo"], "sha": COMMIT, "private": False, "siblings": siblings, "tags": []})
+            self._describe(asked["repo"], asked["kind"], asked["under"] or "", body)
 
-    def _files(self, repo: str) -> list[Path]:
-        return sorted(file for file in self.served.repositories[repo].iterdir() if file.is_file())
+    def _describe(self, repo: str, kind: str | None, under: str, body: bytes) -> None:
+        root = self.served.repositories[repo]
+        if kind == "tree":
+            inside = sorted((root / under).rglob("*")) if (root / under).is_dir() else []
+            self._json([_entry(path, root) for path in inside])
+        elif kind == "paths-info":
+            named = parse_qs(body.decode()).get("paths", [])
+            self._json([_entry(root / name, root) for name in named if (root / name).exists()])
+        else:
+            siblings = [{"rfilename": str(path.relative_to(root))} for path in sorted(root.rglob("*")) if path.is_file()]
+            name = repo.removeprefix("datasets/")
+            self._json({"id": name, "sha": COMMIT, "private": False, "siblings": siblings, "tags": []})
 
     def _file(self, file: Path) -> None:
         if file.is_file():
-            self._send(
-                200,
-                file.read_bytes(),
-                {"ETag": f'"{_oid(file)}"', "Content-Type": "application/octet-stream"},
-            )
+            headers = {"ETag": f'"{_oid(file)}"', "Content-Type": "application/octet-stream"}
+            self._send(200, file.read_bytes(), headers)
         else:
             self._refuse(404, "EntryNotFound")
 
@@ -111,8 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-def _entry(file: Path) -> dict[str, Any]:
-    return {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": _oid(file)}
+def _entry(path: Path, root: Path) -> dict[str, Any]:
+    name = str(path.relative_to(root))
+    if path.is_dir():
+        return {"type": "directory", "path": name, "size": 0, "oid": hashlib.sha1(name.encode()).hexdigest()}
+    return {"type": "file", "path": name, "size": path.stat().st_size, "oid": _oid(path)}
 
 
 def _oid(file: Path) -> str:

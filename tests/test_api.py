@@ -41,11 +41,11 @@ def outputs(model: Pretrained, *inputs: Any, **named: Any) -> dict[str, np.ndarr
     return {name: np.asarray(getattr(result, name)) for name in SHAPES[model.head]}
 
 
-def written(folder: Path, seed: int = 0, **changes: Any) -> Path:
-    """A folder with a tiny model of `changes`, written without the API."""
+def written(folder: Path, **changes: Any) -> Path:
+    """A folder with a tiny model of `changes`, written without the API; small enough not to saturate the pooler."""
     of = config(**changes)
     folder.mkdir()
-    write_flax(folder, of, parameters(of, seed))
+    write_flax(folder, of, {path: array * np.float32(0.3) for path, array in parameters(of).items()})
     return folder
 
 
@@ -74,8 +74,7 @@ def test_a_fresh_model_saved_and_loaded_is_the_same(head: str, tmp_path: Path) -
     assert again.transfer is not None
     assert (again.transfer.new, again.transfer.left, again.transfer.changed) == ([], [], {})
     assert again.source == str(tmp_path / "saved" / "flax_model.msgpack")
-    mask, types = np.asarray(ids) != 0, np.zeros_like(ids)
-    for name, array in outputs(again, np.asarray(ids), attention_mask=mask, token_type_ids=types).items():
+    for name, array in outputs(again, np.asarray(ids)).items():
         np.testing.assert_allclose(array, made[name], atol=1e-6)
 
     with pytest.raises(RequestError, match="is in use"):
@@ -138,7 +137,7 @@ def test_a_bare_encoder_from_a_task_checkpoint_is_that_checkpoint_s_encoder(tmp_
     folder = written(tmp_path / "task", head="sequence-classification")
     model = BiGSModel.from_pretrained(folder)
     assert model.transfer is not None
-    assert (model.transfer.new, model.transfer.left) == ([], ["classifier/kernel", "classifier/bias"])
+    assert (model.transfer.new, model.transfer.left) == ([], ["classifier/bias", "classifier/kernel"])
     model.save_pretrained(tmp_path / "encoder")
     task, encoder = (read_model(tmp_path / name).flat for name in ("task", "encoder"))
     assert same(encoder, {path.removeprefix("s4_bert/"): a for path, a in task.items() if path.startswith("s4_bert/")})
@@ -151,7 +150,7 @@ def test_another_number_of_labels_makes_a_new_classifier(tmp_path: Path) -> None
     assert (model.config.num_labels, model.config.labels) == (1, None)
     assert model.transfer is not None
     assert model.transfer.new == ["classifier/kernel", "classifier/bias"]
-    assert model.transfer.left == ["classifier/kernel", "classifier/bias"]
+    assert model.transfer.left == ["classifier/bias", "classifier/kernel"]
     assert model(IDS).logits.shape == (B, 1)
 
 
@@ -168,9 +167,9 @@ def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
     folder = written(tmp_path / "m")
     with pytest.raises(ValueError, match="BiGSModel has the head encoder; the config is for question-answering"):
         BiGSModel.from_pretrained(folder, head="question-answering")
-    with pytest.raises(RequestError, match="no field 'numlabels'. Did you mean 'num_labels'"):
+    with pytest.raises(RequestError, match=r"no field 'numlabels'\. Did you mean 'num_labels'"):
         BiGSModel.from_pretrained(folder, numlabels=3)
-    with pytest.raises(RequestError, match="their encoders differ .hidden_size 4 there, 8 here"):
+    with pytest.raises(RequestError, match=r"their encoders differ \(hidden_size 4 there, 8 here"):
         BiGSModel.from_pretrained(folder, hidden_size=8)
     with pytest.raises(RequestError, match=re.escape(f"There is no model '{tmp_path}/none'")):
         load_model(tmp_path / "none")

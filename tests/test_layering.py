@@ -1,4 +1,4 @@
-"""The shape of the package, read from its source: imports go one way, few files know heavy libraries, nothing is run."""
+"""The shape of the package, read from its source: imports go one way, heavy ones are few, nothing read is run."""
 
 from __future__ import annotations
 

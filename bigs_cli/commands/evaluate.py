@@ -21,7 +21,7 @@ bigs eval mlm --model runs/small --data shards/wiki-128"""
 def evaluate(
     task: Annotated[
         str | None,
-        typer.Argument(help="A task (as in `bigs finetune`), or mlm. [default: what the model was trained for]"),
+        typer.Argument(help="A task (as in `bigs finetune`), or mlm.", show_default="what the model was trained for"),
     ] = None,
     model: Annotated[
         str | None,
@@ -29,23 +29,27 @@ def evaluate(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A run, folder, hub id or short name. [default: the newest run]",
+            help="A run, folder, hub id or short name.",
+            show_default="the newest run",
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="The task's files, or token shards for mlm. [default: the hub; the run's shards]"),
+        typer.Option(
+            "--data", help="The task's files, or token shards for mlm.", show_default="the hub; the run's shards"
+        ),
     ] = None,
     length: Annotated[
         int | None,
         typer.Option(
             "--length",
             min=4,
-            help="Tokens an input is cut and padded to. [default: the run's, else all positions]",
+            help="Tokens an input is cut and padded to.",
+            show_default="the run's, else all positions",
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Examples at once. [default: the run's, else 32]")
+        int | None, typer.Option("--batch-size", min=1, help="Examples at once.", show_default="the run's, else 32")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -17,7 +17,8 @@ def export(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A run, folder, hub id or short name. [default: the newest run]",
+            help="A run, folder, hub id or short name.",
+            show_default="the newest run",
         ),
     ] = None,
     form: Annotated[
@@ -25,7 +26,7 @@ def export(
         typer.Option("--format", "-f", help="flax (the published layout) or torch (that of the Torch port)."),
     ] = "flax",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A new folder. [default: exports/MODEL-FORMAT]")
+        Path | None, typer.Option("--output", "-o", help="A new folder.", show_default="exports/MODEL-FORMAT")
     ] = None,
 ) -> None:
     """Write a model as a folder that other tools load, and check it by reading it back."""

@@ -17,13 +17,14 @@ def finetune(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Start from a run, folder, hub id or short name. [default: the recipe's]",
+            help="Start from a run, folder, hub id or short name.",
+            show_default="the recipe's",
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with the task's TSV files. [default: from the hub]")
+        Path | None, typer.Option("--data", help="Folder with the task's TSV files.", show_default="from the hub")
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Run folder. [default: runs/RECIPE]")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Run folder.", show_default="runs/RECIPE")] = None,
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", "-r", help="Another recipe than the task's own, such as mrpc-128 or mrpc-freeze."),

@@ -15,8 +15,10 @@ EPILOG = (
 
 def pretrain(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a YAML file.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of token shards. [default: the recipe's]")] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Run folder. [default: runs/RECIPE]")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of token shards.", show_default="the recipe's")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Run folder.", show_default="runs/RECIPE")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
     ] = None,

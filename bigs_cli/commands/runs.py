@@ -12,7 +12,9 @@ app = typer.Typer(no_args_is_help=True, help="List the runs here.")
 
 @app.command("list", epilog="[bold]Example:[/bold] bigs runs list")
 def list_runs(
-    root: Annotated[Path | None, typer.Option("--root", help="Folder of runs. [default: $BIGS_RUNS, or runs/]")] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder of runs.", show_default="$BIGS_RUNS, or runs/")
+    ] = None,
 ) -> None:
     """List the runs, the newest first: kind, task, state, and the figure each ended with."""
     from bigs_cli.checkpoint.run import runs, runs_root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Examples, Task
 from bigs_cli.training import mesh as meshes
+from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
 from bigs_cli.training.losses import task_loss
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
-from bigs_cli.training.state import TrainState, make_step, new_state
+from bigs_cli.training.state import TrainState, make_step
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -131,21 +133,12 @@ def _train(
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, steps)
     optimizer = make_optimizer(recipe.optimizer, rate, recipe.freeze)
     step = make_step(task_loss(apply, task.kind == "regression"), optimizer, rate, recipe.seed)
-    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
-    state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
     evaluator = TaskEvaluator(apply, task, recipe.eval_batch_size, trim)
     log = MetricsLog(folder.metrics_file)
     metric = task.metrics[0]
-    history: list[dict[str, Any]] = []
+    state, begun, position = begin(params, optimizer, mesh, folder, last)
+    history: list[dict[str, Any]] = list(position.get("history", []))
 
-    # --- where to begin: the newest checkpoint of this run, else step 0 -----------------------------------------
-    begin = last.latest() or 0
-    if begin:
-        restored, opt_state, position = last.restore(begin, state.params, state.optimizer)
-        state = TrainState(restored, opt_state, jax.device_put(np.int32(begin), state.step.sharding))
-        history = list(position["history"])
-        err.print(f"Resuming {folder.path} after step {begin}.", highlight=False)
-    log.drop_after(begin)
     err.print(
         f"Fine-tuning on {task.title}: {len(train)} examples, {steps} steps of {recipe.batch_size}, dev "
         f"{' + '.join(str(len(split.inputs)) for split in dev)}.",
@@ -154,13 +147,16 @@ def _train(
 
     # --- the loop -----------------------------------------------------------------------------------------------
     placement = meshes.batch_sharding(mesh)
-    taken = begin
+    taken = begun
+
+    @functools.lru_cache(maxsize=1)
+    def order(epoch: int) -> np.ndarray[Any, Any]:
+        return np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
 
     def next_batch() -> dict[str, jax.Array]:
         nonlocal taken
         epoch, place = divmod(taken, per_epoch)
-        order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
-        rows = order[place * recipe.batch_size : (place + 1) * recipe.batch_size]
+        rows = order(epoch)[place * recipe.batch_size : (place + 1) * recipe.batch_size]
         batch = train.batch(rows, recipe.batch_size, trim)
         batch["labels"] = np.zeros(recipe.batch_size, labels.dtype)
         batch["labels"][: len(rows)] = labels[rows]
@@ -184,14 +180,14 @@ def _train(
 
     plan = Plan(
         name="finetune",
-        first=begin,
+        first=begun,
         last=steps,
         log_every=recipe.log_every,
         every=(Every(per_epoch, evaluate),),
         save=save,
     )
     started = time.perf_counter()
-    if begin < steps:
+    if begun < steps:
         state = run(plan, state, step, next_batch, log)
         evaluate(steps, state)
 

@@ -30,10 +30,11 @@ from bigs_cli.recipe import PretrainRecipe, dump_recipe
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
+from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import TOKENS, Every, Plan, run
 from bigs_cli.training.losses import masked_lm_sums
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
-from bigs_cli.training.state import TrainState, make_step, new_state
+from bigs_cli.training.state import TrainState, make_step
 
 
 @dataclass(frozen=True)
@@ -108,19 +109,9 @@ def _train(
         return masked_lm_sums(apply, params, masked, jax.random.fold_in(dropout_key, part))
 
     step = make_step(loss, optimizer, rate, recipe.seed, recipe.accumulate)
-    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
-    state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
-
-    # --- where to begin: the newest checkpoint of this run, else step 0 -----------------------------------------
+    state, begun, position = begin(params, optimizer, mesh, folder, checkpoints)
     log = MetricsLog(folder.metrics_file)
-    batches = train_batches(shards, recipe.batch_size, recipe.seed)
-    begin = checkpoints.latest() or 0
-    if begin:
-        restored, opt_state, position = checkpoints.restore(begin, state.params, state.optimizer)
-        state = TrainState(restored, opt_state, jax.device_put(np.int32(begin), state.step.sharding))
-        batches.set_state(position)
-        err.print(f"Resuming {folder.path} after step {begin}.", highlight=False)
-    log.drop_after(begin)
+    batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position or None)
     parameters = count(state.params)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {shards.manifest.report.tokens / 1e6:.1f}M tokens, "
@@ -140,7 +131,7 @@ def _train(
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
         values = evaluator(state.params, held_out)
-        if done > begin:  # A checkpoint is written after the line of its step.
+        if done > begun:  # A checkpoint is written after the line of its step.
             log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
         err.print(
             f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}",
@@ -153,7 +144,7 @@ def _train(
 
     plan = Plan(
         name="pretrain",
-        first=begin,
+        first=begun,
         last=recipe.steps,
         log_every=recipe.log_every,
         every=(

@@ -1,0 +1,44 @@
+"""Where a run begins: fresh parameters on the mesh, or the newest checkpoint of its folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.model.functional import Parameters
+from bigs_cli.reporting.console import err
+from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.training import mesh as meshes
+from bigs_cli.training.state import TrainState, new_state
+
+
+def begin(
+    params: Parameters,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+) -> tuple[TrainState, int, dict[str, Any]]:
+    """Return the state to go on from, laid out on `mesh`, the steps done, and the position saved with them.
+
+    In this order: the newest checkpoint of the run; else `params` at step 0 and an empty position. What the log has
+    of steps after the checkpoint is dropped: they come again.
+
+    Raises:
+        BigsError: the checkpoint cannot be read, or holds another model.
+    """
+    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
+    state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
+    done = checkpoints.latest()
+    if done is None:
+        return state, 0, {}
+    restored, optimizer_state, position = checkpoints.restore(done, state.params, state.optimizer)
+    MetricsLog(folder.metrics_file).drop_after(done)
+    err.print(f"Resuming {folder.path} after step {done}.")
+    step = jax.device_put(np.int32(done), state.step.sharding)
+    return TrainState(restored, optimizer_state, step), done, position

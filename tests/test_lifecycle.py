@@ -1,0 +1,177 @@
+"""The whole lifecycle through the real entry point: tokenize → pretrain → finetune → evaluate → export."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bigs_cli import load_model
+from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
+from tests.hub_server import Hub, serving
+from tests.tiny import LENGTH, bigs, finetune, parameters, pretrain, start_bigs
+
+
+@pytest.fixture(scope="module")
+def tuned(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished fine-tuning of each task, by its name; read them only."""
+    root = tmp_path_factory.mktemp("tuned")
+    runs = {task: root / task for task in ("cola", "mrpc", "stsb", "mnli")}
+    for task, run in runs.items():
+        assert bigs(*finetune(task, pretrained, glue, run)).fine().out == f"{run}\n"
+    return runs
+
+
+def results(run: Path) -> dict[str, object]:
+    return json.loads((run / "results.json").read_text())
+
+
+def measured(*arguments: object) -> dict[str, float]:
+    return json.loads(bigs("eval", *arguments, "--json").fine().out)["metrics"]
+
+
+def test_pretraining_ends_with_what_eval_mlm_measures(pretrained: Path, shards: Path) -> None:
+    ended = results(pretrained)["metrics"]
+    metrics = measured("mlm", "--model", pretrained, "--data", shards)
+    assert {f"heldout_{name}": value for name, value in metrics.items() if name != "unigram_loss"} == ended
+    assert metrics["loss"] == pytest.approx(np.log(metrics["perplexity"]))
+    shown = bigs("eval", "mlm", "--model", pretrained).fine()
+    assert f"{metrics['loss']:.4f}" in shown.out
+    assert str(pretrained) in shown.err
+
+
+@pytest.mark.parametrize("task", ["cola", "mrpc", "stsb", "mnli"])
+def test_eval_gives_the_figures_of_the_run(tuned: dict[str, Path], glue: Path, task: str) -> None:
+    assert measured(task, "--model", tuned[task], "--data", glue) == results(tuned[task])["metrics"]
+
+
+def test_the_best_checkpoint_is_kept_and_used(tuned: dict[str, Path], glue: Path) -> None:
+    for task, run in tuned.items():
+        ended = results(run)
+        history = ended["history"]
+        assert isinstance(history, list)
+        metric = next(iter(history[0]["metrics"]))
+        best = max(entry["metrics"][metric] for entry in history)
+        first = next(entry for entry in history if entry["metrics"][metric] == best)
+        assert (ended["step"], ended["metrics"]) == (first["step"], first["metrics"])
+        assert steps(run / "best") == [ended["step"]]
+        assert steps(run / "checkpoints") == [ended["steps"]]
+        assert f"best checkpoint (step {ended['step']})" in json.dumps(load_model(run).source)
+    worse = [task for task, run in tuned.items() if results(run)["step"] != results(run)["steps"]]
+    assert worse, "no tiny run was best before its end, so that best and last cannot be told apart here"
+    last, kept = (parameters(tuned[worse[0]] / name) for name in ("checkpoints", "best"))
+    assert any(not np.array_equal(last[path], kept[path]) for path in kept)
+
+
+def test_regression_has_one_output_and_correlations(tuned: dict[str, Path]) -> None:
+    model = load_model(tuned["stsb"])
+    assert model(np.ones((2, 8), np.int32)).logits.shape == (2, 1)
+    assert list(results(tuned["stsb"])["metrics"]) == ["pearson", "spearman"]  # type: ignore[call-overload]
+
+
+def test_mnli_has_both_dev_sets(tuned: dict[str, Path]) -> None:
+    assert sorted(results(tuned["mnli"])["metrics"]) == ["accuracy", "accuracy_mismatched"]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("form", ["flax", "torch"])
+@pytest.mark.parametrize("task", ["base", "mrpc"])
+def test_an_export_gives_the_same_logits(
+    tuned: dict[str, Path], pretrained: Path, glue: Path, tmp_path: Path, form: str, task: str
+) -> None:
+    run, folder = {"base": pretrained, **tuned}[task], tmp_path / "out"
+    done = bigs("export", "--model", run, "--format", form, "--output", folder).fine()
+    assert done.out == f"{folder}\n"
+    weights = {"flax": {"flax_model.msgpack"}, "torch": {"model.safetensors", "pytorch_model.bin"}}[form]
+    assert {path.name for path in folder.iterdir()} == weights | {"config.json", "tokenizer.json", "vocab.txt"}
+    ids = np.random.default_rng(0).integers(1, 300, (3, LENGTH))
+    ids[:, 20:] = 0
+    ours, theirs = (np.asarray(load_model(place)(ids).logits) for place in (run, folder))
+    assert np.abs(ours - theirs).max() <= 5e-5 * np.abs(ours).max()
+    if task == "mrpc":
+        again = measured("mrpc", "--model", folder, "--data", glue, "--length", 24)
+        assert again == pytest.approx(results(run)["metrics"], abs=1e-4)
+
+
+def test_eval_and_export_alone_take_the_newest_finished_run(
+    tuned: dict[str, Path], pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    for age, (name, run) in enumerate({"base": pretrained, "mrpc": tuned["mrpc"], "cola": tuned["cola"]}.items()):
+        shutil.copytree(run, root / name)
+        os.utime(root / name / "recipe.yaml", (1000 + age, 1000 + age))
+    (root / "cola" / "results.json").unlink()  # The newest, but not finished.
+    monkeypatch.setenv("BIGS_RUNS", str(root))
+    monkeypatch.chdir(tmp_path)
+    alone = bigs("eval", "--json").fine()
+    assert json.loads(alone.out)["metrics"] == results(tuned["mrpc"])["metrics"]
+    assert "mrpc (the newest finished run)" in alone.err
+    assert bigs("export").fine().out == "exports/mrpc-flax\n"
+    listed = bigs("runs", "list").fine().out.splitlines()
+    assert [Path(line.split()[0]).name for line in listed[-3:]] == ["cola", "mrpc", "base"]
+    assert "not finished" in listed[-3]
+
+
+def test_a_recipe_file_of_a_run_says_all_there_is_to_repeat_it(tuned: dict[str, Path], pretrained: Path) -> None:
+    base = load_recipe(str(pretrained / "recipe.yaml"))
+    assert isinstance(base, PretrainRecipe)
+    assert base.steps == 6
+    tuning = load_recipe(str(tuned["mrpc"] / "recipe.yaml"))
+    assert isinstance(tuning, FinetuneRecipe)
+    assert (tuning.from_, tuning.task) == (str(pretrained), "mrpc")
+    environment = json.loads((pretrained / "environment.json").read_text())
+    assert environment["packages"]["jax"]
+
+
+def test_a_run_starts_from_another_with_a_longer_position_table(
+    pretrained: Path, shards: Path, tmp_path: Path
+) -> None:
+    changes = {"model__max_position_embeddings": LENGTH + 8, "steps": 1, "schedule__warmup_steps": 1}
+    done = bigs(*pretrain(shards, tmp_path / "run", "--from", pretrained, **changes)).fine()
+    assert f"extended from {LENGTH} to {LENGTH + 8} rows" in done.err
+    # The learning rate of the first step is 0: what is left is the run it started from.
+    before, after = parameters(pretrained / "checkpoints"), parameters(tmp_path / "run" / "checkpoints")
+    position = next(path for path in before if "position_embeddings" in path)
+    np.testing.assert_array_equal(after[position][:LENGTH], before[position])
+    assert all(np.array_equal(before[path], after[path]) for path in before if path != position)
+
+
+def test_a_short_name_is_the_newest_finished_run_of_that_task(
+    tuned: dict[str, Path], glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    shutil.copytree(tuned["mnli"], root / "mine")
+    monkeypatch.setenv("BIGS_RUNS", str(root))
+    done = bigs(*finetune("mrpc", "mnli", glue, root / "mrpc")).fine()
+    assert f"{root / 'mine'} (the newest finished mnli run here)" in done.err
+    assert "classifier/kernel" in done.err  # MNLI's three classes are not MRPC's two: it is new
+    recipe = load_recipe(str(root / "mrpc" / "recipe.yaml"))
+    assert isinstance(recipe, FinetuneRecipe)
+    assert recipe.from_ == str(root / "mine")  # and stays so when there is a newer one
+
+
+def test_else_a_short_name_is_the_published_model(tuned: dict[str, Path], glue: Path, tmp_path: Path) -> None:
+    """Only the hub's server is a stand-in; in a process of its own, for the hub's settings are read at import."""
+    bigs("export", "--model", tuned["mnli"], "--output", tmp_path / "published").fine()
+    arguments = finetune("mrpc", "mnli", glue, tmp_path / "mrpc")
+    with serving(Hub({"JunxiongWang/BiGS_512_MNLI": tmp_path / "published"})) as hub:
+        asked = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "BIGS_RUNS": str(tmp_path / "none")}
+        running = start_bigs(*arguments, **asked)
+        out, err = running.communicate(timeout=120)
+    assert running.returncode == 0, err
+    assert out == f"{tmp_path / 'mrpc'}\n"
+    assert "JunxiongWang/BiGS_512_MNLI (published; there is no finished mnli run" in err
+
+
+def test_without_the_network_a_published_model_is_a_sentence(glue: Path, tmp_path: Path) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "BIGS_RUNS": str(tmp_path / "none")}
+    running = start_bigs(*finetune("mrpc", "mnli", glue, tmp_path / "mrpc"), **offline)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (1, "")
+    assert "JunxiongWang/BiGS_512_MNLI is not in the hub's cache" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "mrpc").exists()
