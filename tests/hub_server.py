@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _RESOLVE = re.compile(r"^/(?P<repo>(?:datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
 _API = re.compile(
     r"^/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)"
-    r"(?:/(?P<kind>revision|tree|paths-info)/(?P<revision>[^/]+))?(?:/(?P<under>.*))?$"
+    r"(?:/(?P<kind>revision|tree)/(?P<revision>[^/]+))?(?:/(?P<under>.*))?$"
 )
 
 
@@ -67,15 +67,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
-    def do_POST(self) -> None:
-        self._answer()
-
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output clean."""
 
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0])
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.served.requests.append(f"{self.command} {path}")
         asked = _RESOLVE.match(path) or _API.match(path)
         if asked is None or asked["repo"] not in self.served.repositories:
@@ -87,18 +83,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif "file" in asked.groupdict():
             self._file(self.served.repositories[asked["repo"]] / asked["file"])
         else:
-            self._describe(asked["repo"], asked["kind"], asked["under"] or "", body)
+            self._describe(asked["repo"], asked["kind"], asked["under"] or "")
 
-    def _describe(self, repo: str, kind: str | None, under: str, body: bytes) -> None:
+    def _describe(self, repo: str, kind: str | None, under: str) -> None:
         root = self.served.repositories[repo]
         if kind == "tree":
             inside = sorted((root / under).rglob("*")) if (root / under).is_dir() else []
             self._json([_entry(path, root) for path in inside])
-        elif kind == "paths-info":
-            named = parse_qs(body.decode()).get("paths", [])
-            self._json([_entry(root / name, root) for name in named if (root / name).exists()])
         else:
-            siblings = [{"rfilename": str(path.relative_to(root))} for path in sorted(root.rglob("*")) if path.is_file()]
+            siblings = [
+                {"rfilename": str(path.relative_to(root))} for path in sorted(root.rglob("*")) if path.is_file()
+            ]
             name = repo.removeprefix("datasets/")
             self._json({"id": name, "sha": COMMIT, "private": False, "siblings": siblings, "tags": []})
 

@@ -135,9 +135,9 @@ def write_tasks(root: Path) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return every path under `folder` with its time and content: equal exactly when nothing was changed."""
+    """Return every path under `folder`, the files with their time and content: equal when nothing was changed."""
     found = sorted(folder.rglob("*"))
-    return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, b"" if p.is_dir() else p.read_bytes()) for p in found}
+    return {str(p): (0, b"") if p.is_dir() else (p.stat().st_mtime_ns, p.read_bytes()) for p in found}
 
 
 def parameters(checkpoints: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -83,7 +83,10 @@ def _unpack_array(code: int, data: bytes) -> Array:
     header.feed(data[:_LONGEST_HEADER])
     if header.read_array_header() != 3:
         raise ValueError("an array is not a triple of shape, type and bytes")
-    shape, name = [int(size) for size in header.unpack()], header.unpack().decode("ascii", "replace")
+    shape, kind = header.unpack(), header.unpack()
+    if not isinstance(shape, list) or not all(type(size) is int for size in shape) or not isinstance(kind, bytes):
+        raise ValueError("an array's shape is not a list of numbers, or its type no text")
+    name = kind.decode("ascii", "replace")
     if name not in FLOATS:
         raise ValueError(f"an array of {name} numbers is not a weight")
     size = math.prod(shape) * FLOATS[name].itemsize

@@ -57,6 +57,7 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore(jax.tree.map(_abstract, optimizer)),
             position=ocp.args.JsonRestore(),
         )
+        _compare(self.folder / str(step) / "params", params)
         try:
             read = self._manager.restore(step, args=items)
         except (ValueError, OSError, KeyError) as error:
@@ -89,12 +90,36 @@ def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
     if not found:
         raise RequestError(f"{folder} holds no checkpoint: the run stopped before its first one.")
     place = folder / str(found[-1]) / "params"
+    _compare(place, shapes)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:
             params = reader.restore(place.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
         except (ValueError, OSError, KeyError) as error:
             raise RequestError(_damaged(place, error)) from error
     return found[-1], params
+
+
+def _compare(place: Path, expected: Any) -> None:
+    """Refuse parameters at `place` whose names or shapes are not the expected ones; only the metadata is read.
+
+    Orbax would find another shape only while it reads, and leave other reads of its unfinished, with tracebacks.
+    """
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        try:
+            found = _shapes(reader.metadata(place.absolute()).item_metadata.tree)
+        except (ValueError, OSError, KeyError, AttributeError) as error:
+            raise RequestError(_damaged(place, error)) from error
+    wanted = _shapes(expected)
+    differing = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
+    if differing:
+        path = differing[0]
+        one = f"{path} is {found.get(path, 'absent')} there and {wanted.get(path, 'absent')} by config.json"
+        raise RequestError(_damaged(place, ValueError(f"{len(differing)} parameters differ ({one})")))
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _abstract(leaf: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,9 +118,10 @@ def _newest_run() -> Found:
 def _newest_of_task(name: str) -> RunFolder | None:
     for run in runs():
         if run.finished:
-            recipe = load_recipe(str(run.recipe_file))
-            if isinstance(recipe, FinetuneRecipe) and recipe.task == name.lower():
-                return run
+            with contextlib.suppress(RequestError):  # One run's spoilt recipe is no reason to find nothing.
+                recipe = load_recipe(str(run.recipe_file))
+                if isinstance(recipe, FinetuneRecipe) and recipe.task == name.lower():
+                    return run
     return None
 
 

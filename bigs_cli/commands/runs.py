@@ -20,6 +20,7 @@ def list_runs(
     from bigs_cli.checkpoint.run import runs, runs_root
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
     from bigs_cli.reporting.console import err, out, table
+    from bigs_cli.tasks import get_task
 
     found = runs(root)
     if not found:
@@ -32,7 +33,7 @@ def list_runs(
         state, result = "not finished", ""
         if run.finished:
             state = "finished"
-            name, value = next(iter(run.results()["metrics"].items()))
-            result = f"{name} {value:.4f}"
+            name = get_task(task).metrics[0] if isinstance(recipe, FinetuneRecipe) else "heldout_loss"
+            result = f"{name} {run.results()['metrics'][name]:.4f}"
         made.add_row(str(run.path), recipe.kind, task, state, result)
     out.print(made)

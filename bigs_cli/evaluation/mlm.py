@@ -13,6 +13,7 @@ import numpy as np
 from bigs_cli.data.masking import MaskIds, mask_tokens
 from bigs_cli.data.shards import Shards
 from bigs_cli.model.functional import Apply, Parameters
+from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe.schema import Masking
 
 SEED = 0  # of the held-out masks, so that runs compare whatever their own seed
@@ -46,10 +47,8 @@ class MaskedLMEvaluator:
             batch = mask_tokens(jax.random.key(SEED), rows, ids, special, masking)
             weights = batch.weights * valid[:, None]
             logits = apply(params, batch.input_ids, batch.attention_mask, positions=batch.positions).logits
-            chosen = jnp.take_along_axis(logits, batch.labels[..., None], -1)[..., 0]
-            loss = (jax.nn.logsumexp(logits, -1) - chosen) * weights
-            hits = (logits.argmax(-1) == batch.labels) * weights
-            return {"loss": loss.sum(), "accuracy": hits.sum(), "predictions": weights.sum()}
+            loss, further = classification_sums(logits, batch.labels, weights)
+            return {"loss": loss, "accuracy": further["accuracy"], "predictions": further["weight"]}
 
         self._sums = jax.jit(sums)
 

@@ -20,6 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 out = Console(soft_wrap=True, markup=False, emoji=False)  # Paths and names are printed as they are.
+if not out.is_terminal:
+    out.width = 1000  # What another program reads is not cut to a screen's width.
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -58,5 +60,5 @@ def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """Return an empty table with a title and these columns, those named in `right` aligned right."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left")
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

@@ -31,15 +31,16 @@ def read_hub(task: Task, split: str) -> Examples:
 
     if task.hub is None or split not in task.hub.splits:
         raise RequestError(f"{task.title} has no split '{split}' on the hub; pass --data DIR with its files.")
-    try:
-        with _offline_if_unreachable():
+    with _offline_if_unreachable() as hindrance:
+        try:
             table = datasets.load_dataset(task.hub.repo, task.hub.config, split=task.hub.splits[split])
-    except (OSError, ValueError) as error:
-        files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
-        raise RequestError(
-            f"{task.title} is not on this machine and the hub cannot give it ({error}). "
-            f"Pass --data DIR holding {files or task.files['test'][0]}, or connect to the hub."
-        ) from error
+        except (OSError, ValueError) as error:
+            why = hindrance or f"the hub does not give it ({str(error).splitlines()[0].rstrip('.')})"
+            files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
+            raise RequestError(
+                f"The {split} split of {task.title} is not on this machine, and {why}. "
+                f"Pass --data DIR holding {files or task.files['test'][0]}, or connect to the hub once."
+            ) from error
     assert isinstance(table, datasets.Dataset)
     return read_table(task, table, f"{task.hub.repo} {task.hub.config} {table.split}")
 
@@ -137,14 +138,21 @@ def _split_names(task: Task, split: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _offline_if_unreachable() -> Iterator[None]:
-    """Keep `datasets` from retrying for half a minute without a network; it then looks in its cache."""
+def _offline_if_unreachable() -> Iterator[str]:
+    """Keep `datasets` from retrying for half a minute without a network; it then looks in its cache.
+
+    Yields what stands between us and the hub, "" if nothing does.
+    """
     from datasets import config
 
     before = config.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = before or not _answers(config.HF_ENDPOINT)
+    if before:
+        hindrance = "HF_HUB_OFFLINE is set"
+    else:
+        hindrance = "" if _answers(config.HF_ENDPOINT) else f"the hub ({config.HF_ENDPOINT}) cannot be reached"
+    config.HF_HUB_OFFLINE = bool(hindrance)
     try:
-        yield
+        yield hindrance
     finally:
         config.HF_HUB_OFFLINE = before
 

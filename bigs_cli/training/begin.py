@@ -30,15 +30,15 @@ def begin(
     of steps after the checkpoint is dropped: they come again.
 
     Raises:
-        BigsError: the checkpoint cannot be read, or holds another model.
+        RequestError: the checkpoint cannot be read, or holds another model.
     """
     state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
     state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
     done = checkpoints.latest()
+    MetricsLog(folder.metrics_file).drop_after(done or 0)
     if done is None:
         return state, 0, {}
     restored, optimizer_state, position = checkpoints.restore(done, state.params, state.optimizer)
-    MetricsLog(folder.metrics_file).drop_after(done)
-    err.print(f"Resuming {folder.path} after step {done}.")
+    err.print(f"Resuming {folder.path} after step {done}.", highlight=False)
     step = jax.device_put(np.int32(done), state.step.sharding)
     return TrainState(restored, optimizer_state, step), done, position

@@ -25,6 +25,7 @@ from bigs_cli.data.encode import encode_texts
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
 from bigs_cli.model.functional import Parameters, initialize, make_apply
+from bigs_cli.model.losses import classification_sums, regression_sums
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -33,7 +34,6 @@ from bigs_cli.tasks.task import Examples, Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
-from bigs_cli.training.losses import task_loss
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
 
@@ -132,7 +132,14 @@ def _train(
     apply = make_apply(config, recipe.compute)
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, steps)
     optimizer = make_optimizer(recipe.optimizer, rate, recipe.freeze)
-    step = make_step(task_loss(apply, task.kind == "regression"), optimizer, rate, recipe.seed)
+    sums = regression_sums if task.kind == "regression" else classification_sums
+
+    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
+        inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+        outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
+        return sums(outputs.logits, batch["labels"], batch["weights"])
+
+    step = make_step(loss, optimizer, rate, recipe.seed)
     evaluator = TaskEvaluator(apply, task, recipe.eval_batch_size, trim)
     log = MetricsLog(folder.metrics_file)
     metric = task.metrics[0]

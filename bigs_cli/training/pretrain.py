@@ -26,13 +26,13 @@ from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.model.functional import Parameters, count, initialize, make_apply
+from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import TOKENS, Every, Plan, run
-from bigs_cli.training.losses import masked_lm_sums
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
 
@@ -106,7 +106,14 @@ def _train(
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         mask_key, dropout_key = jax.random.split(key)
         masked = mask_tokens(mask_key, batch["row"], batch[TOKENS], special, recipe.masking)
-        return masked_lm_sums(apply, params, masked, jax.random.fold_in(dropout_key, part))
+        logits = apply(
+            params,
+            masked.input_ids,
+            masked.attention_mask,
+            key=jax.random.fold_in(dropout_key, part),
+            positions=masked.positions,
+        ).logits
+        return classification_sums(logits, masked.labels, masked.weights)
 
     step = make_step(loss, optimizer, rate, recipe.seed, recipe.accumulate)
     state, begun, position = begin(params, optimizer, mesh, folder, checkpoints)

@@ -58,6 +58,8 @@ MALFORMED = {
     "a Python object": array((1,), "object", b"12345678"),
     "too few bytes": array((2, 3), "float32", b"1234"),
     "a negative size": array((-1, -1), "float32", b"1234"),
+    "a number for a type": msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([1], 1, b"1234")))}),
+    "an endless shape": array((float("inf"),), "float32", b"1234"),
     "a huge shape": array((2**60, 2**60), "float32", b"1234"),
     "no triple": array((2,)),
     "another extension": msgpack.packb({"a": msgpack.ExtType(3, b"")}),

@@ -9,8 +9,8 @@ from bigs_cli.checkpoint.folder import read_model
 from bigs_cli.checkpoint.names import to_flat, to_tree
 from bigs_cli.model.functional import initialize, make_apply
 from bigs_cli.model.kernel import SSMParameters, convolution_kernel, discretize
+from bigs_cli.model.losses import classification_sums, cross_entropy, regression_sums
 from bigs_cli.recipe.schema import Compute, Kernel, Optimizer, Schedule
-from bigs_cli.training.losses import classification_sums, cross_entropy, regression_sums
 from bigs_cli.training.optimizer import decayed, learning_rate, make_optimizer
 
 LOGITS, LOSS, DENSE_GRADIENT, SSM_GRADIENT, KERNEL = 5e-5, 1e-5, 1e-4, 1e-3, 2e-5
@@ -77,7 +77,7 @@ def mlm_loss(case):
     predicted = labels > 0  # as the original: a label of 0 is not counted
 
     def loss(tree):
-        each = cross_entropy(case.apply(tree, *case.inputs).logits, jnp.maximum(labels, 0))
+        each, _ = cross_entropy(case.apply(tree, *case.inputs).logits, jnp.maximum(labels, 0))
         return (each * predicted).sum() / predicted.sum()
 
     return loss

@@ -1,0 +1,221 @@
+"""What every command owes its user: sentences, exit codes, a clean stdout, nothing changed by a refusal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.recipe import load_recipe
+from tests.tiny import LENGTH, bigs, pretrain, settings, snapshot, start_bigs
+
+COMMANDS = (
+    ("tokenize",),
+    ("pretrain",),
+    ("finetune",),
+    ("evaluate",),
+    ("eval",),
+    ("export",),
+    ("demo",),
+    ("runs", "list"),
+    ("recipes", "list"),
+    ("recipes", "show"),
+    ("recipes", "copy"),
+    ("recipes", "validate"),
+)
+
+
+@pytest.fixture
+def place(shards: Path, pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with shards, a run, tasks, and each of them spoilt; offline, so that no hub is asked."""
+    here = tmp_path / "here"
+    shutil.copytree(shards, here / "shards")
+    shutil.copytree(pretrained, here / "runs" / "base")
+    shutil.copytree(glue, here / "glue")
+    (here / "other").mkdir()
+    (here / "other" / "notes.txt").write_text("mine")
+    (here / "bad.yaml").write_text("extends: demo\nstep: 3\n")
+    shutil.copytree(glue / "MRPC", here / "torn")
+    lines = (here / "torn" / "train.tsv").read_text().splitlines()
+    (here / "torn" / "train.tsv").write_text("\n".join([*lines[:3], "1\tone\ttwo", *lines[3:]]) + "\n")
+    shutil.copytree(glue / "MRPC", here / "labels")
+    (here / "labels" / "dev.tsv").write_text(f"{lines[0]}\n7\t1\t2\ta\tb\n")
+    shutil.copytree(pretrained, here / "runs" / "spoilt")
+    config = here / "runs" / "spoilt" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": 24}))
+    shutil.copytree(shards, here / "cut")
+    with (here / "cut" / "train-00000.bin").open("r+b") as file:
+        file.truncate(100)
+    os.utime(here / "runs" / "base" / "recipe.yaml", (4e9, 4e9))  # the newest
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("BIGS_RUNS", "runs")
+    for variable in ("HF_ENDPOINT", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(variable, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}[variable])
+    return here
+
+
+def train(*more: str, size: int | None = None, **changes: object) -> list[str]:
+    """Return the arguments of a tiny pretraining into runs/new."""
+    size = size or json.loads(Path("shards/manifest.json").read_text())["vocab_size"]
+    return ["pretrain", "--recipe", "demo", *settings(model__vocab_size=size, **changes), *more]
+
+
+TUNE = ("finetune", "mrpc", "--from", "runs/base", "--data", "glue")
+NEW = ("--data", "shards", "--run", "runs/new")
+
+# What is asked (a function is called in the working folder), the exit code, and what stderr says.
+REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
+    "recipe key": (lambda: train(*NEW, "--set", "optimiser.beta2=1"), 2, ("no key 'optimiser'", "'optimizer'")),
+    "recipe key in a file": (("pretrain", "-r", "bad.yaml", *NEW), 2, ("bad.yaml:2:1", "no key 'step'", "'steps'")),
+    "recipe type": (lambda: train(*NEW, "--set", "steps=many"), 2, ("'steps' should be a whole number", "'many'")),
+    "recipe value": (lambda: train(*NEW, "--set", "steps"), 2, ("KEY=VALUE",)),
+    "unknown recipe": (("pretrain", "-r", "smal", *NEW), 2, ("no recipe 'smal'", "'small'", "bigs recipes list")),
+    "missing recipe file": (("pretrain", "-r", "my.yaml", *NEW), 2, ("my.yaml",)),
+    "recipe of the other verb": (("pretrain", "-r", "mrpc", *NEW), 2, ("bigs finetune mrpc",)),
+    "recipe of another task": ((*TUNE, "--recipe", "cola"), 2, ("for the task cola, not mrpc",)),
+    "unknown task": (("finetune", "mrcp", "--from", "runs/base"), 2, ("no task 'mrcp'", "'mrpc'")),
+    "unknown task to measure": (("eval", "sst"[:2] + "x"), 2, ("no task 'ssx'",)),
+    "unknown model": (("eval", "mlm", "--model", "bose"), 2, ("no model 'bose'", "'base'", "bigs runs list")),
+    "model out of reach": (("export", "--model", "bigs-512"), 1, ("JunxiongWang/BiGS_512", "HF_HUB_OFFLINE")),
+    "folder that is no model": (("export", "--model", "other"), 2, ("other holds neither a run", "config.json")),
+    "missing data folder": ((*TUNE[:-1], "gleu"), 2, ("There is no folder gleu", "MRPC")),
+    "data folder without the task": ((*TUNE[:-1], "other"), 2, ("other/MRPC/train.tsv", "other/train.tsv")),
+    "malformed TSV": ((*TUNE[:-1], "torn"), 2, ("torn/train.tsv:4: 3 columns", "mend this line")),
+    "unknown label": ((*TUNE[:-1], "labels"), 2, ("labels/dev.tsv:2: '7' is not a label of MRPC", "0 (not_eq")),
+    "missing shards": (lambda: train("--data", "none", "--run", "n"), 2, ("no token shards at none", "bigs tokenize")),
+    "cut shards": (
+        lambda: train("--data", "cut", "--run", "runs/new"),
+        2,
+        ("cut/train-00000.bin is trunc", "bigs tok"),
+    ),
+    "shards of another length": (
+        lambda: train(*NEW, data__sequence_length=16, model__max_position_embeddings=16),
+        2,
+        (f"rows of {LENGTH} tokens", "--length 16"),
+    ),
+    "shards of another vocabulary": (lambda: train(*NEW, size=999), 2, ("vocabulary of", "999", "--set model.vocab")),
+    "model of another size": (
+        lambda: train(*NEW, "--from", "runs/base", model__hidden_size=8),
+        2,
+        ("hidden_size 16 there, 8 here", "--from"),
+    ),
+    "mesh that does not fit": (lambda: train(*NEW, mesh__tensor=3), 2, ("tensor 3", "does not fit", "`mesh`")),
+    "checkpoint of the wrong shape": (("export", "--model", "runs/spoilt"), 2, ("runs/spoilt/checkpoints/6", "config")),
+    "run folder in use": (
+        lambda: train("--data", "shards", "--run", "runs/base"),
+        2,
+        ("runs/base is in use", "--resume", "--run runs/base-2"),
+    ),
+    "folder of something else": (lambda: train("--data", "shards", "--run", "other"), 2, ("other is in use", "--run ")),
+    "file for a folder": (lambda: train("--data", "shards", "--run", "bad.yaml"), 2, ("bad.yaml is a file",)),
+    "nothing to resume": (lambda: train(*NEW, "--resume"), 2, ("no run to resume at runs/new", "Leave out --resume")),
+    "fine-tuning into a folder in use": ((*TUNE, "--run", "other"), 2, ("other is in use", "--run")),
+    "no tuning to resume": ((*TUNE, "--run", "t", "--resume"), 2, ("no run to resume at t", "Leave out --resume")),
+    "export into a folder in use": (("export", "--output", "other"), 2, ("other is in use", "--output")),
+    "unknown format": (("export", "--format", "torhc"), 2, ("no format 'torhc'", "'torch'", "flax, torch")),
+    "task of another head": (("eval", "mrpc", "--data", "glue"), 2, ("masked-lm", "bigs finetune mrpc")),
+    "unknown option": (("export", "--ouput", "x"), 2, ("--ouput", "--output")),
+    "missing option": (("pretrain",), 2, ("--recipe",)),
+    "unknown verb": (("pretain",), 2, ("pretain",)),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_a_refusal_is_a_sentence_and_changes_nothing(place: Path, what: str) -> None:
+    asked, code, said = REFUSALS[what]
+    arguments = asked() if callable(asked) else asked
+    before = snapshot(place)
+    done = bigs(*arguments)  # type: ignore[misc]
+    assert (done.code, done.out) == (code, ""), done.err
+    assert "Traceback" not in done.err
+    told = " ".join(done.err.replace("│", " ").split())
+    assert [part for part in said if part not in told] == [], done.err
+    assert snapshot(place) == before
+
+
+def test_a_run_folder_held_by_another_process(place: Path) -> None:
+    (place / "runs" / "busy").mkdir()
+    with (place / "runs" / "busy" / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = snapshot(place)
+        done = bigs(*train("--data", "shards", "--run", "runs/busy"))
+        assert (done.code, done.out) == (2, "")
+        assert "Another process is running in runs/busy. Wait for it to end" in done.err
+        assert snapshot(place) == before
+
+
+def test_shards_without_a_held_out_part(place: Path) -> None:
+    manifest = json.loads(Path("shards/manifest.json").read_text())
+    Path("shards/manifest.json").write_text(json.dumps(manifest | {"splits": {"train": manifest["splits"]["train"]}}))
+    done = bigs(*train(*NEW))
+    assert (done.code, done.out) == (2, "")
+    assert "no heldout rows" in done.err
+    assert not Path("runs/new").exists()
+
+
+def test_stdout_is_data(place: Path) -> None:
+    """The run folder, a JSON object, a folder: nothing else, so that commands can be chained."""
+    done = bigs(*pretrain(Path("shards"), Path("runs/new"), steps=2)).fine()
+    assert done.out == "runs/new\n"
+    assert "step 2/2" in done.err
+    measured = bigs("eval", "--json", "--model", "runs/new").fine()
+    assert json.loads(measured.out)["task"] == "mlm"
+    assert bigs("export", "--model", "runs/new", "--output", "e").fine().out == "e\n"
+
+
+def test_ctrl_c_ends_with_130(shards: Path, tmp_path: Path) -> None:
+    """Wherever it comes: here while the run is still being set up, or in its first steps."""
+    run = tmp_path / "run"
+    running = start_bigs(*pretrain(shards, run, steps=100_000))
+    ends = time.monotonic() + 60
+    while not (run / "recipe.yaml").exists() and time.monotonic() < ends:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, ""), err
+    assert "Traceback" not in err
+    assert not (run / "results.json").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_has_a_worked_example(command: tuple[str, ...]) -> None:
+    done = bigs(*command, "--help").fine()
+    assert "Example" in done.out
+    verb = {"eval": "eval", "evaluate": "eval"}.get(command[0], " ".join(command))
+    assert f"bigs {verb}" in done.out
+    assert done.err == ""
+
+
+def test_help_is_quick_and_imports_no_jax() -> None:
+    check = (
+        "import sys; sys.argv = ['bigs', '--help']\n"
+        "from bigs_cli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "heavy = {'jax', 'flax', 'optax', 'orbax', 'grain', 'datasets', 'tokenizers', 'sklearn', 'scipy',"
+        " 'matplotlib', 'numpy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
+    best = float("inf")
+    for _ in range(30):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "bigs_cli", "--help"], check=True, stdout=subprocess.DEVNULL)
+        best = min(best, time.perf_counter() - started)
+        if best < 0.4:
+            break
+    assert best < 0.4
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start_bigs("--debug", "recipes", "show", "none-such")
+    assert "Traceback" in running.communicate(timeout=60)[1]
+    assert load_recipe("demo")

@@ -1,0 +1,54 @@
+"""Files are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.core.environment import describe_environment
+from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
+from bigs_cli.core.files import replacing, sha256, write_json
+
+
+def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    with replacing(path, "w") as file:
+        file.write("old ü")
+
+    def fail() -> None:
+        with replacing(path, "w") as file:
+            file.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text(encoding="utf-8") == "old ü"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_is_sorted_and_ends_with_a_newline(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1, "a": "ü"})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text == '{\n  "a": "ü",\n  "b": 1\n}\n'
+    assert sha256(tmp_path / "a.json") == hashlib.sha256(text.encode()).hexdigest()
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert json.loads((tmp_path / "a.json").read_text())["b"] == 1
+
+
+def test_suggestions_are_near_or_none() -> None:
+    assert did_you_mean("mrcp", ["mrpc", "cola"]) == " Did you mean 'mrpc'?"
+    assert did_you_mean("zzz", ["mrpc", "cola"]) == ""
+
+
+def test_errors_have_their_exit_codes() -> None:
+    assert (BigsError.exit_code, RequestError.exit_code) == (1, 2)
+
+
+def test_the_environment_is_plain_json() -> None:
+    described = json.loads(json.dumps(describe_environment()))
+    assert described["packages"]["bigs"]
+    assert described["devices"][0].startswith("cpu")

@@ -1,0 +1,50 @@
+"""Held-out masked-word loss: the same figure however it is batched, and the frequencies to beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bigs_cli.checkpoint.names import to_tree
+from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.data.loader import heldout_batches
+from bigs_cli.data.masking import MaskIds
+from bigs_cli.data.shards import open_shards
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
+from bigs_cli.model.functional import make_apply
+from bigs_cli.recipe import PretrainRecipe, load_recipe
+from bigs_cli.recipe.schema import Compute
+
+
+def test_loss_accuracy_and_their_count_do_not_depend_on_the_batch(pretrained: Path, shards: Path) -> None:
+    model, rows = open_model(find_model(str(pretrained))), open_shards(shards)
+    recipe = load_recipe(str(pretrained / "recipe.yaml"))
+    assert isinstance(recipe, PretrainRecipe)
+    params = to_tree(model.flat, model.config)
+    special = MaskIds.of(rows.manifest.special_ids, model.config.vocab_size)
+    evaluator = MaskedLMEvaluator(make_apply(model.config, Compute()), special, recipe.masking)
+    seen: list[int] = []
+    # 7 leaves a last batch that is mostly filler.
+    ours, theirs = (evaluator(params, heldout_batches(rows, size), seen.append) for size in (8, 7))
+    assert sum(seen) == 2 * rows.manifest.rows("heldout")
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert ours["perplexity"] == pytest.approx(np.exp(ours["loss"]))
+    assert 0 < ours["predictions"] <= 5 * rows.manifest.rows("heldout")
+
+
+def test_unigram_loss_is_the_cross_entropy_of_smoothed_frequencies(shards: Path) -> None:
+    opened = open_shards(shards)
+    special = list(opened.manifest.special_ids.values())
+
+    def words(split: str) -> np.ndarray:
+        ids = np.concatenate([opened.split(split)[i] for i in range(len(opened.split(split)))])
+        return ids[~np.isin(ids, special)]
+
+    train, held_out = words("train"), words("heldout")
+    size = opened.manifest.vocab_size
+    total = len(train) + size - len(special)
+    expected = np.mean([-np.log((np.sum(train == word) + 1) / total) for word in held_out])
+    # What a special token's one count takes from the others is little.
+    assert unigram_loss(opened) == pytest.approx(expected, abs=0.01)

@@ -1,0 +1,74 @@
+"""Tables and bars: whole on a pipe, drawn on a terminal, none in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import subprocess
+import sys
+import threading
+
+from bigs_cli.reporting import console
+from bigs_cli.reporting.scores import scores_table
+from bigs_cli.tasks import get_task
+
+BARS = """
+from bigs_cli.reporting.console import err, progress
+with progress("outer", 4, "step") as advance:
+    advance(1)
+    with progress("inner", 2, "example") as more:
+        more(2)
+    err.print("a line")
+    advance(3)
+"""
+
+
+def printed(value: object) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        console.out.print(value)
+    return out.getvalue()
+
+
+def test_what_another_program_reads_is_whole_and_as_it_is() -> None:
+    path = "/".join(["a-long-folder"] * 20)
+    made = console.table("", "run", "result", right=("result",))
+    made.add_row(path, "[bold]1[/bold] :smile:")
+    assert f"{path}  [bold]1[/bold] :smile:" in printed(made)
+
+
+def test_scores_stand_beside_the_published_ones() -> None:
+    header, *rows = printed(scores_table(get_task("mrpc"), {"accuracy": 0.5, "f1": 0.25})).splitlines()[1:]
+    assert [word for word in header.split() if word.isdigit()] == ["512", "512", "128"]
+    assert [row.split() for row in rows] == [
+        ["accuracy", "50.00", "83.3", "80.4", "82.4"],
+        ["f1", "25.00", "88.3", "86.3", "87.5"],
+    ]
+
+
+def test_bars_are_drawn_on_a_terminal_one_inside_another() -> None:
+    reader, writer = pty.openpty()
+    text: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while block := os.read(reader, 4096):
+                text.append(block)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    done = subprocess.run([sys.executable, "-c", BARS], stderr=writer, stdout=subprocess.PIPE, check=False)
+    os.close(writer)
+    thread.join()
+    os.close(reader)
+    shown = b"".join(text).decode()
+    assert (done.returncode, done.stdout) == (0, b""), shown
+    assert "outer" in shown
+    assert "step/s" in shown
+    assert "a line" in shown
+
+
+def test_a_log_has_lines_and_no_bars() -> None:
+    done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "a line\n")

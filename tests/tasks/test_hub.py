@@ -1,0 +1,121 @@
+"""Tasks read from the hub: a data set served on the loopback to the real client, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tests.hub_server import Hub, serving
+
+GLUE = "datasets/nyu-mll/glue"
+NOWHERE = "http://127.0.0.1:9"
+READ = """
+import json, sys
+from bigs_cli.core.errors import BigsError
+from bigs_cli.tasks import get_task
+from bigs_cli.tasks.read import load_examples
+for name, split in (pair.split(":") for pair in sys.argv[1:]):
+    try:
+        read = load_examples(get_task(name), split)
+        print(json.dumps([read.first, read.second, None if read.labels is None else read.labels.tolist()]))
+    except BigsError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def table(columns: dict[str, list[Any]], classes: list[str] | None) -> pa.Table:
+    """A table as `datasets` writes it: with class names, the label is their index."""
+    kinds = {"idx": "int32", "label": "int64" if classes else "float32"}
+    features: dict[str, Any] = {name: {"dtype": kinds.get(name, "string"), "_type": "Value"} for name in columns}
+    if classes:
+        features["label"] = {"names": classes, "_type": "ClassLabel"}
+    types = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float32": pa.float32()}
+    schema = pa.schema([(name, types[kinds.get(name, "string")]) for name in columns])
+    return pa.table(columns, schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})}))
+
+
+def glue(root: Path) -> Path:
+    """A repository with three configurations in the hub's layout; MRPC's classes stand in another order than ours."""
+    pairs = {"sentence1": ["a", "c", "e"], "sentence2": ["b", "d", "f"], "idx": [0, 1, 2]}
+    swapped, nli = ["equivalent", "not_equivalent"], ["entailment", "neutral", "contradiction"]
+    tables = {
+        "mrpc/train": table({**pairs, "label": [0, 1, 0]}, swapped),
+        "mrpc/validation": table({**pairs, "label": [1, 1, 0]}, swapped),
+        "mrpc/test": table({**pairs, "label": [-1, -1, -1]}, swapped),
+        "stsb/validation": table({**pairs, "label": [0.5, 5.0, 2.25]}, None),
+        "mnli/validation_matched": table({"premise": ["p"], "hypothesis": ["h"], "label": [2]}, nli),
+        "mnli/validation_mismatched": table({"premise": ["q"], "hypothesis": ["i"], "label": [0]}, nli),
+    }
+    card = ["---", "configs:"]
+    for config in ("mrpc", "stsb", "mnli"):
+        card += [f"- config_name: {config}", "  data_files:"]
+        for name in (name for name in tables if name.startswith(config)):
+            (root / config).mkdir(parents=True, exist_ok=True)
+            parquet.write_table(tables[name], root / f"{name}-00000-of-00001.parquet")
+            card += [f"  - split: {name.split('/')[1]}", f"    path: {name}-*"]
+    (root / "README.md").write_text("\n".join([*card, "---", "# GLUE"]))
+    return root
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with serving(Hub({GLUE: glue(tmp_path_factory.mktemp("hub"))})) as stand_in:
+        yield stand_in
+
+
+def read(home: Path, endpoint: str, *splits: str, **environment: str) -> list[Any]:
+    """What `load_examples` gives or says for each "task:split", with the hub at `endpoint` and its cache in `home`."""
+    asked = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
+    ended = subprocess.run([sys.executable, "-c", READ, *splits], env=asked, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def test_tasks_come_from_the_hub_and_then_from_its_cache(hub: Hub, tmp_path: Path) -> None:
+    splits = ("mrpc:train", "mrpc:dev", "mrpc:test", "stsb:dev", "mnli:dev", "mnli:dev_mismatched")
+    first, second = ["a", "c", "e"], ["b", "d", "f"]
+    expected = [
+        [first, second, [1, 0, 1]],  # by name: there 0 is "equivalent", here it is 1
+        [first, second, [0, 0, 1]],
+        [first, second, None],
+        [first, second, [0.5, 5.0, 2.25]],
+        [["p"], ["h"], [2]],
+        [["q"], ["i"], [0]],
+    ]
+    assert read(tmp_path, hub.endpoint, *splits) == expected
+    hub.requests.clear()
+    assert read(tmp_path, NOWHERE, *splits) == expected
+    assert read(tmp_path, hub.endpoint, *splits, HF_HUB_OFFLINE="1") == expected
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("offline", "says"), [("", f"the hub ({NOWHERE}) cannot be reached"), ("1", "HF_HUB_OFFLINE is set")]
+)
+def test_without_a_network_one_sentence_says_so_at_once(offline: str, says: str, tmp_path: Path) -> None:
+    started = time.monotonic()
+    (said,) = read(tmp_path, NOWHERE, "mrpc:train", HF_HUB_OFFLINE=offline)
+    assert time.monotonic() - started < 10  # the client alone would retry for half a minute
+    assert said == (
+        f"The train split of MRPC is not on this machine, and {says}. "
+        "Pass --data DIR holding train.tsv and dev.tsv, or connect to the hub once."
+    )
+
+
+def test_what_the_hub_does_not_have_is_told(hub: Hub, tmp_path: Path) -> None:
+    no_config, no_split = read(tmp_path, hub.endpoint, "rte:dev", "stsb:train")
+    assert no_config.startswith("The dev split of RTE is not on this machine, and the hub does not give it (")
+    assert no_split.startswith("The train split of STS-B is not on this machine, and the hub does not give it (")
+    with serving(Hub({})) as empty:
+        (no_repository,) = read(tmp_path / "other", empty.endpoint, "mrpc:dev")
+    assert "the hub does not give it (Dataset 'nyu-mll/glue' doesn't exist" in no_repository

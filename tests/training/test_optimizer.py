@@ -1,0 +1,113 @@
+"""AdamW's parameter groups, one update at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bigs_cli.model.functional import initialize
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Kernel, Optimizer, Schedule
+from bigs_cli.training.optimizer import SSM_NAMES, decayed, learning_rate, make_optimizer, select
+
+CONFIG = BiGSConfig(
+    vocab_size=11,
+    hidden_size=4,
+    num_hidden_layers=2,
+    intermediate_size=6,
+    num_ssm=3,
+    max_position_embeddings=5,
+    head="sequence-classification",
+)
+LEAVES = dict[tuple[str, ...], np.ndarray[Any, Any]]
+
+
+def leaves(tree: Any) -> LEAVES:
+    return {tuple(k.key for k in path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def updated(gradient: float, freeze: bool = False, **settings: Any) -> tuple[LEAVES, LEAVES]:
+    """Return the parameters before and after one step of learning rate 0.1, every gradient being `gradient`."""
+    # Not zero, so that decay moves every parameter.
+    params = jax.tree.map(lambda a: a + 0.25, initialize(CONFIG, 0))
+    given: dict[str, Any] = {"learning_rate": 0.1, "beta2": 0.98, "weight_decay": 0.5, **settings}
+    optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(0.1), freeze)
+    gradients = jax.tree.map(lambda a: jnp.full_like(a, gradient), params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    return leaves(params), leaves(optax.apply_updates(params, updates))
+
+
+def moved(before: LEAVES, after: LEAVES) -> set[tuple[str, ...]]:
+    return {path for path in before if not np.array_equal(before[path], after[path])}
+
+
+def is_ssm(path: tuple[str, ...]) -> bool:
+    return path[-1] in SSM_NAMES
+
+
+def test_everything_but_biases_and_layer_norm_scales_decays() -> None:
+    before, after = updated(0.0)
+    kept = {path for path in before if path[-1] in ("bias", "scale")}
+    assert moved(before, after) == before.keys() - kept
+    assert kept == {path for path in before if not decayed(path)}
+    for path in before.keys() - kept:
+        np.testing.assert_allclose(after[path], before[path] * (1 - 0.1 * 0.5), rtol=1e-6)
+
+
+def test_the_kernel_group_has_its_own_decay_and_rate() -> None:
+    before, after = updated(0.0, kernel=Kernel(weight_decay=0.0))
+    assert not any(is_ssm(path) for path in moved(before, after))
+    before, after = updated(1.0, kernel=Kernel(lr_multiplier=0.0))
+    assert moved(before, after) == {path for path in before if not is_ssm(path)}
+    _, slow = updated(1.0, kernel=Kernel(lr_multiplier=0.1))
+    before, fast = updated(1.0)
+    for path in before:
+        ratio = 0.1 if is_ssm(path) else 1.0
+        np.testing.assert_allclose(slow[path] - before[path], ratio * (fast[path] - before[path]), atol=1e-6)
+
+
+def test_freeze_holds_the_ssms_and_the_token_types_and_nothing_else() -> None:
+    before, after = updated(1.0, freeze=True)
+    held = before.keys() - moved(before, after)
+    assert held == {path for path in before if is_ssm(path) or "token_type_embeddings" in path}
+    assert {path[-1] for path in held} == SSM_NAMES | {"embedding"}
+
+
+def test_long_gradients_are_cut_to_length() -> None:
+    """Seen in the second step: Adam's first does not depend on the gradient's length."""
+
+    def second(scale: float) -> Any:
+        params = {"x": jnp.ones(4)}
+        optimizer = make_optimizer(
+            Optimizer(learning_rate=0.1, beta2=0.98, weight_decay=0.0, clip_norm=1.0), lambda step: jnp.float32(0.1)
+        )
+        _, state = optimizer.update({"x": jnp.full(4, 0.1)}, optimizer.init(params), params)
+        return optimizer.update({"x": jnp.full(4, scale)}, state, params)[0]["x"]
+
+    np.testing.assert_allclose(second(50.0), second(0.5), rtol=1e-6)
+    assert not np.allclose(second(0.2), second(0.5))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "expected"),
+    [
+        (Schedule(kind="cosine", warmup_steps=2, final_fraction=0.1), 10, {0: 0, 1: 0.5, 2: 1, 6: 0.55, 10: 0.1}),
+        (Schedule(kind="linear", warmup_fraction=0.1), 20, {0: 0, 1: 0.5, 2: 1, 11: 0.5, 20: 0, 25: 0}),
+        (Schedule(kind="linear", warmup_fraction=0.1), 15, {1: 1 / 1.5, 2: 13 / 13.5}),  # ends between two steps
+        (Schedule(kind="constant"), 5, {0: 1, 5: 1}),
+    ],
+)
+def test_the_learning_rate_over_a_run(schedule: Schedule, steps: int, expected: dict[int, float]) -> None:
+    rate = learning_rate(schedule, 2.0, steps)
+    for step, value in expected.items():
+        assert float(rate(step)) == pytest.approx(2 * value, abs=1e-6)
+
+
+def test_select_marks_a_tree() -> None:
+    marked = leaves(select(is_ssm)(initialize(CONFIG, 0)))
+    assert {path[-1] for path, mark in marked.items() if mark} == SSM_NAMES

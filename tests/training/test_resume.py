@@ -1,0 +1,96 @@
+"""A stopped run, resumed, is the run that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import numpy as np
+
+from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.reporting.metrics_log import read_metrics
+from tests.tiny import bigs, finetune, parameters, pretrain, start_bigs
+
+TIMES = ("tokens_per_second", "data_wait_fraction")
+
+
+def interrupt(running: Popen[str], run: Path, after: int, number: int = signal.SIGINT) -> str:
+    """Wait until the run has logged step `after`, send the signal, and return its stderr."""
+    ends = time.monotonic() + 60
+    while running.poll() is None and time.monotonic() < ends:
+        if any(entry["step"] >= after for entry in read_metrics(run / "metrics.jsonl")):
+            running.send_signal(number)
+            break
+        time.sleep(0.005)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, ""), err
+    return err
+
+
+def course(run: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in entry.items() if k not in TIMES} for entry in read_metrics(run / "metrics.jsonl")]
+
+
+def same(one: Path, other: Path) -> bool:
+    ours, theirs = parameters(one), parameters(other)
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[path], theirs[path]) for path in ours)
+
+
+def test_pretraining(shards: Path, tmp_path: Path) -> None:
+    """More steps than an epoch has; dropout on, so that data, masks, dropout and moments must all go on."""
+    steady, stopped = tmp_path / "steady", tmp_path / "stopped"
+    changes = {"steps": 120, "evaluate__every_steps": 50, "checkpoint__every_steps": 30}
+    bigs(*pretrain(shards, steady, **changes)).fine()
+    err = interrupt(start_bigs(*pretrain(shards, stopped, **changes)), stopped, 4)
+    assert "Continue with --resume" in err
+    assert not (stopped / "results.json").exists()
+    reached = steps(stopped / "checkpoints")[-1]
+    assert 4 <= reached < 120
+    again = bigs(*pretrain(shards, stopped, "--resume", **changes)).fine()
+    assert again.out == f"{stopped}\n"
+    assert f"after step {reached}" in again.err
+    assert same(steady / "checkpoints", stopped / "checkpoints")
+    assert course(stopped) == course(steady)
+    ended = [json.loads((run / "results.json").read_text()) for run in (steady, stopped)]
+    assert ended[0]["metrics"] == ended[1]["metrics"]
+
+
+def test_finetuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    steady, stopped = tmp_path / "steady", tmp_path / "stopped"
+    more = ("--set", "epochs=8")
+    bigs(*finetune("cola", pretrained, glue, steady, *more)).fine()
+    interrupt(start_bigs(*finetune("cola", pretrained, glue, stopped, *more)), stopped, 4, signal.SIGTERM)
+    bigs(*finetune("cola", pretrained, glue, stopped, *more, "--resume")).fine()
+    assert same(steady / "checkpoints", stopped / "checkpoints")
+    assert same(steady / "best", stopped / "best")
+    assert course(stopped) == course(steady)
+    ended = [json.loads((run / "results.json").read_text()) for run in (steady, stopped)]
+    assert ended[0]["history"] == ended[1]["history"]
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_written_anew(shards: Path, tmp_path: Path) -> None:
+    """As after a crash: with no checkpoint yet, and with one but lines beyond it."""
+    run = tmp_path / "run"
+    bigs(*pretrain(shards, run, checkpoint__every_steps=4, checkpoint__keep=2)).fine()
+    steady = course(run)
+    (run / "results.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "6")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    bigs(*pretrain(shards, run, "--resume")).fine()
+    assert course(run) == steady
+    shutil.rmtree(run / "checkpoints")
+    bigs(*pretrain(shards, run, "--resume")).fine()
+    assert course(run) == steady
+
+
+def test_resuming_a_finished_run_changes_no_result(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    bigs(*pretrain(shards, run, "--resume")).fine()
+    assert same(run / "checkpoints", pretrained / "checkpoints")
+    assert course(run) == course(pretrained)

@@ -1,0 +1,152 @@
+"""The training step: parts of a batch, frozen parameters, and many devices give what they should."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.model.functional import Parameters, initialize, make_apply
+from bigs_cli.model.losses import classification_sums
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
+from bigs_cli.reporting.metrics_log import read_metrics
+from bigs_cli.training.mesh import batch_sharding, check_batch, make_mesh, shardings
+from bigs_cli.training.optimizer import SSM_NAMES, make_optimizer
+from bigs_cli.training.state import TrainState, make_step, new_state
+from tests.tiny import bigs, finetune, parameters
+
+CONFIG = BiGSConfig(
+    vocab_size=23,
+    hidden_size=8,
+    num_hidden_layers=2,
+    intermediate_size=16,
+    num_ssm=4,
+    max_position_embeddings=8,
+    hidden_dropout_prob=0.0,
+    head="sequence-classification",
+    num_labels=3,
+)
+DROPOUT = CONFIG.model_copy(update={"hidden_dropout_prob": 0.5})
+
+
+def batch(rows: int = 8) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    ids = random.integers(1, CONFIG.vocab_size, (rows, 8), np.int32)
+    ids[:, 6:] *= random.integers(0, 2, (rows, 1), np.int32)
+    labels, weights = random.integers(0, 3, rows, np.int32), np.ones(rows, np.float32)
+    weights[-3:] = 0  # A batch that is not full: all of a part's rows may be fillers.
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int32), "token_type_ids": np.zeros_like(ids)}
+    return {**inputs, "labels": labels, "weights": weights}
+
+
+@functools.cache
+def initial() -> Parameters:
+    return jax.tree.map(np.asarray, initialize(CONFIG, 0))
+
+
+def run(accumulate: int, config: BiGSConfig = CONFIG, **sizes: int) -> tuple[TrainState, list[dict[str, float]]]:
+    """Take three steps and return the state after them, and what each reports; `sizes` are the mesh's."""
+    mesh = make_mesh(Mesh(**sizes))
+    optimizer = make_optimizer(
+        Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2)
+    )
+    apply = make_apply(config, Compute())
+
+    def loss(params: Parameters, batch: dict[str, Any], key: jax.Array, part: Any) -> Any:
+        inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+        logits = apply(params, *inputs, key=jax.random.fold_in(key, part)).logits
+        return classification_sums(logits, batch["labels"], batch["weights"])
+
+    step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, accumulate)
+    state, metrics = new_state(jax.tree.map(jnp.asarray, initial()), optimizer), []
+    state = jax.device_put(state, TrainState(*(shardings(mesh, part) for part in state)))
+    for _ in range(3):
+        state, values = step(state, jax.device_put(batch(), batch_sharding(mesh)))
+        metrics.append({name: float(value) for name, value in values.items()})
+    return state, metrics
+
+
+def test_accumulated_parts_are_the_whole_batch() -> None:
+    whole, expected = run(1)
+    for parts in (2, 4):
+        state, metrics = run(parts)
+        for ours, theirs in zip(metrics, expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=2e-5)
+        for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(whole.params), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    assert int(whole.step) == 3
+
+
+def test_dropout_differs_by_step_and_row_and_not_by_run() -> None:
+    assert run(1, DROPOUT)[1] == run(1, DROPOUT)[1]
+    apply, params = jax.jit(make_apply(DROPOUT, Compute())), initial()
+    ids = np.tile(np.arange(1, 9, dtype=np.int32), (4, 1))
+    logits = np.asarray(apply(params, ids, np.ones_like(ids), np.zeros_like(ids), key=jax.random.key(0)).logits)
+    assert len(np.unique(logits.round(6), axis=0)) == 4
+
+
+def test_a_frozen_fine_tuning_leaves_the_ssms_as_they_were(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    bigs(*finetune("cola", pretrained, glue, tmp_path / "run", "--set", "freeze=true")).fine()
+    before, after = parameters(pretrained / "checkpoints"), parameters(tmp_path / "run" / "checkpoints")
+    # Of two token types a single sentence has one, and no gradient reaches the other: freezing must hold both.
+    frozen = {path for path in before if any(f"'{name}'" in path for name in (*SSM_NAMES, "token_type_embeddings"))}
+    assert len(frozen) == 11
+    common = before.keys() & after.keys()
+    assert {path for path in common if np.array_equal(before[path], after[path])} == frozen
+
+
+MESHES = ({"data": 8}, {"fsdp": 8}, {"tensor": 8}, {"data": 2, "fsdp": 2, "tensor": 2})
+
+ON_EIGHT_DEVICES = """
+import json, sys
+from pathlib import Path
+from tests.tiny import bigs, pretrain
+from tests.training.test_step import DROPOUT, MESHES, run
+print(json.dumps([run(1, DROPOUT, **sizes)[1] for sizes in MESHES]))
+sets = {f"mesh__{axis}": size for axis, size in MESHES[-1].items()}
+bigs(*pretrain(Path(sys.argv[1]), Path(sys.argv[2]), **sets)).fine()
+"""
+
+
+def test_every_mesh_gives_the_same_course(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    """On eight devices, real only to JAX, against one; dropout on: it must not depend on the devices either."""
+    done = subprocess.run(
+        [sys.executable, "-c", ON_EIGHT_DEVICES, shards, tmp_path / "run"],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = run(1, DROPOUT)[1]
+    for sizes, metrics in zip(MESHES, json.loads(done.stdout), strict=True):
+        for ours, theirs in zip(metrics, expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=2e-5), sizes
+    # The whole of a run, its checkpoint read on one device by its config alone.
+    names = ("loss", "grad_norm", "heldout_loss")
+    for ours, theirs in zip(*(read_metrics(r / "metrics.jsonl") for r in (tmp_path / "run", pretrained)), strict=True):
+        assert [ours[name] for name in names if name in ours] == pytest.approx(
+            [theirs[name] for name in names if name in theirs], rel=1e-4
+        )
+    ours, theirs = (parameters(r / "checkpoints") for r in (tmp_path / "run", pretrained))
+    assert all(np.allclose(ours[path], theirs[path], atol=1e-3) for path in theirs)
+
+
+def test_sizes_that_do_not_fit_are_sentences() -> None:
+    with pytest.raises(RequestError, match="The mesh data 3 × fsdp 1 × tensor 1 does not fit the 1 devices"):
+        make_mesh(Mesh(data=3))
+    mesh = make_mesh(Mesh())
+    check_batch(mesh, 7)
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
