@@ -69,3 +69,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("bigs: interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("BIGS_DEBUG"):
+            raise
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        print(
+            f"bigs: the run failed: {reason} ({type(error).__name__}). `bigs --debug …` shows where.", file=sys.stderr
+        )
+        sys.exit(1)

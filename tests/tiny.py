@@ -98,9 +98,9 @@ def settings(**changes: object) -> list[str]:
 
 
 def pretrain(shards: Path, run: Path, *more: object, **changes: object) -> list[object]:
-    """Return the arguments of a tiny pretraining."""
+    """Return the arguments of a tiny pretraining; with --resume the recipe is the run's own."""
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
-    tiny = settings(model__vocab_size=size, **changes)
+    tiny = [] if "--resume" in more else settings(model__vocab_size=size, **changes)
     return ["pretrain", "--recipe", "demo", "--data", shards, "--run", run, *tiny, *more]
 
 
@@ -108,6 +108,8 @@ def finetune(task: str, start: object, data: Path, run: Path, *more: object) -> 
     """Return the arguments of a tiny fine-tuning: two epochs of batch 8, length 24."""
     sets = ("epochs=2", "batch_size=8", "eval_batch_size=8", "sequence_length=24", "log_every=1")
     tiny = [word for value in (*sets, "optimizer.learning_rate=3e-3") for word in ("--set", value)]
+    if "--resume" in more:
+        tiny = []
     return ["finetune", task, "--from", start, "--data", data, "--run", run, *tiny, *more]
 
 

@@ -53,14 +53,14 @@ class LoadedModel:
     absent: tuple[str, ...]  # optional parameters the file lacks: the pooler of a bare encoder
 
 
-def read_model(folder: Path) -> LoadedModel:
-    """Read the model in `folder`, from the first of `WEIGHTS` that is there.
+def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
+    """Read the model in `folder`, from the file `weights`, else from the first of `WEIGHTS` that is there.
 
     Raises RequestError when a file is absent or malformed, or when tensors are missing, of another shape, or
     unknown; these are listed by name. Only an unused pooler (the Torch port writes one for every head) may be
     left over.
     """
-    source = _weights_file(folder)
+    source = folder / weights if weights else _weights_file(folder)
     form = WEIGHTS[source.name]
     config_path = folder / CONFIG
     config = read_config(config_path) if names_architecture(config_path) else None

@@ -16,7 +16,8 @@ import orbax.checkpoint as ocp
 
 from bigs_cli.core.errors import RequestError
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save there; our log has them already.
+# Orbax logs every save, which our log has, and errors of its threads, which it also raises where they are waited for.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:

@@ -41,6 +41,7 @@ class Found:
 class OpenModel:
     """A model in memory: its parameters by published name, and where it came from."""
 
+    name: str  # short: the run's, the folder's, or the repository's
     config: BiGSConfig
     flat: Flat
     tokenizer: Path | None
@@ -103,7 +104,8 @@ def open_model(found: Found) -> OpenModel:
     loaded = read_model(folder)
     notes = [f"not used: {name}" for name in loaded.ignored]
     notes += [f"not in the file: {name}" for name in loaded.absent]
-    return OpenModel(loaded.config, loaded.flat, loaded.tokenizer_path, str(loaded.source_file), tuple(notes))
+    name = (found.repo or folder.resolve().name).rpartition("/")[2].partition("@")[0]
+    return OpenModel(name, loaded.config, loaded.flat, loaded.tokenizer_path, str(loaded.source_file), tuple(notes))
 
 
 def _newest_run() -> Found:
@@ -135,6 +137,7 @@ def _open_run(run: RunFolder) -> OpenModel:
     step, params = read_params(kept, parameter_shapes(config))
     which = "best" if kept == run.best else "last"
     return OpenModel(
+        run.path.resolve().name,
         config,
         to_flat(params, config),
         tokenizer_file(run.path),

@@ -37,8 +37,7 @@ def export(
     opened = open_and_announce(model)
     from bigs_cli.export.formats import export as write
 
-    stem = opened.run.path.name if opened.run is not None else Path(opened.source).parent.name
-    place = output or Path("exports") / f"{stem}-{form}"
+    place = output or Path("exports") / f"{opened.name}-{form}"
     difference = write(opened, form, place)
     files = ", ".join(sorted(path.name for path in place.iterdir()))
     err.print(f"Wrote {files}; read back, outputs differ by {difference:.1e} of the largest.", highlight=False)

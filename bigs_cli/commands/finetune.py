@@ -52,6 +52,8 @@ def finetune(
     if chosen.task != chosen_task.name:
         raise RequestError(f"The recipe {name} is for the task {chosen.task}, not {chosen_task.name}.")
     folder.check(resume)
+    if resume and sets:
+        raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
     model_name = start or chosen.from_
     if model_name is None:
         raise RequestError(

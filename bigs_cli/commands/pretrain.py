@@ -44,6 +44,8 @@ def pretrain(
             f"The recipe {recipe} is for fine-tuning. Use it so: bigs finetune {chosen.task} --recipe {recipe}"
         )
     folder.check(resume)
+    if resume and sets:
+        raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
     if start is not None:
         chosen = chosen.model_copy(update={"from_": start})
     place = data or Path(chosen.data.path)

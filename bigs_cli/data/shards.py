@@ -131,6 +131,12 @@ class Shards:
             raise RequestError(f"The tokenizer in {self.folder} is not the one its shards were made with. {_AGAIN}")
         return tokenizer
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what the rows are: the same for equal shards, wherever they lie."""
+        parts = [self.manifest.tokenizer, *(s.sha256 for shards in self.manifest.splits.values() for s in shards)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
     def verify(self) -> None:
         """Read every shard and compare its SHA-256; raise BigsError naming the first that differs."""
         for shard in itertools.chain.from_iterable(self.manifest.splits.values()):

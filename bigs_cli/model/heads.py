@@ -173,7 +173,8 @@ class Classifier(nnx.Module):
         logits = self.classifier(dropout(features, self.rate, keys[1])).astype(jnp.float32)
         if self.of == "choices":
             logits = logits.reshape(rows)
-        return Outputs(logits=logits, pooler_output=pooled, last_hidden_state=last, hidden_states=hidden)
+        outputs = Outputs(logits=logits, last_hidden_state=last, hidden_states=hidden)
+        return outputs if pooled is None else Outputs(outputs, pooler_output=pooled)
 
 
 class QuestionAnswering(nnx.Module):

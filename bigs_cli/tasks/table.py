@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.data.hub import hub_answers
 from bigs_cli.tasks.task import Examples, Task
 from bigs_cli.tasks.tsv import parse_label
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-_PROBE_SECONDS = 5.0
 
 
 def read_hub(task: Task, split: str) -> Examples:
@@ -149,19 +146,9 @@ def _offline_if_unreachable() -> Iterator[str]:
     if before:
         hindrance = "HF_HUB_OFFLINE is set"
     else:
-        hindrance = "" if _answers(config.HF_ENDPOINT) else f"the hub ({config.HF_ENDPOINT}) cannot be reached"
+        hindrance = "" if hub_answers() else f"the hub ({config.HF_ENDPOINT}) cannot be reached"
     config.HF_HUB_OFFLINE = bool(hindrance)
     try:
         yield hindrance
     finally:
         config.HF_HUB_OFFLINE = before
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False

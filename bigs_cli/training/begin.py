@@ -10,6 +10,7 @@ import optax
 
 from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.core.errors import RequestError
 from bigs_cli.model.functional import Parameters
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -23,22 +24,31 @@ def begin(
     mesh: jax.sharding.Mesh,
     folder: RunFolder,
     checkpoints: Checkpoints,
+    data: str,
 ) -> tuple[TrainState, int, dict[str, Any]]:
     """Return the state to go on from, laid out on `mesh`, the steps done, and the position saved with them.
 
     In this order: the newest checkpoint of the run; else `params` at step 0 and an empty position. What the log has
     of steps after the checkpoint is dropped: they come again.
 
+    `data` is the digest of what is trained on; positions are saved with it (`position["data"]`).
+
     Raises:
-        RequestError: the checkpoint cannot be read, or holds another model.
+        RequestError: the checkpoint cannot be read, holds another model, or saw other data.
     """
     state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
     state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
     done = checkpoints.latest()
-    MetricsLog(folder.metrics_file).drop_after(done or 0)
     if done is None:
+        MetricsLog(folder.metrics_file).drop_after(0)
         return state, 0, {}
     restored, optimizer_state, position = checkpoints.restore(done, state.params, state.optimizer)
+    if position["data"] != data:
+        raise RequestError(
+            f"The data is not what {folder.path} was trained on until step {done}. Resume with the same data, or start "
+            f"a new run from this one: --run {folder.path}-2 --from {folder.path}"
+        )
+    MetricsLog(folder.metrics_file).drop_after(done)
     err.print(f"Resuming {folder.path} after step {done}.", highlight=False)
     step = jax.device_put(np.int32(done), state.step.sharding)
     return TrainState(restored, optimizer_state, step), done, position

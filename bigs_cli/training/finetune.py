@@ -143,7 +143,8 @@ def _train(
     evaluator = TaskEvaluator(apply, task, recipe.eval_batch_size, trim)
     log = MetricsLog(folder.metrics_file)
     metric = task.metrics[0]
-    state, begun, position = begin(params, optimizer, mesh, folder, last)
+    digest = data_digest(data.train)
+    state, begun, position = begin(params, optimizer, mesh, folder, last, digest)
     history: list[dict[str, Any]] = list(position.get("history", []))
 
     err.print(
@@ -171,7 +172,7 @@ def _train(
         return jax.device_put(batch, placement)
 
     def save(done: int, state: TrainState) -> None:
-        last.save(done, state.params, state.optimizer, {"history": list(history)})
+        last.save(done, state.params, state.optimizer, {"history": list(history), "data": digest})
 
     def evaluate(done: int, state: TrainState) -> None:
         with progress("dev", sum(len(split.inputs) for split in dev), "example") as advance:
@@ -211,7 +212,7 @@ def _train(
         "history": history,
         "seconds": round(time.perf_counter() - started, 1),
         "length": length,
-        "data": {"path": None if data.folder is None else str(data.folder), "train": data_digest(data.train)}
+        "data": {"path": None if data.folder is None else str(data.folder), "train": digest}
         | {name: data_digest(split) for name, split in data.dev.items()},
     }
     write_json(folder.results_file, result)

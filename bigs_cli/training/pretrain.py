@@ -116,9 +116,9 @@ def _train(
         return classification_sums(logits, masked.labels, masked.weights)
 
     step = make_step(loss, optimizer, rate, recipe.seed, recipe.accumulate)
-    state, begun, position = begin(params, optimizer, mesh, folder, checkpoints)
+    state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest)
     log = MetricsLog(folder.metrics_file)
-    batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position or None)
+    batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position.get("loader"))
     parameters = count(state.params)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {shards.manifest.report.tokens / 1e6:.1f}M tokens, "
@@ -147,7 +147,8 @@ def _train(
         return values
 
     def save(done: int, state: TrainState) -> None:
-        checkpoints.save(done, state.params, state.optimizer, batches.get_state())
+        position = {"loader": batches.get_state(), "data": shards.digest}
+        checkpoints.save(done, state.params, state.optimizer, position)
 
     plan = Plan(
         name="pretrain",

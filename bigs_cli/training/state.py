@@ -69,7 +69,7 @@ def make_step(
         metrics = {
             "loss": total / weight,
             **{name: value / weight for name, value in sums.items()},
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
             "learning_rate": rate(state.step),
         }
         return TrainState(optax.apply_updates(state.params, updates), optimizer_state, state.step + 1), metrics  # pyright: ignore[reportArgumentType]

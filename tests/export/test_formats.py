@@ -26,7 +26,7 @@ FILES = {
 
 def model(tokenizer: Path | None = None, **changes: Any) -> OpenModel:
     of = config(**changes)
-    return OpenModel(of, parameters(of), tokenizer, "a tiny model")
+    return OpenModel("tiny", of, parameters(of), tokenizer, "a tiny model")
 
 
 def test_every_format_is_tested() -> None:
@@ -60,7 +60,7 @@ def test_an_untied_model_and_one_that_masks_padding(form: str, tmp_path: Path) -
 def test_a_bare_encoder_without_a_pooler(form: str, tmp_path: Path) -> None:
     of = config(head="encoder")
     flat = {path: array for path, array in parameters(of).items() if not path.startswith("pooler/")}
-    assert export(OpenModel(of, flat, None, "a tiny encoder"), form, tmp_path / "out") == 0
+    assert export(OpenModel("tiny", of, flat, None, "a tiny encoder"), form, tmp_path / "out") == 0
     assert same(read_model(tmp_path / "out").flat, flat)
 
 

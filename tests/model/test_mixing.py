@@ -90,3 +90,11 @@ def test_operands_of_many_layers_are_those_of_each():
         for i, model in enumerate(models):
             alone = mixer.operands(discretize(model), 10)
             jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=2e-6), together, alone)
+
+
+def test_recipes_name_the_mixers_there_are():
+    from typing import get_args
+
+    from bigs_cli.recipe.schema import Compute
+
+    assert set(get_args(Compute.model_fields["mixing"].annotation)) == {"auto", *mixing.MIXERS}

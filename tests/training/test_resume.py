@@ -14,7 +14,7 @@ import numpy as np
 
 from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.reporting.metrics_log import read_metrics
-from tests.tiny import bigs, finetune, parameters, pretrain, start_bigs
+from tests.tiny import bigs, finetune, parameters, pretrain, snapshot, start_bigs
 
 TIMES = ("tokens_per_second", "data_wait_fraction")
 
@@ -51,7 +51,7 @@ def test_pretraining(shards: Path, tmp_path: Path) -> None:
     assert not (stopped / "results.json").exists()
     reached = steps(stopped / "checkpoints")[-1]
     assert 4 <= reached < 120
-    again = bigs(*pretrain(shards, stopped, "--resume", **changes)).fine()
+    again = bigs(*pretrain(shards, stopped, "--resume")).fine()
     assert again.out == f"{stopped}\n"
     assert f"after step {reached}" in again.err
     assert same(steady / "checkpoints", stopped / "checkpoints")
@@ -65,7 +65,7 @@ def test_finetuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     more = ("--set", "epochs=8")
     bigs(*finetune("cola", pretrained, glue, steady, *more)).fine()
     interrupt(start_bigs(*finetune("cola", pretrained, glue, stopped, *more)), stopped, 4, signal.SIGTERM)
-    bigs(*finetune("cola", pretrained, glue, stopped, *more, "--resume")).fine()
+    bigs(*finetune("cola", pretrained, glue, stopped, "--resume")).fine()
     assert same(steady / "checkpoints", stopped / "checkpoints")
     assert same(steady / "best", stopped / "best")
     assert course(stopped) == course(steady)
@@ -94,3 +94,20 @@ def test_resuming_a_finished_run_changes_no_result(shards: Path, pretrained: Pat
     bigs(*pretrain(shards, run, "--resume")).fine()
     assert same(run / "checkpoints", pretrained / "checkpoints")
     assert course(run) == course(pretrained)
+
+
+def test_resuming_with_other_data_or_settings_is_refused(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    other = shutil.copytree(shards, tmp_path / "shards")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["splits"]["train"][0]["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    before = snapshot(run)
+    refused = bigs(*pretrain(other, run, "--resume"))
+    assert (refused.code, refused.out) == (2, "")
+    assert "is not what" in refused.err
+    assert "--from" in refused.err
+    refused = bigs(*pretrain(shards, run, "--resume"), "--set", "steps=9")
+    assert (refused.code, refused.out) == (2, "")
+    assert "leave out --set" in refused.err
+    assert snapshot(run) == before
