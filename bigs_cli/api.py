@@ -42,7 +42,15 @@ class Pretrained:
         self.transfer: Transfer | None = None
         self.source = "fresh parameters"
         self._params = hold_apart(initialize(config, seed)) if params is None else params
-        self._apply = jax.jit(make_apply(config, Compute(), apart=True))
+        apply = make_apply(config, Compute(), apart=True)
+
+        def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
+            outputs = apply(params, *inputs, **named)
+            if not hidden_states:
+                del outputs["hidden_states"]  # Compiled code then need not keep them.
+            return outputs
+
+        self._run = jax.jit(run, static_argnums=1)
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **changes: Any) -> Self:
@@ -74,17 +82,27 @@ class Pretrained:
         loaded.transfer, loaded.source = report, opened.source
         return loaded
 
-    def __call__(self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, **named: Any) -> Outputs:
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        *,
+        output_hidden_states: bool = False,
+        **named: Any,
+    ) -> Outputs:
         """Run the model on ids `[B, L]` (multiple choice `[B, choices, L]`); arrays or lists.
 
         The mask defaults to "not [PAD]", the token types to 0. A masked-LM model also takes `positions` `[B, P]`.
+        With `output_hidden_states`, `.hidden_states` has the embeddings and what each layer gave.
 
         Raises:
             ValueError: ids of another shape, beyond the vocabulary, or more of them than the model has positions.
         """
         inputs = [None if a is None else np.asarray(a) for a in (input_ids, attention_mask, token_type_ids)]
         self._check(np.asarray(input_ids))
-        return self._apply(self._params, *inputs, **{k: np.asarray(v) for k, v in named.items()})
+        further = {name: np.asarray(value) for name, value in named.items()}
+        return self._run(self._params, output_hidden_states, inputs, further)
 
     def _check(self, ids: np.ndarray[Any, Any]) -> None:
         """Refuse what compiled code would turn into NaN, or into an error about something else."""

@@ -60,7 +60,7 @@ def demo(
     words = _measure(["mlm", "--model", str(base), "--data", str(shards)])
     order = _measure(["word-order", "--model", str(exported)])
     err.print(_summary(shards, base, task, exported, words, order))
-    err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Go on with:", highlight=False)
+    err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Go on with:")
     for line in (
         f"bigs eval word-order --model {task}",
         f"bigs export --model {task} --format torch --output {output / 'torch'}",
@@ -68,7 +68,7 @@ def demo(
         "bigs tokenize --input TEXT… --length 128 --train-vocab 30522 --output shards/mine",
         "bigs pretrain --recipe small --data shards/mine --run runs/mine",
     ):
-        err.print(f"  {line}", highlight=False)
+        err.print(f"  {line}")
 
 
 def _bigs(arguments: list[str]) -> list[str]:
@@ -80,9 +80,9 @@ def _run(step: Step) -> None:
 
     shown = f"bigs {' '.join(step.arguments)}"
     if step.made.is_file():
-        err.print(f"[dim]done before:[/dim] {shown}", highlight=False)
+        err.print(f"done before: {shown}", style="dim")
         return
-    err.print(f"[bold]$ {shown}[/bold]", highlight=False)
+    err.print(f"$ {shown}", style="bold")
     resume = ["--resume"] if (step.made.parent / "recipe.yaml").is_file() else []
     ended = subprocess.run(_bigs([*step.arguments, *resume]), stdout=subprocess.DEVNULL, check=False)
     if ended.returncode:
@@ -92,7 +92,7 @@ def _run(step: Step) -> None:
 def _measure(arguments: list[str]) -> dict[str, float]:
     from bigs_cli.reporting.console import err
 
-    err.print(f"[bold]$ bigs eval {' '.join(arguments)}[/bold]", highlight=False)
+    err.print(f"$ bigs eval {' '.join(arguments)}", style="bold")
     ended = subprocess.run(_bigs(["eval", *arguments, "--json"]), stdout=subprocess.PIPE, text=True, check=False)
     if ended.returncode:
         raise typer.Exit(ended.returncode)

@@ -104,7 +104,7 @@ def _evaluate_task(
             batch_size = batch_size or recipe.eval_batch_size
             if data is None and results["data"].get("path"):
                 data = Path(results["data"]["path"])
-                err.print(f"Data: {data} (the run's)", highlight=False)
+                err.print(f"Data: {data} (the run's)")
     length = length or config.max_position_embeddings
     if length > config.max_position_embeddings:
         raise RequestError(

@@ -40,5 +40,5 @@ def export(
     place = output or Path("exports") / f"{opened.name}-{form}"
     difference = write(opened, form, place)
     files = ", ".join(sorted(path.name for path in place.iterdir()))
-    err.print(f"Wrote {files}; read back, outputs differ by {difference:.1e} of the largest.", highlight=False)
-    out.print(str(place), highlight=False)
+    err.print(f"Wrote {files}; read back, outputs differ by {difference:.1e} of the largest.")
+    out.print(str(place))

@@ -72,8 +72,8 @@ def finetune(
     examples = load_task_data(chosen_task, data, chosen.max_train_examples, chosen.seed)
     model = open_and_announce(model_name)
     result = train(chosen, chosen_task, examples, model, tokenizer_of(model), folder, resume)
-    err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.", highlight=False)
+    err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
     err.print(scores_table(chosen_task, result["metrics"]))
     where = f" --data {data}" if data else ""
-    err.print(f"Next: bigs eval {chosen_task.name} --model {folder.path}{where}", highlight=False)
-    out.print(str(folder.path), highlight=False)
+    err.print(f"Next: bigs eval {chosen_task.name} --model {folder.path}{where}")
+    out.print(str(folder.path))

@@ -67,19 +67,13 @@ def pretrain(
     model = None
     if chosen.from_ is not None and not resume:
         found = find_model(chosen.from_)
-        err.print(f"Model to start from: {found.why}", highlight=False)
+        err.print(f"Model to start from: {found.why}")
         model = open_model(found)
         chosen = chosen.model_copy(update={"from_": lasting_name(found)})
 
     from bigs_cli.training.pretrain import pretrain as train
 
     result = train(chosen, shards, folder, model, resume)
-    err.print(
-        f"Done in {result.seconds / 60:.1f} minutes: held-out loss {result.heldout['loss']:.4f}.",
-        highlight=False,
-    )
-    err.print(
-        f"Next: bigs eval mlm --model {folder.path}   or   bigs finetune sst2 --from {folder.path}",
-        highlight=False,
-    )
-    out.print(str(folder.path), highlight=False)
+    err.print(f"Done in {result.seconds / 60:.1f} minutes: held-out loss {result.heldout['loss']:.4f}.")
+    err.print(f"Next: bigs eval mlm --model {folder.path}   or   bigs finetune sst2 --from {folder.path}")
+    out.print(str(folder.path))

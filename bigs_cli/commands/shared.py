@@ -19,7 +19,10 @@ def cache_root() -> Path:
 
 
 def prepare_jax() -> None:
-    """Turn on JAX's compilation cache, so that the second start of the same shapes compiles nothing."""
+    """Turn on JAX's compilation cache, so that the second start of the same shapes compiles nothing; keep memory."""
+    from bigs_cli.core.memory import keep_freed_memory
+
+    keep_freed_memory()
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -33,10 +36,10 @@ def open_and_announce(name: str | None) -> OpenModel:
     from bigs_cli.reporting.console import err
 
     found = find_model(name)
-    err.print(f"Model: {found.why}", highlight=False)
+    err.print(f"Model: {found.why}")
     model = open_model(found)
     for note in model.notes:
-        err.print(f"  {note}", highlight=False)
+        err.print(f"  {note}")
     return model
 
 
@@ -62,6 +65,6 @@ def tokenizer_of(model: OpenModel) -> Tokenizer:
     if size > model.config.vocab_size:
         raise RequestError(
             f"The tokenizer {source} has {size} tokens; the model {model.source} has {model.config.vocab_size}. "
-            "Name the model's own with --vocab, or put its tokenizer.json into the model's folder."
+            "Put the model's own tokenizer.json into its folder."
         )
     return tokenizer

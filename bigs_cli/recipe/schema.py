@@ -240,6 +240,11 @@ class FinetuneRecipe(BaseModel):
     eval_batch_size: Count = Field(default=64, description="examples per step of an evaluation")
     optimizer: Optimizer = Field(description="AdamW")
     schedule: Schedule = Field(description="the learning rate over the run")
+    new_pooler: Literal["published", "unit"] = Field(
+        "published",
+        description="how a pooler that the start model lacks begins: as published, N(0, initializer_range); or that, "
+        "scaled to inputs of size 1 to its tanh, which large hidden states would else saturate",
+    )
     freeze: bool = Field(default=False, description="keep A, C, D, log_step and the token type embeddings as they are")
     max_train_examples: Count | None = Field(
         default=None, description="train on a random part this large; null: on all"

@@ -19,10 +19,11 @@ from rich.progress import Task as ProgressTask
 from rich.table import Table
 from rich.text import Text
 
-out = Console(soft_wrap=True, markup=False, emoji=False)  # Paths and names are printed as they are.
+# Paths and names are printed as they are: nothing in them is markup, an emoji, or worth a colour.
+out = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 if not out.is_terminal:
     out.width = 1000  # What another program reads is not cut to a screen's width.
-err = Console(stderr=True, soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 class _Rate(ProgressColumn):

@@ -49,6 +49,6 @@ def begin(
             f"a new run from this one: --run {folder.path}-2 --from {folder.path}"
         )
     MetricsLog(folder.metrics_file).drop_after(done)
-    err.print(f"Resuming {folder.path} after step {done}.", highlight=False)
+    err.print(f"Resuming {folder.path} after step {done}.")
     step = jax.device_put(np.int32(done), state.step.sharding)
     return TrainState(restored, optimizer_state, step), done, position

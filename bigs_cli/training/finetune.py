@@ -21,12 +21,13 @@ from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.files import write_json
-from bigs_cli.data.encode import encode_texts
+from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
 from bigs_cli.model.functional import Parameters, initialize, make_apply
 from bigs_cli.model.losses import classification_sums, regression_sums
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
+from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
@@ -85,11 +86,16 @@ def finetune(
         if not resume:
             write_config(folder.path / CONFIG, config)
             save_tokenizer(tokenizer, folder.path)
-        err.print(f"Starting from {start.source}:\n{report.describe()}", highlight=False)
-        with Checkpoints(folder.checkpoints) as last, Checkpoints(folder.best) as best:
-            return _train(
-                recipe, task, data, tokenizer, config, length, to_tree(flat, config), mesh, folder, last, best
+        err.print(f"Starting from {start.source}:\n{report.describe()}")
+        params = to_tree(flat, config)
+        if recipe.new_pooler == "unit" and "s4_bert/pooler/dense/kernel" in report.new:
+            few = slice(0, 64)
+            second = None if data.train.second is None else data.train.second[few]
+            params = _unit_pooler(
+                config, recipe.compute, params, encode_texts(tokenizer, data.train.first[few], second, length)
             )
+        with Checkpoints(folder.checkpoints) as last, Checkpoints(folder.best) as best:
+            return _train(recipe, task, data, tokenizer, config, length, params, mesh, folder, last, best)
 
 
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
@@ -149,8 +155,7 @@ def _train(
 
     err.print(
         f"Fine-tuning on {task.title}: {len(train)} examples, {steps} steps of {recipe.batch_size}, dev "
-        f"{' + '.join(str(len(split.inputs)) for split in dev)}.",
-        highlight=False,
+        f"{' + '.join(str(len(split.inputs)) for split in dev)}."
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -181,7 +186,7 @@ def _train(
         history.append({"step": done, "metrics": values})
         log.write(done, **{f"dev_{name}": value for name, value in values.items()})
         shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in values.items())
-        err.print(f"step {done}: dev {shown}{' (best so far)' if values[metric] > earlier else ''}", highlight=False)
+        err.print(f"step {done}: dev {shown}{' (best so far)' if values[metric] > earlier else ''}")
         if values[metric] > earlier:
             best.save(done, state.params)
         save(done, state)
@@ -217,6 +222,24 @@ def _train(
     }
     write_json(folder.results_file, result)
     return result
+
+
+def _unit_pooler(config: BiGSConfig, compute: Compute, params: Parameters, examples: Encoded) -> Parameters:
+    """Return `params` with the pooler's kernel shrunk so that its tanh takes inputs of root mean square 1, at most.
+
+    Nothing normalizes the last hidden state. Where pretraining has let it grow, a pooler drawn at the published size
+    answers ±1 to everything and passes no gradient.
+    """
+    batch = examples.batch(np.arange(len(examples)), len(examples))
+    inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    hidden = np.asarray(jax.jit(make_apply(config, compute))(params, *inputs).last_hidden_state, np.float32)
+    mask = batch["attention_mask"][..., None]
+    mean = (hidden * mask).sum(1) / mask.sum(1)
+    encoder = params["s4_bert"]
+    dense = encoder["pooler"]["dense"]
+    size = float(np.sqrt(np.square(mean @ np.asarray(dense["kernel"])).mean()))
+    scaled = {**dense, "kernel": dense["kernel"] / max(size, 1.0)}
+    return {**params, "s4_bert": {**encoder, "pooler": {"dense": scaled}}}
 
 
 def _subset(examples: Examples, rows: Any) -> Examples:

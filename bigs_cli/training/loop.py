@@ -75,7 +75,7 @@ def run(
                 }
                 log.write(done, **values)
                 if done != plan.first + 1 or plan.last - plan.first == 1:
-                    err.print(_line(plan, done, values), highlight=False)
+                    err.print(_line(plan, done, values))
                 since, waited, slots = now, 0.0, 0
             advance(1)
             for task in plan.every:

@@ -123,8 +123,7 @@ def _train(
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {shards.manifest.report.tokens / 1e6:.1f}M tokens, "
         f"{recipe.steps} steps of {recipe.batch_size} × {recipe.data.sequence_length}, on {jax.device_count()} "
-        f"{jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}.",
-        highlight=False,
+        f"{jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}."
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -140,10 +139,7 @@ def _train(
         values = evaluator(state.params, held_out)
         if done > begun:  # A checkpoint is written after the line of its step.
             log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
-        err.print(
-            f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}",
-            highlight=False,
-        )
+        err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
         return values
 
     def save(done: int, state: TrainState) -> None:
@@ -192,5 +188,5 @@ def _initial_parameters(recipe: PretrainRecipe, start: OpenModel | None) -> Para
         return fresh
     new = to_flat(fresh, recipe.model)
     flat, report = transfer(start.flat, start.config, recipe.model, lambda path, shape: new[path])
-    err.print(f"Starting from {start.source}:\n{report.describe()}", highlight=False)
+    err.print(f"Starting from {start.source}:\n{report.describe()}")
     return to_tree(flat, recipe.model)
