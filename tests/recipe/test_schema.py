@@ -36,7 +36,7 @@ def test_every_recipe_is_sound_and_explains_itself(name: str) -> None:
 
 def test_the_catalog_is_complete_and_unambiguous() -> None:
     glue = {f"{task}{length}{freeze}" for task in GLUE for length in ("", "-128") for freeze in ("", "-freeze")}
-    assert set(recipe_names("finetune")) == glue | {"word-order"}
+    assert set(recipe_names("finetune")) == glue | {"word-order", "sst2-small"}
     tokens = {"128-11b", "128-29b", "128-97b", "512", "1024", "4096"}
     assert set(recipe_names("pretrain")) == {f"wiki-books-{of}" for of in tokens} | {"small", "demo"}
     folder = recipe_path("small").parent.parent
