@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from bigs_cli.recipe import load_recipe
 from tests.tiny import LENGTH, bigs, pretrain, settings, snapshot, start_bigs
@@ -57,8 +58,11 @@ def place(shards: Path, pretrained: Path, glue: Path, tmp_path: Path, monkeypatc
     os.utime(here / "runs" / "base" / "recipe.yaml", (4e9, 4e9))  # the newest
     monkeypatch.chdir(here)
     monkeypatch.setenv("BIGS_RUNS", "runs")
-    for variable in ("HF_ENDPOINT", "HF_HUB_OFFLINE"):
-        monkeypatch.setenv(variable, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}[variable])
+    for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    # The libraries read the variables when they are first imported, which an earlier test may have done.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return here
 
 
