@@ -75,5 +75,7 @@ def pretrain(
 
     result = train(chosen, shards, folder, model, resume)
     err.print(f"Done in {result.seconds / 60:.1f} minutes: held-out loss {result.heldout['loss']:.4f}.")
-    err.print(f"Next: bigs eval mlm --model {folder.path}   or   bigs finetune sst2 --from {folder.path}")
+    # The published settings are for H = 1024; a narrow model learns next to nothing with them.
+    settings = "--recipe sst2-small " if chosen.model.hidden_size < 512 else ""
+    err.print(f"Next: bigs eval mlm --model {folder.path}   or   bigs finetune sst2 {settings}--from {folder.path}")
     out.print(str(folder.path))
