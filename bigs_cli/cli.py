@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bigs_cli.commands import demo, evaluate, export, finetune, pretrain, recipes, runs, tokenize
+from bigs_cli.commands import bench, demo, evaluate, export, finetune, pretrain, recipes, runs, tokenize
 from bigs_cli.core.errors import BigsError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(runs.app, name="runs")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(asked: bool) -> None:

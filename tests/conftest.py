@@ -16,6 +16,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 from tests.tiny import glue, pretrained, shards  # noqa: E402, F401
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what bigs remembers of the tests' shards out of the user's cache."""
+    os.environ["BIGS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Reference checkpoints and real data, which only development machines have."""

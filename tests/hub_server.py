@@ -1,4 +1,7 @@
-"""A stand-in for the Hugging Face hub on the loopback: what fetching models and data sets asks, from local folders."""
+"""A stand-in for the Hugging Face hub on the loopback: what fetching and streaming asks of it, from local folders.
+
+It can misbehave on request (`Fault`), and keeps account of what was asked of it and which bytes it sent.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,79 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-_RESOLVE = re.compile(r"^/(?P<repo>(?:datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
+_CHUNK = 1 << 16
+_RESOLVE = re.compile(r"/(?P<repo>(?:datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 _API = re.compile(
-    r"^/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)"
-    r"(?:/(?P<kind>revision|tree)/(?P<revision>[^/]+))?(?:/(?P<under>.*))?$"
+    r"/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)"
+    r"(?:/(?P<kind>revision|tree|paths-info)/(?P<revision>[^/]+))?(?:/(?P<under>.*))?"
 )
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+@dataclass
+class Fault:
+    """What befalls the next `times` requests whose line ("GET /path") holds `where`.
+
+    With a `status`, they are refused. Otherwise `after` bytes of the content are sent (None: not even a header),
+    then nothing for `stall` seconds, and then the connection is cut.
+    """
+
+    where: str
+    times: int = 1
+    status: int | None = None
+    after: int | None = None
+    stall: float = 0.0
 
 
 class Hub:
     """What the stand-in serves: repository ids → folders, which of them are gated, and what was asked of it.
 
-    A model's id is "owner/name", a data set's "datasets/owner/name".
+    A model's id is "owner/name", a data set's "datasets/owner/name"; "…@v1" is its revision v1.
     """
 
     def __init__(self, repositories: dict[str, Path], gated: frozenset[str] = frozenset()) -> None:
         self.repositories = repositories
         self.gated = gated
+        self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.sent: list[tuple[str, int, int]] = []
+        """Of contents: (name of the file, first byte, end), in order."""
         self.endpoint = ""
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
 
     def downloads(self) -> list[str]:
         """The names of the files whose content was fetched, in order."""
         return [line.rsplit("/", 1)[1] for line in self.requests if line.startswith("GET") and "/resolve/" in line]
+
+    def bytes_sent(self, name: str) -> int:
+        """How many bytes of the files of that name were sent, those sent twice counted twice."""
+        return sum(end - start for sent, start, end in self.sent if sent == name)
+
+    def find(self, repo: str, revision: str | None) -> tuple[Path, str] | None:
+        """The folder and the commit of a revision, None if there is none."""
+        for name, folder in self.repositories.items():
+            known, _, branch = name.partition("@")
+            commit = hashlib.sha1(name.encode()).hexdigest() if branch else COMMIT
+            if known == repo and (revision or "main") in (branch or "main", commit):
+                return folder, commit
+        return None
+
+    def next_fault(self, line: str) -> Fault | None:
+        """What befalls this request."""
+        with self._lock:
+            fault = next((fault for fault in self.faults if fault.times and fault.where in line), None)
+            if fault:
+                fault.times -= 1
+            return fault
 
 
 @contextlib.contextmanager
@@ -52,6 +100,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -60,6 +109,8 @@ def serving(hub: Hub) -> Iterator[Hub]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     served: Hub
+    commit = COMMIT
+    fault: Fault | None = None
 
     def do_GET(self) -> None:
         self._answer()
@@ -67,56 +118,108 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output clean."""
 
     def _answer(self) -> None:
-        path = unquote(self.path.partition("?")[0])
-        self.served.requests.append(f"{self.command} {path}")
-        asked = _RESOLVE.match(path) or _API.match(path)
-        if asked is None or asked["repo"] not in self.served.repositories:
+        hub, url = self.served, urlsplit(self.path)
+        line = f"{self.command} {unquote(url.path)}"
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        hub.requests.append(line)
+        self.fault = hub.next_fault(line)
+        if self.fault and self.fault.status:
+            self._refuse(self.fault.status, "Fault")
+            return
+        if self.fault and self.fault.after is None:
+            self._cut()
+            return
+        found = _RESOLVE.fullmatch(url.path) or _API.fullmatch(url.path)
+        asked = {key: value and unquote(value) for key, value in found.groupdict().items()} if found else {}
+        repo = asked.get("repo")
+        if repo is None or hub.find(repo, None) is None:
             self._refuse(404 if asked else 400, "RepoNotFound")
-        elif asked["revision"] not in (None, "main", COMMIT):
+        elif (place := hub.find(repo, asked["revision"])) is None:
             self._refuse(404, "RevisionNotFound")
-        elif asked["repo"] in self.served.gated and "file" in asked.groupdict():
+        elif repo in hub.gated and "file" in asked:
             self._refuse(403, "GatedRepo")
-        elif "file" in asked.groupdict():
-            self._file(self.served.repositories[asked["repo"]] / asked["file"])
         else:
-            self._describe(asked["repo"], asked["kind"], asked["under"] or "")
+            root, self.commit = place
+            if "file" in asked:
+                self._file(root / asked["file"])
+            elif asked["kind"] == "tree":
+                self._tree(root, asked["under"] or "", parse_qs(url.query).get("recursive") in (["true"], ["True"]))
+            elif asked["kind"] == "paths-info":
+                paths = [root / path for path in parse_qs(body).get("paths", [])]
+                self._json([_entry(path, root) for path in paths if path.exists()])
+            else:
+                self._describe(repo, root)
 
-    def _describe(self, repo: str, kind: str | None, under: str) -> None:
-        root = self.served.repositories[repo]
-        if kind == "tree":
-            inside = sorted((root / under).rglob("*")) if (root / under).is_dir() else []
-            self._json([_entry(path, root) for path in inside])
-        else:
-            siblings = [
-                {"rfilename": str(path.relative_to(root))} for path in sorted(root.rglob("*")) if path.is_file()
-            ]
-            name = repo.removeprefix("datasets/")
-            self._json({"id": name, "sha": COMMIT, "private": False, "siblings": siblings, "tags": []})
+    def _describe(self, repo: str, root: Path) -> None:
+        siblings = [{"rfilename": str(path.relative_to(root))} for path in sorted(root.rglob("*")) if path.is_file()]
+        gated = "auto" if repo in self.served.gated else False
+        name = repo.removeprefix("datasets/")
+        about = {"id": name, "sha": self.commit, "private": False, "gated": gated, "siblings": siblings, "tags": []}
+        self._json(about)
 
-    def _file(self, file: Path) -> None:
-        if file.is_file():
-            headers = {"ETag": f'"{_oid(file)}"', "Content-Type": "application/octet-stream"}
-            self._send(200, file.read_bytes(), headers)
+    def _tree(self, root: Path, under: str, recursive: bool) -> None:
+        folder = root / under
+        if folder.is_dir():
+            self._json([_entry(path, root) for path in sorted(folder.rglob("*") if recursive else folder.iterdir())])
         else:
             self._refuse(404, "EntryNotFound")
 
+    def _file(self, file: Path) -> None:
+        if not file.is_file():
+            self._refuse(404, "EntryNotFound")
+            return
+        size = file.stat().st_size
+        headers = {"ETag": f'"{_oid(file)}"', "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        end = min(int(asked[2]) + 1, size) if asked and asked[2] else size
+        if asked and start >= size:
+            self._start(416, 0, {"Content-Range": f"bytes */{size}"})
+            return
+        if asked:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        self._start(206 if asked else 200, end - start, headers)
+        if self.command == "GET":
+            self._content(file, start, end)
+
+    def _content(self, file: Path, start: int, end: int) -> None:
+        last = min(end, start + self.fault.after) if self.fault and self.fault.after is not None else end
+        at = start
+        with file.open("rb") as content, contextlib.suppress(ConnectionError):  # a client may have had enough
+            content.seek(start)
+            while at < last and (chunk := content.read(min(_CHUNK, last - at))):
+                self.wfile.write(chunk)
+                at += len(chunk)
+        self.served.sent.append((file.name, start, at))
+        if last < end:
+            self._cut()
+
+    def _cut(self) -> None:
+        assert self.fault
+        self.served.closing.wait(self.fault.stall)
+        self.close_connection = True
+
     def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def _refuse(self, status: int, code: str) -> None:
-        self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code})
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content)), "X-Repo-Commit": COMMIT}.items():
-            self.send_header(name, value)
-        self.end_headers()
+        content = json.dumps(value).encode()
+        self._start(200, len(content), {"Content-Type": "application/json"})
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._start(status, 0, {"X-Error-Code": code, "X-Error-Message": code})
+
+    def _start(self, status: int, length: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(length), "X-Repo-Commit": self.commit}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
 
 def _entry(path: Path, root: Path) -> dict[str, Any]:
@@ -127,4 +230,9 @@ def _entry(path: Path, root: Path) -> dict[str, Any]:
 
 
 def _oid(file: Path) -> str:
+    return _sha1(file, file.stat().st_mtime_ns)
+
+
+@lru_cache
+def _sha1(file: Path, changed: int) -> str:
     return hashlib.sha1(file.read_bytes()).hexdigest()

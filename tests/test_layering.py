@@ -18,6 +18,7 @@ LEVELS = (
     ("__main__",),
     ("cli",),
     ("commands",),
+    ("bench",),
     ("api",),
     ("training",),
     ("evaluation",),

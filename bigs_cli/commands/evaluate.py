@@ -36,7 +36,9 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", help="The task's files, or token shards for mlm.", show_default="the hub; the run's shards"
+            "--data",
+            help="The task's files; for mlm, token shards or HDF5 files.",
+            show_default="the hub; the run's shards",
         ),
     ] = None,
     length: Annotated[
@@ -144,16 +146,19 @@ def _in_order_of(model_labels: tuple[str, ...], task_labels: tuple[str, ...], so
 
 
 def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, as_json: bool) -> None:
+    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.names import to_tree
+    from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.hdf5 import open_corpus
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
-    from bigs_cli.data.shards import open_shards
+    from bigs_cli.data.shards import Shards
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.model.functional import make_apply
     from bigs_cli.recipe import PretrainRecipe, load_recipe
     from bigs_cli.recipe.schema import Compute, Masking
-    from bigs_cli.reporting.console import out, progress, table
+    from bigs_cli.reporting.console import err, out, progress, table
 
     config = opened.config
     if config.head != "masked-lm":
@@ -165,7 +170,8 @@ def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, 
         if not isinstance(recipe, PretrainRecipe):
             raise RequestError("Name the token shards to measure on: bigs eval mlm --data DIR (made by bigs tokenize).")
         data = Path(recipe.data.path)
-    shards = open_shards(data)
+    shards = open_corpus(data, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
+    check_tokenizer(opened.tokenizer, opened.source, shards)
     if (
         shards.manifest.vocab_size > config.vocab_size
         or shards.manifest.sequence_length > config.max_position_embeddings
@@ -177,9 +183,8 @@ def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, 
     masking, compute = Masking(), Compute()
     if isinstance(recipe, PretrainRecipe):
         masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
-    evaluator = MaskedLMEvaluator(
-        make_apply(config, compute), MaskIds.of(shards.manifest.special_ids, config.vocab_size), masking
-    )
+    special = MaskIds.of(shards, masking, config.vocab_size) if isinstance(shards, Shards) else None
+    evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking)
     with progress("held-out text", len(shards.split("heldout")), "row") as advance:
         metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size or 32), advance)
     metrics["unigram_loss"] = unigram_loss(shards)

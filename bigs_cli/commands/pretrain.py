@@ -16,7 +16,10 @@ EPILOG = (
 def pretrain(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a YAML file.")],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of token shards.", show_default="the recipe's")
+        Path | None,
+        typer.Option(
+            "--data", help="Folder of token shards, or of the BiGS authors' HDF5 files.", show_default="the recipe's"
+        ),
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Run folder.", show_default="runs/RECIPE")] = None,
     sets: Annotated[
@@ -28,12 +31,14 @@ def pretrain(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder, bit for bit.")] = False,
 ) -> None:
-    """Train a masked language model on token shards.
+    """Train a masked language model on token shards, or on HDF5 files with the masks that are in them.
 
     Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so.
     """
     from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.hdf5 import is_hdf5_folder, open_corpus
+    from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.recipe import PretrainRecipe, load_recipe
 
     folder = RunFolder(run or runs_root() / Path(recipe).stem)
@@ -50,26 +55,29 @@ def pretrain(
         chosen = chosen.model_copy(update={"from_": start})
     place = data or Path(chosen.data.path)
     chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"path": str(place)})})
-    if not (place / "manifest.json").is_file():
+    if not (place / MANIFEST).is_file() and not is_hdf5_folder(place):
         length = chosen.data.sequence_length
         raise RequestError(
             f"There are no token shards at {place}. Name them with --data, or make them: bigs tokenize --input "
             f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output {place}"
         )
 
+    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.resolve import find_model, open_model
-    from bigs_cli.commands.shared import lasting_name, prepare_jax
-    from bigs_cli.data.shards import open_shards
+    from bigs_cli.commands.shared import check_tokenizer, lasting_name, prepare_jax
     from bigs_cli.reporting.console import err, out
 
     prepare_jax()
-    shards = open_shards(place)
     model = None
+    tokenizer = folder.path if resume else None
     if chosen.from_ is not None and not resume:
         found = find_model(chosen.from_)
         err.print(f"Model to start from: {found.why}")
         model = open_model(found)
+        tokenizer = model.tokenizer
         chosen = chosen.model_copy(update={"from_": lasting_name(found)})
+    shards = open_corpus(place, tokenizer or PUBLISHED_TOKENIZER, err.print)
+    check_tokenizer(tokenizer, str(folder.path) if model is None else model.source, shards)
 
     from bigs_cli.training.pretrain import pretrain as train
 

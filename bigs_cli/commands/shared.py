@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bigs_cli.core.cache import cache_root
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoint.resolve import Found, OpenModel
-
-
-def cache_root() -> Path:
-    """Return where bigs keeps what it can make again: $BIGS_CACHE, else `bigs` in the user's cache folder."""
-    given = os.environ.get("BIGS_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bigs"
+    from bigs_cli.data.hdf5 import Corpus
 
 
 def prepare_jax() -> None:
@@ -28,6 +29,19 @@ def prepare_jax() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Have SIGTERM end the work as Ctrl-C does: with whatever is to be cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Signals reach the main thread only.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def open_and_announce(name: str | None) -> OpenModel:
@@ -68,3 +82,19 @@ def tokenizer_of(model: OpenModel) -> Tokenizer:
             "Put the model's own tokenizer.json into its folder."
         )
     return tokenizer
+
+
+def check_tokenizer(tokenizer: Path | None, owner: str, shards: Corpus) -> None:
+    """Refuse to show a model (`owner`) text that another tokenizer than its own has cut; None: it has none with it.
+
+    Raises:
+        RequestError: the shards are of another tokenizer.
+    """
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
+
+    if tokenizer is not None and fingerprint(load_tokenizer(tokenizer)) != shards.manifest.tokenizer:
+        raise RequestError(
+            f"The shards in {shards.folder} were made with another tokenizer than {owner}: the same ids are other "
+            f"words there. Make shards for it: bigs tokenize … --vocab {tokenizer}"
+        )

@@ -1,21 +1,16 @@
-"""`bigs tokenize`: text and a vocabulary in, token shards with a manifest out."""
+"""`bigs tokenize`: text and a vocabulary in, token shards with a manifest out; and looking at shards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from bigs_cli.data.shards import Manifest
-
-_SAMPLE_CHARACTERS = 50_000_000
 
 EPILOG = "\n\n".join(
     (
@@ -23,125 +18,273 @@ EPILOG = "\n\n".join(
         "--output shards/128[/bold]",
         "[bold]bigs tokenize --input python-docs --length 128 --train-vocab 8192 --heldout 0.05 "
         "--output shards/demo[/bold]",
-        "[bold]bigs tokenize --input wikimedia/wikipedia:20231101.en --length 512 "
-        "--vocab google-bert/bert-large-uncased --output shards/512[/bold]",
+        "[bold]bigs tokenize --input wikimedia/wikipedia:20231101.en --length 4096 --cross-documents "
+        "--vocab google-bert/bert-large-uncased --output shards/4096[/bold]",
+        "[bold]bigs tokenize --check shards/128[/bold], [bold]bigs tokenize --show shards/128[/bold]",
         "Then: [bold]bigs pretrain --recipe small --data shards/128[/bold]",
     )
 )
+_TEXT, _ROWS, _LOOK = "What is read", "How rows are made", "Looking at shards"
 
 
 def tokenize(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--input",
             "-i",
-            metavar="PATH",
-            help="Text: a .txt, .jsonl(.gz) or .parquet file, a folder of such, a hub data set as owner/name:config, "
-            "or python-docs, the documentation this Python carries. Repeat it for more.",
+            metavar="SOURCE",
+            help="Text: .txt, .jsonl, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or WikiExtractor files; a "
+            "folder of such; an address (gs://, s3://, hf://); a hub data set as owner/name:config:split; or "
+            "python-docs, the documentation this Python carries. Repeat it for more. A folder of the BiGS authors' "
+            "HDF5 shards is converted.",
+            rich_help_panel=_TEXT,
         ),
-    ],
-    length: Annotated[int, typer.Option("--length", "-l", help="Tokens in a row, \\[CLS] and \\[SEP] included.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the shards into.")],
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write the shards into.", rich_help_panel=_ROWS)
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option("--length", "-l", help="Tokens in a row, \\[CLS] and \\[SEP] included.", rich_help_panel=_ROWS),
+    ] = None,
     vocab: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Vocabulary: a vocab.txt, a tokenizer.json, a folder, or a hub id."),
+        typer.Option(
+            metavar="FILE",
+            help="Vocabulary: a vocab.txt, a tokenizer.json, a folder, or a hub id.",
+            rich_help_panel=_ROWS,
+        ),
     ] = None,
     train_vocab: Annotated[
-        int | None, typer.Option(metavar="N", help="Train a vocabulary of N entries on the same text instead.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Train a vocabulary of N entries on the same text instead.", rich_help_panel=_ROWS
+        ),
     ] = None,
-    heldout: Annotated[
-        float, typer.Option(help="Part of the documents held out for evaluation; 0: none.", min=0, max=0.9)
-    ] = 0.005,
+    weights: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--weight",
+            metavar="W",
+            help="How many times each document of an --input is used; one for every --input, in their order. 0.5: half "
+            "of the documents.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(help="Column with the text; by default 'text', or the only one with strings."),
+        typer.Option(
+            help="Column with the text.",
+            show_default="'text', or the only one with strings",
+            rich_help_panel=_TEXT,
+        ),
     ] = None,
-    limit_documents: Annotated[int | None, typer.Option(help="Read only so many documents.", min=1)] = None,
-    min_tokens: Annotated[int, typer.Option(help="Leave out documents with fewer tokens than this.")] = 2,
+    text_documents: Annotated[
+        Literal["file", "block", "line"],
+        typer.Option(
+            help="What a document of a .txt is: the file, a block between blank lines, or a line.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = "file",
+    limit_documents: Annotated[
+        int | None, typer.Option(help="Read only so many documents.", min=1, rich_help_panel=_TEXT)
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Count and pass over what cannot be read.", rich_help_panel=_TEXT),
+    ] = False,
+    drop_duplicates: Annotated[
+        bool,
+        typer.Option("--drop-duplicates", help="Use only the first of equal documents.", rich_help_panel=_TEXT),
+    ] = False,
+    split: Annotated[
+        Literal["sentences", "paragraphs", "tokens"],
+        typer.Option(help="What a row is filled with, whole; tokens: full rows, cut anywhere.", rich_help_panel=_ROWS),
+    ] = "sentences",
+    cross_documents: Annotated[
+        bool,
+        typer.Option(
+            "--cross-documents",
+            help="Let a row hold the end of one document and the beginning of the next.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = False,
+    heldout: Annotated[
+        float,
+        typer.Option(
+            help="Part of the documents held out for evaluation; 0: none.", min=0, max=0.9, rich_help_panel=_ROWS
+        ),
+    ] = 0.005,
+    min_tokens: Annotated[
+        int, typer.Option(help="Leave out documents with fewer tokens than this.", min=1, rich_help_panel=_ROWS)
+    ] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that pack rows.", min=1, max=1024, show_default="one a core"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an interrupted tokenization; the shards are those of one that ran through."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace shards that are there already.")] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Only read all shards in DIR and name those that are damaged.", rich_help_panel=_LOOK
+        ),
+    ] = None,
+    show: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Only print some rows of DIR, masked as a model reads them.", rich_help_panel=_LOOK
+        ),
+    ] = None,
+    examples: Annotated[int, typer.Option(help="Rows that --show prints.", min=1, rich_help_panel=_LOOK)] = 3,
 ) -> None:
     """Turn text into token shards: rows of LENGTH tokens for [bold]bigs pretrain[/bold].
 
-    Documents are cut into full rows; the last row of each is padded, and no row holds two. Whole documents are held
-    out by the hash of their text. The tokenizer travels in the shards' folder. Prints the path of the manifest.
+    Rows are filled with whole sentences; the last row of a document is padded, and no row holds two, unless asked.
+    Whole documents are held out by the hash of their text. The tokenizer travels in the shards' folder. Prints the
+    path of the manifest.
     """
+    if check is not None or show is not None:
+        if inputs or output or (check and show):
+            raise RequestError("--check and --show look at shards that are there: use one of them alone.")
+        if check:
+            _check(check)
+        elif show:
+            _show(show, examples)
+        return
+    if not inputs:
+        raise RequestError("There is nothing to tokenize. Name text with --input PATH; see bigs tokenize --help.")
+    if output is None:
+        raise RequestError("Name the folder to write the shards into: --output DIR")
+
+    from bigs_cli.data.hdf5 import is_hdf5_folder
+
+    if any(is_hdf5_folder(Path(source)) for source in inputs):
+        if len(inputs) > 1 or resume or train_vocab is not None:
+            raise RequestError(
+                "HDF5 shards are converted as they are: name one folder of them with --input, and neither "
+                "--train-vocab nor --resume."
+            )
+        _convert(Path(inputs[0]), output, vocab, length, heldout, overwrite)
+        return
+    if resume and overwrite:
+        raise RequestError("Choose either --resume or --overwrite: go on with what is there, or start over.")
+    if length is None:
+        raise RequestError("Say how many tokens a row takes, as the recipe will: --length 128")
     if (vocab is None) == (train_vocab is None):
         raise RequestError(
             "Exactly one vocabulary is needed: --vocab FILE for one that exists, or --train-vocab N to train one."
         )
-    from itertools import islice
+    if weights and len(weights) != len(inputs):
+        raise RequestError(f"There are {len(inputs)} --input and {len(weights)} --weight: give every --input one.")
+    if any(not 0 < weight <= 1000 for weight in weights or ()):
+        raise RequestError("A --weight is a number above 0, and 1000 at most. To leave a source out, do not name it.")
 
-    from bigs_cli.data.build import build_shards, check_output
-    from bigs_cli.data.corpus import read_documents
-    from bigs_cli.data.shards import MANIFEST
-    from bigs_cli.data.tokenizer import load_tokenizer
+    from bigs_cli.commands.shared import stoppable
+    from bigs_cli.data.build import build_shards
+    from bigs_cli.data.manifest import MANIFEST, Packing
+    from bigs_cli.data.readers import How
+    from bigs_cli.data.staging import Request, check_output
+    from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
+    from bigs_cli.data.vocabulary import train_on
     from bigs_cli.reporting import console
+    from bigs_cli.reporting.shards import report_table
 
-    check_output(output, overwrite)
-    documents = islice(read_documents(inputs, text_column), limit_documents)
-    if vocab is not None:
-        tokenizer = load_tokenizer(vocab)
-    else:
+    check_output(output, resume=resume, overwrite=overwrite)
+    given = None if vocab is None else load_tokenizer(vocab)
+    request = Request(
+        sources=tuple(inputs),
+        weights=tuple(weights or [1.0] * len(inputs)),
+        vocabulary=f"trained, {train_vocab} entries" if given is None else fingerprint(given),
+        sequence_length=length,
+        packing=Packing(split=split, cross_documents=cross_documents, min_tokens=min_tokens),
+        heldout=heldout,
+        how=How(text_column, text_documents),
+        drop_duplicates=drop_duplicates,
+        limit_documents=limit_documents,
+    )
+
+    def tokenizer() -> Tokenizer:
+        if given is not None:
+            return given
         assert train_vocab is not None
-        with console.err.status(f"training a vocabulary of {train_vocab} entries"):
-            tokenizer = _trained(inputs, text_column, limit_documents, train_vocab, heldout)
-    with console.progress("tokenizing", unit="tokens") as advance:
-        manifest = build_shards(
-            documents,
-            tokenizer,
-            output,
-            sequence_length=length,
-            heldout=heldout,
-            min_tokens=min_tokens,
-            sources=inputs,
-            overwrite=overwrite,
-            advance=advance,
-        )
-    _print_report(manifest)
+        console.err.print(f"Training a vocabulary of {train_vocab:,} entries.")
+        return train_on(request, train_vocab, skip_bad)
+
+    try:
+        with stoppable(), console.progress("tokenizing", unit="tokens") as advance:
+            manifest = build_shards(
+                request,
+                tokenizer,
+                output,
+                workers=workers,
+                skip_bad=skip_bad,
+                resume=resume,
+                overwrite=overwrite,
+                advance=advance,
+            )
+    except KeyboardInterrupt:
+        if output.exists():
+            console.err.print("Stopped. What was written so far is kept: add --resume to go on.")
+        raise
+    console.err.print(report_table(manifest))
     typer.echo(output / MANIFEST)
 
 
-def _trained(
-    inputs: list[str], text_column: str | None, limit_documents: int | None, size: int, heldout: float
-) -> Tokenizer:
-    """Return a vocabulary trained on the documents that are not held out, some characters of every source."""
-    from itertools import islice
-
-    from bigs_cli.data.build import is_heldout
-    from bigs_cli.data.corpus import read_documents
-    from bigs_cli.data.tokenizer import train_tokenizer
-
-    def sample() -> Iterator[str]:
-        for source in inputs:
-            left = _SAMPLE_CHARACTERS // len(inputs)
-            for document in islice(read_documents([source], text_column), limit_documents):
-                if not is_heldout(document, heldout):
-                    yield document[:left]
-                    left -= len(document)
-                if left <= 0:
-                    break
-
-    return train_tokenizer(sample(), size)
-
-
-def _print_report(manifest: Manifest) -> None:
+def _convert(
+    folder: Path, output: Path, vocab: str | None, length: int | None, heldout: float, overwrite: bool
+) -> None:
+    """Turn the BiGS authors' HDF5 shards into ours."""
+    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
+    from bigs_cli.commands.shared import stoppable
+    from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
+    from bigs_cli.data.hdf5_convert import convert_hdf5
+    from bigs_cli.data.manifest import MANIFEST
+    from bigs_cli.data.staging import check_output
+    from bigs_cli.data.tokenizer import load_tokenizer
     from bigs_cli.reporting import console
+    from bigs_cli.reporting.shards import report_table
 
-    report = manifest.report
-    table = console.table("", "what", "how much", right=("how much",))
-    for name, value in (
-        ("documents", f"{report.documents:,}"),
-        ("  of them held out", f"{report.heldout_documents:,}"),
-        ("  of them too short, left out", f"{report.short_documents:,}"),
-        ("tokens", f"{report.tokens:,}"),
-        ("  of them unknown", f"{report.unknown_rate:.4%}"),
-        ("vocabulary", f"{manifest.vocab_size:,}"),
-        (f"rows of {manifest.sequence_length} tokens", f"{report.sequences:,}"),
-        ("  to train on", f"{manifest.rows('train'):,}"),
-        ("  held out", f"{manifest.rows('heldout'):,}"),
-        ("  filled", f"{report.fill_rate:.1%}"),
-        ("tokens/s", f"{report.tokens_per_second:,.0f}"),
-    ):
-        table.add_row(name, value)
-    console.err.print(table)
+    check_output(output, overwrite=overwrite)
+    tokenizer = load_tokenizer(vocab) if vocab else hdf5_tokenizer(folder, PUBLISHED_TOKENIZER)
+    found = open_hdf5(folder, tokenizer).manifest.sequence_length
+    if length not in (None, found):
+        raise RequestError(
+            f"The rows in {folder} have {found} tokens, and are converted as they are: leave out --length."
+        )
+    with stoppable(), console.progress("converting", unit="tokens") as advance:
+        manifest = convert_hdf5(
+            folder, tokenizer, output, heldout=heldout, overwrite=overwrite, say=console.err.print, advance=advance
+        )
+    console.err.print(report_table(manifest))
+    typer.echo(output / MANIFEST)
+
+
+def _check(folder: Path) -> None:
+    """Read all of `folder`; print what it holds, or raise an error that names every damaged file."""
+    from bigs_cli.data.shards import open_shards
+    from bigs_cli.data.verify import check
+    from bigs_cli.reporting import console
+    from bigs_cli.reporting.shards import report_table
+
+    shards = open_shards(folder)
+    with console.progress("checking", unit="bytes") as advance:
+        problems = check(shards, advance)
+    if problems:
+        raise BigsError("\n".join(problems))
+    console.err.print(report_table(shards.manifest))
+    typer.echo(f"{folder}: all shards are whole.")
+
+
+def _show(folder: Path, examples: int) -> None:
+    from bigs_cli.data.shards import open_shards
+    from bigs_cli.recipe.schema import Masking
+    from bigs_cli.reporting.examples import print_examples
+
+    print_examples(open_shards(folder), Masking(), examples, seed=0)

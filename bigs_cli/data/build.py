@@ -1,132 +1,260 @@
-"""From documents to a folder of token shards: pack, set a part aside, write, count, and publish all at once."""
+"""From text sources to a folder of token shards: read, choose, pack, write, count, and publish all at once."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import shutil
+import os
+import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import write_json
-from bigs_cli.data.packing import Packed, Packer, batches
-from bigs_cli.data.shards import MANIFEST, SPLITS, Manifest, Report, ShardWriter, open_shards
-from bigs_cli.data.tokenizer import fingerprint, save_tokenizer, special_ids
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
+from bigs_cli.data.documents import Bad
+from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
+from bigs_cli.data.packing import Packed
+from bigs_cli.data.shard_writer import ShardWriter, Written
+from bigs_cli.data.shards import open_shards
+from bigs_cli.data.staging import Counts, Progress, Request, Staging, staging
+from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
+from bigs_cli.data.workers import Batch, pack_batches
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_STAGING = ".partial"
+BATCH_CHARACTERS = 1 << 20
+"""Text packed at a time: enough to keep a process busy, and some tens of MB of memory."""
+
+SAVE_SECONDS = 2.0
+"""Between two points to go on from."""
+
+_SMALL = 1 << 23  # bytes; below this, starting processes takes longer than they save
 
 
 def build_shards(
-    documents: Iterable[str],
-    tokenizer: Tokenizer,
+    request: Request,
+    tokenizer: Callable[[], Tokenizer],
     output: Path,
     *,
-    sequence_length: int,
-    heldout: float,
-    min_tokens: int,
-    sources: Sequence[str],
+    workers: int | None = None,
+    skip_bad: bool = False,
+    resume: bool = False,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda tokens: None,
 ) -> Manifest:
-    """Write `documents` as shards into `output` and return their manifest.
+    """Write what `request` asks for into `output` and return its manifest; the bytes depend on nothing else.
 
-    A document is held out, or not, by the hash of its text (`is_heldout`), so that no text is in both splits.
-    Until all is written the folder keeps what it held; after an error nothing new is in it. `advance` is told
-    the tokens of every batch.
+    `tokenizer` is called when it is needed: not if one was saved by a run that is resumed. Until all is written
+    the folder keeps what it held. `workers` processes pack rows; None: as many as there are cores, for text
+    worth it. Records that cannot be read end it, unless `skip_bad` has them counted and passed over. `advance` is
+    told the tokens of every batch.
 
     Raises:
-        RequestError: the folder is in use, the text is bad, or one of the two splits would be empty.
+        RequestError: the folder is in use, the text is bad, what is resumed is something else, or one of the two
+            splits would be empty.
+        BigsError: a source or the disk failed. With `resume`, a later call goes on.
     """
-    check_output(output, overwrite)
-    packer = Packer(tokenizer, sequence_length, min_tokens)
-    vocab_size = tokenizer.get_vocab_size()
-    dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
-    counts, started = _Counts(), time.perf_counter()
-    with _staging(output) as staging:
-        writers = {split: ShardWriter(staging, split, dtype) for split in SPLITS}
-        for batch in batches(documents):
-            packed = packer.pack(batch)
-            held = np.array([is_heldout(document, heldout) for document in batch])
-            held_rows = held[packed.document]
-            writers["train"].write(packed.rows[~held_rows])
-            writers["heldout"].write(packed.rows[held_rows])
-            counts.add(packed, held)
-            advance(packed.tokens)
-        splits = {split: writer.close() for split, writer in writers.items()}
-        if not splits["train"] or (heldout > 0 and not splits["heldout"]):
-            raise RequestError(_too_little("heldout" if splits["train"] else "train", counts, heldout))
-        save_tokenizer(tokenizer, staging)
-        manifest = Manifest(
-            sources=tuple(sources),
-            sequence_length=sequence_length,
-            dtype=dtype,
-            vocab_size=vocab_size,
-            special_ids=special_ids(tokenizer),
-            tokenizer=fingerprint(tokenizer),
-            splits={split: splits[split] for split in ("train", "heldout")},
-            report=counts.report(sequence_length, time.perf_counter() - started),
-        )
-        _publish(staging, output, manifest)
-    return manifest
+    if resume and (output / MANIFEST).is_file() and not Staging(output).folder.exists():
+        manifest = open_shards(output).manifest
+        if manifest.request != request.digest():
+            raise RequestError(f"{output} holds shards made with other settings. Replace them with --overwrite.")
+        return manifest
+    parts = find_parts(request.sources, request.how, request.weights)
+    with staging(output, resume=resume, overwrite=overwrite) as place:
+        if place.finished:
+            return place.publish()
+        fresh = Progress(request=request, corpus=_corpus(parts))
+        progress = place.progress()
+        if progress is None:
+            chosen = tokenizer()
+            save_tokenizer(chosen, place.folder)
+        else:
+            _check_same(progress, fresh, output)
+            chosen = load_tokenizer(place.folder)
+        progress = progress or fresh
+        try:
+            if not request.drop_duplicates:
+                return _build(progress, parts, chosen, place, None, workers, skip_bad, advance)
+            with _texts_seen(place.folder / "seen.sqlite", progress.place) as seen:
+                return _build(progress, parts, chosen, place, seen, workers, skip_bad, advance)
+        except BigsError as error:
+            if place.progress() is None:
+                raise
+            raise type(error)(f"{error} What was written so far is kept: --resume goes on from there.") from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise BigsError(f"The disk of {output} is full. Make room, and go on with --resume.") from error
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Raise RequestError unless shards may be written into `output`."""
-    if output.exists() and not output.is_dir():
-        raise RequestError(f"{output} is a file. --output takes a folder.")
-    if (output / MANIFEST).exists() and not overwrite:
-        raise RequestError(
-            f"{output} holds token shards already. Name another --output, or replace them with --overwrite."
-        )
+def _build(
+    progress: Progress,
+    parts: Sequence[Part],
+    tokenizer: Tokenizer,
+    place: Staging,
+    seen: _Seen | None,
+    workers: int | None,
+    skip_bad: bool,
+    advance: Callable[[int], None],
+) -> Manifest:
+    before = time.monotonic() - progress.seconds
+    request = progress.request
+    length, dtype = request.sequence_length, dtype_for(tokenizer.get_vocab_size())
+    writers: dict[Split, ShardWriter] = {
+        split: ShardWriter(place.folder, split, dtype, length, written=progress.written.get(split, Written()))
+        for split in SPLITS
+    }
+    ids = special_ids(tokenizer)
+    batches = _batches(request, parts, progress, seen, skip_bad)
+    if workers is None:
+        workers = 1 if sum(part.size for part in parts) < _SMALL else (os.cpu_count() or 1)
+    counts, saved = progress.counts, time.monotonic()
+    advance(counts.tokens)
+    for (where, read), packed in pack_batches(batches, tokenizer, length, request.packing, workers):
+        for split, rows in packed.items():
+            writers[split].write(rows.rows)
+            read += _counts(rows)
+            advance(rows.tokens)
+        counts += read
+        if time.monotonic() - saved >= SAVE_SECONDS:
+            if seen:
+                seen.save()
+            written = {split: writer.flush() for split, writer in writers.items()}
+            now = {"place": where, "counts": counts, "written": written, "seconds": time.monotonic() - before}
+            place.save(progress.model_copy(update=now))
+            saved = time.monotonic()
+
+    splits: dict[Split, tuple[Shard, ...]] = {}
+    for split, writer in writers.items():
+        splits[split] = writer.close()
+    if not splits["train"] or (request.heldout > 0 and not splits["heldout"]):
+        raise RequestError(_too_little("heldout" if splits["train"] else "train", counts, request.heldout))
+    manifest = Manifest(
+        sources=request.sources,
+        sequence_length=length,
+        dtype=dtype,
+        vocab_size=tokenizer.get_vocab_size(),
+        special_ids=ids,
+        tokenizer=fingerprint(tokenizer),
+        packing=request.packing,
+        request=request.digest(),
+        splits=splits,
+        report=counts.report(length, time.monotonic() - before),
+    )
+    return place.publish(manifest)
 
 
-def is_heldout(document: str, fraction: float) -> bool:
+def _batches(
+    request: Request, parts: Sequence[Part], progress: Progress, seen: _Seen | None, skip_bad: bool
+) -> Iterator[Batch[tuple[Place, Counts]]]:
+    """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and what was counted."""
+    texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
+    taken = progress.counts.documents + progress.counts.duplicates
+    for part, place, record in read_parts(parts, progress.place):
+        if isinstance(record, Bad):
+            if not skip_bad:
+                raise RequestError(f"{record.message} To leave out what cannot be read: --skip-bad.")
+            counts += Counts(bad=1)
+            continue
+        if request.limit_documents is not None and taken >= request.limit_documents:
+            break
+        text = record.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        digest = text_digest(text)
+        copies = _copies(digest, part.weight)
+        if not copies:
+            continue
+        if seen and not seen.add(digest, place):
+            counts += Counts(duplicates=1)
+            taken += 1
+            continue
+        held = is_heldout(text, request.heldout)
+        copies = 1 if held else copies
+        texts["heldout" if held else "train"].extend([text] * copies)
+        counts += Counts(documents=copies, heldout=int(held))
+        taken += copies
+        size += copies * len(text)
+        if size >= BATCH_CHARACTERS:
+            yield Batch(texts, (place, counts))
+            texts, counts, size = _no_texts(), Counts(), 0
+    yield Batch(texts, (place, counts))
+
+
+def _no_texts() -> dict[Split, list[str]]:
+    return {split: [] for split in SPLITS}
+
+
+def text_digest(text: str) -> bytes:
+    """Return 16 bytes that stand for a text: what chance decides of it is decided by them, the same for ever."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def is_heldout(text: str, fraction: float) -> bool:
     """Say whether a document is held out: by its text alone, for about `fraction` of all texts."""
-    digest = hashlib.blake2b(document.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) < fraction * 2.0**64
+    return int.from_bytes(text_digest(text)[:8]) < fraction * 2.0**64
 
 
-@dataclass
-class _Counts:
-    documents: int = 0
-    heldout: int = 0
-    short: int = 0
-    tokens: int = 0
-    unknown: int = 0
-    rows: int = 0
+def _copies(digest: bytes, weight: float) -> int:
+    """Return how many times a text is used, `weight` on average: 2.5 is twice, and three times for half of all."""
+    return int(weight) + (int.from_bytes(digest[8:]) < weight % 1 * 2.0**64)
 
-    def add(self, packed: Packed, held: np.ndarray) -> None:
-        self.documents += len(held)
-        self.heldout += int(held.sum())
-        self.short += packed.dropped
-        self.tokens += packed.tokens
-        self.unknown += packed.unknown
-        self.rows += len(packed.rows)
 
-    def report(self, sequence_length: int, seconds: float) -> Report:
-        return Report(
-            documents=self.documents,
-            heldout_documents=self.heldout,
-            short_documents=self.short,
-            tokens=self.tokens,
-            sequences=self.rows,
-            unknown_rate=self.unknown / self.tokens,
-            fill_rate=(self.tokens + 2 * self.rows) / (self.rows * sequence_length),
-            seconds=round(seconds, 3),
-            tokens_per_second=round(self.tokens / seconds, 1),
+class _Seen:
+    """The texts met so far, on the disk: memory does not grow with them. Only what was saved outlives the process."""
+
+    def __init__(self, base: sqlite3.Connection) -> None:
+        self._base = base
+
+    def add(self, digest: bytes, place: Place) -> bool:
+        """Remember a text; return whether it is new."""
+        row = (digest, place.part, place.record)
+        return self._base.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row).rowcount == 1
+
+    def save(self) -> None:
+        """Bring to the disk what was added."""
+        self._base.commit()
+
+
+@contextlib.contextmanager
+def _texts_seen(path: Path, place: Place) -> Iterator[_Seen]:
+    """Open or make the file of the texts seen, and forget what was met after `place`."""
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, part, record) WITHOUT ROWID")
+        base.execute("DELETE FROM seen WHERE (part, record) > (?, ?)", (place.part, place.record))
+        yield _Seen(base)
+
+
+def _counts(packed: Packed) -> Counts:
+    return Counts(
+        short=packed.dropped,
+        sentences=packed.sentences,
+        tokens=packed.tokens,
+        unknown=packed.unknown,
+        rows=len(packed.rows),
+        filled=packed.filled,
+    )
+
+
+def _corpus(parts: Sequence[Part]) -> str:
+    return hashlib.sha256("\n".join(part.identity for part in parts).encode()).hexdigest()
+
+
+def _check_same(saved: Progress, asked: Progress, output: Path) -> None:
+    """Refuse to go on with something else than what was begun."""
+    differing = saved.request.differences(asked.request)
+    if not differing and saved.corpus != asked.corpus:
+        differing = ["the files read, by their names and sizes"]
+    if differing:
+        raise RequestError(
+            f"{output} was begun with other settings: {', '.join(differing)}. Repeat the command that began it, "
+            "with --resume; or start over with --overwrite."
         )
 
 
-def _too_little(empty: str, counts: _Counts, heldout: float) -> str:
+def _too_little(empty: str, counts: Counts, heldout: float) -> str:
     if counts.documents == counts.short:
         return f"None of the {counts.documents} documents is long enough for a row. Lower --min-tokens, or add text."
     if empty == "train":
@@ -135,31 +263,3 @@ def _too_little(empty: str, counts: _Counts, heldout: float) -> str:
         f"None of the {counts.documents} documents fell into the held-out part (--heldout {heldout}). "
         "Raise it, add text, or do without with --heldout 0."
     )
-
-
-@contextlib.contextmanager
-def _staging(output: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `output` to write into; leave neither it nor a new `output` behind an error."""
-    new = next((path for path in reversed([output, *output.parents]) if not path.exists()), None)
-    staging = output / _STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        staging.mkdir(parents=True)
-        yield staging
-    except BaseException:
-        shutil.rmtree(new if new else staging, ignore_errors=True)
-        raise
-    staging.rmdir()
-
-
-def _publish(staging: Path, output: Path, manifest: Manifest) -> None:
-    """Move the finished files into place, the manifest last; what it replaces goes first."""
-    if (output / MANIFEST).exists():
-        (output / MANIFEST).unlink()
-        for split in SPLITS:
-            for file in output.glob(f"{split}-*.bin"):
-                file.unlink()
-    for file in sorted(staging.iterdir()):
-        file.replace(output / file.name)
-    write_json(output / MANIFEST, manifest.model_dump(mode="json"))
-    open_shards(output)

@@ -1,21 +1,29 @@
-"""From documents to rows of L tokens, as BERT-style corpora are made: `[CLS] … [SEP]`, one document a row."""
+"""From documents to rows of L tokens, as BERT-style corpora are made: `[CLS] sentence sentence … [SEP]`.
+
+A row takes whole sentences (or paragraphs) as long as they fit; only one that is longer than a row is cut. The rest of
+a document goes into a row of its own, padded, so no text is lost. A row holds one document, unless rows may cross
+documents: then `[SEP]` ends each in it, and only the last row of a batch is padded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.data.manifest import Packing, dtype_for
+from bigs_cli.data.sentences import MARK, mark
 from bigs_cli.data.tokenizer import CLS, PAD, SEP, UNK, special_ids
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BATCH_CHARACTERS = 1 << 20
-"""Text encoded at a time: enough to keep all threads busy, and some 100 MB of memory."""
+Array = np.ndarray[Any, Any]
 
 _PIECE_CHARACTERS = 1 << 13
 
@@ -24,100 +32,154 @@ _PIECE_CHARACTERS = 1 << 13
 class Packed:
     """The rows of a batch of documents, and what was counted on the way."""
 
-    rows: np.ndarray
-    """`[R, L]` token ids, uint32, padded."""
-    document: np.ndarray
-    """`[R]` the document each row is from, as its place in the batch."""
-    tokens: int
+    rows: Array
+    """`[R, L]` token ids, padded, in the type shards store."""
+    tokens: int = 0
     """Tokens of text in the rows, [CLS] and [SEP] not counted."""
-    unknown: int
+    unknown: int = 0
     """Those of them that are [UNK]."""
-    dropped: int
+    sentences: int = 0
+    """Sentences, or paragraphs, in the rows; 0 when text is not split into these."""
+    dropped: int = 0
     """Documents left out because they are shorter than the minimum."""
+    filled: int = 0
+    """Slots of the rows that are not padding."""
 
 
 class Packer:
-    """Encodes documents with all threads and packs them into rows of `sequence_length` tokens."""
+    """Encodes documents and packs them into rows of `sequence_length` tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, sequence_length: int, min_tokens: int = 1) -> None:
+    def __init__(self, tokenizer: Tokenizer, sequence_length: int, packing: Packing) -> None:
         """Raises RequestError if rows are too short, or `min_tokens` (of text) exceeds what a row can hold."""
-        from tokenizers import Tokenizer
+        from tokenizers import AddedToken, Tokenizer
 
         if sequence_length < 8:
             raise RequestError(f"--length {sequence_length} is too short: a row takes 8 tokens at least.")
-        if not 1 <= min_tokens <= (sequence_length - 2) // 2:
+        if packing.min_tokens > (sequence_length - 2) // 2:
             raise RequestError(
-                f"--min-tokens {min_tokens} does not suit rows of {sequence_length} tokens: "
+                f"--min-tokens {packing.min_tokens} does not suit rows of {sequence_length} tokens: "
                 f"it may be 1 to {(sequence_length - 2) // 2}."
             )
-        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        self._tokenizer.encode_special_tokens = True  # a "[SEP]" in the text is text
         self._ids = special_ids(tokenizer)
+        self._dtype = np.dtype(dtype_for(tokenizer.get_vocab_size()))
         self._length = sequence_length
-        self._min_tokens = min_tokens
+        self._packing = packing
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        # The ends of sentences go through the tokenizer as a token of its own: their places among the tokens come
+        # out without the offset of every token, and long pieces keep the tokenizer's threads busy.
+        self._tokenizer.add_tokens([AddedToken(MARK, normalized=False, special=False)])
+        self._mark = self._tokenizer.token_to_id(MARK)
+        self._tokenizer.encode_special_tokens = True  # a "[SEP]" in the text is text
 
-    def pack(self, documents: list[str]) -> Packed:
-        """Encode and pack a batch of documents."""
-        ids, lengths = self._encode(documents)
-        starts, ends, document = cut(lengths, self._length - 2, self._min_tokens)
-        kept = lengths >= self._min_tokens
-        unknown = ids == self._ids[UNK]
+    def pack(self, documents: Sequence[str]) -> Packed:
+        """Encode a batch of documents and pack it; none, no rows."""
+        ids, ends, document_ends = self._encode(documents)
+        lengths = np.diff(document_ends, prepend=0)
+        kept = lengths >= self._packing.min_tokens
+        cut = self._cut_joined if self._packing.cross_documents else self._cut_apart
+        rows = cut(ids, ends, document_ends, kept)
+        in_kept = np.repeat(kept, lengths)
+        sentences = int(kept[np.searchsorted(document_ends, ends)].sum()) if self._packing.split != "tokens" else 0
         return Packed(
-            rows=self._fill(ids, starts, ends),
-            document=document,
-            tokens=int((ends - starts).sum()),
-            unknown=int(unknown[np.repeat(kept, lengths)].sum()),
+            rows=rows,
+            tokens=int(in_kept.sum()),
+            unknown=int((ids == self._ids[UNK])[in_kept].sum()),
+            sentences=sentences,
             dropped=int((~kept).sum()),
+            filled=int((rows != self._ids[PAD]).sum()),
         )
 
-    def _encode(self, documents: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return all ids in one array `[T]`, and the tokens of each document `[D]`."""
+    def _encode(self, documents: Sequence[str]) -> tuple[Array, Array, Array]:
+        """Return all ids `[T]`, and, as places among them, the ends of sentences `[S]` and of documents `[D]`.
+
+        The end of a document that has tokens is the end of a sentence too, and no sentence is empty.
+        """
         pieces: list[str] = []
         counts = []
         for document in documents:
             before = len(pieces)
-            pieces.extend(split_text(document, _PIECE_CHARACTERS))
+            pieces.extend(split_text(mark(document, self._packing.split), _PIECE_CHARACTERS))
             counts.append(len(pieces) - before)
-        encoded = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
-        arrays = [np.array(encoding.ids, np.uint32) for encoding in encoded]
-        ends = np.concatenate([[0], np.cumsum([len(array) for array in arrays], dtype=np.int64)])
-        lengths = np.diff(ends[np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])])
-        return np.concatenate([*arrays, np.empty(0, np.uint32)]), lengths
+        encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        lists = [encoding.ids for encoding in encodings]
+        sizes = np.fromiter(map(len, lists), np.int64, len(lists))
+        marked = np.fromiter(itertools.chain.from_iterable(lists), np.uint32, int(sizes.sum()))
+        marks = np.flatnonzero(marked == self._mark)
+        piece_ends = np.concatenate([[0], np.cumsum(sizes)])
+        marked_ends = piece_ends[np.cumsum(counts, dtype=np.int64)]
+        document_ends = marked_ends - np.searchsorted(marks, marked_ends)
+        ends = np.union1d(marks - np.arange(len(marks)), document_ends)
+        return np.delete(marked, marks), ends[ends > 0], document_ends
 
-    def _fill(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return `[R, L]`: row r holds [CLS], ids[starts[r]:ends[r]], [SEP], and padding."""
-        body = self._length - 2
-        rows = np.full((len(starts), self._length), self._ids[PAD], np.uint32)
+    def _cut_apart(self, ids: Array, ends: Array, document_ends: Array, kept: Array) -> Array:
+        """Return the rows of documents that share none."""
+        rows: list[tuple[int, int]] = []
+        row_ends, begin = self._row_ends(ends), 0
+        for finish, keep in zip(document_ends.tolist(), kept.tolist(), strict=True):
+            if keep:
+                rows.extend(self._cut(begin, finish, row_ends))
+            begin = finish
+        return self._fill(ids, rows)
+
+    def _cut_joined(self, ids: Array, ends: Array, document_ends: Array, kept: Array) -> Array:
+        """Return the rows of all documents as one text, in which [SEP] ends each of them."""
+        lengths = np.diff(document_ends, prepend=0)
+        in_kept = np.repeat(kept, lengths)
+        # Every end moves by the tokens dropped before it and the [SEP]s put in before it, its own included.
+        dropped = np.concatenate([[0], np.cumsum(~in_kept)])
+        ends = ends[kept[np.searchsorted(document_ends, ends)]]
+        kept_ends = document_ends[kept]
+        separated = np.searchsorted(kept_ends, ends, side="right")
+        joined = np.insert(ids[in_kept], kept_ends - dropped[kept_ends], self._ids[SEP])
+        row_ends = self._row_ends(ends - dropped[ends] + separated)
+        is_sep = joined == self._ids[SEP]
+        # A row's own [SEP] stands for one at its end, and its [CLS] for one at its beginning.
+        rows = [
+            (start + int(is_sep[start]), stop - int(is_sep[stop - 1]))
+            for start, stop in self._cut(0, len(joined), row_ends)
+        ]
+        return self._fill(joined, [(start, stop) for start, stop in rows if stop > start])
+
+    def _cut(self, begin: int, finish: int, row_ends: list[int]) -> Iterator[tuple[int, int]]:
+        return cut(begin, finish, row_ends, self._length - 2, self._packing.min_tokens)
+
+    def _row_ends(self, ends: Array) -> list[int]:
+        return [] if self._packing.split == "tokens" else ends.tolist()
+
+    def _fill(self, ids: Array, ranges: Sequence[tuple[int, int]]) -> Array:
+        """Return `[R, L]`: row r holds [CLS], the ids from ranges[r][0] to ranges[r][1], [SEP], and padding."""
+        starts, stops = np.array(ranges, np.int64).reshape(-1, 2).T
+        rows = np.full((len(starts), self._length), self._ids[PAD], self._dtype)
         rows[:, 0] = self._ids[CLS]
-        sizes = ends - starts
-        full = sizes == body
-        rows[full, 1:-1] = ids[starts[full, None] + np.arange(body)]
-        for row in np.flatnonzero(~full):
-            rows[row, 1 : 1 + sizes[row]] = ids[starts[row] : ends[row]]
+        sizes = stops - starts
+        places = np.arange(1, self._length - 1)
+        inside = places <= sizes[:, None]
+        rows[:, 1:-1][inside] = ids[(starts[:, None] + places - 1)[inside]]
         rows[np.arange(len(rows)), sizes + 1] = self._ids[SEP]
         return rows
 
 
-def cut(lengths: np.ndarray, body: int, min_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut documents that lie one after the other into rows of at most `body` tokens.
+def cut(begin: int, finish: int, ends: Sequence[int], body: int, min_tokens: int) -> Iterator[tuple[int, int]]:
+    """Yield the (start, stop) of rows of at most `body` tokens that cover `begin` to `finish`.
 
-    Each row is full but a document's last. A last row with fewer than `min_tokens` takes what it lacks from
-    the row before, so that no text is lost; only documents shorter than `min_tokens` give no row.
-
-    Returns the rows' starts and ends in the concatenated tokens, and their documents, each `[R]` int64.
+    A row stops at the last of the ascending `ends` that it can reach, or, if there is none, when it is full. A last
+    row with fewer than `min_tokens` takes what it lacks from the row before.
     """
-    lengths = np.asarray(lengths, np.int64)
-    offsets = np.cumsum(lengths) - lengths
-    rows = np.where(lengths >= min_tokens, -(-lengths // body), 0)
-    document = np.repeat(np.arange(len(lengths)), rows)
-    first = np.repeat(np.cumsum(rows) - rows, rows)
-    place = np.arange(len(document)) - first
-    finish = (offsets + lengths)[document]
-    starts = offsets[document] + place * body
-    starts = np.where(place > 0, np.minimum(starts, finish - min_tokens), starts)
-    following = np.append(starts[1:], 0)
-    last = place == rows[document] - 1
-    return starts, np.where(last, finish, following), document
+    start = begin
+    while finish - start > body:
+        stop = _last_within(ends, start, start + body)
+        if finish - stop < min_tokens:
+            stop = finish - min_tokens
+        yield start, stop
+        start = stop
+    if finish > start:
+        yield start, finish
+
+
+def _last_within(ends: Sequence[int], start: int, stop: int) -> int:
+    """Return the largest of `ends` above `start` and not above `stop`, or `stop` if there is none."""
+    place = bisect.bisect_right(ends, stop)
+    return ends[place - 1] if place and ends[place - 1] > start else stop
 
 
 def split_text(text: str, size: int) -> Iterator[str]:
@@ -134,17 +196,3 @@ def split_text(text: str, size: int) -> Iterator[str]:
         yield text[start:end]
         start = end
     yield text[start:]
-
-
-def batches(documents: Iterable[str], characters: int = BATCH_CHARACTERS) -> Iterator[list[str]]:
-    """Yield the documents in lists of about `characters` characters, or of one longer document."""
-    batch: list[str] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document)
-        if size >= characters:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

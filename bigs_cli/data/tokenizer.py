@@ -107,8 +107,14 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """Return the SHA-256 of the tokenizer's canonical JSON: equal exactly when it treats all text the same."""
-    canonical = json.dumps(json.loads(tokenizer.to_str()), sort_keys=True, separators=(",", ":"))
+    """Return a SHA-256 that two tokenizers share exactly when they cut all text into the same ids.
+
+    What is put around a text, and how ids are turned back into one, does not count.
+    """
+    parts = json.loads(tokenizer.to_str())
+    cutting = {name: parts.get(name) for name in ("normalizer", "pre_tokenizer", "model")}
+    added = {token["content"]: token["id"] for token in parts["added_tokens"]}
+    canonical = json.dumps([cutting, added], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.data.masking import MaskIds, mask_tokens
-from bigs_cli.data.shards import Shards
+from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.data.hdf5_file import unmask
+from bigs_cli.data.manifest import Split
+from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
 from bigs_cli.model.functional import Apply, Parameters
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe.schema import Masking
@@ -19,18 +20,34 @@ from bigs_cli.recipe.schema import Masking
 SEED = 0  # of the held-out masks, so that runs compare whatever their own seed
 
 
-def unigram_loss(shards: Shards, most_rows: int = 1 << 16) -> float:
+def as_batch(rows: Any) -> dict[str, Any]:
+    """Return rows of a loader as a dict of arrays with `input_ids` `[B, L]`: token shards give these alone."""
+    return rows if isinstance(rows, dict) else {"input_ids": rows}
+
+
+def masked_batch(key: jax.Array, batch: dict[str, jax.Array], special: MaskIds | None, masking: Masking) -> MaskedBatch:
+    """Mask a batch of token shards, with its rows' places in the global batch as `row` `[B]`.
+
+    Without `special`, return a batch of HDF5 files, which is masked already.
+    """
+    if special is None:
+        return MaskedBatch(*(batch[name] for name in MaskedBatch._fields))
+    return mask_tokens(key, batch["row"], batch["input_ids"], special, masking)
+
+
+def unigram_loss(shards: Corpus, most_rows: int = 1 << 16) -> float:
     """Return the held-out loss (nats per token) of knowing only how often each word occurs: what to beat.
 
     Frequencies, plus one for every word, are those of at most `most_rows` training rows; special tokens do not count.
     """
 
-    def counts(split: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def counts(split: Split) -> np.ndarray[Any, np.dtype[np.float64]]:
         rows = shards.split(split)
         total = np.zeros(shards.manifest.vocab_size)
         for start in range(0, min(len(rows), most_rows), 1024):
-            block = np.concatenate([rows[i] for i in range(start, min(start + 1024, len(rows)))])
-            total += np.bincount(block, minlength=len(total))
+            block = rows.take(np.arange(start, min(start + 1024, len(rows))))
+            tokens = unmask(block) if isinstance(block, dict) else block
+            total += np.bincount(tokens.ravel(), minlength=len(total))
         total[list(shards.manifest.special_ids.values())] = 0
         return total
 
@@ -41,13 +58,19 @@ def unigram_loss(shards: Shards, most_rows: int = 1 << 16) -> float:
 class MaskedLMEvaluator:
     """Measures loss, accuracy and perplexity on token rows; compiled once, for any parameters."""
 
-    def __init__(self, apply: Apply, special: MaskIds, masking: Masking) -> None:
-        def sums(params: Parameters, ids: jax.Array, valid: jax.Array, first_row: jax.Array) -> dict[str, jax.Array]:
-            rows = first_row + jnp.arange(ids.shape[0])
-            batch = mask_tokens(jax.random.key(SEED), rows, ids, special, masking)
-            weights = batch.weights * valid[:, None]
-            logits = apply(params, batch.input_ids, batch.attention_mask, positions=batch.positions).logits
-            loss, further = classification_sums(logits, batch.labels, weights)
+    def __init__(self, apply: Apply, special: MaskIds | None, masking: Masking) -> None:
+        """`special` and `masking` are for `masked_batch`."""
+
+        def sums(params: Parameters, batch: dict[str, jax.Array], valid: jax.Array) -> dict[str, jax.Array]:
+            masked = masked_batch(jax.random.key(SEED), batch, special, masking)
+            logits = apply(
+                params,
+                masked.input_ids,
+                masked.attention_mask,
+                batch.get("token_type_ids"),
+                positions=masked.positions,
+            ).logits
+            loss, further = classification_sums(logits, masked.labels, masked.weights * valid[:, None])
             return {"loss": loss, "accuracy": further["accuracy"], "predictions": further["weight"]}
 
         self._sums = jax.jit(sums)
@@ -60,14 +83,15 @@ class MaskedLMEvaluator:
     ) -> dict[str, float]:
         """Return loss (nats per predicted token), accuracy, perplexity = e^loss, and the number of predictions.
 
-        `batches` yields (ids `[B, L]`, valid `[B]`), as `data.loader.heldout_batches` does.
+        `batches` yields (rows, valid `[B]`), as `data.loader.heldout_batches` does.
         """
         totals = dict.fromkeys(("loss", "accuracy", "predictions"), 0.0)
-        row = 0
-        for ids, valid in batches:
-            for name, value in self._sums(params, ids, valid, np.int32(row)).items():
+        first = 0
+        for rows, valid in batches:
+            batch = {**as_batch(rows), "row": first + np.arange(len(valid), dtype=np.int32)}
+            for name, value in self._sums(params, batch, valid).items():
                 totals[name] += float(value)
-            row += len(ids)
+            first += len(valid)
             advance(int(valid.sum()))
         count = max(totals["predictions"], 1.0)
         loss = totals["loss"] / count

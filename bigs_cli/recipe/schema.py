@@ -120,6 +120,7 @@ class Masking(BaseModel):
     )
     mask_fraction: Fraction = Field(default=0.8, description="part of those that [MASK] replaces")
     random_fraction: Fraction = Field(default=0.1, description="part that a random token replaces; the others stay")
+    whole_word: bool = Field(default=False, description="predict all pieces of a word, or none of them")
 
     @model_validator(mode="after")
     def _parts_of_one(self) -> Masking:

@@ -1,4 +1,4 @@
-"""`bigs pretrain`: a recipe and token shards to a run, told in stages."""
+"""`bigs pretrain`: a recipe and token shards, or HDF5 files, to a run, told in stages."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ from bigs_cli.checkpoint.transfer import transfer
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.loader import heldout_batches, train_batches
-from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.data.manifest import SPLITS
+from bigs_cli.data.masking import MaskIds, word_continuations
 from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
-from bigs_cli.evaluation.mlm import MaskedLMEvaluator
+from bigs_cli.data.verify import verify
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator, as_batch, masked_batch
 from bigs_cli.model.functional import Parameters, count, initialize, make_apply
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
-from bigs_cli.reporting.console import err
+from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
-from bigs_cli.training.loop import TOKENS, Every, Plan, run
+from bigs_cli.training.loop import Every, Plan, run
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
 
@@ -48,7 +51,7 @@ class PretrainResult:
 
 def pretrain(
     recipe: PretrainRecipe,
-    shards: Shards,
+    shards: Corpus,
     folder: RunFolder,
     start: OpenModel | None = None,
     resume: bool = False,
@@ -56,10 +59,16 @@ def pretrain(
     """Train `recipe` on `shards` in `folder`; `start` gives initial parameters, `resume` continues bit for bit.
 
     Raises:
-        RequestError: recipe, shards, model and folder do not go together; nothing is changed then.
+        RequestError: recipe, shards, model and folder do not go together, or shards were altered; nothing is changed
+            then.
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     check_shards(recipe, shards)
+    with progress("verifying shards", shards.nbytes // jax.process_count(), "bytes") as advance:
+        if isinstance(shards, Shards):
+            verify(shards, jax.process_index(), jax.process_count(), advance)
+        elif not resume:  # A resumed run has their digest, which says that they still are what was verified.
+            shards.verify(advance)
     with folder.lock():
         mesh = meshes.make_mesh(recipe.mesh)
         meshes.check_batch(mesh, recipe.batch_size // recipe.accumulate)
@@ -72,26 +81,33 @@ def pretrain(
             return _train(recipe, shards, folder, mesh, params, checkpoints)
 
 
-def check_shards(recipe: PretrainRecipe, shards: Shards) -> None:
-    """Refuse shards whose length or vocabulary is not the recipe's, or without a held-out part (RequestError)."""
+def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
+    """Refuse shards or HDF5 files that the recipe cannot be trained on (RequestError).
+
+    Those whose length or vocabulary is another, without a part to train on or one held out, or without words where it
+    masks whole ones.
+    """
     manifest = shards.manifest
-    shards.split("heldout")
+    for split in SPLITS:
+        shards.split(split)
     if manifest.sequence_length != recipe.data.sequence_length:
         raise RequestError(
             f"The shards in {shards.folder} have rows of {manifest.sequence_length} tokens; the recipe wants "
-            f"{recipe.data.sequence_length}. Tokenize again with --length {recipe.data.sequence_length}, or set "
-            f"data.sequence_length={manifest.sequence_length}."
+            f"{recipe.data.sequence_length}. Use others (bigs tokenize --length {recipe.data.sequence_length}), or "
+            f"--set data.sequence_length={manifest.sequence_length}."
         )
     if manifest.vocab_size != recipe.model.vocab_size:
         raise RequestError(
             f"The shards in {shards.folder} have a vocabulary of {manifest.vocab_size}; the recipe's model has "
             f"{recipe.model.vocab_size}. Use --set model.vocab_size={manifest.vocab_size}, or other shards."
         )
+    if recipe.masking.whole_word and isinstance(shards, Shards):
+        word_continuations(shards.tokenizer(), manifest.vocab_size)
 
 
 def _train(
     recipe: PretrainRecipe,
-    shards: Shards,
+    shards: Corpus,
     folder: RunFolder,
     mesh: jax.sharding.Mesh,
     params: Parameters,
@@ -99,17 +115,18 @@ def _train(
 ) -> PretrainResult:
     # --- the step ---------------------------------------------------------------------------------------------
     apply = make_apply(recipe.model, recipe.compute)
-    special = MaskIds.of(shards.manifest.special_ids, recipe.model.vocab_size)
+    special = MaskIds.of(shards, recipe.masking, recipe.model.vocab_size) if isinstance(shards, Shards) else None
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.steps)
     optimizer = make_optimizer(recipe.optimizer, rate)
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         mask_key, dropout_key = jax.random.split(key)
-        masked = mask_tokens(mask_key, batch["row"], batch[TOKENS], special, recipe.masking)
+        masked = masked_batch(mask_key, batch, special, recipe.masking)
         logits = apply(
             params,
             masked.input_ids,
             masked.attention_mask,
+            batch.get("token_type_ids"),
             key=jax.random.fold_in(dropout_key, part),
             positions=masked.positions,
         ).logits
@@ -121,7 +138,7 @@ def _train(
     batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position.get("loader"))
     parameters = count(state.params)
     err.print(
-        f"Pretraining {parameters / 1e6:.1f}M parameters on {shards.manifest.report.tokens / 1e6:.1f}M tokens, "
+        f"Pretraining {parameters / 1e6:.1f}M parameters on {_amount(shards)}, "
         f"{recipe.steps} steps of {recipe.batch_size} × {recipe.data.sequence_length}, on {jax.device_count()} "
         f"{jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}."
     )
@@ -132,7 +149,7 @@ def _train(
     placement = meshes.batch_sharding(mesh)
 
     def next_batch() -> dict[str, jax.Array]:
-        return jax.device_put({TOKENS: next(batches), "row": rows}, placement)
+        return jax.device_put({**as_batch(next(batches)), "row": rows}, placement)
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
@@ -180,6 +197,12 @@ def _train(
         },
     )
     return result
+
+
+def _amount(shards: Corpus) -> str:
+    if isinstance(shards, Shards):
+        return f"{shards.manifest.report.tokens / 1e6:.1f}M tokens"
+    return f"{len(shards.split('train')):,} rows with the masks of their files (the recipe's masking is not used)"
 
 
 def _initial_parameters(recipe: PretrainRecipe, start: OpenModel | None) -> Parameters:

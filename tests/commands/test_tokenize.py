@@ -1,21 +1,33 @@
-"""`bigs tokenize` through its Typer application: from a file to shards, and every way to ask for it wrongly."""
+"""`bigs tokenize`: from a file to shards, killed and resumed, looked at, and every way to ask for it wrongly."""
+
+from __future__ import annotations
 
 import json
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from bigs_cli.commands.tokenize import tokenize
-from bigs_cli.core.errors import RequestError
 from bigs_cli.data.shards import open_shards
+from tests.data.test_build import content
+from tests.tiny import bigs
 
 WORDS = "the a river stone bridge crosses under over slowly water old light of and near falls"
 
+# A process that saves and kills like a long run, on little text.
+HURRIED = (
+    "import sys; from bigs_cli.data import build; build.SAVE_SECONDS, build.BATCH_CHARACTERS = 0.0, 3000; "
+    "from bigs_cli.cli import main; main()"
+)
+
 
 @pytest.fixture
-def text(tmp_path):
+def text(tmp_path: Path) -> Path:
     rng = random.Random(0)
     file = tmp_path / "text.jsonl"
     lines = (json.dumps({"text": " ".join(rng.choices(WORDS.split(), k=rng.randint(20, 200)))}) for _ in range(60))
@@ -23,32 +35,78 @@ def text(tmp_path):
     return file
 
 
-def run(*arguments):
-    app = typer.Typer()
-    app.command()(tokenize)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-
-
-def test_trained_vocabulary_then_the_same_one_again(tmp_path, text):
-    common = ("--input", text, "--length", 32, "--heldout", 0.2)
-    first = run(*common, "--train-vocab", 180, "--output", tmp_path / "a")
-    assert first.exit_code == 0
-    assert first.stdout.strip() == str(tmp_path / "a" / "manifest.json")
-    assert "documents" in first.stderr
-    second = run(*common, "--vocab", tmp_path / "a" / "vocab.txt", "--output", tmp_path / "b")
-    assert second.exit_code == 0
+def test_trained_vocabulary_then_the_same_one_again(tmp_path: Path, text: Path) -> None:
+    common = ("tokenize", "--input", text, "--length", 32, "--heldout", 0.2)
+    first = bigs(*common, "--train-vocab", 180, "--output", tmp_path / "a").fine()
+    assert first.out == f"{tmp_path / 'a' / 'manifest.json'}\n"
+    assert "sentences" in first.err
+    assert "tokens/s" in first.err
+    bigs(*common, "--vocab", tmp_path / "a" / "vocab.txt", "--output", tmp_path / "b").fine()
     a, b = open_shards(tmp_path / "a").manifest, open_shards(tmp_path / "b").manifest
-    assert a.model_copy(update={"report": None}) == b.model_copy(update={"report": None})
+    assert (a.splits, a.tokenizer, a.packing) == (b.splits, b.tokenizer, b.packing)
     assert a.report.documents == 60
     assert a.special_ids["[MASK]"] == 103
 
 
-def test_limit_column_and_several_inputs(tmp_path, text):
-    run(
-        *("--input", text, "--input", text, "--text-column", "text", "--limit-documents", 90),
-        *("--length", 32, "--heldout", 0, "--train-vocab", 180, "--output", tmp_path / "out"),
+def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    file = tmp_path / "text.jsonl"
+    lines = (json.dumps({"text": ". ".join(rng.choices(WORDS.split(), k=200))}) for _ in range(2000))
+    file.write_text("\n".join(lines) + "\n")
+    arguments = ["tokenize", "--input", file, "--length", 32, "--heldout", 0.1, "--train-vocab", 180, "--workers", 2]
+    command = [sys.executable, "-c", HURRIED, *map(str, arguments), "--drop-duplicates", "--cross-documents"]
+    started = time.monotonic()
+    subprocess.run([*command, "--output", str(tmp_path / "whole")], check=True, capture_output=True)
+    took, kills, parts = time.monotonic() - started, 0, tmp_path / "parts"
+    for attempt in range(30):
+        running = subprocess.Popen(
+            [*command, "--output", str(parts), "--resume"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            # The first three are killed at any time, the others only if they hang.
+            running.communicate(timeout=rng.uniform(0.4, 1.0) * took if attempt < 3 else 60)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.communicate()
+            kills += 1
+            continue
+        assert running.returncode == 0
+        break
+    assert kills
+    assert content(parts) == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal(tmp_path: Path, text: Path, number: signal.Signals) -> None:
+    text.write_text(text.read_text() * 400)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", HURRIED, "tokenize", "--input", str(text), "--length", "32"]
+    running = subprocess.Popen(
+        [*command, "--train-vocab", "180", "--output", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert open_shards(tmp_path / "out").manifest.report.documents == 90
+    ends = time.monotonic() + 60
+    while not (out / ".partial" / "progress.json").exists() and time.monotonic() < ends:
+        time.sleep(0.005)
+    running.send_signal(number)
+    printed, said = running.communicate(timeout=60)
+    assert (running.returncode, printed) == (130, b""), said
+    assert b"add --resume to go on" in said
+    assert b"Traceback" not in said
+    assert "unfinished" in bigs("tokenize", "--show", out).err
+
+
+def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("The river.\nThe stone.\n")
+    bigs(
+        *("tokenize", "--input", text, "--weight", 2, "--input", lines, "--weight", 1, "--text-column", "text"),
+        *("--text-documents", "line", "--split", "paragraphs", "--min-tokens", 1, "--drop-duplicates"),
+        *("--length", 32, "--heldout", 0, "--train-vocab", 180, "--output", tmp_path / "out"),
+    ).fine()
+    manifest = open_shards(tmp_path / "out").manifest
+    assert manifest.report.documents == 122
+    assert manifest.packing is not None
+    assert manifest.packing.split == "paragraphs"
 
 
 @pytest.mark.parametrize(
@@ -62,19 +120,80 @@ def test_limit_column_and_several_inputs(tmp_path, text):
         (("--train-vocab", "180", "--text-column", "body"), "no column 'body'"),
         (("--train-vocab", "180", "--input", "nothing.txt"), "no file or folder nothing.txt"),
         (("--train-vocab", "180", "--heldout", "1e-9"), "fell into the held-out part"),
+        (("--train-vocab", "180", "--weight", "1", "--weight", "2"), "give every --input one"),
+        (("--train-vocab", "180", "--weight", "0"), "A --weight is a number above 0"),
+        (("--train-vocab", "180", "--resume", "--overwrite"), "either --resume or --overwrite"),
+        (("--check", "somewhere"), "--check and --show look at shards"),
     ],
 )
-def test_wrong_requests_are_sentences_and_change_nothing(tmp_path, text, change, said):
+def test_wrong_requests_are_sentences_and_change_nothing(
+    tmp_path: Path, text: Path, change: tuple[str, ...], said: str
+) -> None:
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RequestError) as error:
-        run("--input", text, "--length", 32, "--output", tmp_path / "out", *change)
-    assert said in str(error.value)
+    done = bigs("tokenize", "--input", text, "--length", 32, "--output", tmp_path / "out", *change)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_shards_are_not_overwritten_unasked(tmp_path, text):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nothing to tokenize"),
+        (("--input", "x.txt"), "--output DIR"),
+        (("--input", "x.txt", "--output", "out"), "--length 128"),
+        (("--show", "a", "--check", "b"), "use one of them alone"),
+        (("--show", "none"), "There are no token shards in none"),
+    ],
+)
+def test_what_is_missing_is_told(arguments: tuple[str, ...], said: str) -> None:
+    done = bigs("tokenize", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_shards_are_not_overwritten_unasked(tmp_path: Path, text: Path) -> None:
     arguments = ("--input", text, "--length", 32, "--heldout", 0.2, "--train-vocab", 180, "--output", tmp_path / "out")
-    run(*arguments)
-    with pytest.raises(RequestError, match="--overwrite"):
-        run(*arguments)
-    assert run(*arguments, "--overwrite").exit_code == 0
+    bigs("tokenize", *arguments).fine()
+    assert "--overwrite" in bigs("tokenize", *arguments).err
+    bigs("tokenize", *arguments, "--overwrite").fine()
+
+
+def test_check_names_every_bad_shard(shards: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    done = bigs("tokenize", "--check", folder).fine()
+    assert "all shards are whole" in done.out
+    for name in ("train-00000.bin", "heldout-00000.bin"):
+        data = bytearray((folder / name).read_bytes())
+        data[40] ^= 1
+        (folder / name).write_bytes(data)
+    done = bigs("tokenize", "--check", folder)
+    assert (done.code, done.out) == (1, "")
+    assert "train-00000.bin" in done.err
+    assert "heldout-00000.bin" in done.err
+
+
+def test_show_prints_masked_rows(shards: Path) -> None:
+    done = bigs("tokenize", "--show", shards, "--examples", 2).fine()
+    assert done.out.count("[CLS]") == 2
+    assert "[MASK]" in done.out
+    assert done == bigs("tokenize", "--show", shards, "--examples", 2)
+
+
+def test_hdf5_shards_are_converted(shared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hdf5"
+    folder.mkdir()
+    shutil.copy(shared / "fixtures" / "train_shard_0.hdf5", folder)
+    vocab = tmp_path / "vocab.txt"
+    words = ["[PAD]", *(f"w{i}" for i in range(1, 100)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab.write_text("\n".join([*words, *(f"w{i}" for i in range(104, 1000))]) + "\n")
+    convert = ("tokenize", "--input", folder, "--vocab", vocab, "--heldout", 0.3)
+    wrong = bigs(*convert, "--length", 128, "--output", tmp_path / "out")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "have 64 tokens" in wrong.err
+    done = bigs(*convert, "--output", tmp_path / "out").fine()
+    assert done.out == f"{tmp_path / 'out' / 'manifest.json'}\n"
+    manifest = open_shards(tmp_path / "out").manifest
+    assert manifest.rows("train") + manifest.rows("heldout") == 16
+    assert manifest.packing is None
+    assert "neither --train-vocab" in bigs(*convert, "--resume", "--output", tmp_path / "other").err

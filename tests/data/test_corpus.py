@@ -1,27 +1,52 @@
-"""Sources: what each kind yields, and a sentence for everything that can be wrong with one."""
+"""Sources: what each kind yields, from any place, and a sentence for everything that can be wrong with one."""
 
+import bz2
 import gzip
+import io
 import json
+import lzma
+import re
 import socket
 from itertools import islice
 
+import fsspec
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.data.corpus import read_documents
+from bigs_cli.data import files, readers
+from bigs_cli.data.corpus import find_parts, read_documents, read_parts
+from bigs_cli.data.documents import Bad
 from bigs_cli.data.python_docs import prose, read_python_docs
+from bigs_cli.data.readers import How
 
-TEXTS = ["One river.\n\nTwo stones.", "Ünïcode “quotes”.", "The last."]
+TEXTS = ["One river.\n\nTwo stones.", "Ünïcode “quotes”, and more.", "The last."]
+PACK = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+}
 
 
 def rows(texts, column="text"):
     return "".join(json.dumps({"id": str(i), column: text}) + "\n" for i, text in enumerate(texts)).encode()
 
 
+def table(texts, separator=","):
+    quoted = (text.replace('"', '""') for text in texts)
+    return "".join([f"id{separator}text\n", *(f'{i}{separator}"{t}"\n' for i, t in enumerate(quoted))]).encode()
+
+
 def read(*sources, column=None):
     return list(read_documents([str(source) for source in sources], column))
+
+
+def tolerant(source, how=None):
+    """What a source yields when bad records are passed over, and what is said of these."""
+    records = [record for _, _, record in read_parts(find_parts([str(source)], how))]
+    return [r for r in records if isinstance(r, str)], [r.message for r in records if isinstance(r, Bad)]
 
 
 def refused(*sources, column=None):
@@ -30,18 +55,67 @@ def refused(*sources, column=None):
     return str(error.value)
 
 
-def test_every_kind_of_file_and_a_folder_of_them(tmp_path):
+def test_a_folder_of_every_kind(tmp_path):
     (tmp_path / "a.txt").write_text(TEXTS[0])
     (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + rows(TEXTS) + b"\n")
-    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(rows(TEXTS)))
-    table = pa.table({"title": ["x", "y", "z", "w"], "text": [*TEXTS, None]})
-    parquet.write_table(table, tmp_path / "d.parquet")
+    (tmp_path / "c.csv").write_bytes(table(TEXTS))
+    (tmp_path / "d.TSV").write_bytes(table(TEXTS, "\t"))
+    parquet.write_table(pa.table({"title": ["x", "y", "z", "w"], "text": [*TEXTS, None]}), tmp_path / "e.parquet")
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "e.txt.gz").write_bytes(gzip.compress(b"Deeper."))
+    (tmp_path / "sub" / "f.txt.gz").write_bytes(gzip.compress(b"Deeper."))
     (tmp_path / "README.md").write_text("no text source")
     (tmp_path / ".hidden.txt").write_text("hidden")
-    assert read(tmp_path) == [TEXTS[0], *TEXTS, *TEXTS, *TEXTS, "Deeper."]
-    assert read(tmp_path / "d.parquet", tmp_path / "a.txt") == [*TEXTS, TEXTS[0]]
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "g.txt").write_text("hidden")
+    assert read(tmp_path) == [TEXTS[0], *TEXTS * 4, "Deeper."]
+    assert read(tmp_path / "e.parquet", tmp_path / "a.txt") == [*TEXTS, TEXTS[0]]
+
+
+@pytest.mark.parametrize("packing", PACK)
+def test_packed_files(tmp_path, packing):
+    (tmp_path / f"a.jsonl{packing}").write_bytes(PACK[packing](rows(TEXTS)) + PACK[packing](rows(TEXTS)))
+    (tmp_path / f"b.csv{packing}").write_bytes(PACK[packing](table(TEXTS)))
+    (tmp_path / f"c.txt{packing}").write_bytes(PACK[packing](TEXTS[0].encode()))
+    assert read(tmp_path) == [*TEXTS * 3, TEXTS[0]]
+    cut = tmp_path / f"cut.jsonl{packing}"
+    cut.write_bytes(PACK[packing](rows(f"text {i}" for i in range(200)))[:-9])
+    assert "damaged or truncated archive" in refused(cut)
+    found, bad = tolerant(tmp_path)
+    assert len(bad) == 1
+    broken = found[len(TEXTS) * 3 + 1 :]
+    assert broken == [f"text {i}" for i in range(len(broken))], "what came before the damage is read"
+    (tmp_path / f"not.jsonl{packing}").write_bytes(rows(TEXTS))
+    assert f"not.jsonl{packing} is a damaged or truncated archive" in refused(tmp_path / f"not.jsonl{packing}")
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "snappy"])
+def test_parquet_with_its_own_packing(tmp_path, codec):
+    table = pa.table({"text": pa.array(TEXTS, pa.large_string())})
+    parquet.write_table(table, tmp_path / "a.parquet", compression=codec)
+    assert read(tmp_path / "a.parquet") == TEXTS
+
+
+def test_what_a_document_of_a_text_file_is(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"\xef\xbb\xbfOne.\nTwo.\n\n\nThree.\n")
+    assert [t.strip() for t in tolerant(file, How(text_documents="block"))[0]] == ["One.\nTwo.", "Three."]
+    assert [t.strip() for t in tolerant(file, How(text_documents="line"))[0]] == ["One.", "Two.", "Three."]
+    assert tolerant(file)[0] == ["One.\nTwo.\n\n\nThree.\n"]
+    monkeypatch.setattr(readers, "LONGEST_TEXT", 8)
+    assert tolerant(file)[0] == ["One.\nTwo.\n", "\n\nThree.\n"], "a long file is never whole in memory"
+
+
+def test_wiki_extractor(tmp_path):
+    first = '<doc id="1" url="u" title="A &amp; B">\nA &amp; B\n\nText of A &lt; B.\n</doc>\n'
+    second = '<doc id="2" url="u" title="C">\nC\n\nText of C.\n\n</doc>\n'
+    (tmp_path / "AA").mkdir()
+    (tmp_path / "AA" / "wiki_00").write_text(first + second)
+    (tmp_path / "AA" / "wiki_01.bz2").write_bytes(bz2.compress(second.encode()))
+    (tmp_path / "AB").mkdir()
+    (tmp_path / "AB" / "wiki_00").write_bytes(rows(["As JSON."]))
+    (tmp_path / "all.txt").write_text(first)
+    a, c = "A & B\n\nText of A < B.\n", "C\n\nText of C.\n\n"
+    assert read(tmp_path) == [a, c, c, "As JSON.", a]
 
 
 def test_text_column_is_named_or_found(tmp_path):
@@ -55,28 +129,63 @@ def test_text_column_is_named_or_found(tmp_path):
     assert "title, body" in message
     assert "--text-column" in message
     assert "Did you mean 'body'?" in refused(file, column="bodi")
+    (tmp_path / "a.csv").write_text("n,body\n1,Words.\n")
+    assert read(tmp_path / "a.csv") == ["Words."]
+    (tmp_path / "b.csv").write_text("title,body\nT,Words.\n")
+    assert "there is no column 'text'" in refused(tmp_path / "b.csv")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "said", "kept"),
     [
-        ("empty.txt", b" \n\n", "holds no text"),
-        ("latin.txt", b"one\ntwo\ncaf\xe9\n", "latin.txt:3 is not UTF-8"),
-        ("latin.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', "latin.jsonl:2 is not UTF-8"),
-        ("broken.jsonl", b'{"text": "a"}\n{"text": \n', "broken.jsonl:2 is not JSON"),
-        ("list.jsonl", b"[1]\n", "list.jsonl:1 is not a JSON object"),
-        ("number.jsonl", b'{"text": 7}\n', "number.jsonl:1: the column 'text' holds a int"),
-        ("cut.jsonl.gz", gzip.compress(rows(TEXTS * 100))[:-9], "damaged or truncated archive"),
-        ("not.jsonl.gz", b"plain", "damaged or truncated archive"),
-        ("not.parquet", b"PAR1 not", "not a sound Parquet file"),
-        ("what.docx", b"x", "of no known kind"),
+        ("latin.txt", b"one\ntwo\ncaf\xe9\nfour", "latin.txt:3 is not UTF-8", ["one\ntwo\nfour"]),
+        ("latin.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n{"text": "b"}', "latin.jsonl:2 is not UTF-8", ["a", "b"]),
+        ("broken.jsonl", b'{"text": "a"}\n{"text": \n', "broken.jsonl:2 is not JSON", ["a"]),
+        ("deep.jsonl", b"[" * 200_000, "deep.jsonl:1 is not JSON", []),
+        ("list.jsonl", b'[1]\n{"text": "a"}', "list.jsonl:1 is not a JSON object", ["a"]),
+        ("number.jsonl", b'{"text": 7}\n{"text": null}', "number.jsonl:1: the column 'text' holds a int", []),
+        ("ragged.csv", b"id,text\n1,a\n2\n3,b\n", "ragged.csv:3 has 1 cells", ["a", "b"]),
+        ("latin.csv", b"id,text\n1,\xe9\n3,b\n", "latin.csv:2 is not UTF-8", ["b"]),
+        ("not.parquet", b"PAR1 not", "the file is damaged", []),
+        ("empty.parquet", b"", "the file is damaged", []),
     ],
 )
-def test_bad_files_are_refused_with_file_and_line(tmp_path, name, content, said):
+def test_bad_records_are_named_and_can_be_passed_over(tmp_path, name, content, said, kept):
     (tmp_path / name).write_bytes(content)
-    message = refused(tmp_path / name)
-    assert said in message
-    assert name in message
+    assert said in refused(tmp_path / name)
+    (tmp_path / "more.txt").write_text("More.")
+    found, bad = tolerant(tmp_path)
+    assert found == sorted([*kept, "More."], key=lambda text: (text == "More.") == (name < "more.txt"))
+    assert len(bad) == 1
+    assert said in bad[0]
+
+
+def test_damage_deep_in_a_parquet_file(tmp_path):
+    whole = io.BytesIO()
+    parquet.write_table(pa.table({"text": [f"text {i} " * 20 for i in range(2000)]}), whole, row_group_size=100)
+    data = bytearray(whole.getvalue())
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    (tmp_path / "a.parquet").write_bytes(data)
+    assert re.search(r"a\.parquet, row \d+: the file is damaged", refused(tmp_path / "a.parquet"))
+    found, bad = tolerant(tmp_path / "a.parquet")
+    assert len(found) + len(bad) == 2000
+    assert len(bad) <= 200, "the other row groups are read"
+
+
+def test_lines_have_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_LINE", 64)
+    (tmp_path / "a.txt").write_bytes(b"short\n" + b"x" * 1000 + b"\nlast\n")
+    found, bad = tolerant(tmp_path / "a.txt")
+    assert found == ["short\nlast\n"]
+    assert "a.txt:2 is longer" in bad[0]
+
+
+@pytest.mark.parametrize("name", ["empty.txt", "empty.csv", "empty.jsonl"])
+def test_sources_without_text_are_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b" \n\n")
+    assert f"{name} holds no text" in refused(tmp_path / name)
+    (tmp_path / "more.txt").write_text("More.")
+    assert f"{name} holds no text" in refused(tmp_path / "more.txt", tmp_path / name)
 
 
 def test_missing_sources_are_refused_at_once(tmp_path):
@@ -86,6 +195,42 @@ def test_missing_sources_are_refused_at_once(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(RequestError, match="holds no"):
         read_documents([str(tmp_path / "none")])
+    (tmp_path / "what.docx").write_bytes(b"x")
+    with pytest.raises(RequestError, match="of no known kind"):
+        read_documents([str(tmp_path / "what.docx")])
+
+
+def test_addresses_are_read_through_fsspec():
+    memory = fsspec.filesystem("memory")
+    with memory.open("/corpus/AA/wiki_00.gz", "wb") as file:
+        file.write(gzip.compress(rows(TEXTS)))
+    with memory.open("/corpus/b.txt", "wb") as file:
+        file.write(b"Plain.")
+    with memory.open("/corpus/c.parquet", "wb") as file:
+        parquet.write_table(pa.table({"text": TEXTS}), file)
+    assert read("memory://corpus") == [*TEXTS, "Plain.", *TEXTS]
+    assert read("memory://corpus/b.txt") == ["Plain."]
+    with memory.open("/corpus/d.jsonl", "wb") as file:
+        file.write(b"{")
+    assert "memory://corpus/d.jsonl:1 is not JSON" in refused("memory://corpus")
+    memory.rm("/corpus", recursive=True)
+
+
+def test_addresses_that_nothing_reads():
+    message = refused("gs://bucket/text.jsonl")
+    assert "pip install 'bigs[gcs]'" in message
+    assert "no address that can be read" in refused("nosuch://bucket/text.jsonl")
+
+
+def test_reading_goes_on_from_any_place(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(rows([*TEXTS, " ", "Fourth."]) + b"{bad\n" + rows(["Last."]))
+    (tmp_path / "b.txt").write_text("Text.")
+    (tmp_path / "c.csv").write_bytes(table(TEXTS))
+    parts = find_parts([str(tmp_path / "a.jsonl"), str(tmp_path)], None)
+    whole = list(read_parts(parts))
+    assert len(whole) == 6 + 6 + 1 + 3
+    for number, (_, place, _) in enumerate(whole, start=1):
+        assert list(read_parts(parts, place)) == whole[number:]
 
 
 def test_unreachable_hub_is_one_sentence(monkeypatch):
@@ -94,22 +239,23 @@ def test_unreachable_hub_is_one_sentence(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
-        with pytest.raises(BigsError, match=r"owner/name:config is no file .* cannot be reached"):
+        with pytest.raises(BigsError, match="cannot be reached"):
             read("owner/name:config")
 
 
-def test_hub_data_sets_are_streamed(monkeypatch):
-    import datasets
-
+def test_names_of_hub_data_sets(monkeypatch):
     from bigs_cli.data import hub
 
-    def load(repo, config, split, streaming):
-        assert (repo, config, split, streaming) == ("owner/name", "20231101.en", "train", True)
-        return datasets.IterableDataset.from_generator(lambda: ({"id": 1, "body": text} for text in TEXTS))
-
-    monkeypatch.setattr(hub, "hub_answers", lambda: True)
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    assert read("owner/name:20231101.en") == TEXTS
+    asked = []
+    monkeypatch.setattr(hub, "read_hub_documents", lambda *arguments: asked.append(arguments) or iter(["Text."]))
+    for name in ("a/b", "a/b:c.d", "a/b:c:train", "a/b::test"):
+        assert read(name) == ["Text."]
+    assert [arguments[:5] for arguments in asked] == [
+        ("a/b", None, None, None, 0),
+        ("a/b", "c.d", None, None, 0),
+        ("a/b", "c", "train", None, 0),
+        ("a/b", None, "test", None, 0),
+    ]
 
 
 def test_python_docs_are_prose_read_without_importing(tmp_path):

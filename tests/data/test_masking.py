@@ -1,90 +1,265 @@
-"""Masking: exact counts, never a special token, the asked-for rates, and independence between steps and rows."""
+"""Masking: exact counts, never a special token, the asked-for rates, whole words, independent steps and rows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from bigs_cli.data.masking import MaskIds, mask_tokens
-from bigs_cli.recipe.schema import Masking
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens, word_continuations
+from bigs_cli.recipe.schema import Masking, Mesh
+from bigs_cli.training.mesh import batch_sharding, make_mesh
 
-SPECIAL = MaskIds(mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3, 4), vocab_size=1000)
+V, FIRST_PIECE = 1000, 600  # ids from this on go on with the word before
+CLS, SEP, MASK = 2, 3, 4
+SPECIAL = MaskIds(mask_id=MASK, pad_id=0, special_ids=(0, 1, 2, 3, 4), vocab_size=V)
+WORDS = replace(SPECIAL, continues=bytes(int(i >= FIRST_PIECE) for i in range(V)))
 L, P = 64, 10
+EITHER = pytest.mark.parametrize("masking", [Masking(max_predictions=P), Masking(max_predictions=P, whole_word=True)])
+Array = np.ndarray[Any, Any]
 
 
-@pytest.fixture(scope="module")
-def mask():
-    def run(seed, step, rows, ids):
-        key = jax.random.fold_in(jax.random.key(seed), step)
-        return mask_tokens(key, rows, ids, SPECIAL, Masking(max_predictions=P))
+@cache
+def compiled(masking: Masking) -> Callable[..., MaskedBatch]:
+    """Mask rows as a run with `seed` does in `step`."""
+
+    def run(seed: int, step: int, rows: Array, ids: Array) -> MaskedBatch:
+        return mask_tokens(jax.random.fold_in(jax.random.key(seed), step), rows, ids, WORDS, masking)
 
     return jax.jit(run, static_argnums=0)
 
 
-def rows_of(lengths, seed=0):
-    ids = np.random.default_rng(seed).integers(5, 1000, (len(lengths), L))
-    ids[:, 0] = 2
-    for row, n in enumerate(lengths):
-        ids[row, n - 1] = 3
-        ids[row, n:] = 0
+def masked(masking: Masking, ids: Array, seed: int = 0, step: int = 0, first_row: int = 0) -> MaskedBatch:
+    return jax.device_get(compiled(masking)(seed, step, first_row + np.arange(len(ids)), ids))
+
+
+def rows_of(lengths: Sequence[int], seed: int = 0, pieces: Sequence[float] = (0.6, 0.2, 0.1, 0.1)) -> Array:
+    """Return rows `[B, 64]` of so many tokens, in words of 1, 2, … pieces, of two documents or of one."""
+    random = np.random.default_rng(seed)
+    ids = random.integers(5, FIRST_PIECE, (len(lengths), L))
+    for row, n in zip(ids, lengths, strict=True):
+        sizes = random.choice(len(pieces), L, p=pieces) + 1
+        goes_on = np.isin(np.arange(L), np.cumsum(sizes), invert=True)  # a row may begin within a word
+        row[goes_on] = random.integers(FIRST_PIECE, V, goes_on.sum())
+        row[0] = CLS
+        row[[random.integers(1, n), n - 1]] = SEP
+        row[n:] = 0
     return ids
 
 
+def words_of(row: Array) -> list[list[int]]:
+    """Return the places of each word in a row, one token after the other."""
+    words: list[list[int]] = []
+    for place, token in enumerate(row):
+        if token > MASK:
+            if token >= FIRST_PIECE and row[place - 1] > MASK:
+                words[-1].append(place)
+            else:
+                words.append([place])
+    return words
+
+
+def wanted(row: Array, masking: Masking) -> int:
+    return min(masking.predictions(L), max(1, round(masking.rate * (row != 0).sum())))
+
+
+def places(batch: MaskedBatch, row: int) -> list[int]:
+    return batch.positions[row, batch.weights[row] > 0].tolist()
+
+
+@EITHER
 @settings(derandomize=True, deadline=None, max_examples=25)
-@given(st.lists(st.integers(2, L), min_size=8, max_size=8), st.integers(0, 1000))
-def test_every_row_has_exactly_its_predictions(mask, lengths, step):
+@given(lengths=st.lists(st.integers(2, L), min_size=8, max_size=8), step=st.integers(0, 1000))
+def test_what_is_predicted_is_right_and_nothing_else_is_changed(
+    masking: Masking, lengths: list[int], step: int
+) -> None:
     ids = rows_of(lengths, step)
-    batch = mask(0, step, jnp.arange(8), ids)
-    maskable = ids >= 5
-    wanted = np.minimum(np.minimum(np.maximum(1, np.round(0.15 * np.array(lengths))), P), maskable.sum(1))
-    np.testing.assert_array_equal(batch.weights.sum(1), wanted)
-    used = np.asarray(batch.weights, bool)
-    for row in range(8):
-        places = np.asarray(batch.positions[row])[used[row]]
-        assert len(set(places)) == len(places), "a position is predicted once"
-        assert maskable[row, places].all(), "special tokens are never predicted"
-        np.testing.assert_array_equal(ids[row, places], np.asarray(batch.labels[row])[used[row]])
-        elsewhere = np.setdiff1d(np.arange(L), places)
-        np.testing.assert_array_equal(batch.input_ids[row, elsewhere], ids[row, elsewhere])
+    batch = masked(masking, ids, step=step)
+    for row, (before, after) in enumerate(zip(ids, batch.input_ids, strict=True)):
+        chosen = places(batch, row)
+        assert len(set(chosen)) == len(chosen), "a place is predicted once"
+        assert (before[chosen] > MASK).all(), "special tokens are never predicted"
+        np.testing.assert_array_equal(before[chosen], batch.labels[row, : len(chosen)])
+        np.testing.assert_array_equal(np.delete(after, chosen), np.delete(before, chosen))
+        assert not batch.positions[row, len(chosen) :].any()
+        assert not batch.labels[row, len(chosen) :].any()
+        if not masking.whole_word:
+            assert len(chosen) == min(wanted(before, masking), (before > MASK).sum())
+            continue
+        left = wanted(before, masking) - len(chosen)
+        for word in words_of(before):
+            taken = len({*word} & {*chosen})
+            assert taken in (0, len(word)), "all pieces of a word, or none"
+            assert taken or len(word) > left, "no word is left out that fits"
+        assert left >= 0
     np.testing.assert_array_equal(batch.attention_mask, ids != 0)
 
 
-def test_rates_of_mask_random_and_kept(mask):
+@pytest.mark.parametrize("whole_word", [False, True])
+@pytest.mark.parametrize(("rate", "mask", "random"), [(0.15, 0.8, 0.1), (0.3, 0.8, 0.1), (0.15, 0.5, 0.3)])
+def test_rates_are_those_asked_for(rate: float, mask: float, random: float, whole_word: bool) -> None:
+    masking = Masking(rate=rate, mask_fraction=mask, random_fraction=random, whole_word=whole_word)
     ids = rows_of([L] * 4096)
-    batch = mask(1, 0, jnp.arange(4096), ids)
-    shown = np.take_along_axis(np.asarray(batch.input_ids), np.asarray(batch.positions), 1)
-    labels = np.asarray(batch.labels)
-    n = labels.size
-    masked, kept = (shown == 4).mean(), (shown == labels).mean()
-    deviation = 4 * np.sqrt(0.25 / n)
-    assert abs(masked - 0.8) < deviation
-    assert abs(kept - 0.1) < deviation
-    assert abs(1 - masked - kept - 0.1) < deviation
-    assert not np.isin(shown[shown != 4], SPECIAL.special_ids).any(), "no special token is put in"
-    # every place of a row is as likely as any other: L − 2 of them
-    frequency = np.bincount(np.asarray(batch.positions).ravel(), minlength=L)[1:-1] / 4096
-    assert np.abs(frequency - P / (L - 2)).max() < 5 * np.sqrt(P / (L - 2) / 4096)
+    batch = masked(masking, ids)
+    assert (batch.weights.sum(1) == wanted(ids[0], masking)).all()
+    used = batch.weights > 0
+    shown = np.take_along_axis(batch.input_ids, batch.positions, 1)[used]
+    labels = batch.labels[used]
+    parts = ((shown == MASK).mean(), ((shown != MASK) & (shown != labels)).mean(), (shown == labels).mean())
+    for part, asked in zip(parts, (mask, random, 1 - mask - random), strict=True):
+        assert abs(part - asked) < 4 * np.sqrt(0.25 / len(shown)) + 1 / V  # a random token may be the right one
+    assert not np.isin(shown[shown != MASK], SPECIAL.special_ids).any(), "no special token is put in"
+    others = shown[(shown != MASK) & (shown != labels)]
+    assert abs((others < FIRST_PIECE).mean() - (FIRST_PIECE - 5) / (V - 5)) < 4 * np.sqrt(0.25 / len(others))
 
 
-def test_same_key_same_masks_whatever_the_batch_is_split_into(mask):
+def test_every_place_is_as_likely_as_any_other() -> None:
+    ids = np.full((4096, L), 7)
+    for masking in (Masking(max_predictions=P), Masking(max_predictions=P, whole_word=True)):
+        frequency = np.bincount(masked(masking, ids).positions.ravel(), minlength=L) / 4096
+        assert np.abs(frequency - P / L).max() < 5 * np.sqrt(P / L / 4096)
+
+
+def test_whole_words_are_those_that_bert_takes() -> None:
+    """How often words of one to four pieces are taken, against BERT's loop over shuffled words.
+
+    Long words are a little rarer in both, because they are passed over when they do not fit any more.
+    """
+    masking, random = Masking(rate=0.3, whole_word=True), np.random.default_rng(0)
+    ids = rows_of([L] * 4096, 1)
+    batch = masked(masking, ids)
+    ours, berts, count = np.zeros(5), np.zeros(5), np.zeros(5)
+    for row, before in enumerate(ids):
+        words, chosen, left = words_of(before), {*places(batch, row)}, wanted(before, masking)
+        for i in random.permutation(len(words)):
+            size = len(words[i])
+            fits = size <= left
+            left -= size * fits
+            berts[size] += fits
+            ours[size] += words[i][0] in chosen
+            count[size] += 1
+    ours, berts = ours[1:] / count[1:], berts[1:] / count[1:]
+    assert (np.abs(ours - berts) < 4 * np.sqrt(2 * ours * (1 - ours) / count[1:])).all()
+    assert (ours[1:] > 0.8 * ours[0]).all()
+
+
+def test_each_piece_of_a_word_is_masked_by_itself() -> None:
+    ids = rows_of([L] * 4096, pieces=(0, 1))
+    batch = masked(Masking(whole_word=True), ids)
+    pairs = [
+        batch.input_ids[row, word] == MASK
+        for row, before in enumerate(ids)
+        for word in words_of(before)
+        if len(word) == 2 and {*word} <= {*places(batch, row)}
+    ]
+    both = np.all(pairs, axis=1).mean()
+    assert abs(both - 0.8 * 0.8) < 4 * np.sqrt(0.25 / len(pairs))
+
+
+@EITHER
+def test_same_key_same_masks_whatever_the_batch_is_split_into(masking: Masking) -> None:
     ids = rows_of([L] * 8)
-    whole = mask(0, 5, jnp.arange(8), ids)
-    parts = [mask(0, 5, jnp.arange(i, i + 4), ids[i : i + 4]) for i in (0, 4)]
+    whole = masked(masking, ids, step=5)
+    parts = [masked(masking, ids[i : i + 4], step=5, first_row=i) for i in (0, 4)]
     for name in whole._fields:
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_array_equal(getattr(whole, name), joined)
 
 
-def test_steps_seeds_and_rows_are_independent(mask):
-    ids = np.repeat(rows_of([L]), 512, 0)
-    first, second, other = (mask(seed, step, jnp.arange(512), ids) for seed, step in ((0, 0), (0, 1), (7, 0)))
+@EITHER
+def test_steps_seeds_and_rows_are_independent(masking: Masking) -> None:
+    ids = np.repeat(rows_of([L], pieces=(1,)), 512, 0)
+    first, second, other = (masked(masking, ids, seed, step).positions for seed, step in ((0, 0), (0, 1), (7, 0)))
+    text = (ids[0] > MASK).sum()
+    for a, b in ((first, second), (first, other), (first[:-1], first[1:])):
+        overlap = np.mean([len({*x} & {*y}) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
+        assert abs(overlap - P * P / text) < 0.25
 
-    def overlap(a, b):
-        return np.mean([len(set(x) & set(y)) for x, y in zip(np.asarray(a), np.asarray(b), strict=True)])
 
-    by_chance = P * P / (L - 2)
-    for a, b in ((first, second), (first, other)):
-        assert abs(overlap(a.positions, b.positions) - by_chance) < 0.25
-    assert abs(overlap(first.positions[:-1], first.positions[1:]) - by_chance) < 0.25
+def test_the_masks_of_runs_begun_earlier_stay_what_they_were() -> None:
+    """A run goes on bit for bit after an update of bigs: these masks are those of its first version."""
+    batch = masked(Masking(max_predictions=P), np.arange(10, 10 + L)[None], seed=42, step=3)
+    assert batch.positions[0].tolist() == [23, 31, 2, 59, 56, 35, 27, 48, 3, 52]
+    assert batch.input_ids[0, batch.positions[0]].tolist() == [4, 4, 4, 4, 66, 4, 4, 127, 4, 4]
+
+
+MESHES = ({"data": 4}, {"data": 2, "tensor": 2})
+
+ON_FOUR_DEVICES = """
+import sys, jax, numpy as np
+from tests.data.test_masking import MESHES, masked_on_a_mesh
+np.savez(sys.argv[1], *(array for sizes in MESHES for array in masked_on_a_mesh(**sizes)))
+"""
+
+
+def masked_on_a_mesh(**sizes: int) -> list[Array]:
+    """Return all arrays of a batch masked with its rows spread over the devices, by tokens and by words."""
+    placement = batch_sharding(make_mesh(Mesh(**sizes)))
+    ids = rows_of([L, 9, 40, 2] * 2)
+    inputs = jax.device_put((np.arange(len(ids)), ids), placement)
+    either = (Masking(max_predictions=P, whole_word=whole_word) for whole_word in (False, True))
+    return [array for masking in either for array in jax.device_get(compiled(masking)(0, 3, *inputs))]
+
+
+def test_every_mesh_gives_the_same_masks(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_FOUR_DEVICES, tmp_path / "masks.npz"],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    theirs = np.load(tmp_path / "masks.npz")
+    for ours, name in zip(masked_on_a_mesh() * len(MESHES), theirs.files, strict=True):
+        np.testing.assert_array_equal(ours, theirs[name])
+
+
+def piece_tokenizer(kind: str) -> Tokenizer:
+    """Return a tokenizer of ten entries, the first five special."""
+    names = {
+        "WordPiece": ("a", "##b", "[unused]"),
+        "ByteLevel": ("Ġa", "b", ","),
+        "Metaspace": ("▁a", "b", "▁"),
+        "nothing": ("a", "b", ","),
+    }[kind]
+    vocab = {token: i for i, token in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *names))}
+    if kind == "WordPiece":
+        tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    elif kind == "Metaspace":
+        tokenizer = Tokenizer(models.Unigram([(token, -1.0) for token in vocab], unk_id=1))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.Metaspace()])
+    else:
+        tokenizer = Tokenizer(models.BPE(vocab, [], unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if kind == "ByteLevel":
+        tokenizer.decoder = decoders.Sequence([decoders.Fuse(), decoders.ByteLevel()])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in list(vocab)[:5]])
+    tokenizer.add_tokens(["[added]"])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("kind", "goes_on"), [("WordPiece", [0, 1, 0]), ("ByteLevel", [0, 1, 1]), ("Metaspace", [0, 1, 0])]
+)
+def test_vocabularies_that_show_where_words_begin(kind: str, goes_on: list[int]) -> None:
+    assert list(word_continuations(piece_tokenizer(kind), 12)) == [0, 0, 0, 0, 0, *goes_on, 0, 0, 0, 0]
+
+
+def test_a_vocabulary_without_words_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"words begin: WordPiece .* set masking\.whole_word to false\.$"):
+        word_continuations(piece_tokenizer("nothing"), 12)

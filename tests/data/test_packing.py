@@ -1,4 +1,6 @@
-"""Packing: full rows, nothing across documents, and no text lost."""
+"""Packing: rows of whole sentences, nothing across documents unless asked, and no text lost."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -6,22 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.packing import Packer, batches, cut, split_text
+from bigs_cli.data.manifest import Packing
+from bigs_cli.data.packing import Packer, cut, split_text
+from bigs_cli.data.sentences import MARK, mark
+
+PAD, UNK, CLS, SEP = 0, 100, 101, 102
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
-@given(st.lists(st.integers(0, 60), max_size=12), st.integers(6, 20), st.integers(1, 3))
-def test_rows_cover_every_token_once_in_order(lengths, body, min_tokens):
-    starts, ends, document = cut(np.array(lengths, np.int64), body, min_tokens)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(int)
-    for number, length in enumerate(lengths):
-        mine = document == number
-        covered = [i for s, e in zip(starts[mine], ends[mine], strict=True) for i in range(s, e)]
-        expected = range(offsets[number], offsets[number + 1]) if length >= min_tokens else []
-        assert covered == list(expected)
-        assert mine.sum() == (-(-length // body) if length >= min_tokens else 0)
-    sizes = ends - starts
-    assert ((sizes >= min_tokens) & (sizes <= body)).all()
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.lists(st.integers(1, 30), max_size=12), st.integers(6, 20), st.integers(1, 3), st.integers(0, 5))
+def test_rows_cover_all_tokens_and_end_where_a_sentence_does(sizes, body, min_tokens, begin):
+    ends = [begin + n for n in itertools.accumulate(sizes)]
+    finish = ends[-1] if ends else begin
+    rows = list(cut(begin, finish, ends, body, min_tokens))
+    assert [i for start, stop in rows for i in range(start, stop)] == list(range(begin, finish))
+    for start, stop in rows:
+        assert stop - start <= body
+        inside = [end for end in ends if start < end <= start + body]
+        last_is_short = finish - stop == min_tokens
+        assert last_is_short or stop == (inside[-1] if inside else start + body) or stop == finish
+    if finish - begin >= min_tokens:
+        assert all(stop - start >= min_tokens for start, stop in rows[-1:])
 
 
 @settings(derandomize=True, deadline=None, max_examples=50)
@@ -32,47 +39,99 @@ def test_pieces_join_to_the_text(text, size):
     assert all(0 < len(piece) <= size for piece in pieces if text)
 
 
+def sentence_lengths(tokenizer, document, unit="sentences"):
+    parts = tokenizer.encode_batch(mark(document, unit).split(MARK), add_special_tokens=False)
+    return [len(part) for part in parts if len(part)]
+
+
+@pytest.mark.parametrize("unit", ["sentences", "paragraphs", "tokens"])
 @pytest.mark.parametrize("length", [16, 64])
-def test_rows_decode_to_the_documents(documents, tokenizer, length):
-    packed = Packer(tokenizer, length, 2).pack(documents)
+def test_rows_decode_to_the_documents(documents, tokenizer, length, unit):
+    packed = Packer(tokenizer, length, Packing(split=unit)).pack(documents)
     whole = tokenizer.encode_batch(documents, add_special_tokens=False)
-    assert packed.rows.shape == (len(packed.document), length)
+    assert packed.rows.shape[1] == length
+    assert packed.rows.dtype == np.uint16
     assert packed.tokens == sum(map(len, whole))
     assert packed.dropped == packed.unknown == 0
-    for number, encoded in enumerate(whole):
-        rows = packed.rows[packed.document == number]
-        np.testing.assert_array_equal(rows[rows > 103], encoded.ids)
-        np.testing.assert_array_equal(rows[:, 0], 101)
-        np.testing.assert_array_equal((rows == 102).sum(1), 1)
-        assert (rows[:-2] != 0).all(), "only a document's last two rows may be short"
-        for row in rows:
-            end = int(np.flatnonzero(row == 102)[0])
-            assert (row[end + 1 :] == 0).all()
+    assert packed.filled == (packed.rows != PAD).sum() == packed.tokens + 2 * len(packed.rows)
+    np.testing.assert_array_equal(packed.rows[packed.rows > 103], [i for encoded in whole for i in encoded.ids])
+    np.testing.assert_array_equal(packed.rows[:, 0], CLS)
+    np.testing.assert_array_equal((packed.rows == SEP).sum(1), 1)
+    sentences = [sentence_lengths(tokenizer, document, unit) for document in documents]
+    assert packed.sentences == (0 if unit == "tokens" else sum(map(len, sentences)))
+    sizes = [int(n) for n in (packed.rows != PAD).sum(1) - 2]
+    for document, encoded in zip(sentences, whole, strict=True):
+        ends = list(itertools.accumulate(document))
+        at = 0
+        while at < len(encoded):
+            at += sizes.pop(0)
+            assert at == len(encoded) or unit == "tokens" or at in ends or max(document) > length - 2
+        assert at == len(encoded), "a row holds one document"
+    assert not sizes
+
+
+def test_a_row_takes_all_sentences_that_fit(documents, tokenizer):
+    packed = Packer(tokenizer, 64, Packing()).pack(documents[:1])
+    lengths = sentence_lengths(tokenizer, documents[0])
+    expected, row = [], 0
+    for n in lengths:
+        if row + n > 62:
+            expected.append(row)
+            row = 0
+        row += n
+    np.testing.assert_array_equal((packed.rows != PAD).sum(1) - 2, [*expected, row])
+
+
+@pytest.mark.parametrize("unit", ["sentences", "tokens"])
+def test_across_documents_sep_ends_each_and_one_row_is_padded(documents, tokenizer, unit):
+    packed = Packer(tokenizer, 64, Packing(split=unit, cross_documents=True, min_tokens=3)).pack([*documents, "a"])
+    whole = tokenizer.encode_batch(documents, add_special_tokens=False)
+    assert packed.dropped == 1
+    assert packed.tokens == sum(map(len, whole))
+    np.testing.assert_array_equal(packed.rows[packed.rows > 103], [i for encoded in whole for i in encoded.ids])
+    text = packed.rows[packed.rows != PAD]
+    ends = np.cumsum([len(encoded) for encoded in whole])
+    real = np.cumsum(text > 103)
+    at_end = [text[np.flatnonzero(real == end)[0] + 1] for end in ends]
+    assert set(at_end) == {SEP}
+    assert ((packed.rows[:, 1:] != CLS).all(1) & (packed.rows[:, 1] != SEP)).all()
+    doubled = (packed.rows[:, :-1] == SEP) & (packed.rows[:, 1:] == SEP)
+    assert not doubled.any()
+    if unit == "tokens":
+        assert ((packed.rows[:-1] == PAD).sum(1) <= 1).all(), "no row but the last lacks more than a [SEP]"
+    apart = Packer(tokenizer, 64, Packing(split=unit)).pack(documents)
+    assert len(packed.rows) < len(apart.rows)
 
 
 def test_long_documents_are_encoded_in_pieces_without_a_trace(documents, tokenizer):
     long = "\n".join(documents * 5)
-    packed = Packer(tokenizer, 32).pack([long])
+    packed = Packer(tokenizer, 32, Packing()).pack([long])
     assert len(long) > 30_000
     np.testing.assert_array_equal(packed.rows[packed.rows > 103], tokenizer.encode(long, add_special_tokens=False).ids)
 
 
 def test_short_documents_unknown_tokens_and_literal_specials_are_counted(tokenizer):
-    packed = Packer(tokenizer, 16, 3).pack(["", "river", "the river 東 stone", "a [SEP] b"])
+    packer = Packer(tokenizer, 16, Packing(min_tokens=3))
+    packed = packer.pack(["", "river", f"the river 東 {MARK} stone", "a [SEP] b"])
     assert packed.dropped == 2
     assert packed.unknown >= 1
-    assert set(packed.document) == {2, 3}
-    assert ((packed.rows == 102).sum(1) == 1).all(), "a [SEP] in the text is text"
+    assert len(packed.rows) == 2
+    assert ((packed.rows == SEP).sum(1) == 1).all(), "a [SEP] in the text is text"
+    assert (packed.rows < tokenizer.get_vocab_size()).all(), "the mark is in no row"
+    assert packer.pack([]).rows.shape == packer.pack(["", "a"]).rows.shape == (0, 16)
 
 
-def test_batches_are_bounded_and_keep_the_order(documents):
-    parts = list(batches(documents, 2000))
-    assert [document for part in parts for document in part] == documents
-    assert all(sum(map(len, part[:-1])) < 2000 for part in parts)
+@pytest.mark.parametrize("cross", [False, True])
+def test_a_document_of_nothing_changes_nothing(documents, tokenizer, cross):
+    packer = Packer(tokenizer, 32, Packing(cross_documents=cross))
+    few = documents[:5]
+    with_blanks = ["", few[0], " \n", *few[1:], "\n\n"]
+    np.testing.assert_array_equal(packer.pack(with_blanks).rows, packer.pack(few).rows)
+    assert packer.pack(with_blanks).sentences == packer.pack(few).sentences
 
 
 def test_impossible_lengths_are_refused(tokenizer):
     with pytest.raises(RequestError, match="--length 4 is too short"):
-        Packer(tokenizer, 4)
+        Packer(tokenizer, 4, Packing())
     with pytest.raises(RequestError, match="--min-tokens 20 does not suit"):
-        Packer(tokenizer, 16, 20)
+        Packer(tokenizer, 16, Packing(min_tokens=20))

@@ -23,7 +23,7 @@ def test_loss_accuracy_and_their_count_do_not_depend_on_the_batch(pretrained: Pa
     recipe = load_recipe(str(pretrained / "recipe.yaml"))
     assert isinstance(recipe, PretrainRecipe)
     params = to_tree(model.flat, model.config)
-    special = MaskIds.of(rows.manifest.special_ids, model.config.vocab_size)
+    special = MaskIds.of(rows, recipe.masking, model.config.vocab_size)
     evaluator = MaskedLMEvaluator(make_apply(model.config, Compute()), special, recipe.masking)
     seen: list[int] = []
     # 7 leaves a last batch that is mostly filler.

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_recipe, recipe_comment, recipe_names
 from bigs_cli.recipe.catalog import recipe_kind, recipe_path
+from bigs_cli.recipe.schema import Masking
 
 GLUE = ("cola", "sst2", "qqp", "mnli", "qnli", "mrpc", "stsb", "rte", "wnli")
 
@@ -68,10 +69,8 @@ def test_published_pretraining() -> None:
     assert (adamw.epsilon, adamw.weight_decay, adamw.clip_norm) == (1e-6, 0.05, None)
     assert (adamw.kernel.lr_multiplier, adamw.kernel.weight_decay) == (1.0, None)
     assert (schedule.kind, schedule.warmup_steps, schedule.final_fraction) == ("cosine", 2000, 0.1)
-    assert (recipe.masking.rate, recipe.masking.mask_fraction, recipe.masking.random_fraction) == (
-        0.15,
-        0.8,
-        0.1,
+    assert recipe.masking == Masking(
+        rate=0.15, max_predictions=20, mask_fraction=0.8, random_fraction=0.1, whole_word=False
     )
 
 
@@ -136,6 +135,7 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
         ("data.sequence_length=256", "model.max_position_embeddings = 128"),
         ("masking.max_predictions=129", "a row has 128 tokens"),
         ("masking.random_fraction=0.3", "add up to more than 1"),
+        ("masking.whole_word=1", "should be true or false, not 1"),
         ("accumulate=3", "batch_size 32 cannot be split into 3 equal parts"),
         ("mesh.fsdp=-1", "only one can take all devices"),
         ("mesh.tensor=0", "no devices"),

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.core.files import sha256
 from bigs_cli.reporting.metrics_log import read_metrics
-from tests.tiny import bigs, finetune, parameters, pretrain, snapshot, start_bigs
+from tests.tiny import LENGTH, bigs, finetune, parameters, pretrain, snapshot, start_bigs
 
 TIMES = ("tokens_per_second", "data_wait_fraction")
 
@@ -99,8 +100,10 @@ def test_resuming_a_finished_run_changes_no_result(shards: Path, pretrained: Pat
 def test_resuming_with_other_data_or_settings_is_refused(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pretrained, tmp_path / "run")
     other = shutil.copytree(shards, tmp_path / "shards")
+    rows = (other / "train-00000.bin").read_bytes()
+    (other / "train-00000.bin").write_bytes(rows[LENGTH * 2 :] + rows[: LENGTH * 2])  # the first row is the last
     manifest = json.loads((other / "manifest.json").read_text())
-    manifest["splits"]["train"][0]["sha256"] = "0" * 64
+    manifest["splits"]["train"][0]["sha256"] = sha256(other / "train-00000.bin")
     (other / "manifest.json").write_text(json.dumps(manifest))
     before = snapshot(run)
     refused = bigs(*pretrain(other, run, "--resume"))

@@ -1,0 +1,1 @@
+"""Benchmarks: what bigs does on this machine, in figures that can be compared."""

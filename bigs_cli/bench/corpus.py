@@ -1,0 +1,101 @@
+"""Token shards of any size to measure with: the same rows again and again."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import write_json
+from bigs_cli.data.manifest import MANIFEST, Manifest, Report, dtype_for
+from bigs_cli.data.shard_writer import ShardWriter, Written
+from bigs_cli.data.shards import Shards
+
+Rows = np.ndarray[Any, Any]
+
+VOCAB_SIZE = 30522  # of made-up text: BERT's
+_SOURCE_TOKENS = 1 << 22
+
+
+def source_rows(shards: Shards | None, length: int) -> tuple[Rows, int]:
+    """Return rows `[n, length]` to repeat and the size of their vocabulary: the first of `shards`, or made up.
+
+    Raises:
+        RequestError: the shards hold less than one such row.
+    """
+    if shards is None:
+        # Log-uniform ids: the word of rank k comes up in proportion to 1/k, as in text.
+        drawn = VOCAB_SIZE ** np.random.default_rng(0).random((_SOURCE_TOKENS // length + 1, length))
+        return drawn.astype(dtype_for(VOCAB_SIZE)), VOCAB_SIZE
+    rows = shards.split("train")
+    enough = -(-_SOURCE_TOKENS // shards.manifest.sequence_length)
+    tokens = rows.take(np.arange(min(len(rows), enough))).ravel()
+    if len(tokens) < length:
+        raise RequestError(f"{shards.folder} has no {length} tokens to make a row of. Name larger shards, or none.")
+    return tokens[: len(tokens) // length * length].reshape(-1, length), shards.manifest.vocab_size
+
+
+def check_space(tokens: int, vocab_size: int) -> int:
+    """Return the bytes that a corpus takes; raise RequestError if the folder for temporary files has no such room."""
+    needed = tokens * np.dtype(dtype_for(vocab_size)).itemsize
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free
+    if free < 1.1 * needed:
+        raise RequestError(
+            f"A corpus of {tokens:,} tokens takes {needed / 1e9:.2f} GB; {place} has {free / 1e9:.2f} GB free. "
+            "Lower --tokens, or name another folder: TMPDIR=…"
+        )
+    return needed
+
+
+class GrowingCorpus:
+    """A folder of shards that can be made larger."""
+
+    def __init__(self, folder: Path, rows: Rows, vocab_size: int) -> None:
+        """`rows` `[n, L]` are what it repeats."""
+        folder.mkdir()
+        self.folder = folder
+        self.length = rows.shape[1]
+        self.rows = 0
+        self._source = rows
+        self._vocab_size = vocab_size
+        self._written = Written()
+
+    def grow(self, rows: int) -> Manifest:
+        """Add rows until there are `rows`; return the manifest, which is written."""
+        dtype = dtype_for(self._vocab_size)
+        writer = ShardWriter(self.folder, "train", dtype, self.length, written=self._written)
+        while self.rows < rows:
+            start = self.rows % len(self._source)
+            part = self._source[start : start + rows - self.rows]
+            writer.write(part)
+            self.rows += len(part)
+        self._written = writer.flush()
+        manifest = Manifest(
+            sources=("bigs bench",),
+            sequence_length=self.length,
+            dtype=dtype,
+            vocab_size=self._vocab_size,
+            special_ids={},
+            tokenizer="",
+            packing=None,
+            splits={"train": writer.close()},
+            report=Report(
+                documents=0,
+                heldout_documents=0,
+                short_documents=0,
+                sentences=0,
+                tokens=self.rows * self.length,
+                sequences=self.rows,
+                unknown_rate=0.0,
+                fill_rate=1.0,
+                seconds=0.0,
+                tokens_per_second=0.0,
+            ),
+        )
+        write_json(self.folder / MANIFEST, manifest.model_dump(mode="json"))
+        return manifest

@@ -1,0 +1,193 @@
+"""How fast and in how much memory `bigs tokenize` works, beside the tokenizer alone on the same text and cores.
+
+The tokenizer alone is a loop over `encode_batch` of the `tokenizers` library, the text in pieces of some lines so that
+all its threads are busy; only the calls are timed, not the reading. Ours is the whole command as a user starts it: it
+starts Python and its workers, reads and unpacks, splits sentences, packs, hashes and writes. Both take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bigs_cli.core.errors import BigsError
+from bigs_cli.data.build import BATCH_CHARACTERS
+from bigs_cli.data.corpus import read_documents
+from bigs_cli.data.manifest import MANIFEST
+from bigs_cli.data.packing import split_text
+from bigs_cli.data.tokenizer import load_tokenizer
+from bigs_cli.reporting.console import table
+
+_SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The same text so many times over. Rates are medians over the rounds."""
+
+    times: int
+    tokens: int
+    alone_tokens_per_second: float
+    """`encode_batch` in a loop, without reading the text."""
+    ours_tokens_per_second: float
+    """The command from its start to its end."""
+    ratio: float
+    """Ours to alone: the median over the rounds."""
+    ratios: tuple[float, ...]
+    peak_memory_bytes: int | None
+    """Of all our processes together, shared pages counted once; None where the system does not tell."""
+
+
+def measure(
+    inputs: Sequence[str],
+    vocab: str,
+    length: int,
+    workers: int,
+    times: Sequence[int],
+    rounds: int,
+    advance: Callable[[int], None] = lambda n: None,
+) -> list[Measured]:
+    """Measure the text of `inputs`, read 1, 2, … times over as `times` says, in rows of `length` tokens.
+
+    Raises:
+        BigsError: a measuring process failed; what it said is on stderr.
+    """
+    measured = []
+    for repeats in times:
+        alone, ours, ratios, peaks, tokens = [], [], [], [], 0
+        for _ in range(rounds):
+            alone.append(_alone([*inputs] * repeats, vocab, workers))
+            tokens, rate, peak = _ours([*inputs] * repeats, vocab, length, workers)
+            ours.append(rate)
+            peaks.append(peak)
+            ratios.append(rate / alone[-1])
+            advance(1)
+        measured.append(
+            Measured(
+                times=repeats,
+                tokens=tokens,
+                alone_tokens_per_second=statistics.median(alone),
+                ours_tokens_per_second=statistics.median(ours),
+                ratio=statistics.median(ratios),
+                ratios=tuple(ratios),
+                peak_memory_bytes=max((peak for peak in peaks if peak), default=None),
+            )
+        )
+    return measured
+
+
+def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return the figures for JSON."""
+    return [asdict(one) for one in measured]
+
+
+def tokenize_table(measured: Sequence[Measured], workers: int) -> Table:
+    """Return a table of the figures, one row for each size of the text."""
+    headers = ("text", "tokens", "tokenizer alone (tokens/s)", "bigs tokenize (tokens/s)", "ratio", "peak memory (MB)")
+    made = table(f"Tokenizing with {workers} cores", *headers, right=headers)
+    for one in measured:
+        made.add_row(
+            f"{one.times} ×",
+            f"{one.tokens:,}",
+            f"{one.alone_tokens_per_second:,.0f}",
+            f"{one.ours_tokens_per_second:,.0f}",
+            f"{one.ratio:.2f}",
+            f"{one.peak_memory_bytes / 1e6:.0f}" if one.peak_memory_bytes else "–",
+        )
+    return made
+
+
+def _alone(inputs: Sequence[str], vocab: str, threads: int) -> float:
+    """Return the tokens/s of the tokenizer alone, in a process of its own: its threads are counted at its first use."""
+    command = [sys.executable, "-m", "bigs_cli.bench.tokenize", vocab, *inputs]
+    environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
+    ended = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True)
+    if ended.returncode:
+        raise BigsError(f"Measuring the tokenizer failed (exit code {ended.returncode}); what it said is above.")
+    return float(json.loads(ended.stdout)["tokens_per_second"])
+
+
+def _ours(inputs: Sequence[str], vocab: str, length: int, workers: int) -> tuple[int, float, int | None]:
+    """Run `bigs tokenize`; return its tokens, tokens/s, and its peak memory in bytes."""
+    with tempfile.TemporaryDirectory(prefix="bigs-bench-") as name:
+        command = [sys.executable, "-m", "bigs_cli", "tokenize", "--vocab", vocab, "--length", str(length)]
+        command += [word for source in inputs for word in ("--input", source)]
+        command += ["--heldout", "0", "--workers", str(workers), "--output", name]
+        began, peak = time.perf_counter(), None
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+            try:
+                while running.poll() is None:
+                    peak = max((used for used in (peak, _memory(running.pid)) if used), default=None)
+                    time.sleep(_SAMPLE_SECONDS)
+            except BaseException:
+                running.kill()
+                raise
+            seconds = time.perf_counter() - began
+            said = running.stderr.read() if running.stderr else ""
+        if running.returncode:
+            raise BigsError(f"bigs tokenize failed: {said.strip()}")
+        report = json.loads(Path(name, MANIFEST).read_text(encoding="utf-8"))["report"]
+    return report["tokens"], report["tokens"] / seconds, peak
+
+
+def _memory(pid: int) -> int | None:
+    """Return the bytes of memory of a process and all it started, shared pages counted once (Pss; Linux only)."""
+    total = 0
+    for member in _family(pid):
+        try:
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        except OSError:  # It has ended, or this is no Linux.
+            continue
+        total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return total or None
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return
+    for child in children:
+        yield from _family(int(child))
+
+
+def _pieces(inputs: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the text in lists of pieces, each list about as long as a batch of `bigs tokenize`."""
+    pieces: list[str] = []
+    size = 0
+    for document in read_documents(inputs):
+        pieces.extend(split_text(document, 1 << 13))
+        size += len(document)
+        if size >= BATCH_CHARACTERS:
+            yield pieces
+            pieces, size = [], 0
+    if pieces:
+        yield pieces
+
+
+def _encode_alone(vocab: str, *inputs: str) -> None:
+    """Encode all text of `inputs`, and write the tokens per second of that alone as JSON."""
+    tokenizer = load_tokenizer(vocab)
+    tokens, seconds = 0, 0.0
+    for pieces in _pieces(inputs):
+        began = time.perf_counter()
+        encodings = tokenizer.encode_batch(pieces, add_special_tokens=False)
+        seconds += time.perf_counter() - began
+        tokens += sum(map(len, encodings))
+    print(json.dumps({"tokens_per_second": tokens / seconds}))
+
+
+if __name__ == "__main__":
+    _encode_alone(*sys.argv[1:])

@@ -1,0 +1,160 @@
+"""Files of text, on this machine or behind any address that fsspec reaches, unpacked as they are read.
+
+`gs://`, `s3://`, `hf://`, `https://` and the like are read where they are, block by block; nothing is kept here.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.data.documents import Bad
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+LONGEST_LINE = 1 << 26
+"""Bytes. A longer line is not text that anybody wrote, and reading it whole would take memory without bound."""
+
+_BUFFER = 1 << 20
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}  # protocol → the extra of ours that installs it
+
+
+def _unzstd(file: BinaryIO) -> BinaryIO:
+    import pyarrow as pa
+
+    stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+    return cast(BinaryIO, io.BufferedReader(cast(Any, stream), _BUFFER))
+
+
+_UNPACK: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": _unzstd,
+}
+PACKED = tuple(_UNPACK)
+
+# What the libraries raise for bytes that no packer wrote, or that end too soon; bz2 and pyarrow: a bare OSError.
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """One file; `name` is what messages call it."""
+
+    system: AbstractFileSystem
+    path: str
+    name: str
+
+    @property
+    def suffix(self) -> str:
+        """The ending that tells the kind of text, in lower case, without that of the packing; "" if there is none."""
+        path = PurePosixPath(self.path.lower())
+        return path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
+
+    def size(self) -> int:
+        """Return the size in bytes, packed if it is."""
+        return int(self.system.size(self.path) or 0)
+
+    def open(self, unpack: bool = True) -> BinaryIO:
+        """Open for reading, unpacked unless told otherwise.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        file = cast(BinaryIO, self.system.open(self.path, "rb"))
+        packing = PurePosixPath(self.path.lower()).suffix
+        if not unpack:
+            return file
+        if packing in _UNPACK:
+            return _UNPACK[packing](file)
+        # fsspec's own files on other machines cannot bound the length of a line.
+        return file if hasattr(file, "raw") else io.BufferedReader(cast(Any, file), _BUFFER)
+
+    def lines(self) -> Iterator[tuple[int, str | Bad]]:
+        """Yield (number from 1, line with its end), or what is wrong with a line or with all that would follow.
+
+        Raises:
+            BigsError: the place it lies in broke off.
+        """
+        number = 0
+        try:
+            with self.open() as file:
+                while line := file.readline(LONGEST_LINE):
+                    number += 1
+                    if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                        while line and not line.endswith(b"\n"):
+                            line = file.readline(LONGEST_LINE)
+                        yield number, Bad(f"{self.name}:{number} is longer than {LONGEST_LINE >> 20} MiB.")
+                        continue
+                    try:
+                        yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    except UnicodeDecodeError as error:
+                        yield number, self._not_utf8(number, error)
+        except (*_DAMAGE, OSError) as error:
+            yield number + 1, self.unreadable(error)
+
+    def unreadable(self, error: Exception) -> Bad:
+        """Return what is to be said of a file that cannot be read on.
+
+        Raises:
+            BigsError: it is not the file that is at fault, but the place it lies in.
+        """
+        reason = str(error) or type(error).__name__
+        if isinstance(error, _DAMAGE) or (type(error) is OSError and error.errno is None):
+            return Bad(f"{self.name} is a damaged or truncated archive ({reason}). Fetch it again.")
+        strerror = getattr(error, "strerror", None) or reason
+        if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
+            return Bad(f"{self.name} cannot be read ({strerror}).")
+        raise BigsError(f"Reading {self.name} broke off ({strerror}). Go on later with --resume.") from error
+
+    def _not_utf8(self, line: int, error: UnicodeDecodeError) -> Bad:
+        return Bad(
+            f"{self.name}:{line} is not UTF-8 ({error.reason}). Convert the file, for instance with: "
+            f"iconv -f LATIN1 -t UTF-8 {self.name} > fixed; or leave such lines out with --skip-bad."
+        )
+
+
+def find_files(source: str) -> list[TextFile] | None:
+    """Return the file at a path or address, or all files under a folder, ordered by path; None if nothing is there.
+
+    Hidden files and folders (".git") are passed over.
+
+    Raises:
+        RequestError: no installed package reads such addresses.
+        BigsError: the place cannot be reached.
+    """
+    import fsspec
+
+    protocol = source.split("://", 1)[0] if "://" in source else "file"
+    try:
+        system, root = fsspec.url_to_fs(source)
+        if system.isfile(root):
+            return [TextFile(system, root, source)]
+        found = system.find(root) if system.isdir(root) else None
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        install = f"pip install 'bigs[{extra}]'" if extra else str(error)
+        raise RequestError(f"{source} takes a package that is not installed: {install}") from None
+    except ValueError as error:
+        raise RequestError(f"{source} is no address that can be read ({error}).") from None
+    except Exception as error:  # Each system has errors of its own.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BigsError(f"{source} cannot be reached ({reason}). Check the address and the network.") from error
+    if found is None:
+        return None
+    inside = [(path, path.removeprefix(root).lstrip("/")) for path in sorted(cast(list[str], found))]
+    return [
+        TextFile(system, path, f"{source.rstrip('/')}/{rest}")
+        for path, rest in inside
+        if not any(part.startswith(".") for part in rest.split("/"))
+    ]

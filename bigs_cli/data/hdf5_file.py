@@ -1,0 +1,160 @@
+"""One HDF5 file of the BiGS authors' corpus: what its name says, its shapes, and its rows, checked as they are read.
+
+The data sets are those of the 24-hour-BERT pipeline: `input_ids`, `input_mask` and `segment_ids` `[n, L]`, and
+`masked_lm_positions` and `masked_lm_ids` `[n, P]`, where the first position 0 ends a row's list. Others are not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.manifest import Split
+
+if TYPE_CHECKING:
+    import h5py
+
+Array = np.ndarray[Any, Any]
+Block = dict[str, Array]
+
+_TOKENS = ("input_ids", "input_mask", "segment_ids")
+_SLOTS = ("masked_lm_positions", "masked_lm_ids")
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_VOCABULARY = (
+    "the ids of the vocabulary. Put the vocab.txt that the corpus was made with into its folder, or fetch the file "
+    "again if it is damaged"
+)
+_MEANING = {
+    "input_ids": _VOCABULARY,
+    "masked_lm_ids": _VOCABULARY,
+    "masked_lm_positions": "the places of a row. Fetch or make the file again",
+}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of n rows with L tokens and P slots for predictions."""
+
+    path: Path
+    split: Split
+    rows: int
+    length: int
+    slots: int
+
+
+def split_of(path: Path) -> Split | None:
+    """Return the split that a file's name says: by a word in it that begins with `train` or `test`.
+
+    `contest_train.hdf5` and `training-0.h5` are to train on, `latest_3.hdf5` is neither.
+
+    Raises:
+        RequestError: the name says both.
+    """
+    words = re.findall(r"[^\W\d_]+", path.stem.lower())
+    train, test = (any(word.startswith(prefix) for word in words) for prefix in ("train", "test"))
+    if train and test:
+        raise RequestError(f"The name of {path} says both train and test. Rename it, so that it says one of them.")
+    return "train" if train else "heldout" if test else None
+
+
+def inspect(path: Path, split: Split) -> File:
+    """Return what the shapes in a file say; no row is read.
+
+    Raises:
+        RequestError: h5py is missing, or the file is no such file.
+    """
+    with _opened(path) as opened:
+        shapes = {name: _shape(opened, name, path) for name in (*_TOKENS, *_SLOTS)}
+    counts = {shape[0] for shape in shapes.values()}
+    if len(counts) > 1 or any(len({shapes[name] for name in group}) > 1 for group in (_TOKENS, _SLOTS)):
+        said = ", ".join(f"{name} {rows} × {columns}" for name, (rows, columns) in shapes.items())
+        raise RequestError(f"The data sets of {path} do not go together: {said}. Fetch or make it again.")
+    rows, length = shapes["input_ids"]
+    if not rows or not length:
+        raise RequestError(f"{path} holds no rows. Remove it, or fetch or make it again.")
+    return File(path, split, rows, length, shapes["masked_lm_ids"][1])
+
+
+def read_rows(file: File, start: int, stop: int, vocab_size: int) -> Block:
+    """Return the rows `start` … `stop` − 1 of a file, masked as they are, as the model takes them.
+
+    `input_ids` int32, `attention_mask` bool and `token_type_ids` int8, `[n, L]`; `positions` and `labels` int32 and
+    `weights` float32, `[n, P]`. A slot after the end of a row's list has position, label and weight 0. The weight is
+    also 0 where the label is: the published loss counts labels above 0 only.
+
+    Raises:
+        RequestError: the file is damaged, or holds an id beyond the vocabulary, or what is no position or mask.
+    """
+    with _opened(file.path) as opened:
+        raw: Block = {name: opened[name][start:stop] for name in (*_TOKENS, *_SLOTS)}  # pyright: ignore
+    listed = np.logical_and.accumulate(raw["masked_lm_positions"] != 0, axis=1)
+    positions, labels = (np.where(listed, raw[name], 0) for name in _SLOTS)
+    raw |= {"masked_lm_positions": positions, "masked_lm_ids": labels}
+
+    limits = {"input_ids": vocab_size, "masked_lm_ids": vocab_size, "masked_lm_positions": file.length}
+    for name, values in raw.items():
+        limit = limits.get(name, 2)
+        wrong = (values < 0) | (values >= limit)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise RequestError(
+                f"{file.path}: {name}[{start + row}, {column}] is {values[row, column]}; "
+                f"0 to {limit - 1} are {_MEANING.get(name, 'all it can be. Fetch or make the file again')}."
+            )
+    return {
+        "input_ids": raw["input_ids"].astype(np.int32),
+        "attention_mask": raw["input_mask"].astype(np.bool_),
+        "token_type_ids": raw["segment_ids"].astype(np.int8),
+        "positions": positions.astype(np.int32),
+        "labels": labels.astype(np.int32),
+        "weights": (labels > 0).astype(np.float32),
+    }
+
+
+def unmask(rows: Block) -> Array:
+    """Return the tokens `[n, L]` of `rows` as they were before masking."""
+    tokens = rows["input_ids"].copy()
+    row, slot = np.nonzero(rows["positions"])
+    tokens[row, rows["positions"][row, slot]] = rows["labels"][row, slot]
+    return tokens
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading; what goes wrong in it or in the block that reads it is a RequestError."""
+    try:
+        import h5py
+    except ImportError:
+        raise RequestError(f"Reading {path} takes h5py, which is not installed: pip install 'bigs[hdf5]'") from None
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_SIGNATURE)) != _SIGNATURE:
+                raise RequestError(f"{path} is no HDF5 file. Remove it, or fetch it again.")
+        # Without a lock of the file, so that it can lie where nothing may be written.
+        with h5py.File(path, "r", locking=False) as opened:
+            yield opened
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py raises any of these
+        if isinstance(error, PermissionError | FileNotFoundError):
+            raise RequestError(f"{path} cannot be read ({error.strerror}).") from None
+        raise RequestError(f"{path} is damaged or truncated ({error}). Fetch or make it again.") from None
+
+
+def _shape(opened: h5py.File, name: str, path: Path) -> tuple[int, int]:
+    import h5py
+
+    found = opened.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise RequestError(
+            f"{path} has no data set {name}. A corpus file has {', '.join((*_TOKENS, *_SLOTS))}; "
+            f"this one has {', '.join(map(str, opened)) or 'nothing'}."
+        )
+    if found.ndim != 2 or found.dtype.kind not in "iub":
+        raise RequestError(f"{path}: {name} is no table of whole numbers, but {found.dtype} {found.shape}.")
+    return found.shape

@@ -1,0 +1,70 @@
+"""How we use the client of the Hugging Face hub: in silence, with a limit to all waiting, its errors in a few words."""
+
+from __future__ import annotations
+
+import logging
+import urllib.error
+import urllib.request
+from typing import Any
+
+_PROBE_SECONDS = 5.0
+
+
+def hub_answers() -> bool:
+    """Say whether anything answers at the hub's address, within a few seconds."""
+    from huggingface_hub import constants
+
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):  # ValueError: no address at all
+        return False
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return what the client raises when the network or the hub fails, after its own attempts."""
+    from huggingface_hub import errors
+
+    return OSError, errors.HTTPError  # pyright: ignore[reportPrivateImportUsage] - its HTTP library's; no OSError
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error of the client, or what is behind it, in a few words."""
+    behind = error.__cause__ or error
+    status = getattr(getattr(behind, "response", None), "status_code", None)
+    return f"HTTP {status}" if status else (str(behind).strip() or type(behind).__name__).splitlines()[0]
+
+
+def limit_waiting() -> None:
+    """Let no request of the client wait for ever: its listings have no time limit, unlike its downloads.
+
+    The limit of the downloads, HF_HUB_DOWNLOAD_TIMEOUT (10 seconds), holds for all. The client may be exchanged
+    for a new one after a failed connection: to be called before each use.
+    """
+    from huggingface_hub import get_session
+
+    hooks = get_session().event_hooks["request"]
+    if _limit not in hooks:
+        hooks.append(_limit)
+
+
+def hush_client() -> None:
+    """Keep the libraries' warnings and progress bars off the terminal: what matters of them, our sentences say."""
+    import datasets
+    from huggingface_hub.utils import disable_progress_bars
+
+    for name in ("datasets", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+
+
+def _limit(request: Any) -> None:
+    from huggingface_hub import constants
+
+    limits = request.extensions.get("timeout", {})
+    kinds = ("connect", "read", "write", "pool")
+    request.extensions["timeout"] = {kind: limits.get(kind) or constants.HF_HUB_DOWNLOAD_TIMEOUT for kind in kinds}

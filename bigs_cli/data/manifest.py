@@ -1,0 +1,103 @@
+"""What a folder of token shards says about itself: `manifest.json`, checked when it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MANIFEST = "manifest.json"
+UNFINISHED = ".partial"
+"""Folder of shards that are still being made."""
+
+Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
+
+_CLOSED = ConfigDict(frozen=True, extra="forbid")
+Count = Annotated[int, Field(ge=0)]
+
+
+class Shard(BaseModel):
+    """One file of rows."""
+
+    model_config = _CLOSED
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")
+    rows: Annotated[int, Field(ge=1)]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Packing(BaseModel):
+    """How documents became rows; see `data/packing.py`."""
+
+    model_config = _CLOSED
+
+    split: Literal["sentences", "paragraphs", "tokens"] = "sentences"
+    """What rows are made of; a row ends where one of these does. Tokens: every row is full, wherever that cuts."""
+    cross_documents: bool = False
+    """Whether a row may hold the end of a document and the beginning of the next."""
+    min_tokens: Annotated[int, Field(ge=1)] = 2
+    """Documents with fewer tokens are left out."""
+
+
+class Report(BaseModel):
+    """What was read, and what became of it."""
+
+    model_config = _CLOSED
+
+    documents: Count
+    heldout_documents: Count
+    short_documents: Count
+    """Documents with fewer tokens than the minimum; they are in no row."""
+    duplicate_documents: Count = 0
+    """Documents left out because the same text came before."""
+    bad_records: Count = 0
+    """Lines, cells and files that could not be read and were passed over, as was asked."""
+    sentences: Count
+    """Sentences (or paragraphs, if they were split into these) in the rows; 0 if they were not split."""
+    tokens: Count
+    """Tokens of text, [CLS], [SEP] and padding not counted."""
+    sequences: Count
+    unknown_rate: float
+    """Part of the tokens that is [UNK]."""
+    fill_rate: float
+    """Part of the slots that is not padding."""
+    seconds: float
+    tokens_per_second: float
+
+
+class Manifest(BaseModel):
+    """What a folder of shards holds."""
+
+    model_config = _CLOSED
+
+    format: Literal["bigs-shards"] = "bigs-shards"
+    version: Literal[2] = 2
+    sources: tuple[str, ...]
+    sequence_length: Annotated[int, Field(ge=1)]
+    dtype: Literal["uint16", "uint32"]
+    vocab_size: Annotated[int, Field(ge=1)]
+    special_ids: dict[str, Count]
+    """The id of each special token by its name."""
+    tokenizer: str
+    """Fingerprint of the tokenizer that lies beside."""
+    packing: Packing | None
+    """Null: the rows were made elsewhere and converted."""
+    request: str = ""
+    """A digest of all that was asked for: another one, other rows."""
+    splits: dict[Split, tuple[Shard, ...]]
+    report: Report
+
+    def rows(self, split: Split) -> int:
+        """Return the number of rows in a split."""
+        return sum(shard.rows for shard in self.splits.get(split, ()))
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of a row on disk."""
+        return self.sequence_length * {"uint16": 2, "uint32": 4}[self.dtype]
+
+
+def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
+    """Return the type that token ids of a vocabulary are stored in."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"

@@ -1,0 +1,94 @@
+"""Parquet as a text source: one document a row of the text column; row groups left out are never read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
+from bigs_cli.data.files import TextFile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS = 256
+
+# Bytes read at a time. Left to itself, pyarrow holds the text of a whole row group at once, and a file may be but one.
+_BUFFER = 1 << 20
+
+
+def count_rows(file: TextFile) -> int:
+    """Return how many records `read_parquet` yields of `file`, from its footer.
+
+    Raises:
+        BigsError: the place it lies in broke off.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with file.open(unpack=False) as raw, parquet.ParquetFile(raw) as table:
+            return table.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        _damage(file, error)
+        return 1
+
+
+def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Documents:
+    """Yield the text of each row but the first `skip`, or what is wrong with it.
+
+    A damaged row group is as many bad records as it has unread rows, a file without a footer is one; so
+    a record has the same number whichever are left out.
+
+    Raises:
+        RequestError: there is no such column.
+        BigsError: the place it lies in broke off.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with file.open(unpack=False) as raw, parquet.ParquetFile(raw, pre_buffer=False, buffer_size=_BUFFER) as table:
+            schema = table.schema_arrow
+            found = find_text_column(
+                schema.names, [field.name for field in schema if _textual(field.type)], text_column, file.name
+            )
+            row = 0
+            for group in range(table.num_row_groups):
+                end = row + table.metadata.row_group(group).num_rows
+                if end <= skip:
+                    row = end
+                    continue
+                try:
+                    for batch in table.iter_batches(_ROWS, row_groups=[group], columns=[found]):
+                        for cell in batch.column(0):
+                            row += 1
+                            if row > skip:
+                                yield _text(cell, found, f"{file.name}, row {row}")
+                except (pa.ArrowException, OSError) as error:
+                    damage = _damage(file, error)
+                    for lost in range(max(row, skip) + 1, end + 1):
+                        yield Bad(f"{file.name}, row {lost}: {damage}.")
+                row = end
+    except (pa.ArrowException, OSError) as error:
+        damage = _damage(file, error)
+        if not skip:
+            yield Bad(f"{file.name}: {damage}.")
+
+
+def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | Bad:
+    try:
+        return text_of(cell.as_py(), column, where)
+    except UnicodeDecodeError as error:
+        return Bad(f"{where} is not UTF-8 ({error.reason}).")
+
+
+def _damage(file: TextFile, error: Exception) -> str:
+    if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+        return file.unreadable(error).message.removesuffix(".")
+    return f"the file is damaged ({str(error).splitlines()[0]})"  # pyarrow says so with a bare OSError too
+
+
+def _textual(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)

@@ -1,0 +1,235 @@
+"""One reader for each kind of text file: `read(file, how)` yields its documents, and what is wrong with it.
+
+| ending | documents |
+|---|---|
+| `.txt` | the file, or each line, or each block between blank lines, as `how.text_documents` says |
+| `.jsonl`, `.ndjson`, `.json` | one a line: an object with a text column |
+| `.csv`, `.tsv` | one a row of the text column, which the first line names |
+| `.parquet` | one a row of the text column |
+| `wiki_00`, `wiki_01`, … | WikiExtractor's output, as `<doc …>` or as JSON lines |
+
+All but Parquet, which has its own, may be packed: `.gz`, `.bz2`, `.xz`, `.zst`.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.documents import TEXT_COLUMN, Bad, Documents, find_text_column, text_of
+from bigs_cli.data.files import LONGEST_LINE, PACKED, TextFile
+from bigs_cli.data.parquet import read_parquet
+
+TextDocuments = Literal["file", "block", "line"]
+
+LONGEST_TEXT = 1 << 22
+"""Characters. A longer `.txt` document goes on as another one at a line end, so that no file is whole in memory."""
+
+_WIKI_NAME = re.compile(r"wiki_\d+")
+_WIKI_DOC = re.compile(r"<doc\s[^>]*>\s*")
+_WIKI_END = "</doc>"
+
+
+@dataclass(frozen=True)
+class How:
+    """What is to be known beside a file."""
+
+    text_column: str | None = None
+    """Where JSONL, CSV, Parquet and hub data sets keep their text; None: found."""
+    text_documents: TextDocuments = "file"
+    """What one document of a `.txt` is."""
+
+
+Reader = Callable[[TextFile, How], Documents]
+
+
+def reader_of(file: TextFile) -> Reader | None:
+    """Return the function that reads such a file, or None if it is of no known kind."""
+    if _WIKI_NAME.fullmatch(PurePosixPath(file.path).name.removesuffix(_packing(file))):
+        return _read_wiki
+    if file.suffix == ".parquet" and _packing(file):
+        return None
+    return READERS.get(file.suffix)
+
+
+def kinds() -> str:
+    """Return the endings, for a message."""
+    return f"{', '.join(READERS)} (all but .parquet also with {', '.join(PACKED)})"
+
+
+def _read_text(file: TextFile, how: How) -> Documents:
+    lines = file.lines()
+    first = next(((n, line) for n, line in lines if isinstance(line, Bad) or line.strip()), None)
+    if first is None:
+        return
+    lines = itertools.chain((first,), lines)
+    if isinstance(first[1], str) and _WIKI_DOC.match(first[1]):
+        yield from _wiki_documents(lines)
+    elif how.text_documents == "line":
+        yield from (line for _, line in lines)
+    else:
+        yield from _text_documents(lines, how.text_documents)
+
+
+def _text_documents(lines: Iterator[tuple[int, str | Bad]], ends: TextDocuments) -> Documents:
+    held: list[str] = []
+    size = 0
+    for _, line in lines:
+        if isinstance(line, Bad):
+            yield line
+            continue
+        held.append(line)
+        size += len(line)
+        if size >= LONGEST_TEXT or (ends == "block" and line.isspace()):
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+def _read_wiki(file: TextFile, how: How) -> Documents:
+    lines = file.lines()
+    first = next(lines, None)
+    if first is None:
+        return
+    lines = itertools.chain((first,), lines)
+    if isinstance(first[1], str) and first[1].lstrip().startswith("{"):
+        yield from _json_documents(file, lines, how)
+    else:
+        yield from _wiki_documents(lines)
+
+
+def _wiki_documents(lines: Iterator[tuple[int, str | Bad]]) -> Documents:
+    """WikiExtractor writes `<doc id=… title=…>`, the title, a blank line, the text and `</doc>`, HTML-escaped."""
+    held: list[str] = []
+    for _, line in lines:
+        if isinstance(line, Bad):
+            yield line
+        elif line.startswith(_WIKI_END):
+            yield html.unescape("".join(held))
+            held = []
+        elif not _WIKI_DOC.match(line):
+            held.append(line)
+    yield html.unescape("".join(held))
+
+
+def _read_jsonl(file: TextFile, how: How) -> Documents:
+    return _json_documents(file, file.lines(), how)
+
+
+def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | Bad]], how: How) -> Documents:
+    found: str | None = None
+    for number, line in lines:
+        where = f"{file.name}:{number}"
+        if isinstance(line, Bad):
+            yield line
+            continue
+        if not line or line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Bad(f"{where} is not JSON ({error}). One object a line is expected.")
+            continue
+        if not isinstance(row, dict):
+            yield Bad(f'{where} is not a JSON object, such as {{"{TEXT_COLUMN}": "…"}}.')
+            continue
+        if found is None or found not in row:
+            strings = [name for name, value in row.items() if isinstance(value, str)]
+            found = find_text_column(list(row), strings, how.text_column or found, where)
+        yield text_of(row[found], found, where)
+
+
+def _read_csv(file: TextFile, how: How) -> Documents:
+    """A header names the columns; quotes are as RFC 4180 has them, and a quoted cell may hold line ends."""
+    csv.field_size_limit(LONGEST_LINE)
+    bad: list[Bad] = []
+
+    def sound() -> Iterator[str]:
+        for _, line in file.lines():
+            if isinstance(line, Bad):
+                bad.append(line)
+            else:
+                yield line.replace("\0", "")  # which the module would refuse
+
+    rows = csv.reader(sound(), delimiter="\t" if file.suffix == ".tsv" else ",")
+    header: list[str] | None = None
+    place = 0
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            yield Bad(f"{file.name}:{rows.line_num} is no row of a table ({error}).")
+            return
+        yield from bad
+        bad.clear()
+        if row is None:
+            return
+        if header is None:
+            header = row
+            continue
+        if not row:
+            continue
+        where = f"{file.name}:{rows.line_num}"
+        if len(row) != len(header):
+            yield Bad(f"{where} has {len(row)} cells; the first line names {len(header)} columns.")
+            continue
+        if not place:
+            strings = [name for name, cell in zip(header, row, strict=True) if not _number(cell)]
+            place = 1 + header.index(find_text_column(header, strings, how.text_column, file.name))
+        yield row[place - 1]
+
+
+def _number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _packing(file: TextFile) -> str:
+    suffix = PurePosixPath(file.path.lower()).suffix
+    return suffix if suffix in PACKED else ""
+
+
+READERS: dict[str, Reader] = {
+    ".txt": _read_text,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_jsonl,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": lambda file, how: read_parquet(file, how.text_column),
+}
+
+
+def read_file(file: TextFile, how: How, skip: int = 0) -> Documents:
+    """Return the records of a file of a known kind but the first `skip`; of Parquet these are not even read.
+
+    Raises:
+        RequestError: it is of no known kind.
+    """
+    reader = check_readable(file)
+    if file.suffix == ".parquet":
+        return read_parquet(file, how.text_column, skip)
+    return itertools.islice(reader(file, how), skip, None)
+
+
+def check_readable(file: TextFile) -> Reader:
+    """Return the file's reader.
+
+    Raises:
+        RequestError: it is of no known kind.
+    """
+    reader = reader_of(file)
+    if reader is None:
+        raise RequestError(f"{file.name} is of no known kind. Text is read from {kinds()} files.")
+    return reader

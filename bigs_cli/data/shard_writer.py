@@ -1,0 +1,104 @@
+"""Writing token shards: files of bounded size, hashed as they grow, that can be gone on with after a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.manifest import Shard
+
+SHARD_BYTES = 1 << 26
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """How far a `ShardWriter` has come: its whole files, and the rows in the one it is at."""
+
+    finished: tuple[Shard, ...] = ()
+    rows: int = 0
+
+
+class ShardWriter:
+    """Writes the rows `[n, L]` of one split into `folder` as files of at most `shard_rows` rows.
+
+    With `written`, goes on from there: what lies beyond it on disk is cut off.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        dtype: str,
+        length: int,
+        *,
+        shard_rows: int | None = None,
+        written: Written | None = None,
+    ) -> None:
+        """Raises RequestError if the files are not what `written` says."""
+        written = written or Written()
+        self._folder = folder
+        self._split = split
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._width = length * self._dtype.itemsize
+        self._shard_rows = shard_rows or max(1, SHARD_BYTES // self._width)
+        self._finished = list(written.finished)
+        self._file: IO[bytes] | None = None
+        self._digest = hashlib.sha256()
+        self._rows = 0
+        if written.rows:
+            self._reopen(written.rows)
+
+    def write(self, rows: np.ndarray[Any, Any]) -> None:
+        """Append rows `[n, L]`."""
+        while len(rows):
+            if self._file is None:
+                self._file = (self._folder / self._name()).open("wb")
+            part, rows = np.split(rows, [self._shard_rows - self._rows])
+            data = part.astype(self._dtype).tobytes()
+            self._file.write(data)
+            self._digest.update(data)
+            self._rows += len(part)
+            if self._rows == self._shard_rows:
+                self._finish()
+
+    def flush(self) -> Written:
+        """Bring all rows to the disk and return how far that is: what `written` takes."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return Written(tuple(self._finished), self._rows)
+
+    def close(self) -> tuple[Shard, ...]:
+        """Finish the last file and return all of them in order."""
+        self._finish()
+        return tuple(self._finished)
+
+    def _name(self) -> str:
+        return f"{self._split}-{len(self._finished):05d}.bin"
+
+    def _reopen(self, rows: int) -> None:
+        path, size = self._folder / self._name(), rows * self._width
+        if not path.is_file() or path.stat().st_size < size:
+            raise RequestError(
+                f"{path} is shorter than it was, so this cannot be resumed. Start over: leave out --resume."
+            )
+        self._file = path.open("r+b")
+        for start in range(0, size, _BLOCK):
+            self._digest.update(self._file.read(min(_BLOCK, size - start)))
+        self._file.truncate(size)
+        self._rows = rows
+
+    def _finish(self) -> None:
+        if self._file is None:
+            return
+        self.flush()
+        self._file.close()
+        self._finished.append(Shard(file=self._name(), rows=self._rows, sha256=self._digest.hexdigest()))
+        self._file, self._digest, self._rows = None, hashlib.sha256(), 0

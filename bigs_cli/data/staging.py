@@ -1,0 +1,212 @@
+"""Where shards are while they are being made: a hidden folder inside the output, from which one can go on.
+
+`.partial/` holds the shards so far, the tokenizer and `progress.json`, written every few seconds: what was asked, how
+far the text was read, and how many rows of which file that gave. A process that ends in any way loses only what
+came after. When all is written, the files move into place, the manifest last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import locked, write_json
+from bigs_cli.data.corpus import Place
+from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split
+from bigs_cli.data.readers import How
+from bigs_cli.data.shard_writer import Written
+from bigs_cli.data.shards import open_shards
+
+_PROGRESS = "progress.json"
+_LOCK = "lock"
+_CLOSED = ConfigDict(frozen=True, extra="forbid")
+
+
+class Request(BaseModel):
+    """Everything that decides which rows are made: equal requests of equal text give equal bytes."""
+
+    model_config = _CLOSED
+
+    sources: tuple[str, ...]
+    weights: tuple[float, ...]
+    vocabulary: str
+    """The fingerprint of a given tokenizer, or of what size one is trained."""
+    sequence_length: int
+    packing: Packing
+    heldout: float
+    how: How = Field(default_factory=How)
+    drop_duplicates: bool = False
+    limit_documents: int | None = None
+
+    def digest(self) -> str:
+        """Return a SHA-256 of everything in it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def differences(self, other: Request) -> list[str]:
+        """Return the names of the fields in which the two differ."""
+        return [name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was met so far."""
+
+    documents: int = 0
+    heldout: int = 0
+    short: int = 0
+    duplicates: int = 0
+    bad: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    unknown: int = 0
+    rows: int = 0
+    filled: int = 0
+    """Slots of the rows that are not padding."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def report(self, sequence_length: int, seconds: float) -> Report:
+        """Return what is said of shards with rows of `sequence_length` tokens, made in `seconds`."""
+        return Report(
+            documents=self.documents,
+            heldout_documents=self.heldout,
+            short_documents=self.short,
+            duplicate_documents=self.duplicates,
+            bad_records=self.bad,
+            sentences=self.sentences,
+            tokens=self.tokens,
+            sequences=self.rows,
+            unknown_rate=self.unknown / max(self.tokens, 1),
+            fill_rate=self.filled / max(self.rows * sequence_length, 1),
+            seconds=round(seconds, 3),
+            tokens_per_second=round(self.tokens / max(seconds, 1e-9), 1),
+        )
+
+
+class Progress(BaseModel):
+    """A point to go on from."""
+
+    model_config = _CLOSED
+
+    request: Request
+    corpus: str
+    """A digest of the names and sizes of what is read."""
+    place: Place = Place()
+    counts: Counts = Counts()
+    written: dict[Split, Written] = Field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Staging:
+    """The hidden folder of an output; see `staging`."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.folder = output / UNFINISHED
+
+    def progress(self) -> Progress | None:
+        """Return the point saved last, or None.
+
+        Raises:
+            RequestError: it was damaged.
+        """
+        path = self.folder / _PROGRESS
+        if not path.is_file():
+            return None
+        try:
+            return Progress.model_validate_json(path.read_bytes())
+        except ValidationError:
+            raise RequestError(f"{path} is damaged. Start over: --overwrite instead of --resume.") from None
+
+    def save(self, progress: Progress) -> None:
+        """Make `progress` the point to go on from. What it counts as written must be on the disk."""
+        write_json(self.folder / _PROGRESS, progress.model_dump(mode="json"))
+
+    def publish(self, manifest: Manifest | None = None) -> Manifest:
+        """Move the finished files into place, the manifest last; what they replace goes first.
+
+        Without a `manifest`, finish what an earlier process began: then the staging folder holds one.
+        """
+        staged = self.folder / MANIFEST
+        if manifest is None:
+            manifest = Manifest.model_validate_json(staged.read_bytes())
+        else:
+            write_json(staged, manifest.model_dump(mode="json"))
+        (self.output / MANIFEST).unlink(missing_ok=True)
+        new = {shard.file for shards in manifest.splits.values() for shard in shards}
+        for split in SPLITS:
+            for file in self.output.glob(f"{split}-*.bin"):
+                if file.name not in new:
+                    file.unlink()
+        for file in sorted(self.folder.iterdir()):
+            if file.name in new or (file.suffix in (".json", ".txt") and file.name not in (_PROGRESS, MANIFEST)):
+                file.replace(self.output / file.name)
+        staged.replace(self.output / MANIFEST)
+        shutil.rmtree(self.folder)
+        return open_shards(self.output).manifest
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is written and only to be moved into place."""
+        return (self.folder / MANIFEST).is_file()
+
+
+def check_output(output: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Raise RequestError unless shards may be written into `output`."""
+    if "://" in str(output) or str(output).startswith(("gs:/", "s3:/", "hf:/")):
+        raise RequestError(f"Shards are mapped into memory, so --output must be a folder here, not {output}.")
+    if output.exists() and not output.is_dir():
+        raise RequestError(f"{output} is a file. --output takes a folder.")
+    if resume or overwrite:
+        return
+    if (output / MANIFEST).exists():
+        raise RequestError(
+            f"{output} holds token shards already. Name another --output, or replace them with --overwrite."
+        )
+    if (output / UNFINISHED / _PROGRESS).exists():
+        raise RequestError(
+            f"{output} holds an unfinished tokenization. Go on with it: --resume; or start over: --overwrite."
+        )
+
+
+@contextlib.contextmanager
+def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Staging]:
+    """Yield the staging folder of `output`, for this process alone; empty, unless `resume` finds something in it.
+
+    After an error, what was saved with `Staging.save` stays; without that neither the folder nor a new `output` does.
+
+    Raises:
+        RequestError: the output is in use, or cannot be written.
+    """
+    check_output(output, resume=resume, overwrite=overwrite)
+    new = next((path for path in reversed([output, *output.parents]) if not path.exists()), None)
+    place = Staging(output)
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{output} cannot be written ({error.strerror}). Name another --output.") from None
+    try:
+        with locked(place.folder / _LOCK):
+            if not resume:
+                _clear(place.folder)
+            yield place
+    except BlockingIOError:
+        raise RequestError(f"Another process is writing {output}. Wait for it, or name another --output.") from None
+    except BaseException:
+        if not (place.folder / _PROGRESS).is_file() and not place.finished:
+            shutil.rmtree(new if new else place.folder, ignore_errors=True)
+        raise
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != _LOCK:
+            path.unlink()

@@ -1,0 +1,85 @@
+"""Rows of token shards for a person to read: masked as in training, decoded, and with what is to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from rich.columns import Columns
+from rich.padding import Padding
+from rich.text import Text
+from tokenizers.decoders import DecodeStream
+
+from bigs_cli.data.manifest import Split
+from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.data.shards import Shards
+from bigs_cli.recipe.schema import Masking
+from bigs_cli.reporting.console import out
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_WIDTH = 100  # columns at most, also where nothing limits them: longer lines are hard to read
+_PREDICTED = "bold yellow"
+
+
+def print_examples(shards: Shards, masking: Masking, count: int, seed: int, split: Split = "train") -> None:
+    """Print `count` (at least 1) rows of a split, or all it has, to stdout: masked, and what is to be predicted.
+
+    The rows lie spread over the split; `seed` decides which they are, and the masks. Rows and the places in them
+    count from 0. With seed 0 the masks of held-out rows are those that `bigs eval mlm` measures with.
+
+    Raises:
+        RequestError: the split is empty, the tokenizer was exchanged, or has no words where whole ones are masked.
+    """
+    rows, tokenizer = shards.split(split), shards.tokenizer()
+    special = MaskIds.of(shards, masking, shards.manifest.vocab_size)
+    chosen = _spread(len(rows), count, seed)
+    ids = rows.take(chosen)
+    mask = jax.jit(mask_tokens, static_argnames=("special", "masking"))
+    batch = jax.device_get(mask(jax.random.key(seed), chosen, ids, special=special, masking=masking))
+
+    for n, row in enumerate(chosen):
+        filled = int(batch.attention_mask[n].sum())
+        read = batch.input_ids[n, :filled].tolist()
+        predicted = batch.weights[n] > 0
+        labels = dict(zip(batch.positions[n, predicted].tolist(), batch.labels[n, predicted].tolist(), strict=True))
+        header = f"{split} row {row:,} of {len(rows):,}: {filled} of {ids.shape[1]} tokens, {len(labels)} to predict"
+        text = Text.assemble(*((piece, _PREDICTED if p in labels else "") for p, piece in _pieces(tokenizer, read)))
+        predictions = [
+            Text.assemble(
+                f"{p:>{len(str(filled))}}  ", (_name(tokenizer, read[p]), _PREDICTED), f" → {_name(tokenizer, label)}"
+            )
+            for p, label in sorted(labels.items())
+        ]
+        out.print(Text(header, "bold"))
+        for part in (text, Columns(predictions, padding=(0, 3), equal=True, column_first=True)):
+            out.print(Padding(part, (0, 0, 1, 2)), width=min(_WIDTH, out.width), soft_wrap=False)
+
+
+def _spread(rows: int, count: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Draw one row from each of `count` equal parts of a split, or take all rows if there are no more."""
+    edges = np.arange(min(count, rows) + 1) * rows // min(count, rows)
+    return np.random.default_rng(seed).integers(edges[:-1], edges[1:])
+
+
+def _pieces(tokenizer: Tokenizer, ids: list[int]) -> Iterator[tuple[int, str]]:
+    """Yield each place and what its token adds to the decoded row; bytes of a character are added with its last."""
+    stream = DecodeStream(skip_special_tokens=False)
+    for place, token_id in enumerate(ids):
+        yield place, _printable(stream.step(tokenizer, token_id) or "")
+
+
+def _name(tokenizer: Tokenizer, token_id: int) -> str:
+    """Return a token by itself, as its vocabulary has it where it is no text: white space, a part of a character."""
+    text = tokenizer.decode([token_id], skip_special_tokens=False).strip()
+    if not text or "\N{REPLACEMENT CHARACTER}" in text:
+        return tokenizer.id_to_token(token_id) or f"token {token_id}"
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    """Return `text` with line breaks and control characters written out: a corpus may hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,134 @@
+"""`bigs bench load`, small: what it prints and writes, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bigs_cli.bench.corpus import GrowingCorpus, source_rows
+from bigs_cli.bench.load import corpus_sizes
+from bigs_cli.data.shards import open_shards
+from bigs_cli.data.verify import verify
+from tests.data.tiny import numbered, write_shards
+from tests.tiny import bigs, start_bigs
+
+QUICK = ("--tokens", 20_000, "--sizes", 2, "--seconds", 0.1, "--batch", 4)
+SIZE = {
+    "length": int,
+    "tokens": int,
+    "shards": int,
+    "disk_bytes": int,
+    "first_verification_s": float,
+    "start_up_s": float,
+    "start_up_ratio": float,
+    "start_ups_s": list,
+    "tokens_per_second": float,
+    "rate_ratio": float,
+    "rates": list,
+    "memory_bytes": (int, type(None)),
+}
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("bigs_cli.bench.load._STARTS", 1)
+    return folder
+
+
+def test_sizes_and_figures_in_json_and_a_table(temporary: Path, tmp_path: Path) -> None:
+    done = bigs("bench", "load", *QUICK, "--length", 16, "--length", 32, "--json", tmp_path / "load.json").fine()
+    assert not list(temporary.iterdir())
+    assert "Takes up to 0.00 GB of disk" in done.err
+    assert "Rows of 16 tokens, batches of 4" in done.out
+    assert "Rows of 32, corpora up to 625 times the smallest: start-up at most" in done.out
+    made = json.loads((tmp_path / "load.json").read_text())
+    assert made["bench"] == "load"
+    assert made["settings"] == {"data": None, "batch": 4, "tokens": 20_000, "seconds": 0.1}
+    assert {"python", "cores", "processor", "packages", "command"} <= made["machine"].keys()
+    assert [(size["length"], size["tokens"]) for size in made["sizes"]] == [
+        (16, 32), (16, 20_000), (32, 32), (32, 20_000),
+    ]  # fmt: skip
+    for size in made["sizes"]:
+        assert size.keys() == SIZE.keys()
+        assert all(isinstance(size[name], kind) for name, kind in SIZE.items())
+        assert size["disk_bytes"] == 2 * size["tokens"]
+        assert 0 <= size["first_verification_s"] < size["start_up_s"] == min(size["start_ups_s"])
+        assert size["tokens_per_second"] == max(size["rates"]) > 0
+    assert made["sizes"][0]["start_up_ratio"] == made["sizes"][0]["rate_ratio"] == 1
+    assert [flat["length"] for flat in made["summary"]] == [16, 32]
+    for flat, size in zip(made["summary"], made["sizes"][1::2], strict=True):
+        assert flat["longest_start_up_ratio"] == max(1, size["start_up_ratio"])
+        assert flat["lowest_rate_ratio"] == min(1, size["rate_ratio"])
+
+
+def test_json_alone_on_stdout_and_rows_of_given_shards(temporary: Path, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", numbered(300), numbered(1))
+    done = bigs("bench", "load", *QUICK, "--length", 16, "--data", shards, "--json", "-").fine()
+    made = json.loads(done.out)
+    assert made["settings"]["data"] == str(shards)
+    assert len(made["sizes"]) == 2
+    assert not list(temporary.iterdir())
+
+
+def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", numbered(3), numbered(1))
+    for arguments, sentence in (
+        (("--data", shards, "--length", 16), "has no 16 tokens to make a row of"),
+        (("--tokens", 1e15), "Lower --tokens, or name another folder: TMPDIR"),
+        (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in a folder that exists"),
+        (("--json", tmp_path), "cannot be written"),
+    ):
+        refused = bigs("bench", "load", *arguments)
+        assert refused.code == 2
+        assert sentence in refused.err
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, temporary: Path) -> None:
+    started = start_bigs("bench", "load", "--tokens", "1e5", "--sizes", 2, "--seconds", 60, TMPDIR=str(temporary))
+    deadline = time.monotonic() + 60
+    while not list(temporary.glob("*/shards/manifest.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(temporary.glob("*/shards/manifest.json"))
+    started.send_signal(number)
+    started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert not list(temporary.iterdir())
+
+
+def test_sizes_grow_by_the_same_factor() -> None:
+    sizes = corpus_sizes(10**9, 10)
+    assert (len(sizes), sizes[0], sizes[-1]) == (10, 10**6, 10**9)
+    np.testing.assert_allclose(np.divide(sizes[1:], sizes[:-1]), 1000 ** (1 / 9), rtol=1e-5)
+
+
+def test_a_growing_corpus_is_sound_at_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigs_cli.data.shard_writer.SHARD_BYTES", 10 * 4 * 2)
+    corpus = GrowingCorpus(tmp_path / "shards", numbered(7), 30)
+    for rows in (1, 5, 33, 34, 60):
+        corpus.grow(rows)
+        opened = open_shards(corpus.folder)
+        verify(opened)
+        taken = opened.split("train").take(np.arange(rows))
+        np.testing.assert_array_equal(taken, numbered(7)[np.arange(rows) % 7])
+    assert len(opened.manifest.splits["train"]) == 6
+
+
+def test_made_up_tokens_are_as_frequent_as_words() -> None:
+    rows, vocab_size = source_rows(None, 128)
+    assert rows.shape[1] == 128
+    counts = np.bincount(rows.ravel(), minlength=vocab_size)
+    # Rank 1 to 9 and rank 100 to 999, by Zipf's law: log 10 to log 10.
+    assert counts[1:10].sum() == pytest.approx(counts[100:1000].sum(), rel=0.02)
+    assert len(counts) == vocab_size

@@ -1,0 +1,269 @@
+"""Building shards: what is read, chosen and counted; and an interrupted build that goes on without a trace."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.files import locked
+from bigs_cli.data import build as module
+from bigs_cli.data.build import build_shards, is_heldout
+from bigs_cli.data.manifest import Packing
+from bigs_cli.data.packing import Packer
+from bigs_cli.data.readers import How
+from bigs_cli.data.shards import open_shards
+from bigs_cli.data.staging import Request
+from bigs_cli.data.tokenizer import fingerprint
+from tests.data.conftest import make_documents
+
+L = 16
+
+
+def write(path, documents):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    return path
+
+
+@pytest.fixture
+def text(tmp_path, documents):
+    return write(tmp_path / "text.jsonl", documents)
+
+
+def build(output, tokenizer, *sources, weights=None, **options):
+    names = ("drop_duplicates", "limit_documents", "heldout", "packing", "how")
+    settings = {"heldout": 0.2, "packing": Packing()} | {n: options.pop(n) for n in names if n in options}
+    request = Request(
+        sources=tuple(map(str, sources)),
+        weights=tuple(weights or [1.0] * len(sources)),
+        vocabulary=fingerprint(tokenizer),
+        sequence_length=L,
+        **settings,
+    )
+    return build_shards(request, lambda: tokenizer, output, **options)
+
+
+def content(folder):
+    """The bytes of everything in a folder, but how long making it took."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    manifest = json.loads(files["manifest.json"])
+    manifest["report"] |= {"seconds": 0, "tokens_per_second": 0}
+    return files | {"manifest.json": manifest}
+
+
+def test_shards_hold_the_rows_and_the_manifest_says_what(tmp_path, documents, tokenizer, text):
+    manifest = build(tmp_path / "new" / "out", tokenizer, text)
+    shards = open_shards(tmp_path / "new" / "out")
+    assert shards.manifest == manifest
+    held = [is_heldout(document, 0.2) for document in documents]
+    packer = Packer(tokenizer, L, Packing())
+    for split, wanted in (("train", False), ("heldout", True)):
+        packed = packer.pack([document for document, is_held in zip(documents, held, strict=True) if is_held is wanted])
+        rows = shards.split(split)
+        np.testing.assert_array_equal(rows.take(np.arange(len(rows))), packed.rows)
+    whole, report = packer.pack(documents), manifest.report
+    assert (report.documents, report.heldout_documents, report.short_documents) == (60, sum(held), 0)
+    assert (report.tokens, report.sentences, report.sequences) == (whole.tokens, whole.sentences, len(whole.rows))
+    assert report.fill_rate == pytest.approx((whole.rows != 0).mean())
+    assert report.unknown_rate == 0
+    assert fingerprint(shards.tokenizer()) == manifest.tokenizer
+    assert sorted(path.name for path in shards.folder.iterdir()) == [
+        "heldout-00000.bin", "manifest.json", "tokenizer.json", "train-00000.bin", "vocab.txt",
+    ]  # fmt: skip
+
+
+def test_the_bytes_do_not_depend_on_workers_or_batches(tmp_path, tokenizer, text, monkeypatch):
+    build(tmp_path / "a", tokenizer, text, workers=1)
+    build(tmp_path / "b", tokenizer, text, workers=2)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 300)
+    build(tmp_path / "c", tokenizer, text, workers=2)
+    assert content(tmp_path / "a") == content(tmp_path / "c")
+
+
+class Crash(Exception):
+    """What ends a build at a chosen moment."""
+
+
+@pytest.mark.parametrize("packing", [Packing(), Packing(split="tokens", cross_documents=True)])
+def test_an_interrupted_build_goes_on_without_a_trace(tmp_path, tokenizer, monkeypatch, packing):
+    """Interrupted again and again, at every batch: before and after saving, in the midst of writing."""
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 1500)
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    one, two = make_documents(40, seed=1), make_documents(40, seed=2)
+    sources = (write(tmp_path / "a.jsonl", [*one, *two[:5]]), write(tmp_path / "b.jsonl", [*two, *one[:5]]))
+    options = {"packing": packing, "drop_duplicates": True, "weights": (1.5, 1.0), "limit_documents": 90}
+    build(tmp_path / "whole", tokenizer, *sources, **options)
+    left = 0
+
+    def countdown(tokens):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Crash
+
+    times = 0
+    while not (tmp_path / "parts" / "manifest.json").exists():
+        left, times = 3, times + 1
+        try:
+            build(tmp_path / "parts", tokenizer, *sources, **options, resume=True, advance=countdown)
+        except Crash:
+            continue
+    assert times > 8
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    assert open_shards(tmp_path / "parts").manifest.report.duplicate_documents >= 5
+
+
+def begin(output, tokenizer, *sources, monkeypatch, **options):
+    """Leave an unfinished build in `output`."""
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 1500)
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    calls = iter(range(8))
+
+    def crash(tokens):
+        if next(calls, None) is None:
+            raise Crash
+
+    with pytest.raises(Crash):
+        build(output, tokenizer, *sources, advance=crash, **options)
+    assert (output / ".partial" / "progress.json").exists()
+
+
+def test_an_unfinished_build_is_not_lost_nor_mistaken(tmp_path, tokenizer, text, monkeypatch):
+    out = tmp_path / "out"
+    begin(out, tokenizer, text, monkeypatch=monkeypatch)
+    with pytest.raises(RequestError, match=r"no token shards in .*unfinished.*--resume"):
+        open_shards(out)
+    with pytest.raises(RequestError, match=r"unfinished tokenization\. Go on with it: --resume; or start over"):
+        build(out, tokenizer, text)
+    with pytest.raises(RequestError, match=r"begun with other settings: packing, heldout\. Repeat"):
+        build(out, tokenizer, text, heldout=0.1, packing=Packing(min_tokens=3), resume=True)
+    build(out, tokenizer, text, overwrite=True)
+    begin(tmp_path / "again", tokenizer, text, monkeypatch=monkeypatch)
+    write(text, make_documents(61))
+    with pytest.raises(RequestError, match="the files read, by their names and sizes"):
+        build(tmp_path / "again", tokenizer, text, resume=True)
+    (tmp_path / "again" / ".partial" / "progress.json").write_text("{")
+    with pytest.raises(RequestError, match=r"progress\.json is damaged"):
+        build(tmp_path / "again", tokenizer, text, resume=True)
+
+
+def test_after_an_error_the_work_so_far_is_kept(tmp_path, documents, tokenizer, text, monkeypatch):
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 1500)
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    with text.open("a") as file:
+        file.write("{bad\n")
+    with pytest.raises(RequestError, match=r"jsonl:61 is not JSON.*--skip-bad.*--resume goes on from there"):
+        build(tmp_path / "out", tokenizer, text)
+    report = build(tmp_path / "out", tokenizer, text, resume=True, skip_bad=True).report
+    assert (report.documents, report.bad_records) == (60, 1)
+
+
+def test_resuming_what_is_finished_or_not_begun(tmp_path, tokenizer, text):
+    first = build(tmp_path / "out", tokenizer, text, resume=True)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert build(tmp_path / "out", tokenizer, text, resume=True) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    with pytest.raises(RequestError, match="made with other settings"):
+        build(tmp_path / "out", tokenizer, text, heldout=0.1, resume=True)
+
+
+@pytest.mark.parametrize("moved", range(5))
+def test_a_crash_while_the_files_move_into_place(tmp_path, tokenizer, text, monkeypatch, moved):
+    out = tmp_path / "out"
+    build(out, tokenizer, write(tmp_path / "old.jsonl", make_documents(9, seed=5)))
+    (out / "train-00007.bin").write_bytes(b"an old shard more than there are new ones")
+    build(tmp_path / "whole", tokenizer, text)
+    replace, calls = type(out).replace, iter(range(moved))
+
+    def breaking(path, target):
+        if path.parent.name == ".partial" and target.parent == out and next(calls, None) is None:
+            raise Crash
+        return replace(path, target)
+
+    monkeypatch.setattr(type(out), "replace", breaking)
+    with pytest.raises(Crash):
+        build(out, tokenizer, text, overwrite=True)
+    monkeypatch.undo()
+    build(out, tokenizer, text, resume=True)
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_one_process_at_a_time(tmp_path, tokenizer, text):
+    (tmp_path / "out" / ".partial").mkdir(parents=True)
+    with (
+        locked(tmp_path / "out" / ".partial" / "lock"),
+        pytest.raises(RequestError, match="Another process is writing"),
+    ):
+        build(tmp_path / "out", tokenizer, text)
+    build(tmp_path / "out", tokenizer, text)
+
+
+def test_a_folder_in_use_is_refused_and_an_error_changes_nothing(tmp_path, documents, tokenizer, text):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(text.read_text() + "{bad")
+    with pytest.raises(RequestError, match=r"broken\.jsonl:61 is not JSON.*--skip-bad"):
+        build(tmp_path / "a" / "b", tokenizer, broken)
+    assert not (tmp_path / "a").exists()
+    out = tmp_path / "out"
+    build(out, tokenizer, text)
+    before = content(out)
+    with pytest.raises(RequestError, match=r"another --output, .*--overwrite"):
+        build(out, tokenizer, text)
+    with pytest.raises(RequestError, match="is not JSON"):
+        build(out, tokenizer, broken, overwrite=True)
+    assert content(out) == before
+    assert build(out, tokenizer, broken, overwrite=True, skip_bad=True).report.bad_records == 1
+    assert build(out, tokenizer, text, overwrite=True, limit_documents=40).report.documents == 40
+    with pytest.raises(RequestError, match="mapped into memory"):
+        build(type(out)("s3://bucket/shards"), tokenizer, text)
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, tokenizer, text, monkeypatch):
+    def full(self, rows):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.ShardWriter, "write", full)
+    with pytest.raises(BigsError, match=r"disk of .*out is full"):
+        build(tmp_path / "out", tokenizer, text)
+    assert not (tmp_path / "out").exists()
+
+
+def test_duplicates_weights_and_records_are_counted(tmp_path, documents, tokenizer, text):
+    again = write(tmp_path / "again.jsonl", [*documents[:7], "Another river."])
+    report = build(tmp_path / "a", tokenizer, text, again, drop_duplicates=True).report
+    assert (report.documents, report.duplicate_documents) == (61, 7)
+    assert build(tmp_path / "b", tokenizer, text, again).report.documents == 68
+    held = sum(is_heldout(document, 0.2) for document in documents)
+    thrice = build(tmp_path / "c", tokenizer, text, weights=(3.0,)).report
+    assert (thrice.documents, thrice.heldout_documents) == (3 * (60 - held) + held, held)
+    many = write(tmp_path / "many.jsonl", (f"River number {i}." for i in range(2000)))
+    half = build(tmp_path / "d", tokenizer, many, weights=(0.5,), heldout=0.0).report
+    assert abs(half.documents - 1000) < 100
+    more = build(tmp_path / "e", tokenizer, many, weights=(1.5,), heldout=0.0).report
+    assert more.documents == 2000 + half.documents
+
+
+def test_documents_of_a_text_file(tmp_path, documents, tokenizer):
+    file = tmp_path / "a.txt"
+    file.write_text("\n".join(" ".join(document.split()) for document in documents))
+    how = How(text_documents="line")
+    assert build(tmp_path / "out", tokenizer, file, how=how).report.documents == 60
+
+
+def test_half_a_surrogate_pair_is_no_text(tmp_path, tokenizer):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "the river \\ud83d and the stone"}\n')
+    assert build(tmp_path / "out", tokenizer, file, heldout=0.0).report.documents == 1
+
+
+def test_a_split_must_not_be_empty_unasked(tmp_path, documents, tokenizer):
+    two = write(tmp_path / "two.jsonl", documents[:2])
+    with pytest.raises(RequestError, match=r"None of the 2 documents fell into the held-out part"):
+        build(tmp_path / "out", tokenizer, two, heldout=1e-9)
+    with pytest.raises(RequestError, match="long enough"):
+        build(tmp_path / "out", tokenizer, write(tmp_path / "short.jsonl", ["a", "the"]))
+    assert not (tmp_path / "out").exists()
+    build(tmp_path / "out", tokenizer, two, heldout=0)
+    with pytest.raises(RequestError, match="no heldout rows"):
+        open_shards(tmp_path / "out").split("heldout")

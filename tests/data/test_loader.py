@@ -1,0 +1,210 @@
+"""Batches: one stream for everybody, of every row once an epoch, whatever reads it and wherever it is taken up."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data import loader
+from bigs_cli.data.loader import heldout_batches, train_batches
+from bigs_cli.data.shards import Shards, open_shards
+from tests.data.tiny import numbered, write_shards
+
+N = 45  # rows to train on, in shards of 7
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    folder = tmp_path_factory.mktemp("loader") / "shards"
+    return open_shards(write_shards(folder, numbered(N), numbered(17, first=N)))
+
+
+class Numbers:
+    """`count` rows, each of them its own number: what shards of any size would give."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def split(self, name: str) -> Numbers:
+        return self
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, indices: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        return {"row": np.array(indices), "twice": 2 * indices}
+
+
+def drawn(batches: Any, count: int) -> list[int]:
+    """Return the numbers of the next rows, a few more than `count` if batches do not end there."""
+    rows: list[int] = []
+    while len(rows) < count:
+        batch = next(batches)
+        rows += (batch["row"] if isinstance(batch, dict) else batch[:, 0]).tolist()
+    return rows
+
+
+def test_rows_are_taken_in_any_order_from_any_shard(shards: Shards) -> None:
+    rows = shards.split("train")
+    assert len(rows) == N
+    for indices in ([0], [44, 0, 7, 6, 44, 13, 14], [], list(range(N))):
+        taken = rows.take(np.array(indices, np.int64))
+        np.testing.assert_array_equal(taken, numbered(N)[indices])
+        assert taken.dtype == np.uint16
+        assert taken.flags.owndata  # not a view of a file that the disk must be asked for later
+    np.testing.assert_array_equal(rows[14], [14] * 4)
+    for wrong in ([0, N], [-1]):
+        with pytest.raises(IndexError, match="of 45"):
+            rows.take(np.array(wrong))
+
+
+def test_every_epoch_has_every_row_in_another_order(shards: Shards) -> None:
+    stream = drawn(train_batches(shards, 8, seed=3), 3 * N)
+    epochs = [stream[start : start + N] for start in (0, N, 2 * N)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(N))] * 3
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert epochs[0] != list(range(N))
+
+
+def test_another_seed_gives_other_orders_in_all_epochs(shards: Shards) -> None:
+    streams = [drawn(train_batches(shards, 5, seed), 3 * N) for seed in range(4)]
+    epochs = [tuple(stream[start : start + N]) for stream in streams for start in (0, N, 2 * N)]
+    assert len(set(epochs)) == 12
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_global_batches_are_the_same_for_any_number_of_processes(shards: Shards, processes: int) -> None:
+    whole = train_batches(shards, 8, seed=0)
+    parts = [train_batches(shards, 8, 0, process_index=p, process_count=processes) for p in range(processes)]
+    for _ in range(30):
+        batch = next(whole)
+        for p, part in enumerate(parts):
+            np.testing.assert_array_equal(next(part), batch[p::processes])
+    with pytest.raises(RequestError, match="cannot be shared evenly by 3"):
+        train_batches(shards, 8, 0, process_count=3)
+
+
+def test_batches_are_the_same_for_any_number_of_threads(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = drawn(train_batches(shards, 8, seed=0), 4 * N)
+    for threads, prefetched in ((4, 16), (7, 3), (0, 0)):
+        monkeypatch.setattr(loader, "_THREADS", threads)
+        monkeypatch.setattr(loader, "_PREFETCHED", prefetched)
+        assert drawn(train_batches(shards, 8, seed=0), 4 * N) == expected
+
+
+def test_the_stream_does_not_depend_on_the_size_of_batches(shards: Shards) -> None:
+    streams = [drawn(train_batches(shards, size, seed=0), 2000)[:2000] for size in (1, 7, 32, 100, 256, 300)]
+    assert all(stream == streams[0] for stream in streams)
+
+
+def test_state_continues_the_stream_across_epochs_and_process_counts(shards: Shards) -> None:
+    batches = train_batches(shards, 8, seed=0)
+    for _ in range(N // 8 - 1):
+        next(batches)
+    state = json.loads(json.dumps(batches.get_state()))
+    assert len(json.dumps(state)) < 100
+    expected = [next(batches) for _ in range(4)]
+    again = train_batches(shards, 8, seed=0, start_state=state)
+    half = train_batches(shards, 8, seed=0, process_index=1, process_count=2, start_state=state)
+    for batch in expected:
+        np.testing.assert_array_equal(next(again), batch)
+        np.testing.assert_array_equal(next(half), batch[1::2])
+
+
+def test_heldout_batches_give_every_row_once(shards: Shards) -> None:
+    batches = list(heldout_batches(shards, 7))
+    assert all(ids.shape == (7, 4) and valid.shape == (7,) for ids, valid in batches)
+    seen = np.concatenate([ids[valid] for ids, valid in batches])
+    np.testing.assert_array_equal(seen, numbered(17, first=N))
+
+
+def test_rows_may_be_dicts_of_arrays() -> None:
+    batch = next(train_batches(Numbers(9), 4, seed=0))
+    np.testing.assert_array_equal(batch["twice"], 2 * batch["row"])
+    *_, (last, valid) = heldout_batches(Numbers(9), 4)
+    assert last["row"].tolist() == [8, 8, 8, 8]
+    assert valid.tolist() == [True, False, False, False]
+
+
+def test_rows_may_have_an_order_of_their_own() -> None:
+    class Backwards(Numbers):
+        def split(self, name: str) -> Backwards:
+            return self
+
+        def order(self, seed: int) -> Any:
+            class Order:
+                def __len__(self) -> int:
+                    return sys.maxsize
+
+                def __getitem__(self, place: int) -> int:
+                    return (seed - place) % 9
+
+            return Order()
+
+    batches = train_batches(Backwards(9), 4, seed=3, process_index=1, process_count=2)
+    assert [next(batches)["row"].tolist() for _ in range(3)] == [[2, 0], [7, 5], [3, 1]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, (1 << 16) + 1])
+def test_no_number_of_rows_loses_one(count: int) -> None:
+    stream = drawn(train_batches(Numbers(count), 1 if count < 10 else 256, seed=1), 2 * count)
+    for epoch in (stream[:count], stream[count : 2 * count]):
+        assert sorted(epoch) == list(range(count))
+
+
+@pytest.mark.parametrize("count", [1 << 32, (1 << 32) + 1, 10**10])
+def test_ten_billion_rows_are_shuffled_like_ten(count: int) -> None:
+    def some(state: int | None = None) -> list[int]:
+        start = None if state is None else {"next_index": state}
+        return drawn(train_batches(Numbers(count), 100, seed=0, start_state=start), 5000)
+
+    first, later, second_epoch = some(), some(count // 100 - 200), some(count // 100 + 1)
+    assert len({*first, *later[:5000]}) == 10_000
+    assert first != second_epoch
+    # Quarters of the rows come up as often as one another: 1250 ± 5 standard deviations.
+    for rows in (first, second_epoch):
+        assert 0 <= min(rows) <= max(rows) < count
+        assert np.abs(np.histogram(rows, 4, (0, count))[0] - 1250).max() < 155
+    assert max(first) > 1 << 31  # and not only what 32 bits can tell apart
+
+
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "many", numbered(300), numbered(1, first=300), shard_rows=1)
+    script = f"""
+import resource, sys
+import numpy as np
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, int(sys.argv[1])))
+from bigs_cli.core.errors import BigsError
+from bigs_cli.data.shards import open_shards
+try:
+    print(open_shards({str(folder)!r}).split("train").take(np.arange(300))[:, 0].sum())
+except BigsError as error:
+    print(error)
+"""
+
+    def answer(hard: int) -> str:
+        return subprocess.run([sys.executable, "-c", script, str(hard)], capture_output=True, text=True).stdout
+
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 2000:
+        assert answer(2000).strip() == str(sum(range(300)))
+    refused = answer(100)
+    assert "Too many open files, 300 files" in refused
+    assert "ulimit -n" in refused
+
+
+def test_batches_do_not_change_while_further_ones_are_read(shards: Shards) -> None:
+    batches = train_batches(shards, 8, seed=0)
+    kept = list(itertools.islice(batches, 20))
+    copies = [batch.copy() for batch in kept]
+    drawn(batches, 400)
+    for batch, copy in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(batch, copy)

@@ -1,0 +1,46 @@
+"""Writing shards: files of bounded size that a later process goes on with as if it had written them all."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.shard_writer import ShardWriter
+
+ROWS = np.arange(70 * 3).reshape(70, 3)
+
+
+def write(folder, rows, step=25, **options):
+    folder.mkdir(exist_ok=True)
+    writer = ShardWriter(folder, "train", "uint32", 3, shard_rows=16, **options)
+    for start in range(0, len(rows), step):
+        writer.write(rows[start : start + step])
+    return writer
+
+
+def test_files_are_bounded_and_hashed(tmp_path):
+    written = write(tmp_path, ROWS).close()
+    assert [shard.rows for shard in written] == [16, 16, 16, 16, 6]
+    parts = [(tmp_path / shard.file).read_bytes() for shard in written]
+    np.testing.assert_array_equal(np.frombuffer(b"".join(parts), "<u4").reshape(-1, 3), ROWS)
+    assert [hashlib.sha256(part).hexdigest() for part in parts] == [shard.sha256 for shard in written]
+
+
+@pytest.mark.parametrize("kept", [0, 10, 16, 40, 64, 70])
+def test_going_on_from_what_was_written(tmp_path, kept):
+    whole = write(tmp_path / "whole", ROWS).close()
+    first = write(tmp_path / "parts", ROWS[:kept])
+    written = first.flush()
+    first.write(ROWS[:9])  # comes after the point that was saved, and is cut off
+    first.flush()
+    assert write(tmp_path / "parts", ROWS[kept:], step=7, written=written).close() == whole
+    for shard in whole:
+        assert (tmp_path / "parts" / shard.file).read_bytes() == (tmp_path / "whole" / shard.file).read_bytes()
+
+
+def test_what_is_gone_is_not_gone_on_with(tmp_path):
+    written = write(tmp_path, ROWS[:20]).flush()
+    (tmp_path / "train-00001.bin").write_bytes(b"")
+    with pytest.raises(RequestError, match=r"train-00001\.bin is shorter than it was"):
+        write(tmp_path, ROWS[20:], written=written)
