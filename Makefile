@@ -27,7 +27,7 @@ lint: install
 	$(BIN)/basedpyright
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 clean:
 	rm -rf $(VENV) .cache demo build dist *.egg-info

@@ -117,10 +117,10 @@ def _parts_of(source: str, how: How) -> Iterator[tuple[str, int, Callable[[int],
         yield PYTHON_DOCS, 1 << 22, lambda skip: itertools.islice(read_python_docs(), skip, None)
         return
     if hub := _hub_id(source):
-        from bigs_cli.data.hub import read_hub_documents
+        from bigs_cli.data.hub import find_hub_split, read_hub_split
 
-        name, config, split = hub["repo"], hub["config"] or None, hub["split"]
-        yield source, 1 << 30, lambda skip: read_hub_documents(name, config, split, how.text_column, skip)
+        found = find_hub_split(hub["repo"], hub["config"] or None, hub["split"])
+        yield f"{found.name} at {found.commit}", 1 << 30, lambda skip: read_hub_split(found, how.text_column, skip)
         return
     files = find_files(source)
     if files is None:

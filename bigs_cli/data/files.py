@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.documents import Bad
+from bigs_cli.data.hub_client import hush_client, limit_waiting
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -100,7 +101,7 @@ class TextFile:
                         yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError as error:
                         yield number, self._not_utf8(number, error)
-        except (*_DAMAGE, OSError) as error:
+        except Exception as error:  # Each system has errors of its own.
             yield number + 1, self.unreadable(error)
 
     def unreadable(self, error: Exception) -> Bad:
@@ -109,7 +110,7 @@ class TextFile:
         Raises:
             BigsError: it is not the file that is at fault, but the place it lies in.
         """
-        reason = str(error) or type(error).__name__
+        reason = _reason(error)
         if isinstance(error, _DAMAGE) or (type(error) is OSError and error.errno is None):
             return Bad(f"{self.name} is a damaged or truncated archive ({reason}). Fetch it again.")
         strerror = getattr(error, "strerror", None) or reason
@@ -136,11 +137,17 @@ def find_files(source: str) -> list[TextFile] | None:
     import fsspec
 
     protocol = source.split("://", 1)[0] if "://" in source else "file"
+    if protocol == "hf":
+        hush_client()
+        limit_waiting()
     try:
         system, root = fsspec.url_to_fs(source)
-        if system.isfile(root):
+        # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
+        if system.info(root)["type"] != "directory":
             return [TextFile(system, root, source)]
-        found = system.find(root) if system.isdir(root) else None
+        found = cast(list[str], system.find(root))
+    except FileNotFoundError:
+        return None
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
@@ -148,13 +155,14 @@ def find_files(source: str) -> list[TextFile] | None:
     except ValueError as error:
         raise RequestError(f"{source} is no address that can be read ({error}).") from None
     except Exception as error:  # Each system has errors of its own.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BigsError(f"{source} cannot be reached ({reason}). Check the address and the network.") from error
-    if found is None:
-        return None
-    inside = [(path, path.removeprefix(root).lstrip("/")) for path in sorted(cast(list[str], found))]
+        raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the address and the network.") from error
+    inside = [(path, path.removeprefix(root).lstrip("/")) for path in sorted(found)]
     return [
         TextFile(system, path, f"{source.rstrip('/')}/{rest}")
         for path, rest in inside
         if not any(part.startswith(".") for part in rest.split("/"))
     ]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -51,31 +51,21 @@ class HubSplit:
 
 class _HubFile(TextFile):
     def unreadable(self, error: Exception) -> Bad:
-        """Let the errors of the client pass, which `read_hub_documents` words; the rest as of any file."""
+        """Let the errors of the client pass, which `read_hub_split` words; the rest as of any file."""
         if hasattr(error, "response"):
             raise error
         return super().unreadable(error)
 
 
-def read_hub_documents(
-    repo: str,
-    config: str | None,
-    split: str | None,
-    text_column: str | None,
-    skip: int = 0,
-    revision: str | None = None,
-) -> Documents:
-    """Yield the text of each row of a split ("train" if None) but the first `skip`, or what is wrong with the row.
+def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> Documents:
+    """Yield the text of each row of a split but the first `skip`, or what is wrong with the row.
 
-    The hub is the one `HF_ENDPOINT` names. Of Parquet, what is left out costs one or two requests a file; of
-    anything else, it is fetched and dropped. Without a `revision`, the newest one is read.
+    Of Parquet, what is left out costs one or two requests a file; of anything else, it is fetched and dropped.
 
     Raises:
-        RequestError: there is no such data set, revision, configuration, split or column, or no access to it; or it
-            cannot be read.
-        BigsError: the hub cannot be reached, or broke off.
+        RequestError: there is no such column, or the data set cannot be read.
+        BigsError: the hub broke off.
     """
-    found = find_hub_split(repo, config, split, revision)
     try:
         if found.files:
             yield from _read_files(found.files, How(text_column, text_documents="line"), skip)
@@ -92,6 +82,8 @@ def read_hub_documents(
 
 def find_hub_split(repo: str, config: str | None, split: str | None, revision: str | None = None) -> HubSplit:
     """Find out what a split ("train" if None) consists of; none of its rows is read.
+
+    The hub is the one `HF_ENDPOINT` names. Without a `revision`, it is the newest one.
 
     Raises:
         RequestError: there is no such data set, revision, configuration or split, or no access to it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bigs_cli.core.errors import BigsError
 from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
 
@@ -22,13 +23,12 @@ def count_rows(file: TextFile) -> int:
     Raises:
         BigsError: the place it lies in broke off.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with file.open(unpack=False) as raw, parquet.ParquetFile(raw) as table:
             return table.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # Each system that files lie in has errors of its own.
         _damage(file, error)
         return 1
 
@@ -43,7 +43,6 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
         RequestError: there is no such column.
         BigsError: the place it lies in broke off.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
     try:
@@ -64,12 +63,12 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
                             row += 1
                             if row > skip:
                                 yield _text(cell, found, f"{file.name}, row {row}")
-                except (pa.ArrowException, OSError) as error:
+                except Exception as error:  # Each system that files lie in has errors of its own.
                     damage = _damage(file, error)
                     for lost in range(max(row, skip) + 1, end + 1):
                         yield Bad(f"{file.name}, row {lost}: {damage}.")
                 row = end
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # Each system that files lie in has errors of its own.
         damage = _damage(file, error)
         if not skip:
             yield Bad(f"{file.name}: {damage}.")
@@ -83,9 +82,14 @@ def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | Bad:
 
 
 def _damage(file: TextFile, error: Exception) -> str:
-    if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-        return file.unreadable(error).message.removesuffix(".")
-    return f"the file is damaged ({str(error).splitlines()[0]})"  # pyarrow says so with a bare OSError too
+    import pyarrow as pa
+
+    if isinstance(error, BigsError):
+        raise error
+    # Of some damage pyarrow tells with a bare OSError.
+    if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+        return f"the file is damaged ({str(error).splitlines()[0]})"
+    return file.unreadable(error).message.removesuffix(".")
 
 
 def _textual(kind: pa.DataType) -> bool:

@@ -247,15 +247,17 @@ def test_names_of_hub_data_sets(monkeypatch):
     from bigs_cli.data import hub
 
     asked = []
-    monkeypatch.setattr(hub, "read_hub_documents", lambda *arguments: asked.append(arguments) or iter(["Text."]))
+
+    def find(*name):
+        asked.append(name)
+        return hub.HubSplit("a/b:default:train", "train", "0123abc", [], None)
+
+    monkeypatch.setattr(hub, "find_hub_split", find)
+    monkeypatch.setattr(hub, "read_hub_split", lambda found, column, skip: iter(["Text."]))
     for name in ("a/b", "a/b:c.d", "a/b:c:train", "a/b::test"):
         assert read(name) == ["Text."]
-    assert [arguments[:5] for arguments in asked] == [
-        ("a/b", None, None, None, 0),
-        ("a/b", "c.d", None, None, 0),
-        ("a/b", "c", "train", None, 0),
-        ("a/b", None, "test", None, 0),
-    ]
+    assert asked == [("a/b", None, None), ("a/b", "c.d", None), ("a/b", "c", "train"), ("a/b", None, "test")]
+    assert find_parts(["a/b"])[0].identity == "a/b:default:train at 0123abc"
 
 
 def test_python_docs_are_prose_read_without_importing(tmp_path):
