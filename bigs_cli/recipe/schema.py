@@ -105,7 +105,10 @@ class Data(BaseModel):
 
     model_config = _CLOSED
 
-    path: str = Field(min_length=1, description="folder of token shards, as `bigs tokenize` writes it")
+    path: str = Field(
+        min_length=1,
+        description="folder of token shards, as `bigs tokenize` writes it, or of the BiGS authors' HDF5 files",
+    )
     sequence_length: Count = Field(description="tokens in a row; the shards must have the same")
 
 
