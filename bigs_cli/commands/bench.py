@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -95,3 +95,109 @@ def tokenize(
         measured = measure(inputs, vocab, length, workers, times, rounds, advance)
     made["sizes"] = figures(measured)
     show(made, [tokenize_table(measured, workers)], [], json_file)
+
+
+@app.command(
+    epilog="[bold]Example:[/bold] bigs bench train --shape 128x16 --shape 512x4 --shape 4096x1 --json train.json"
+)
+def train(
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape",
+            metavar="LENGTHxBATCH",
+            help="Tokens in a row × rows. Repeat it for more.",
+            show_default="128x16, 512x4 and 4096x1",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--setting",
+            help="reference (what the original code does), float32, bfloat16; they are compared with the first.",
+            show_default="all three",
+        ),
+    ] = None,
+    layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 4,
+    hidden: Annotated[int, typer.Option(min=1, help="Width H; the gated unit has 3 H.")] = 256,
+    vocab_size: Annotated[int, typer.Option(min=200, help="Words V.")] = 30522,
+    forward: Annotated[bool, typer.Option("--forward", help="A forward pass, not a training step.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in a measurement.")] = 5,
+    json_file: JsonTarget = None,
+) -> None:
+    """Measure training steps, or forward passes, beside the original code's way, as a share of the matrix rate."""
+    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.bench.train import COMPUTES, figures, matrix_rates, measure, shape_of, train_table
+    from bigs_cli.commands.shared import stoppable
+    from bigs_cli.core.errors import RequestError, did_you_mean
+    from bigs_cli.recipe import BiGSConfig
+    from bigs_cli.reporting.console import err, progress
+
+    check_target(json_file)
+    names = settings or list(COMPUTES)
+    for name in names:
+        if name not in COMPUTES:
+            raise RequestError(
+                f"There is no setting {name}.{did_you_mean(name, COMPUTES)} There are {', '.join(COMPUTES)}."
+            )
+    try:
+        wanted = [shape_of(shape) for shape in shapes or ("128x16", "512x4", "4096x1")]
+    except ValueError:
+        raise RequestError("A --shape is tokens in a row x rows, such as 128x16.") from None
+    config = BiGSConfig(
+        vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers
+    )
+    what = "forward" if forward else "train"
+    made = heading("train", model=config.model_dump(), shapes=wanted, rounds=rounds, steps=steps, measured=what)
+    with stoppable(), progress("measuring", len(wanted) * len(names) * rounds, "measurement") as advance:
+        rates = matrix_rates(names)
+        for dtype, rate in rates.items():
+            err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
+        measured = measure(config, names, wanted, what, rounds, steps, rates, advance)
+    made["matrix_flops"], made["shapes"] = rates, figures(measured)
+    title = f"{'Forward pass' if forward else 'Training step'}, {layers} layers, H = {hidden}, V = {vocab_size:,}"
+    show(made, [train_table(measured, title)], [], json_file)
+
+
+@app.command(epilog="[bold]Example:[/bold] bigs bench mixing --length 128 --length 1024 --length 8192")
+def mixing(
+    lengths: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--length", "-l", min=1, help="Tokens in a row. Repeat it.", show_default="128 to 65536, doubling"
+        ),
+    ] = None,
+    mixers: Annotated[
+        list[str] | None, typer.Option("--mixer", help="One of those of a recipe.", show_default="dense, chunked, fft")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens in all, as rows of each length.")] = 4096,
+    channels: Annotated[int, typer.Option(min=1, help="Channels H.")] = 256,
+    states: Annotated[int, typer.Option(min=1, help="States N.")] = 64,
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the activations.")] = "float32",
+    json_file: JsonTarget = None,
+) -> None:
+    """Measure what mixing costs a token, by mixer and length: why `mixing: auto` chooses as it does."""
+    from bigs_cli.bench.mixing import figures, measure, mixing_table
+    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.commands.shared import stoppable
+    from bigs_cli.core.errors import RequestError, did_you_mean
+    from bigs_cli.model.mixing import LONGEST_DENSE, MIXERS
+    from bigs_cli.reporting.console import progress
+
+    check_target(json_file)
+    names = mixers or ["dense", "chunked", "fft"]
+    for name in names:
+        if name not in MIXERS:
+            raise RequestError(f"There is no mixer {name}.{did_you_mean(name, MIXERS)} There are {', '.join(MIXERS)}.")
+    wanted = lengths or [128 << power for power in range(10)]
+    made = heading("mixing", mixers=names, tokens=tokens, channels=channels, states=states, dtype=dtype)
+    measured = []
+    with stoppable(), progress("measuring", len(wanted), "length") as advance:
+        for length in wanted:
+            # The matrix of a longer row would not fit: it grows with the square of the length.
+            fitting = [name for name in names if name != "dense" or length <= 4 * LONGEST_DENSE]
+            measured += measure(fitting, [length], tokens, channels, states, dtype, advance)
+    made["lengths"] = figures(measured)
+    title = f"Mixing, nanoseconds a token and channel, forward and gradient; H = {channels}, N = {states}, {dtype}"
+    show(made, [mixing_table(measured, title)], [], json_file)

@@ -81,14 +81,16 @@ class Encoder(nnx.Module):
         B, L, H = x.shape
         mixer = mixing.choose(self.compute.mixing, L)
         operands = self._operands(mixer, L)
-        flat_keep = None if keep is None else keep.reshape(B * L, 1)
+        # Three-dimensional operands around the dense maps made XLA's CPU backward pass several times slower.
+        shape = (B * L, H) if self.compute.flatten_tokens else (B, L, H)
+        kept = None if keep is None else keep.reshape(*shape[:-1], 1)
 
         def run(graph: nnx.GraphDef[Layer], state: Any, x: jax.Array, operands: tuple[Any, Any]) -> jax.Array:
-            return nnx.merge(graph, state)(x, mixer, operands, flat_keep, B)
+            return nnx.merge(graph, state)(x, mixer, operands, kept, B)
 
         if self.compute.remat == "layer":
             run = jax.checkpoint(run, static_argnums=(0,))
-        x = x.reshape(B * L, H)
+        x = x.reshape(shape)
         if isinstance(self.layer, Layer) and self._scans():
             graph, stacked = nnx.split(self.layer)
 

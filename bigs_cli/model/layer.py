@@ -100,16 +100,16 @@ class Layer(nnx.Module):
     def __call__(
         self, x: jax.Array, mixer: Mixer, operands: tuple[Any, Any], keep: jax.Array | None, B: int
     ) -> jax.Array:
-        """Map x `[B·L, H]`; `operands` are the mixer's for (forward, backward), `keep` `[B·L, 1]` zeroes padding.
+        """Map x `[B·L, H]` or `[B, L, H]`; `operands` are the mixer's for (forward, backward).
 
-        Tokens stay flat around the dense maps: three-dimensional operands there made XLA's CPU backward slower.
+        `keep` zeroes padding: x's shape, but one for H.
         """
-        tokens, H = x.shape
 
         def mix(index: int, u: jax.Array) -> jax.Array:
             if keep is not None:
                 u = u * keep.astype(u.dtype)
-            return mixer.mix(operands[index], u.reshape(B, tokens // B, H), index == 1).reshape(tokens, H)
+            rows = u.reshape(B, -1, u.shape[-1])
+            return mixer.mix(operands[index], rows, index == 1).reshape(u.shape)
 
         h = self.LayerNorm(x) if self.pre_norm else x
         v = gelu(self.dv(h))

@@ -77,6 +77,9 @@ class Compute(BaseModel):
     )
     remat: Literal["none", "layer"] = Field(default="none", description="layer: recompute each layer, to save memory")
     scan_layers: Literal["auto", True, False] = Field(default="auto", description="compile one layer and loop over it")
+    flatten_tokens: bool = Field(
+        default=True, description="give dense maps all tokens of a batch in one axis; false: as the original code does"
+    )
 
 
 class Mesh(BaseModel):

@@ -28,16 +28,17 @@ from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, as_batch, masked_batch
-from bigs_cli.model.functional import Parameters, count, initialize, make_apply
+from bigs_cli.model.functional import Apply, Parameters, count, initialize, make_apply
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
+from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
-from bigs_cli.training.state import TrainState, make_step
+from bigs_cli.training.state import SummedLoss, TrainState, make_step
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,25 @@ def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
         word_continuations(shards.tokenizer(), manifest.vocab_size)
 
 
+def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> SummedLoss:
+    """Return the loss of a step: mask the rows (`evaluation.mlm.masked_batch`), and predict what was masked."""
+
+    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
+        mask_key, dropout_key = jax.random.split(key)
+        masked = masked_batch(mask_key, batch, special, masking)
+        logits = apply(
+            params,
+            masked.input_ids,
+            masked.attention_mask,
+            batch.get("token_type_ids"),
+            key=jax.random.fold_in(dropout_key, part),
+            positions=masked.positions,
+        ).logits
+        return classification_sums(logits, masked.labels, masked.weights)
+
+    return loss
+
+
 def _train(
     recipe: PretrainRecipe,
     shards: Corpus,
@@ -119,20 +139,7 @@ def _train(
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.steps)
     optimizer = make_optimizer(recipe.optimizer, rate)
 
-    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
-        mask_key, dropout_key = jax.random.split(key)
-        masked = masked_batch(mask_key, batch, special, recipe.masking)
-        logits = apply(
-            params,
-            masked.input_ids,
-            masked.attention_mask,
-            batch.get("token_type_ids"),
-            key=jax.random.fold_in(dropout_key, part),
-            positions=masked.positions,
-        ).logits
-        return classification_sums(logits, masked.labels, masked.weights)
-
-    step = make_step(loss, optimizer, rate, recipe.seed, recipe.accumulate)
+    step = make_step(masked_lm_loss(apply, special, recipe.masking), optimizer, rate, recipe.seed, recipe.accumulate)
     state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest)
     log = MetricsLog(folder.metrics_file)
     batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position.get("loader"))

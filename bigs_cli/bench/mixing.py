@@ -1,0 +1,122 @@
+"""What mixing costs a token, by mixer and length: the table behind `auto` in `model/mixing.py`.
+
+Run as a script, it measures all mixers at one length, taking turns, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.table import Table
+
+from bigs_cli.bench.child import run_child
+from bigs_cli.model.kernel import SSMParameters, discretize, initial_state_matrix
+from bigs_cli.model.mixing import MIXERS
+from bigs_cli.reporting.console import table
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One mixer at one length; nanoseconds for a token and channel, in one direction."""
+
+    mixer: str
+    length: int
+    batch: int
+    forward_ns: float
+    training_ns: float
+    """A forward pass and its gradient, operands and their gradient included."""
+
+
+def measure(
+    names: Sequence[str],
+    lengths: Sequence[int],
+    tokens: int,
+    channels: int,
+    states: int,
+    dtype: str,
+    advance: Callable[[int], None] = lambda n: None,
+) -> list[Measured]:
+    """Measure mixers on about `tokens` tokens, as many rows of each length as that is.
+
+    Raises:
+        BigsError: a measuring process failed.
+    """
+    measured = []
+    for length in lengths:
+        batch = max(1, tokens // length)
+        asked = {"names": list(names), "length": length, "batch": batch, "channels": channels, "states": states}
+        for name, (forward, training) in json.loads(
+            run_child("bigs_cli.bench.mixing", json.dumps({**asked, "dtype": dtype}))
+        ).items():
+            each = 1e9 / (batch * length * channels)
+            measured.append(Measured(name, length, batch, forward * each, training * each))
+        advance(1)
+    return measured
+
+
+def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return the figures for JSON."""
+    return [asdict(one) for one in measured]
+
+
+def mixing_table(measured: Sequence[Measured], title: str) -> Table:
+    """Return a table of training costs: one row a length, one column a mixer, the cheapest named."""
+    names = list(dict.fromkeys(one.mixer for one in measured))
+    headers = tuple(f"{name} (ns)" for name in names)
+    made = table(title, "length", *headers, "cheapest", right=headers)
+    for length in dict.fromkeys(one.length for one in measured):
+        costs = {one.mixer: one.training_ns for one in measured if one.length == length}
+        made.add_row(
+            f"{length:,}",
+            *(f"{costs[name]:.2f}" if name in costs else "–" for name in names),
+            min(costs, key=costs.__getitem__),
+        )
+    return made
+
+
+def _measure_length(
+    names: Sequence[str], length: int, batch: int, channels: int, states: int, dtype: str, rounds: int = 5
+) -> dict[str, tuple[float, float]]:
+    """Return (forward, training) in seconds for each mixer: the medians over `rounds`, in which they take turns."""
+    A_re, A_im = initial_state_matrix("hippo", states)
+    keys = jax.random.split(jax.random.key(0))
+    ssm = SSMParameters(
+        jnp.asarray(A_re),
+        jnp.asarray(A_im),
+        jax.random.normal(keys[0], (states, 2)),
+        jnp.ones(1),
+        jnp.full(1, -2.0),
+    )
+    u = jax.random.normal(keys[1], (batch, length, channels), dtype)
+
+    def passes(name: str) -> list[Callable[[], Any]]:
+        def mix(ssm: SSMParameters, u: jax.Array) -> jax.Array:
+            mixer = MIXERS[name]
+            return mixer.mix(mixer.operands(discretize(ssm), length), u, False)
+
+        forward = jax.jit(mix)
+        training = jax.jit(jax.grad(lambda ssm, u: jnp.square(mix(ssm, u).astype(jnp.float32)).sum(), argnums=(0, 1)))
+        return [lambda: forward(ssm, u), lambda: training(ssm, u)]
+
+    running = {name: passes(name) for name in names}
+    times: dict[str, list[list[float]]] = {name: [[], []] for name in names}
+    for turn in range(rounds + 1):
+        for name, both in running.items():
+            for seconds, run in zip(times[name], both, strict=True):
+                began = time.perf_counter()
+                jax.block_until_ready(run())
+                if turn:  # The first compiles.
+                    seconds.append(time.perf_counter() - began)
+    return {name: (statistics.median(both[0]), statistics.median(both[1])) for name, both in times.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure_length(**json.loads(sys.argv[1]))))

@@ -1,0 +1,135 @@
+"""What `bigs bench train` starts afresh for each measurement: one setting's step or forward pass, on made-up text.
+
+Takes a `Setting` as JSON, and writes one line of JSON: compile time, the time of every step, and the most memory used.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from bigs_cli.core.memory import keep_freed_memory
+from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.model.functional import Apply, Parameters, hold_apart, initialize, make_apply
+from bigs_cli.model.losses import classification_sums
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Compute, Masking, Optimizer, Schedule
+from bigs_cli.training.optimizer import learning_rate, make_optimizer
+from bigs_cli.training.pretrain import masked_lm_loss
+from bigs_cli.training.state import SummedLoss, make_step, new_state
+
+_STEPS_OF_SCHEDULE = 1000
+
+
+class Setting(BaseModel):
+    """One thing to measure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: BiGSConfig
+    compute: Compute
+    pass_: Literal["train", "forward"]
+    length: int
+    batch: int
+    everywhere: bool = False
+    """Logits of all words at every position, as the original code computes them; else at the masked ones."""
+    steps: int = 5
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """Return `compile_s`, `step_s` of each step after the first, and `peak_memory_bytes` of this process.
+
+    The memory is that of a CPU, or of the first device where the backend tells it.
+    """
+    run = (_training if setting.pass_ == "train" else _forward)(setting)
+    began = time.perf_counter()
+    run()
+    compiled = time.perf_counter() - began
+    times = []
+    for _ in range(setting.steps):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return {"compile_s": compiled, "step_s": times, "peak_memory_bytes": _peak_memory()}
+
+
+def _training(setting: Setting) -> Callable[[], None]:
+    """Return a function that does one step and waits for it."""
+    masking = Masking(max_predictions=20 if setting.length == 128 else None)
+    special = MaskIds(0, 103, setting.model.vocab_size, (0, 100, 101, 102, 103))
+    apply = make_apply(setting.model, setting.compute)
+    loss = masked_lm_loss(apply, special, masking)
+    if setting.everywhere:
+        loss = _loss_everywhere(apply, special, masking)
+    rate = learning_rate(Schedule(kind="cosine", warmup_steps=10), 1e-4, _STEPS_OF_SCHEDULE)
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-4, beta2=0.98, weight_decay=0.05), rate)
+    step = make_step(loss, optimizer, rate, seed=0)
+    state = new_state(initialize(setting.model, 0), optimizer)
+    batch = {"input_ids": _ids(setting), "row": jnp.arange(setting.batch, dtype=jnp.int32)}
+
+    def run() -> None:
+        nonlocal state
+        state, _ = step(state, batch)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def _forward(setting: Setting) -> Callable[[], None]:
+    """Return a function that does one forward pass, the weights cast once, and waits for it."""
+    apart = jax.default_backend() == "cpu"
+    apply = jax.jit(make_apply(setting.model, setting.compute, apart))
+    params = jax.tree_util.tree_map_with_path(_cast(setting.compute), initialize(setting.model, 0))
+    if apart:
+        params = hold_apart(params)
+    ids = _ids(setting)
+    return lambda: jax.block_until_ready(apply(params, ids).logits)
+
+
+def _cast(compute: Compute) -> Callable[[Any, jax.Array], jax.Array]:
+    """Dense kernels and word embeddings in the type of the arithmetic; SSMs and norms stay float32."""
+
+    def cast(path: Any, leaf: jax.Array) -> jax.Array:
+        return leaf.astype(compute.dtype) if path[-1].key in ("kernel", "embedding") else leaf
+
+    return cast
+
+
+def _loss_everywhere(apply: Apply, special: MaskIds, masking: Masking) -> SummedLoss:
+    """The same loss from the logits of every position, V of them each."""
+
+    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
+        mask_key, dropout_key = jax.random.split(key)
+        masked = mask_tokens(mask_key, batch["row"], batch["input_ids"], special, masking)
+        logits = apply(params, masked.input_ids, masked.attention_mask, key=dropout_key).logits
+        rows = batch["row"][:, None]
+        weights = jnp.zeros(logits.shape[:2]).at[rows, masked.positions].max(masked.weights)
+        return classification_sums(logits, batch["input_ids"], weights)
+
+    return loss
+
+
+def _ids(setting: Setting) -> jax.Array:
+    drawn = np.random.default_rng(0).integers(200, setting.model.vocab_size, (setting.batch, setting.length))
+    return jnp.asarray(drawn, jnp.int32)
+
+
+def _peak_memory() -> int:
+    known = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in known:
+        return int(known["peak_bytes_in_use"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    print(json.dumps(measure(Setting.model_validate_json(sys.argv[1]))))

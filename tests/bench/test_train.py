@@ -1,0 +1,34 @@
+"""`bigs bench train`: figures of real steps, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bigs_cli.bench.train import shape_of
+from tests.tiny import bigs
+
+TINY = ("--layers", 1, "--hidden", 8, "--vocab-size", 300, "--rounds", 1, "--steps", 1, "--shape", "16x2")
+
+
+@pytest.mark.parametrize("way", [(), ("--forward",)])
+def test_figures_of_steps_and_forward_passes(way: tuple[str, ...]) -> None:
+    done = bigs("bench", "train", *TINY, "--setting", "reference", "--setting", "float32", *way, "--json", "-").fine()
+    assert "float32 matrix products" in done.err
+    made = json.loads(done.out)
+    assert made["matrix_flops"]["float32"] > 1e8
+    reference, ours = made["shapes"]
+    assert (reference["setting"], ours["setting"]) == ("reference", "float32")
+    assert reference["speedup"] == 1
+    assert ours["speedup"] == reference["step_s"] / ours["step_s"]
+    assert ours["tokens_per_second"] == 32 / ours["step_s"]
+    assert reference["flops"] == ours["flops"] > 0
+
+
+def test_wrong_requests_are_sentences() -> None:
+    for words, said in ((("--shape", "128"), "such as 128x16"), (("--setting", "float"), "Did you mean 'float32'?")):
+        done = bigs("bench", "train", *words)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err
+    assert shape_of("512X4") == (512, 4)
