@@ -154,6 +154,7 @@ def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, 
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
     from bigs_cli.data.shards import Shards
+    from bigs_cli.data.verify import verify
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.model.functional import make_apply
     from bigs_cli.recipe import PretrainRecipe, load_recipe
@@ -172,6 +173,11 @@ def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, 
         data = Path(recipe.data.path)
     shards = open_corpus(data, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
     check_tokenizer(opened.tokenizer, opened.source, shards)
+    with progress("verifying", shards.nbytes, "bytes") as advance:
+        if isinstance(shards, Shards):
+            verify(shards, advance=advance)
+        else:
+            shards.verify(advance)
     if (
         shards.manifest.vocab_size > config.vocab_size
         or shards.manifest.sequence_length > config.max_position_embeddings

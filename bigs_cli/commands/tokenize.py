@@ -163,13 +163,21 @@ def tokenize(
     if output is None:
         raise RequestError("Name the folder to write the shards into: --output DIR")
 
-    from bigs_cli.data.hdf5 import is_hdf5_folder
+    from bigs_cli.data.hdf5 import HDF5_SUFFIXES, is_hdf5_folder
 
+    for source in inputs:
+        if Path(source).suffix in HDF5_SUFFIXES and Path(source).is_file():
+            raise RequestError(f"{source} is a file of HDF5 shards: name the folder that it is in.")
     if any(is_hdf5_folder(Path(source)) for source in inputs):
-        if len(inputs) > 1 or resume or train_vocab is not None:
+        of_text = (train_vocab, weights, text_column, limit_documents, workers)
+        if (
+            len(inputs) > 1
+            or any(value is not None for value in of_text)
+            or any((resume, skip_bad, drop_duplicates, cross_documents, split != "sentences"))
+        ):
             raise RequestError(
-                "HDF5 shards are converted as they are: name one folder of them with --input, and neither "
-                "--train-vocab nor --resume."
+                "HDF5 shards are converted as they are: name one folder of them with --input, and beside it only "
+                "--output, --vocab, --heldout and --overwrite."
             )
         _convert(Path(inputs[0]), output, vocab, length, heldout, overwrite)
         return
@@ -230,8 +238,10 @@ def tokenize(
                 advance=advance,
             )
     except KeyboardInterrupt:
-        if output.exists():
-            console.err.print("Stopped. What was written so far is kept: add --resume to go on.")
+        kept = (
+            "What was written so far is kept: add --resume to go on." if output.exists() else "Nothing was saved yet."
+        )
+        console.err.print(f"Stopped. {kept}")
         raise
     console.err.print(report_table(manifest))
     typer.echo(output / MANIFEST)
@@ -268,12 +278,12 @@ def _convert(
 
 def _check(folder: Path) -> None:
     """Read all of `folder`; print what it holds, or raise an error that names every damaged file."""
-    from bigs_cli.data.shards import open_shards
+    from bigs_cli.data.shards import read_manifest
     from bigs_cli.data.verify import check
     from bigs_cli.reporting import console
     from bigs_cli.reporting.shards import report_table
 
-    shards = open_shards(folder)
+    shards = read_manifest(folder)
     with console.progress("checking", unit="bytes") as advance:
         problems = check(shards, advance)
     if problems:
@@ -284,7 +294,10 @@ def _check(folder: Path) -> None:
 
 def _show(folder: Path, examples: int) -> None:
     from bigs_cli.data.shards import open_shards
+    from bigs_cli.data.verify import verify
     from bigs_cli.recipe.schema import Masking
     from bigs_cli.reporting.examples import print_examples
 
-    print_examples(open_shards(folder), Masking(), examples, seed=0)
+    shards = open_shards(folder)
+    verify(shards)
+    print_examples(shards, Masking(), examples, seed=0)

@@ -16,7 +16,8 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
-from bigs_cli.data.packing import Packed
+from bigs_cli.data.packing import Packed, check_packing, split_text
+from bigs_cli.data.readers import LONGEST_TEXT
 from bigs_cli.data.shard_writer import ShardWriter, Written
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Counts, Progress, Request, Staging, staging
@@ -63,6 +64,7 @@ def build_shards(
         if manifest.request != request.digest():
             raise RequestError(f"{output} holds shards made with other settings. Replace them with --overwrite.")
         return manifest
+    check_packing(request.sequence_length, request.packing)
     parts = find_parts(request.sources, request.how, request.weights)
     with staging(output, resume=resume, overwrite=overwrite) as place:
         if place.finished:
@@ -153,11 +155,12 @@ def _batches(
 ) -> Iterator[Batch[tuple[Place, Counts]]]:
     """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and what was counted."""
     texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
-    taken = progress.counts.documents + progress.counts.duplicates
-    for part, place, record in read_parts(parts, progress.place):
+    taken, used = progress.counts.records, progress.place.used
+    for part, after, record in read_parts(parts, progress.place):
+        before, place = place, after
         if isinstance(record, Bad):
             if not skip_bad:
-                raise RequestError(f"{record.message} To leave out what cannot be read: --skip-bad.")
+                raise RequestError(f"{record.message} To leave out what cannot be read: --skip-bad")
             counts += Counts(bad=1)
             continue
         if request.limit_documents is not None and taken >= request.limit_documents:
@@ -167,19 +170,22 @@ def _batches(
         copies = _copies(digest, part.weight)
         if not copies:
             continue
-        if seen and not seen.add(digest, place):
-            counts += Counts(duplicates=1)
-            taken += 1
+        taken += 1
+        if seen and not seen.add(digest, after):
+            counts += Counts(records=1, duplicates=1)
             continue
         held = is_heldout(text, request.heldout)
-        copies = 1 if held else copies
-        texts["heldout" if held else "train"].extend([text] * copies)
-        counts += Counts(documents=copies, heldout=int(held))
-        taken += copies
-        size += copies * len(text)
-        if size >= BATCH_CHARACTERS:
-            yield Batch(texts, (place, counts))
-            texts, counts, size = _no_texts(), Counts(), 0
+        # So that no batch is larger than another: a long text is several documents, and its copies need not be in one.
+        pieces = list(split_text(text, LONGEST_TEXT)) * (1 if held else copies)
+        for number, piece in enumerate(pieces[used:], start=used + 1):
+            texts["heldout" if held else "train"].append(piece)
+            counts += Counts(documents=1, heldout=int(held), records=int(number == len(pieces)))
+            size += len(piece)
+            if size >= BATCH_CHARACTERS:
+                here = place if number == len(pieces) else before.model_copy(update={"used": number})
+                yield Batch(texts, (here, counts))
+                texts, counts, size = _no_texts(), Counts(), 0
+        used = 0
     yield Batch(texts, (place, counts))
 
 

@@ -48,13 +48,17 @@ class Part:
 
 
 class Place(BaseModel):
-    """How far a corpus was read: `record` records of part number `part`, and whether its source has had text yet."""
+    """How far a corpus was read: `record` records of part number `part`, and whether its source has had text yet.
+
+    `used` of the texts that the next record gives are used already.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     part: int = 0
     record: int = 0
     found: bool = False
+    used: int = 0
 
 
 def find_parts(sources: Sequence[str], how: How | None = None, weights: Sequence[float] | None = None) -> list[Part]:

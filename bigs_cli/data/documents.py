@@ -16,6 +16,8 @@ class Bad:
     """A line, cell or file that cannot be read. Whoever reads on may pass over it; `message` is a sentence."""
 
     message: str
+    text: str = ""
+    """Of a line that is not UTF-8: the line, with a mark for each byte that is not."""
 
 
 Documents = Iterator[str | Bad]

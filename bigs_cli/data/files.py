@@ -59,25 +59,27 @@ class TextFile:
     @property
     def suffix(self) -> str:
         """The ending that tells the kind of text, in lower case, without that of the packing; "" if there is none."""
-        path = PurePosixPath(self.path.lower())
-        return path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
+        return PurePosixPath(self.path.lower().removesuffix(self.packing)).suffix
+
+    @property
+    def packing(self) -> str:
+        """The ending that tells how it is packed, or ""."""
+        ending = PurePosixPath(self.path.lower()).suffix
+        return ending if ending in _UNPACK else ""
 
     def size(self) -> int:
         """Return the size in bytes, packed if it is."""
         return int(self.system.size(self.path) or 0)
 
-    def open(self, unpack: bool = True) -> BinaryIO:
-        """Open for reading, unpacked unless told otherwise.
+    def open(self) -> BinaryIO:
+        """Open for reading, unpacked. A file that is not packed can be read at any place.
 
         Raises:
             OSError: it cannot be opened.
         """
         file = cast(BinaryIO, self.system.open(self.path, "rb"))
-        packing = PurePosixPath(self.path.lower()).suffix
-        if not unpack:
-            return file
-        if packing in _UNPACK:
-            return _UNPACK[packing](file)
+        if self.packing:
+            return _UNPACK[self.packing](file)
         # fsspec's own files on other machines cannot bound the length of a line.
         return file if hasattr(file, "raw") else io.BufferedReader(cast(Any, file), _BUFFER)
 
@@ -100,7 +102,7 @@ class TextFile:
                     try:
                         yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError as error:
-                        yield number, self._not_utf8(number, error)
+                        yield number, self._not_utf8(number, line, error)
         except Exception as error:  # Each system has errors of its own.
             yield number + 1, self.unreadable(error)
 
@@ -118,10 +120,11 @@ class TextFile:
             return Bad(f"{self.name} cannot be read ({strerror}).")
         raise BigsError(f"Reading {self.name} broke off ({strerror}). Go on later with --resume.") from error
 
-    def _not_utf8(self, line: int, error: UnicodeDecodeError) -> Bad:
+    def _not_utf8(self, number: int, line: bytes, error: UnicodeDecodeError) -> Bad:
         return Bad(
-            f"{self.name}:{line} is not UTF-8 ({error.reason}). Convert the file, for instance with: "
-            f"iconv -f LATIN1 -t UTF-8 {self.name} > fixed; or leave such lines out with --skip-bad."
+            f"{self.name}:{number} is not UTF-8 ({error.reason}). Convert the file from what it is: "
+            f"iconv -f LATIN1 -t UTF-8 {self.name} > fixed",
+            line.decode("utf-8", "replace"),
         )
 
 
@@ -151,7 +154,7 @@ def find_files(source: str) -> list[TextFile] | None:
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
-        raise RequestError(f"{source} takes a package that is not installed: {install}") from None
+        raise RequestError(f"{source} takes a package that is not installed ({install}).") from None
     except ValueError as error:
         raise RequestError(f"{source} is no address that can be read ({error}).") from None
     except Exception as error:  # Each system has errors of its own.

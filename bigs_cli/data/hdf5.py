@@ -27,7 +27,7 @@ from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, fingerprint, load
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_SUFFIXES = (".hdf5", ".h5")
+HDF5_SUFFIXES = (".hdf5", ".h5")
 _BLOCK_BYTES = 1 << 22
 _SEQUENTIAL_BYTES = 1 << 25
 """Read at once where rows are wanted in order; the more, the less often a chunk is unpacked twice."""
@@ -242,5 +242,5 @@ def _hdf5_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in HDF5_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )

@@ -50,16 +50,10 @@ class Packer:
     """Encodes documents and packs them into rows of `sequence_length` tokens."""
 
     def __init__(self, tokenizer: Tokenizer, sequence_length: int, packing: Packing) -> None:
-        """Raises RequestError if rows are too short, or `min_tokens` (of text) exceeds what a row can hold."""
+        """Raises RequestError as `check_packing` does."""
         from tokenizers import AddedToken, Tokenizer
 
-        if sequence_length < 8:
-            raise RequestError(f"--length {sequence_length} is too short: a row takes 8 tokens at least.")
-        if packing.min_tokens > (sequence_length - 2) // 2:
-            raise RequestError(
-                f"--min-tokens {packing.min_tokens} does not suit rows of {sequence_length} tokens: "
-                f"it may be 1 to {(sequence_length - 2) // 2}."
-            )
+        check_packing(sequence_length, packing)
         self._ids = special_ids(tokenizer)
         self._dtype = np.dtype(dtype_for(tokenizer.get_vocab_size()))
         self._length = sequence_length
@@ -157,6 +151,17 @@ class Packer:
         rows[:, 1:-1][inside] = ids[(starts[:, None] + places - 1)[inside]]
         rows[np.arange(len(rows)), sizes + 1] = self._ids[SEP]
         return rows
+
+
+def check_packing(sequence_length: int, packing: Packing) -> None:
+    """Raise RequestError if rows are too short, or `min_tokens` (of text) exceeds what a row can hold."""
+    if sequence_length < 8:
+        raise RequestError(f"--length {sequence_length} is too short: a row takes 8 tokens at least.")
+    if packing.min_tokens > (sequence_length - 2) // 2:
+        raise RequestError(
+            f"--min-tokens {packing.min_tokens} does not suit rows of {sequence_length} tokens: "
+            f"it may be 1 to {(sequence_length - 2) // 2}."
+        )
 
 
 def cut(begin: int, finish: int, ends: Sequence[int], body: int, min_tokens: int) -> Iterator[tuple[int, int]]:

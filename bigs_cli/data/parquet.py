@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError
 from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
@@ -26,7 +30,7 @@ def count_rows(file: TextFile) -> int:
     from pyarrow import parquet
 
     try:
-        with file.open(unpack=False) as raw, parquet.ParquetFile(raw) as table:
+        with _seekable(file) as raw, parquet.ParquetFile(raw) as table:
             return table.metadata.num_rows
     except Exception as error:  # Each system that files lie in has errors of its own.
         _damage(file, error)
@@ -46,7 +50,7 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
     from pyarrow import parquet
 
     try:
-        with file.open(unpack=False) as raw, parquet.ParquetFile(raw, pre_buffer=False, buffer_size=_BUFFER) as table:
+        with _seekable(file) as raw, parquet.ParquetFile(raw, pre_buffer=False, buffer_size=_BUFFER) as table:
             schema = table.schema_arrow
             found = find_text_column(
                 schema.names, [field.name for field in schema if _textual(field.type)], text_column, file.name
@@ -72,6 +76,19 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
         damage = _damage(file, error)
         if not skip:
             yield Bad(f"{file.name}: {damage}.")
+
+
+@contextlib.contextmanager
+def _seekable(file: TextFile) -> Iterator[BinaryIO]:
+    """Open a file so that any place of it can be read: unpacked into a temporary one, if it is packed."""
+    if not file.packing:
+        with file.open() as raw:
+            yield raw
+        return
+    with file.open() as packed, tempfile.TemporaryFile() as whole:
+        shutil.copyfileobj(packed, whole)
+        whole.seek(0)
+        yield cast(BinaryIO, whole)
 
 
 def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | Bad:

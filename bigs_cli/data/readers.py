@@ -8,7 +8,7 @@
 | `.parquet` | one a row of the text column |
 | `wiki_00`, `wiki_01`, … | WikiExtractor's output, as `<doc …>` or as JSON lines |
 
-All but Parquet, which has its own, may be packed: `.gz`, `.bz2`, `.xz`, `.zst`.
+All may be packed: `.gz`, `.bz2`, `.xz`, `.zst`.
 """
 
 from __future__ import annotations
@@ -53,16 +53,14 @@ Reader = Callable[[TextFile, How], Documents]
 
 def reader_of(file: TextFile) -> Reader | None:
     """Return the function that reads such a file, or None if it is of no known kind."""
-    if _WIKI_NAME.fullmatch(PurePosixPath(file.path).name.removesuffix(_packing(file))):
+    if _WIKI_NAME.fullmatch(PurePosixPath(file.path).name.removesuffix(file.packing)):
         return _read_wiki
-    if file.suffix == ".parquet" and _packing(file):
-        return None
     return READERS.get(file.suffix)
 
 
 def kinds() -> str:
     """Return the endings, for a message."""
-    return f"{', '.join(READERS)} (all but .parquet also with {', '.join(PACKED)})"
+    return f"{', '.join(READERS)} (also with {', '.join(PACKED)}), WikiExtractor's wiki_00"
 
 
 def _read_text(file: TextFile, how: How) -> Documents:
@@ -136,15 +134,22 @@ def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | Bad]], how:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield Bad(f"{where} is not JSON ({error}). One object a line is expected.")
+            yield Bad(f"{where} is not JSON ({error}). One object a line is expected.{_hint(line)}")
             continue
         if not isinstance(row, dict):
-            yield Bad(f'{where} is not a JSON object, such as {{"{TEXT_COLUMN}": "…"}}.')
+            yield Bad(f'{where} is not a JSON object, such as {{"{TEXT_COLUMN}": "…"}}.{_hint(line)}')
             continue
-        if found is None or found not in row:
+        if found is None:
             strings = [name for name, value in row.items() if isinstance(value, str)]
-            found = find_text_column(list(row), strings, how.text_column or found, where)
+            found = find_text_column(list(row), strings, how.text_column, where)
+        if found not in row:
+            yield Bad(f"{where} has no column '{found}', which the lines before it have.")
+            continue
         yield text_of(row[found], found, where)
+
+
+def _hint(line: str) -> str:
+    return " An array is made into lines with: jq -c '.[]'" if line.lstrip().startswith("[") else ""
 
 
 def _read_csv(file: TextFile, how: How) -> Documents:
@@ -156,8 +161,8 @@ def _read_csv(file: TextFile, how: How) -> Documents:
         for _, line in file.lines():
             if isinstance(line, Bad):
                 bad.append(line)
-            else:
-                yield line.replace("\0", "")  # which the module would refuse
+                line = line.text  # Its quotes and commas still count; the row it is in does not.
+            yield line.replace("\0", "")  # which the module would refuse
 
     rows = csv.reader(sound(), delimiter="\t" if file.suffix == ".tsv" else ",")
     header: list[str] | None = None
@@ -168,6 +173,7 @@ def _read_csv(file: TextFile, how: How) -> Documents:
         except csv.Error as error:
             yield Bad(f"{file.name}:{rows.line_num} is no row of a table ({error}).")
             return
+        spoilt = bool(bad)
         yield from bad
         bad.clear()
         if row is None:
@@ -175,7 +181,7 @@ def _read_csv(file: TextFile, how: How) -> Documents:
         if header is None:
             header = row
             continue
-        if not row:
+        if not row or spoilt:
             continue
         where = f"{file.name}:{rows.line_num}"
         if len(row) != len(header):
@@ -193,11 +199,6 @@ def _number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _packing(file: TextFile) -> str:
-    suffix = PurePosixPath(file.path.lower()).suffix
-    return suffix if suffix in PACKED else ""
 
 
 READERS: dict[str, Reader] = {

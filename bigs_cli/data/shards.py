@@ -130,6 +130,19 @@ def open_shards(folder: str | Path) -> Shards:
         RequestError: there are none, the manifest is malformed, or files are missing or of the wrong size: all of
             them are named.
     """
+    shards = read_manifest(folder)
+    wrong = [fault for file, shard in shards.files() if (fault := _fault(file, shard.rows * shards.manifest.row_bytes))]
+    if wrong:
+        raise RequestError("\n".join([*wrong, MAKE_AGAIN]))
+    return shards
+
+
+def read_manifest(folder: str | Path) -> Shards:
+    """Return the shards in `folder` as their manifest has them; their files are not looked at.
+
+    Raises:
+        RequestError: there are none, or the manifest is malformed.
+    """
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
@@ -148,11 +161,7 @@ def open_shards(folder: str | Path) -> Shards:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
         raise RequestError(f"{path} is no manifest of token shards: {where}: {first['msg']}. {MAKE_AGAIN}") from None
-    shards = Shards(folder, manifest)
-    wrong = [fault for file, shard in shards.files() if (fault := _fault(file, shard.rows * manifest.row_bytes))]
-    if wrong:
-        raise RequestError("\n".join([*wrong, MAKE_AGAIN]))
-    return shards
+    return Shards(folder, manifest)
 
 
 def _fault(file: Path, expected: int) -> str | None:

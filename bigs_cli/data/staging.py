@@ -58,6 +58,8 @@ class Request(BaseModel):
 class Counts:
     """What was met so far."""
 
+    records: int = 0
+    """Texts taken from the sources, however often each is used."""
     documents: int = 0
     heldout: int = 0
     short: int = 0

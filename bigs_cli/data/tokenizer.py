@@ -101,9 +101,14 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write `tokenizer.json` into `folder`, and `vocab.txt` (one entry a line, by id) beside it."""
     with replacing(folder / TOKENIZER_JSON, "w") as file:
         file.write(tokenizer.to_str(pretty=True) + "\n")
-    vocab = tokenizer.get_vocab()
     with replacing(folder / VOCAB_TXT, "w") as file:
-        file.writelines(f"{token}\n" for token in sorted(vocab, key=vocab.__getitem__))
+        file.write(vocabulary_lines(tokenizer))
+
+
+def vocabulary_lines(tokenizer: Tokenizer) -> str:
+    """Return what `vocab.txt` says: one entry a line, by id."""
+    vocab = tokenizer.get_vocab()
+    return "".join(f"{token}\n" for token in sorted(vocab, key=vocab.__getitem__))
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

@@ -23,6 +23,7 @@ from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.manifest import MANIFEST, Manifest, Shard
 from bigs_cli.data.shards import MAKE_AGAIN, Shards
+from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, vocabulary_lines
 
 _BLOCK = 1 << 20
 _THREADS = min(8, os.cpu_count() or 1)
@@ -59,14 +60,18 @@ def verify(
 def check(shards: Shards, advance: Callable[[int], None] = lambda size: None) -> list[str]:
     """Read everything, whatever is remembered, and return what is wrong: sentences, none if all is well.
 
-    That is every shard, its SHA-256 and its token ids, and the tokenizer beside them. `advance` is told the bytes of
-    every shard.
+    That is every shard, its SHA-256 and its token ids, and the tokenizer beside them, as tokenizer.json and as
+    vocab.txt. `shards` may be those of `read_manifest`. `advance` is told the bytes of every shard.
     """
     problems = _read_all(shards.files(), shards.manifest, advance)
     try:
-        shards.tokenizer()
+        words = vocabulary_lines(shards.tokenizer())
+        if (shards.folder / VOCAB_TXT).read_text(encoding="utf-8") != words:
+            problems.append(f"{shards.folder / VOCAB_TXT} is not the vocabulary of the {TOKENIZER_JSON} beside it.")
     except RequestError as error:
         problems.append(str(error))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{shards.folder / VOCAB_TXT} cannot be read ({error}).")
     return problems
 
 

@@ -117,6 +117,7 @@ def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path)
         (("--vocab", "missing.txt"), "There is no vocabulary missing.txt"),
         (("--train-vocab", "50"), "too small"),
         (("--train-vocab", "180", "--length", "2"), "--length 2 is too short"),
+        (("--train-vocab", "180", "--length", "0"), "--length 0 is too short"),
         (("--train-vocab", "180", "--text-column", "body"), "no column 'body'"),
         (("--train-vocab", "180", "--input", "nothing.txt"), "no file or folder nothing.txt"),
         (("--train-vocab", "180", "--heldout", "1e-9"), "fell into the held-out part"),
@@ -171,6 +172,13 @@ def test_check_names_every_bad_shard(shards: Path, tmp_path: Path) -> None:
     assert (done.code, done.out) == (1, "")
     assert "train-00000.bin" in done.err
     assert "heldout-00000.bin" in done.err
+    assert "train-00000.bin was altered" in bigs("tokenize", "--show", folder).err
+    (folder / "train-00000.bin").write_bytes(b"")
+    (folder / "vocab.txt").write_text("[PAD]\n")
+    done = bigs("tokenize", "--check", folder)
+    assert (done.code, done.out) == (1, "")
+    for name in ("train-00000.bin was altered", "heldout-00000.bin was altered", "vocab.txt is not the vocabulary"):
+        assert name in done.err
 
 
 def test_show_prints_masked_rows(shards: Path) -> None:
@@ -196,4 +204,6 @@ def test_hdf5_shards_are_converted(shared: Path, tmp_path: Path) -> None:
     manifest = open_shards(tmp_path / "out").manifest
     assert manifest.rows("train") + manifest.rows("heldout") == 16
     assert manifest.packing is None
-    assert "neither --train-vocab" in bigs(*convert, "--resume", "--output", tmp_path / "other").err
+    assert "beside it only --output" in bigs(*convert, "--resume", "--output", tmp_path / "other").err
+    one = bigs("tokenize", "--input", folder / "train_shard_0.hdf5", "--output", tmp_path / "other")
+    assert "name the folder that it is in" in one.err

@@ -44,3 +44,13 @@ def test_another_tokenizers_shards_are_refused(others: Path, pretrained: Path, t
         assert "made with another tokenizer than" in done.err
     assert not run.exists()
     bigs(*pretrain(others, run)).fine()
+
+
+def test_altered_shards_are_not_measured(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    data = bytearray((folder / "heldout-00000.bin").read_bytes())
+    data[40] ^= 1
+    (folder / "heldout-00000.bin").write_bytes(data)
+    done = bigs("eval", "mlm", "--model", pretrained, "--data", folder)
+    assert (done.code, done.out) == (2, "")
+    assert "heldout-00000.bin was altered" in done.err

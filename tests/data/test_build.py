@@ -244,6 +244,22 @@ def test_duplicates_weights_and_records_are_counted(tmp_path, documents, tokeniz
     assert more.documents == 2000 + half.documents
 
 
+def test_long_texts_and_many_copies_make_no_large_batch(tmp_path, documents, tokenizer, text, monkeypatch):
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 2000)
+    monkeypatch.setattr(module, "LONGEST_TEXT", 500)
+    sizes, pack = [], module.pack_batches
+    monkeypatch.setattr(
+        module,
+        "pack_batches",
+        lambda batches, *rest: pack((sizes.append(sum(map(len, b.documents["train"]))) or b for b in batches), *rest),
+    )
+    report = build(tmp_path / "a", tokenizer, text, weights=(9.0,), heldout=0.0).report
+    assert max(sizes) < 2500
+    assert report.documents > 9 * 60
+    whole = Packer(tokenizer, L, Packing()).pack(documents)
+    assert report.tokens >= 9 * whole.tokens, "nothing is lost, and a cut word may be two"
+
+
 def test_documents_of_a_text_file(tmp_path, documents, tokenizer):
     file = tmp_path / "a.txt"
     file.write_text("\n".join(" ".join(document.split()) for document in documents))

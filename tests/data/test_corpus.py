@@ -76,7 +76,13 @@ def test_packed_files(tmp_path, packing):
     (tmp_path / f"a.jsonl{packing}").write_bytes(PACK[packing](rows(TEXTS)) + PACK[packing](rows(TEXTS)))
     (tmp_path / f"b.csv{packing}").write_bytes(PACK[packing](table(TEXTS)))
     (tmp_path / f"c.txt{packing}").write_bytes(PACK[packing](TEXTS[0].encode()))
-    assert read(tmp_path) == [*TEXTS * 3, TEXTS[0]]
+    whole = io.BytesIO()
+    parquet.write_table(pa.table({"text": TEXTS}), whole)
+    (tmp_path / f"d.parquet{packing}").write_bytes(PACK[packing](whole.getvalue()))
+    assert read(tmp_path) == [*TEXTS * 3, TEXTS[0], *TEXTS]
+    (tmp_path / f"d.parquet{packing}").write_bytes(PACK[packing](whole.getvalue())[:-9])
+    assert "damaged" in refused(tmp_path / f"d.parquet{packing}")
+    (tmp_path / f"d.parquet{packing}").unlink()
     cut = tmp_path / f"cut.jsonl{packing}"
     cut.write_bytes(PACK[packing](rows(f"text {i}" for i in range(200)))[:-9])
     assert "damaged or truncated archive" in refused(cut)
@@ -146,6 +152,10 @@ def test_text_column_is_named_or_found(tmp_path):
         ("number.jsonl", b'{"text": 7}\n{"text": null}', "number.jsonl:1: the column 'text' holds a int", []),
         ("ragged.csv", b"id,text\n1,a\n2\n3,b\n", "ragged.csv:3 has 1 cells", ["a", "b"]),
         ("latin.csv", b"id,text\n1,\xe9\n3,b\n", "latin.csv:2 is not UTF-8", ["b"]),
+        ("cell.csv", b'id,text\n1,a\n2,"two \xe9\nlines, one"\n3,b\n', "cell.csv:3 is not UTF-8", ["a", "b"]),
+        ("end.csv", b'id,text\n1,a\n2,"two\nlines \xe9"\n3,b\n', "end.csv:4 is not UTF-8", ["a", "b"]),
+        ("odd.jsonl", b'{"text": "a"}\n{"other": "x"}\n{"text": "b"}', "odd.jsonl:2 has no column 'text'", ["a", "b"]),
+        ("array.jsonl", b'[{"text":\n"a"}]\n{"text": "b"}', "jq -c '.[]'", ["b"]),
         ("not.parquet", b"PAR1 not", "the file is damaged", []),
         ("empty.parquet", b"", "the file is damaged", []),
     ],
@@ -156,7 +166,7 @@ def test_bad_records_are_named_and_can_be_passed_over(tmp_path, name, content, s
     (tmp_path / "more.txt").write_text("More.")
     found, bad = tolerant(tmp_path)
     assert found == sorted([*kept, "More."], key=lambda text: (text == "More.") == (name < "more.txt"))
-    assert len(bad) == 1
+    assert len(bad) == 1 + (name == "array.jsonl")
     assert said in bad[0]
 
 
