@@ -27,6 +27,9 @@ COMMANDS = (
     ("export",),
     ("demo",),
     ("runs", "list"),
+    ("runs", "show"),
+    ("runs", "compare"),
+    ("runs", "plot"),
     ("recipes", "list"),
     ("recipes", "show"),
     ("recipes", "copy"),
@@ -55,6 +58,7 @@ def place(shards: Path, pretrained: Path, glue: Path, tmp_path: Path, monkeypatc
     shutil.copytree(shards, here / "cut")
     with (here / "cut" / "train-00000.bin").open("r+b") as file:
         file.truncate(100)
+    (here / "f.png").mkdir()
     os.utime(here / "runs" / "base" / "recipe.yaml", (4e9, 4e9))  # the newest
     monkeypatch.chdir(here)
     monkeypatch.setenv("BIGS_RUNS", "runs")
@@ -126,6 +130,11 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "export into a folder in use": (("export", "--output", "other"), 2, ("other is in use", "--output")),
     "unknown format": (("export", "--format", "torhc"), 2, ("no format 'torhc'", "'torch'", "flax, torch")),
     "task of another head": (("eval", "mrpc", "--data", "glue"), 2, ("masked-lm", "bigs finetune mrpc")),
+    "unknown run": (("runs", "show", "bsae"), 2, ("no run 'bsae'", "'base'", "bigs runs list")),
+    "folder that is no run": (("runs", "plot", "other"), 2, ("other is no run", "recipe.yaml")),
+    "comparison with nothing": (("runs", "compare", "base"), 2, ("bigs runs compare base ANOTHER",)),
+    "picture of another kind": (("runs", "plot", "base", "-o", "p.gif"), 2, ("p.gif", ".png nor .svg")),
+    "picture in a folder's place": (("runs", "plot", "base", "-o", "f.png"), 2, ("f.png is a folder",)),
     "unknown option": (("export", "--ouput", "x"), 2, ("--ouput", "--output")),
     "missing option": (("pretrain",), 2, ("--recipe",)),
     "unknown verb": (("pretain",), 2, ("pretain",)),
