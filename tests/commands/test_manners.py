@@ -116,6 +116,12 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
         ("hidden_size 16 there, 8 here", "--from"),
     ),
     "mesh that does not fit": (lambda: train(*NEW, mesh__tensor=3), 2, ("tensor 3", "does not fit", "`mesh`")),
+    "dry run of a model of another size": (
+        lambda: train(*NEW, "--dry-run", "--from", "runs/base", model__hidden_size=8),
+        2,
+        ("hidden_size 16 there, 8 here", "--from"),
+    ),
+    "dry run on a mesh that does not fit": (lambda: train(*NEW, "--dry-run", mesh__tensor=3), 2, ("does not fit",)),
     "checkpoint of the wrong shape": (("export", "--model", "runs/spoilt"), 2, ("runs/spoilt/checkpoints/6", "config")),
     "run folder in use": (
         lambda: train("--data", "shards", "--run", "runs/base"),
