@@ -24,6 +24,7 @@ from bigs_cli.core.files import write_json
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
+from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Parameters, initialize, make_apply
 from bigs_cli.model.losses import classification_sums, regression_sums
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
@@ -35,6 +36,7 @@ from bigs_cli.tasks.task import Examples, Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
 
@@ -198,6 +200,9 @@ def _train(
         log_every=recipe.log_every,
         every=(Every(per_epoch, evaluate),),
         save=save,
+        full_rate=matrix_rate(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
+        if err.is_terminal
+        else None,
     )
     started = time.perf_counter()
     if begun < steps:

@@ -28,6 +28,7 @@ from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, as_batch, masked_batch
+from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Parameters, count, initialize, make_apply
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
@@ -36,6 +37,7 @@ from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
 
@@ -176,6 +178,7 @@ def _train(
             Every(recipe.checkpoint.every_steps, save),
         ),
         save=save,
+        full_rate=_full_rate(recipe) if err.is_terminal else None,
     )
     started = time.perf_counter()
     state = run(plan, state, step, next_batch, log)
@@ -197,6 +200,13 @@ def _train(
         },
     )
     return result
+
+
+def _full_rate(recipe: PretrainRecipe) -> float:
+    """Return the tokens per second if training were as fast as this machine's matrix products."""
+    L, compute = recipe.data.sequence_length, recipe.compute
+    row = count_flops(recipe.model, L, compute.mixing, recipe.masking.predictions(L)).training
+    return matrix_rate(compute.dtype) * jax.device_count() * L / row
 
 
 def _amount(shards: Corpus) -> str:
