@@ -151,7 +151,7 @@ class Evaluate(BaseModel):
     model_config = _CLOSED
 
     every_steps: Count = Field(default=1000, description="steps between two measurements")
-    max_batches: Count | None = Field(default=50, description="batches measured; null: all that were held out")
+    max_batches: Count | None = Field(default=None, description="batches measured; null: all that were held out")
 
 
 class PretrainRecipe(BaseModel):

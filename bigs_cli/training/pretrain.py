@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -155,7 +156,9 @@ def _train(
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
-        values = evaluator(state.params, held_out)
+        measured = min(len(shards.split("heldout")), (max_batches or sys.maxsize) * recipe.batch_size)
+        with progress("held out", measured, "row") as advance:
+            values = evaluator(state.params, held_out, advance)
         if done > begun:  # A checkpoint is written after the line of its step.
             log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
         err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
