@@ -33,6 +33,10 @@ def finetune(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="Send the figures to tensorboard or wandb too. Repeat it for both."),
+    ] = None,
 ) -> None:
     """Train a model for a labelled task and keep its best checkpoint.
 
@@ -41,6 +45,7 @@ def finetune(
     from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
+    from bigs_cli.reporting.trackers import check_trackers
     from bigs_cli.tasks import get_task
 
     chosen_task = get_task(task)
@@ -54,6 +59,9 @@ def finetune(
     folder.check(resume)
     if resume and sets:
         raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
+    if track:
+        chosen = chosen.model_copy(update={"track": tuple(track)})
+    check_trackers(chosen.track)
     model_name = start or chosen.from_
     if model_name is None:
         raise RequestError(

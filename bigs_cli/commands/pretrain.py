@@ -34,6 +34,10 @@ def pretrain(
         typer.Option("--from", metavar="MODEL", help="Start from a run, folder, hub id or short name."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder, bit for bit.")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="Send the figures to tensorboard or wandb too. Repeat it for both."),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -44,12 +48,16 @@ def pretrain(
     """Train a masked language model on token shards, or on HDF5 files with the masks that are in them.
 
     Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so.
+
+    A longer model may start --from a shorter one, as wiki-books-4096 does from the 512 model: its position table is
+    that one's, repeated from its start until it is long enough. One that is too long is cut.
     """
     from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.hdf5 import is_hdf5_folder, open_corpus
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.recipe import PretrainRecipe, load_recipe
+    from bigs_cli.reporting.trackers import check_trackers
 
     folder = RunFolder(run or runs_root() / Path(recipe).stem)
     source = str(folder.recipe_file) if resume and folder.is_run else recipe
@@ -61,6 +69,9 @@ def pretrain(
     folder.check(resume)
     if resume and sets:
         raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
+    if track:
+        chosen = chosen.model_copy(update={"track": tuple(track)})
+    check_trackers(chosen.track)
     if start is not None:
         chosen = chosen.model_copy(update={"from_": start})
     place = data or Path(chosen.data.path)

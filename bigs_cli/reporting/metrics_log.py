@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,19 @@ from bigs_cli.core.files import replacing
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl, one object a line, each with the step it belongs to."""
+    """Appends to metrics.jsonl, one object a line, each with the step it belongs to; `also` is given them as well."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, also: Callable[[int, Mapping[str, float]], None] | None = None) -> None:
         self.path = path
+        self.also = also
 
     def write(self, step: int, **values: Any) -> None:
         """Append {"step": step, …}; a number that is not finite is written as null."""
         entry = {"step": step, **{name: _plain(value) for name, value in values.items()}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+        if self.also is not None:
+            self.also(step, {name: value for name, value in values.items() if _is_number(value)})
 
     def drop_after(self, step: int) -> None:
         """Remove entries of later steps: a resumed run writes them again."""

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
+from bigs_cli.reporting.console import err
+
+Write = Callable[[int, Mapping[str, float]], None]
 
 
 class Tracker(Protocol):
@@ -30,7 +35,7 @@ class TensorBoard:
     """Event files in the run's folder `tensorboard/`: tensorboard --logdir runs"""
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
@@ -51,12 +56,10 @@ class Wandb:
     """
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
-        import os
-
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         known = folder / "wandb-id.txt"
-        name = known.read_text(encoding="utf-8").strip() if known.is_file() else wandb.util.generate_id()
+        name = known.read_text(encoding="utf-8").strip() if known.is_file() else secrets.token_hex(4)
         project = os.environ.get("WANDB_PROJECT") or "bigs"
         self._run = wandb.init(
             project=project, name=folder.name, id=name, resume="allow", dir=str(folder), config=dict(recipe)
@@ -99,24 +102,38 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any]) -> Iterator[list[Tracker]]:
-    """Open the trackers called `names` for the run in `folder`, and close them whatever happens.
+def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any]) -> Iterator[Write]:
+    """Open the trackers called `names` for the run in `folder`; yield what writes to all; close them whatever happens.
+
+    One that fails on the way is told of and left out from there on: it is no reason to end a run.
 
     Raises:
         RequestError: as `check_trackers` does.
         BigsError: one cannot be started, such as wandb without an account.
     """
     check_trackers(names)
-    with contextlib.ExitStack() as stack:
-        opened: list[Tracker] = []
+    opened: dict[str, Tracker] = {}
+
+    def each(do: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(opened.items()):
+            try:
+                do(tracker)
+            except Exception as error:  # each package has errors of its own
+                err.print(f"{name} failed and gets no more figures; metrics.jsonl has them all: {error}")
+                del opened[name]
+
+    try:
         for name in dict.fromkeys(names):
             try:
-                tracker = TRACKERS[name].make(folder, recipe)
-            except Exception as error:  # each package has errors of its own
-                raise BigsError(f"{name} could not be started: {error}. Run without --track {name}.") from error
-            stack.callback(tracker.close)
-            opened.append(tracker)
-        yield opened
+                opened[name] = TRACKERS[name].make(folder, recipe)
+            except Exception as error:
+                raise BigsError(
+                    f"{name} could not be started: {error}. Mend that and go on with --resume, or leave out "
+                    f"--track {name} in a new run."
+                ) from error
+        yield lambda step, values: each(lambda tracker: tracker.write(step, values))
+    finally:
+        each(lambda tracker: tracker.close())
 
 
 def _listed() -> str:

@@ -35,6 +35,7 @@ from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
@@ -80,8 +81,12 @@ def pretrain(
         if not resume:
             write_config(folder.path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, folder.path)
-        with Checkpoints(folder.checkpoints, recipe.checkpoint.keep) as checkpoints:
-            return _train(recipe, shards, folder, mesh, params, checkpoints)
+        with (
+            Checkpoints(folder.checkpoints, recipe.checkpoint.keep) as checkpoints,
+            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
+        ):
+            log = MetricsLog(folder.metrics_file, also)
+            return _train(recipe, shards, folder, mesh, params, checkpoints, log)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
@@ -115,6 +120,7 @@ def _train(
     mesh: jax.sharding.Mesh,
     params: Parameters,
     checkpoints: Checkpoints,
+    log: MetricsLog,
 ) -> PretrainResult:
     # --- the step ---------------------------------------------------------------------------------------------
     apply = make_apply(recipe.model, recipe.compute)
@@ -137,7 +143,6 @@ def _train(
 
     step = make_step(loss, optimizer, rate, recipe.seed, recipe.accumulate)
     state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest)
-    log = MetricsLog(folder.metrics_file)
     batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position.get("loader"))
     parameters = count(state.params)
     err.print(

@@ -136,6 +136,8 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "export into a folder in use": (("export", "--output", "other"), 2, ("other is in use", "--output")),
     "unknown format": (("export", "--format", "torhc"), 2, ("no format 'torhc'", "'torch'", "flax, torch")),
     "task of another head": (("eval", "mrpc", "--data", "glue"), 2, ("masked-lm", "bigs finetune mrpc")),
+    "unknown tracker": (lambda: train(*NEW, "--track", "wandbb"), 2, ("no tracker 'wandbb'", "'wandb'")),
+    "tracker in a recipe": (lambda: train(*NEW, "--set", "track=[tensorbord]"), 2, ("track", "tensorboard")),
     "unknown run": (("runs", "show", "bsae"), 2, ("no run 'bsae'", "'base'", "bigs runs list")),
     "folder that is no run": (("runs", "plot", "other"), 2, ("other is no run", "recipe.yaml")),
     "comparison with nothing": (("runs", "compare", "base"), 2, ("bigs runs compare base ANOTHER",)),
