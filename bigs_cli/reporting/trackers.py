@@ -128,8 +128,8 @@ def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any]) -> I
                 opened[name] = TRACKERS[name].make(folder, recipe)
             except Exception as error:
                 raise BigsError(
-                    f"{name} could not be started: {str(error).rstrip('.')}. Mend that and go on with --resume, or leave out "
-                    f"--track {name} in a new run."
+                    f"{name} could not be started: {str(error).rstrip('.')}. Mend that and go on with --resume, or "
+                    f"leave out --track {name} in a new run."
                 ) from error
         yield lambda step, values: each(lambda tracker: tracker.write(step, values))
     finally:

@@ -1,25 +1,45 @@
-"""`--dry-run`: what a pretraining would take and how it would lie on the devices, from shapes alone."""
+"""`--dry-run`: what a run would take and how it would lie on the devices, from shapes alone."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from rich.table import Table
 
+from bigs_cli.data.encode import encode_texts
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.evaluation.mlm import as_batch
 from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import parameter_shapes
-from bigs_cli.recipe import PretrainRecipe
+from bigs_cli.model.functional import count, parameter_shapes
+from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, PretrainRecipe, Recipe
 from bigs_cli.reporting.console import table
+from bigs_cli.tasks.task import Examples, Task
 from bigs_cli.training import mesh as meshes
+from bigs_cli.training.finetune import target_config
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import check_shards
 from bigs_cli.training.state import TrainState, new_state
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the tables are made from: a run, whatever it trains."""
+
+    config: BiGSConfig
+    recipe: Recipe
+    rows: int  # in a step
+    length: int
+    steps: int
+    batch: dict[str, Any]  # one row of each array, `[1, …]`
+    predictions: int | None = None  # places at which words are predicted
 
 
 def preview(recipe: PretrainRecipe, shards: Corpus) -> list[Table]:
@@ -29,38 +49,68 @@ def preview(recipe: PretrainRecipe, shards: Corpus) -> list[Table]:
         RequestError: recipe, shards and devices do not go together: the run would be refused as well.
     """
     check_shards(recipe, shards)
-    mesh = meshes.make_mesh(recipe.mesh)
-    meshes.check_batch(mesh, recipe.batch_size // recipe.accumulate)
-    params = parameter_shapes(recipe.model)
-    rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.steps)
-    state: TrainState = jax.eval_shape(lambda params: new_state(params, make_optimizer(recipe.optimizer, rate)), params)
-    return [_sizes(recipe, shards, mesh, state), _shardings(mesh, params)]
-
-
-def _sizes(recipe: PretrainRecipe, shards: Corpus, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
-    row = as_batch(shards.split("train").take(np.zeros(1, np.int64)))
-    batch = {name: jax.ShapeDtypeStruct((recipe.batch_size, *a.shape[1:]), a.dtype) for name, a in row.items()}
-    L = recipe.data.sequence_length
+    row, L = as_batch(shards.split("train").take(np.zeros(1, np.int64))), recipe.data.sequence_length
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
-    flops = count_flops(recipe.model, L, recipe.compute.mixing, predictions)
-    step, steps = flops.training * recipe.batch_size, recipe.steps
-    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    shape = " × ".join(f"{axis} {count}" for axis, count in mesh.shape.items())
+    run = _Run(recipe.model, recipe, recipe.batch_size, L, recipe.steps, row, predictions)
+    return _tables(run, recipe.batch_size // recipe.accumulate)
+
+
+def preview_finetune(
+    recipe: FinetuneRecipe, task: Task, examples: Examples, start: BiGSConfig, tokenizer: Tokenizer
+) -> tuple[list[Table], str]:
+    """Return the same for fine-tuning a model of config `start`, and the first example as the model reads it.
+
+    Raises:
+        RequestError: recipe, model and devices do not go together.
+    """
+    config, length = target_config(recipe, task, start)
+    few = slice(0, 1)
+    second = None if examples.second is None else examples.second[few]
+    first = encode_texts(tokenizer, examples.first[few], second, length)
+    row = first.batch(np.arange(1), 1)
+    assert examples.labels is not None
+    steps = max(1, round(recipe.epochs * math.ceil(len(examples) / recipe.batch_size)))
+    run = _Run(config, recipe, recipe.batch_size, length, steps, {**row, "labels": examples.labels[few]})
+    label = examples.labels[0] if task.labels is None else task.labels[int(examples.labels[0])]
+    text = tokenizer.decode(first.ids.tolist(), skip_special_tokens=False)
+    return _tables(run, recipe.batch_size), f"train example 0: {len(first.ids)} of {length} tokens → {label}\n  {text}"
+
+
+def _tables(run: _Run, rows: int) -> list[Table]:
+    """Return both tables; `rows` is what is computed at once."""
+    mesh = meshes.make_mesh(run.recipe.mesh)
+    meshes.check_batch(mesh, rows)
+    params, settings = parameter_shapes(run.config), run.recipe.optimizer
+    optimizer = make_optimizer(settings, learning_rate(run.recipe.schedule, settings.learning_rate, run.steps))
+    state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer), params)
+    return [_sizes(run, mesh, state), _shardings(mesh, params)]
+
+
+def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
+    batch = {name: jax.ShapeDtypeStruct((run.rows, *a.shape[1:]), a.dtype) for name, a in run.batch.items()}
+    mixing, tokens = run.recipe.compute.mixing, run.rows * run.length
+    flops = count_flops(run.config, run.length, mixing, run.predictions)
+    step = flops.training * run.rows
+    shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
     batch_bytes = _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch))
     made = table("what it takes", "what", "how much", "", right=("how much",))
     for line in (
-        ("parameters", f"{size:,}", ""),
+        ("parameters", f"{count(state.params):,}", ""),
         ("devices", str(mesh.size), f"{mesh.devices.flat[0].device_kind}: {shape}"),
         ("parameters on each device", _size(params_bytes), "and as much for the gradient"),
         ("optimizer state on each device", _size(optimizer_bytes), ""),
         ("batch on each device", _size(batch_bytes), "activations come on top: they depend on compute.remat"),
-        ("steps", f"{steps:,}", f"{recipe.batch_size * L:,} tokens each, {recipe.batch_size * L * steps:.3g} in all"),
-        ("FLOPs per step", f"{step:.3e}", f"{step * steps:.3e} in all"),
+        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each, {tokens * run.steps:.3g} in all"),
+        ("FLOPs per step", f"{step:.3e}", f"{step * run.steps:.3e} in all"),
         ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
-        ("  mixing", f"{flops.mixing / flops.forward:.1%}", recipe.compute.mixing),
-        ("  head", f"{flops.head / flops.forward:.1%}", f"at {predictions} places in a row"),
+        ("  mixing", f"{flops.mixing / flops.forward:.1%}", mixing),
+        (
+            "  head",
+            f"{flops.head / flops.forward:.1%}",
+            f"at {run.predictions} places in a row" if run.predictions else "",
+        ),
     ):
         made.add_row(*line)
     return made
@@ -88,6 +138,6 @@ def _bytes(tree: Any, shardings: Any) -> int:
     return sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in pairs)
 
 
-def _size(count: int) -> str:
-    power = min((len(str(count)) - 1) // 3, 3)
-    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+def _size(number: int) -> str:
+    power = min((len(str(number)) - 1) // 3, 3)
+    return f"{number / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"

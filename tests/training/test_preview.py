@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bigs_cli.training.preview import _size
-from tests.tiny import LENGTH, bigs, pretrain, settings, snapshot
+from tests.tiny import LENGTH, bigs, finetune, pretrain, settings, snapshot
 
 
 def rows(text: str) -> dict[str, str]:
@@ -69,6 +69,21 @@ def test_what_lies_on_a_device_follows_the_mesh(shards: Path, tmp_path: Path) ->
     assert "data 1 × fsdp 2 × tensor 2" in shown["devices"]
     assert "tensor, fsdp" in shown["word_embeddings/embedding$"]
     assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_says_the_same_of_its_own(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    before = snapshot(pretrained), snapshot(glue)
+    done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run")).fine()
+    assert (snapshot(pretrained), snapshot(glue)) == before
+    assert not any(tmp_path.iterdir())
+    assert yaml.safe_load(done.out.partition("\nwhat it takes")[0])["task"] == "mrpc"
+    shown = rows(done.out.partition("\nwhat it takes")[2])
+    assert shown["steps"].split()[0] == "6"
+    # By hand, as above: rows of 24, then the pooler and two classes.
+    row = 2 * 2 * 24 * (3 * 16 * 24 + 4 * 16 * 16) + 2 * 2 * 16 * 2 * 24 * 24 + 2 * 16 * 16 + 2 * 16 * 2
+    assert f"{3 * 8 * row:.3e}" in shown["FLOPs per step"]
+    assert "of 24 tokens → " in done.out
+    assert "[CLS] " in done.out
 
 
 def test_sizes_are_read_in_thousands() -> None:
