@@ -14,6 +14,7 @@ import pytest
 from bigs_cli import load_model
 from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
+from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.tasks import get_task
 from tests.hub_server import Hub, serving
 from tests.tiny import LENGTH, bigs, finetune, parameters, pretrain, start_bigs
@@ -45,6 +46,19 @@ def test_pretraining_ends_with_what_eval_mlm_measures(pretrained: Path, shards: 
     shown = bigs("eval", "mlm", "--model", pretrained).fine()
     assert f"{metrics['loss']:.4f}" in shown.out
     assert str(pretrained) in shown.err
+
+
+def test_every_measurement_on_the_way_is_of_all_that_was_held_out(
+    shards: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    held_out = [e for e in read_metrics(pretrained / "metrics.jsonl") if "heldout_loss" in e]
+    assert [entry["step"] for entry in held_out] == [3, 6]
+    assert len({entry["heldout_predictions"] for entry in held_out}) == 1
+    bigs(*pretrain(shards, tmp_path / "run", evaluate__max_batches=1, steps=4)).fine()
+    first, last = (
+        e["heldout_predictions"] for e in read_metrics(tmp_path / "run" / "metrics.jsonl") if "heldout_loss" in e
+    )
+    assert first < last == held_out[0]["heldout_predictions"]
 
 
 @pytest.mark.parametrize("task", ["cola", "mrpc", "stsb", "mnli"])

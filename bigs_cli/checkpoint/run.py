@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.files import replacing, write_json
 
 LOCK = ".lock"
@@ -68,21 +68,35 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.results_file.is_file()
 
+    @property
+    def running(self) -> bool:
+        """Whether a process of this machine is at work in it: it holds the lock."""
+        try:
+            with (self.path / LOCK).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def results(self) -> dict[str, Any]:
         """Return what results.json says.
 
         Raises:
             RequestError: it is absent or no JSON object.
         """
-        try:
-            read = json.loads(self.results_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RequestError(f"{self.path} has no results.json: the run is not finished.") from None
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{self.results_file} cannot be read: {error}.") from error
-        if not isinstance(read, dict):
-            raise RequestError(f"{self.results_file} holds no JSON object.")
-        return read
+        if not self.finished:
+            raise RequestError(f"{self.path} has no results.json: the run is not finished.")
+        return _read_object(self.results_file)
+
+    def environment(self) -> dict[str, Any]:
+        """Return what environment.json says: versions, machine and command the run was started with.
+
+        Raises:
+            RequestError: it is absent or no JSON object.
+        """
+        return _read_object(self.path / "environment.json")
 
     def check(self, resume: bool) -> None:
         """Refuse a new run on a folder in use, or to resume where there is no run. Changes nothing.
@@ -153,3 +167,32 @@ def runs(root: Path | None = None) -> list[RunFolder]:
         return []
     found = [RunFolder(entry) for entry in root.iterdir() if (entry / "recipe.yaml").is_file()]
     return sorted(found, key=lambda run: (run.recipe_file.stat().st_mtime, run.path.name), reverse=True)
+
+
+def find_run(name: str) -> RunFolder:
+    """Return the run that `name` means: a folder, or a run's name under `runs_root()`.
+
+    Raises:
+        RequestError: it is no run.
+    """
+    for place in (Path(name), runs_root() / name):
+        if RunFolder(place).is_run:
+            return RunFolder(place)
+    if Path(name).exists():
+        raise RequestError(f"{name} is no run: it has no recipe.yaml. `bigs runs list` shows the runs here.")
+    raise RequestError(
+        f"There is no run '{name}', here or under {runs_root()}/.{did_you_mean(name, (r.path.name for r in runs()))} "
+        "`bigs runs list` shows the runs here."
+    )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise RequestError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(read, dict):
+        raise RequestError(f"{path} holds no JSON object.")
+    return read

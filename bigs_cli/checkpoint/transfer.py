@@ -60,7 +60,7 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
     Arrays are shared with `flat`, not copied. Raises RequestError naming the config fields in which the
     encoders differ.
     """
-    _check_encoders(config, target)
+    check_encoders(config, target)
     rest = {path.removeprefix("s4_bert/"): path for path in flat}
     columns = _label_columns(config, target)
     result: Flat = {}
@@ -84,7 +84,8 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
     return result, report
 
 
-def _check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
+def check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
+    """Refuse to start a `target` model from one of `config` if their encoders differ (RequestError)."""
     differing = [name for name in _SAME if getattr(config, name) != getattr(target, name)]
     if differing:
         values = "; ".join(f"{name} {getattr(config, name)} there, {getattr(target, name)} here" for name in differing)

@@ -33,6 +33,16 @@ def finetune(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="Send the figures to tensorboard or wandb too. Repeat it for both."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the recipe in full, sizes, FLOPs, shardings and an example; train nothing."
+        ),
+    ] = False,
 ) -> None:
     """Train a model for a labelled task and keep its best checkpoint.
 
@@ -41,6 +51,7 @@ def finetune(
     from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
+    from bigs_cli.reporting.trackers import check_trackers
     from bigs_cli.tasks import get_task
 
     chosen_task = get_task(task)
@@ -54,6 +65,9 @@ def finetune(
     folder.check(resume)
     if resume and sets:
         raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
+    if track:
+        chosen = chosen.model_copy(update={"track": tuple(track)})
+    check_trackers(chosen.track)
     model_name = start or chosen.from_
     if model_name is None:
         raise RequestError(
@@ -71,6 +85,17 @@ def finetune(
     chosen = chosen.model_copy(update={"from_": lasting_name(find_model(model_name))})
     examples = load_task_data(chosen_task, data, chosen.max_train_examples, chosen.seed)
     model = open_and_announce(model_name)
+    if dry_run:
+        from bigs_cli.recipe import dump_recipe
+        from bigs_cli.training.preview import preview_finetune
+
+        tables, example = preview_finetune(chosen, chosen_task, examples.train, model.config, tokenizer_of(model))
+        out.print(dump_recipe(chosen))
+        for part in tables:
+            out.print(part, "", sep="\n")
+        out.print(example)
+        err.print("A dry run: there is no run folder. Leave out --dry-run to train.")
+        return
     result = train(chosen, chosen_task, examples, model, tokenizer_of(model), folder, resume)
     err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
     err.print(scores_table(chosen_task, result["metrics"]))

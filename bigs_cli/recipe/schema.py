@@ -12,7 +12,11 @@ from bigs_cli.recipe.config import BiGSConfig
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 Count = Annotated[int, Field(ge=1)]
+Tracker = Literal["tensorboard", "wandb"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+_TRACK = "where the figures go besides metrics.jsonl: tensorboard, wandb"
 
 
 class Kernel(BaseModel):
@@ -154,7 +158,7 @@ class Evaluate(BaseModel):
     model_config = _CLOSED
 
     every_steps: Count = Field(default=1000, description="steps between two measurements")
-    max_batches: Count | None = Field(default=50, description="batches measured; null: all that were held out")
+    max_batches: Count | None = Field(default=None, description="batches measured; null: all that were held out")
 
 
 class PretrainRecipe(BaseModel):
@@ -182,6 +186,7 @@ class PretrainRecipe(BaseModel):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="when the run is saved")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="when the held-out loss is measured")
     log_every: Count = Field(default=100, description="steps between two lines of the log")
+    track: tuple[Tracker, ...] = Field(default=(), description=_TRACK)
 
     @field_validator("model")
     @classmethod
@@ -260,6 +265,7 @@ class FinetuneRecipe(BaseModel):
     compute: Compute = Field(default_factory=Compute, description="how the arithmetic is done")
     mesh: Mesh = Field(default_factory=Mesh, description="how the devices are arranged")
     log_every: Count = Field(default=50, description="steps between two lines of the log")
+    track: tuple[Tracker, ...] = Field(default=(), description=_TRACK)
 
 
 Recipe = PretrainRecipe | FinetuneRecipe

@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.text import Text
 from tokenizers.decoders import DecodeStream
 
+from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.manifest import Split
-from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
 from bigs_cli.data.shards import Shards
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import out
@@ -25,7 +26,7 @@ _WIDTH = 100  # columns at most, also where nothing limits them: longer lines ar
 _PREDICTED = "bold yellow"
 
 
-def print_examples(shards: Shards, masking: Masking, count: int, seed: int, split: Split = "train") -> None:
+def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, split: Split = "train") -> None:
     """Print `count` (at least 1) rows of a split, or all it has, to stdout: masked, and what is to be predicted.
 
     The rows lie spread over the split; `seed` decides which they are, and the masks. Rows and the places in them
@@ -35,18 +36,16 @@ def print_examples(shards: Shards, masking: Masking, count: int, seed: int, spli
         RequestError: the split is empty, the tokenizer was exchanged, or has no words where whole ones are masked.
     """
     rows, tokenizer = shards.split(split), shards.tokenizer()
-    special = MaskIds.of(shards, masking, shards.manifest.vocab_size)
     chosen = _spread(len(rows), count, seed)
-    ids = rows.take(chosen)
-    mask = jax.jit(mask_tokens, static_argnames=("special", "masking"))
-    batch = jax.device_get(mask(jax.random.key(seed), chosen, ids, special=special, masking=masking))
+    batch = _masked(shards, rows.take(chosen), chosen, masking, seed)
 
     for n, row in enumerate(chosen):
         filled = int(batch.attention_mask[n].sum())
         read = batch.input_ids[n, :filled].tolist()
         predicted = batch.weights[n] > 0
         labels = dict(zip(batch.positions[n, predicted].tolist(), batch.labels[n, predicted].tolist(), strict=True))
-        header = f"{split} row {row:,} of {len(rows):,}: {filled} of {ids.shape[1]} tokens, {len(labels)} to predict"
+        tokens = f"{filled} of {batch.input_ids.shape[1]} tokens"
+        header = f"{split} row {row:,} of {len(rows):,}: {tokens}, {len(labels)} to predict"
         text = Text.assemble(*((piece, _PREDICTED if p in labels else "") for p, piece in _pieces(tokenizer, read)))
         predictions = [
             Text.assemble(
@@ -57,6 +56,16 @@ def print_examples(shards: Shards, masking: Masking, count: int, seed: int, spli
         out.print(Text(header, "bold"))
         for part in (text, Columns(predictions, padding=(0, 3), equal=True, column_first=True)):
             out.print(Padding(part, (0, 0, 1, 2)), width=min(_WIDTH, out.width), soft_wrap=False)
+
+
+def _masked(shards: Corpus, block: Any, rows: Any, masking: Masking, seed: int) -> MaskedBatch:
+    """Mask a block of token shards; one of HDF5 files is masked already."""
+    if isinstance(block, dict):
+        return MaskedBatch(*(block[name] for name in MaskedBatch._fields))
+    assert isinstance(shards, Shards)
+    special = MaskIds.of(shards, masking, shards.manifest.vocab_size)
+    mask = jax.jit(mask_tokens, static_argnames=("special", "masking"))
+    return jax.device_get(mask(jax.random.key(seed), rows, block, special=special, masking=masking))
 
 
 def _spread(rows: int, count: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import replacing
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl, one object a line, each with the step it belongs to."""
+    """Appends to metrics.jsonl, one object a line, each with the step it belongs to; `also` is given them as well."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, also: Callable[[int, Mapping[str, float]], None] | None = None) -> None:
         self.path = path
+        self.also = also
 
     def write(self, step: int, **values: Any) -> None:
         """Append {"step": step, …}; a number that is not finite is written as null."""
         entry = {"step": step, **{name: _plain(value) for name, value in values.items()}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+        if self.also is not None:
+            self.also(step, {name: value for name, value in values.items() if _is_number(value)})
 
     def drop_after(self, step: int) -> None:
         """Remove entries of later steps: a resumed run writes them again."""
@@ -30,15 +35,38 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a metrics.jsonl; a last line cut off by a crash is left out."""
+    """Return the entries of a metrics.jsonl; a last line cut off by a crash is left out.
+
+    Raises:
+        RequestError: another line is no JSON object with a step, or the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
     entries = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                break
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entries.append(entry)
+        elif number < len(lines):
+            raise RequestError(f'{path}:{number}: no JSON object with a "step". Mend or remove this line.')
     return entries
+
+
+def curve(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """Return the steps at which the number `name` was logged, and its values; what was not finite is left out."""
+    points = [(entry["step"], entry[name]) for entry in entries if _is_number(entry.get(name))]
+    return [step for step, _ in points], [float(value) for _, value in points]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

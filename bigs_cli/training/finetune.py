@@ -24,17 +24,20 @@ from bigs_cli.core.files import write_json
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
+from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Parameters, initialize, make_apply
 from bigs_cli.model.losses import classification_sums, regression_sums
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.reporting.trackers import tracking
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Examples, Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
 
@@ -94,8 +97,13 @@ def finetune(
             params = _unit_pooler(
                 config, recipe.compute, params, encode_texts(tokenizer, data.train.first[few], second, length)
             )
-        with Checkpoints(folder.checkpoints) as last, Checkpoints(folder.best) as best:
-            return _train(recipe, task, data, tokenizer, config, length, params, mesh, folder, last, best)
+        with (
+            Checkpoints(folder.checkpoints) as last,
+            Checkpoints(folder.best) as best,
+            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
+        ):
+            log = MetricsLog(folder.metrics_file, also)
+            return _train(recipe, task, data, tokenizer, config, length, params, mesh, folder, last, best, log)
 
 
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
@@ -121,6 +129,7 @@ def _train(
     folder: RunFolder,
     last: Checkpoints,
     best: Checkpoints,
+    log: MetricsLog,
 ) -> dict[str, Any]:
     # --- the data ---------------------------------------------------------------------------------------------
     trim = config.mask_padding  # Elsewhere padding is part of the model's input.
@@ -147,7 +156,6 @@ def _train(
 
     step = make_step(loss, optimizer, rate, recipe.seed)
     evaluator = TaskEvaluator(apply, task, recipe.eval_batch_size, trim)
-    log = MetricsLog(folder.metrics_file)
     metric = task.metrics[0]
     digest = data_digest(data.train)
     state, begun, position = begin(params, optimizer, mesh, folder, last, digest)
@@ -198,6 +206,9 @@ def _train(
         log_every=recipe.log_every,
         every=(Every(per_epoch, evaluate),),
         save=save,
+        full_rate=matrix_rate(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
+        if err.is_terminal
+        else None,
     )
     started = time.perf_counter()
     if begun < steps:

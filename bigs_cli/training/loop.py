@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 
-from bigs_cli.reporting.console import err, progress
+from bigs_cli.reporting.console import err
+from bigs_cli.reporting.live import LiveView
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training.state import Metrics, TrainState
 
@@ -38,6 +39,7 @@ class Plan:
     log_every: int
     every: tuple[Every, ...]
     save: Callable[[int, TrainState], None]
+    full_rate: float | None = None  # tokens per second, if all were as fast as the machine's matrix products
 
 
 def run(
@@ -56,8 +58,7 @@ def run(
         KeyboardInterrupt: it was asked to stop; the checkpoint is written.
     """
     done, waited, slots = plan.first, 0.0, 0
-    with _stop_request() as stop, progress(plan.name, plan.last, "step") as advance:
-        advance(plan.first)
+    with _stop_request() as stop, LiveView(plan.name, plan.first, plan.last, plan.full_rate) as view:
         since = time.perf_counter()
         while done < plan.last:
             asked = time.perf_counter()
@@ -74,10 +75,11 @@ def run(
                     "data_wait_fraction": waited / (now - since),
                 }
                 log.write(done, **values)
-                if done != plan.first + 1 or plan.last - plan.first == 1:
+                view.show(values)
+                if done == plan.last or (done != plan.first + 1 and not view.drawn):
                     err.print(_line(plan, done, values))
                 since, waited, slots = now, 0.0, 0
-            advance(1)
+            view.step()
             for task in plan.every:
                 if done % task.steps == 0 and done < plan.last:
                     started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +29,18 @@ from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, as_batch, masked_batch
+from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Apply, Parameters, count, initialize, make_apply
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin
 from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import SummedLoss, TrainState, make_step
 
@@ -78,8 +82,12 @@ def pretrain(
         if not resume:
             write_config(folder.path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, folder.path)
-        with Checkpoints(folder.checkpoints, recipe.checkpoint.keep) as checkpoints:
-            return _train(recipe, shards, folder, mesh, params, checkpoints)
+        with (
+            Checkpoints(folder.checkpoints, recipe.checkpoint.keep) as checkpoints,
+            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
+        ):
+            log = MetricsLog(folder.metrics_file, also)
+            return _train(recipe, shards, folder, mesh, params, checkpoints, log)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
@@ -132,6 +140,7 @@ def _train(
     mesh: jax.sharding.Mesh,
     params: Parameters,
     checkpoints: Checkpoints,
+    log: MetricsLog,
 ) -> PretrainResult:
     # --- the step ---------------------------------------------------------------------------------------------
     apply = make_apply(recipe.model, recipe.compute)
@@ -141,7 +150,6 @@ def _train(
 
     step = make_step(masked_lm_loss(apply, special, recipe.masking), optimizer, rate, recipe.seed, recipe.accumulate)
     state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest)
-    log = MetricsLog(folder.metrics_file)
     batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position.get("loader"))
     parameters = count(state.params)
     err.print(
@@ -160,7 +168,9 @@ def _train(
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
-        values = evaluator(state.params, held_out)
+        measured = min(len(shards.split("heldout")), (max_batches or sys.maxsize) * recipe.batch_size)
+        with progress("held out", measured, "row") as advance:
+            values = evaluator(state.params, held_out, advance)
         if done > begun:  # A checkpoint is written after the line of its step.
             log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
         err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
@@ -183,6 +193,7 @@ def _train(
             Every(recipe.checkpoint.every_steps, save),
         ),
         save=save,
+        full_rate=_full_rate(recipe) if err.is_terminal else None,
     )
     started = time.perf_counter()
     state = run(plan, state, step, next_batch, log)
@@ -204,6 +215,13 @@ def _train(
         },
     )
     return result
+
+
+def _full_rate(recipe: PretrainRecipe) -> float:
+    """Return the tokens per second if training were as fast as this machine's matrix products."""
+    L, compute = recipe.data.sequence_length, recipe.compute
+    row = count_flops(recipe.model, L, compute.mixing, recipe.masking.predictions(L)).training
+    return matrix_rate(compute.dtype) * jax.device_count() * L / row
 
 
 def _amount(shards: Corpus) -> str:

@@ -27,6 +27,9 @@ COMMANDS = (
     ("export",),
     ("demo",),
     ("runs", "list"),
+    ("runs", "show"),
+    ("runs", "compare"),
+    ("runs", "plot"),
     ("recipes", "list"),
     ("recipes", "show"),
     ("recipes", "copy"),
@@ -55,6 +58,7 @@ def place(shards: Path, pretrained: Path, glue: Path, tmp_path: Path, monkeypatc
     shutil.copytree(shards, here / "cut")
     with (here / "cut" / "train-00000.bin").open("r+b") as file:
         file.truncate(100)
+    (here / "f.png").mkdir()
     os.utime(here / "runs" / "base" / "recipe.yaml", (4e9, 4e9))  # the newest
     monkeypatch.chdir(here)
     monkeypatch.setenv("BIGS_RUNS", "runs")
@@ -112,6 +116,12 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
         ("hidden_size 16 there, 8 here", "--from"),
     ),
     "mesh that does not fit": (lambda: train(*NEW, mesh__tensor=3), 2, ("tensor 3", "does not fit", "`mesh`")),
+    "dry run of a model of another size": (
+        lambda: train(*NEW, "--dry-run", "--from", "runs/base", model__hidden_size=8),
+        2,
+        ("hidden_size 16 there, 8 here", "--from"),
+    ),
+    "dry run on a mesh that does not fit": (lambda: train(*NEW, "--dry-run", mesh__tensor=3), 2, ("does not fit",)),
     "checkpoint of the wrong shape": (("export", "--model", "runs/spoilt"), 2, ("runs/spoilt/checkpoints/6", "config")),
     "run folder in use": (
         lambda: train("--data", "shards", "--run", "runs/base"),
@@ -126,6 +136,13 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "export into a folder in use": (("export", "--output", "other"), 2, ("other is in use", "--output")),
     "unknown format": (("export", "--format", "torhc"), 2, ("no format 'torhc'", "'torch'", "flax, torch")),
     "task of another head": (("eval", "mrpc", "--data", "glue"), 2, ("masked-lm", "bigs finetune mrpc")),
+    "unknown tracker": (lambda: train(*NEW, "--track", "wandbb"), 2, ("no tracker 'wandbb'", "'wandb'")),
+    "tracker in a recipe": (lambda: train(*NEW, "--set", "track=[tensorbord]"), 2, ("track", "tensorboard")),
+    "unknown run": (("runs", "show", "bsae"), 2, ("no run 'bsae'", "'base'", "bigs runs list")),
+    "folder that is no run": (("runs", "plot", "other"), 2, ("other is no run", "recipe.yaml")),
+    "comparison with nothing": (("runs", "compare", "base"), 2, ("bigs runs compare base ANOTHER",)),
+    "picture of another kind": (("runs", "plot", "base", "-o", "p.gif"), 2, ("p.gif", ".png nor .svg")),
+    "picture in a folder's place": (("runs", "plot", "base", "-o", "f.png"), 2, ("f.png is a folder",)),
     "unknown option": (("export", "--ouput", "x"), 2, ("--ouput", "--output")),
     "missing option": (("pretrain",), 2, ("--recipe",)),
     "unknown verb": (("pretain",), 2, ("pretain",)),

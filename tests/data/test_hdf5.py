@@ -267,6 +267,14 @@ def course(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in entry.items() if k not in times} for entry in read_metrics(run / "metrics.jsonl")]
 
 
+def test_a_dry_run_shows_a_row_with_the_mask_of_its_file(corpus: Path, tmp_path: Path) -> None:
+    shown = bigs(*pretrain(corpus, tmp_path / "run", "--dry-run")).fine().out
+    assert f"at {P} places in a row" in shown
+    assert "of 31: " in shown
+    assert "→" in shown
+    assert not (tmp_path / "run").exists()
+
+
 def test_pretraining_resuming_and_measuring(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = bigs(*pretrain(corpus, run, checkpoint__every_steps=4)).fine()

@@ -1,0 +1,48 @@
+"""The view of a run on a terminal, and nothing of it in a log."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from rich.console import Console
+
+from bigs_cli.reporting.live import LiveView, figures
+
+VALUES = {"loss": 4.5321, "learning_rate": 1.9e-3, "tokens_per_second": 9312.4, "data_wait_fraction": 0.034}
+
+
+def shown(terminal: bool, width: int = 120) -> str:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=width)
+    with LiveView("pretrain", 20, 100, full_rate=20_000.0, console=console) as view:
+        assert view.drawn == terminal
+        if terminal:
+            view.refresh()
+        for step in range(3):
+            view.show(VALUES | {"loss": VALUES["loss"] - step})
+            view.step()
+        if terminal:
+            view.refresh()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+
+
+def test_a_terminal_shows_where_the_run_is() -> None:
+    text = shown(True)
+    assert "compiling the first step" in text
+    assert " 20/100" in text
+    assert " 23/100" in text
+    assert "loss 2.5321  lr 1.90e-03  9,312 tokens/s  47% of peak  waiting for data 3%  █▅▁" in text
+    assert "time left" in text
+
+
+def test_a_narrow_terminal_cuts_the_line() -> None:
+    assert max(len(line) for line in re.split(r"[\r\n]", shown(True, width=60)) if "loss" in line) <= 60
+
+
+def test_a_log_shows_nothing() -> None:
+    assert shown(False) == ""
+
+
+def test_an_unknown_peak_is_left_out() -> None:
+    assert "of peak" not in figures(VALUES, [1.0]).plain
