@@ -25,30 +25,34 @@ def usable(done: int, state: TrainState) -> bool:
 def broken(run: Path, checkpoints: Checkpoints, settings: Optimizer, first: int) -> BigsError:
     """Return the error that ends a run whose steps from `first` on were skipped.
 
-    A checkpoint of the state before `first` is removed if there is an older one: its parameters failed on every batch
-    since.
+    A checkpoint of the state before `first` is not good: its parameters failed on every batch since. It is removed if
+    there is an older one.
     """
     checkpoints.wait()
-    saved = checkpoints.steps()
-    if len(saved) > 1 and saved[-1] == first - 1:
-        checkpoints.remove(saved[-1])
+    saved, bad = checkpoints.steps(), first - 1
+    if len(saved) > 1 and saved[-1] == bad:
+        checkpoints.remove(bad)
     count = settings.stop_after_nonfinite
     what = f"Loss or gradient were not finite in {count} step{'s in a row' * (count > 1)}, from step {first} on"
-    return stopped(what, run, checkpoints, settings)
+    return stopped(what, run, checkpoints, settings, bad)
 
 
-def stopped(what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer) -> BigsError:
-    """Return the error that says `what` ended the run, where its last good checkpoint is, and how to go on."""
+def stopped(what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer, bad: int | None = None) -> BigsError:
+    """Return the error that says `what` ended the run, where its last good checkpoint is, and how to go on.
+
+    A checkpoint of step `bad`, if it is the only one, is called what it is.
+    """
     change = f"--set optimizer.learning_rate={settings.learning_rate / 2:g}"
     if settings.clip_norm is None or settings.clip_norm > 1:
         change += " --set optimizer.clip_norm=1.0"
     last = checkpoints.latest()
+    place = checkpoints.folder / str(last)
     if last is None:
         where = f"There is no checkpoint yet. Start anew (--run {run}-2)"
+    elif last == bad:
+        where = f"The only checkpoint, {place}, is of the parameters that failed. Start anew (--run {run}-2)"
     else:
-        where = (
-            f"The last good checkpoint is {checkpoints.folder / str(last)}. Start from it (--from {run} --run {run}-2)"
-        )
+        where = f"The last good checkpoint is {place}. Start from it (--from {run} --run {run}-2)"
     return BigsError(
         f"{what}, so the run has stopped. {where} with a lower learning rate or shorter gradients: {change}"
     )

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.checkpoint.orbax import Checkpoints, steps
 from bigs_cli.model.functional import Parameters
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
+from bigs_cli.training.nonfinite import broken
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.state import TrainState, make_step, new_state
 from tests.tiny import bigs, pretrain, snapshot
@@ -96,6 +97,26 @@ def test_a_run_that_breaks_keeps_its_last_good_checkpoint(shards: Path, tmp_path
     again = bigs(*pretrain(shards, run, "--resume"))
     assert again.code == 1
     assert snapshot(run / "checkpoints") == before
+
+
+@pytest.mark.parametrize(
+    ("saved", "said", "left"),
+    [
+        ((), "There is no checkpoint yet. Start anew (--run r-2) with a lower", []),
+        ((7,), "7, is of the parameters that failed. Start anew (--run r-2) with a lower", [7]),
+        ((5, 7), "checkpoints/5. Start from it (--from r --run r-2) with a lower", [5]),
+    ],
+)
+def test_where_to_go_on_from(saved: tuple[int, ...], said: str, left: list[int], tmp_path: Path) -> None:
+    settings = Optimizer(learning_rate=1.0, beta2=0.9, weight_decay=0, clip_norm=1.0, stop_after_nonfinite=1)
+    with Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+        for step in saved:
+            checkpoints.save(step, {"x": jnp.ones(2)})
+        error = str(broken(Path("r"), checkpoints, settings, 8))
+    assert error.startswith("Loss or gradient were not finite in 1 step, from step 8 on, so the run has stopped. ")
+    assert said in error
+    assert error.endswith("shorter gradients: --set optimizer.learning_rate=0.5")
+    assert steps(tmp_path / "checkpoints") == left
 
 
 def test_skipped_steps_are_logged(shards: Path, pretrained: Path) -> None:
