@@ -1,8 +1,8 @@
 """Orbax, and the only file that imports it: a run's training state and its best parameters, step by step.
 
-A checkpoint is a folder named by its step with the items `params`, `optimizer` (training states only) and `position`
-(JSON: what the data loader needs to go on). Orbax writes under a temporary name and renames, so that a folder with
-a step's name is whole.
+A checkpoint is a folder named by its step with the items `params`, `ema` (their moving average, where one is kept),
+`optimizer` (training states only) and `position` (JSON: what the data loader needs to go on, and counts). Orbax writes
+under a temporary name and renames, so that a folder with a step's name is whole.
 """
 
 from __future__ import annotations
@@ -36,38 +36,57 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._manager.close()
 
-    def save(self, step: int, params: Any, optimizer: Any = None, position: dict[str, Any] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        params: Any,
+        optimizer: Any = None,
+        position: dict[str, Any] | None = None,
+        ema: Any = None,
+    ) -> None:
         """Write the checkpoint of `step` in the background; a step already there is left alone."""
         if step in self._manager.all_steps():
             return
         items: dict[str, Any] = {"params": ocp.args.StandardSave(params)}
         if optimizer is not None:
             items["optimizer"] = ocp.args.StandardSave(optimizer)
+        if ema is not None:
+            items["ema"] = ocp.args.StandardSave(ema)
         if position is not None:
             items["position"] = ocp.args.JsonSave(position)
         self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restore(self, step: int, params: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Read the state of `step` into the shapes, dtypes and shardings of `params` and `optimizer`.
+    def restore(self, step: int, params: Any, optimizer: Any, ema: Any = None) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Read the state of `step` into the shapes, dtypes and shardings of `params`, `optimizer` and `ema`.
+
+        Return these, `ema` None where it was given as None, and the position.
 
         Raises:
             RequestError: the checkpoint cannot be read, or holds other shapes.
         """
-        items = ocp.args.Composite(
-            params=ocp.args.StandardRestore(jax.tree.map(_abstract, params)),
-            optimizer=ocp.args.StandardRestore(jax.tree.map(_abstract, optimizer)),
-            position=ocp.args.JsonRestore(),
-        )
+        trees = {"params": params, "optimizer": optimizer} | ({} if ema is None else {"ema": ema})
+        wanted = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
+        items = ocp.args.Composite(**wanted, position=ocp.args.JsonRestore())
         _compare(self.folder / str(step) / "params", params)
         try:
             read = self._manager.restore(step, args=items)
         except (ValueError, OSError, KeyError) as error:
             raise RequestError(_damaged(self.folder / str(step), error)) from error
-        return read["params"], read["optimizer"], dict(read["position"])
+        average = None if ema is None else read["ema"]
+        return read["params"], read["optimizer"], average, dict(read["position"])
 
     def wait(self) -> None:
         """Return when every save is on disk."""
         self._manager.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """Return the steps with a checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def remove(self, step: int) -> None:
+        """Delete the checkpoint of `step`."""
+        self._manager.wait_until_finished()
+        self._manager.delete(step)
 
     def latest(self) -> int | None:
         """Return the newest step, or None when there is none."""
@@ -81,8 +100,15 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
 
 
+def has_average(folder: Path, step: int) -> bool:
+    """Return whether the checkpoint of `step` in `folder` has a moving average of the parameters."""
+    return (folder / str(step) / "ema").is_dir()
+
+
 def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
     """Return (step, parameters) of the newest checkpoint in `folder`, in the tree and shapes of `shapes`.
+
+    These are the moving average of the parameters if the checkpoint has one: see `has_average`.
 
     Raises:
         RequestError: there is none, it cannot be read, or it holds other shapes.
@@ -90,7 +116,7 @@ def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
     found = steps(folder)
     if not found:
         raise RequestError(f"{folder} holds no checkpoint: the run stopped before its first one.")
-    place = folder / str(found[-1]) / "params"
+    place = folder / str(found[-1]) / ("ema" if has_average(folder, found[-1]) else "params")
     _compare(place, shapes)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:

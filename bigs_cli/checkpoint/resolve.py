@@ -129,19 +129,20 @@ def _newest_of_task(name: str) -> RunFolder | None:
 
 def _open_run(run: RunFolder) -> OpenModel:
     from bigs_cli.checkpoint.names import to_flat
-    from bigs_cli.checkpoint.orbax import read_params, steps
+    from bigs_cli.checkpoint.orbax import has_average, read_params, steps
     from bigs_cli.model.functional import parameter_shapes
 
     config = read_config(run.path / CONFIG)
     kept = run.best if steps(run.best) else run.checkpoints
     step, params = read_params(kept, parameter_shapes(config))
     which = "best" if kept == run.best else "last"
+    what = ", averaged parameters" if has_average(kept, step) else ""
     return OpenModel(
         run.path.resolve().name,
         config,
         to_flat(params, config),
         tokenizer_file(run.path),
-        f"{run.path}, {which} checkpoint (step {step})",
+        f"{run.path}, {which} checkpoint (step {step}){what}",
         (),
         run,
     )

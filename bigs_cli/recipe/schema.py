@@ -39,21 +39,33 @@ class Optimizer(BaseModel):
     epsilon: float = Field(default=1e-6, gt=0, description="added to the root of that mean")
     weight_decay: float = Field(ge=0, description="decay per step, times the learning rate")
     clip_norm: float | None = Field(default=None, gt=0, description="longest gradient; null: any length")
+    ema: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="also keep a moving average of the parameters, with this decay a step, and use it; null: none",
+    )
+    stop_after_nonfinite: Count = Field(
+        default=10,
+        description="stop after this many steps in a row with a loss or gradient that is not finite; each is skipped",
+    )
     kernel: Kernel = Field(default_factory=Kernel, description="the SSM parameters' own learning rate and decay")
 
 
 class Schedule(BaseModel):
     """The learning rate over a run: linear from 0 to the peak, then down by `kind`.
 
+    `wsd` (warmup, stable, decay) stays at the peak until `decay_fraction` of all steps are left.
     Exactly one of `warmup_steps` and `warmup_fraction` is set; with neither given, `warmup_steps` is 0.
     """
 
     model_config = _CLOSED
 
-    kind: Literal["cosine", "linear", "constant"] = Field(description="the way down from the peak")
+    kind: Literal["cosine", "linear", "constant", "wsd"] = Field(description="the way down from the peak")
     warmup_steps: int | None = Field(default=None, ge=0, description="steps from 0 to the peak")
     warmup_fraction: Fraction | None = Field(default=None, description="the same as a fraction of all steps")
     final_fraction: Fraction = Field(default=0.0, description="the last learning rate, relative to the peak")
+    decay_fraction: Fraction = Field(default=0.2, description="wsd: the fraction of all steps on which it goes down")
 
     @model_validator(mode="before")
     @classmethod
@@ -67,6 +79,10 @@ class Schedule(BaseModel):
         if self.warmup_steps is not None and self.warmup_fraction is not None:
             raise ValueError("warmup_steps and warmup_fraction are both set. Set one of them to null")
         return self
+
+    def warmup(self, steps: int) -> float:
+        """Return how many of `steps` steps the warmup takes; as a fraction of them it may end between two."""
+        return self.warmup_fraction * steps if self.warmup_fraction is not None else float(self.warmup_steps or 0)
 
 
 class Compute(BaseModel):
@@ -161,6 +177,15 @@ class Evaluate(BaseModel):
     max_batches: Count | None = Field(default=None, description="batches measured; null: all that were held out")
 
 
+class BatchRamp(BaseModel):
+    """A batch that begins small and doubles until it is full, each size for as many steps."""
+
+    model_config = _CLOSED
+
+    start: Count = Field(description="rows of the first steps; batch_size is this times 2, 4, 8, …")
+    steps: Count = Field(description="steps until the batch is full")
+
+
 class PretrainRecipe(BaseModel):
     """A masked-language-model run, from a fresh model or from another one."""
 
@@ -174,8 +199,19 @@ class PretrainRecipe(BaseModel):
     data: Data = Field(description="the token shards to train on")
     masking: Masking = Field(default_factory=Masking, description="which tokens are predicted")
     batch_size: Count = Field(description="rows per step, over all devices")
+    batch_ramp: BatchRamp | None = Field(
+        default=None, description="begin with fewer rows per step; null: batch_size throughout"
+    )
     accumulate: Count = Field(default=1, description="parts a step's rows are computed in, one after the other")
-    steps: Count = Field(description="optimizer steps in all")
+    steps: Count = Field(description="optimizer steps in all; the schedule is over these, wherever the run ends")
+    max_tokens: Count | None = Field(
+        default=None, description="end with the step that reaches this many tokens, padding included; null: no limit"
+    )
+    max_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="end with the step after which the run, resumed or not, has taken this long; null: no limit",
+    )
     optimizer: Optimizer = Field(description="AdamW")
     schedule: Schedule = Field(description="the learning rate over the run")
     compute: Compute = Field(default_factory=Compute, description="how the arithmetic is done")
@@ -216,12 +252,25 @@ class PretrainRecipe(BaseModel):
             )
         return masking
 
+    @field_validator("batch_ramp")
+    @classmethod
+    def _doubles_to_the_batch(cls, ramp: BatchRamp | None, info: ValidationInfo) -> BatchRamp | None:
+        batch_size = info.data.get("batch_size")
+        if ramp and batch_size and batch_size not in (ramp.start << doublings for doublings in range(1, 64)):
+            raise ValueError(
+                f"batch_size {batch_size} is not batch_ramp.start {ramp.start} doubled once or several times"
+            )
+        return ramp
+
     @field_validator("accumulate")
     @classmethod
     def _divides_the_batch(cls, accumulate: int, info: ValidationInfo) -> int:
         batch_size = info.data.get("batch_size")
         if batch_size and batch_size % accumulate:
             raise ValueError(f"batch_size {batch_size} cannot be split into {accumulate} equal parts")
+        ramp = info.data.get("batch_ramp")
+        if ramp and ramp.start % accumulate:
+            raise ValueError(f"batch_ramp.start {ramp.start} cannot be split into {accumulate} equal parts")
         return accumulate
 
     @field_validator("schedule")
@@ -230,6 +279,11 @@ class PretrainRecipe(BaseModel):
         steps = info.data.get("steps")
         if steps and (schedule.warmup_steps or 0) > steps:
             raise ValueError(f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {steps} steps")
+        if steps and schedule.kind == "wsd" and schedule.warmup(steps) + schedule.decay_fraction * steps > steps + 1e-6:
+            raise ValueError(
+                f"The warmup and the decay overlap: schedule.decay_fraction {schedule.decay_fraction:g} of {steps} "
+                f"steps leaves less than the warmup's {schedule.warmup(steps):g} steps"
+            )
         return schedule
 
 

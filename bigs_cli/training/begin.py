@@ -25,24 +25,26 @@ def begin(
     folder: RunFolder,
     checkpoints: Checkpoints,
     data: str,
+    average: bool = False,
 ) -> tuple[TrainState, int, dict[str, Any]]:
     """Return the state to go on from, laid out on `mesh`, the steps done, and the position saved with them.
 
     In this order: the newest checkpoint of the run; else `params` at step 0 and an empty position. What the log has
     of steps after the checkpoint is dropped: they come again.
 
-    `data` is the digest of what is trained on; positions are saved with it (`position["data"]`).
+    With `average`, the state has a moving average of the parameters. `data` is the digest of what is trained on:
+    positions are saved with it, and with what was skipped (`saved_position`).
 
     Raises:
         RequestError: the checkpoint cannot be read, holds another model, or saw other data.
     """
-    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
+    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer, average)
     state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
     done = checkpoints.latest()
     if done is None:
         MetricsLog(folder.metrics_file).drop_after(0)
         return state, 0, {}
-    restored, optimizer_state, position = checkpoints.restore(done, state.params, state.optimizer)
+    restored, optimizer_state, ema, position = checkpoints.restore(done, state.params, state.optimizer, state.ema)
     if position["data"] != data:
         raise RequestError(
             f"The data is not what {folder.path} was trained on until step {done}. Resume with the same data, or start "
@@ -50,5 +52,13 @@ def begin(
         )
     MetricsLog(folder.metrics_file).drop_after(done)
     err.print(f"Resuming {folder.path} after step {done}.")
-    step = jax.device_put(np.int32(done), state.step.sharding)
-    return TrainState(restored, optimizer_state, step), done, position
+    # Checkpoints from before steps were skipped do not count them.
+    counts = (done, position.get("skipped", 0), position.get("skipped_in_a_row", 0))
+    step, skipped, in_a_row = (jax.device_put(np.int32(count), state.step.sharding) for count in counts)
+    return TrainState(restored, optimizer_state, step, ema, skipped, in_a_row), done, position
+
+
+def saved_position(state: TrainState, data: str, **more: Any) -> dict[str, Any]:
+    """Return the position to save with `state`: `more`, what `begin` needs of it, and the digest of the data."""
+    counts = {"skipped": int(state.skipped), "skipped_in_a_row": int(state.skipped_in_a_row)}
+    return {**more, "data": data, **counts}

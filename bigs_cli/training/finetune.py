@@ -35,9 +35,10 @@ from bigs_cli.reporting.trackers import tracking
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Examples, Task
 from bigs_cli.training import mesh as meshes
-from bigs_cli.training.begin import begin
+from bigs_cli.training.begin import begin, saved_position
 from bigs_cli.training.loop import Every, Plan, run
 from bigs_cli.training.matrix_rate import matrix_rate
+from bigs_cli.training.nonfinite import broken, usable
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
 
@@ -77,6 +78,7 @@ def finetune(
 
     Raises:
         RequestError: recipe, model and folder do not go together; nothing is changed then.
+        BigsError: loss or gradient stayed without a finite value; the last good checkpoint is kept.
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     with folder.lock():
@@ -154,11 +156,12 @@ def _train(
         outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
         return sums(outputs.logits, batch["labels"], batch["weights"])
 
-    step = make_step(loss, optimizer, rate, recipe.seed)
+    settings = recipe.optimizer
+    step = make_step(loss, optimizer, rate, recipe.seed, ema=settings.ema, stop_after=settings.stop_after_nonfinite)
     evaluator = TaskEvaluator(apply, task, recipe.eval_batch_size, trim)
     metric = task.metrics[0]
     digest = data_digest(data.train)
-    state, begun, position = begin(params, optimizer, mesh, folder, last, digest)
+    state, begun, position = begin(params, optimizer, mesh, folder, last, digest, settings.ema is not None)
     history: list[dict[str, Any]] = list(position.get("history", []))
 
     err.print(
@@ -184,19 +187,22 @@ def _train(
         taken += 1
         return jax.device_put(batch, placement)
 
-    def save(done: int, state: TrainState) -> None:
-        last.save(done, state.params, state.optimizer, {"history": list(history), "data": digest})
+    def save(done: int, state: TrainState) -> bool:
+        if fine := usable(done, state):
+            position = saved_position(state, digest, history=list(history))
+            last.save(done, state.params, state.optimizer, position, state.ema)
+        return fine
 
     def evaluate(done: int, state: TrainState) -> None:
         with progress("dev", sum(len(split.inputs) for split in dev), "example") as advance:
-            values = evaluator.metrics(state.params, dev, advance)
+            values = evaluator.metrics(state.averaged, dev, advance)
         earlier = max((entry["metrics"][metric] for entry in history), default=-math.inf)
         history.append({"step": done, "metrics": values})
         log.write(done, **{f"dev_{name}": value for name, value in values.items()})
         shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in values.items())
         err.print(f"step {done}: dev {shown}{' (best so far)' if values[metric] > earlier else ''}")
         if values[metric] > earlier:
-            best.save(done, state.params)
+            best.save(done, state.averaged)
         save(done, state)
 
     plan = Plan(
@@ -209,6 +215,8 @@ def _train(
         full_rate=matrix_rate(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
         if err.is_terminal
         else None,
+        stop_after=settings.stop_after_nonfinite,
+        broken=lambda first: broken(folder.path, last, settings, first),
     )
     started = time.perf_counter()
     if begun < steps:

@@ -1,4 +1,4 @@
-"""Running steps: logging, work every so many steps, and a stop that loses nothing."""
+"""Running steps: logging, work every so many steps, and stops that lose nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from bigs_cli.core.errors import BigsError
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -31,14 +32,22 @@ class Every:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many steps, from where, and what else happens on the way."""
+    """How many steps, from where, and what else happens on the way.
+
+    `save` says whether it wrote a checkpoint. `time_is_up` ends the loop before `last`, but not before step 1. After
+    `stop_after` skipped steps in a row the loop raises what `broken` makes of the first of them; the steps' own
+    `stop_after` is the same.
+    """
 
     name: str
     first: int
     last: int
     log_every: int
     every: tuple[Every, ...]
-    save: Callable[[int, TrainState], None]
+    save: Callable[[int, TrainState], bool]
+    stop_after: int
+    broken: Callable[[int], BigsError]
+    time_is_up: Callable[[], bool] = lambda: False
     full_rate: float | None = None  # tokens per second, if all were as fast as the machine's matrix products
 
 
@@ -49,53 +58,75 @@ def run(
     next_batch: Callable[[], dict[str, Any]],
     log: MetricsLog,
 ) -> TrainState:
-    """Run steps `plan.first` … `plan.last` − 1 and return the state after them.
+    """Run steps `plan.first` … `plan.last` − 1, or until the time is up, and return the state after them.
 
-    The device is waited for only when a line is logged. Ctrl-C and SIGTERM end the loop after the step in
-    progress, with a checkpoint; a second Ctrl-C ends it at once.
+    The device is waited for only when a line is logged. Whether steps are skipped is seen there, and every
+    `plan.stop_after` steps from a step that far back, which the device has long done: the loop stops at most three
+    times `plan.stop_after` steps after the first of them, and the state is the one before it. Ctrl-C and SIGTERM end
+    the loop after the step in progress, with a checkpoint; a second Ctrl-C ends it at once.
 
     Raises:
+        BigsError: `plan.stop_after` steps in a row were skipped. No checkpoint is written.
         KeyboardInterrupt: it was asked to stop; the checkpoint is written.
     """
     done, waited, slots = plan.first, 0.0, 0
+    ending = done >= plan.last or (done > 0 and plan.time_is_up())
+    earlier: jax.Array | None = None
     with _stop_request() as stop, LiveView(plan.name, plan.first, plan.last, plan.full_rate) as view:
         since = time.perf_counter()
-        while done < plan.last:
+        while not ending:
             asked = time.perf_counter()
             batch = next_batch()
             waited += time.perf_counter() - asked
             slots += batch[TOKENS].size
             state, metrics = step(state, batch)
+            in_a_row = metrics.pop("skipped_in_a_row")
             done += 1
-            if done % plan.log_every == 0 or done == plan.last or done == plan.first + 1:
+            ending = done == plan.last or plan.time_is_up()
+            if done % plan.stop_after == 0:
+                if earlier is not None:
+                    _check(plan, done - plan.stop_after, earlier)
+                earlier = in_a_row
+            if done % plan.log_every == 0 or ending or done == plan.first + 1:
                 values = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 now = time.perf_counter()
                 values |= {
+                    "skipped": int(values["skipped"]),
                     "tokens_per_second": slots / (now - since),
                     "data_wait_fraction": waited / (now - since),
                 }
                 log.write(done, **values)
                 view.show(values)
-                if done == plan.last or (done != plan.first + 1 and not view.drawn):
+                if ending or (done != plan.first + 1 and not view.drawn):
                     err.print(_line(plan, done, values))
+                _check(plan, done, in_a_row)
                 since, waited, slots = now, 0.0, 0
             view.step()
             for task in plan.every:
-                if done % task.steps == 0 and done < plan.last:
+                if done % task.steps == 0 and not ending:
                     started = time.perf_counter()
                     task.do(done, state)
                     since += time.perf_counter() - started
-            if stop.is_set() and done < plan.last:
-                plan.save(done, state)
-                err.print(f"Stopped after step {done}; a checkpoint is written. Continue with --resume.")
+            if stop.is_set() and not ending:
+                saved = "a checkpoint is written" if plan.save(done, state) else "it was skipped, so nothing is written"
+                err.print(f"Stopped after step {done}; {saved}. Continue with --resume.")
                 raise KeyboardInterrupt
     return state
+
+
+def _check(plan: Plan, done: int, in_a_row: jax.Array) -> None:
+    """Raise what `plan` says if the last `in_a_row` of `done` steps were skipped, and that is too many."""
+    count = int(in_a_row)
+    if count >= plan.stop_after:
+        raise plan.broken(done - count + 1)
 
 
 def _line(plan: Plan, step: int, values: dict[str, float]) -> str:
     shown = [f"step {step:>{len(str(plan.last))}}/{plan.last}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
         shown.append(f"accuracy {values['accuracy']:.3f}")
+    if values["skipped"]:
+        shown.append(f"skipped {values['skipped']}")
     return "  ".join([*shown, f"lr {values['learning_rate']:.2e}", f"{values['tokens_per_second']:,.0f} tokens/s"])
 
 

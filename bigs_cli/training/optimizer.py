@@ -18,13 +18,12 @@ SSM_NAMES = frozenset({"A_re", "A_im", "C", "D", "log_step"})
 def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule:
     """Return step → learning rate: linear from 0 to `peak` over the warmup, then down by `schedule.kind` to `steps`.
 
-    A warmup given as a fraction may end between two steps, as the published fine-tuning's does.
+    A warmup given as a fraction may end between two steps, as the published fine-tuning's does. `wsd` goes down by
+    1 − √x, x from 0 to 1 over the last `decay_fraction` of the steps, which ended lower than a straight line in
+    Hägele et al. 2024 (arXiv 2405.18392); there 20% of the steps were enough to match cosine.
     """
-    if schedule.warmup_fraction is not None:
-        warmup = schedule.warmup_fraction * steps
-    else:
-        warmup = float(schedule.warmup_steps or 0)
-    final = schedule.final_fraction
+    warmup, final = schedule.warmup(steps), schedule.final_fraction
+    cooldown = max(schedule.decay_fraction * steps, 1e-9)
 
     def rate(step: Any) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
@@ -33,6 +32,8 @@ def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule
             fraction = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * done))
         elif schedule.kind == "linear":
             fraction = 1 - (1 - final) * done
+        elif schedule.kind == "wsd":
+            fraction = 1 - (1 - final) * jnp.sqrt(jnp.clip((step - (steps - cooldown)) / cooldown, 0.0, 1.0))
         else:
             fraction = jnp.ones_like(done)
         return peak * jnp.where(step < warmup, step / max(warmup, 1e-9), fraction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from bigs_cli.data.masking import MaskIds, word_continuations
 from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.verify import verify
-from bigs_cli.evaluation.mlm import MaskedLMEvaluator, as_batch, masked_batch
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
 from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Apply, Parameters, count, initialize, make_apply
 from bigs_cli.model.losses import classification_sums
@@ -37,17 +38,19 @@ from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.reporting.trackers import tracking
+from bigs_cli.training import amount
 from bigs_cli.training import mesh as meshes
-from bigs_cli.training.begin import begin
+from bigs_cli.training.begin import begin, saved_position
 from bigs_cli.training.loop import Every, Plan, run
 from bigs_cli.training.matrix_rate import matrix_rate
+from bigs_cli.training.nonfinite import broken, stopped, usable
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import SummedLoss, TrainState, make_step
 
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a finished run has: held-out metrics, steps and seconds; also in results.json."""
+    """What a finished run has: held-out metrics, steps, and seconds of all its sittings; also in results.json."""
 
     heldout: dict[str, float]
     steps: int
@@ -66,6 +69,7 @@ def pretrain(
     Raises:
         RequestError: recipe, shards, model and folder do not go together, or shards were altered; nothing is changed
             then.
+        BigsError: loss or gradient stayed without a finite value; the last good checkpoint is kept.
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     check_shards(recipe, shards)
@@ -76,7 +80,7 @@ def pretrain(
             shards.verify(advance)
     with folder.lock():
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, recipe.batch_size // recipe.accumulate)
+        meshes.check_batch(mesh, amount.unit(recipe) // recipe.accumulate)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
         folder.start(dump_recipe(recipe), describe_environment(), resume)
         if not resume:
@@ -147,67 +151,99 @@ def _train(
     special = MaskIds.of(shards, recipe.masking, recipe.model.vocab_size) if isinstance(shards, Shards) else None
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.steps)
     optimizer = make_optimizer(recipe.optimizer, rate)
-
-    step = make_step(masked_lm_loss(apply, special, recipe.masking), optimizer, rate, recipe.seed, recipe.accumulate)
-    state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest)
-    batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position.get("loader"))
-    parameters = count(state.params)
+    step = make_step(
+        masked_lm_loss(apply, special, recipe.masking),
+        optimizer,
+        rate,
+        recipe.seed,
+        recipe.accumulate,
+        ema=recipe.optimizer.ema,
+        stop_after=recipe.optimizer.stop_after_nonfinite,
+    )
+    average = recipe.optimizer.ema is not None
+    state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest, average)
+    batches = train_batches(shards, amount.unit(recipe), recipe.seed, start_state=position.get("loader"))
+    parameters, last = count(state.params), amount.last_step(recipe)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {_amount(shards)}, "
-        f"{recipe.steps} steps of {recipe.batch_size} × {recipe.data.sequence_length}, on {jax.device_count()} "
+        f"{last} steps of {_rows(recipe)} × {recipe.data.sequence_length}, on {jax.device_count()} "
         f"{jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}."
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
     evaluator = MaskedLMEvaluator(apply, special, recipe.masking)
-    rows = np.arange(recipe.batch_size, dtype=np.int32)
     placement = meshes.batch_sharding(mesh)
+    taken, before, started = begun, float(position.get("seconds", 0.0)), time.perf_counter()
 
     def next_batch() -> dict[str, jax.Array]:
-        return jax.device_put({**as_batch(next(batches)), "row": rows}, placement)
+        nonlocal taken
+        rows = amount.rows_of(recipe, taken)
+        taken += 1
+        batch = amount.take(batches, rows // amount.unit(recipe))
+        return jax.device_put({**batch, "row": np.arange(rows, dtype=np.int32)}, placement)
+
+    def seconds() -> float:
+        return before + time.perf_counter() - started
+
+    def time_is_up() -> bool:
+        return recipe.max_minutes is not None and seconds() >= 60 * recipe.max_minutes
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
         measured = min(len(shards.split("heldout")), (max_batches or sys.maxsize) * recipe.batch_size)
         with progress("held out", measured, "row") as advance:
-            values = evaluator(state.params, held_out, advance)
+            values = evaluator(state.averaged, held_out, advance)
         if done > begun:  # A checkpoint is written after the line of its step.
             log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
         err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
         return values
 
     def save(done: int, state: TrainState) -> None:
-        position = {"loader": batches.get_state(), "data": shards.digest}
-        checkpoints.save(done, state.params, state.optimizer, position)
+        position = saved_position(state, shards.digest, loader=batches.get_state(), seconds=seconds())
+        checkpoints.save(done, state.params, state.optimizer, position, state.ema)
+
+    def save_usable(done: int, state: TrainState) -> bool:
+        if fine := usable(done, state):
+            save(done, state)
+        return fine
 
     plan = Plan(
         name="pretrain",
         first=begun,
-        last=recipe.steps,
+        last=last,
         log_every=recipe.log_every,
         every=(
             Every(
                 recipe.evaluate.every_steps,
                 lambda done, state: evaluate(done, state, recipe.evaluate.max_batches),
             ),
-            Every(recipe.checkpoint.every_steps, save),
+            Every(recipe.checkpoint.every_steps, save_usable),
         ),
-        save=save,
+        save=save_usable,
+        stop_after=recipe.optimizer.stop_after_nonfinite,
+        broken=lambda first: broken(folder.path, checkpoints, recipe.optimizer, first),
+        time_is_up=time_is_up,
         full_rate=_full_rate(recipe) if err.is_terminal else None,
     )
-    started = time.perf_counter()
     state = run(plan, state, step, next_batch, log)
+    done = int(state.step)
 
     # --- the end: all of the held-out part, the last checkpoint, results.json -----------------------------------------
-    heldout = evaluate(recipe.steps, state, None)
-    save(recipe.steps, state)
+    heldout = evaluate(done, state, None)
+    if not math.isfinite(heldout["loss"]):
+        what = f"The held-out loss after step {done} is not finite"
+        raise stopped(what, folder.path, checkpoints, recipe.optimizer)
+    save(done, state)
     checkpoints.wait()
-    result = PretrainResult(heldout, recipe.steps, time.perf_counter() - started)
+    result = PretrainResult(heldout, done, seconds())
     write_json(
         folder.results_file,
         {
             "kind": "pretrain",
             "steps": result.steps,
+            "stopped_by": "steps" if done == recipe.steps else "max_tokens" if done == last else "max_minutes",
+            "tokens": amount.tokens_until(recipe, done),
+            "skipped": int(state.skipped),
             "seconds": round(result.seconds, 1),
             "parameters": parameters,
             "metrics": {f"heldout_{name}": value for name, value in result.heldout.items()},
@@ -222,6 +258,10 @@ def _full_rate(recipe: PretrainRecipe) -> float:
     L, compute = recipe.data.sequence_length, recipe.compute
     row = count_flops(recipe.model, L, compute.mixing, recipe.masking.predictions(L)).training
     return matrix_rate(compute.dtype) * jax.device_count() * L / row
+
+
+def _rows(recipe: PretrainRecipe) -> str:
+    return str(recipe.batch_size) if recipe.batch_ramp is None else f"{recipe.batch_ramp.start} to {recipe.batch_size}"
 
 
 def _amount(shards: Corpus) -> str:

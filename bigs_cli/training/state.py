@@ -1,4 +1,4 @@
-"""What a training step takes and gives: parameters, optimizer state, step."""
+"""What a training step takes and gives: parameters, optimizer state, step, and what was skipped."""
 
 from __future__ import annotations
 
@@ -17,16 +17,33 @@ SummedLoss = Callable[[Parameters, Any, jax.Array, Any], tuple[jax.Array, Metric
 
 
 class TrainState(NamedTuple):
-    """Parameters (float32, layers stacked), the optimizer's state, and the steps done (int32)."""
+    """Parameters (float32, layers stacked), the optimizer's state, the steps done (int32), and what they left.
+
+    `ema` is the moving average of the parameters, None if none is kept. `skipped` of the steps done (int32) had a loss
+    or gradient that was not finite and changed nothing, the last `skipped_in_a_row` of them one after the other.
+    """
 
     params: Parameters
     optimizer: Any
     step: jax.Array
+    ema: Parameters | None
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+
+    @property
+    def averaged(self) -> Parameters:
+        """The parameters to evaluate and to use: their moving average if one is kept, else themselves."""
+        return self.params if self.ema is None else self.ema
 
 
-def new_state(params: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
-    """Return the state before the first step."""
-    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+def new_state(params: Parameters, optimizer: optax.GradientTransformation, average: bool = False) -> TrainState:
+    """Return the state before the first step, with a moving average of the parameters if `average`."""
+    ema = jax.tree.map(jnp.copy, params) if average else None  # A buffer of its own: a step consumes both.
+    return TrainState(params, optimizer.init(params), _zero(), ema, _zero(), _zero())
+
+
+def _zero() -> jax.Array:
+    return jnp.zeros((), jnp.int32)
 
 
 def make_step(
@@ -35,12 +52,23 @@ def make_step(
     rate: optax.Schedule,
     seed: int,
     accumulate: int = 1,
+    *,
+    ema: float | None = None,
+    stop_after: int = 10,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Return the compiled `step(state, batch) -> (state, metrics)`; the state given is consumed.
 
     The gradient is that of the mean over the whole batch, whether its rows are taken at once or in `accumulate`
-    parts. Randomness is keyed by (seed, step, part) and so does not depend on devices. `metrics`: loss, grad_norm,
-    learning_rate, and each further sum the loss gives, divided by its weight.
+    parts. Randomness is keyed by (seed, step, part) and so does not depend on devices. `metrics`: loss, grad_norm
+    (before clipping), learning_rate, skipped, skipped_in_a_row, and each further sum the loss gives, divided by its
+    weight.
+
+    A step whose loss or gradient is not finite counts as done, so that data and masks go on, and changes nothing else:
+    optimizer, learning rate and average are where they were. After `stop_after` such steps in a row all further
+    ones are skipped, so that a loop which looks later finds the state as it was.
+
+    With `ema`, the average moves by 1 − d of the way to the parameters after a step, d = min(ema, (1 + t) / (10 + t))
+    with t steps taken: initial values fade early, as with `num_updates` in TensorFlow's ExponentialMovingAverage.
     """
     gradient_of = jax.value_and_grad(loss, has_aux=True)
 
@@ -65,13 +93,31 @@ def make_step(
         total, sums, gradients = gradient(state.params, batch, key)
         weight = jnp.maximum(sums.pop("weight"), 1e-9)
         gradients = jax.tree.map(lambda g: g / weight, gradients)
+        mean, norm = total / weight, optax.tree.norm(gradients)
+        taken = state.step - state.skipped
+        good = jnp.isfinite(mean) & jnp.isfinite(norm) & (state.skipped_in_a_row < stop_after)
+
+        def if_good(new: Any, old: Any) -> Any:
+            # Chosen value by value: the compiler makes that part of the update, while a branch would copy the state.
+            return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
+
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = if_good(optax.apply_updates(state.params, updates), state.params)
+        average = state.ema
+        if ema is not None:
+            kept = jnp.minimum(ema, (1 + taken) / (10 + taken))
+            average = if_good(jax.tree.map(lambda a, p: a + (1 - kept) * (p - a), state.ema, params), state.ema)
+        skipped = state.skipped + ~good
+        in_a_row = jnp.where(good, 0, state.skipped_in_a_row + 1)
         metrics = {
-            "loss": total / weight,
+            "loss": mean,
             **{name: value / weight for name, value in sums.items()},
-            "grad_norm": optax.tree.norm(gradients),
-            "learning_rate": rate(state.step),
+            "grad_norm": norm,
+            "learning_rate": rate(taken),
+            "skipped": skipped,
+            "skipped_in_a_row": in_a_row,
         }
-        return TrainState(optax.apply_updates(state.params, updates), optimizer_state, state.step + 1), metrics  # pyright: ignore[reportArgumentType]
+        optimizer_state = if_good(optimizer_state, state.optimizer)
+        return TrainState(params, optimizer_state, state.step + 1, average, skipped, in_a_row), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -12,6 +12,7 @@ from bigs_cli.model.kernel import SSMParameters, convolution_kernel, discretize
 from bigs_cli.model.losses import classification_sums, cross_entropy, regression_sums
 from bigs_cli.recipe.schema import Compute, Kernel, Optimizer, Schedule
 from bigs_cli.training.optimizer import decayed, learning_rate, make_optimizer
+from bigs_cli.training.state import make_step, new_state
 
 LOGITS, LOSS, DENSE_GRADIENT, SSM_GRADIENT, KERNEL = 5e-5, 1e-5, 1e-4, 1e-3, 2e-5
 SSM = {"A_re", "A_im", "C", "D", "log_step"}
@@ -181,19 +182,13 @@ def test_five_optimizer_steps(shared):
     expected = np.load(shared / "fixtures" / "train5_hippo_mlm.npz")
     settings = Optimizer(learning_rate=1e-3, beta1=0.9, beta2=0.98, epsilon=1e-6, weight_decay=0.05, kernel=Kernel())
     rate = learning_rate(Schedule(kind="linear", warmup_steps=2), 1e-3, 10)
-    optimizer = make_optimizer(settings, rate)
-    gradient = jax.value_and_grad(mlm_loss(case))
-
-    @jax.jit
-    def step(tree, state):
-        loss, gradients = gradient(tree)
-        updates, state = optimizer.update(gradients, state, tree)
-        return jax.tree.map(jnp.add, tree, updates), state, loss
-
-    tree, state = case.tree, optimizer.init(case.tree)
+    optimizer, mean = make_optimizer(settings, rate), mlm_loss(case)
+    step = make_step(lambda params, *_: (mean(params), {"weight": jnp.float32(1)}), optimizer, rate, seed=0)
+    state = new_state(jax.tree.map(jnp.asarray, case.tree), optimizer)
     for i in range(5):
-        np.testing.assert_allclose(rate(i), expected["lr"][i], rtol=1e-5)
-        tree, state, loss = step(tree, state)
-        assert float(loss) == pytest.approx(float(expected["losses"][i]), rel=LOSS)
-    for path, array in to_flat(tree, case.config).items():
+        state, metrics = step(state, None)
+        assert float(metrics["learning_rate"]) == pytest.approx(float(expected["lr"][i]), rel=1e-5)
+        assert float(metrics["loss"]) == pytest.approx(float(expected["losses"][i]), rel=LOSS)
+    assert int(state.skipped) == 0
+    for path, array in to_flat(state.params, case.config).items():
         assert difference(array, expected[f"param:{path}"]) < 5e-4, path

@@ -100,6 +100,9 @@ def test_long_gradients_are_cut_to_length() -> None:
         (Schedule(kind="linear", warmup_fraction=0.1), 20, {0: 0, 1: 0.5, 2: 1, 11: 0.5, 20: 0, 25: 0}),
         (Schedule(kind="linear", warmup_fraction=0.1), 15, {1: 1 / 1.5, 2: 13 / 13.5}),  # ends between two steps
         (Schedule(kind="constant"), 5, {0: 1, 5: 1}),
+        # Down over the last 16 of 80 steps: after a quarter of them half of the way, √¼; after 9/16, √(9/16) = 3/4.
+        (Schedule(kind="wsd", warmup_steps=8), 80, {4: 0.5, 8: 1, 64: 1, 68: 0.5, 73: 0.25, 80: 0, 90: 0}),
+        (Schedule(kind="wsd", decay_fraction=0.5, final_fraction=0.2), 8, {0: 1, 4: 1, 5: 0.6, 8: 0.2}),
     ],
 )
 def test_the_learning_rate_over_a_run(schedule: Schedule, steps: int, expected: dict[int, float]) -> None:

@@ -63,7 +63,7 @@ def test_pretraining(shards: Path, tmp_path: Path) -> None:
 
 def test_finetuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     steady, stopped = tmp_path / "steady", tmp_path / "stopped"
-    more = ("--set", "epochs=8")
+    more = ("--set", "epochs=8", "--set", "optimizer.ema=0.9")
     bigs(*finetune("cola", pretrained, glue, steady, *more)).fine()
     interrupt(start_bigs(*finetune("cola", pretrained, glue, stopped, *more)), stopped, 4, signal.SIGTERM)
     bigs(*finetune("cola", pretrained, glue, stopped, "--resume")).fine()

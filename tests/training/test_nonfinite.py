@@ -1,0 +1,123 @@
+"""Steps without a finite loss or gradient change nothing, are counted, and end the run when they do not cease."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bigs_cli.checkpoint.orbax import Checkpoints, steps
+from bigs_cli.model.functional import Parameters
+from bigs_cli.recipe.schema import Optimizer
+from bigs_cli.reporting.metrics_log import read_metrics
+from bigs_cli.training.nonfinite import broken
+from bigs_cli.training.optimizer import make_optimizer
+from bigs_cli.training.state import TrainState, make_step, new_state
+from tests.tiny import bigs, pretrain, snapshot
+
+GOOD = np.array([1.0, 2.0], np.float32)
+NAN = np.array([1.0, np.nan], np.float32)
+STEEP = np.array([-1.0, 2.0], np.float32)  # the loss is finite, its gradient is not
+EMA = 0.5
+
+
+def rate(step: Any) -> jax.Array:
+    return 0.1 / (1 + jnp.asarray(step, jnp.float32))
+
+
+def course(batches: list[np.ndarray[Any, Any]], stop_after: int = 10) -> tuple[TrainState, list[dict[str, float]]]:
+    """Take a step on each of `batches` and return the state after them, and what each step reports."""
+    settings = Optimizer(learning_rate=0.1, beta2=0.98, weight_decay=0.1, clip_norm=1.0)
+
+    def loss(params: Parameters, batch: jax.Array, key: jax.Array, part: Any) -> Any:
+        # √ has an infinite slope at 0, which is where max cuts negative rows.
+        each = jnp.square(params["x"] * batch[1]) + jnp.sqrt(jnp.maximum(batch[0] * params["x"][0], 0.0))
+        return each.sum(), {"weight": jnp.float32(1)}
+
+    optimizer = make_optimizer(settings, rate)
+    step = make_step(loss, optimizer, rate, 0, ema=EMA, stop_after=stop_after)
+    state, reports = new_state({"x": jnp.array([1.0, 3.0])}, optimizer, average=True), []
+    for batch in batches:
+        state, metrics = step(state, batch)
+        reports.append({name: float(value) for name, value in metrics.items()})
+    return jax.device_get(state), reports
+
+
+@pytest.mark.parametrize("bad", [NAN, STEEP])
+def test_a_skipped_step_changes_nothing_but_its_number(bad: np.ndarray[Any, Any]) -> None:
+    expected, clean = course([GOOD, GOOD, GOOD])
+    state, reports = course([bad, GOOD, bad, bad, GOOD, GOOD])
+    for name in ("params", "optimizer", "ema"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(expected, name))
+    assert (state.step, state.skipped, state.skipped_in_a_row) == (6, 3, 0)
+    assert [report["skipped_in_a_row"] for report in reports] == [1, 0, 1, 2, 0, 0]
+    taken = [reports[i] for i in (1, 4, 5)]
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert [report[name] for report in taken] == [report[name] for report in clean]
+    assert clean[0]["grad_norm"] > 1, "the gradient's length is that before clipping"
+
+
+def test_after_enough_in_a_row_good_steps_are_skipped_too() -> None:
+    state, reports = course([GOOD, NAN, NAN, GOOD, GOOD], stop_after=2)
+    jax.tree.map(np.testing.assert_array_equal, state.params, course([GOOD])[0].params)
+    assert [report["skipped_in_a_row"] for report in reports] == [0, 1, 2, 3, 4]
+
+
+def test_the_average_by_hand() -> None:
+    """d = min(0.5, (1 + t) / (10 + t)) with t steps taken: 1/10, 2/11, 3/12."""
+    average = np.array([1.0, 3.0])
+    for count, kept in ((1, 1 / 10), (2, 2 / 11), (3, 3 / 12)):
+        state = course([GOOD] * count)[0]
+        average = kept * average + (1 - kept) * np.asarray(state.params["x"])
+        assert state.ema is not None
+        np.testing.assert_allclose(state.ema["x"], average, rtol=1e-6)
+    assert not np.allclose(average, state.params["x"])
+
+
+def test_a_run_that_breaks_keeps_its_last_good_checkpoint(shards: Path, tmp_path: Path) -> None:
+    """With a learning rate that rises to 1e30, the first step with it breaks the parameters."""
+    run = tmp_path / "run"
+    changes = {"optimizer__learning_rate": 1e30, "optimizer__stop_after_nonfinite": 4, "checkpoint__every_steps": 1}
+    ended = bigs(*pretrain(shards, run, steps=40, log_every=30, evaluate__every_steps=1000, **changes))
+    assert (ended.code, ended.out) == (1, "")
+    said = " ".join(ended.err.split())
+    assert "Loss or gradient were not finite in 4 steps in a row, from step 3 on, so the run has stopped." in said
+    assert f"--from {run} --run {run}-2" in said.replace("- ", "-")
+    assert "--set optimizer.learning_rate=5e+29 --set optimizer.clip_norm=1.0" in said
+    assert steps(run / "checkpoints") == [1]
+    assert not (run / "results.json").exists()
+    assert f"The last good checkpoint is {run}/checkpoints/1." in said
+    assert max(int(step) for step in re.findall(r"step (\d+): no checkpoint", ended.err)) <= 3 + 3 * 4
+    before = snapshot(run / "checkpoints")
+    again = bigs(*pretrain(shards, run, "--resume"))
+    assert again.code == 1
+    assert snapshot(run / "checkpoints") == before
+
+
+@pytest.mark.parametrize(
+    ("saved", "said", "left"),
+    [
+        ((), "There is no checkpoint yet. Start anew (--run r-2) with a lower", []),
+        ((7,), "7, is of the parameters that failed. Start anew (--run r-2) with a lower", [7]),
+        ((5, 7), "checkpoints/5. Start from it (--from r --run r-2) with a lower", [5]),
+    ],
+)
+def test_where_to_go_on_from(saved: tuple[int, ...], said: str, left: list[int], tmp_path: Path) -> None:
+    settings = Optimizer(learning_rate=1.0, beta2=0.9, weight_decay=0, clip_norm=1.0, stop_after_nonfinite=1)
+    with Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+        for step in saved:
+            checkpoints.save(step, {"x": jnp.ones(2)})
+        error = str(broken(Path("r"), checkpoints, settings, 8))
+    assert error.startswith("Loss or gradient were not finite in 1 step, from step 8 on, so the run has stopped. ")
+    assert said in error
+    assert error.endswith("shorter gradients: --set optimizer.learning_rate=0.5")
+    assert steps(tmp_path / "checkpoints") == left
+
+
+def test_skipped_steps_are_logged(shards: Path, pretrained: Path) -> None:
+    assert [entry["skipped"] for entry in read_metrics(pretrained / "metrics.jsonl") if "loss" in entry] == [0] * 6
