@@ -28,17 +28,17 @@ def begin(
 ) -> tuple[TrainState, int, dict[str, Any]]:
     """Return the state to go on from, laid out on `mesh`, the steps done, and the position saved with them.
 
-    In this order: the newest checkpoint of the run; else `params` at step 0 and an empty position. What the log has
-    of steps after the checkpoint is dropped: they come again.
+    In this order: the newest checkpoint of the run that is not damaged; else `params` at step 0 and an empty position.
+    What the log has of steps after the checkpoint is dropped: they come again.
 
     `data` is the digest of what is trained on; positions are saved with it (`position["data"]`).
 
     Raises:
-        RequestError: the checkpoint cannot be read, holds another model, or saw other data.
+        RequestError: every checkpoint is damaged, or the newest sound one holds another model or saw other data.
     """
     state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
     state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
-    done = checkpoints.latest()
+    done = checkpoints.newest(err.print)
     if done is None:
         MetricsLog(folder.metrics_file).drop_after(0)
         return state, 0, {}

@@ -13,7 +13,7 @@ import numpy as np
 from bigs_cli.checkpoint.config_json import write_config
 from bigs_cli.checkpoint.folder import CONFIG
 from bigs_cli.checkpoint.names import to_flat, to_tree
-from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoint.orbax import Checkpoints, Keep
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
@@ -77,7 +77,9 @@ def pretrain(
         if not resume:
             write_config(folder.path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, folder.path)
-        with Checkpoints(folder.checkpoints, recipe.checkpoint.keep) as checkpoints:
+        saved = recipe.checkpoint
+        keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
+        with Checkpoints(folder.checkpoints, keep) as checkpoints:
             return _train(recipe, shards, folder, mesh, params, checkpoints)
 
 
@@ -159,9 +161,14 @@ def _train(
         err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
         return values
 
-    def save(done: int, state: TrainState) -> None:
+    def save(done: int, state: TrainState, score: float | None = None) -> None:
         position = {"loader": batches.get_state(), "data": shards.digest}
-        checkpoints.save(done, state.params, state.optimizer, position)
+        checkpoints.save(done, state.params, state.optimizer, position, score)
+
+    def judge(done: int, state: TrainState) -> None:
+        loss, best = evaluate(done, state, recipe.evaluate.max_batches)["loss"], checkpoints.best()
+        if recipe.checkpoint.keep_best and (best is None or loss < best):
+            save(done, state, loss)
 
     plan = Plan(
         name="pretrain",
@@ -169,10 +176,7 @@ def _train(
         last=recipe.steps,
         log_every=recipe.log_every,
         every=(
-            Every(
-                recipe.evaluate.every_steps,
-                lambda done, state: evaluate(done, state, recipe.evaluate.max_batches),
-            ),
+            Every(recipe.evaluate.every_steps, judge),
             Every(recipe.checkpoint.every_steps, save),
         ),
         save=save,
