@@ -53,12 +53,12 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: Keep = Keep()) -> None:
         self.folder = folder
-        self._scores = {step: score(folder / str(step)) for step in steps(folder)}
+        self.scores = {step: score(folder / str(step)) for step in steps(folder)}
         self._saving = -1
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_Policy(keep, self._scores),
+                preservation_policy=_Policy(keep, self),
                 cleanup_tmp_directories=True,
                 async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
             ),
@@ -90,7 +90,7 @@ class Checkpoints:
         if position is not None:
             items["position"] = ocp.args.JsonSave(position)
         self.wait()  # `_seal` is told nothing: one save at a time, as Orbax has it too.
-        self._saving, self._scores[step] = step, score
+        self._saving, self.scores[step] = step, score
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, params: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -117,13 +117,13 @@ class Checkpoints:
 
     def best(self) -> float | None:
         """Return the least score of the checkpoints here; None when none has any."""
-        return min((value for value in self._scores.values() if value is not None), default=None)
+        return min((value for value in self.scores.values() if value is not None), default=None)
 
     def newest(self, warn: Warn) -> int | None:
         """Return the newest step that is as it was written, or None when there is no checkpoint.
 
         `warn` is told of damaged ones that are newer; they are renamed to STEP.damaged, so that the run can write these
-        steps again.
+        steps again. To be followed by `reload`; of several processes one calls this, and all call that.
 
         Raises:
             RequestError: all are damaged. They are left as they are.
@@ -134,15 +134,17 @@ class Checkpoints:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(aside)
             (self.folder / str(bad)).rename(aside)
-            del self._scores[bad]
-        if damaged:
-            self._manager.reload()
         return step
+
+    def reload(self) -> None:
+        """Look at the folder again, after `newest` in this process or in another one."""
+        self._manager.reload()
+        self.scores = {step: score(self.folder / str(step)) for step in steps(self.folder)}
 
     def _seal(self) -> None:
         """Seal the checkpoint being saved. Orbax calls this in its thread, all files written, before it renames."""
         (draft,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-        seal(draft, self._scores[self._saving])
+        seal(draft, self.scores[self._saving])
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,10 @@ class _Policy(checkpoint_managers.PreservationPolicy):
     """`Keep`, as Orbax asks for it."""
 
     keep: Keep
-    scores: dict[int, float | None]  # those on disk when the run began, and since
+    checkpoints: Checkpoints
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        kept = self.keep.kept({info.step: self.scores.get(info.step) for info in checkpoints})
+        kept = self.keep.kept({info.step: self.checkpoints.scores.get(info.step) for info in checkpoints})
         return [info.step in kept for info in checkpoints]
 
 

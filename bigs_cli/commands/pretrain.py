@@ -30,12 +30,22 @@ def pretrain(
         typer.Option("--from", metavar="MODEL", help="Start from a run, folder, hub id or short name."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder, bit for bit.")] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where process 0 of several waits for the others.")
+    ] = None,
+    process: Annotated[
+        int | None, typer.Option(metavar="I", help="Which of several processes this is, from 0.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(metavar="N", help="How many processes train together.")] = None,
 ) -> None:
     """Train a masked language model on token shards, or on HDF5 files with the masks that are in them.
 
-    Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so.
+    Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so. Under Slurm (srun),
+    Open MPI (mpirun) and on TPU pods the processes find one another; elsewhere start each with --coordinator, --process
+    and --processes.
     """
     from bigs_cli.checkpoint.run import RunFolder, runs_root
+    from bigs_cli.core import processes as group
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.hdf5 import is_hdf5_folder, open_corpus
     from bigs_cli.data.manifest import MANIFEST
@@ -48,9 +58,13 @@ def pretrain(
         raise RequestError(
             f"The recipe {recipe} is for fine-tuning. Use it so: bigs finetune {chosen.task} --recipe {recipe}"
         )
-    folder.check(resume)
-    if resume and sets:
-        raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
+    group.join(coordinator, process, processes)
+    if group.is_first():
+        folder.check(resume)
+    if resume and not all(change.startswith("mesh.") for change in sets or ()):
+        raise RequestError(
+            "A run goes on with its own recipe, except for mesh: leave out --set, or start a new run --from this one."
+        )
     if start is not None:
         chosen = chosen.model_copy(update={"from_": start})
     place = data or Path(chosen.data.path)
@@ -68,6 +82,7 @@ def pretrain(
     from bigs_cli.reporting.console import err, out
 
     prepare_jax()
+    err.quiet = out.quiet = not group.is_first()
     model = None
     tokenizer = folder.path if resume else None
     if chosen.from_ is not None and not resume:

@@ -11,6 +11,7 @@ import optax
 from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.processes import agree, is_first
 from bigs_cli.model.functional import Parameters
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -36,11 +37,16 @@ def begin(
     Raises:
         RequestError: every checkpoint is damaged, or the newest sound one holds another model or saw other data.
     """
-    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer)
-    state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
-    done = checkpoints.newest(err.print)
-    if done is None:
-        MetricsLog(folder.metrics_file).drop_after(0)
+    # From the host: with several processes, each has but a part of what is laid out.
+    params = jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
+    shapes = jax.eval_shape(lambda params: new_state(params, optimizer), params)
+    places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
+    state = jax.jit(lambda params: new_state(params, optimizer), out_shardings=places)(params)
+    done = agree(checkpoints.newest(err.print) or 0 if is_first() else 0)
+    checkpoints.reload()
+    if not done:
+        if is_first():
+            MetricsLog(folder.metrics_file).drop_after(0)
         return state, 0, {}
     restored, optimizer_state, position = checkpoints.restore(done, state.params, state.optimizer)
     if position["data"] != data:
@@ -48,7 +54,8 @@ def begin(
             f"The data is not what {folder.path} was trained on until step {done}. Resume with the same data, or start "
             f"a new run from this one: --run {folder.path}-2 --from {folder.path}"
         )
-    MetricsLog(folder.metrics_file).drop_after(done)
+    if is_first():
+        MetricsLog(folder.metrics_file).drop_after(done)
     err.print(f"Resuming {folder.path} after step {done}.")
     step = jax.device_put(np.int32(done), state.step.sharding)
     return TrainState(restored, optimizer_state, step), done, position

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from bigs_cli.core.processes import any_of
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training.state import Metrics, TrainState
@@ -83,11 +84,16 @@ def run(
                     started = time.perf_counter()
                     task.do(done, state)
                     since += time.perf_counter() - started
-            if stop.is_set() and done < plan.last:
+            if done < plan.last and _stops(stop, done):
                 plan.save(done, state)
                 err.print(f"Stopped after step {done}; a checkpoint is written. Continue with --resume.")
                 raise KeyboardInterrupt
     return state
+
+
+def _stops(stop: threading.Event, done: int) -> bool:
+    """Whether the run ends here. Several processes ask one another at every tenth step: they stop at the same one."""
+    return stop.is_set() if jax.process_count() == 1 else done % 10 == 0 and any_of(stop.is_set())
 
 
 def _line(plan: Plan, step: int, values: dict[str, float]) -> str:

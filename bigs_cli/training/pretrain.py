@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +23,7 @@ from bigs_cli.checkpoint.transfer import transfer
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.core.processes import agree, is_first
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.loader import heldout_batches, train_batches
 from bigs_cli.data.manifest import SPLITS
@@ -69,12 +73,15 @@ def pretrain(
             verify(shards, jax.process_index(), jax.process_count(), advance)
         elif not resume:  # A resumed run has their digest, which says that they still are what was verified.
             shards.verify(advance)
-    with folder.lock():
+    # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
+    with folder.lock() if is_first() else contextlib.nullcontext():
         mesh = meshes.make_mesh(recipe.mesh)
         meshes.check_batch(mesh, recipe.batch_size // recipe.accumulate)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
-        folder.start(dump_recipe(recipe), describe_environment(), resume)
-        if not resume:
+        agree(0)
+        if is_first():
+            folder.start(dump_recipe(recipe), describe_environment(), resume)
+        if is_first() and not resume:
             write_config(folder.path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, folder.path)
         saved = recipe.checkpoint
@@ -136,8 +143,10 @@ def _train(
 
     step = make_step(loss, optimizer, rate, recipe.seed, recipe.accumulate)
     state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest)
-    log = MetricsLog(folder.metrics_file)
-    batches = train_batches(shards, recipe.batch_size, recipe.seed, start_state=position.get("loader"))
+    log = MetricsLog(folder.metrics_file if is_first() else Path(os.devnull))
+    placement = meshes.batch_sharding(mesh)
+    mine = meshes.rows_here(placement, recipe.batch_size)
+    batches = train_batches(shards, recipe.batch_size, recipe.seed, mine=mine, start_state=position.get("loader"))
     parameters = count(state.params)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {_amount(shards)}, "
@@ -146,12 +155,16 @@ def _train(
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
-    evaluator = MaskedLMEvaluator(apply, special, recipe.masking)
-    rows = np.arange(recipe.batch_size, dtype=np.int32)
-    placement = meshes.batch_sharding(mesh)
+    rows = mine.astype(np.int32)
 
     def next_batch() -> dict[str, jax.Array]:
-        return jax.device_put({**as_batch(next(batches)), "row": rows}, placement)
+        return meshes.place({**as_batch(next(batches)), "row": rows}, placement, recipe.batch_size, mine)
+
+    def place(batch: dict[str, Any]) -> dict[str, jax.Array]:
+        here = jax.tree.map(lambda part: part[mine], batch)
+        return meshes.place(here, placement, recipe.batch_size, mine)
+
+    evaluator = MaskedLMEvaluator(apply, special, recipe.masking, place)
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
@@ -189,6 +202,8 @@ def _train(
     save(recipe.steps, state)
     checkpoints.wait()
     result = PretrainResult(heldout, recipe.steps, time.perf_counter() - started)
+    if not is_first():
+        return result
     write_json(
         folder.results_file,
         {
