@@ -13,6 +13,7 @@ import typer
 
 from bigs_cli.commands import bench, demo, evaluate, export, finetune, pretrain, recipes, runs, tokenize
 from bigs_cli.core.errors import BigsError
+from bigs_cli.core.processes import end_together
 
 app = typer.Typer(
     name="bigs",
@@ -66,13 +67,16 @@ def main() -> None:
         if os.environ.get("BIGS_DEBUG"):
             raise
         print(f"bigs: {error}", file=sys.stderr)
+        end_together(error.exit_code, str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("bigs: interrupted", file=sys.stderr)
+        end_together(130, "interrupted")
         sys.exit(130)
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
+        end_together(1, f"the run failed: {str(error).strip()[:300]} ({type(error).__name__})")
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         print(
             f"bigs: the run failed: {reason} ({type(error).__name__}). `bigs --debug …` shows where.", file=sys.stderr

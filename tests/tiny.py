@@ -150,19 +150,23 @@ def parameters(checkpoints: Path) -> dict[str, np.ndarray[Any, Any]]:
     from bigs_cli.checkpoint.orbax import read_params
     from bigs_cli.model.functional import parameter_shapes
 
-    tree = read_params(checkpoints, parameter_shapes(read_config(checkpoints.parent / "config.json")))[1]
+    tree = read_params(checkpoints, parameter_shapes(read_config(checkpoints.parent / "config.json")), pytest.fail)[1]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-@pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Token shards of the ten documents, cut into many rows by repeating them, and their own vocabulary."""
-    folder = tmp_path_factory.mktemp("tiny")
+def write_shards(folder: Path) -> Path:
+    """Return token shards of the ten documents, cut into many rows by repeating them, and their own vocabulary."""
     lines = (json.dumps({"text": f"{text} {DOCUMENTS[i % 10]}"}) for i in range(40) for text in DOCUMENTS[: 1 + i // 4])
     (folder / "text.jsonl").write_text("\n".join(lines) + "\n")
     cut = ("--length", LENGTH, "--train-vocab", 400, "--heldout", 0.1)
     bigs("tokenize", "--input", folder / "text.jsonl", *cut, "--output", folder / "shards").fine()
     return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `write_shards` writes. Read it only."""
+    return write_shards(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -1,33 +1,67 @@
 """Orbax, and the only file that imports it: a run's training state and its best parameters, step by step.
 
 A checkpoint is a folder named by its step with the items `params`, `ema` (their moving average, where one is kept),
-`optimizer` (training states only) and `position` (JSON: what the data loader needs to go on, and counts). Orbax writes
-under a temporary name and renames, so that a folder with a step's name is whole.
+`optimizer` (training states only) and `position` (JSON: what the data loader needs to go on, and counts), and its seal.
+Orbax writes under a temporary name and renames, so that a folder with a step's name is whole. One that was damaged
+since is passed over for the one before, and put aside as STEP.damaged when a run goes on from there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
 
+from bigs_cli.checkpoint.seal import damage, score, seal
 from bigs_cli.core.errors import RequestError
+
+Warn = Callable[[str], object]
 
 # Orbax logs every save, which our log has, and errors of its threads, which it also raises where they are waited for.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
-class Checkpoints:
-    """The checkpoints in one folder, the newest `keep` of them kept. Use as a context: leaving it waits for writes."""
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the `newest`, each whose step `every` divides, and with `best` that of least score."""
 
-    def __init__(self, folder: Path, keep: int = 1) -> None:
+    newest: int = 1
+    every: int | None = None
+    best: bool = False
+
+    def kept(self, scores: dict[int, float | None]) -> set[int]:
+        """Return the steps to keep of those in `scores`, ascending; of equally good ones the first is best."""
+        kept = {*list(scores)[-self.newest :]}
+        if self.every:
+            kept |= {step for step in scores if step % self.every == 0}
+        known = {step: value for step, value in scores.items() if value is not None}
+        if self.best and known:
+            kept.add(min(known, key=known.__getitem__))
+        return kept
+
+
+class Checkpoints:
+    """The checkpoints in one folder, of which those that `keep` says stay. A context: leaving it waits for writes."""
+
+    def __init__(self, folder: Path, keep: Keep = Keep()) -> None:
         self.folder = folder
+        self.scores = {step: score(folder / str(step)) for step in steps(folder)}
+        self._saving = -1
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_Policy(keep, self),
+                cleanup_tmp_directories=True,
+                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+            ),
         )
 
     def __enter__(self) -> Checkpoints:
@@ -43,8 +77,12 @@ class Checkpoints:
         optimizer: Any = None,
         position: dict[str, Any] | None = None,
         ema: Any = None,
+        score: float | None = None,
     ) -> None:
-        """Write the checkpoint of `step` in the background; a step already there is left alone."""
+        """Write the checkpoint of `step` in the background; a step already there is left alone.
+
+        Among those with a `score` the one with the least is the best.
+        """
         if step in self._manager.all_steps():
             return
         items: dict[str, Any] = {"params": ocp.args.StandardSave(params)}
@@ -54,6 +92,8 @@ class Checkpoints:
             items["ema"] = ocp.args.StandardSave(ema)
         if position is not None:
             items["position"] = ocp.args.JsonSave(position)
+        self.wait()  # `_seal` is told nothing: one save at a time, as Orbax has it too.
+        self._saving, self.scores[step] = step, score
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, params: Any, optimizer: Any, ema: Any = None) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -71,7 +111,7 @@ class Checkpoints:
         try:
             read = self._manager.restore(step, args=items)
         except (ValueError, OSError, KeyError) as error:
-            raise RequestError(_damaged(self.folder / str(step), error)) from error
+            raise RequestError(_unreadable(self.folder / str(step), error)) from error
         average = None if ema is None else read["ema"]
         return read["params"], read["optimizer"], average, dict(read["position"])
 
@@ -88,9 +128,48 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.delete(step)
 
-    def latest(self) -> int | None:
-        """Return the newest step, or None when there is none."""
-        return self._manager.latest_step()
+    def best(self) -> float | None:
+        """Return the least score of the checkpoints here; None when none has any."""
+        return min((value for value in self.scores.values() if value is not None), default=None)
+
+    def newest(self, warn: Warn) -> int | None:
+        """Return the newest step that is as it was written, or None when there is no checkpoint.
+
+        `warn` is told of damaged ones that are newer; they are renamed to STEP.damaged, so that the run can write these
+        steps again. To be followed by `reload`; of several processes one calls this, and all call that.
+
+        Raises:
+            RequestError: all are damaged. They are left as they are.
+        """
+        step, damaged = _sound(self.folder, "", warn)
+        for bad in damaged:
+            aside = self.folder / f"{bad}.damaged"
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(aside)
+            (self.folder / str(bad)).rename(aside)
+        return step
+
+    def reload(self) -> None:
+        """Look at the folder again, after `newest` in this process or in another one."""
+        self._manager.reload()
+        self.scores = {step: score(self.folder / str(step)) for step in steps(self.folder)}
+
+    def _seal(self) -> None:
+        """Seal the checkpoint being saved. Orbax calls this in its thread, all files written, before it renames."""
+        (draft,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        seal(draft, self.scores[self._saving])
+
+
+@dataclass(frozen=True)
+class _Policy(checkpoint_managers.PreservationPolicy):
+    """`Keep`, as Orbax asks for it."""
+
+    keep: Keep
+    checkpoints: Checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        kept = self.keep.kept({info.step: self.checkpoints.scores.get(info.step) for info in checkpoints})
+        return [info.step in kept for info in checkpoints]
 
 
 def steps(folder: Path) -> list[int]:
@@ -105,25 +184,50 @@ def has_average(folder: Path, step: int) -> bool:
     return (folder / str(step) / "ema").is_dir()
 
 
-def read_params(folder: Path, shapes: Any) -> tuple[int, Any]:
-    """Return (step, parameters) of the newest checkpoint in `folder`, in the tree and shapes of `shapes`.
+def read_params(folder: Path, shapes: Any, warn: Warn) -> tuple[int, Any]:
+    """Return (step, parameters) of the newest sound checkpoint in `folder`, in the tree and shapes of `shapes`.
+
+    These are the moving average of the parameters if the checkpoint has one: see `has_average`. `warn` is told of
+    damaged ones that are newer.
 
     These are the moving average of the parameters if the checkpoint has one: see `has_average`.
 
     Raises:
         RequestError: there is none, it cannot be read, or it holds other shapes.
     """
-    found = steps(folder)
-    if not found:
+    step = _sound(folder, "params", warn)[0]
+    if step is None:
         raise RequestError(f"{folder} holds no checkpoint: the run stopped before its first one.")
-    place = folder / str(found[-1]) / ("ema" if has_average(folder, found[-1]) else "params")
+    place = folder / str(step) / ("ema" if has_average(folder, step) else "params")
     _compare(place, shapes)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:
             params = reader.restore(place.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
         except (ValueError, OSError, KeyError) as error:
-            raise RequestError(_damaged(place, error)) from error
-    return found[-1], params
+            raise RequestError(_unreadable(place, error)) from error
+    return step, params
+
+
+def _sound(folder: Path, item: str, warn: Warn) -> tuple[int | None, list[int]]:
+    """Return the newest step whose `item` ("": every one) is as it was written, and the damaged newer ones.
+
+    Raises:
+        RequestError: all are damaged.
+    """
+    damaged: dict[int, str] = {}
+    for step in reversed(steps(folder)):
+        problem = damage(folder / str(step), item)
+        if problem is None:
+            for bad, what in damaged.items():
+                warn(f"The checkpoint {folder / str(bad)} is damaged ({what}); the one of step {step} is used instead.")
+            return step, list(damaged)
+        damaged[step] = problem
+    if damaged:
+        each = "; ".join(f"step {step}: {what}" for step, what in damaged.items())
+        raise RequestError(
+            f"Every checkpoint in {folder} is damaged ({each}). Put back a copy of one, or start a new run."
+        )
+    return None, []
 
 
 def _compare(place: Path, expected: Any) -> None:
@@ -135,13 +239,13 @@ def _compare(place: Path, expected: Any) -> None:
         try:
             found = _shapes(reader.metadata(place.absolute()).item_metadata.tree)
         except (ValueError, OSError, KeyError, AttributeError) as error:
-            raise RequestError(_damaged(place, error)) from error
+            raise RequestError(_unreadable(place, error)) from error
     wanted = _shapes(expected)
     differing = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
     if differing:
         path = differing[0]
         one = f"{path} is {found.get(path, 'absent')} there and {wanted.get(path, 'absent')} by config.json"
-        raise RequestError(_damaged(place, ValueError(f"{len(differing)} parameters differ ({one})")))
+        raise RequestError(_unreadable(place, ValueError(f"{len(differing)} parameters differ ({one})")))
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -154,7 +258,7 @@ def _abstract(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _damaged(place: Path, error: Exception) -> str:
+def _unreadable(place: Path, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"The checkpoint {place} cannot be read: {reason}. If its run's config.json or recipe.yaml was edited, "

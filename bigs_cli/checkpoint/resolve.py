@@ -134,7 +134,8 @@ def _open_run(run: RunFolder) -> OpenModel:
 
     config = read_config(run.path / CONFIG)
     kept = run.best if steps(run.best) else run.checkpoints
-    step, params = read_params(kept, parameter_shapes(config))
+    notes: list[str] = []
+    step, params = read_params(kept, parameter_shapes(config), notes.append)
     which = "best" if kept == run.best else "last"
     what = ", averaged parameters" if has_average(kept, step) else ""
     return OpenModel(
@@ -143,6 +144,6 @@ def _open_run(run: RunFolder) -> OpenModel:
         to_flat(params, config),
         tokenizer_file(run.path),
         f"{run.path}, {which} checkpoint (step {step}){what}",
-        (),
+        tuple(notes),
         run,
     )

@@ -44,15 +44,25 @@ def pretrain(
             "--dry-run", help="Show the recipe in full, sizes, FLOPs, shardings and a masked row; write nothing."
         ),
     ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where process 0 of several waits for the others.")
+    ] = None,
+    process: Annotated[
+        int | None, typer.Option(metavar="I", help="Which of several processes this is, from 0.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(metavar="N", help="How many processes train together.")] = None,
 ) -> None:
     """Train a masked language model on token shards, or on HDF5 files with the masks that are in them.
 
-    Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so.
+    Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so. Under Slurm (srun),
+    Open MPI (mpirun) and on TPU pods the processes find one another; elsewhere start each with --coordinator, --process
+    and --processes.
 
     A longer model may start --from a shorter one, as wiki-books-4096 does from the 512 model: its position table is
     that one's, repeated from its start until it is long enough. One that is too long is cut.
     """
     from bigs_cli.checkpoint.run import RunFolder, runs_root
+    from bigs_cli.core import processes as group
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.hdf5 import is_hdf5_folder, open_corpus
     from bigs_cli.data.manifest import MANIFEST
@@ -66,9 +76,13 @@ def pretrain(
         raise RequestError(
             f"The recipe {recipe} is for fine-tuning. Use it so: bigs finetune {chosen.task} --recipe {recipe}"
         )
-    folder.check(resume)
-    if resume and sets:
-        raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
+    group.join(coordinator, process, processes)
+    if group.is_first():
+        folder.check(resume)
+    if resume and not all(change.startswith("mesh.") for change in sets or ()):
+        raise RequestError(
+            "A run goes on with its own recipe, except for mesh: leave out --set, or start a new run --from this one."
+        )
     if track:
         chosen = chosen.model_copy(update={"track": tuple(track)})
     check_trackers(chosen.track)
@@ -93,6 +107,7 @@ def pretrain(
         _dry_run(chosen, place, folder.path if resume else None, found)
         return
     prepare_jax()
+    err.quiet = out.quiet = not group.is_first()
     model = None
     tokenizer = folder.path if resume else None
     if found is not None:

@@ -70,13 +70,15 @@ def train_batches(
     *,
     process_index: int = 0,
     process_count: int = 1,
+    mine: Array | None = None,
     start_state: dict[str, Any] | None = None,
 ) -> grain.DatasetIterator[Batch]:
     """Return an endless iterator over training batches: `[B / process_count, L]` in the shards' type.
 
     Process p is given rows p, p + count, p + 2·count, … of every global batch of `batch_size` rows, so that the
-    global batches do not depend on the number of processes. The iterator's `get_state()` is a small dict that
-    JSON can hold, the same in all processes; `set_state`, or `start_state` here, goes on from there.
+    global batches do not depend on the number of processes; `mine` (ascending places in the batch) gives it others,
+    which several processes may share. The iterator's `get_state()` is a small dict that JSON can hold, the same in all
+    processes; `set_state`, or `start_state` here, goes on from there.
 
     Raises:
         RequestError: there are no training rows, or the processes cannot share the batch evenly.
@@ -88,7 +90,8 @@ def train_batches(
             f"batch_size {batch_size} cannot be shared evenly by {process_count} processes. Choose a multiple."
         )
     rows = shards.split("train")
-    read = _reader(rows, _order(rows, seed), batch_size, np.arange(process_index, batch_size, process_count))
+    mine = np.arange(process_index, batch_size, process_count) if mine is None else mine
+    read = _reader(rows, _order(rows, seed), batch_size, mine)
     batches = grain.MapDataset.range(sys.maxsize // batch_size).map(read)
     iterator = iter(batches.to_iter_dataset(grain.ReadOptions(_THREADS, _PREFETCHED)))
     if start_state is not None:

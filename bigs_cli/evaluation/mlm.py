@@ -58,10 +58,17 @@ def unigram_loss(shards: Corpus, most_rows: int = 1 << 16) -> float:
 class MaskedLMEvaluator:
     """Measures loss, accuracy and perplexity on token rows; compiled once, for any parameters."""
 
-    def __init__(self, apply: Apply, special: MaskIds | None, masking: Masking) -> None:
-        """`special` and `masking` are for `masked_batch`."""
+    def __init__(
+        self,
+        apply: Apply,
+        special: MaskIds | None,
+        masking: Masking,
+        place: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+    ) -> None:
+        """`special` and `masking` are for `masked_batch`; `place` lays a batch and `valid` on the devices."""
+        self._place = place
 
-        def sums(params: Parameters, batch: dict[str, jax.Array], valid: jax.Array) -> dict[str, jax.Array]:
+        def sums(params: Parameters, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
             masked = masked_batch(jax.random.key(SEED), batch, special, masking)
             logits = apply(
                 params,
@@ -70,7 +77,7 @@ class MaskedLMEvaluator:
                 batch.get("token_type_ids"),
                 positions=masked.positions,
             ).logits
-            loss, further = classification_sums(logits, masked.labels, masked.weights * valid[:, None])
+            loss, further = classification_sums(logits, masked.labels, masked.weights * batch["valid"][:, None])
             return {"loss": loss, "accuracy": further["accuracy"], "predictions": further["weight"]}
 
         self._sums = jax.jit(sums)
@@ -88,8 +95,8 @@ class MaskedLMEvaluator:
         totals = dict.fromkeys(("loss", "accuracy", "predictions"), 0.0)
         first = 0
         for rows, valid in batches:
-            batch = {**as_batch(rows), "row": first + np.arange(len(valid), dtype=np.int32)}
-            for name, value in self._sums(params, batch, valid).items():
+            batch = {**as_batch(rows), "row": first + np.arange(len(valid), dtype=np.int32), "valid": valid}
+            for name, value in self._sums(params, self._place(batch)).items():
                 totals[name] += float(value)
             first += len(valid)
             advance(int(valid.sum()))

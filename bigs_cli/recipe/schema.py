@@ -166,6 +166,8 @@ class Checkpoint(BaseModel):
 
     every_steps: Count = Field(default=1000, description="steps between two checkpoints")
     keep: Count = Field(default=2, description="the newest checkpoints kept")
+    keep_every: Count | None = Field(default=None, description="also keep those whose step this divides; null: none")
+    keep_best: bool = Field(default=False, description="also save and keep the one of least held-out loss")
 
 
 class Evaluate(BaseModel):

@@ -11,6 +11,7 @@ import optax
 from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.processes import agree, is_first
 from bigs_cli.model.functional import Parameters
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -29,20 +30,25 @@ def begin(
 ) -> tuple[TrainState, int, dict[str, Any]]:
     """Return the state to go on from, laid out on `mesh`, the steps done, and the position saved with them.
 
-    In this order: the newest checkpoint of the run; else `params` at step 0 and an empty position. What the log has
-    of steps after the checkpoint is dropped: they come again.
+    In this order: the newest checkpoint of the run that is not damaged; else `params` at step 0 and an empty position.
+    What the log has of steps after the checkpoint is dropped: they come again.
 
     With `average`, the state has a moving average of the parameters. `data` is the digest of what is trained on:
     positions are saved with it, and with what was skipped (`saved_position`).
 
     Raises:
-        RequestError: the checkpoint cannot be read, holds another model, or saw other data.
+        RequestError: every checkpoint is damaged, or the newest sound one holds another model or saw other data.
     """
-    state = new_state(jax.device_put(params, meshes.shardings(mesh, params)), optimizer, average)
-    state = jax.device_put(state, TrainState(*(meshes.shardings(mesh, part) for part in state)))
-    done = checkpoints.latest()
-    if done is None:
-        MetricsLog(folder.metrics_file).drop_after(0)
+    # From the host: with several processes, each has but a part of what is laid out.
+    params = jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
+    shapes = jax.eval_shape(lambda params: new_state(params, optimizer, average), params)
+    places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
+    state = jax.jit(lambda params: new_state(params, optimizer, average), out_shardings=places)(params)
+    done = agree(checkpoints.newest(err.print) or 0 if is_first() else 0)
+    checkpoints.reload()
+    if not done:
+        if is_first():
+            MetricsLog(folder.metrics_file).drop_after(0)
         return state, 0, {}
     restored, optimizer_state, ema, position = checkpoints.restore(done, state.params, state.optimizer, state.ema)
     if position["data"] != data:
@@ -50,7 +56,8 @@ def begin(
             f"The data is not what {folder.path} was trained on until step {done}. Resume with the same data, or start "
             f"a new run from this one: --run {folder.path}-2 --from {folder.path}"
         )
-    MetricsLog(folder.metrics_file).drop_after(done)
+    if is_first():
+        MetricsLog(folder.metrics_file).drop_after(done)
     err.print(f"Resuming {folder.path} after step {done}.")
     # Checkpoints from before steps were skipped do not count them.
     counts = (done, position.get("skipped", 0), position.get("skipped_in_a_row", 0))

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from bigs_cli.core.errors import BigsError
+from bigs_cli.core.processes import any_of
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -107,11 +108,16 @@ def run(
                     started = time.perf_counter()
                     task.do(done, state)
                     since += time.perf_counter() - started
-            if stop.is_set() and not ending:
+            if not ending and _stops(stop, done):
                 saved = "a checkpoint is written" if plan.save(done, state) else "it was skipped, so nothing is written"
                 err.print(f"Stopped after step {done}; {saved}. Continue with --resume.")
                 raise KeyboardInterrupt
     return state
+
+
+def _stops(stop: threading.Event, done: int) -> bool:
+    """Whether the run ends here. Several processes ask one another at every tenth step: they stop at the same one."""
+    return stop.is_set() if jax.process_count() == 1 else done % 10 == 0 and any_of(stop.is_set())
 
 
 def _check(plan: Plan, done: int, in_a_row: jax.Array) -> None:

@@ -66,6 +66,26 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
+def rows_here(placement: NamedSharding, rows: int) -> np.ndarray[Any, Any]:
+    """Return which of a batch's `rows` this process's devices hold, ascending: all of them if it is alone."""
+    indices = placement.addressable_devices_indices_map((rows,)).values()
+    return np.unique(np.concatenate([np.arange(rows)[index] for index in indices]))
+
+
+def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any, Any]) -> Any:
+    """Lay a batch of `rows`, of which this process has those at `mine` (arrays `[len(mine), …]`), on the mesh."""
+    if placement.is_fully_addressable:
+        return jax.device_put(batch, placement)
+
+    def one(part: np.ndarray[Any, Any]) -> jax.Array:
+        def of_device(index: Any) -> np.ndarray[Any, Any]:
+            return part[np.searchsorted(mine, np.arange(rows)[index[0]])]
+
+        return jax.make_array_from_callback((rows, *part.shape[1:]), placement, of_device)
+
+    return jax.tree.map(one, batch)
+
+
 def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
     """Refuse a batch whose rows do not divide over data × fsdp (RequestError)."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]

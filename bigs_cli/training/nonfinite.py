@@ -45,7 +45,7 @@ def stopped(what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer,
     change = f"--set optimizer.learning_rate={settings.learning_rate / 2:g}"
     if settings.clip_norm is None or settings.clip_norm > 1:
         change += " --set optimizer.clip_norm=1.0"
-    last = checkpoints.latest()
+    last = max(checkpoints.steps(), default=None)
     place = checkpoints.folder / str(last)
     if last is None:
         where = f"There is no checkpoint yet. Start anew (--run {run}-2)"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import math
+import os
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,13 +19,14 @@ import numpy as np
 from bigs_cli.checkpoint.config_json import write_config
 from bigs_cli.checkpoint.folder import CONFIG
 from bigs_cli.checkpoint.names import to_flat, to_tree
-from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoint.orbax import Checkpoints, Keep
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.core.processes import agree, any_of, is_first
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.loader import heldout_batches, train_batches
 from bigs_cli.data.manifest import SPLITS
@@ -41,7 +46,7 @@ from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import amount
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
-from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.loop import TOKENS, Every, Plan, run
 from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.nonfinite import broken, stopped, usable
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
@@ -78,19 +83,25 @@ def pretrain(
             verify(shards, jax.process_index(), jax.process_count(), advance)
         elif not resume:  # A resumed run has their digest, which says that they still are what was verified.
             shards.verify(advance)
-    with folder.lock():
+    # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
+    with folder.lock() if is_first() else contextlib.nullcontext():
         mesh = meshes.make_mesh(recipe.mesh)
         meshes.check_batch(mesh, amount.unit(recipe) // recipe.accumulate)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
-        folder.start(dump_recipe(recipe), describe_environment(), resume)
-        if not resume:
+        agree(0)
+        if is_first():
+            folder.start(dump_recipe(recipe), describe_environment(), resume)
+        if is_first() and not resume:
             write_config(folder.path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, folder.path)
+        saved = recipe.checkpoint
+        keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
+        track = recipe.track if is_first() else ()
         with (
-            Checkpoints(folder.checkpoints, recipe.checkpoint.keep) as checkpoints,
-            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
+            Checkpoints(folder.checkpoints, keep) as checkpoints,
+            tracking(track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
         ):
-            log = MetricsLog(folder.metrics_file, also)
+            log = MetricsLog(folder.metrics_file if is_first() else Path(os.devnull), also)
             return _train(recipe, shards, folder, mesh, params, checkpoints, log)
 
 
@@ -162,7 +173,11 @@ def _train(
     )
     average = recipe.optimizer.ema is not None
     state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest, average)
-    batches = train_batches(shards, amount.unit(recipe), recipe.seed, start_state=position.get("loader"))
+    placement, unit = meshes.batch_sharding(mesh), amount.unit(recipe)
+    rows_here = functools.cache(lambda rows: meshes.rows_here(placement, rows))
+    # A growing batch is shared out anew at every size, so that each process reads all of it.
+    read = rows_here(unit) if recipe.batch_ramp is None else np.arange(unit)
+    batches = train_batches(shards, unit, recipe.seed, mine=read, start_state=position.get("loader"))
     parameters, last = count(state.params), amount.last_step(recipe)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {_amount(shards)}, "
@@ -171,22 +186,29 @@ def _train(
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
-    evaluator = MaskedLMEvaluator(apply, special, recipe.masking)
-    placement = meshes.batch_sharding(mesh)
     taken, before, started = begun, float(position.get("seconds", 0.0)), time.perf_counter()
 
     def next_batch() -> dict[str, jax.Array]:
         nonlocal taken
         rows = amount.rows_of(recipe, taken)
         taken += 1
-        batch = amount.take(batches, rows // amount.unit(recipe))
-        return jax.device_put({**batch, "row": np.arange(rows, dtype=np.int32)}, placement)
+        batch, mine = amount.take(batches, rows // unit), rows_here(rows)
+        if len(mine) < len(batch[TOKENS]):
+            batch = {name: part[mine] for name, part in batch.items()}
+        return meshes.place({**batch, "row": mine.astype(np.int32)}, placement, rows, mine)
 
     def seconds() -> float:
         return before + time.perf_counter() - started
 
     def time_is_up() -> bool:
-        return recipe.max_minutes is not None and seconds() >= 60 * recipe.max_minutes
+        return recipe.max_minutes is not None and any_of(seconds() >= 60 * recipe.max_minutes)
+
+    def place(batch: dict[str, Any]) -> dict[str, jax.Array]:
+        mine = rows_here(recipe.batch_size)
+        here = jax.tree.map(lambda part: part[mine], batch)
+        return meshes.place(here, placement, recipe.batch_size, mine)
+
+    evaluator = MaskedLMEvaluator(apply, special, recipe.masking, place)
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
@@ -198,14 +220,20 @@ def _train(
         err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
         return values
 
-    def save(done: int, state: TrainState) -> None:
+    def save(done: int, state: TrainState, score: float | None = None) -> None:
         position = saved_position(state, shards.digest, loader=batches.get_state(), seconds=seconds())
-        checkpoints.save(done, state.params, state.optimizer, position, state.ema)
+        checkpoints.save(done, state.params, state.optimizer, position, state.ema, score)
 
     def save_usable(done: int, state: TrainState) -> bool:
         if fine := usable(done, state):
             save(done, state)
         return fine
+
+    def judge(done: int, state: TrainState) -> None:
+        loss, best = evaluate(done, state, recipe.evaluate.max_batches)["loss"], checkpoints.best()
+        better = math.isfinite(loss) and (best is None or loss < best)
+        if recipe.checkpoint.keep_best and better and usable(done, state):
+            save(done, state, loss)
 
     plan = Plan(
         name="pretrain",
@@ -213,10 +241,7 @@ def _train(
         last=last,
         log_every=recipe.log_every,
         every=(
-            Every(
-                recipe.evaluate.every_steps,
-                lambda done, state: evaluate(done, state, recipe.evaluate.max_batches),
-            ),
+            Every(recipe.evaluate.every_steps, judge),
             Every(recipe.checkpoint.every_steps, save_usable),
         ),
         save=save_usable,
@@ -236,6 +261,8 @@ def _train(
     save(done, state)
     checkpoints.wait()
     result = PretrainResult(heldout, done, seconds())
+    if not is_first():
+        return result
     write_json(
         folder.results_file,
         {

@@ -109,7 +109,7 @@ def test_a_run_that_breaks_keeps_its_last_good_checkpoint(shards: Path, tmp_path
 )
 def test_where_to_go_on_from(saved: tuple[int, ...], said: str, left: list[int], tmp_path: Path) -> None:
     settings = Optimizer(learning_rate=1.0, beta2=0.9, weight_decay=0, clip_norm=1.0, stop_after_nonfinite=1)
-    with Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+    with Checkpoints(tmp_path / "checkpoints", Keep(2)) as checkpoints:
         for step in saved:
             checkpoints.save(step, {"x": jnp.ones(2)})
         error = str(broken(Path("r"), checkpoints, settings, 8))

@@ -55,8 +55,10 @@ def initial() -> Parameters:
     return jax.tree.map(np.asarray, initialize(CONFIG, 0))
 
 
-def run(accumulate: int, config: BiGSConfig = CONFIG, **sizes: int) -> tuple[TrainState, list[dict[str, float]]]:
-    """Take three steps and return the state after them, and what each reports; `sizes` are the mesh's."""
+def run(
+    accumulate: int, config: BiGSConfig = CONFIG, steps: int = 3, **sizes: int
+) -> tuple[TrainState, list[dict[str, float]]]:
+    """Take `steps` steps and return the state after them, and what each reports; `sizes` are the mesh's."""
     mesh = make_mesh(Mesh(**sizes))
     optimizer = make_optimizer(
         Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2)
@@ -71,7 +73,7 @@ def run(accumulate: int, config: BiGSConfig = CONFIG, **sizes: int) -> tuple[Tra
     step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, accumulate)
     state, metrics = new_state(jax.tree.map(jnp.asarray, initial()), optimizer), []
     state = jax.device_put(state, TrainState(*(shardings(mesh, part) for part in state)))
-    for _ in range(3):
+    for _ in range(steps):
         state, values = step(state, jax.device_put(batch(), batch_sharding(mesh)))
         metrics.append({name: float(value) for name, value in values.items()})
     return state, metrics
@@ -113,7 +115,7 @@ import json, sys
 from pathlib import Path
 from tests.tiny import bigs, pretrain
 from tests.training.test_step import DROPOUT, MESHES, run
-print(json.dumps([run(1, DROPOUT, **sizes)[1] for sizes in MESHES]))
+print(json.dumps([run(1, DROPOUT, steps=20, **sizes)[1] for sizes in MESHES]))
 sets = {f"mesh__{axis}": size for axis, size in MESHES[-1].items()}
 bigs(*pretrain(Path(sys.argv[1]), Path(sys.argv[2]), **sets)).fine()
 """
@@ -130,7 +132,7 @@ def test_every_mesh_gives_the_same_course(shards: Path, pretrained: Path, tmp_pa
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = run(1, DROPOUT)[1]
+    expected = run(1, DROPOUT, steps=20)[1]
     for sizes, metrics in zip(MESHES, json.loads(done.stdout), strict=True):
         for ours, theirs in zip(metrics, expected, strict=True):
             assert ours == pytest.approx(theirs, rel=2e-5), sizes

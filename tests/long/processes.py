@@ -1,0 +1,76 @@
+"""Two processes hand over to four; each of two is killed, and interrupted: what pytest has no time for.
+
+Run: python -m tests.long.processes
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+from subprocess import Popen
+
+from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.reporting.metrics_log import read_metrics
+from tests.tiny import bigs, pretrain, write_shards
+from tests.training.test_mesh import back_to, near
+from tests.training.test_processes import CHANGES, finish, start
+
+
+def main() -> None:
+    """Print one line for each that holds."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["BIGS_CACHE"] = str(folder / "cache")
+        shards = write_shards(folder)
+        more(shards, folder)
+        print("two processes, and four that go on from them, train as one does")
+        deaths(shards, folder)
+        print("when one dies the other ends too and says which; an interrupt of one stops both with a checkpoint")
+
+
+def more(shards: Path, folder: Path) -> None:
+    """Train as one and as two, go on as four, and compare."""
+    one, two = folder / "one", folder / "two"
+    bigs(*pretrain(shards, one, **CHANGES)).fine()
+    finish(start(2, shards, two, **CHANGES))
+    four = back_to(two, folder / "four", 3)
+    assert "after step 3." in finish(start(4, shards, four, "--resume"))[0]
+    near(two, one)
+    near(four, one)
+
+
+def wait_for_step(run: Path, step: int, running: list[Popen[str]]) -> None:
+    """Return when the run has logged `step`."""
+    ends = time.monotonic() + 90
+    while not any(entry["step"] >= step for entry in read_metrics(run / "metrics.jsonl")):
+        assert time.monotonic() < ends
+        assert all(process.poll() is None for process in running)
+        time.sleep(0.02)
+
+
+def deaths(shards: Path, tmp_path: Path) -> None:
+    """Kill each of two processes, then interrupt one of them: the other says which, and both stop with a checkpoint."""
+    run = tmp_path / "run"
+    more, done = [], 2
+    for victim in (1, 0):
+        running = start(2, shards, run, *more, **CHANGES, steps=100_000)
+        wait_for_step(run, done + 1, running)
+        running[victim].kill()
+        err = running[1 - victim].communicate(timeout=60)[1]
+        assert running[1 - victim].returncode == 1, err
+        assert f"process {victim} of 2 ended: " in err
+        more, done = ["--resume"], read_metrics(run / "metrics.jsonl")[-1]["step"]
+    running = start(2, shards, run, "--resume")
+    wait_for_step(run, done + 1, running)
+    running[1].send_signal(signal.SIGTERM)
+    said = finish(running, 130)
+    assert "a checkpoint is written" in said[0]
+    assert steps(run / "checkpoints")[-1] % 10 == 0
+
+
+if __name__ == "__main__":
+    main()

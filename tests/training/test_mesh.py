@@ -1,0 +1,90 @@
+"""What lies where: memory by mesh, and a checkpoint of one mesh continued on another."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractMesh
+
+from bigs_cli.model.functional import parameter_shapes
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Optimizer
+from bigs_cli.training.mesh import AXES, shardings
+from bigs_cli.training.optimizer import make_optimizer
+from bigs_cli.training.state import TrainState, new_state
+from tests.tiny import bigs, pretrain
+from tests.training.test_resume import course
+
+ROOT = Path(__file__).parents[2]
+RESUME = """
+import sys
+from pathlib import Path
+from tests.tiny import bigs, pretrain
+sets = ("--set", "mesh.data=1", "--set", "mesh.fsdp=8")
+print(bigs(*pretrain(Path(sys.argv[1]), Path(sys.argv[2]), "--resume", *sets)).fine().err)
+"""
+
+
+def share(sizes: tuple[int, int, int]) -> float:
+    """Return the part of the published model's training state (parameters and moments) that one device holds."""
+    optimizer = make_optimizer(
+        Optimizer(learning_rate=1e-3, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(0)
+    )
+    state = jax.eval_shape(lambda params: new_state(params, optimizer), parameter_shapes(BiGSConfig()))
+    mesh: Any = AbstractMesh(sizes, AXES)  # devices that nobody has
+    places = TrainState(*(shardings(mesh, part) for part in state))
+    pairs = list(zip(jax.tree.leaves(state), jax.tree.leaves(places), strict=True))
+    held = sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in pairs)
+    return held / sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf, _ in pairs)
+
+
+def test_eight_devices_hold_an_eighth_each() -> None:
+    assert share((1, 8, 1)) == pytest.approx(1 / 8, rel=0.1)
+    assert share((8, 1, 1)) == 1
+    assert share((2, 2, 2)) == pytest.approx(1 / 4, rel=0.1)
+    assert share((1, 1, 8)) < 1 / 4  # 30,522 words do not divide by 8: their table is whole everywhere
+
+
+def back_to(run: Path, copy: Path, step: int) -> Path:
+    """Return a copy of a run with the checkpoint of `step` and none later."""
+    shutil.copytree(run, copy)
+    (copy / "results.json").unlink()
+    for checkpoint in (copy / "checkpoints").iterdir():
+        if int(checkpoint.name) > step:
+            shutil.rmtree(checkpoint)
+    return copy
+
+
+def near(run: Path, other: Path) -> None:
+    for ours, theirs in zip(course(run), course(other), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -> None:
+    """Three steps on one device, three on eight that share out the parameters, three on one again."""
+    steady = tmp_path / "steady"
+    bigs(*pretrain(shards, steady, steps=9, checkpoint__every_steps=3, checkpoint__keep=9)).fine()
+    wide = back_to(steady, tmp_path / "wide", 3)
+    done = subprocess.run(
+        [sys.executable, "-c", RESUME, shards, wide],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "after step 3." in done.stdout
+    near(wide, steady)
+    narrow = back_to(wide, tmp_path / "narrow", 6)
+    assert "after step 6." in bigs(*pretrain(shards, narrow, "--resume")).fine().err
+    near(narrow, steady)
