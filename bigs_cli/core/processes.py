@@ -7,6 +7,7 @@ says which it was: left to itself JAX would wait in a collective, or abort with 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
@@ -66,6 +67,8 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
     global _watch
     _watch = _Watch()
     _keep_stdout()
+    # Before JAX's own end, in which process 0 does not wait for the others, and they abort without it.
+    atexit.register(_watch.leave, 0, "")
 
 
 def launch(environment: Mapping[str, str]) -> int:
@@ -148,7 +151,7 @@ class _Watch:
             time.sleep(_SILENCE + 5 * _BEAT)  # Time for the watch to find out which process went first.
         self._leaving.set()
         try:
-            if code == _INTERRUPTED:  # All stop at the same step, each when its part of the checkpoint is written.
+            if code in (0, _INTERRUPTED):  # All stop at the same step, each when its part of the checkpoint is written.
                 self._client.wait_at_barrier("bigs/stopped", int(1000 * _SILENCE))
             else:
                 self._client.key_value_set(f"{_ENDED}{self.index}", f"{code} {sentence}", allow_overwrite=True)
