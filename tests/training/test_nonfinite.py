@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.orbax import Checkpoints, steps
+from bigs_cli.checkpoint.orbax import Checkpoints, Keep, steps
 from bigs_cli.model.functional import Parameters
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
