@@ -63,6 +63,9 @@ def main() -> None:
     """Run the command line; turn errors into sentences on stderr and into exit codes."""
     try:
         app()
+    except SystemExit as ended:  # Typer's end, also of an interrupted command.
+        end_together(ended.code if isinstance(ended.code, int) else int(ended.code is not None), "")
+        raise
     except BigsError as error:
         if os.environ.get("BIGS_DEBUG"):
             raise

@@ -7,7 +7,6 @@ says which it was: left to itself JAX would wait in a collective, or abort with 
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
 import signal
@@ -67,8 +66,6 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
     global _watch
     _watch = _Watch()
     _keep_stdout()
-    # Before JAX's own end, in which process 0 does not wait for the others, and they abort without it.
-    atexit.register(_watch.leave, 0, "")
 
 
 def launch(environment: Mapping[str, str]) -> int:
@@ -105,9 +102,10 @@ def any_of(value: bool) -> bool:
 
 
 def end_together(code: int, sentence: str) -> None:
-    """Before this process ends with an error: tell the others why, and end at once. Alone it returns.
+    """Before this process ends: wait for the others, or, after an error, tell them why; then end. Alone it returns.
 
-    A process that fails because another is gone is ended by its watch, which knows which one.
+    Left to JAX, process 0 would end before the others, and they abort without it. A process that fails because another
+    is gone is ended by its watch, which knows which one.
     """
     if _watch is not None:
         _watch.leave(code, sentence)
