@@ -95,7 +95,7 @@ def _measure_length(
         jnp.ones(1),
         jnp.full(1, -2.0),
     )
-    u = jax.random.normal(keys[1], (batch, length, channels), dtype)
+    u = jax.random.normal(keys[1], (channels, batch, length), dtype)
 
     def passes(name: str) -> list[Callable[[], Any]]:
         def mix(ssm: SSMParameters, u: jax.Array) -> jax.Array:

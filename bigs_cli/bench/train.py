@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference"
 COMPUTES: dict[str, Compute] = {
-    REFERENCE: Compute(mixing="fft", flatten_tokens=False, scan_layers=False),
+    REFERENCE: Compute(mixing="fft", layout="rows", scan_layers=False),
     "float32": Compute(),
     "bfloat16": Compute(dtype="bfloat16"),
 }

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.model import kernel, mixing
-from bigs_cli.model.layer import Layer, dense, layer_norm
+from bigs_cli.model.layer import Layer, channels_first, dense, layer_norm
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -81,16 +81,23 @@ class Encoder(nnx.Module):
         B, L, H = x.shape
         mixer = mixing.choose(self.compute.mixing, L)
         operands = self._operands(mixer, L)
-        # Three-dimensional operands around the dense maps made XLA's CPU backward pass several times slower.
-        shape = (B * L, H) if self.compute.flatten_tokens else (B, L, H)
-        kept = None if keep is None else keep.reshape(*shape[:-1], 1)
+        layout = "channels" if channels_first(self.compute) else self.compute.layout
+        inner = {"channels": (H, B * L), "tokens": (B * L, H), "rows": (B, L, H)}[layout]
+
+        def enter(x: jax.Array) -> jax.Array:
+            return x.reshape(B * L, -1).T if layout == "channels" else x.reshape(*inner[:-1], -1)
+
+        def leave(x: jax.Array) -> jax.Array:
+            return (x.T if layout == "channels" else x).reshape(B, L, H)
+
+        kept = None if keep is None else enter(keep)
 
         def run(graph: nnx.GraphDef[Layer], state: Any, x: jax.Array, operands: tuple[Any, Any]) -> jax.Array:
             return nnx.merge(graph, state)(x, mixer, operands, kept, B)
 
         if self.compute.remat == "layer":
             run = jax.checkpoint(run, static_argnums=(0,))
-        x = x.reshape(shape)
+        x = enter(x)
         if isinstance(self.layer, Layer) and self._scans():
             graph, stacked = nnx.split(self.layer)
 
@@ -99,12 +106,12 @@ class Encoder(nnx.Module):
                 return x, x
 
             x, hidden = jax.lax.scan(body, x, (stacked, operands))
-            return x.reshape(B, L, H), hidden.reshape(self.depth, B, L, H)
+            return leave(x), jax.vmap(leave)(hidden)
         states = []
         for (graph, state), one in zip(self._layers(), unstack(operands, self.depth), strict=True):
             x = run(graph, state, x, one)
-            states.append(x.reshape(B, L, H))
-        return x.reshape(B, L, H), states
+            states.append(leave(x))
+        return leave(x), states
 
     def _scans(self) -> bool:
         if self.compute.scan_layers == "auto":

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.model.encoder import BiGS, dropout
-from bigs_cli.model.layer import dense, layer_norm, matmul_precision
+from bigs_cli.model.layer import dense, layer_norm
+from bigs_cli.model.product import linear
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -63,7 +64,6 @@ class Predictions(nnx.Module):
     """Hidden states to word logits: transform, then the transposed word embedding (or `decoder`), plus a bias."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
-        self.compute = compute
         self.transform = _Transform(config, compute, rngs=rngs)
         self.decoder = None if config.tie_word_embeddings else _Decoder(config, rngs=rngs)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
@@ -71,14 +71,11 @@ class Predictions(nnx.Module):
     def __call__(self, x: jax.Array, word_embedding: jax.Array) -> jax.Array:
         """Map `[..., H]` to float32 logits `[..., V]`; `word_embedding` is `[V, H]`."""
         h = self.transform(x)
-        matrix = word_embedding.T if self.decoder is None else self.decoder.kernel[...]
-        logits = jnp.matmul(
-            h,
-            matrix.astype(h.dtype),
-            precision=matmul_precision(self.compute),
-            preferred_element_type=jnp.float32,
-        )
-        return logits + self.bias[...]
+        tied = self.decoder is None
+        matrix = word_embedding if tied else self.decoder.kernel[...]
+        # Words first: so the largest product of a small model has its operands the way they lie in memory.
+        logits = linear(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32)
+        return jnp.moveaxis(logits.reshape(-1, *h.shape[:-1]), 0, -1)
 
 
 class _Cls(nnx.Module):

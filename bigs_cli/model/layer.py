@@ -10,13 +10,14 @@ from flax import nnx
 
 from bigs_cli.model import kernel
 from bigs_cli.model.mixing import Mixer
+from bigs_cli.model.product import linear, precision
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
 
 def gelu(x: jax.Array) -> jax.Array:
     """The tanh approximation of GELU, as everywhere in the layers (the masked-LM head uses the exact form)."""
-    return jax.nn.gelu(x, approximate=True)
+    return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
 
 
 def dense(
@@ -33,25 +34,30 @@ def dense(
         out_features,
         kernel_init=nnx.initializers.lecun_normal() if head else nnx.initializers.normal(config.initializer_range),
         dtype=jnp.dtype(compute.dtype),
-        precision=matmul_precision(compute),
+        precision=precision(compute.dtype),
         rngs=rngs,
     )
 
 
-def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm over H with float32 statistics; the variance is taken around the mean, not as E[x²] − E[x]²."""
+def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, channels: int = -1) -> nnx.LayerNorm:
+    """LayerNorm over H, which is the axis `channels`, with float32 statistics.
+
+    The variance is taken around the mean, not as E[x²] − E[x]².
+    """
     return nnx.LayerNorm(
         config.hidden_size,
         epsilon=config.layer_norm_eps,
         dtype=jnp.dtype(compute.dtype),
         use_fast_variance=False,
+        reduction_axes=channels,
+        feature_axes=channels,
         rngs=rngs,
     )
 
 
-def matmul_precision(compute: Compute) -> jax.lax.Precision | None:
-    """Float32 means float32: on GPUs and TPUs the default would round the factors to fewer bits."""
-    return jax.lax.Precision.HIGHEST if compute.dtype == "float32" else None
+def channels_first(compute: Compute) -> bool:
+    """Whether the layers work on `[H, B·L]`: the fastest layout measured, see `Compute.layout`."""
+    return compute.layout in ("auto", "channels")
 
 
 class SSM(nnx.Module):
@@ -86,7 +92,8 @@ class Layer(nnx.Module):
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
         H, I = config.hidden_size, config.intermediate_size
         self.pre_norm = config.pre_norm
-        self.LayerNorm = layer_norm(config, compute, rngs)
+        self.channels_first = channels_first(compute)
+        self.LayerNorm = layer_norm(config, compute, rngs, 0 if self.channels_first else -1)
         self.dv = dense(H, I, config, compute, rngs)
         self.du_forward = dense(H, H, config, compute, rngs)
         self.du_backward = dense(H, H, config, compute, rngs)
@@ -100,20 +107,25 @@ class Layer(nnx.Module):
     def __call__(
         self, x: jax.Array, mixer: Mixer, operands: tuple[Any, Any], keep: jax.Array | None, B: int
     ) -> jax.Array:
-        """Map x `[B·L, H]` or `[B, L, H]`; `operands` are the mixer's for (forward, backward).
+        """Map x `[H, B·L]` (channels first), `[B·L, H]` or `[B, L, H]`.
 
-        `keep` zeroes padding: x's shape, but one for H.
+        `operands` are the mixer's for (forward, backward). `keep` zeroes padding: x's shape, but 1 for H.
         """
+
+        def apply(dense: nnx.Linear, x: jax.Array) -> jax.Array:
+            return linear(dense.kernel[...], dense.bias[...], x, True) if self.channels_first else dense(x)
 
         def mix(index: int, u: jax.Array) -> jax.Array:
             if keep is not None:
                 u = u * keep.astype(u.dtype)
-            rows = u.reshape(B, -1, u.shape[-1])
-            return mixer.mix(operands[index], rows, index == 1).reshape(u.shape)
+            if self.channels_first:
+                return mixer.mix(operands[index], u.reshape(len(u), B, -1), index == 1).reshape(u.shape)
+            rows = u.reshape(B, -1, u.shape[-1]).swapaxes(1, 2)
+            return mixer.mix(operands[index], rows, index == 1).swapaxes(1, 2).reshape(u.shape)
 
         h = self.LayerNorm(x) if self.pre_norm else x
-        v = gelu(self.dv(h))
-        f = self.duc_forward(mix(0, gelu(self.du_forward(h))))
-        b = self.duc_backward(mix(1, gelu(self.du_backward(h))))
-        out = x + self.do(gelu(self.dol(f * b)) * v)
+        v = gelu(apply(self.dv, h))
+        f = apply(self.duc_forward, mix(0, gelu(apply(self.du_forward, h))))
+        b = apply(self.duc_backward, mix(1, gelu(apply(self.du_backward, h))))
+        out = x + apply(self.do, gelu(apply(self.dol, f * b)) * v)
         return out if self.pre_norm else self.LayerNorm(out)

@@ -2,10 +2,10 @@
 
 For the forward direction y[l] = Σ_{j ≤ l} K[l−j] u[j] + D u[l]; for the backward direction the sum runs over
 j ≥ l with K[j−l], that is, the transposed matrix. Since K is the same for every channel, mixing is one Toeplitz
-matrix `[L, L]` times `[L, H]` for each sequence: a plain matrix product.
+matrix `[L, L]` times the rows u `[R, L]` of all sequences and channels: a plain matrix product.
 
 A `Mixer` first turns the discretized models of all layers into its `operands` (leading axes allowed: this runs
-once a step, not once a layer), then mixes with one model's. To add a way: write the two functions, add a line to
+once a step, not once a layer), then mixes with one model's, along the last axis. To add a way: write the two functions, add a line to
 `MIXERS`; the tests compare every entry with `recurrence`, values and gradients.
 """
 
@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 
 from bigs_cli.model.kernel import DiscreteSSM, convolution_kernel, powers
+from bigs_cli.model.product import last_axis_times
 
 CHUNK = 128
 LONGEST_DENSE = 1024
 
 
 class Mixer(NamedTuple):
-    """`operands(ssm, L)` prepares matrices or kernels in float32; `mix(operands, u, reverse)` maps `[B, L, H]`."""
+    """`operands(ssm, L)` prepares matrices or kernels in float32; `mix(operands, u, reverse)` maps u `[..., L]`."""
 
     operands: Callable[[DiscreteSSM, int], Any]
     mix: Callable[[Any, jax.Array, bool], jax.Array]
@@ -66,8 +67,7 @@ def toeplitz(K: jax.Array) -> jax.Array:
 
 
 def _mix_dense(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
-    T = toeplitz(K).astype(u.dtype)
-    return _product("jl,bjh->blh" if reverse else "lj,bjh->blh", T, u)
+    return last_axis_times(u, toeplitz(K), not reverse)
 
 
 # --- chunked: Toeplitz inside a chunk, the state between chunks ---------------------------------------------------
@@ -100,34 +100,35 @@ def _chunk_operands(ssm: DiscreteSSM, L: int) -> ChunkOperands:
 
 def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
     """Linear in L: Q + 4N multiplications per token and channel, all of them matrix products."""
-    B, L, H = u.shape
-    Q = operands.K.shape[0]
+    L, Q = u.shape[-1], operands.K.shape[0]
     chunks = -(-L // Q)
-    u = jnp.pad(u, ((0, 0), (0, chunks * Q - L), (0, 0))).reshape(B, chunks, Q, H)
-    T, absorb, emit = (m.astype(u.dtype) for m in (toeplitz(operands.K), operands.absorb, operands.emit))
+    u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-1]), (0, chunks * Q - L)))
+    rows = u.reshape(-1, chunks, Q)
+    absorb, emit = operands.absorb, operands.emit
     if reverse:  # the same operators with time running the other way
-        T, absorb, emit = T.T, absorb[:, ::-1], emit[::-1]
-    gathered = _product("sq,bcqh->cbsh", absorb, u, accumulate=True)
-    before = _carry(operands.decay, gathered, reverse).astype(u.dtype)
-    y = _product("lq,bcqh->bclh", T, u) + _product("ls,cbsh->bclh", emit, before)
-    return y.reshape(B, chunks * Q, H)[:, :L]
+        absorb, emit = absorb[:, ::-1], emit[::-1]
+    gathered = last_axis_times(rows, absorb, True)
+    before = _carry(operands.decay, gathered, reverse)
+    y = last_axis_times(rows, toeplitz(operands.K), not reverse) + last_axis_times(before, emit, True)
+    return y.reshape(u.shape)[..., :L]
 
 
 def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
-    """Return the state before each chunk from what each chunk adds, both `[chunks, B, 2N, H]` float32.
+    """Return the state before each chunk from what each chunk adds, both `[R, chunks, 2N]`; float32 inside.
 
     x_{c+1} = e^{QsA} x_c + gathered_c, with x_0 = 0.
     """
     N = decay.shape[-1]
-    re, im = decay[0][:, None], decay[1][:, None]
+    re, im = decay[0], decay[1]
 
     def step(state: jax.Array, add: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_re, x_im = state[:, :N], state[:, N:]
         turned = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], 1)
-        return turned + add, state
+        return turned + add.astype(jnp.float32), state.astype(add.dtype)
 
-    _, before = jax.lax.scan(step, jnp.zeros_like(gathered[0]), gathered, reverse=reverse)
-    return before
+    by_chunk = gathered.swapaxes(0, 1)
+    _, before = jax.lax.scan(step, jnp.zeros(by_chunk.shape[1:], jnp.float32), by_chunk, reverse=reverse)
+    return before.swapaxes(0, 1)
 
 
 # --- the references: FFT and recurrence --------------------------------------------------------------------------
@@ -135,12 +136,12 @@ def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
 
 def _mix_fft(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
     """Convolve through the FFT of length 2L, as the original code does; float32 inside."""
-    L = u.shape[1]
-    kernel_spectrum = jnp.fft.rfft(K, n=2 * L)[:, None]
+    L = u.shape[-1]
+    kernel_spectrum = jnp.fft.rfft(K, n=2 * L)
     if reverse:  # correlation instead of convolution
         kernel_spectrum = kernel_spectrum.conj()
-    spectrum = jnp.fft.rfft(u.astype(jnp.float32), n=2 * L, axis=1)
-    return jnp.fft.irfft(spectrum * kernel_spectrum, n=2 * L, axis=1)[:, :L].astype(u.dtype)
+    spectrum = jnp.fft.rfft(u.astype(jnp.float32), n=2 * L)
+    return jnp.fft.irfft(spectrum * kernel_spectrum, n=2 * L)[..., :L].astype(u.dtype)
 
 
 class RecurrenceOperands(NamedTuple):
@@ -158,24 +159,16 @@ def _recurrence_operands(ssm: DiscreteSSM, L: int) -> RecurrenceOperands:
 
 def _mix_recurrence(operands: RecurrenceOperands, u: jax.Array, reverse: bool) -> jax.Array:
     """x_l = e^{sA} x_{l−1} + u_l, y_l = Re(w · x_l) + D u_l: the definition, one token at a time."""
-    B, _, H = u.shape
-    pole = jax.lax.complex(operands.pole[0], operands.pole[1])[:, None]
-    weight = jax.lax.complex(operands.weight[0], operands.weight[1])[:, None]
+    pole = jax.lax.complex(operands.pole[0], operands.pole[1])
+    weight = jax.lax.complex(operands.weight[0], operands.weight[1])
 
     def step(x: jax.Array, u_l: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = pole * x + u_l[:, None, :]
-        return x, (weight * x).real.sum(1) + operands.skip * u_l
+        x = pole * x + u_l[..., None]
+        return x, (weight * x).real.sum(-1) + operands.skip * u_l
 
-    start = jnp.zeros((B, pole.shape[0], H), jnp.complex64)
-    _, y = jax.lax.scan(step, start, u.astype(jnp.float32).swapaxes(0, 1), reverse=reverse)
-    return y.swapaxes(0, 1).astype(u.dtype)
-
-
-def _product(equation: str, a: jax.Array, b: jax.Array, accumulate: bool = False) -> jax.Array:
-    """Multiply with float32 sums; `accumulate` keeps the float32 result, else it has the operands' dtype."""
-    precision = "highest" if b.dtype == jnp.float32 else "default"
-    kept = jnp.float32 if accumulate else b.dtype
-    return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=kept)
+    start = jnp.zeros((*u.shape[:-1], pole.shape[0]), jnp.complex64)
+    _, y = jax.lax.scan(step, start, jnp.moveaxis(u.astype(jnp.float32), -1, 0), reverse=reverse)
+    return jnp.moveaxis(y, 0, -1).astype(u.dtype)
 
 
 MIXERS: dict[str, Mixer] = {

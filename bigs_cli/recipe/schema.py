@@ -97,8 +97,10 @@ class Compute(BaseModel):
     )
     remat: Literal["none", "layer"] = Field(default="none", description="layer: recompute each layer, to save memory")
     scan_layers: Literal["auto", True, False] = Field(default="auto", description="compile one layer and loop over it")
-    flatten_tokens: bool = Field(
-        default=True, description="give dense maps all tokens of a batch in one axis; false: as the original code does"
+    layout: Literal["auto", "channels", "tokens", "rows"] = Field(
+        default="auto",
+        description="what the layers work on: channels [H, B·L], tokens [B·L, H], or rows [B, L, H] as in the "
+        "original code; auto: the fastest",
     )
 
 

@@ -39,7 +39,7 @@ def close(actual, expected, tolerance):
 def test_mixers_equal_the_recurrence(name, reverse, L, monkeypatch):
     monkeypatch.setattr(mixing, "CHUNK", 16)
     rng = np.random.default_rng(L)
-    u, weight = (jnp.asarray(rng.normal(size=(B, L, H)), jnp.float32) for _ in range(2))
+    u, weight = (jnp.asarray(rng.normal(size=(B, H, L)), jnp.float32) for _ in range(2))
 
     def loss(name, ssm, u):
         y = mixed(name, L, reverse, ssm, u)
@@ -62,14 +62,14 @@ def test_the_recurrence_is_the_definition():
     """Against numpy in float64, written from the equation and nothing else."""
     L = 20
     ssm = parameters()
-    u = np.random.default_rng(1).normal(size=(B, L, H)).astype(np.float32)
+    u = np.random.default_rng(1).normal(size=(B, H, L)).astype(np.float32)
     A = np.asarray(ssm.A_re, np.float64) + 1j * np.asarray(ssm.A_im, np.float64)
     C = np.asarray(ssm.C, np.float64) @ [1, 1j]
     s = np.exp(np.float64(ssm.log_step[0]))
     K = np.array([(C * (np.exp(s * A) - 1) / A * np.exp(l * s * A)).sum().real for l in range(L)])
     close(convolution_kernel(discretize(ssm), L), K, 1e-6)
-    forward = np.stack([sum(K[l - j] * u[:, j] for j in range(l + 1)) + 0.7 * u[:, l] for l in range(L)], 1)
-    backward = np.stack([sum(K[j - l] * u[:, j] for j in range(l, L)) + 0.7 * u[:, l] for l in range(L)], 1)
+    forward = np.stack([sum(K[l - j] * u[..., j] for j in range(l + 1)) + 0.7 * u[..., l] for l in range(L)], -1)
+    backward = np.stack([sum(K[j - l] * u[..., j] for j in range(l, L)) + 0.7 * u[..., l] for l in range(L)], -1)
     close(mixed("recurrence", L, False, ssm, jnp.asarray(u)), forward, 1e-5)
     close(mixed("recurrence", L, True, ssm, jnp.asarray(u)), backward, 1e-5)
 
