@@ -92,8 +92,9 @@ def make_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         total, sums, gradients = gradient(state.params, batch, key)
         weight = jnp.maximum(sums.pop("weight"), 1e-9)
-        gradients = jax.tree.map(lambda g: g / weight, gradients)
-        mean, norm = total / weight, optax.tree.norm(gradients)
+        # Times the inverse: a division would be a pass over the gradients of its own, for every use of them.
+        mean, norm, inverse = total / weight, optax.tree.norm(gradients) / weight, 1 / weight
+        gradients = jax.tree.map(lambda g: g * inverse, gradients)
         taken = state.step - state.skipped
         good = jnp.isfinite(mean) & jnp.isfinite(norm) & (state.skipped_in_a_row < stop_after)
 
