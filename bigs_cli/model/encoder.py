@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.model import kernel, mixing
-from bigs_cli.model.layer import Layer, channels_first, dense, layer_norm
+from bigs_cli.model.layer import Layer, dense, layer_norm
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -68,10 +68,12 @@ class Encoder(nnx.Module):
     def __init__(self, config: BiGSConfig, compute: Compute, *, apart: bool, rngs: nnx.Rngs) -> None:
         self.depth = config.num_hidden_layers
         self.compute = compute
-        if apart:
-            self.layer = nnx.List([Layer(config, compute, rngs=rngs) for _ in range(self.depth)])
-        else:
-            self.layer = nnx.vmap(lambda rngs: Layer(config, compute, rngs=rngs))(rngs.split(self.depth))
+        self.layout = compute.layout if compute.layout != "auto" else "tokens" if apart else "channels"
+
+        def layer(rngs: nnx.Rngs) -> Layer:
+            return Layer(config, compute, channels_first=self.layout == "channels", rngs=rngs)
+
+        self.layer = nnx.List([layer(rngs) for _ in range(self.depth)]) if apart else nnx.vmap(layer)(rngs.split(self.depth))
 
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and what every layer gave, `[depth]` of them.
@@ -81,14 +83,15 @@ class Encoder(nnx.Module):
         B, L, H = x.shape
         mixer = mixing.choose(self.compute.mixing, L)
         operands = self._operands(mixer, L)
-        layout = "channels" if channels_first(self.compute) else self.compute.layout
-        inner = {"channels": (H, B * L), "tokens": (B * L, H), "rows": (B, L, H)}[layout]
 
         def enter(x: jax.Array) -> jax.Array:
-            return x.reshape(B * L, -1).T if layout == "channels" else x.reshape(*inner[:-1], -1)
+            if self.layout == "rows":
+                return x
+            x = x.reshape(B * L, -1)
+            return x.T if self.layout == "channels" else x
 
         def leave(x: jax.Array) -> jax.Array:
-            return (x.T if layout == "channels" else x).reshape(B, L, H)
+            return (x.T if self.layout == "channels" else x).reshape(B, L, H)
 
         kept = None if keep is None else enter(keep)
 

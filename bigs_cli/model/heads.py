@@ -15,7 +15,7 @@ from flax import nnx
 
 from bigs_cli.model.encoder import BiGS, dropout
 from bigs_cli.model.layer import dense, layer_norm
-from bigs_cli.model.product import linear
+from bigs_cli.model.product import last_axis_times, linear
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -68,12 +68,16 @@ class Predictions(nnx.Module):
         self.decoder = None if config.tie_word_embeddings else _Decoder(config, rngs=rngs)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
 
-    def __call__(self, x: jax.Array, word_embedding: jax.Array) -> jax.Array:
-        """Map `[..., H]` to float32 logits `[..., V]`; `word_embedding` is `[V, H]`."""
+    def __call__(self, x: jax.Array, word_embedding: jax.Array, train: bool) -> jax.Array:
+        """Map `[..., H]` to float32 logits `[..., V]`; `word_embedding` is `[V, H]`.
+
+        `train`: lay the logits out words first, which spares the gradient its largest transposition.
+        """
         h = self.transform(x)
         tied = self.decoder is None
         matrix = word_embedding if tied else self.decoder.kernel[...]
-        # Words first: so the largest product of a small model has its operands the way they lie in memory.
+        if not train:
+            return last_axis_times(h, matrix, tied, jnp.float32) + self.bias[...]
         logits = linear(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32)
         return jnp.moveaxis(logits.reshape(-1, *h.shape[:-1]), 0, -1)
 
@@ -130,7 +134,7 @@ class PretrainingModel(nnx.Module):
         words, sentences = None, None
         if self.cls.predictions is not None:
             at = last if positions is None else jnp.take_along_axis(last, positions[..., None], axis=1)
-            words = self.cls.predictions(at, self.s4_bert.embeddings.word_embeddings.embedding[...])
+            words = self.cls.predictions(at, self.s4_bert.embeddings.word_embeddings.embedding[...], key is not None)
         if self.cls.seq_relationship is not None and pooled is not None:
             sentences = self.cls.seq_relationship(pooled).astype(jnp.float32)
         if words is not None and sentences is not None:

@@ -23,6 +23,7 @@ from bigs_cli.model import double_float as df
 
 LARGEST_DECAY_RATE = -1e-4  # Re A is clipped to this: no state may grow.
 SMALLEST_STEP, LARGEST_STEP = 0.01, 1.0
+_STRIDE = 32
 
 
 class SSMParameters(NamedTuple):
@@ -88,14 +89,14 @@ def discretize(ssm: SSMParameters) -> DiscreteSSM:
     return DiscreteSSM(decay, turn, cycles, weight, ssm.D)
 
 
-def powers(ssm: DiscreteSSM, exponents: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return e^{l·s·A_n} for whole l in `exponents` `[L]`: real and imaginary part, each `[L, N]`."""
-    return _powers(exponents.astype(jnp.float32), ssm.decay, ssm.turn, ssm.cycles)
+def powers(ssm: DiscreteSSM, first: int, count: int) -> tuple[jax.Array, jax.Array]:
+    """Return e^{l·s·A_n} for l = first … first + count − 1: real and imaginary part, each `[count, N]`."""
+    return _powers(first, count, ssm.decay, ssm.turn, ssm.cycles)
 
 
 def convolution_kernel(ssm: DiscreteSSM, L: int) -> jax.Array:
     """Return K[0..L−1] `[L]` float32, without D: the closed form above, real and imaginary part as two products."""
-    power_re, power_im = powers(ssm, jnp.arange(L))
+    power_re, power_im = powers(ssm, 0, L)
     product = partial(jnp.einsum, "...ln,...n->...l", precision="highest")
     return product(power_re, ssm.weight[0]) - product(power_im, ssm.weight[1])
 
@@ -107,23 +108,36 @@ def _cycles(log_step: jax.Array, A_im: jax.Array) -> df.Double:
     return df.multiply(per_unit, df.Double(A_im, jnp.zeros_like(A_im)))
 
 
-@partial(jax.custom_jvp)
-def _powers(exponents: jax.Array, decay: jax.Array, turn: jax.Array, cycles: df.Double) -> tuple[jax.Array, jax.Array]:
-    l = exponents[:, None]
-    phase = 2 * jnp.pi * df.fraction_of_multiple(l, df.Double(cycles.high[..., None, :], cycles.low[..., None, :]))
-    size = jnp.exp(l * decay[..., None, :])
-    return size * jnp.cos(phase), size * jnp.sin(phase)
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _powers(
+    first: int, count: int, decay: jax.Array, turn: jax.Array, cycles: df.Double
+) -> tuple[jax.Array, jax.Array]:
+    def at(l: jax.Array) -> tuple[jax.Array, jax.Array]:
+        l = l.astype(jnp.float32)[:, None]
+        cycle = df.Double(cycles.high[..., None, :], cycles.low[..., None, :])
+        phase = 2 * jnp.pi * df.fraction_of_multiple(l, cycle)
+        size = jnp.exp(l * decay[..., None, :])
+        return size * jnp.cos(phase), size * jnp.sin(phase)
+
+    # e^{(Sa + b)z} = e^{Saz} e^{bz}: a product costs a tenth of a sine and cosine.
+    coarse_re, coarse_im = (part[..., :, None, :] for part in at(first + _STRIDE * jnp.arange(-(-count // _STRIDE))))
+    fine_re, fine_im = (part[..., None, :, :] for part in at(jnp.arange(min(_STRIDE, count))))
+    real, imaginary = coarse_re * fine_re - coarse_im * fine_im, coarse_re * fine_im + coarse_im * fine_re
+    whole = (*real.shape[:-3], -1, real.shape[-1])
+    return real.reshape(whole)[..., :count, :], imaginary.reshape(whole)[..., :count, :]
 
 
 @_powers.defjvp
 def _powers_jvp(
-    primals: tuple[jax.Array, jax.Array, jax.Array, df.Double],
-    tangents: tuple[jax.Array, jax.Array, jax.Array, df.Double],
+    first: int,
+    count: int,
+    primals: tuple[jax.Array, jax.Array, df.Double],
+    tangents: tuple[jax.Array, jax.Array, df.Double],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """d e^{lz} = l e^{lz} dz, whatever arithmetic computed e^{lz}."""
-    power_re, power_im = _powers(*primals)
-    l = primals[0][:, None]
-    d_decay, d_turn = l * tangents[1][..., None, :], l * tangents[2][..., None, :]
+    power_re, power_im = _powers(first, count, *primals)
+    l = jnp.arange(first, first + count, dtype=jnp.float32)[:, None]
+    d_decay, d_turn = l * tangents[0][..., None, :], l * tangents[1][..., None, :]
     tangent_re = power_re * d_decay - power_im * d_turn
     tangent_im = power_im * d_decay + power_re * d_turn
     return (power_re, power_im), (tangent_re, tangent_im)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from bigs_cli.model import kernel
 from bigs_cli.model.mixing import Mixer
-from bigs_cli.model.product import linear, precision
+from bigs_cli.model.product import last_axis_times, linear, precision
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -29,12 +29,17 @@ def dense(
     head: bool = False,
 ) -> nnx.Linear:
     """A dense map with bias: N(0, `initializer_range`), or LeCun normal in a head; computes in `compute.dtype`."""
+
+    def multiply(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+        return last_axis_times(x, kernel)
+
     return nnx.Linear(
         in_features,
         out_features,
         kernel_init=nnx.initializers.lecun_normal() if head else nnx.initializers.normal(config.initializer_range),
         dtype=jnp.dtype(compute.dtype),
         precision=precision(compute.dtype),
+        dot_general=jax.lax.dot_general if compute.layout == "rows" else multiply,
         rngs=rngs,
     )
 
@@ -53,11 +58,6 @@ def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, channels: i
         feature_axes=channels,
         rngs=rngs,
     )
-
-
-def channels_first(compute: Compute) -> bool:
-    """Whether the layers work on `[H, B·L]`: the fastest layout measured, see `Compute.layout`."""
-    return compute.layout in ("auto", "channels")
 
 
 class SSM(nnx.Module):
@@ -89,11 +89,11 @@ class Layer(nnx.Module):
     (arXiv 2212.10544, §4). The attribute names are those of the published checkpoints.
     """
 
-    def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: BiGSConfig, compute: Compute, *, channels_first: bool, rngs: nnx.Rngs) -> None:
         H, I = config.hidden_size, config.intermediate_size
         self.pre_norm = config.pre_norm
-        self.channels_first = channels_first(compute)
-        self.LayerNorm = layer_norm(config, compute, rngs, 0 if self.channels_first else -1)
+        self.channels_first = channels_first
+        self.LayerNorm = layer_norm(config, compute, rngs, 0 if channels_first else -1)
         self.dv = dense(H, I, config, compute, rngs)
         self.du_forward = dense(H, H, config, compute, rngs)
         self.du_backward = dense(H, H, config, compute, rngs)

@@ -84,8 +84,8 @@ class ChunkOperands(NamedTuple):
 
 def _chunk_operands(ssm: DiscreteSSM, L: int) -> ChunkOperands:
     Q = min(CHUNK, L)
-    absorb_re, absorb_im = powers(ssm, jnp.arange(Q - 1, -1, -1))
-    emit_re, emit_im = powers(ssm, jnp.arange(1, Q + 1))
+    absorb_re, absorb_im = (part[..., ::-1, :] for part in powers(ssm, 0, Q))
+    emit_re, emit_im = powers(ssm, 1, Q)
     w_re, w_im = (part[..., None, :] for part in ssm.weight)
     # Re(w e^{lz} x) = Re(w e^{lz}) Re x − Im(w e^{lz}) Im x
     emit = jnp.concatenate([emit_re * w_re - emit_im * w_im, -(emit_re * w_im + emit_im * w_re)], -1)
@@ -153,7 +153,7 @@ class RecurrenceOperands(NamedTuple):
 
 
 def _recurrence_operands(ssm: DiscreteSSM, L: int) -> RecurrenceOperands:
-    pole_re, pole_im = powers(ssm, jnp.ones(1))
+    pole_re, pole_im = powers(ssm, 1, 1)
     return RecurrenceOperands(jnp.concatenate([pole_re, pole_im], -2), jnp.stack(ssm.weight, -2), ssm.skip)
 
 

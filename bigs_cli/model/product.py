@@ -72,20 +72,26 @@ def _linear_backward(
 linear.defvjp(_linear_forward, _linear_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def last_axis_times(u: jax.Array, matrix: jax.Array, transposed: bool) -> jax.Array:
-    """Return u `[..., K]` times matrix `[K, N]`, or times matrixᵀ for `[N, K]`; the matrix may be float32."""
-    rows = product(u.reshape(-1, u.shape[-1]), matrix.astype(u.dtype), transposed=transposed)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def last_axis_times(
+    u: jax.Array, matrix: jax.Array, transposed: bool = False, dtype: jax.typing.DTypeLike | None = None
+) -> jax.Array:
+    """Return u `[..., K]` times matrix `[K, N]` (`[N, K]` if `transposed`), as `linear` computes."""
+    rows = product(u.reshape(-1, u.shape[-1]), matrix.astype(u.dtype), transposed=transposed, dtype=dtype)
     return rows.reshape(*u.shape[:-1], -1)
 
 
-def _last_axis_forward(u: jax.Array, matrix: jax.Array, transposed: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return last_axis_times(u, matrix, transposed), (u, matrix)
+def _last_axis_forward(
+    u: jax.Array, matrix: jax.Array, transposed: bool, dtype: jax.typing.DTypeLike | None
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return last_axis_times(u, matrix, transposed, dtype), (u, matrix)
 
 
-def _last_axis_backward(transposed: bool, saved: tuple[jax.Array, ...], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _last_axis_backward(
+    transposed: bool, dtype: jax.typing.DTypeLike | None, saved: tuple[jax.Array, ...], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     u, matrix = saved
-    du = last_axis_times(dy, matrix, not transposed)
+    dy = dy.astype(u.dtype)
     left, right = (dy, u) if transposed else (u, dy)
     rows = tuple(range(u.ndim - 1))
     if _needs_rows(u.dtype):  # Both lie the wrong way for the bfloat16 units.
@@ -93,7 +99,7 @@ def _last_axis_backward(transposed: bool, saved: tuple[jax.Array, ...], dy: jax.
     d_matrix = jax.lax.dot_general(
         left, right, ((rows, rows), ((), ())), precision=precision(left.dtype), preferred_element_type=jnp.float32
     )
-    return du, d_matrix.astype(matrix.dtype)
+    return last_axis_times(dy, matrix, not transposed), d_matrix.astype(matrix.dtype)
 
 
 last_axis_times.defvjp(_last_axis_forward, _last_axis_backward)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.files import write_json
+from bigs_cli.model.product import product
 
 _SECONDS = 0.5  # of multiplying; the fastest product counts, so that what else the machine does hardly matters
 
@@ -41,13 +42,12 @@ def matrix_rate(dtype: str) -> float:
 def measure_matrix_rate(dtype: str, seconds: float = _SECONDS) -> float:
     """Measure what `matrix_rate` returns."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
-    precision = "highest" if dtype == "float32" else "default"
-    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
+    multiply = jax.jit(lambda a: product(a, a, dtype="float32"))
     a = jnp.ones((size, size), dtype)
-    multiply(a, a).block_until_ready()
+    multiply(a).block_until_ready()
     best, ends = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < ends:
         began = time.perf_counter()
-        multiply(a, a).block_until_ready()
+        multiply(a).block_until_ready()
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
