@@ -93,12 +93,8 @@ def _last_axis_backward(
     u, matrix = saved
     dy = dy.astype(u.dtype)
     left, right = (dy, u) if transposed else (u, dy)
-    rows = tuple(range(u.ndim - 1))
-    if _needs_rows(u.dtype):  # Both lie the wrong way for the bfloat16 units.
-        left, right = left.astype(jnp.float32), right.astype(jnp.float32)
-    d_matrix = jax.lax.dot_general(
-        left, right, ((rows, rows), ((), ())), precision=precision(left.dtype), preferred_element_type=jnp.float32
-    )
+    left, right = (factor.reshape(-1, factor.shape[-1]) for factor in (left, right))
+    d_matrix = product(left.T, right, dtype=jnp.float32)
     return last_axis_times(dy, matrix, not transposed), d_matrix.astype(matrix.dtype)
 
 
