@@ -11,7 +11,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bigs_cli.bench.train_probe import Setting
 
 REFERENCE = "reference"
+PASSES = {"train": "Training step", "forward": "Forward pass", "encode": "Encoder"}
 COMPUTES: dict[str, Compute] = {
     REFERENCE: Compute(mixing="fft", layout="rows", scan_layers=False),
     "float32": Compute(),
@@ -72,7 +73,7 @@ def measure(
     model: BiGSConfig,
     names: Sequence[str],
     shapes: Sequence[tuple[int, int]],
-    pass_: str,
+    pass_: Literal["train", "forward", "encode"],
     rounds: int,
     steps: int,
     rates: dict[str, float],
@@ -87,12 +88,13 @@ def measure(
 
     measured = []
     for length, batch in shapes:
-        config = model.model_copy(update={"max_position_embeddings": length})
+        head = "encoder" if pass_ == "encode" else "masked-lm"
+        config = model.model_copy(update={"max_position_embeddings": length, "head": head})
         settings = {
             name: Setting(
                 model=config,
                 compute=COMPUTES[name],
-                pass_="forward" if pass_ == "forward" else "train",
+                pass_=pass_,
                 length=length,
                 batch=batch,
                 everywhere=name == REFERENCE,
@@ -152,10 +154,10 @@ def train_table(measured: Sequence[Measured], title: str) -> Table:
 
 
 def _flops(setting: Setting) -> float:
-    predictions = None if setting.pass_ == "forward" else Masking(max_predictions=20 if setting.length == 128 else None)
-    places = None if predictions is None else predictions.predictions(setting.length)
-    one = count_flops(setting.model, setting.length, predictions=places)
-    return setting.batch * (one.forward if setting.pass_ == "forward" else one.training)
+    if setting.pass_ != "train":
+        return setting.batch * count_flops(setting.model, setting.length).forward
+    places = Masking(max_predictions=20 if setting.length == 128 else None).predictions(setting.length)
+    return setting.batch * count_flops(setting.model, setting.length, predictions=places).training
 
 
 def _probe(setting: Setting) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Setting(BaseModel):
 
     model: BiGSConfig
     compute: Compute
-    pass_: Literal["train", "forward"]
+    pass_: Literal["train", "forward", "encode"]
     length: int
     batch: int
     everywhere: bool = False
@@ -87,12 +87,14 @@ def _training(setting: Setting) -> Callable[[], None]:
 def _forward(setting: Setting) -> Callable[[], None]:
     """Return a function that does one forward pass, the weights cast once, and waits for it."""
     apart = jax.default_backend() == "cpu"
-    apply = jax.jit(make_apply(setting.model, setting.compute, apart))
+    apply = make_apply(setting.model, setting.compute, apart)
     params = jax.tree_util.tree_map_with_path(_cast(setting.compute), initialize(setting.model, 0))
     if apart:
         params = hold_apart(params)
     ids = _ids(setting)
-    return lambda: jax.block_until_ready(apply(params, ids).logits)
+    gives = "last_hidden_state" if setting.pass_ == "encode" else "logits"
+    run = jax.jit(lambda params, ids: apply(params, ids)[gives])
+    return lambda: jax.block_until_ready(run(params, ids))
 
 
 def _cast(compute: Compute) -> Callable[[Any, jax.Array], jax.Array]:

@@ -121,14 +121,21 @@ def train(
     layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 4,
     hidden: Annotated[int, typer.Option(min=1, help="Width H; the gated unit has 3 H.")] = 256,
     vocab_size: Annotated[int, typer.Option(min=200, help="Words V.")] = 30522,
-    forward: Annotated[bool, typer.Option("--forward", help="A forward pass, not a training step.")] = False,
+    what: Annotated[
+        Literal["train", "forward", "encode"],
+        typer.Option(
+            "--pass",
+            help="A training step; a forward pass with the scores of all words at every position; or the encoder's "
+            "forward pass alone.",
+        ),
+    ] = "train",
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Steps in a measurement.")] = 5,
     json_file: JsonTarget = None,
 ) -> None:
     """Measure training steps, or forward passes, beside the original code's way, as a share of the matrix rate."""
     from bigs_cli.bench.report import check_target, heading, show
-    from bigs_cli.bench.train import COMPUTES, figures, matrix_rates, measure, shape_of, train_table
+    from bigs_cli.bench.train import COMPUTES, PASSES, figures, matrix_rates, measure, shape_of, train_table
     from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
@@ -148,7 +155,6 @@ def train(
     config = BiGSConfig(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers
     )
-    what = "forward" if forward else "train"
     made = heading("train", model=config.model_dump(), shapes=wanted, rounds=rounds, steps=steps, measured=what)
     with stoppable(), progress("measuring", len(wanted) * len(names) * rounds, "measurement") as advance:
         rates = matrix_rates(names)
@@ -156,7 +162,7 @@ def train(
             err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
         measured = measure(config, names, wanted, what, rounds, steps, rates, advance)
     made["matrix_flops"], made["shapes"] = rates, figures(measured)
-    title = f"{'Forward pass' if forward else 'Training step'}, {layers} layers, H = {hidden}, V = {vocab_size:,}"
+    title = f"{PASSES[what]}, {layers} layers, H = {hidden}, V = {vocab_size:,}"
     show(made, [train_table(measured, title)], [], json_file)
 
 
@@ -171,7 +177,7 @@ def mixing(
     mixers: Annotated[
         list[str] | None, typer.Option("--mixer", help="One of those of a recipe.", show_default="dense, chunked, fft")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens in all, as rows of each length.")] = 4096,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens in all, as rows of each length.")] = 16384,
     channels: Annotated[int, typer.Option(min=1, help="Channels H.")] = 256,
     states: Annotated[int, typer.Option(min=1, help="States N.")] = 64,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the activations.")] = "float32",
@@ -182,7 +188,7 @@ def mixing(
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
-    from bigs_cli.model.mixing import LONGEST_DENSE, MIXERS
+    from bigs_cli.model.mixing import MIXERS, longest_dense
     from bigs_cli.reporting.console import progress
 
     check_target(json_file)
@@ -196,7 +202,7 @@ def mixing(
     with stoppable(), progress("measuring", len(wanted), "length") as advance:
         for length in wanted:
             # The matrix of a longer row would not fit: it grows with the square of the length.
-            fitting = [name for name in names if name != "dense" or length <= 4 * LONGEST_DENSE]
+            fitting = [name for name in names if name != "dense" or length <= 4 * longest_dense()]
             measured += measure(fitting, [length], tokens, channels, states, dtype, advance)
     made["lengths"] = figures(measured)
     title = f"Mixing, nanoseconds a token and channel, forward and gradient; H = {channels}, N = {states}, {dtype}"

@@ -29,7 +29,6 @@ class Embeddings(nnx.Module):
             return nnx.Embed(
                 rows,
                 config.hidden_size,
-                embedding_init=nnx.initializers.normal(config.initializer_range),
                 dtype=jnp.dtype(compute.dtype),
                 rngs=rngs,
             )
@@ -73,7 +72,9 @@ class Encoder(nnx.Module):
         def layer(rngs: nnx.Rngs) -> Layer:
             return Layer(config, compute, channels_first=self.layout == "channels", rngs=rngs)
 
-        self.layer = nnx.List([layer(rngs) for _ in range(self.depth)]) if apart else nnx.vmap(layer)(rngs.split(self.depth))
+        self.layer = (
+            nnx.List([layer(rngs) for _ in range(self.depth)]) if apart else nnx.vmap(layer)(rngs.split(self.depth))
+        )
 
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and what every layer gave, `[depth]` of them.

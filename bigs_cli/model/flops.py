@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bigs_cli.model.mixing import CHUNK, LONGEST_DENSE
+from bigs_cli.model.mixing import CHUNK, resolve
 from bigs_cli.recipe.config import BiGSConfig
 
 # (L, N) → operations for one channel of one row, in one direction: one entry for each of `mixing.MIXERS`.
@@ -61,10 +61,6 @@ def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: i
         ValueError: there is no mixer of that name.
     """
     H, I, V, depth = config.hidden_size, config.intermediate_size, config.vocab_size, config.num_hidden_layers
-    if mixing == "auto":
-        mixing = "dense" if L <= LONGEST_DENSE else "chunked"
-    if mixing not in MIXING:
-        raise ValueError(f"mixing must be auto or one of {', '.join(MIXING)}, not {mixing!r}")
     words = 2 * (L if predictions is None else predictions) * (H * H + H * V)
     pooler = 2 * H * H
     head = {
@@ -79,6 +75,6 @@ def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: i
     }[config.head]
     return Flops(
         dense=depth * 2 * L * (3 * H * I + 4 * H * H),
-        mixing=depth * 2 * H * MIXING[mixing](L, config.num_ssm),
+        mixing=depth * 2 * H * MIXING[resolve(mixing, L)](L, config.num_ssm),
         head=head,
     )

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.model.heads import HEADS, Outputs
+from bigs_cli.model.initial import initial_values
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -27,18 +29,8 @@ def parameter_shapes(config: BiGSConfig) -> Parameters:
 
 
 def initialize(config: BiGSConfig, seed: int) -> Parameters:
-    """Return fresh parameters, layers stacked on a leading axis.
-
-    Dense and embeddings N(0, `initializer_range`), biases 0, LayerNorm 1 and 0, heads' dense LeCun normal; the
-    SSMs as `layer.SSM` says.
-    """
-
-    @jax.jit
-    def fresh(key: jax.Array) -> Parameters:
-        built = module(config, Compute(), nnx.Rngs(key))
-        return nnx.to_pure_dict(nnx.state(built, nnx.Param))
-
-    return fresh(jax.random.key(seed))
+    """Return fresh parameters by `initial.initial_values`, layers stacked on a leading axis."""
+    return jax.tree.map(jnp.array, initial_values(parameter_shapes(config), config, seed))
 
 
 def make_apply(config: BiGSConfig, compute: Compute, apart: bool = False) -> Apply:

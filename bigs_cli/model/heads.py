@@ -45,7 +45,7 @@ class _Transform(nnx.Module):
     """dense → exact GELU → LayerNorm, before the vocabulary."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
-        self.dense = dense(config.hidden_size, config.hidden_size, config, compute, rngs, head=True)
+        self.dense = dense(config.hidden_size, config.hidden_size, config, compute, rngs)
         self.LayerNorm = layer_norm(config, compute, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -55,9 +55,8 @@ class _Transform(nnx.Module):
 class _Decoder(nnx.Module):
     """An output matrix `[H, V]` of its own, without a bias."""
 
-    def __init__(self, config: BiGSConfig, *, rngs: nnx.Rngs) -> None:
-        shape = (config.hidden_size, config.vocab_size)
-        self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), shape))
+    def __init__(self, config: BiGSConfig) -> None:
+        self.kernel = nnx.Param(jnp.zeros((config.hidden_size, config.vocab_size)))
 
 
 class Predictions(nnx.Module):
@@ -65,7 +64,7 @@ class Predictions(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
         self.transform = _Transform(config, compute, rngs=rngs)
-        self.decoder = None if config.tie_word_embeddings else _Decoder(config, rngs=rngs)
+        self.decoder = None if config.tie_word_embeddings else _Decoder(config)
         self.bias = nnx.Param(jnp.zeros(config.vocab_size))
 
     def __call__(self, x: jax.Array, word_embedding: jax.Array, train: bool) -> jax.Array:
@@ -74,8 +73,7 @@ class Predictions(nnx.Module):
         `train`: lay the logits out words first, which spares the gradient its largest transposition.
         """
         h = self.transform(x)
-        tied = self.decoder is None
-        matrix = word_embedding if tied else self.decoder.kernel[...]
+        matrix, tied = (word_embedding, True) if self.decoder is None else (self.decoder.kernel[...], False)
         if not train:
             return last_axis_times(h, matrix, tied, jnp.float32) + self.bias[...]
         logits = linear(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32)
@@ -87,7 +85,7 @@ class _Cls(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, words: bool, sentences: bool, rngs: nnx.Rngs) -> None:
         self.predictions = Predictions(config, compute, rngs=rngs) if words else None
-        self.seq_relationship = dense(config.hidden_size, 2, config, compute, rngs, head=True) if sentences else None
+        self.seq_relationship = dense(config.hidden_size, 2, config, compute, rngs) if sentences else None
 
 
 class EncoderModel(BiGS):
@@ -154,7 +152,7 @@ class Classifier(nnx.Module):
         self.rate = config.hidden_dropout_prob if specific is None else specific
         self.s4_bert = BiGS(config, compute, pooler=of != "tokens", apart=apart, rngs=rngs)
         outputs = 1 if of == "choices" else config.num_labels
-        self.classifier = dense(config.hidden_size, outputs, config, compute, rngs, head=True)
+        self.classifier = dense(config.hidden_size, outputs, config, compute, rngs)
 
     def __call__(
         self,
@@ -183,7 +181,7 @@ class QuestionAnswering(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, apart: bool, rngs: nnx.Rngs) -> None:
         self.s4_bert = BiGS(config, compute, pooler=False, apart=apart, rngs=rngs)
-        self.qa_outputs = dense(config.hidden_size, 2, config, compute, rngs, head=True)
+        self.qa_outputs = dense(config.hidden_size, 2, config, compute, rngs)
 
     def __call__(
         self,

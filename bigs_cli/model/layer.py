@@ -26,9 +26,8 @@ def dense(
     config: BiGSConfig,
     compute: Compute,
     rngs: nnx.Rngs,
-    head: bool = False,
 ) -> nnx.Linear:
-    """A dense map with bias: N(0, `initializer_range`), or LeCun normal in a head; computes in `compute.dtype`."""
+    """A dense map with bias that computes in `compute.dtype`; initial values are `initial`'s, as everywhere here."""
 
     def multiply(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
         return last_axis_times(x, kernel)
@@ -36,7 +35,6 @@ def dense(
     return nnx.Linear(
         in_features,
         out_features,
-        kernel_init=nnx.initializers.lecun_normal() if head else nnx.initializers.normal(config.initializer_range),
         dtype=jnp.dtype(compute.dtype),
         precision=precision(compute.dtype),
         dot_general=jax.lax.dot_general if compute.layout == "rows" else multiply,
@@ -61,20 +59,15 @@ def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, channels: i
 
 
 class SSM(nnx.Module):
-    """The trained numbers of one direction: A_re, A_im `[N]`, C `[N, 2]`, D, log_step `[1]`; always float32.
+    """The trained numbers of one direction: A_re, A_im `[N]`, C `[N, 2]`, D, log_step `[1]`; always float32."""
 
-    A as `config.scaling` says, C ~ N(0, ½) per component, D = 1, log_step log-uniform between 0.01 and 1.
-    """
-
-    def __init__(self, config: BiGSConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: BiGSConfig) -> None:
         N = config.num_ssm
-        A_re, A_im = kernel.initial_state_matrix(config.scaling, N)
-        shortest, longest = jnp.log(kernel.SMALLEST_STEP), jnp.log(kernel.LARGEST_STEP)
-        self.A_re = nnx.Param(jnp.asarray(A_re))
-        self.A_im = nnx.Param(jnp.asarray(A_im))
-        self.C = nnx.Param(jax.random.normal(rngs.params(), (N, 2)) * 0.5**0.5)
-        self.D = nnx.Param(jnp.ones(1))
-        self.log_step = nnx.Param(jax.random.uniform(rngs.params(), (1,), minval=shortest, maxval=longest))
+        self.A_re = nnx.Param(jnp.zeros(N))
+        self.A_im = nnx.Param(jnp.zeros(N))
+        self.C = nnx.Param(jnp.zeros((N, 2)))
+        self.D = nnx.Param(jnp.zeros(1))
+        self.log_step = nnx.Param(jnp.zeros(1))
 
     def parameters(self) -> kernel.SSMParameters:
         """Return the arrays as `kernel.SSMParameters`."""
@@ -101,8 +94,8 @@ class Layer(nnx.Module):
         self.duc_backward = dense(H, H, config, compute, rngs)
         self.dol = dense(H, I, config, compute, rngs)
         self.do = dense(I, H, config, compute, rngs)
-        self.fs4 = SSM(config, rngs=rngs)
-        self.bs4 = SSM(config, rngs=rngs)
+        self.fs4 = SSM(config)
+        self.bs4 = SSM(config)
 
     def __call__(
         self, x: jax.Array, mixer: Mixer, operands: tuple[Any, Any], keep: jax.Array | None, B: int
@@ -113,7 +106,10 @@ class Layer(nnx.Module):
         """
 
         def apply(dense: nnx.Linear, x: jax.Array) -> jax.Array:
-            return linear(dense.kernel[...], dense.bias[...], x, True) if self.channels_first else dense(x)
+            if not self.channels_first:
+                return dense(x)
+            assert dense.bias is not None
+            return linear(dense.kernel[...], dense.bias[...], x, transposed=True)
 
         def mix(index: int, u: jax.Array) -> jax.Array:
             if keep is not None:

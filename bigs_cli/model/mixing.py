@@ -5,8 +5,8 @@ j ≥ l with K[j−l], that is, the transposed matrix. Since K is the same for e
 matrix `[L, L]` times the rows u `[R, L]` of all sequences and channels: a plain matrix product.
 
 A `Mixer` first turns the discretized models of all layers into its `operands` (leading axes allowed: this runs
-once a step, not once a layer), then mixes with one model's, along the last axis. To add a way: write the two functions, add a line to
-`MIXERS`; the tests compare every entry with `recurrence`, values and gradients.
+once a step, not once a layer), then mixes with one model's, along the last axis. To add a way: write the two
+functions, add a line to `MIXERS`; the tests compare every entry with `recurrence`, values and gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,23 @@ from bigs_cli.model.kernel import DiscreteSSM, convolution_kernel, powers
 from bigs_cli.model.product import last_axis_times
 
 CHUNK = 128
-LONGEST_DENSE = 1024
+
+# The longest rows that `auto` mixes densely. Measured on two cores of an AMD EPYC (Zen 4), nanoseconds a token and
+# channel for a forward pass and its gradient, `bigs bench mixing --tokens 16384`, H = 256, N = 64:
+#
+#     L         128    256    512   1,024   2,048
+#     dense     5.9   11.0   19.1    49.1    76.8   float32
+#     chunked  17.8   26.8   24.6    23.9    28.1
+#     fft      22.9   20.8   22.9    35.7    23.7
+#     dense     5.6    7.5   11.6    38.3    54.1   bfloat16
+#     chunked  12.4   24.2   26.0    24.4    20.7
+#     fft      28.3   24.2   24.1    36.0    24.1
+#
+# The FFT is near, but a step with it is not: 2 × 1,024 tokens, 4 layers, bfloat16, took 0.55 s with it, 0.58 s dense
+# and 0.29 s chunked. Accelerators have not been measured; there the products are cheaper beside the memory that chunked
+# mixing goes through.
+_LONGEST_DENSE = {"cpu": 512}
+_LONGEST_DENSE_ELSEWHERE = 1024
 
 
 class Mixer(NamedTuple):
@@ -31,20 +47,27 @@ class Mixer(NamedTuple):
     mix: Callable[[Any, jax.Array, bool], jax.Array]
 
 
-def choose(name: str, L: int) -> Mixer:
-    """Return the mixer called `name`; ``auto`` is ``dense`` up to `LONGEST_DENSE` tokens, then ``chunked``.
+def longest_dense() -> int:
+    """Return the longest rows, in tokens, that ``auto`` mixes with ``dense`` on this backend."""
+    return _LONGEST_DENSE.get(jax.default_backend(), _LONGEST_DENSE_ELSEWHERE)
 
-    Dense costs L multiplications per token and channel, chunked `CHUNK` + 4N with smaller products: they cross near
-    1k tokens at N = 64.
+
+def resolve(name: str, L: int) -> str:
+    """Return the name of the mixer that ``auto`` stands for at `L` tokens on this backend, or `name`.
 
     Raises:
         ValueError: no mixer has that name.
     """
     if name == "auto":
-        name = "dense" if L <= LONGEST_DENSE else "chunked"
+        return "dense" if longest_dense() >= L else "chunked"
     if name not in MIXERS:
         raise ValueError(f"mixing must be auto or one of {', '.join(MIXERS)}, not {name!r}")
-    return MIXERS[name]
+    return name
+
+
+def choose(name: str, L: int) -> Mixer:
+    """Return the mixer that `resolve` names."""
+    return MIXERS[resolve(name, L)]
 
 
 # --- dense: the Toeplitz matrix ---------------------------------------------------------------------------------
@@ -107,14 +130,14 @@ def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Ar
     absorb, emit = operands.absorb, operands.emit
     if reverse:  # the same operators with time running the other way
         absorb, emit = absorb[:, ::-1], emit[::-1]
-    gathered = last_axis_times(rows, absorb, True)
-    before = _carry(operands.decay, gathered, reverse)
+    gathered = last_axis_times(rows, absorb, True, jnp.float32)
+    before = _carry(operands.decay, gathered, reverse).astype(u.dtype)
     y = last_axis_times(rows, toeplitz(operands.K), not reverse) + last_axis_times(before, emit, True)
     return y.reshape(u.shape)[..., :L]
 
 
 def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
-    """Return the state before each chunk from what each chunk adds, both `[R, chunks, 2N]`; float32 inside.
+    """Return the state before each chunk from what each chunk adds, both `[R, chunks, 2N]` float32.
 
     x_{c+1} = e^{QsA} x_c + gathered_c, with x_0 = 0.
     """
@@ -124,10 +147,10 @@ def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
     def step(state: jax.Array, add: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_re, x_im = state[:, :N], state[:, N:]
         turned = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], 1)
-        return turned + add.astype(jnp.float32), state.astype(add.dtype)
+        return turned + add, state
 
     by_chunk = gathered.swapaxes(0, 1)
-    _, before = jax.lax.scan(step, jnp.zeros(by_chunk.shape[1:], jnp.float32), by_chunk, reverse=reverse)
+    _, before = jax.lax.scan(step, jnp.zeros_like(by_chunk[0]), by_chunk, reverse=reverse)
     return before.swapaxes(0, 1)
 
 

@@ -12,7 +12,7 @@ from tests.tiny import bigs
 TINY = ("--layers", 1, "--hidden", 8, "--vocab-size", 300, "--rounds", 1, "--steps", 1, "--shape", "16x2")
 
 
-@pytest.mark.parametrize("way", [(), ("--forward",)])
+@pytest.mark.parametrize("way", [(), ("--pass", "forward"), ("--pass", "encode")])
 def test_figures_of_steps_and_forward_passes(way: tuple[str, ...]) -> None:
     done = bigs("bench", "train", *TINY, "--setting", "reference", "--setting", "float32", *way, "--json", "-").fine()
     assert "float32 matrix products" in done.err
