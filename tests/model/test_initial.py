@@ -21,16 +21,14 @@ CONFIG = BiGSConfig(
 
 
 def leaves(tree):
-    return {
-        "/".join(str(key.key) for key in path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return {"/".join(str(key.key) for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_spread_of_every_parameter(head):
     config = CONFIG.model_copy(update={"head": head})
-    values, shapes = leaves(initialize(config, 1)), leaves(parameter_shapes(config))
+    values = {name: np.asarray(value) for name, value in leaves(initialize(config, 1)).items()}
+    shapes = leaves(parameter_shapes(config))
     assert {name: value.shape for name, value in values.items()} == {name: s.shape for name, s in shapes.items()}
     assert {value.dtype for value in values.values()} == {np.dtype("float32")}
     for name, value in values.items():

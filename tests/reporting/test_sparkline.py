@@ -18,3 +18,8 @@ def test_few_or_equal_values() -> None:
     assert sparkline([]) == ""
     assert sparkline([3]) == "▅"
     assert sparkline([2, 2, 2]) == "▅▅▅"
+
+
+def test_what_is_not_finite_is_marked_and_spares_the_rest() -> None:
+    assert sparkline([0, float("nan"), 7, float("inf"), float("-inf")]) == "▁×█××"
+    assert sparkline([float("nan")] * 2) == "××"

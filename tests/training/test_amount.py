@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from bigs_cli.recipe import PretrainRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training import amount
 from tests.tiny import LENGTH, bigs, pretrain
+from tests.training.test_mesh import near
+from tests.training.test_processes import finish, start
 from tests.training.test_resume import course, same
 
 
@@ -59,6 +62,17 @@ def test_a_growing_batch_takes_every_row_of_the_stream_once(shards: Path) -> Non
     np.testing.assert_array_equal(np.concatenate(rows), next(train_batches(opened, 14, 0)))
 
 
+RAMP = ("--set", "batch_ramp={start: 2, steps: 6}")
+EVERYTHING: dict[str, Any] = {
+    "steps": 12,
+    "max_tokens": 41 * LENGTH,
+    "optimizer__ema": 0.9,
+    "schedule__kind": "wsd",
+    "checkpoint__every_steps": 4,
+    "checkpoint__keep": 3,
+}
+
+
 @pytest.fixture(scope="module")
 def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a ramp from 2 to 8 rows over 6 steps, an average, wsd, and tokens for 9 of its 12 steps. Read it only.
@@ -66,10 +80,14 @@ def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     The tokens are 3 × 2 + 3 × 4 + 3 × 8 = 42 rows'; a row less still needs the ninth step.
     """
     run = tmp_path_factory.mktemp("everything") / "run"
-    changes = {"optimizer__ema": 0.9, "schedule__kind": "wsd", "checkpoint__every_steps": 4, "checkpoint__keep": 3}
-    ramp = ("--set", "batch_ramp={start: 2, steps: 6}")
-    bigs(*pretrain(shards, run, *ramp, steps=12, max_tokens=41 * LENGTH, **changes)).fine()
+    bigs(*pretrain(shards, run, *RAMP, **EVERYTHING)).fine()
     return run
+
+
+def test_two_processes_do_the_same(shards: Path, everything: Path, tmp_path: Path) -> None:
+    """Each reads its part of every size of batch, and the average lies on both."""
+    finish(start(2, shards, tmp_path / "two", *RAMP, **EVERYTHING))
+    near(tmp_path / "two", everything)
 
 
 def test_the_run_ends_with_its_tokens(everything: Path) -> None:
