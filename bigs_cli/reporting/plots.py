@@ -68,6 +68,7 @@ def plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
         axes["tokens per second"].yaxis.set_major_formatter(lambda value, _: _short(value))
         axes["learning rate"].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         rows[-1, 0].set_xlabel("step")
+        rows[-1, 0].xaxis.get_major_locator().set_params(integer=True)
         rows[-1, 0].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         _legends(axes, runs, dev)
         _write(figure, path)
