@@ -55,7 +55,7 @@ def test_mixers_equal_the_recurrence(name, reverse, L, monkeypatch):
         (expected_gradients[1], *expected_gradients[0]),
         strict=True,
     ):
-        close(actual, wanted, 1e-5 if name_ == "u" else 1e-4)
+        close(actual, wanted, 1e-5)
 
 
 def test_the_recurrence_is_the_definition():
