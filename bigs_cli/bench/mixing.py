@@ -22,6 +22,9 @@ from bigs_cli.model.kernel import SSMParameters, discretize, initial_state_matri
 from bigs_cli.model.mixing import MIXERS
 from bigs_cli.reporting.console import table
 
+LONGEST_DENSE = 4096
+"""Rows longer than this are not measured with the dense mixer, whose matrix grows with the square of the length."""
+
 
 @dataclass(frozen=True)
 class Measured:

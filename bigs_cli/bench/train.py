@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.model.flops import count_flops
 from bigs_cli.recipe.config import BiGSConfig
-from bigs_cli.recipe.schema import Compute, Masking
+from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.console import table
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def measure(
         first = [statistics.median(run["step_s"]) for run in runs[names[0]]]
         for name in names:
             times = [statistics.median(run["step_s"]) for run in runs[name]]
-            flops = _flops(settings[name])
+            flops = runs[name][0]["flops"]
             step = statistics.median(times)
             measured.append(
                 Measured(
@@ -151,13 +150,6 @@ def train_table(measured: Sequence[Measured], title: str) -> Table:
             f"{one.compile_s:.1f}",
         )
     return made
-
-
-def _flops(setting: Setting) -> float:
-    if setting.pass_ != "train":
-        return setting.batch * count_flops(setting.model, setting.length).forward
-    places = Masking(max_predictions=20 if setting.length == 128 else None).predictions(setting.length)
-    return setting.batch * count_flops(setting.model, setting.length, predictions=places).training
 
 
 def _probe(setting: Setting) -> dict[str, Any]:

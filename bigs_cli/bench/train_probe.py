@@ -1,6 +1,7 @@
 """What `bigs bench train` starts afresh for each measurement: one setting's step or forward pass, on made-up text.
 
-Takes a `Setting` as JSON, and writes one line of JSON: compile time, the time of every step, and the most memory used.
+Takes a `Setting` as JSON, and writes one line of JSON: compile time, the time of every step, the most memory used, and
+the operations of a step.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Apply, Parameters, hold_apart, initialize, make_apply
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe.config import BiGSConfig
@@ -46,9 +48,10 @@ class Setting(BaseModel):
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """Return `compile_s`, `step_s` of each step after the first, and `peak_memory_bytes` of this process.
+    """Return `compile_s`, `step_s` of each step after the first, `peak_memory_bytes` of this process, and `flops`.
 
-    The memory is that of a CPU, or of the first device where the backend tells it.
+    The memory is that of a CPU, or of the first device where the backend tells it. Operations are counted by the
+    model's formula, for our way of doing the step.
     """
     run = (_training if setting.pass_ == "train" else _forward)(setting)
     began = time.perf_counter()
@@ -59,12 +62,12 @@ def measure(setting: Setting) -> dict[str, Any]:
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
-    return {"compile_s": compiled, "step_s": times, "peak_memory_bytes": _peak_memory()}
+    return {"compile_s": compiled, "step_s": times, "peak_memory_bytes": _peak_memory(), "flops": _flops(setting)}
 
 
 def _training(setting: Setting) -> Callable[[], None]:
     """Return a function that does one step and waits for it."""
-    masking = Masking(max_predictions=20 if setting.length == 128 else None)
+    masking = _masking(setting)
     special = MaskIds(0, 103, setting.model.vocab_size, (0, 100, 101, 102, 103))
     apply = make_apply(setting.model, setting.compute)
     loss = masked_lm_loss(apply, special, masking)
@@ -118,6 +121,17 @@ def _loss_everywhere(apply: Apply, special: MaskIds, masking: Masking) -> Summed
         return classification_sums(logits, batch["input_ids"], weights)
 
     return loss
+
+
+def _masking(setting: Setting) -> Masking:
+    return Masking(max_predictions=20 if setting.length == 128 else None)
+
+
+def _flops(setting: Setting) -> float:
+    if setting.pass_ != "train":
+        return setting.batch * count_flops(setting.model, setting.length).forward
+    places = _masking(setting).predictions(setting.length)
+    return setting.batch * count_flops(setting.model, setting.length, predictions=places).training
 
 
 def _ids(setting: Setting) -> jax.Array:

@@ -184,11 +184,11 @@ def mixing(
     json_file: JsonTarget = None,
 ) -> None:
     """Measure what mixing costs a token, by mixer and length: why `mixing: auto` chooses as it does."""
-    from bigs_cli.bench.mixing import figures, measure, mixing_table
+    from bigs_cli.bench.mixing import LONGEST_DENSE, figures, measure, mixing_table
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
-    from bigs_cli.model.mixing import MIXERS, longest_dense
+    from bigs_cli.model.mixing import MIXERS
     from bigs_cli.reporting.console import progress
 
     check_target(json_file)
@@ -201,8 +201,7 @@ def mixing(
     measured = []
     with stoppable(), progress("measuring", len(wanted), "length") as advance:
         for length in wanted:
-            # The matrix of a longer row would not fit: it grows with the square of the length.
-            fitting = [name for name in names if name != "dense" or length <= 4 * longest_dense()]
+            fitting = [name for name in names if name != "dense" or length <= LONGEST_DENSE]
             measured += measure(fitting, [length], tokens, channels, states, dtype, advance)
     made["lengths"] = figures(measured)
     title = f"Mixing, nanoseconds a token and channel, forward and gradient; H = {channels}, N = {states}, {dtype}"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.model import kernel, mixing
-from bigs_cli.model.layer import Layer, dense, layer_norm
+from bigs_cli.model.layer import Dense, Layer, layer_norm
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -26,13 +26,9 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
         def table(rows: int) -> nnx.Embed:
-            return nnx.Embed(
-                rows,
-                config.hidden_size,
-                dtype=jnp.dtype(compute.dtype),
-                rngs=rngs,
-            )
+            return nnx.Embed(rows, config.hidden_size, rngs=rngs)
 
+        self.dtype = jnp.dtype(compute.dtype)
         self.rate = config.hidden_dropout_prob
         self.word_embeddings = table(config.vocab_size)
         self.position_embeddings = table(config.max_position_embeddings)
@@ -53,7 +49,9 @@ class Embeddings(nnx.Module):
             types = self.token_type_embeddings.embedding[0]
         else:
             types = self.token_type_embeddings(token_type_ids)
-        x = self.word_embeddings(input_ids) + types + positions
+        # Looked up in the table's own type: the gradient of a frequent word is a sum of thousands, and bfloat16 stops
+        # counting at a few hundred.
+        x = (self.word_embeddings(input_ids) + types + positions).astype(self.dtype)
         return dropout(self.LayerNorm(x), self.rate, key)
 
 
@@ -148,7 +146,7 @@ class Pooler(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
         self.everywhere = config.pooler_type == "mean"
-        self.dense = dense(config.hidden_size, config.hidden_size, config, compute, rngs)
+        self.dense = Dense(config.hidden_size, config.hidden_size, compute)
 
     def __call__(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
         """Pool x `[B, L, H]` under `attention_mask` `[B, L]` (1 = real); a row without real tokens pools to 0."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.model.encoder import BiGS, dropout
-from bigs_cli.model.layer import dense, layer_norm
+from bigs_cli.model.layer import Dense, layer_norm
 from bigs_cli.model.product import last_axis_times, linear
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
@@ -45,7 +45,7 @@ class _Transform(nnx.Module):
     """dense → exact GELU → LayerNorm, before the vocabulary."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
-        self.dense = dense(config.hidden_size, config.hidden_size, config, compute, rngs)
+        self.dense = Dense(config.hidden_size, config.hidden_size, compute)
         self.LayerNorm = layer_norm(config, compute, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -85,7 +85,7 @@ class _Cls(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, words: bool, sentences: bool, rngs: nnx.Rngs) -> None:
         self.predictions = Predictions(config, compute, rngs=rngs) if words else None
-        self.seq_relationship = dense(config.hidden_size, 2, config, compute, rngs) if sentences else None
+        self.seq_relationship = Dense(config.hidden_size, 2, compute) if sentences else None
 
 
 class EncoderModel(BiGS):
@@ -152,7 +152,7 @@ class Classifier(nnx.Module):
         self.rate = config.hidden_dropout_prob if specific is None else specific
         self.s4_bert = BiGS(config, compute, pooler=of != "tokens", apart=apart, rngs=rngs)
         outputs = 1 if of == "choices" else config.num_labels
-        self.classifier = dense(config.hidden_size, outputs, config, compute, rngs)
+        self.classifier = Dense(config.hidden_size, outputs, compute)
 
     def __call__(
         self,
@@ -181,7 +181,7 @@ class QuestionAnswering(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, apart: bool, rngs: nnx.Rngs) -> None:
         self.s4_bert = BiGS(config, compute, pooler=False, apart=apart, rngs=rngs)
-        self.qa_outputs = dense(config.hidden_size, 2, config, compute, rngs)
+        self.qa_outputs = Dense(config.hidden_size, 2, compute)
 
     def __call__(
         self,

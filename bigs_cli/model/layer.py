@@ -20,30 +20,29 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
 
 
-def dense(
-    in_features: int,
-    out_features: int,
-    config: BiGSConfig,
-    compute: Compute,
-    rngs: nnx.Rngs,
-) -> nnx.Linear:
-    """A dense map with bias that computes in `compute.dtype`; initial values are `initial`'s, as everywhere here."""
+class Dense(nnx.Module):
+    """A dense map, kernel `[I, O]` and bias `[O]`, in `compute.dtype` with float32 sums, also those of gradients."""
 
-    def multiply(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-        return last_axis_times(x, kernel)
+    def __init__(self, in_features: int, out_features: int, compute: Compute) -> None:
+        self.dtype = jnp.dtype(compute.dtype)
+        self.as_rows = compute.layout == "rows"
+        self.kernel = nnx.Param(jnp.zeros((in_features, out_features)))
+        self.bias = nnx.Param(jnp.zeros(out_features))
 
-    return nnx.Linear(
-        in_features,
-        out_features,
-        dtype=jnp.dtype(compute.dtype),
-        precision=precision(compute.dtype),
-        dot_general=jax.lax.dot_general if compute.layout == "rows" else multiply,
-        rngs=rngs,
-    )
+    def __call__(self, x: jax.Array, channels_first: bool = False) -> jax.Array:
+        """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`."""
+        x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]
+        if channels_first:
+            return linear(kernel, bias, x, transposed=True)
+        if self.as_rows:
+            y = jnp.dot(x, kernel.astype(self.dtype), precision=precision(self.dtype))
+        else:
+            y = last_axis_times(x, kernel, dtype=jnp.float32)
+        return (y + bias).astype(self.dtype)
 
 
-def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, channels: int = -1) -> nnx.LayerNorm:
-    """LayerNorm over H, which is the axis `channels`, with float32 statistics.
+def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, axis: int = -1) -> nnx.LayerNorm:
+    """LayerNorm over H, which is x's `axis`, with float32 statistics.
 
     The variance is taken around the mean, not as E[x²] − E[x]².
     """
@@ -52,8 +51,8 @@ def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, channels: i
         epsilon=config.layer_norm_eps,
         dtype=jnp.dtype(compute.dtype),
         use_fast_variance=False,
-        reduction_axes=channels,
-        feature_axes=channels,
+        reduction_axes=axis,
+        feature_axes=axis,
         rngs=rngs,
     )
 
@@ -87,13 +86,13 @@ class Layer(nnx.Module):
         self.pre_norm = config.pre_norm
         self.channels_first = channels_first
         self.LayerNorm = layer_norm(config, compute, rngs, 0 if channels_first else -1)
-        self.dv = dense(H, I, config, compute, rngs)
-        self.du_forward = dense(H, H, config, compute, rngs)
-        self.du_backward = dense(H, H, config, compute, rngs)
-        self.duc_forward = dense(H, H, config, compute, rngs)
-        self.duc_backward = dense(H, H, config, compute, rngs)
-        self.dol = dense(H, I, config, compute, rngs)
-        self.do = dense(I, H, config, compute, rngs)
+        self.dv = Dense(H, I, compute)
+        self.du_forward = Dense(H, H, compute)
+        self.du_backward = Dense(H, H, compute)
+        self.duc_forward = Dense(H, H, compute)
+        self.duc_backward = Dense(H, H, compute)
+        self.dol = Dense(H, I, compute)
+        self.do = Dense(I, H, compute)
         self.fs4 = SSM(config)
         self.bs4 = SSM(config)
 
@@ -105,11 +104,8 @@ class Layer(nnx.Module):
         `operands` are the mixer's for (forward, backward). `keep` zeroes padding: x's shape, but 1 for H.
         """
 
-        def apply(dense: nnx.Linear, x: jax.Array) -> jax.Array:
-            if not self.channels_first:
-                return dense(x)
-            assert dense.bias is not None
-            return linear(dense.kernel[...], dense.bias[...], x, transposed=True)
+        def apply(dense: Dense, x: jax.Array) -> jax.Array:
+            return dense(x, self.channels_first)
 
         def mix(index: int, u: jax.Array) -> jax.Array:
             if keep is not None:
