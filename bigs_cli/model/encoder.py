@@ -92,7 +92,7 @@ class Encoder(nnx.Module):
         def leave(x: jax.Array) -> jax.Array:
             return (x.T if self.layout == "channels" else x).reshape(B, L, H)
 
-        kept = None if keep is None else enter(keep)
+        kept = None if keep is None else enter(keep[..., None])
 
         def run(graph: nnx.GraphDef[Layer], state: Any, x: jax.Array, operands: tuple[Any, Any]) -> jax.Array:
             return nnx.merge(graph, state)(x, mixer, operands, kept, B)

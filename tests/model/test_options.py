@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from bigs_cli.model.functional import initialize, make_apply
 from bigs_cli.recipe.config import BiGSConfig
@@ -43,3 +44,14 @@ def test_an_untied_model_predicts_with_its_own_matrix():
     before = run(config, IDS, params).logits
     params["cls"]["predictions"]["decoder"]["kernel"] *= 2
     np.testing.assert_allclose(run(config, IDS, params).logits, 2 * before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_layouts_differ_in_nothing_but_speed(masked):
+    config = BiGSConfig(mask_padding=masked, max_position_embeddings=16, initializer_range=0.3, **SIZE)
+    params, padded = initialize(config, 0), np.pad(IDS, ((0, 0), (0, 7)))
+    outputs = [
+        make_apply(config, Compute(layout=layout))(params, padded).logits for layout in ("rows", "tokens", "channels")
+    ]
+    for other in outputs[1:]:
+        np.testing.assert_allclose(other, outputs[0], atol=1e-5 * np.abs(outputs[0]).max())
