@@ -59,6 +59,11 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def predictions_file(self) -> Path:
+        """What the best parameters say of every dev example, one JSON object a line (fine-tuning)."""
+        return self.path / "predictions.jsonl"
+
+    @property
     def is_run(self) -> bool:
         """Whether this folder is a run's."""
         return self.recipe_file.is_file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,6 +53,17 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Examples at once.", show_default="the run's, else 32")
     ] = None,
+    trim: Annotated[
+        bool,
+        typer.Option(
+            "--trim-padding",
+            help="Cut batches to their longest text. It changes the outputs of models that read their padding.",
+        ),
+    ] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", metavar="FILE", help="Write each example's prediction and scores, as JSONL."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a model on a task's dev set, or its masked-word loss on held-out text."""
@@ -72,77 +83,43 @@ def evaluate(
     if task == "mlm":
         _evaluate_mlm(opened, data, batch_size, as_json)
     else:
-        _evaluate_task(opened, task, data, length, batch_size, as_json)
+        _evaluate_task(opened, task, data, length, batch_size, trim, predictions, as_json)
 
 
 def _evaluate_task(
-    opened: OpenModel, name: str, data: Path | None, length: int | None, batch_size: int | None, as_json: bool
+    opened: OpenModel,
+    name: str,
+    data: Path | None,
+    length: int | None,
+    batch_size: int | None,
+    trim: bool,
+    predictions: Path | None,
+    as_json: bool,
 ) -> None:
-    from bigs_cli.checkpoint.names import to_tree
     from bigs_cli.commands.shared import tokenizer_of
-    from bigs_cli.core.errors import RequestError
-    from bigs_cli.data.encode import encode_texts
-    from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
-    from bigs_cli.model.functional import make_apply
-    from bigs_cli.recipe import FinetuneRecipe, load_recipe
-    from bigs_cli.recipe.schema import Compute
+    from bigs_cli.core.files import write_lines
+    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.scores import scores_table
     from bigs_cli.tasks import get_task
-    from bigs_cli.tasks.read import available_splits, load_examples
 
-    task, config = get_task(name), opened.config
-    if config.head != "sequence-classification" or config.num_labels != task.num_labels:
-        raise RequestError(
-            f"{opened.source} is a {config.head} model with {config.num_labels} label(s); {task.title} needs a "
-            f"sequence-classification model with {task.num_labels}. Train one: bigs finetune {task.name} --from MODEL"
-        )
-    # As its run measured it, unless asked otherwise: the same arithmetic on the same data gives the same figure.
-    compute = Compute()
-    if opened.run is not None:
-        recipe, results = load_recipe(str(opened.run.recipe_file)), opened.run.results()
-        compute, length = recipe.compute, length or int(results["length"])
-        if isinstance(recipe, FinetuneRecipe) and recipe.task == task.name:
-            batch_size = batch_size or recipe.eval_batch_size
-            if data is None and results["data"].get("path"):
-                data = Path(results["data"]["path"])
-                err.print(f"Data: {data} (the run's)")
-    length = length or config.max_position_embeddings
-    if length > config.max_position_embeddings:
-        raise RequestError(
-            f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
-        )
-    names = [split for split in available_splits(task, data) if split.startswith("dev")] or ["dev"]
-    examples = {split: load_examples(task, split, data) for split in names}
-    tokenizer = tokenizer_of(opened)
-    splits = []
-    for split, texts in examples.items():
-        labels = texts.labels
-        if labels is not None and config.labels and task.labels and config.labels != task.labels:
-            labels = _in_order_of(config.labels, task.labels, opened.source)[labels]
-        splits.append(LabelledSplit(split, encode_texts(tokenizer, texts.first, texts.second, length), labels))
-    evaluator = TaskEvaluator(make_apply(config, compute), task, batch_size or 32, trim=config.mask_padding)
+    task = get_task(name)
+    settings = settings_for(opened, task, data, length, batch_size, trim)
+    if settings.data != data:
+        err.print(f"Data: {settings.data} (the run's)")
+    if settings.trim and not opened.config.mask_padding:
+        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
+    model = ModelOnTask(opened, tokenizer_of(opened), task, settings)
+    splits = model.splits()
     with progress(task.title, sum(len(split.inputs) for split in splits), "example") as advance:
-        metrics = evaluator.metrics(to_tree(opened.flat, config), splits, advance)
+        metrics, scores = model.measure(splits, advance)
+    if predictions is not None:
+        write_lines(predictions, model.predictions(splits, scores))
+        err.print(f"Every example's prediction is in {predictions}.")
     if as_json:
         out.print_json(json.dumps({"task": task.name, "model": opened.source, "metrics": metrics}))
     else:
         out.print(scores_table(task, metrics))
-
-
-def _in_order_of(model_labels: tuple[str, ...], task_labels: tuple[str, ...], source: str) -> Any:
-    """Return task id → model id, matched by name; another order of the same names is common."""
-    import numpy as np
-
-    from bigs_cli.core.errors import RequestError
-
-    known = [label.casefold() for label in model_labels]
-    if sorted(known) != sorted(label.casefold() for label in task_labels):
-        raise RequestError(
-            f"The labels of {source} ({', '.join(model_labels)}) are not the task's ({', '.join(task_labels)}): "
-            "it was trained for something else."
-        )
-    return np.array([known.index(label.casefold()) for label in task_labels], np.int32)
 
 
 def _evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,6 +49,13 @@ def write_json(path: Path, value: Any) -> None:
     with replacing(path, "w") as file:
         json.dump(value, file, indent=2, sort_keys=True, ensure_ascii=False)
         file.write("\n")
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write `values` to `path` as JSON lines, atomically."""
+    with replacing(path, "w") as file:
+        for value in values:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Labelled texts to model inputs: [CLS] first [SEP] (second [SEP]), cut to a length, padded a batch at a time."""
+"""Texts to model inputs: [CLS] first [SEP] (second [SEP]), cut to a length, padded a batch at a time."""
 
 from __future__ import annotations
 
@@ -17,64 +17,102 @@ BUCKET = 32  # trimmed batches have a multiple of this many tokens: few shapes t
 
 @dataclass(frozen=True)
 class Encoded:
-    """n token sequences without padding: sequence i is `ids[starts[i]:starts[i+1]]`.
+    """n rows of `choices` token sequences each, one after the other, without padding.
 
-    Its second text begins `first_lengths[i]` tokens in; `length` is the longest a sequence may be.
+    Sequence i is `ids[starts[i]:starts[i+1]]`; its second text begins `first_lengths[i]` tokens in. `length` is the
+    longest a sequence may be. `labels` are those of the rows, `[n]` or `[n, …]`, or, if `by_token`, of the tokens, as
+    `ids`, where −1 does not count.
     """
 
     ids: Array  # [all tokens] int32
-    starts: Array  # [n + 1]
-    first_lengths: Array  # [n]
+    starts: Array  # [n · choices + 1]
+    first_lengths: Array  # [n · choices]
     length: int
+    labels: Array | None = None
+    by_token: bool = False
+    choices: int = 1
 
     def __len__(self) -> int:
-        return len(self.first_lengths)
+        return len(self.first_lengths) // self.choices
+
+    @property
+    def lengths(self) -> Array:
+        """The tokens of the longest sequence of each row, `[n]`."""
+        return np.diff(self.starts).reshape(-1, self.choices).max(1, initial=0)
 
     def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
-        """Return input_ids, attention_mask, token_type_ids `[size, L]` int32 and weights `[size]` of these rows.
+        """Return input_ids, attention_mask, token_type_ids `[size, L]` int32, weights `[size]`, and labels, if any.
 
         L is `length`, or, trimmed, the next multiple of 32 above the longest row. Rows missing to `size` are empty
-        and have weight 0.
+        and have weight 0. Where rows have several choices, inputs are `[size, choices, L]`; labels and weights of
+        tokens are `[size, L]`.
         """
-        lengths = self.starts[rows + 1] - self.starts[rows]
+        sequences = (rows[:, None] * self.choices + np.arange(self.choices)).ravel()
         L = self.length
         if trim:
-            L = min(L, -(-int(lengths.max(initial=1)) // BUCKET) * BUCKET)
-        inputs = {name: np.zeros((size, L), np.int32) for name in ("input_ids", "attention_mask", "token_type_ids")}
-        for place, (row, n) in enumerate(zip(rows, lengths, strict=True)):
-            inputs["input_ids"][place, :n] = self.ids[self.starts[row] : self.starts[row] + n]
-            inputs["attention_mask"][place, :n] = 1
-            inputs["token_type_ids"][place, self.first_lengths[row] : n] = 1
+            longest = int((self.starts[sequences + 1] - self.starts[sequences]).max(initial=1))
+            L = min(L, -(-longest // BUCKET) * BUCKET)
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        made = {name: np.zeros((size * self.choices, L), np.int32) for name in names}
+        for place, (start, end) in enumerate(zip(self.starts[sequences], self.starts[sequences + 1], strict=True)):
+            made["input_ids"][place, : end - start] = self.ids[start:end]
+            made["attention_mask"][place, : end - start] = 1
+            made["token_type_ids"][place, self.first_lengths[sequences[place]] : end - start] = 1
+        if self.choices > 1:
+            made = {name: array.reshape(size, self.choices, L) for name, array in made.items()}
         weights = (np.arange(size) < len(rows)).astype(np.float32)
-        return {**inputs, "weights": weights}
+        if self.labels is None:
+            return {**made, "weights": weights}
+        labels = np.zeros((size, L) if self.by_token else (size, *self.labels.shape[1:]), self.labels.dtype)
+        if self.by_token:
+            mask = made["attention_mask"] > 0
+            labels[mask] = np.concatenate([self.labels[self.starts[row] : self.starts[row + 1]] for row in rows])
+            weights = (mask & (labels >= 0)).astype(np.float32)
+            labels = np.maximum(labels, 0)
+        else:
+            labels[: len(rows)] = self.labels[rows]
+        return {**made, "labels": labels, "weights": weights}
 
     def in_order(self, size: int, trim: bool = False) -> Iterator[tuple[Array, dict[str, Array]]]:
         """Yield (rows, batch) over every sequence once; trimmed, from the shortest to the longest."""
         order = np.arange(len(self))
         if trim:
-            order = np.argsort(np.diff(self.starts), kind="stable")
+            order = np.argsort(self.lengths, kind="stable")
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             yield rows, self.batch(rows, size, trim)
 
 
-def encode_texts(tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str] | None, length: int) -> Encoded:
+def encode_texts(
+    tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str] | None, length: int, labels: Array | None = None
+) -> Encoded:
     """Encode texts or pairs of texts; those longer than `length` lose tokens from the end of their longer text."""
+    own = framed(tokenizer)
+    own.enable_truncation(length, strategy="longest_first")
+    texts = list(first) if second is None else list(zip(first, second, strict=True))
+    encodings = own.encode_batch(texts)
+    firsts = np.array([len(e.type_ids) - sum(e.type_ids) for e in encodings], np.int64)
+    return Encoded(*joined([e.ids for e in encodings]), firsts, length, labels)
+
+
+def framed(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a copy of `tokenizer` that adds [CLS] and [SEP] as the models expect them, and neither pads nor cuts."""
     from tokenizers import Tokenizer as Loader
     from tokenizers.processors import TemplateProcessing
 
     own = Loader.from_str(tokenizer.to_str())
     own.no_padding()
-    own.enable_truncation(length, strategy="longest_first")
+    own.no_truncation()
     own.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(name, own.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
-    texts = list(first) if second is None else list(zip(first, second, strict=True))
-    encodings = own.encode_batch(texts)
-    starts = np.zeros(len(texts) + 1, np.int64)
-    starts[1:] = np.cumsum([len(e.ids) for e in encodings])
-    ids = np.fromiter((token for e in encodings for token in e.ids), np.int32, count=int(starts[-1]))
-    firsts = np.array([len(e.type_ids) - sum(e.type_ids) for e in encodings], np.int64)
-    return Encoded(ids, starts, firsts, length)
+    return own
+
+
+def joined(sequences: Sequence[Sequence[int]]) -> tuple[Array, Array]:
+    """Return int32 sequences one after the other, and where each begins, and the last one ends, `[n + 1]`."""
+    starts = np.zeros(len(sequences) + 1, np.int64)
+    starts[1:] = np.cumsum([len(sequence) for sequence in sequences])
+    return np.fromiter((number for sequence in sequences for number in sequence), np.int32, count=starts[-1]), starts

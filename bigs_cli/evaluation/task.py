@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,59 +10,84 @@ import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.evaluation.metrics import compute
+from bigs_cli.evaluation.forms import Form
 from bigs_cli.model.functional import Apply, Parameters
-from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.examples import Examples
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class LabelledSplit:
-    """A split of a task, ready for the model; `labels` `[n]` is None for unlabelled test splits."""
+class Split:
+    """A split of a task, and the same as the model reads it."""
 
     name: str
+    examples: Examples
     inputs: Encoded
-    labels: Array | None
 
 
 class TaskEvaluator:
     """Runs one model configuration on splits; compiled once per batch shape, for any parameters."""
 
-    def __init__(self, apply: Apply, task: Task, batch_size: int, trim: bool) -> None:
-        """`trim` shortens batches to their longest row: right only where padding changes nothing."""
-        self.task = task
-        self.batch_size = batch_size
-        self.trim = trim
+    def __init__(
+        self,
+        apply: Apply,
+        form: Form,
+        batch_size: int,
+        trim: bool,
+        order: Sequence[int] | None = None,
+        place: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+    ) -> None:
+        """`trim` shortens batches to their longest row: right only where padding changes nothing.
 
-        def logits(params: Parameters, batch: dict[str, jax.Array]) -> jax.Array:
-            return apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).logits
+        `order` is, for each label of the task, its place in the model's outputs; None: they have the same order.
+        `place` lays a batch on the devices.
+        """
+        self.form, self._batch_size, self._trim, self._place = form, batch_size, trim, place
 
-        self._logits = jax.jit(logits)
+        def scores(params: Parameters, batch: dict[str, jax.Array]) -> jax.Array:
+            outputs = apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+            made = form.scores(outputs)
+            return made if order is None else made[..., np.asarray(order)]
 
-    def logits(self, params: Parameters, inputs: Encoded, advance: Callable[[int], None] = lambda n: None) -> Array:
-        """Return the logits `[n, num_labels]` float32 of every example, in the order of `inputs`."""
-        result = np.zeros((len(inputs), self.task.num_labels), np.float32)
-        for rows, batch in inputs.in_order(self.batch_size, self.trim):
-            result[rows] = np.asarray(self._logits(params, batch))[: len(rows)]
+        self._scores = jax.jit(scores)
+
+    def scores(self, params: Parameters, inputs: Encoded, advance: Callable[[int], None] = lambda n: None) -> Array:
+        """Return float32 scores in the order of `inputs`: `[n, K]`, or by token `[all tokens, K]`."""
+        rows_or_tokens = len(inputs.ids) if self.form.by_token else len(inputs)
+        result = np.zeros((rows_or_tokens, self.form.outputs), np.float32)
+        for rows, batch in inputs.in_order(self._batch_size, self._trim):
+            kept = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+            made = np.asarray(self._scores(params, self._place(kept)))
+            if self.form.by_token:
+                for row, of_row in zip(rows, made, strict=False):
+                    start, end = inputs.starts[row], inputs.starts[row + 1]
+                    result[start:end] = of_row[: end - start]
+            else:
+                result[rows] = made[: len(rows)]
             advance(len(rows))
         return result
 
-    def predictions(self, logits: Array) -> Array:
-        """Return class ids `[n]`, or scores for regression."""
-        return logits[:, 0] if self.task.kind == "regression" else logits.argmax(-1)
+    def measure(
+        self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = lambda n: None
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        """Return every metric of the task on labelled splits, and the scores of each split.
 
-    def metrics(
-        self, params: Parameters, splits: list[LabelledSplit], advance: Callable[[int], None] = lambda n: None
-    ) -> dict[str, float]:
-        """Return every metric of the task; those of further splits carry the split's suffix (`accuracy_mismatched`)."""
-        result: dict[str, float] = {}
+        The metrics of further splits carry the split's suffix (`accuracy_mismatched`).
+        """
+        metrics: dict[str, float] = {}
+        scores: dict[str, Array] = {}
         for split in splits:
-            if split.labels is None:
+            if not split.examples.labelled:
                 raise ValueError(f"the split {split.name} has no labels to compare with")
-            values = compute(
-                self.task.metrics, split.labels, self.predictions(self.logits(params, split.inputs, advance))
-            )
+            scores[split.name] = self.scores(params, split.inputs, advance)
             suffix = split.name.removeprefix("dev")
-            result |= {f"{name}{suffix}": value for name, value in values.items()}
-        return result
+            values = self.form.metrics(split.examples, split.inputs, scores[split.name])
+            metrics |= {f"{name}{suffix}": value for name, value in values.items()}
+        return metrics, scores
+
+    def predictions(self, splits: Sequence[Split], scores: dict[str, Array]) -> Iterator[dict[str, Any]]:
+        """Yield what `predictions.jsonl` says of every example of `splits`, its split first."""
+        for split in splits:
+            for record in self.form.predictions(split.examples, split.inputs, scores[split.name]):
+                yield {"split": split.name, **record}

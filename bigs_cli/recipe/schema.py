@@ -315,6 +315,17 @@ class FinetuneRecipe(BaseModel):
         description="how a pooler that the start model lacks begins: as published, N(0, initializer_range); or that, "
         "scaled to inputs of size 1 to its tanh, which large hidden states would else saturate",
     )
+    evaluate_every: Count | None = Field(
+        default=None, description="steps between two measurements on the dev set; null: an epoch"
+    )
+    patience: Count | None = Field(
+        default=None, description="end after this many measurements that brought nothing better; null: go to the end"
+    )
+    trim_padding: bool = Field(
+        default=False,
+        description="cut batches to their longest text; with a model that reads its padding (mask_padding: false) "
+        "this changes its outputs. Models that do not read it are always cut",
+    )
     freeze: bool = Field(default=False, description="keep A, C, D, log_step and the token type embeddings as they are")
     max_train_examples: Count | None = Field(
         default=None, description="train on a random part this large; null: on all"

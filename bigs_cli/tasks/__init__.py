@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.glue import GLUE
-from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.word_order import WORD_ORDER
 
 __all__ = ["TASKS", "Examples", "Task", "get_task"]

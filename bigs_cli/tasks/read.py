@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.table import find_saved, read_hub, read_saved
-from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.tsv import read_tsv
 
 
@@ -29,7 +31,7 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
     if task.generate is not None:
         return task.generate(split, None if data is None else str(data))
     examples = _read(task, split, None if data is None else Path(data))
-    if examples.labels is None and not split.startswith("test"):
+    if not examples.labelled and not split.startswith("test"):
         raise RequestError(
             f"The {split} split of {task.title}{f' in {data}' if data else ''} has no labels: "
             f"there is no column '{task.label}' with values in it."
@@ -52,12 +54,8 @@ def available_splits(task: Task, data: str | Path | None = None) -> tuple[str, .
 def data_digest(examples: Examples) -> str:
     """Return the SHA-256 of texts and labels in order: the same data, the same digest from any source."""
     digest = hashlib.sha256()
-    for texts in (examples.first, examples.second):
-        for text in texts or ():
-            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(b"\1")
-    if examples.labels is not None:
-        digest.update(examples.labels.astype(examples.labels.dtype.newbyteorder("<")).tobytes())
+    for record in examples.records():
+        digest.update(json.dumps({**record, "id": None}, sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -68,18 +66,20 @@ def _read(task: Task, split: str, folder: Path | None) -> Examples:
         raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
     found = _find(task, split, folder)
     if not found:
-        looked = "\n".join(f"  {path}" for path in _tsv_paths(task, split, folder))
+        looked = "\n".join(f"  {path}" for path in _official_paths(task, split, folder))
         raise RequestError(
             f"The {split} split of {task.title} is not under {folder}. Looked for:\n{looked}\n"
             "and for a saved data set or Parquet files of that split."
         )
-    return read_tsv(task, found[0]) if found[0].suffix == ".tsv" else read_saved(task, found)
+    if found[0].is_dir() or found[0].suffix == ".parquet":
+        return read_saved(task, found)
+    return (task.read or read_tsv)(task, found[0])
 
 
 def _find(task: Task, split: str, folder: Path) -> list[Path]:
-    tsv = next((path for path in _tsv_paths(task, split, folder) if path.is_file()), None)
-    return [tsv] if tsv else find_saved(task, split, folder)
+    official = next((path for path in _official_paths(task, split, folder) if path.is_file()), None)
+    return [official] if official else find_saved(task, split, folder)
 
 
-def _tsv_paths(task: Task, split: str, folder: Path) -> list[Path]:
+def _official_paths(task: Task, split: str, folder: Path) -> list[Path]:
     return [place / name for place in (folder / task.folder, folder) for name in task.files.get(split, ())]

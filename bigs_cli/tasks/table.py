@@ -11,14 +11,15 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.hub import hub_answers
-from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.tsv import parse_label
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def read_hub(task: Task, split: str) -> Examples:
+def read_hub(task: Task, split: str) -> Texts:
     """Return a split of `task` from the hub (`HF_ENDPOINT` is honoured), or from its cache on this machine.
 
     Raises:
@@ -54,7 +55,7 @@ def find_saved(task: Task, split: str, folder: Path) -> list[Path]:
     return []
 
 
-def read_saved(task: Task, paths: list[Path]) -> Examples:
+def read_saved(task: Task, paths: list[Path]) -> Texts:
     """Return the examples of what `find_saved` found.
 
     Raises:
@@ -78,7 +79,7 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
     return read_table(task, table, str(paths[0]))
 
 
-def read_table(task: Task, table: Dataset, where: str) -> Examples:
+def read_table(task: Task, table: Dataset, where: str) -> Texts:
     """Return the examples of `table`, its labels brought into the task's order by name, never by number.
 
     `where` opens the sentence of an error. If every label is −1, as in the hub's test splits, there are none.
@@ -92,7 +93,7 @@ def read_table(task: Task, table: Dataset, where: str) -> Examples:
     for name in (first, second):
         if name and not all(isinstance(text, str) for text in columns[name]):
             raise RequestError(f"{where}: column '{name}' holds something that is not text.")
-    return Examples(
+    return Texts(
         first=columns[first],
         second=columns[second] if second else None,
         labels=_labels(task, columns[label], table.features[label], where) if label else None,

@@ -1,31 +1,15 @@
-"""What a labelled task is (`Task`), and what reading one gives (`Examples`)."""
+"""What a labelled task is (`Task`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Examples:
-    """One split of a task, in file order; n examples.
-
-    `first` and `second` are n texts (`second` is None for single sentences). `labels` `[n]` are int32 ids in
-    the order of `Task.labels`, float32 scores, or None where the split has none. `ids` `[n]` count the rows
-    of the source from 0, which is the `index` of the official test files. `skipped` rows were left out.
-    """
-
-    first: list[str]
-    second: list[str] | None
-    labels: np.ndarray[Any, Any] | None
-    ids: np.ndarray[Any, Any]
-    skipped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.first)
+from bigs_cli.tasks.examples import Examples, Texts
 
 
 @dataclass(frozen=True)
@@ -53,15 +37,17 @@ class Task:
 
     name: str
     """As typed: ``mrpc``."""
+    form: Literal["texts", "tagged", "questions", "choices"] = "texts"
+    """What an example is: the class in `examples.py`, and the model's head for it in `evaluation/forms/`."""
     title: str
     """As printed: ``MRPC``."""
     source: str
     """A link to the paper or page that defines the task."""
     labels: tuple[str, ...] | None
-    """Class names in id order; None for regression on a score."""
+    """Class names in id order; None for a score, for questions and for choices."""
     metrics: tuple[str, ...]
     """Names in `evaluation.metrics`; checkpoints are chosen by the first."""
-    first: str
+    first: str = ""
     """Header of the column with the (first) text."""
     second: str | None = None
     """Header of the column with the second text of a pair."""
@@ -85,8 +71,10 @@ class Task:
     """Published dev scores of BiGS, best known setting first."""
     start: str | None = None
     """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
-    generate: Callable[[str, str | None], Examples] | None = None
+    generate: Callable[[str, str | None], Texts] | None = None
     """Makes a split from a text source (None: the task's own) for a task that lies in no files."""
+    read: Callable[[Task, Path], Examples] | None = None
+    """Reads one of `files` that is not a table with the columns above."""
 
     @property
     def kind(self) -> Literal["classification", "regression"]:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.task import Task
 
 
-def read_tsv(task: Task, path: Path) -> Examples:
+def read_tsv(task: Task, path: Path) -> Texts:
     """Return the examples in `path`, its columns found by header; labels are None if it has no label column.
 
     Lines end at a newline and nowhere else: questions and sentences hold other Unicode line separators, and
@@ -43,7 +44,7 @@ def read_tsv(task: Task, path: Path) -> Examples:
     if task.label in columns:
         column = columns.index(task.label)
         labels = [parse_label(task, fields[column], f"{path}:{line}") for _, line, fields in whole]
-    return Examples(
+    return Texts(
         first=texts(task.first),
         second=texts(task.second) if task.second else None,
         labels=None if labels is None else np.array(labels, task.label_dtype),

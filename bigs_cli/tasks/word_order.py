@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.task import Task
 
 DEFAULT_SOURCE = "python-docs"
 DEV_FRACTION = 0.1
@@ -29,7 +30,7 @@ _WORD = re.compile(r"[a-z]+(?:['’-][a-z]+)*")
 _FEWEST, _MOST = 6, 30
 
 
-def make_examples(split: str, source: str | None = None) -> Examples:
+def make_examples(split: str, source: str | None = None) -> Texts:
     """Return the train or dev split made from the documents of `source` (default: the Python documentation).
 
     Raises:
@@ -68,7 +69,7 @@ def sentences(text: str) -> Iterator[str]:
                 yield " ".join(words)
 
 
-def balance(distinct: Iterable[str], cap: int, where: str) -> Examples:
+def balance(distinct: Iterable[str], cap: int, where: str) -> Texts:
     """Return at most `cap` examples from distinct sentences, the two classes in turn, ordered by hash."""
     classes: tuple[list[str], list[str]] = ([], [])
     for sentence in sorted(distinct, key=_hash):
@@ -81,7 +82,7 @@ def balance(distinct: Iterable[str], cap: int, where: str) -> Examples:
         )
     shuffled, natural = (sentence_list[:n] for sentence_list in classes)
     first = [text for pair in zip(map(shuffle, shuffled), natural, strict=True) for text in pair]
-    return Examples(first, None, np.tile(np.arange(2, dtype=np.int32), n), np.arange(2 * n, dtype=np.int64))
+    return Texts(first, None, np.tile(np.arange(2, dtype=np.int32), n), np.arange(2 * n, dtype=np.int64))
 
 
 def shuffle(sentence: str) -> str:

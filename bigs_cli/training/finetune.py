@@ -19,25 +19,25 @@ from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
-from bigs_cli.core.environment import describe_environment
-from bigs_cli.core.files import write_json
-from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.core.environment import describe_environment, describe_machine
+from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.data.tokenizer import save_tokenizer
-from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
+from bigs_cli.evaluation.forms import Form, form_of
+from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Parameters, initialize, make_apply
-from bigs_cli.model.losses import classification_sums, regression_sums
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
-from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.reporting.trackers import tracking
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
-from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.task import Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
 from bigs_cli.training.loop import Every, Plan, run
 from bigs_cli.training.matrix_rate import matrix_rate
+from bigs_cli.training.new_pooler import unit_pooler
 from bigs_cli.training.nonfinite import broken, usable
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
@@ -60,7 +60,7 @@ def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: i
     train = load_examples(task, "train", data)
     if max_train is not None and max_train < len(train):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:max_train])
-        train = _subset(train, chosen)
+        train = train.take(chosen)
     names = [split for split in available_splits(task, data) if split.startswith("dev")]
     return TaskData(train, {name: load_examples(task, name, data) for name in names or ["dev"]}, data)
 
@@ -82,6 +82,7 @@ def finetune(
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     with folder.lock():
+        form = form_of(task)
         config, length = target_config(recipe, task, start.config)
         mesh = meshes.make_mesh(recipe.mesh)
         meshes.check_batch(mesh, recipe.batch_size)
@@ -94,25 +95,21 @@ def finetune(
         err.print(f"Starting from {start.source}:\n{report.describe()}")
         params = to_tree(flat, config)
         if recipe.new_pooler == "unit" and "s4_bert/pooler/dense/kernel" in report.new:
-            few = slice(0, 64)
-            second = None if data.train.second is None else data.train.second[few]
-            params = _unit_pooler(
-                config, recipe.compute, params, encode_texts(tokenizer, data.train.first[few], second, length)
-            )
+            few = form.encode(tokenizer, data.train.take(range(min(64, len(data.train)))), length)
+            params = unit_pooler(config, recipe.compute, params, few)
         with (
             Checkpoints(folder.checkpoints) as last,
             Checkpoints(folder.best) as best,
             tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
         ):
             log = MetricsLog(folder.metrics_file, also)
-            return _train(recipe, task, data, tokenizer, config, length, params, mesh, folder, last, best, log)
+            return _train(recipe, task, form, data, tokenizer, config, length, params, mesh, folder, last, best, log)
 
 
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
     """Return the task model's config, and the input length: the recipe's, but no more than the model's positions."""
-    config = start.model_copy(
-        update={"head": "sequence-classification", "num_labels": task.num_labels, "labels": task.labels}
-    )
+    labels = {"num_labels": task.num_labels, "labels": task.labels} if task.form in ("texts", "tagged") else {}
+    config = start.model_copy(update={"head": form_of(task).head, **labels})
     length = min(recipe.sequence_length, start.max_position_embeddings)
     if length < recipe.sequence_length:
         err.print(f"Length {length} instead of the recipe's {recipe.sequence_length}: the model has no more positions.")
@@ -122,6 +119,7 @@ def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tupl
 def _train(
     recipe: FinetuneRecipe,
     task: Task,
+    form: Form,
     data: TaskData,
     tokenizer: Tokenizer,
     config: BiGSConfig,
@@ -134,14 +132,9 @@ def _train(
     log: MetricsLog,
 ) -> dict[str, Any]:
     # --- the data ---------------------------------------------------------------------------------------------
-    trim = config.mask_padding  # Elsewhere padding is part of the model's input.
-    train = encode_texts(tokenizer, data.train.first, data.train.second, length)
-    dev = [
-        LabelledSplit(name, encode_texts(tokenizer, split.first, split.second, length), split.labels)
-        for name, split in data.dev.items()
-    ]
-    assert data.train.labels is not None
-    labels = data.train.labels
+    trim = config.mask_padding or recipe.trim_padding  # Elsewhere padding is part of the model's input.
+    train = form.encode(tokenizer, data.train, length)
+    dev = [Split(name, split, form.encode(tokenizer, split, length)) for name, split in data.dev.items()]
     per_epoch = math.ceil(len(train) / recipe.batch_size)
     steps = max(1, round(recipe.epochs * per_epoch))
 
@@ -149,28 +142,28 @@ def _train(
     apply = make_apply(config, recipe.compute)
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, steps)
     optimizer = make_optimizer(recipe.optimizer, rate, recipe.freeze)
-    sums = regression_sums if task.kind == "regression" else classification_sums
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
         outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
-        return sums(outputs.logits, batch["labels"], batch["weights"])
+        return form.loss(form.scores(outputs), batch["labels"], batch["weights"])
 
     settings = recipe.optimizer
     step = make_step(loss, optimizer, rate, recipe.seed, ema=settings.ema, stop_after=settings.stop_after_nonfinite)
-    evaluator = TaskEvaluator(apply, task, recipe.eval_batch_size, trim)
+    placement = meshes.batch_sharding(mesh)
+    place = functools.partial(jax.device_put, device=placement)
+    evaluator = TaskEvaluator(apply, form, recipe.eval_batch_size, trim, place=place)
     metric = task.metrics[0]
     digest = data_digest(data.train)
     state, begun, position = begin(params, optimizer, mesh, folder, last, digest, settings.ema is not None)
     history: list[dict[str, Any]] = list(position.get("history", []))
 
     err.print(
-        f"Fine-tuning on {task.title}: {len(train)} examples, {steps} steps of {recipe.batch_size}, dev "
-        f"{' + '.join(str(len(split.inputs)) for split in dev)}."
+        f"Fine-tuning on {task.title}: {len(data.train)} examples, {steps} steps of {recipe.batch_size}, dev "
+        f"{' + '.join(str(len(split.examples)) for split in dev)}."
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
-    placement = meshes.batch_sharding(mesh)
     taken = begun
 
     @functools.lru_cache(maxsize=1)
@@ -179,23 +172,21 @@ def _train(
 
     def next_batch() -> dict[str, jax.Array]:
         nonlocal taken
-        epoch, place = divmod(taken, per_epoch)
-        rows = order(epoch)[place * recipe.batch_size : (place + 1) * recipe.batch_size]
-        batch = train.batch(rows, recipe.batch_size, trim)
-        batch["labels"] = np.zeros(recipe.batch_size, labels.dtype)
-        batch["labels"][: len(rows)] = labels[rows]
+        epoch, first = divmod(taken, per_epoch)
+        rows = order(epoch)[first * recipe.batch_size :][: recipe.batch_size]
         taken += 1
-        return jax.device_put(batch, placement)
+        return place(train.batch(rows, recipe.batch_size, trim))
 
     def save(done: int, state: TrainState) -> bool:
         if fine := usable(done, state):
-            position = saved_position(state, digest, history=list(history))
+            seconds = before + time.perf_counter() - started
+            position = saved_position(state, digest, history=list(history), seconds=seconds)
             last.save(done, state.params, state.optimizer, position, state.ema)
         return fine
 
     def evaluate(done: int, state: TrainState) -> None:
         with progress("dev", sum(len(split.inputs) for split in dev), "example") as advance:
-            values = evaluator.metrics(state.averaged, dev, advance)
+            values, scores = evaluator.measure(state.averaged, dev, advance)
         earlier = max((entry["metrics"][metric] for entry in history), default=-math.inf)
         history.append({"step": done, "metrics": values})
         log.write(done, **{f"dev_{name}": value for name, value in values.items()})
@@ -203,39 +194,52 @@ def _train(
         err.print(f"step {done}: dev {shown}{' (best so far)' if values[metric] > earlier else ''}")
         if values[metric] > earlier:
             best.save(done, state.averaged)
+            write_lines(folder.predictions_file, evaluator.predictions(dev, scores))
         save(done, state)
+
+    def enough() -> bool:
+        """Whether the last `patience` measurements brought nothing better."""
+        return recipe.patience is not None and len(history) - 1 - _best(history, metric) >= recipe.patience
 
     plan = Plan(
         name="finetune",
         first=begun,
         last=steps,
         log_every=recipe.log_every,
-        every=(Every(per_epoch, evaluate),),
+        every=(Every(recipe.evaluate_every or per_epoch, evaluate),),
         save=save,
         full_rate=matrix_rate(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
         if err.is_terminal
         else None,
         stop_after=settings.stop_after_nonfinite,
         broken=lambda first: broken(folder.path, last, settings, first),
+        enough=enough,
     )
-    started = time.perf_counter()
-    if begun < steps:
+    before, started = float(position.get("seconds", 0.0)), time.perf_counter()
+    if begun < steps and not enough():
         state = run(plan, state, step, next_batch, log)
-        evaluate(steps, state)
+        done = int(state.step)
+        if not history or history[-1]["step"] != done:
+            evaluate(done, state)
+        if done < steps:
+            err.print(f"Stopped early: {recipe.patience} measurements brought nothing better.")
 
     # --- the end ------------------------------------------------------------------------------------------------
     best.wait()
     last.wait()
-    chosen = max(history, key=lambda entry: (entry["metrics"][metric], -entry["step"]))
+    chosen = history[_best(history, metric)]
     result = {
         "kind": "finetune",
         "task": task.name,
         "metrics": chosen["metrics"],
         "step": chosen["step"],
-        "steps": steps,
+        "steps": history[-1]["step"],
         "history": history,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seed": recipe.seed,
+        "seconds": round(before + time.perf_counter() - started, 1),
         "length": length,
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "versions": describe_machine()["packages"],
         "data": {"path": None if data.folder is None else str(data.folder), "train": digest}
         | {name: data_digest(split) for name, split in data.dev.items()},
     }
@@ -243,30 +247,6 @@ def _train(
     return result
 
 
-def _unit_pooler(config: BiGSConfig, compute: Compute, params: Parameters, examples: Encoded) -> Parameters:
-    """Return `params` with the pooler's kernel shrunk so that its tanh takes inputs of root mean square 1, at most.
-
-    Nothing normalizes the last hidden state. Where pretraining has let it grow, a pooler drawn at the published size
-    answers ±1 to everything and passes no gradient.
-    """
-    batch = examples.batch(np.arange(len(examples)), len(examples))
-    inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-    hidden = np.asarray(jax.jit(make_apply(config, compute))(params, *inputs).last_hidden_state, np.float32)
-    mask = batch["attention_mask"][..., None]
-    mean = (hidden * mask).sum(1) / mask.sum(1)
-    encoder = params["s4_bert"]
-    dense = encoder["pooler"]["dense"]
-    size = float(np.sqrt(np.square(mean @ np.asarray(dense["kernel"])).mean()))
-    scaled = {**dense, "kernel": dense["kernel"] / max(size, 1.0)}
-    return {**params, "s4_bert": {**encoder, "pooler": {"dense": scaled}}}
-
-
-def _subset(examples: Examples, rows: Any) -> Examples:
-    assert examples.labels is not None
-    return Examples(
-        [examples.first[i] for i in rows],
-        None if examples.second is None else [examples.second[i] for i in rows],
-        examples.labels[rows],
-        examples.ids[rows],
-        examples.skipped,
-    )
+def _best(history: list[dict[str, Any]], metric: str) -> int:
+    """Return the place of the best measurement, the earliest of equals."""
+    return max(range(len(history)), key=lambda i: (history[i]["metrics"][metric], -i))

@@ -35,7 +35,8 @@ class Every:
 class Plan:
     """How many steps, from where, and what else happens on the way.
 
-    `save` says whether it wrote a checkpoint. `time_is_up` ends the loop before `last`, but not before step 1. After
+    `save` says whether it wrote a checkpoint. `time_is_up` ends the loop before `last`, but not before step 1; `enough`
+    ends it too, asked once what happens after a step has happened. After
     `stop_after` skipped steps in a row the loop raises what `broken` makes of the first of them; the steps' own
     `stop_after` is the same.
     """
@@ -49,6 +50,7 @@ class Plan:
     stop_after: int
     broken: Callable[[int], BigsError]
     time_is_up: Callable[[], bool] = lambda: False
+    enough: Callable[[], bool] = lambda: False
     full_rate: float | None = None  # tokens per second, if all were as fast as the machine's matrix products
 
 
@@ -108,6 +110,7 @@ def run(
                     started = time.perf_counter()
                     task.do(done, state)
                     since += time.perf_counter() - started
+            ending = ending or plan.enough()
             if not ending and _stops(stop, done):
                 saved = "a checkpoint is written" if plan.save(done, state) else "it was skipped, so nothing is written"
                 err.print(f"Stopped after step {done}; {saved}. Continue with --resume.")

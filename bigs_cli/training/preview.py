@@ -11,14 +11,15 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from bigs_cli.data.encode import encode_texts
 from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.mlm import as_batch
 from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import count, parameter_shapes
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, PretrainRecipe, Recipe
 from bigs_cli.reporting.console import table
-from bigs_cli.tasks.task import Examples, Task
+from bigs_cli.tasks.examples import Examples
+from bigs_cli.tasks.task import Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.finetune import target_config
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
@@ -64,14 +65,13 @@ def preview_finetune(
         RequestError: recipe, model and devices do not go together.
     """
     config, length = target_config(recipe, task, start)
-    few = slice(0, 1)
-    second = None if examples.second is None else examples.second[few]
-    first = encode_texts(tokenizer, examples.first[few], second, length)
+    first = form_of(task).encode(tokenizer, examples.take([0]), length)
     row = first.batch(np.arange(1), 1)
-    assert examples.labels is not None
     steps = max(1, round(recipe.epochs * math.ceil(len(examples) / recipe.batch_size)))
-    run = _Run(config, recipe, recipe.batch_size, length, steps, {**row, "labels": examples.labels[few]})
-    label = examples.labels[0] if task.labels is None else task.labels[int(examples.labels[0])]
+    run = _Run(config, recipe, recipe.batch_size, length, steps, row)
+    label = next(iter(examples.take([0]).records()))["label"]
+    if task.labels is not None and isinstance(label, int):
+        label = task.labels[label]
     text = tokenizer.decode(first.ids.tolist(), skip_special_tokens=False)
     return _tables(run, recipe.batch_size), f"train example 0: {len(first.ids)} of {length} tokens → {label}\n  {text}"
 

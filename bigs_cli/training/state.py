@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bigs_cli.model.functional import Parameters
@@ -88,7 +89,7 @@ def make_step(
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (*shapes[0], shapes[1]))
         return jax.lax.scan(add, zero, (jnp.arange(accumulate), parts))[0]
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         total, sums, gradients = gradient(state.params, batch, key)
         weight = jnp.maximum(sums.pop("weight"), 1e-9)
@@ -121,4 +122,6 @@ def make_step(
         optimizer_state = if_good(optimizer_state, state.optimizer)
         return TrainState(params, optimizer_state, state.step + 1, average, skipped, in_a_row), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    compiled = jax.jit(step, donate_argnums=0)
+    # An argument, not a constant: runs that differ only in their seed share what is compiled.
+    return lambda state, batch: compiled(state, batch, np.uint32(seed))

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.evaluation.task import LabelledSplit, TaskEvaluator
+from bigs_cli.evaluation.forms import form_of
+from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.model.functional import initialize, make_apply
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks import get_task
+from bigs_cli.tasks.examples import Texts
 
 
 def config(**changes: Any) -> BiGSConfig:
@@ -36,38 +38,53 @@ def inputs(count: int = 11) -> Encoded:
     return Encoded(random.integers(1, 23, starts[-1]).astype(np.int32), starts, lengths // 2, 64)
 
 
-def test_logits_are_in_order_whatever_the_batch_and_the_trim() -> None:
+def split(name: str, labels: Any) -> Split:
+    texts = Texts([f"text {i}" for i in range(11)], None, labels, np.arange(11))
+    return Split(name, texts, inputs())
+
+
+def test_scores_are_in_order_whatever_the_batch_and_the_trim() -> None:
     """With masked padding a row's logits depend on nothing but the row, so that batches may be trimmed."""
     of = config(mask_padding=True)
     apply, params = make_apply(of, Compute()), initialize(of, 0)
     seen: list[int] = []
-    whole = TaskEvaluator(apply, get_task("mnli"), 11, trim=False).logits(params, inputs(), seen.append)
-    parts = TaskEvaluator(apply, get_task("mnli"), 4, trim=True).logits(params, inputs(), seen.append)
+    form = form_of(get_task("mnli"))
+    whole = TaskEvaluator(apply, form, 11, trim=False).scores(params, inputs(), seen.append)
+    parts = TaskEvaluator(apply, form, 4, trim=True).scores(params, inputs(), seen.append)
     assert seen == [11, 4, 4, 3]
     assert np.ptp(whole, axis=0).min() > 1e-4
     np.testing.assert_allclose(parts, whole, atol=1e-5 * np.abs(whole).max())
+    turned = TaskEvaluator(apply, form, 11, trim=False, order=[2, 0, 1]).scores(params, inputs())
+    np.testing.assert_array_equal(turned, whole[:, [2, 0, 1]])
 
 
 def test_metrics_of_further_splits_have_their_suffix() -> None:
     of = config()
-    evaluator = TaskEvaluator(make_apply(of, Compute()), get_task("mnli"), 4, trim=False)
+    form = form_of(get_task("mnli"))
+    evaluator = TaskEvaluator(make_apply(of, Compute()), form, 4, trim=False)
     params = initialize(of, 0)
-    predicted = evaluator.predictions(evaluator.logits(params, inputs()))
-    splits = [
-        LabelledSplit("dev", inputs(), predicted),
-        LabelledSplit("dev_mismatched", inputs(), (predicted + 1) % 3),
-    ]
-    assert evaluator.metrics(params, splits) == {"accuracy": 1.0, "accuracy_mismatched": 0.0}
+    predicted = form.answers(evaluator.scores(params, inputs()))
+    splits = [split("dev", predicted), split("dev_mismatched", (predicted + 1) % 3)]
+    metrics, scores = evaluator.measure(params, splits)
+    assert metrics == {"accuracy": 1.0, "accuracy_mismatched": 0.0}
+    lines = list(evaluator.predictions(splits, scores))
+    assert [line["split"] for line in lines] == ["dev"] * 11 + ["dev_mismatched"] * 11
+    for i, line in enumerate(lines[:11]):
+        names = get_task("mnli").labels
+        assert line["text"] == f"text {i}"
+        assert line["label"] == line["prediction"] == names[predicted[i]] == max(line["scores"], key=line["scores"].get)
+        assert sum(line["scores"].values()) == pytest.approx(1, abs=1e-5)
     with pytest.raises(ValueError, match="the split test has no labels"):
-        evaluator.metrics(params, [LabelledSplit("test", inputs(), None)])
+        evaluator.measure(params, [split("test", None)])
 
 
 def test_a_regression_predicts_the_score_itself() -> None:
     of = config(num_labels=1, labels=None)
-    evaluator = TaskEvaluator(make_apply(of, Compute()), get_task("stsb"), 4, trim=False)
+    form = form_of(get_task("stsb"))
+    evaluator = TaskEvaluator(make_apply(of, Compute()), form, 4, trim=False)
     params = initialize(of, 0)
-    logits = evaluator.logits(params, inputs())
-    scores = evaluator.predictions(logits)
-    np.testing.assert_array_equal(scores, logits[:, 0])
-    metrics = evaluator.metrics(params, [LabelledSplit("dev", inputs(), 2 * scores + 1)])
+    scores = evaluator.scores(params, inputs())
+    of_dev = split("dev", 2 * scores[:, 0] + 1)
+    metrics, again = evaluator.measure(params, [of_dev])
     assert metrics == pytest.approx({"spearman": 1.0, "pearson": 1.0})
+    assert [line["prediction"] for line in evaluator.predictions([of_dev], again)] == scores[:, 0].tolist()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks import TASKS
+from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.read import data_digest, load_examples
-from bigs_cli.tasks.task import Examples
 
 RTE = "index\tsentence1\tsentence2\tlabel\n0\tIt rains.\tIt is wet.\tentailment\n1\tA.\tB.\tnot_entailment\n"
 
@@ -25,7 +25,7 @@ def write(folder: Path, text: str, name: str = "dev.tsv") -> Path:
     return folder
 
 
-def labels_of(examples: Examples) -> list[float]:
+def labels_of(examples: Texts) -> list[float]:
     assert examples.labels is not None
     return examples.labels.tolist()
 
@@ -177,7 +177,7 @@ def test_same_data_same_digest_from_files_and_tables(tmp_path: Path) -> None:
     table.to_parquet(tmp_path / "table" / "validation.parquet")
     tsv, parquet = (load_examples(TASKS["rte"], "dev", tmp_path / kind) for kind in ("tsv", "table"))
     assert data_digest(tsv) == data_digest(parquet)
-    flipped = Examples(tsv.first, tsv.second, np.array([1, 0], np.int32), tsv.ids)
+    flipped = Texts(tsv.first, tsv.second, np.array([1, 0], np.int32), tsv.ids)
     assert data_digest(flipped) != data_digest(tsv)
 
 

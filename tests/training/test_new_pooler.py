@@ -10,7 +10,7 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.model.functional import initialize, make_apply
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
-from bigs_cli.training.finetune import _unit_pooler
+from bigs_cli.training.new_pooler import unit_pooler
 
 CONFIG = BiGSConfig(
     head="sequence-classification",
@@ -41,12 +41,12 @@ def test_large_hidden_states_no_longer_saturate(examples):
         return float((np.abs(np.asarray(pooled)) > 0.999).mean())
 
     assert saturated(params) > 0.5
-    assert saturated(_unit_pooler(CONFIG, Compute(), params, examples)) < 0.05
+    assert saturated(unit_pooler(CONFIG, Compute(), params, examples)) < 0.05
 
 
 def test_a_pooler_that_is_not_saturated_stays(examples):
     params = initialize(CONFIG, 0)
-    scaled = _unit_pooler(CONFIG, Compute(), params, examples)
+    scaled = unit_pooler(CONFIG, Compute(), params, examples)
     np.testing.assert_array_equal(
         scaled["s4_bert"]["pooler"]["dense"]["kernel"], params["s4_bert"]["pooler"]["dense"]["kernel"]
     )
