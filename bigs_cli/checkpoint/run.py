@@ -166,11 +166,12 @@ class RunFolder:
 
 
 def runs(root: Path | None = None) -> list[RunFolder]:
-    """Return the runs under `root` (default `runs_root()`), the newest first by when their recipe was written."""
+    """Return the runs under `root` (default `runs_root()`), the newest first by when their recipe was written.
+
+    Those of a suite or of several seeds lie up to two folders further down: glue/mrpc/seed-42.
+    """
     root = root or runs_root()
-    if not root.is_dir():
-        return []
-    found = [RunFolder(entry) for entry in root.iterdir() if (entry / "recipe.yaml").is_file()]
+    found = [RunFolder(place.parent) for depth in ("*", "*/*", "*/*/*") for place in root.glob(f"{depth}/recipe.yaml")]
     return sorted(found, key=lambda run: (run.recipe_file.stat().st_mtime, run.path.name), reverse=True)
 
 

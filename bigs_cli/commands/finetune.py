@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-EPILOG = "[bold]Example:[/bold] bigs finetune mrpc --from mnli --data glue/MRPC --run runs/mrpc"
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.recipe import FinetuneRecipe
+
+EPILOG = """[bold]Examples:[/bold]
+
+bigs finetune mrpc --from mnli --data glue --seeds 5
+
+bigs finetune glue --from JunxiongWang/BiGS_512 --run runs/glue
+
+bigs finetune --train reviews.csv --dev dev.csv --text review --label stars --from small"""
 
 
 def finetune(
-    task: Annotated[str, typer.Argument(help="cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, or word-order.")],
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            help="A task (bigs recipes list names them), or glue for all of GLUE.",
+            show_default="that of --train",
+        ),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -22,16 +41,35 @@ def finetune(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with the task's TSV files.", show_default="from the hub")
+        Path | None, typer.Option("--data", help="Folder with the task's files.", show_default="from the hub")
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Run folder.", show_default="runs/RECIPE")] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", "-r", help="Another recipe than the task's own, such as mrpc-128 or mrpc-freeze."),
+        typer.Option(
+            "--recipe", "-r", help="Another recipe than the task's own, such as mrpc-128; for glue: 128, freeze, small."
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
     ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Train with so many seeds, and report mean, spread and best.")
+    ] = 1,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Keep the state-space parameters as they are: --set freeze=true.")
+    ] = False,
+    train_file: Annotated[
+        str | None,
+        typer.Option("--train", metavar="FILE", help="A task of your own: CSV, TSV, JSONL or Parquet to train on."),
+    ] = None,
+    dev_file: Annotated[str | None, typer.Option("--dev", metavar="FILE", help="The same, to measure on.")] = None,
+    text: Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of --train with the text.")] = "text",
+    pair: Annotated[
+        str | None,
+        typer.Option("--pair", metavar="COLUMN", help="Column with the second text.", show_default="single texts"),
+    ] = None,
+    label: Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column with the class or score.")] = "label",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
     track: Annotated[
         list[str] | None,
@@ -46,59 +84,154 @@ def finetune(
 ) -> None:
     """Train a model for a labelled task and keep its best checkpoint.
 
-    Best is by the task's first metric on the dev set, measured after every epoch.
+    Best is by the task's first metric on the dev set, measured after every epoch or every evaluate_every steps.
     """
-    from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.core.errors import RequestError
+
+    if resume and (sets or freeze):
+        raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
+    changes = [*(sets or ()), *(["freeze=true"] if freeze else [])]
+    if track:
+        changes.append(f"track=[{', '.join(track)}]")
+    if train_file is None and dev_file is not None:
+        raise RequestError("--dev names the dev set of a task of your own; name its --train file too.")
+    if train_file is not None and task is not None:
+        raise RequestError(f"{task} is a known task with files of its own; --train is for one of yours. Leave one out.")
+    if task is None and train_file is None and not (resume and run):
+        raise RequestError("Say what to train for: bigs finetune TASK, or --train FILE --dev FILE for a task of yours.")
+    if task is not None and task.lower() == "glue":
+        if dry_run:
+            raise RequestError("--dry-run shows one run. Name one task: bigs finetune cola --dry-run")
+        _suite(start, data, run, recipe, changes, seeds, resume)
+        return
+
+    from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
     from bigs_cli.reporting.trackers import check_trackers
-    from bigs_cli.tasks import get_task
+    from bigs_cli.tasks import get_task, task_of
 
-    chosen_task = get_task(task)
-    name = recipe or chosen_task.name
-    folder = RunFolder(run or runs_root() / Path(name).stem)
-    chosen = load_recipe(str(folder.recipe_file) if resume and folder.is_run else name, sets or ())
+    name = recipe or (get_task(task).name if task else "custom")
+    folder = RunFolder(run or runs_root() / (Path(train_file).stem if train_file and not recipe else Path(name).stem))
+    saved = _saved_recipe(folder, seeds) if resume else None
+    chosen = load_recipe(str(saved) if saved else name, changes)
     if not isinstance(chosen, FinetuneRecipe):
         raise RequestError(f"The recipe {name} is for pretraining. Use it so: bigs pretrain --recipe {name}")
-    if chosen.task != chosen_task.name:
-        raise RequestError(f"The recipe {name} is for the task {chosen.task}, not {chosen_task.name}.")
-    folder.check(resume)
-    if resume and sets:
-        raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
-    if track:
-        chosen = chosen.model_copy(update={"track": tuple(track)})
+    if train_file is not None and saved is None:
+        chosen = _with_files(chosen, train_file, dev_file, text, pair, label)
+    chosen_task = task_of(chosen)
+    if task is not None and chosen_task.name != get_task(task).name:
+        raise RequestError(f"The recipe {name} is for the task {chosen.task}, not {get_task(task).name}.")
+    if seeds == 1:
+        folder.check(resume)
     check_trackers(chosen.track)
     model_name = start or chosen.from_
     if model_name is None:
-        raise RequestError(
-            f"The recipe {name} names no model to start from. Name one: bigs finetune {task} --from MODEL"
-        )
+        raise RequestError(f"The recipe {name} names no model to start from. Name one: --from MODEL")
     from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.commands.shared import prepare_jax
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.reporting.scores import scores_table
+    from bigs_cli.reporting.scores import scores_table, seeds_table
 
+    find_model(model_name)
     prepare_jax()
     from bigs_cli.training.finetune import finetune as train
     from bigs_cli.training.finetune import load_task_data
+    from bigs_cli.training.seeds import finetune_seeds, seed_folders
 
-    chosen = chosen.model_copy(update={"from_": lasting_name(find_model(model_name))})
+    if seeds > 1:
+        for each in seed_folders(folder.path, chosen.seed, seeds):
+            each.check(resume and each.is_run)
     examples = load_task_data(chosen_task, data, chosen.max_train_examples, chosen.seed)
-    model = open_and_announce(model_name)
+    model, tokenizer, lasting = _open(model_name)
+    chosen = chosen.model_copy(update={"from_": lasting})
     if dry_run:
         from bigs_cli.recipe import dump_recipe
         from bigs_cli.training.preview import preview_finetune
 
-        tables, example = preview_finetune(chosen, chosen_task, examples.train, model.config, tokenizer_of(model))
+        tables, example = preview_finetune(chosen, chosen_task, examples.train, model.config, tokenizer)
         out.print(dump_recipe(chosen))
         for part in tables:
             out.print(part, "", sep="\n")
         out.print(example)
         err.print("A dry run: there is no run folder. Leave out --dry-run to train.")
         return
-    result = train(chosen, chosen_task, examples, model, tokenizer_of(model), folder, resume)
-    err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
-    err.print(scores_table(chosen_task, result["metrics"]))
-    where = f" --data {data}" if data else ""
-    err.print(f"Next: bigs eval {chosen_task.name} --model {folder.path}{where}")
+    if seeds > 1:
+        summary = finetune_seeds(chosen, chosen_task, examples, model, tokenizer, folder.path, seeds, resume)
+        err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder.path}/{summary['best']}.")
+        err.print(seeds_table(chosen_task, summary))
+        best = folder.path / summary["best"]
+    else:
+        result = train(chosen, chosen_task, examples, model, tokenizer, folder, resume)
+        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
+        err.print(scores_table(chosen_task, result["metrics"]))
+        best = folder.path
+    err.print(f"Next: bigs eval --model {best}")
     out.print(str(folder.path))
+
+
+def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
+    """Return the model, its tokenizer, and the name that finds it again later."""
+    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.commands.shared import lasting_name, open_and_announce, tokenizer_of
+
+    lasting = lasting_name(find_model(name))
+    model = open_and_announce(name)
+    return model, tokenizer_of(model), lasting
+
+
+def _saved_recipe(folder: object, seeds: int) -> Path | None:
+    """Return the recipe of the run, or of the first seed's, that goes on."""
+    from bigs_cli.checkpoint.run import RunFolder
+
+    assert isinstance(folder, RunFolder)
+    if seeds == 1:
+        return folder.recipe_file if folder.is_run else None
+    return next((path for path in sorted(folder.path.glob("seed-*/recipe.yaml"))), None)
+
+
+def _with_files(
+    recipe: FinetuneRecipe, train: str, dev: str | None, text: str, pair: str | None, label: str
+) -> FinetuneRecipe:
+    """Return the recipe for a task of one's own, its labels found in the data, and say what they are."""
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe.schema import TaskFiles
+    from bigs_cli.reporting.console import err
+    from bigs_cli.tasks.custom import NAME, look_at
+
+    if dev is None:
+        raise RequestError("Name the examples to measure on: --dev FILE, with the same columns as --train.")
+    files, what = look_at(TaskFiles(train=train, dev=dev, text=text, pair=pair, label=label))
+    err.print(f"{train}, column {label}: {what}.")
+    return recipe.model_copy(update={"task": NAME, "files": files})
+
+
+def _suite(
+    start: str | None,
+    data: Path | None,
+    run: Path | None,
+    variant: str | None,
+    sets: Sequence[str],
+    seeds: int,
+    resume: bool,
+) -> None:
+    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.checkpoint.run import runs_root
+    from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.suite import suite_table
+
+    prepare_jax()
+    from bigs_cli.evaluation.suite import suite_lines
+    from bigs_cli.training.suite import SUITE, finetune_suite, suite_recipes
+
+    if start is None:
+        raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
+    root = run or runs_root() / SUITE
+    if not resume and root.is_dir() and any(root.iterdir()):
+        raise RequestError(f"The folder {root} is in use. Add --resume to go on, or name another: --run {root}-2.")
+    find_model(start)
+    finetune_suite(suite_recipes(variant, sets), start, _open, data, root, seeds, resume)
+    err.print(suite_table(suite_lines(root), f"GLUE, dev, {root}"))
+    err.print(f"Next: bigs eval glue --model {root}")
+    out.print(str(root))

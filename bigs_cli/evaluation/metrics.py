@@ -31,6 +31,13 @@ def f1(labels: Array, predictions: Array) -> float:
     return float(f1_score(labels, predictions, pos_label=1, average="binary", zero_division=0.0))  # pyright: ignore[reportArgumentType]
 
 
+def macro_f1(labels: Array, predictions: Array) -> float:
+    """Return the mean F1 score of all classes that are there or predicted, in class ids `[n]`."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))  # pyright: ignore[reportArgumentType]
+
+
 def matthews(labels: Array, predictions: Array) -> float:
     """Return the Matthews correlation of class ids `[n]`, in [-1, 1]; 0.0 when either side is constant."""
     from sklearn.metrics import matthews_corrcoef
@@ -55,6 +62,7 @@ def spearman(labels: Array, predictions: Array) -> float:
 METRICS: Mapping[str, Callable[[Array, Array], float]] = {
     "accuracy": accuracy,
     "f1": f1,
+    "macro_f1": macro_f1,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,

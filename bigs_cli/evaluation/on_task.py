@@ -63,7 +63,7 @@ def settings_for(
     if opened.run is not None:
         recipe, results = load_recipe(str(opened.run.recipe_file)), opened.run.results()
         compute, length = recipe.compute, length or int(results["length"])
-        if isinstance(recipe, FinetuneRecipe) and recipe.task == task.name:
+        if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
             batch_size, trim = batch_size or recipe.eval_batch_size, trim or recipe.trim_padding
             if data is None and results["data"].get("path"):
                 data = Path(results["data"]["path"])

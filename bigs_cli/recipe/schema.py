@@ -291,13 +291,31 @@ class PretrainRecipe(BaseModel):
         return schedule
 
 
+class TaskFiles(BaseModel):
+    """A task of one's own: tables (CSV, TSV, JSONL, Parquet) with a text, or a pair of texts, and a label."""
+
+    model_config = _CLOSED
+
+    train: str = Field(min_length=1, description="file with the examples to train on")
+    dev: str = Field(min_length=1, description="file with the examples to measure on")
+    test: str | None = Field(default=None, min_length=1, description="file with further examples; null: none")
+    text: str = Field(default="text", min_length=1, description="column with the (first) text")
+    pair: str | None = Field(default=None, min_length=1, description="column with the second text; null: single texts")
+    label: str = Field(default="label", min_length=1, description="column with the class or score")
+    regression: bool = Field(default=False, description="labels are scores; found from the data by bigs finetune")
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="the classes in order; null: those that the training file has, or scores"
+    )
+
+
 class FinetuneRecipe(BaseModel):
     """Training a model for one task. How padding is treated is the model's own affair."""
 
     model_config = _CLOSED
 
     kind: Literal["finetune"] = Field(description="what the recipe is for")
-    task: str = Field(min_length=1, description="name of the task")
+    task: str = Field(min_length=1, description="name of the task; custom: that of `files`")
+    files: TaskFiles | None = Field(default=None, description="where a task of one's own lies; null: a known task")
     from_: str | None = Field(
         default=None,
         alias="from",

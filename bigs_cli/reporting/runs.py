@@ -13,7 +13,7 @@ from bigs_cli.recipe import FinetuneRecipe, Recipe, load_recipe
 from bigs_cli.reporting.console import table
 from bigs_cli.reporting.metrics_log import curve, read_metrics
 from bigs_cli.reporting.sparkline import sparkline
-from bigs_cli.tasks import get_task
+from bigs_cli.tasks import task_of
 
 Entries = Sequence[Mapping[str, Any]]
 
@@ -36,7 +36,7 @@ def headline(run: RunFolder, recipe: Recipe) -> tuple[str, float] | None:
     Raises:
         RequestError: results.json is garbled.
     """
-    name = get_task(recipe.task).metrics[0] if isinstance(recipe, FinetuneRecipe) else "heldout_loss"
+    name = task_of(recipe).metrics[0] if isinstance(recipe, FinetuneRecipe) else "heldout_loss"
     metrics = run.results().get("metrics")
     value = metrics.get(name) if isinstance(metrics, dict) else None
     return (name, float(value)) if isinstance(value, (int, float)) else None
@@ -145,7 +145,7 @@ def _brief(recipe: Recipe) -> list[tuple[str, str]]:
     ]
     if isinstance(recipe, FinetuneRecipe):
         return [
-            ("kind", f"fine-tuning on {get_task(recipe.task).title}"),
+            ("kind", f"fine-tuning on {task_of(recipe).title}"),
             ("from", start),
             ("batches", f"{recipe.batch_size} × {recipe.sequence_length} tokens, {recipe.epochs:g} epochs"),
             *last,

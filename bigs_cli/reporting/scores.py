@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table
 
@@ -18,4 +19,19 @@ def scores_table(task: Task, metrics: Mapping[str, float]) -> Table:
     for name, value in metrics.items():
         cells = [f"{row.scores[name]:.1f}" if name in row.scores else "–" for row in task.published]
         made.add_row(name, f"{100 * value:.2f}", *cells)
+    return made
+
+
+def seeds_table(task: Task, summary: Mapping[str, Any]) -> Table:
+    """Return a table of what seeds.json says (`evaluation/seeds.py`), in percent, beside every published setting."""
+    settings = [row.setting for row in task.published]
+    headers = [f"published {setting}" for setting in settings]
+    right = ("mean", "spread", "best", "95% interval", *headers)
+    made = table(f"{task.title}, dev, {len(summary['seeds'])} seeds", "metric", *right, right=right)
+    for name, figures in summary["metrics"].items():
+        sure = figures.get("interval")
+        interval = f"{100 * sure[0]:.1f} to {100 * sure[1]:.1f}" if sure else "–"
+        cells = [f"{row.scores[name]:.1f}" if name in row.scores else "–" for row in task.published]
+        own = [f"{100 * figures[key]:.2f}" for key in ("mean", "std", "best")]
+        made.add_row(name, *own, interval, *cells)
     return made

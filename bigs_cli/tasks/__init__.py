@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.recipe import FinetuneRecipe
+from bigs_cli.tasks.custom import custom_task
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.glue import GLUE
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.word_order import WORD_ORDER
 
-__all__ = ["TASKS", "Examples", "Task", "get_task"]
+__all__ = ["TASKS", "Examples", "Task", "get_task", "task_of"]
 
 TASKS: dict[str, Task] = {task.name: task for task in (*GLUE, WORD_ORDER)}
 """Every task by its name."""
@@ -28,6 +30,15 @@ def get_task(name: str) -> Task:
     if task is None:
         raise RequestError(f"There is no task '{name}'.{did_you_mean(name.lower(), TASKS)} Tasks: {', '.join(TASKS)}.")
     return task
+
+
+def task_of(recipe: FinetuneRecipe) -> Task:
+    """Return the task a recipe is for: a known one, or that of its files.
+
+    Raises:
+        RequestError: it names no known task.
+    """
+    return get_task(recipe.task) if recipe.files is None else custom_task(recipe.files)
 
 
 def _key(name: str) -> str:

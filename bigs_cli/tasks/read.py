@@ -60,8 +60,9 @@ def data_digest(examples: Examples) -> str:
 
 
 def _read(task: Task, split: str, folder: Path | None) -> Examples:
-    if folder is None:
+    if folder is None and task.hub is not None:
         return read_hub(task, split)
+    folder = folder or Path()
     if not folder.is_dir():
         raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
     found = _find(task, split, folder)

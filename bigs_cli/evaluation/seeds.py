@@ -1,0 +1,40 @@
+"""Several runs that differ in their seed, as one result: mean, spread, best, and how sure the dev set makes it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.evaluation.predictions import intervals, read_predictions
+from bigs_cli.tasks.task import Task
+
+
+def summarize(task: Task, runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """Return, for every metric, mean, sample standard deviation (0 of one run), best, and values by seed.
+
+    Metrics of the dev set itself also have the 95% bootstrap `interval` of their mean, where the task has one label an
+    example. `best` names the run that did best on the first metric.
+
+    Raises:
+        RequestError: a run is not finished.
+    """
+    results = [run.results() for run in runs]
+    sure = intervals(task, [read_predictions(run.predictions_file) for run in runs]) if task.form == "texts" else {}
+    metrics: dict[str, Any] = {}
+    for name in results[0]["metrics"]:
+        values = [float(result["metrics"][name]) for result in results]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        metrics[name] = {"mean": statistics.fmean(values), "std": spread, "best": max(values), "values": values}
+        if name in sure:
+            metrics[name]["interval"] = list(sure[name])
+    first = metrics[task.metrics[0]]
+    return {
+        "kind": "seeds",
+        "task": task.name,
+        "seeds": [result["seed"] for result in results],
+        "metrics": metrics,
+        "best": runs[first["values"].index(first["best"])].path.name,
+        "seconds": round(sum(result["seconds"] for result in results), 1),
+    }

@@ -1,0 +1,91 @@
+"""The zip that the GLUE server takes: eleven files of test predictions (https://gluebenchmark.com/faq).
+
+Each is `index<TAB>prediction`, in the order of the official test file: words for MNLI, AX, QNLI and RTE, 0 or 1 for
+CoLA, SST-2, MRPC, QQP and WNLI, a number from 0 to 5 for STS-B.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigs_cli.core.errors import BigsError
+from bigs_cli.core.files import replacing
+from bigs_cli.tasks import TASKS
+from bigs_cli.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the zip: which split of which task's test set, answered by which task's model."""
+
+    file: str
+    task: str
+    split: str = "test"
+    model: str = ""
+
+    @property
+    def answered_by(self) -> str:
+        """The task whose model answers."""
+        return self.model or self.task
+
+
+PARTS = (
+    Part("CoLA.tsv", "cola"),
+    Part("SST-2.tsv", "sst2"),
+    Part("MRPC.tsv", "mrpc"),
+    Part("QQP.tsv", "qqp"),
+    Part("STS-B.tsv", "stsb"),
+    Part("MNLI-m.tsv", "mnli"),
+    Part("MNLI-mm.tsv", "mnli", "test_mismatched"),
+    Part("QNLI.tsv", "qnli"),
+    Part("RTE.tsv", "rte"),
+    Part("WNLI.tsv", "wnli"),
+    Part("AX.tsv", "ax", model="mnli"),
+)
+
+
+def part_lines(part: Part, predictions: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Return the lines of one file: of `predictions` as predictions.jsonl has them, or, for None, a filler's.
+
+    A filler answers everything alike: the first class, or a score of 0. The server wants every file.
+
+    Raises:
+        BigsError: there are not as many predictions as the official test set has rows, or not of its rows.
+    """
+    task = TASKS[part.task]
+    size = task.sizes[part.split]
+    if predictions is None:
+        filler = "0.000" if task.labels is None else _written(task, task.labels[0])
+        return ["index\tprediction", *(f"{index}\t{filler}" for index in range(size))]
+    ids = [int(line["id"]) for line in predictions]
+    if ids != list(range(size)):
+        raise BigsError(
+            f"The {part.split} set of {task.title} has {size} rows officially, numbered from 0; here are {len(ids)} "
+            "predictions, or other numbers. The server would refuse them: use the official file."
+        )
+    return ["index\tprediction", *(f"{line['id']}\t{_written(task, line['prediction'])}" for line in predictions)]
+
+
+def write_submission(path: Path, files: Mapping[str, Sequence[str]]) -> None:
+    """Write the zip; `files` maps every part's file name to its lines. The same lines give the same bytes.
+
+    Raises:
+        ValueError: a file is missing.
+    """
+    if set(files) != {part.file for part in PARTS}:
+        raise ValueError("a submission has all of its files")
+    with replacing(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
+        for part in PARTS:
+            entry = zipfile.ZipInfo(part.file, (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            made.writestr(entry, "\n".join(files[part.file]) + "\n")
+
+
+def _written(task: Task, prediction: Any) -> str:
+    if task.labels is None:
+        return f"{min(max(float(prediction), 0.0), 5.0):.3f}"
+    return str(task.labels.index(prediction)) if task.digits else str(prediction)

@@ -1,0 +1,79 @@
+"""The GLUE suite as one result: what each task's run ended with, beside the published figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.predictions import intervals, read_predictions
+from bigs_cli.reporting.suite import Line
+from bigs_cli.tasks import TASKS
+from bigs_cli.tasks.task import Task
+
+# MNLI before the tasks that start from it.
+TASK_ORDER = ("cola", "sst2", "mnli", "mrpc", "stsb", "rte", "qqp", "qnli", "wnli")
+
+
+def best_run(folder: Path) -> RunFolder | None:
+    """Return the finished run in `folder`, or the best of the seeds' in it; None if there is none."""
+    if RunFolder(folder).finished:
+        return RunFolder(folder)
+    try:
+        best = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["best"]
+    except (OSError, ValueError, KeyError):
+        return None
+    run = RunFolder(folder / best)
+    return run if run.finished else None
+
+
+def suite_runs(root: Path) -> dict[str, RunFolder]:
+    """Return, for every task with a finished run in `root`, the (best) run.
+
+    Raises:
+        RequestError: there is none.
+    """
+    found = {name: run for name in TASK_ORDER if (run := best_run(root / name)) is not None}
+    if not found:
+        raise RequestError(
+            f"There is no finished GLUE run in {root}. Make some: bigs finetune glue --from MODEL --run {root}"
+        )
+    return found
+
+
+def suite_lines(root: Path) -> list[Line]:
+    """Return the figures of all runs in `root`, those of several seeds as their mean.
+
+    Raises:
+        RequestError: there is no finished run, or a file of one is garbled.
+    """
+    return [line for name, run in suite_runs(root).items() for line in _lines(TASKS[name], root / name, run)]
+
+
+def _lines(task: Task, folder: Path, run: RunFolder) -> list[Line]:
+    if run.path == folder:
+        values = run.results()["metrics"]
+        sure = intervals(task, [read_predictions(run.predictions_file)])
+        metrics = {name: {"mean": value, "best": value, "interval": sure.get(name)} for name, value in values.items()}
+        seeds = 1
+    else:
+        summary = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))
+        metrics, seeds = summary["metrics"], len(summary["seeds"])
+    lines = []
+    for name, figures in metrics.items():
+        published = {row.setting: row.scores[name] / 100 for row in task.published if name in row.scores}
+        interval = figures.get("interval")
+        lines.append(
+            Line(
+                task.title,
+                name,
+                figures["mean"],
+                figures.get("std") if seeds > 1 else None,
+                figures["best"],
+                seeds,
+                None if interval is None else (interval[0], interval[1]),
+                published,
+            )
+        )
+    return lines

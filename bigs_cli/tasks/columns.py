@@ -1,0 +1,136 @@
+"""A table of any common kind, CSV, TSV, JSONL or Parquet, packed or not: its columns, and where each row lies."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.data.documents import Bad
+from bigs_cli.data.files import LONGEST_LINE, TextFile, find_files
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a file: `cells[i]` maps column to value, `places[i]` is where row i lies, for an error's sentence."""
+
+    name: str
+    cells: list[dict[str, Any]]
+    places: list[str]
+
+    def column(self, name: str) -> list[Any]:
+        """Return the values of a column.
+
+        Raises:
+            RequestError: the first row has no such column, or a further one lacks it.
+        """
+        known = list(self.cells[0])
+        if name not in known:
+            raise RequestError(
+                f"{self.name} has no column '{name}'.{did_you_mean(name, known)} Its columns: {', '.join(known)}."
+            )
+        for row, place in zip(self.cells, self.places, strict=True):
+            if name not in row:
+                raise RequestError(f"{place} has no column '{name}', which the rows before it have.")
+        return [row[name] for row in self.cells]
+
+    def texts(self, name: str) -> list[str]:
+        """Return the values of a column of text.
+
+        Raises:
+            RequestError: there is none, or one of them is not text.
+        """
+        values = self.column(name)
+        for value, place in zip(values, self.places, strict=True):
+            if not isinstance(value, str):
+                raise RequestError(
+                    f"{place}: column '{name}' holds {json.dumps(value, default=str)}, which is no text."
+                )
+        return values
+
+
+def read_table_file(path: Path) -> Table:
+    """Read a CSV, TSV, JSONL or Parquet file.
+
+    Raises:
+        RequestError: it is not there, of another kind, empty, or has a line that is no row.
+    """
+    found = None if path.is_dir() else find_files(str(path))
+    if not found:
+        raise RequestError(f"There is no file {path}.")
+    reader = _READERS.get(found[0].suffix)
+    if reader is None:
+        raise RequestError(
+            f"{path} is of no known kind. Tables are read from {', '.join(_READERS)}, also packed (.gz)."
+        )
+    rows = list(reader(found[0]))
+    if not rows:
+        raise RequestError(f"{path} holds no rows.")
+    return Table(str(path), [row for _, row in rows], [place for place, _ in rows])
+
+
+def _lines(file: TextFile) -> Iterator[tuple[int, str]]:
+    for number, line in file.lines():
+        if isinstance(line, Bad):
+            raise RequestError(line.message)
+        yield number, line
+
+
+def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The first line names the columns. CSV has quotes as in RFC 4180."""
+    csv.field_size_limit(LONGEST_LINE)
+    tabs = file.suffix == ".tsv"
+    # A quote belongs to the text in the tables of this field that are separated by tabs, as in GLUE.
+    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    rows = csv.reader((line for _, line in _lines(file)), delimiter="\t" if tabs else ",", quoting=quoting)
+    header: list[str] | None = None
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise RequestError(f"{file.name}:{rows.line_num} is no row of a table ({error}).") from error
+        if row is None:
+            return
+        if not row:
+            continue
+        if header is None:
+            header = row
+            continue
+        place = f"{file.name}:{rows.line_num}"
+        if len(row) != len(header):
+            raise RequestError(f"{place} has {len(row)} cells; the first line names {len(header)} columns.")
+        yield place, dict(zip(header, row, strict=True))
+
+
+def _jsonl(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in _lines(file):
+        if not line.strip():
+            continue
+        place = f"{file.name}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{place} is not JSON ({error}). One object a line is expected.") from error
+        if not isinstance(row, dict):
+            raise RequestError(f"{place} is not a JSON object.")
+        yield place, row
+
+
+def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with file.open() as raw:
+            rows = parquet.read_table(raw).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RequestError(f"{file.name} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
+    for number, row in enumerate(rows):
+        yield f"{file.name}, row {number}", row
+
+
+_READERS = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _jsonl, ".parquet": _parquet}

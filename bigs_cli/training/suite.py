@@ -1,0 +1,104 @@
+"""`bigs finetune glue`: every GLUE task from one model, those with a start of their own from this suite's MNLI run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.suite import TASK_ORDER, best_run
+from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.reporting.console import err
+from bigs_cli.tasks import TASKS
+from bigs_cli.tasks.read import available_splits
+from bigs_cli.tasks.task import Task
+from bigs_cli.training.finetune import finetune, load_task_data
+from bigs_cli.training.seeds import finetune_seeds
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SUITE = "glue"
+
+
+def suite_recipes(variant: str | None, sets: Sequence[str]) -> dict[str, FinetuneRecipe]:
+    """Return each task's recipe: its own, or its `variant`: "128" means cola-128, …; tasks without one keep their own.
+
+    Raises:
+        RequestError: no task has such a variant, or a value is wrong.
+    """
+    from bigs_cli.recipe.catalog import recipe_names
+
+    known = set(recipe_names("finetune"))
+    names = {task: f"{task}-{variant}" if variant and f"{task}-{variant}" in known else task for task in TASK_ORDER}
+    if variant and not any(name.endswith(f"-{variant}") for name in names.values()):
+        raise RequestError(f"No GLUE task has a recipe {variant}. There are cola-128, cola-freeze, …: --recipe 128")
+    recipes = {task: load_recipe(name, sets) for task, name in names.items()}
+    return {task: recipe for task, recipe in recipes.items() if isinstance(recipe, FinetuneRecipe)}
+
+
+def present(data: Path | None) -> list[Task]:
+    """Return the tasks that can be trained: those whose train and dev sets are under `data`, or all on the hub.
+
+    Raises:
+        RequestError: there is none.
+    """
+    tasks = [TASKS[name] for name in TASK_ORDER]
+    if data is None:
+        return tasks
+    found = [task for task in tasks if {"train", "dev"} <= set(available_splits(task, data))]
+    if not found:
+        folders = ", ".join(task.folder for task in tasks)
+        raise RequestError(
+            f"There is no GLUE task under {data} (--data). It should hold some of the folders {folders}."
+        )
+    return found
+
+
+def finetune_suite(
+    recipes: dict[str, FinetuneRecipe],
+    model: str,
+    open_start: Callable[[str], tuple[OpenModel, Tokenizer, str]],
+    data: Path | None,
+    root: Path,
+    seeds: int,
+    resume: bool,
+) -> None:
+    """Fine-tune `model` on every task there is, in `root`/TASK, or with several seeds in `root`/TASK/seed-….
+
+    `open_start` opens a model by name, and says under which name a recipe records it. With `resume`, what is finished
+    stays, what was stopped goes on, and the rest is begun.
+
+    Raises:
+        RequestError: a folder is in use, or a model or the data of a task cannot be read; earlier tasks are done then.
+    """
+    tasks = present(data)
+    missing = [name for name in TASK_ORDER if name not in {task.name for task in tasks}]
+    if missing:
+        err.print(f"Not under {data}, and left out: {', '.join(TASKS[name].title for name in missing)}.")
+    for number, task in enumerate(tasks):
+        folder, recipe = root / task.name, recipes[task.name]
+        if resume and best_run(folder) is not None and _complete(folder, seeds):
+            err.print(f"{task.title} is finished.")
+            continue
+        start = model
+        if task.start is not None and (own := best_run(root / task.start)) is not None:
+            start = str(own.path)
+        err.print(f"Task {number + 1} of {len(tasks)}: {task.title}, from {start}")
+        opened, tokenizer, name = open_start(start)
+        recipe = recipe.model_copy(update={"from_": name})
+        examples = load_task_data(task, data, recipe.max_train_examples, recipe.seed)
+        if seeds > 1:
+            finetune_seeds(recipe, task, examples, opened, tokenizer, folder, seeds, resume)
+        else:
+            run = RunFolder(folder)
+            finetune(recipe, task, examples, opened, tokenizer, run, resume and run.is_run)
+
+
+def _complete(folder: Path, seeds: int) -> bool:
+    if seeds == 1:
+        return RunFolder(folder).finished
+    return sum(RunFolder(place).finished for place in folder.glob("seed-*")) >= seeds
