@@ -186,7 +186,8 @@ def _saved_recipe(folder: object, seeds: int) -> Path | None:
     assert isinstance(folder, RunFolder)
     if seeds == 1:
         return folder.recipe_file if folder.is_run else None
-    return next((path for path in sorted(folder.path.glob("seed-*/recipe.yaml"))), None)
+    begun = folder.path.glob("seed-*/recipe.yaml")
+    return min(begun, key=lambda path: int(path.parent.name.removeprefix("seed-")), default=None)
 
 
 def _with_files(
@@ -216,22 +217,19 @@ def _suite(
 ) -> None:
     from bigs_cli.checkpoint.resolve import find_model
     from bigs_cli.checkpoint.run import runs_root
-    from bigs_cli.commands.shared import prepare_jax
-    from bigs_cli.core.errors import RequestError
+    from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.suite import suite_table
 
     prepare_jax()
     from bigs_cli.evaluation.suite import suite_lines
-    from bigs_cli.training.suite import SUITE, finetune_suite, suite_recipes
+    from bigs_cli.training.suite import SUITE, SuitePlan, begin_suite, finetune_suite
 
-    if start is None:
-        raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
-    root = run or runs_root() / SUITE
-    if not resume and root.is_dir() and any(root.iterdir()):
-        raise RequestError(f"The folder {root} is in use. Add --resume to go on, or name another: --run {root}-2.")
-    find_model(start)
-    finetune_suite(suite_recipes(variant, sets), start, _open, data, root, seeds, resume)
+    root, plan = run or runs_root() / SUITE, None
+    if start is not None:
+        lasting = lasting_name(find_model(start))
+        plan = SuitePlan(lasting, None if data is None else str(data), variant, tuple(sets), seeds)
+    finetune_suite(begin_suite(root, plan, resume), _open, root, resume)
     err.print(suite_table(suite_lines(root), f"GLUE, dev, {root}"))
     err.print(f"Next: bigs eval glue --model {root}")
     out.print(str(root))

@@ -199,7 +199,9 @@ def _train(
 
     def enough() -> bool:
         """Whether the last `patience` measurements brought nothing better."""
-        return recipe.patience is not None and len(history) - 1 - _best(history, metric) >= recipe.patience
+        if recipe.patience is None or not history:
+            return False
+        return len(history) - 1 - _best(history, metric) >= recipe.patience
 
     plan = Plan(
         name="finetune",

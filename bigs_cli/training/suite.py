@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import write_json
 from bigs_cli.evaluation.suite import TASK_ORDER, best_run
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.reporting.console import err
@@ -22,6 +25,42 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SUITE = "glue"
+
+
+@dataclass(frozen=True)
+class SuitePlan:
+    """What a suite was begun with, kept in its folder: it goes on so."""
+
+    model: str
+    data: str | None
+    variant: str | None
+    sets: tuple[str, ...]
+    seeds: int
+
+
+def begin_suite(root: Path, plan: SuitePlan | None, resume: bool) -> SuitePlan:
+    """Return `plan`, having written it to the folder of a new suite; or, with `resume`, that of the one in it.
+
+    Raises:
+        RequestError: the folder is in use, there is no suite to go on with, or neither.
+    """
+    file = root / "suite.json"
+    if resume:
+        try:
+            read = json.loads(file.read_text(encoding="utf-8"))
+            return SuitePlan(**{**read, "sets": tuple(read["sets"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RequestError(
+                f"There is no suite to go on with in {root}. Leave out --resume to begin one."
+            ) from error
+    if plan is None:
+        raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise RequestError(f"The folder {root} is in use. Add --resume to go on, or name another: --run {root}-2")
+    suite_recipes(plan.variant, plan.sets)
+    present(None if plan.data is None else Path(plan.data))
+    write_json(file, asdict(plan))
+    return plan
 
 
 def suite_recipes(variant: str | None, sets: Sequence[str]) -> dict[str, FinetuneRecipe]:
@@ -59,15 +98,12 @@ def present(data: Path | None) -> list[Task]:
 
 
 def finetune_suite(
-    recipes: dict[str, FinetuneRecipe],
-    model: str,
+    plan: SuitePlan,
     open_start: Callable[[str], tuple[OpenModel, Tokenizer, str]],
-    data: Path | None,
     root: Path,
-    seeds: int,
     resume: bool,
 ) -> None:
-    """Fine-tune `model` on every task there is, in `root`/TASK, or with several seeds in `root`/TASK/seed-….
+    """Fine-tune the plan's model on every task there is, in `root`/TASK, or with several seeds in `root`/TASK/seed-….
 
     `open_start` opens a model by name, and says under which name a recipe records it. With `resume`, what is finished
     stays, what was stopped goes on, and the rest is begun.
@@ -75,6 +111,8 @@ def finetune_suite(
     Raises:
         RequestError: a folder is in use, or a model or the data of a task cannot be read; earlier tasks are done then.
     """
+    recipes, seeds = suite_recipes(plan.variant, plan.sets), plan.seeds
+    data = None if plan.data is None else Path(plan.data)
     tasks = present(data)
     missing = [name for name in TASK_ORDER if name not in {task.name for task in tasks}]
     if missing:
@@ -84,7 +122,7 @@ def finetune_suite(
         if resume and best_run(folder) is not None and _complete(folder, seeds):
             err.print(f"{task.title} is finished.")
             continue
-        start = model
+        start = plan.model
         if task.start is not None and (own := best_run(root / task.start)) is not None:
             start = str(own.path)
         err.print(f"Task {number + 1} of {len(tasks)}: {task.title}, from {start}")

@@ -1,0 +1,131 @@
+"""The GLUE suite and several seeds: what is trained from what, gone on with, shown, and handed in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.core.errors import BigsError
+from bigs_cli.evaluation.submission import PARTS, part_lines, write_submission
+from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.tasks import TASKS
+from tests.tiny import bigs, snapshot
+
+SETS = ("epochs=1", "batch_size=8", "eval_batch_size=8", "sequence_length=24", "optimizer.learning_rate=3e-3")
+
+
+@pytest.fixture(scope="module")
+def suite(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of two seeds over the tasks there are. Read it only."""
+    root = tmp_path_factory.mktemp("suite") / "glue"
+    sets = [word for value in SETS for word in ("--set", value)]
+    made = ["finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, "--seeds", 2, *sets]
+    done = bigs(*made).fine()
+    assert done.out == f"{root}\n"
+    assert "left out: SST-2, RTE, QQP, QNLI, WNLI." in done.err
+    return root
+
+
+def test_tasks_with_a_start_of_their_own_begin_at_the_best_mnli_run(suite: Path, pretrained: Path) -> None:
+    best = json.loads((suite / "mnli" / "seeds.json").read_text())["best"]
+    starts = {}
+    for task in ("cola", "mnli", "mrpc", "stsb"):
+        recipe = load_recipe(str(suite / task / "seed-43" / "recipe.yaml"))
+        assert isinstance(recipe, FinetuneRecipe)
+        starts[task] = recipe.from_
+        assert recipe.seed == 43
+    own = str(suite / "mnli" / best)
+    assert starts == {"cola": str(pretrained), "mnli": str(pretrained), "mrpc": own, "stsb": own}
+
+
+def test_seeds_are_summed_up(suite: Path) -> None:
+    summary = json.loads((suite / "cola" / "seeds.json").read_text())
+    values = [
+        json.loads((suite / "cola" / f"seed-{seed}" / "results.json").read_text())["metrics"]["matthews"]
+        for seed in (42, 43)
+    ]
+    made = summary["metrics"]["matthews"]
+    assert summary["seeds"] == [42, 43]
+    assert made["values"] == values
+    assert made["mean"] == pytest.approx(statistics.fmean(values))
+    assert made["std"] == pytest.approx(statistics.stdev(values))
+    assert summary["best"] == f"seed-{42 + values.index(max(values))}"
+    low, high = made["interval"]
+    assert low <= made["mean"] <= high
+
+
+def test_the_suite_is_shown_beside_what_was_published(suite: Path) -> None:
+    shown = bigs("eval", "glue", "--model", suite).fine().out
+    assert "CoLA" in shown
+    assert "67.9" in shown
+    lines = json.loads(bigs("eval", "glue", "--model", suite, "--json").fine().out)
+    names = [(line["task"], line["metric"]) for line in lines]
+    assert ("MNLI", "accuracy_mismatched") in names
+    cola = lines[names.index(("CoLA", "matthews"))]
+    assert cola["published"] == {"512": 0.679, "512 freeze": 0.6603, "128": 0.655}
+    assert cola["difference"]["512"] == pytest.approx(cola["mean"] - 0.679)
+    rows = list(csv.DictReader(io.StringIO(bigs("eval", "glue", "--model", suite, "--format", "csv").fine().out)))
+    assert [(row["task"], row["metric"]) for row in rows] == names
+    assert float(rows[0]["difference 512"]) == pytest.approx(cola["difference"]["512"])
+    markdown = bigs("eval", "glue", "--model", suite, "--format", "markdown").fine().out.splitlines()
+    assert len(markdown) == len(lines) + 2
+    assert {line.count("|") for line in markdown} == {8}
+
+
+def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "glue"
+    shutil.copytree(suite, root)
+    (root / "stsb" / "seeds.json").unlink()
+    (root / "stsb" / "seed-43" / "results.json").unlink()
+    refused = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--resume" in refused.err
+    before = snapshot(root / "cola")
+    again = bigs("finetune", "glue", "--run", root, "--resume").fine()
+    assert snapshot(root / "cola") == before
+    assert "CoLA is finished." in again.err
+    for made in ("seeds.json", "seed-43/results.json"):
+        ours, first = (json.loads((place / "stsb" / made).read_text())["metrics"] for place in (root, suite))
+        assert ours == first
+
+
+def test_a_submission_has_what_the_server_wants(tmp_path: Path) -> None:
+    files = {}
+    for part in PARTS:
+        task = TASKS[part.task]
+        size = task.sizes[part.split]
+        answers = [5.25 if task.labels is None else task.labels[i % len(task.labels)] for i in range(size)]
+        predictions = [{"id": i, "prediction": answer} for i, answer in enumerate(answers)]
+        files[part.file] = part_lines(part, predictions)
+        with pytest.raises(BigsError, match=f"has {size} rows officially"):
+            part_lines(part, predictions[:-1])
+    assert files["MNLI-mm.tsv"][:3] == ["index\tprediction", "0\tentailment", "1\tneutral"]
+    assert files["CoLA.tsv"][:3] == ["index\tprediction", "0\t0", "1\t1"]
+    assert files["STS-B.tsv"][1] == "0\t5.000"
+    assert files["AX.tsv"][-1].startswith("1103\t")
+    write_submission(tmp_path / "one.zip", files)
+    write_submission(tmp_path / "two.zip", files)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as made:
+        assert sorted(made.namelist()) == sorted(part.file for part in PARTS)
+        assert len(made.namelist()) == 11
+        assert made.read("QQP.tsv").count(b"\n") == 390966
+
+
+def test_what_cannot_be_predicted_is_filled_and_said(suite: Path, glue: Path, tmp_path: Path) -> None:
+    target = tmp_path / "glue.zip"
+    done = bigs("eval", "glue", "--model", suite, "--data", glue, "--submission", target).fine()
+    assert done.out == f"{target}\n"
+    assert "The test set of CoLA is not under" in done.err
+    assert all(part.file in done.err for part in PARTS)
+    with zipfile.ZipFile(target) as made:
+        assert made.read("WNLI.tsv").decode().splitlines()[1] == "0\t0"
+    assert bigs("eval", "cola", "--model", suite, "--submission", target).code == 2
