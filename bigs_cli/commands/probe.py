@@ -1,0 +1,148 @@
+"""`bigs eval blimp`, `bigs eval pairs` and `bigs eval agreement`: what a masked language model knows untrained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.evaluation.pairs import Pairs
+    from bigs_cli.evaluation.probe import Asked, ProbedModel
+    from bigs_cli.reporting.pairs import Format
+
+
+def evaluate_blimp(
+    opened: OpenModel,
+    data: Sequence[Path] = (),
+    by: Literal["field", "phenomenon", "paradigm"] = "phenomenon",
+    within_word: bool = False,
+    limit: int | None = None,
+    length: int | None = None,
+    batch_size: int | None = None,
+    predictions: Path | None = None,
+    form: Format = "table",
+) -> None:
+    """Print how often a model finds BLiMP's good sentence more probable, over all, by field, and down to `by`.
+
+    `data` are BLiMP's files, or folders of them; none: the hub's. `limit` is the most pairs of a file.
+    """
+    from bigs_cli.evaluation.pairs import BLIMP_LEVELS, fetch_blimp, find_tables, read_pairs
+
+    names = list(BLIMP_LEVELS)
+    levels = {name: BLIMP_LEVELS[name] for name in names[: names.index(by) + 1]}
+    files = [read_pairs(path, levels, limit=limit) for path in find_tables(data or [fetch_blimp()])]
+    model = _probed(opened, batch_size, length, within_word)
+    about = {"task": "blimp", "model": opened.source, "within_word": within_word}
+    _report(model, model.ask_sentences, files, levels, about, "BLiMP", predictions, form)
+
+
+def evaluate_pairs(
+    opened: OpenModel,
+    data: Sequence[Path],
+    good: str = "sentence_good",
+    bad: str = "sentence_bad",
+    by: Sequence[str] = (),
+    within_word: bool = False,
+    limit: int | None = None,
+    length: int | None = None,
+    batch_size: int | None = None,
+    predictions: Path | None = None,
+    form: Format = "table",
+) -> None:
+    """Print how often a model finds the sentence in the column `good` more probable than that in `bad`.
+
+    `data` are CSV, TSV, JSONL or Parquet files, or folders of them; `by` are columns whose groups are told apart.
+    """
+    from bigs_cli.evaluation.pairs import find_tables, read_pairs
+
+    levels = {name: name for name in by}
+    files = [read_pairs(path, levels, good, bad, limit) for path in find_tables(data)]
+    model = _probed(opened, batch_size, length, within_word)
+    about = {"task": "pairs", "model": opened.source, "within_word": within_word}
+    _report(model, model.ask_sentences, files, levels, about, "Minimal pairs", predictions, form)
+
+
+def evaluate_agreement(
+    opened: OpenModel,
+    data: Sequence[Path],
+    by: Sequence[str] = (),
+    sentence: str = "sentence",
+    good: str = "good",
+    bad: str = "bad",
+    columns: Sequence[str] | None = None,
+    limit: int | None = None,
+    length: int | None = None,
+    batch_size: int | None = None,
+    predictions: Path | None = None,
+    form: Format = "table",
+) -> None:
+    """Print how often a model expects the right form of a masked word rather than the wrong one.
+
+    `data`, `by`, the names of columns and `columns` are as `evaluation.agreement.read_agreement` takes them.
+    """
+    from bigs_cli.evaluation.agreement import read_agreement
+    from bigs_cli.evaluation.pairs import find_tables
+
+    files = [read_agreement(path, by, sentence, good, bad, columns, limit) for path in find_tables(data)]
+    levels = dict.fromkeys(level for file in files for level in file.groups)
+    model = _probed(opened, batch_size, length)
+    about = {"task": "agreement", "model": opened.source}
+    _report(model, model.ask_words, files, levels, about, "Agreement", predictions, form)
+
+
+def _probed(opened: OpenModel, batch_size: int | None, length: int | None, within_word: bool = False) -> ProbedModel:
+    from bigs_cli.commands.shared import tokenizer_of
+    from bigs_cli.evaluation.probe import ProbedModel
+
+    return ProbedModel(opened, tokenizer_of(opened), batch_size, length, within_word)
+
+
+def _report(
+    model: ProbedModel,
+    ask: Callable[[Pairs], Asked],
+    files: Sequence[Pairs],
+    levels: Mapping[str, Any],
+    about: Mapping[str, Any],
+    title: str,
+    predictions: Path | None,
+    form: Format,
+) -> None:
+    """Compare all pairs, print the accuracies on stdout, and what is to be known about them on stderr."""
+    import numpy as np
+
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import write_lines
+    from bigs_cli.evaluation.pairs import accuracies
+    from bigs_cli.reporting.console import err, out, progress
+    from bigs_cli.reporting.pairs import accuracy_table, accuracy_text
+
+    asked = [ask(pairs) for pairs in files]
+    padded = sorted({int(length) for one in asked for length in one.lengths})
+    if model.reads_padding:
+        lengths = " or ".join(map(str, padded))
+        err.print(f"This model reads its padding: sentences are padded to {lengths} tokens, all of a file alike.")
+    total, kept = sum(map(len, files)), sum(len(one.kept) for one in asked)
+    if kept < total:
+        err.print(f"Left out: {total - kept:,} of {total:,}, whose sentences do not differ in one word of one token.")
+    if not kept:
+        raise RequestError("No pair is left to compare: the two forms of a word must be one token each.")
+    with progress(title, sum(map(len, asked)), "word") as advance:
+        compared = [model.compare(one, advance) for one in asked]
+    ties = sum(one.ties for one in compared)
+    if ties:
+        err.print(f"Ties, which count as wrong: {ties:,}.")
+    if predictions is not None:
+        write_lines(predictions, (record for one in compared for record in one.records()))
+        err.print(f"The scores of every pair are in {predictions}.")
+    groups = {
+        level: [one.pairs.groups[level][i] if level in one.pairs.groups else "–" for one in compared for i in one.kept]
+        for level in levels
+    }
+    lines = accuracies(np.concatenate([one.right for one in compared]), groups)
+    if form == "table":
+        out.print(accuracy_table(lines, title))
+    else:
+        further = {"padded_to": padded, "left_out": total - kept, "ties": ties}
+        out.print(accuracy_text(lines, form, {**about, **further}))

@@ -1,0 +1,144 @@
+"""Minimal pairs: two sentences, of which a model should find the good one more probable than the bad one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.reporting.pairs import Accuracy
+from bigs_cli.tasks.columns import Table, read_table_file
+
+Array = np.ndarray[Any, Any]
+
+GOOD, BAD = "sentence_good", "sentence_bad"
+SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+"""What is read of a folder."""
+
+BLIMP_LEVELS = {"field": "field", "phenomenon": "linguistics_term", "paradigm": "UID"}
+"""What BLiMP's pairs are grouped by, from coarse to fine: our word → its column (Warstadt et al. 2020)."""
+BLIMP_REPOSITORY = "nyu-mll/blimp"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of one file; `groups` has, for every level that is reported, the group of each pair."""
+
+    name: str
+    good: list[str]
+    bad: list[str]
+    places: list[str]
+    groups: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.good)
+
+
+def read_pairs(
+    path: Path, levels: Mapping[str, str], good: str = GOOD, bad: str = BAD, limit: int | None = None
+) -> Pairs:
+    """Read a CSV, TSV, JSONL or Parquet file with the columns `good` and `bad`; `levels` maps levels to columns.
+
+    Only the first `limit` pairs are taken.
+
+    Raises:
+        RequestError: the file cannot be read, a column is missing, or a sentence is no text or empty.
+    """
+    return pairs_of(first_rows(read_table_file(path), limit), levels, good, bad)
+
+
+def pairs_of(table: Table, levels: Mapping[str, str], good: str = GOOD, bad: str = BAD) -> Pairs:
+    """Return the pairs in a table; see `read_pairs`."""
+    sides = []
+    for name in (good, bad):
+        sides.append(table.texts(name))
+        for text, place in zip(sides[-1], table.places, strict=True):
+            if not text.strip():
+                raise RequestError(f"{place}: column '{name}' is empty. A pair needs two sentences.")
+    return Pairs(table.name, sides[0], sides[1], table.places, groups_of(table, levels))
+
+
+def groups_of(table: Table, levels: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return, for every level, its column's values as text."""
+    return {level: [str(value) for value in table.column(column)] for level, column in levels.items()}
+
+
+def first_rows(table: Table, limit: int | None) -> Table:
+    """Return the first `limit` rows of a table, all if None."""
+    return Table(table.name, table.cells[:limit], table.places[:limit])
+
+
+def find_tables(data: Sequence[Path]) -> list[Path]:
+    """Return files as they are, and for folders the tables in them and below, by name; hidden ones are passed over.
+
+    Raises:
+        RequestError: there is no such file or folder, or nothing to read in it.
+    """
+    found: list[Path] = []
+    for place in data:
+        inside = [place]
+        if place.is_dir():
+            below = sorted(path for path in place.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+            inside = [path for path in below if not any(part.startswith(".") for part in path.relative_to(place).parts)]
+        elif not place.is_file():
+            raise RequestError(f"There is no file or folder {place} (--data).")
+        if not inside:
+            raise RequestError(f"The folder {place} holds no tables of pairs ({', '.join(SUFFIXES)}).")
+        found += inside
+    return found
+
+
+def fetch_blimp() -> Path:
+    """Return the folder in the hub's cache with all of BLiMP, fetched if it is not there: 67 files of 1,000 pairs.
+
+    Raises:
+        RequestError: neither the hub nor a whole cached copy can be reached.
+    """
+    from huggingface_hub import constants, errors, snapshot_download
+
+    from bigs_cli.data.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
+
+    hush_client()
+    limit_waiting()
+    offline = constants.HF_HUB_OFFLINE or not hub_answers()
+    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub ({constants.ENDPOINT}) cannot be reached"
+    try:
+        # All files at once, eight in parallel: `datasets` would ask several things of the hub for each of the 67.
+        return Path(
+            snapshot_download(
+                BLIMP_REPOSITORY, repo_type="dataset", allow_patterns="*/train-*.parquet", local_files_only=offline
+            )
+        )
+    except (errors.LocalEntryNotFoundError, errors.RepositoryNotFoundError, *network_errors()) as error:
+        if not offline:
+            why = f"the hub does not give it ({reason_of(error)})"
+        raise RequestError(
+            f"BLiMP is not on this machine, and {why}. Pass --data DIR holding its .jsonl files "
+            "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
+        ) from error
+
+
+def accuracies(right: Array, groups: Mapping[str, Sequence[str]]) -> list[Accuracy]:
+    """Return the accuracy over all pairs, then that of every group of every level.
+
+    `right` `[n]` is whether the good one scored strictly higher: a tie is wrong, as in BLiMP's own figures. Groups
+    are in the order of their numbers, or else of their names.
+    """
+    made = [Accuracy("all", "all", len(right), int(right.sum()))]
+    for level, names in groups.items():
+        values = np.array(names, object)
+        for name in _in_order(set(names)):
+            chosen = right[values == name]
+            made.append(Accuracy(level, name, len(chosen), int(chosen.sum())))
+    return made
+
+
+def _in_order(names: set[str]) -> list[str]:
+    try:
+        return sorted(names, key=float)
+    except ValueError:
+        return sorted(names)
