@@ -28,14 +28,12 @@ def evaluate_blimp(
 
     `data` are BLiMP's files, or folders of them; none: the hub's. `limit` is the most pairs of a file.
     """
-    from bigs_cli.evaluation.pairs import BLIMP_LEVELS, fetch_blimp, find_tables, read_pairs
+    from bigs_cli.evaluation.pairs import fetch_blimp, find_tables, read_blimp
 
-    names = list(BLIMP_LEVELS)
-    levels = {name: BLIMP_LEVELS[name] for name in names[: names.index(by) + 1]}
-    files = [read_pairs(path, levels, limit=limit) for path in find_tables(data or [fetch_blimp()])]
+    files = [read_blimp(path, by, limit) for path in find_tables(data or [fetch_blimp()])]
     model = _probed(opened, batch_size, length, within_word)
     about = {"task": "blimp", "model": opened.source, "within_word": within_word}
-    _report(model, model.ask_sentences, files, levels, about, "BLiMP", predictions, form)
+    _report(model, model.ask_sentences, files, about, "BLiMP", predictions, form)
 
 
 def evaluate_pairs(
@@ -61,7 +59,7 @@ def evaluate_pairs(
     files = [read_pairs(path, levels, good, bad, limit) for path in find_tables(data)]
     model = _probed(opened, batch_size, length, within_word)
     about = {"task": "pairs", "model": opened.source, "within_word": within_word}
-    _report(model, model.ask_sentences, files, levels, about, "Minimal pairs", predictions, form)
+    _report(model, model.ask_sentences, files, about, "Minimal pairs", predictions, form)
 
 
 def evaluate_agreement(
@@ -86,10 +84,9 @@ def evaluate_agreement(
     from bigs_cli.evaluation.pairs import find_tables
 
     files = [read_agreement(path, by, sentence, good, bad, columns, limit) for path in find_tables(data)]
-    levels = dict.fromkeys(level for file in files for level in file.groups)
     model = _probed(opened, batch_size, length)
     about = {"task": "agreement", "model": opened.source}
-    _report(model, model.ask_words, files, levels, about, "Agreement", predictions, form)
+    _report(model, model.ask_words, files, about, "Agreement", predictions, form)
 
 
 def _probed(opened: OpenModel, batch_size: int | None, length: int | None, within_word: bool = False) -> ProbedModel:
@@ -103,7 +100,6 @@ def _report(
     model: ProbedModel,
     ask: Callable[[Pairs], Asked],
     files: Sequence[Pairs],
-    levels: Mapping[str, Any],
     about: Mapping[str, Any],
     title: str,
     predictions: Path | None,
@@ -129,13 +125,14 @@ def _report(
     if not kept:
         raise RequestError("No pair is left to compare: the two forms of a word must be one token each.")
     with progress(title, sum(map(len, asked)), "word") as advance:
-        compared = [model.compare(one, advance) for one in asked]
+        compared = model.compare(asked, advance)
     ties = sum(one.ties for one in compared)
     if ties:
         err.print(f"Ties, which count as wrong: {ties:,}.")
     if predictions is not None:
         write_lines(predictions, (record for one in compared for record in one.records()))
         err.print(f"The scores of every pair are in {predictions}.")
+    levels = dict.fromkeys(level for pairs in files for level in pairs.groups)
     groups = {
         level: [one.pairs.groups[level][i] if level in one.pairs.groups else "–" for one in compared for i in one.kept]
         for level in levels

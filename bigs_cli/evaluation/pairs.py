@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parqu
 
 BLIMP_LEVELS = {"field": "field", "phenomenon": "linguistics_term", "paradigm": "UID"}
 """What BLiMP's pairs are grouped by, from coarse to fine: our word → its column (Warstadt et al. 2020)."""
+_BLIMP_SPELLINGS = {"syntax/semantics": "syntax_semantics", "s-selection": "argument_structure"}
+"""Names in BLiMP's files that its paper does not tell apart: it has 4 fields and 12 phenomena."""
 BLIMP_REPOSITORY = "nyu-mll/blimp"
+BLIMP_FILES = 67
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,15 @@ def find_tables(data: Sequence[Path]) -> list[Path]:
     return found
 
 
+def read_blimp(path: Path, by: str, limit: int | None = None) -> Pairs:
+    """Read a file of BLiMP, grouped by every level down to `by`, under the names of its paper; see `read_pairs`."""
+    names = list(BLIMP_LEVELS)
+    levels = {name: BLIMP_LEVELS[name] for name in names[: names.index(by) + 1]}
+    pairs = read_pairs(path, levels, limit=limit)
+    groups = {level: [_BLIMP_SPELLINGS.get(name, name) for name in of_all] for level, of_all in pairs.groups.items()}
+    return replace(pairs, groups=groups)
+
+
 def fetch_blimp() -> Path:
     """Return the folder in the hub's cache with all of BLiMP, fetched if it is not there: 67 files of 1,000 pairs.
 
@@ -104,22 +116,27 @@ def fetch_blimp() -> Path:
 
     hush_client()
     limit_waiting()
-    offline = constants.HF_HUB_OFFLINE or not hub_answers()
-    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub ({constants.ENDPOINT}) cannot be reached"
+    hindrance = ""
+    if constants.HF_HUB_OFFLINE:
+        hindrance = "HF_HUB_OFFLINE is set"
+    elif not hub_answers():
+        hindrance = f"the hub ({constants.ENDPOINT}) cannot be reached"
+    wanted = {"repo_type": "dataset", "allow_patterns": "*/train-*.parquet", "local_files_only": bool(hindrance)}
     try:
         # All files at once, eight in parallel: `datasets` would ask several things of the hub for each of the 67.
-        return Path(
-            snapshot_download(
-                BLIMP_REPOSITORY, repo_type="dataset", allow_patterns="*/train-*.parquet", local_files_only=offline
-            )
-        )
+        folder = Path(snapshot_download(BLIMP_REPOSITORY, **wanted))
+        found = len(find_tables([folder])) if folder.is_dir() else 0
+        why = hindrance or f"{BLIMP_REPOSITORY} on the hub is laid out in another way"
+        if found == BLIMP_FILES:
+            return folder
+        have = f"only {found} of its {BLIMP_FILES} files are"
     except (errors.LocalEntryNotFoundError, errors.RepositoryNotFoundError, *network_errors()) as error:
-        if not offline:
-            why = f"the hub does not give it ({reason_of(error)})"
-        raise RequestError(
-            f"BLiMP is not on this machine, and {why}. Pass --data DIR holding its .jsonl files "
-            "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
-        ) from error
+        why = hindrance or f"the hub does not give it ({reason_of(error)})"
+        have = "it is not"
+    raise RequestError(
+        f"BLiMP was to be read from the hub; {have} on this machine, and {why}. Pass --data DIR holding its .jsonl "
+        "files (https://github.com/alexwarstadt/blimp), or connect to the hub once."
+    )
 
 
 def accuracies(right: Array, groups: Mapping[str, Sequence[str]]) -> list[Accuracy]:

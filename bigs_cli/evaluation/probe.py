@@ -144,11 +144,30 @@ class ProbedModel:
         lengths = self._lengths(items.sentences, pairs.places)
         return Asked(pairs, items.kept, items.sentences, items.places, lengths, False)
 
-    def compare(self, asked: Asked, advance: Callable[[int], None] = lambda n: None) -> Compared:
-        """Return the scores of what was asked; `advance` is told how many places are done."""
-        made = self._scorer.log_probabilities(self._params, asked.sentences, asked.places, asked.lengths, advance)
-        scores = sum_up(asked.sentences, asked.places, made).reshape(2, -1).T if asked.whole else made
-        return Compared(asked.pairs, asked.kept, scores)
+    def compare(self, asked: Sequence[Asked], advance: Callable[[int], None] = lambda n: None) -> list[Compared]:
+        """Return the scores of what was asked of each file; `advance` is told how many places are done.
+
+        Files share batches, so that many short ones take no longer than a long one.
+        """
+        before = np.cumsum([0, *(len(one.sentences.ids) for one in asked)])
+        together = Sentences(
+            [ids for one in asked for ids in one.sentences.ids],
+            [words for one in asked for words in one.sentences.words],
+            np.concatenate([one.sentences.which + first for one, first in zip(asked, before, strict=False)]),
+        )
+        places = Places(
+            np.concatenate([one.places.sequence + first for one, first in zip(asked, before, strict=False)]),
+            np.concatenate([one.places.position for one in asked]),
+            np.concatenate([one.places.candidates for one in asked]),
+        )
+        lengths = np.concatenate([one.lengths for one in asked])
+        made = self._scorer.log_probabilities(self._params, together, places, lengths, advance)
+        parts = np.split(made, np.cumsum([len(one) for one in asked])[:-1])
+        compared = []
+        for one, part in zip(asked, parts, strict=True):
+            scores = sum_up(one.sentences, one.places, part).reshape(2, -1).T if one.whole else part
+            compared.append(Compared(one.pairs, one.kept, scores))
+        return compared
 
     def _lengths(self, sentences: Sentences, places: Sequence[str]) -> Array:
         most = self._length or self._config.max_position_embeddings

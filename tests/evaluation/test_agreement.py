@@ -1,0 +1,104 @@
+"""One masked word and two forms of it: which tables are read, which items are kept, and which form is preferred."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.tokenizer import load_tokenizer
+from bigs_cli.evaluation.agreement import choices, read_agreement
+from bigs_cli.evaluation.pairs import Pairs
+from bigs_cli.evaluation.probe import ProbedModel
+from tests.evaluation.probing import VOCABULARY, opened_frequencies, write_vocabulary
+
+
+def pairs(*two: tuple[str, str]) -> Pairs:
+    good, bad = (list(side) for side in zip(*two, strict=True))
+    return Pairs("by hand", good, bad, [f"by hand:{i}" for i in range(len(two))], {})
+
+
+def test_goldbergs_table_has_no_header_line(tmp_path: Path) -> None:
+    """Its columns: attractors, tag of the verb, masked sentence, right form, wrong form. Cells may be the same."""
+    path = tmp_path / "lgd.tsv"
+    path.write_text("1\tVBZ\tthe cat near the dogs ***mask*** here .\tis\tare\n0\t0\tcats ***mask*** .\tare\tis\n")
+    read = read_agreement(path)
+    assert read.good == ["the cat near the dogs is here .", "cats are ."]
+    assert read.bad == ["the cat near the dogs are here .", "cats is ."]
+    assert read.groups == {"attractors": ["1", "0"]}
+    assert len(read_agreement(path, limit=1)) == 1
+
+
+def test_a_table_without_header_line_whose_columns_are_named(tmp_path: Path) -> None:
+    """Marvin & Linzen's: a construction, a case of it, and two whole sentences."""
+    path = tmp_path / "ml.tsv"
+    path.write_text("simple\tsing\tthe cat sleeps\tthe cat sleep\n\nsimple\tplur\tcats sleep\tcats sleeps\n")
+    names = ["condition", "case", "sentence_good", "sentence_bad"]
+    read = read_agreement(path, ["case"], columns=names)
+    assert (read.good, read.bad) == (["the cat sleeps", "cats sleep"], ["the cat sleep", "cats sleeps"])
+    assert read.groups == {"case": ["sing", "plur"]}
+    assert read_agreement(path, columns=names).groups == {"condition": ["simple", "simple"]}
+    with pytest.raises(RequestError, match=r"ml.tsv:1 has 4 cells separated by tabs; the columns are a, b\. Name"):
+        read_agreement(path, columns=["a", "b"])
+
+
+def test_jsonl_with_names_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "the dogs [MASK] here", "yes": "are", "no": "is", "attractors": 0}) + "\n")
+    read = read_agreement(path, sentence="text", good="yes", bad="no")
+    assert (read.good, read.bad, read.groups) == (["the dogs are here"], ["the dogs is here"], {"attractors": ["0"]})
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"sentence": "no place", "good": "is", "bad": "are"}, "a.jsonl:1: column 'sentence' has 0 places for a form"),
+        ({"sentence": "[MASK] and ***mask***", "good": "a", "bad": "b"}, "has 2 places for a form; write one, as"),
+        ({"sentence": "the cat [MASK]", "good": "is"}, "a.jsonl has no column 'bad'."),
+        ({"sentence_good": "the cat is"}, "a.jsonl has no column 'sentence'. Did you mean 'sentence_good'?"),
+    ],
+)
+def test_what_is_no_item_is_told_with_its_place(row: dict[str, str], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(RequestError) as error:
+        read_agreement(path)
+    assert says in str(error.value)
+
+
+def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_vocabulary(tmp_path))
+    items = choices(
+        tokenizer,
+        pairs(
+            ("The cat sleeps.", "The cat sleep."),
+            ("The cat runs.", "The cat run."),  # one form has two pieces,
+            ("The cat runs.", "The cat running."),  # both have, and only the second differs
+            ("the cat is here", "the cats are here"),  # two words differ
+            ("the cat flies", "the cat is"),  # one form is not in the vocabulary
+            ("the cat is", "THE CAT IS"),  # the same to the tokenizer
+            ("the dogs are here", "the dogs is here"),
+        ),
+    )
+    assert items.kept.tolist() == [0, 6]
+    assert items.places.position.tolist() == [3, 3]
+    forms = [[VOCABULARY[token] for token in two] for two in items.places.candidates]
+    assert forms == [["sleeps", "sleep"], ["are", "is"]]
+
+
+def test_a_model_of_frequencies_prefers_the_commoner_form_by_what_it_is_commoner(tmp_path: Path) -> None:
+    opened = opened_frequencies(tmp_path, **{"is": 2.0, "are": 0.5})
+    model = ProbedModel(opened, load_tokenizer(write_vocabulary(tmp_path)), batch_size=4)
+    asked = model.ask_words(
+        pairs(
+            ("the cat is here", "the cat are here"),
+            ("the dogs are here", "the dogs is here"),
+            ("the cat sleeps", "the cat sleep"),
+        )
+    )
+    (made,) = model.compare([asked])
+    assert made.right.tolist() == [True, False, False]  # the last is a tie
+    assert made.ties == 1
+    assert (made.scores[:, 0] - made.scores[:, 1]).tolist() == pytest.approx([1.5, -1.5, 0.0])

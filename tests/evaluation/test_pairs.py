@@ -1,0 +1,133 @@
+"""Minimal pairs from any table, and the accuracy on them by group."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.pairs import BLIMP_FILES, accuracies, find_tables, read_blimp, read_pairs
+from tests.hub_server import Hub, serving
+
+ROWS = [("the cat sleeps", "the cat sleep", "near"), ("the dogs are here", "the dogs is here", "far")]
+READ = """
+from bigs_cli.core.errors import BigsError
+from bigs_cli.evaluation.pairs import fetch_blimp, find_tables, read_blimp
+try:
+    files = [read_blimp(path, "paradigm") for path in find_tables([fetch_blimp()])]
+    print(len(files), files[3].good, files[3].groups)
+except BigsError as error:
+    print(error)
+"""
+
+
+def test_csv_tsv_jsonl_and_parquet_are_the_same_pairs(tmp_path: Path) -> None:
+    columns = ("ok", "wrong", "kind")
+    for name, mark in (("a.csv", ","), ("b.tsv", "\t")):
+        (tmp_path / name).write_text("".join(mark.join(row) + "\n" for row in (columns, *ROWS)))
+    lines = (json.dumps(dict(zip(columns, row, strict=True))) for row in ROWS)
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    parquet.write_table(pa.table(dict(zip(columns, zip(*ROWS, strict=True), strict=True))), tmp_path / "d.parquet")
+    (tmp_path / "README.md").write_text("of these")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "e.csv").write_text("nothing")
+    found = find_tables([tmp_path])
+    assert [path.name for path in found] == ["a.csv", "b.tsv", "c.jsonl", "d.parquet"]
+    for path in found:
+        read = read_pairs(path, {"kind": "kind"}, "ok", "wrong")
+        assert (read.good, read.bad) == ([row[0] for row in ROWS], [row[1] for row in ROWS])
+        assert read.groups == {"kind": ["near", "far"]}
+        assert len(read_pairs(path, {}, "ok", "wrong", limit=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"sentence_good": "a"}', "a.jsonl has no column 'sentence_bad'. Did you mean 'sentence_good'? Its columns"),
+        ('{"sentence_good": "a", "sentence_bad": " "}', "a.jsonl:1: column 'sentence_bad' is empty. A pair needs two"),
+        ('{"sentence_good": "a", "sentence_bad": 3}', "a.jsonl:1: column 'sentence_bad' holds 3, which is no text."),
+        ('{"sentence_good": "a", "sentence_bad": "b"}', "a.jsonl has no column 'UID'."),
+        ("sentence_good", "a.jsonl:1 is not JSON"),
+        ("", "a.jsonl holds no rows."),
+    ],
+)
+def test_what_is_no_pair_is_told_with_its_place(line: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(RequestError) as error:
+        read_pairs(path, {"paradigm": "UID"})
+    assert says in str(error.value)
+
+
+def test_places_without_tables_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"There is no file or folder .*x \(--data\)"):
+        find_tables([tmp_path / "x"])
+    with pytest.raises(RequestError, match="holds no tables of pairs"):
+        find_tables([tmp_path])
+
+
+def test_accuracies_by_hand() -> None:
+    right = np.array([True, True, False, True])
+    made = accuracies(right, {"attractors": ["10", "2", "2", "10"], "kind": ["b", "a", "b", "b"]})
+    assert [(line.level, line.group, line.n, line.right) for line in made] == [
+        ("all", "all", 4, 3),
+        ("attractors", "2", 2, 1),
+        ("attractors", "10", 2, 2),
+        ("kind", "a", 1, 1),
+        ("kind", "b", 3, 2),
+    ]
+    assert made[0].accuracy == 0.75
+    # Wilson: (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+    z, p, n = 1.959964, 0.75, 4
+    middle, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert made[0].interval == pytest.approx(((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)))
+
+
+def blimp(of: str, term: str = "s-selection") -> dict[str, str]:
+    groups = {"field": "syntax/semantics", "linguistics_term": term, "UID": of}
+    return {"sentence_good": f"{of} is good", "sentence_bad": f"{of} are bad", **groups}
+
+
+def test_blimp_has_the_names_of_its_paper(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{json.dumps(blimp('one'))}\n{json.dumps(blimp('two', 'ellipsis'))}\n")
+    fine, coarse = read_blimp(path, "paradigm"), read_blimp(path, "field")
+    assert fine.groups["phenomenon"] == ["argument_structure", "ellipsis"]
+    assert fine.groups["paradigm"] == ["one", "two"]
+    assert coarse.groups == {"field": ["syntax_semantics"] * 2}
+
+
+def ask(home: Path, endpoint: str, **environment: str) -> str:
+    asked = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
+    ended = subprocess.run([sys.executable, "-c", READ], env=asked, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def test_blimp_comes_from_the_hub_and_then_from_its_cache(tmp_path: Path) -> None:
+    root = tmp_path / "hub"
+    for number in range(BLIMP_FILES):
+        (root / f"p{number:02}").mkdir(parents=True)
+        table = pa.Table.from_pylist([blimp(f"p{number:02}")])
+        parquet.write_table(table, root / f"p{number:02}" / "train-00000-of-00001.parquet")
+    levels = {"field": ["syntax_semantics"], "phenomenon": ["argument_structure"], "paradigm": ["p03"]}
+    expected = f"{BLIMP_FILES} ['p03 is good'] {levels}"
+    with serving(Hub({"datasets/nyu-mll/blimp": root})) as hub:
+        assert ask(tmp_path / "home", hub.endpoint) == expected
+        gone = ask(tmp_path / "other", hub.endpoint, HF_HUB_OFFLINE="1")
+    assert ask(tmp_path / "home", "http://127.0.0.1:9") == expected
+    assert gone == (
+        "BLiMP was to be read from the hub; it is not on this machine, and HF_HUB_OFFLINE is set. Pass --data DIR "
+        "holding its .jsonl files (https://github.com/alexwarstadt/blimp), or connect to the hub once."
+    )
+    with serving(Hub({"datasets/nyu-mll/blimp": root / "p00"})) as other:
+        said = ask(tmp_path / "third", other.endpoint)
+    assert "only 0 of its 67 files are on this machine, and nyu-mll/blimp on the hub is laid out" in said

@@ -1,0 +1,105 @@
+"""Pseudo-log-likelihoods are those of one sentence at a time, masked by hand, whatever the batch and the order."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from bigs_cli.checkpoint.names import to_apart, to_tree
+from bigs_cli.data.tokenizer import load_tokenizer
+from bigs_cli.evaluation.pll import MaskedWords, encode_sentences, every_token, padded_lengths, sum_up
+from bigs_cli.model.functional import make_apply
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Compute
+from tests.evaluation.probing import VOCABULARY, config, parameters, write_vocabulary
+
+MASK = VOCABULARY.index("[MASK]")
+TEXTS = [
+    "The cat sleeps.",
+    "the cats are running near the dogs.",
+    "runs",
+    "The dog is here near the cat near the dog near the cat near the dog. The cats sleep.",
+    "the cat  SLEEPS .",
+]
+
+
+@cache
+def scorer_of(of: BiGSConfig, batch_size: int, within_word: bool) -> MaskedWords:
+    return MaskedWords(make_apply(of, Compute(), apart=True), MASK, batch_size, within_word)
+
+
+def score(
+    of: BiGSConfig, folder: Path, texts: list[str], batch_size: int = 3, within_word: bool = False
+) -> np.ndarray[Any, Any]:
+    sentences = encode_sentences(load_tokenizer(write_vocabulary(folder)), texts)
+    places = every_token(sentences)
+    lengths = padded_lengths(sentences.lengths, of.max_position_embeddings, not of.mask_padding)
+    seen: list[int] = []
+    made = scorer_of(of, batch_size, within_word).log_probabilities(
+        to_apart(parameters(of)), sentences, places, lengths, seen.append
+    )
+    assert sum(seen) == len(places.sequence)
+    return sum_up(sentences, places, made)
+
+
+def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, within_word: bool = False) -> float:
+    """The PLL of words as their pieces, by the plain model, one copy of the sentence at a time."""
+    apply, params = jax.jit(make_apply(of, Compute())), to_tree(parameters(of), of)
+    ids = [VOCABULARY.index(piece) for piece in ["[CLS]", *chain(*pieces), "[SEP]"]]
+    total, place = 0.0, 0
+    for word in pieces:
+        for i in range(len(word)):
+            place += 1
+            hidden = len(word) - i if within_word else 1
+            masked = [*ids[:place], *[MASK] * hidden, *ids[place + hidden :]]
+            row = np.array([masked + [0] * ((length or len(ids)) - len(ids))])
+            logits = np.asarray(apply(params, row).logits, np.float64)[0, place]
+            total += log_softmax(logits)[ids[place]]
+    return total
+
+
+@pytest.mark.parametrize("within_word", [False, True])
+def test_equal_to_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -> None:
+    """With masked padding the figure is that of the sentence without any."""
+    pieces = [["the"], ["cats"], ["are"], ["run", "##ning"], ["near"], ["the"], ["dogs"], ["."]]
+    made = score(config(), tmp_path, TEXTS, within_word=within_word)
+    assert made[1] == pytest.approx(by_hand(config(), pieces, within_word=within_word), rel=2e-5)
+    assert made[2] == pytest.approx(by_hand(config(), [["run", "##s"]], within_word=within_word), rel=2e-5)
+    other = score(config(), tmp_path, TEXTS, within_word=not within_word)
+    assert abs(made[1] - other[1]) > 0.01  # one of its words has two pieces,
+    assert made[0] == pytest.approx(other[0], rel=1e-6)  # and none of this one's
+
+
+def test_a_model_that_reads_its_padding_sees_as_much_of_it_beside_every_sentence(tmp_path: Path) -> None:
+    of = config(mask_padding=False)
+    made = score(of, tmp_path, TEXTS)
+    pieces = [["the"], ["cat"], ["sleeps"], ["."]]
+    assert made[0] == pytest.approx(by_hand(of, pieces, length=32), rel=2e-5)
+    assert abs(made[0] - by_hand(of, pieces)) > 0.01
+
+
+def test_neither_batch_nor_order_nor_company_matters(tmp_path: Path) -> None:
+    whole = score(config(), tmp_path, TEXTS, 40)
+    assert np.ptp(whole) > 1
+    np.testing.assert_allclose(score(config(), tmp_path, TEXTS), whole, rtol=1e-5)
+    np.testing.assert_allclose(score(config(), tmp_path, TEXTS[::-1])[::-1], whole, rtol=1e-5)
+    np.testing.assert_allclose([score(config(), tmp_path, [text])[0] for text in TEXTS], whole, rtol=1e-5)
+
+
+def test_what_the_tokenizer_does_not_tell_apart_scores_the_same(tmp_path: Path) -> None:
+    made = score(config(), tmp_path, TEXTS)
+    assert made[0] == made[4]
+
+
+def test_lengths_are_multiples_up_to_the_models_positions() -> None:
+    lengths = np.array([3, 16, 17, 39])
+    assert padded_lengths(lengths, 40, alike=False).tolist() == [16, 16, 32, 40]
+    assert padded_lengths(lengths[:3], 40, alike=True).tolist() == [32, 32, 32]
+    assert padded_lengths(lengths, 512, alike=True).tolist() == [48] * 4
