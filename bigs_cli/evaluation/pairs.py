@@ -79,8 +79,10 @@ def find_tables(data: Sequence[Path]) -> list[Path]:
     """Return files as they are, and for folders the tables in them and below, by name; hidden ones are passed over.
 
     Raises:
-        RequestError: there is no such file or folder, or nothing to read in it.
+        RequestError: none is named, there is no such file or folder, or nothing to read in it.
     """
+    if not data:
+        raise RequestError("Name the files to measure on: --data FILE, or a folder of them.")
     found: list[Path] = []
     for place in data:
         inside = [place]

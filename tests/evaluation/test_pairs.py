@@ -72,6 +72,8 @@ def test_places_without_tables_are_told(tmp_path: Path) -> None:
         find_tables([tmp_path / "x"])
     with pytest.raises(RequestError, match="holds no tables of pairs"):
         find_tables([tmp_path])
+    with pytest.raises(RequestError, match="Name the files to measure on"):
+        find_tables([])
 
 
 def test_accuracies_by_hand() -> None:
