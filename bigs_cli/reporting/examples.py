@@ -17,7 +17,7 @@ from bigs_cli.data.manifest import Split
 from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
 from bigs_cli.data.shards import Shards
 from bigs_cli.recipe.schema import Masking
-from bigs_cli.reporting.console import out
+from bigs_cli.reporting.console import out, printable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -78,7 +78,7 @@ def _pieces(tokenizer: Tokenizer, ids: list[int]) -> Iterator[tuple[int, str]]:
     """Yield each place and what its token adds to the decoded row; bytes of a character are added with its last."""
     stream = DecodeStream(skip_special_tokens=False)
     for place, token_id in enumerate(ids):
-        yield place, _printable(stream.step(tokenizer, token_id) or "")
+        yield place, printable(stream.step(tokenizer, token_id) or "")
 
 
 def _name(tokenizer: Tokenizer, token_id: int) -> str:
@@ -86,9 +86,4 @@ def _name(tokenizer: Tokenizer, token_id: int) -> str:
     text = tokenizer.decode([token_id], skip_special_tokens=False).strip()
     if not text or "\N{REPLACEMENT CHARACTER}" in text:
         return tokenizer.id_to_token(token_id) or f"token {token_id}"
-    return _printable(text)
-
-
-def _printable(text: str) -> str:
-    """Return `text` with line breaks and control characters written out: a corpus may hold any."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)

@@ -70,11 +70,20 @@ def summary(run: RunFolder) -> list[Table]:
         brief.add_row(name, value)
     tables = [brief]
     if run.finished:
-        ended = _pairs("results")
-        for name, value in _flat(_results(run)).items():
-            ended.add_row(name.removeprefix("metrics."), _shown(value))
-        tables.append(ended)
+        tables.append(results_table(run))
     return [*tables, course_table("course", entries)] if entries else tables
+
+
+def results_table(run: RunFolder) -> Table:
+    """Return a table of what a run ended with, or of where one that is not finished stands.
+
+    Raises:
+        RequestError: a file of the run is garbled.
+    """
+    ended = _pairs("results")
+    for name, value in _flat(_results(run)).items():
+        ended.add_row(name.removeprefix("metrics."), _shown(value))
+    return ended
 
 
 def course_table(title: str, entries: Entries, names: Sequence[str] | None = None) -> Table:

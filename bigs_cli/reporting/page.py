@@ -1,0 +1,107 @@
+"""A page of HTML that needs nothing else: elements whose text is escaped by construction, tables, and a plain style."""
+
+from __future__ import annotations
+
+import html
+
+from rich.table import Table
+
+VOID = frozenset({"meta"})
+
+CSS = """
+:root { color-scheme: light dark; --paper: #ffffff; --ink: #24292f; --quiet: #63707d; --line: #d9dde2; --wash: #f5f7f9;
+  --accent: #0072b2; }
+@media (prefers-color-scheme: dark) { :root { --paper: #15181c; --ink: #dfe3e8; --quiet: #98a2ad; --line: #353b43;
+  --wash: #1d2126; --accent: #5cb3e8; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .25rem; line-height: 1.25; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line);
+  overflow-wrap: anywhere; }
+h3 { font-size: 1.02rem; margin: 2rem 0 .4rem; }
+p { margin: .3rem 0 .8rem; }
+a { color: var(--accent); }
+.quiet { color: var(--quiet); }
+nav ul { list-style: none; margin: .75rem 0; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
+.wide { overflow-x: auto; margin: .75rem 0 1.25rem; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding: 0 0 .3rem; white-space: nowrap; }
+th, td { text-align: left; vertical-align: top; padding: .28rem 1.1rem .28rem 0; border-bottom: 1px solid var(--line);
+  overflow-wrap: anywhere; max-width: 34rem; }
+th { font-weight: 600; color: var(--quiet); overflow-wrap: normal; }
+tbody th { color: inherit; }
+.right { text-align: right; white-space: nowrap; }
+figure { margin: 1rem 0; }
+figure svg { max-width: 100%; height: auto; display: block; }
+figcaption { color: var(--quiet); font-size: .85rem; margin-top: .35rem; }
+.row { display: flex; flex-wrap: wrap; gap: 0 2.5rem; align-items: flex-start; }
+.row > * { min-width: 0; }
+details { margin: .6rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .45rem .8rem; }
+summary { cursor: pointer; font-weight: 600; }
+pre { margin: .6rem 0 .2rem; padding: .7rem .9rem; overflow-x: auto; background: var(--wash); border-radius: 6px;
+  font: .82rem/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+@media print { body { max-width: none; padding: 0; } details { border: 0; padding: 0; } }
+"""
+
+
+class Markup(str):
+    """HTML as it is to stand on the page; every other string is text, and is escaped."""
+
+    __slots__ = ()
+
+
+def element(tag: str, *content: str, **attributes: str) -> Markup:
+    """Return <tag attributes>content</tag>; what is not `Markup` is escaped. `class_` is the attribute class."""
+    named = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
+    return Markup(f"<{tag}{named}>" if tag in VOID else f"<{tag}{named}>{joined(*content)}</{tag}>")
+
+
+def joined(*content: str) -> Markup:
+    """Return all content one after another; what is not `Markup` is escaped."""
+    return Markup("".join(part if isinstance(part, Markup) else html.escape(part) for part in content))
+
+
+def html_table(made: Table) -> Markup:
+    """Return a console table as an HTML one, its title as the caption."""
+    sides = [{"class_": "right"} if column.justify == "right" else {} for column in made.columns]
+    caption = element("caption", str(made.title)) if made.title else ""
+    head = ""
+    if made.show_header:
+        names = (
+            element("th", str(column.header), scope="col", **side)
+            for column, side in zip(made.columns, sides, strict=True)
+        )
+        head = element("thead", element("tr", *names))
+    body = []
+    for row in zip(*([str(cell) for cell in column.cells] for column in made.columns), strict=True):
+        cells = [element("td", cell, **side) for cell, side in zip(row, sides, strict=True)]
+        if not made.show_header:  # What each row is about stands first in it.
+            cells[0] = element("th", row[0], scope="row")
+        body.append(element("tr", *cells))
+    return element("div", element("table", caption, head, element("tbody", *body)), class_="wide")
+
+
+def details(title: str, *content: str) -> Markup:
+    """Return what is shown once its title is clicked."""
+    return element("details", element("summary", title), *content)
+
+
+def picture(svg: str, described: str, caption: str = "") -> Markup:
+    """Return a figure of an <svg> element, which is `described` to who does not see it."""
+    labelled = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(described)}"', 1)
+    return element("figure", Markup(labelled), *([element("figcaption", caption)] if caption else []))
+
+
+def page(title: str, *content: str) -> str:
+    """Return a whole document. Its policy lets a browser run no script and fetch nothing, whatever it holds."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", Markup(CSS)),
+    )
+    return f'<!doctype html>\n<html lang="en">{head}<body>{element("main", *content)}</body></html>\n'

@@ -1,0 +1,1 @@
+"""Pictures of runs and models, drawn with matplotlib: each module makes one kind of figure; `style` writes them."""

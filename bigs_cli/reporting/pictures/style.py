@@ -1,0 +1,118 @@
+"""What all pictures have in common: their colours, clean axes, and how a figure becomes a file or part of a page."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg")
+
+# Okabe and Ito's colours, told apart by the colour-blind too; their yellow is too faint for a line.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+INK, FAINT, PAPER = "#333333", "#d9d9d9", "#ffffff"
+# A layout is made before the ticks of its size are known: what then stands out is part of the picture, too.
+_WHOLE: Any = {"bbox_inches": "tight", "pad_inches": 0.08}
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a file that is to be no picture of a known kind (RequestError)."""
+    if path.suffix.lower() not in FORMATS:
+        raise RequestError(f"{path} ends in neither {' nor '.join(FORMATS)}: name the picture so, by its kind.")
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder. Name a file with --output.")
+
+
+@contextlib.contextmanager
+def style(salt: str = "bigs") -> Iterator[None]:
+    """Draw, and save, in the pictures' common style. With one `salt` equal figures are equal SVG files."""
+    import matplotlib as mpl
+
+    # Names of runs and classes are no formulas, whatever dollars they hold.
+    chosen: Any = {"svg.hashsalt": salt, "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+    chosen |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    with mpl.rc_context(chosen):
+        yield
+
+
+def colour(number: int) -> str:
+    """Return the colour of the run, or line, of that number."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def clean(axes: Axes, title: str) -> None:
+    """Leave of the axes a title, a faint grid along the values, and a bottom line."""
+    head(axes, title)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(length=0)
+    axes.margins(x=0.01)
+
+
+def head(axes: Axes, title: str) -> None:
+    """Write the title of axes."""
+    axes.set_title(title, loc="left", fontsize=9, fontweight="bold", color=INK)
+
+
+def step_axis(axes: Axes) -> None:
+    """Have steps on the horizontal axis: whole, with commas."""
+    axes.set_xlabel("step")
+    axes.locator_params(axis="x", integer=True)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def name_runs(figure: Figure, names: Sequence[str]) -> None:
+    """Name the runs' colours above everything."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=colour(number), lw=2.5, label=name) for number, name in enumerate(names)]
+    figure.legend(handles=lines, loc="outside upper left", ncols=min(len(names), 4), frameon=False, handlelength=1.2)
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write the figure to `path`, of the kind its ending says.
+
+    Raises:
+        RequestError: it cannot be written.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    try:
+        with style(), replacing(path) as file:
+            # Without its date an equal figure is an equal file.
+            figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None, **_WHOLE)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}. Name another file with --output.") from error
+
+
+def inline_svg(figure: Figure, number: int) -> str:
+    """Return the figure as an <svg> element of a page, in the page's own colours (`currentColor`, --line, --paper).
+
+    `number` sets its ids apart from those of the page's other figures.
+    """
+    made = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with style(f"bigs-{number}"):
+        figure.savefig(made, format="svg", transparent=True, metadata=nothing, **_WHOLE)
+    text = made.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # Never referred to, and the same in every figure.
+    return re.sub(r'style="[^"]*"', _in_colours_of_page, text).strip()
+
+
+def _in_colours_of_page(attribute: re.Match[str]) -> str:
+    styles = attribute[0]
+    for fixed, of_page in ((INK, "currentColor"), (FAINT, "var(--line)"), (PAPER, "var(--paper)")):
+        styles = styles.replace(fixed, of_page)
+    return styles

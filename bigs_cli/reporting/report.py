@@ -1,0 +1,179 @@
+"""Runs as one page of HTML: what each is, gave and got wrong, and how those of one task compare."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.reporting import runs as reporting
+from bigs_cli.reporting.console import table
+from bigs_cli.reporting.page import Markup, details, element, html_table, page, picture
+from bigs_cli.reporting.paired import Paired, answer, example_cells, paired_tables
+from bigs_cli.reporting.pictures.answers import draw_confusion, draw_scatter
+from bigs_cli.reporting.pictures.course import dev_names, draw_course
+from bigs_cli.reporting.pictures.kernels import draw_kernels
+from bigs_cli.reporting.pictures.learning import draw_learning
+from bigs_cli.reporting.pictures.style import inline_svg
+from bigs_cli.reporting.scores import scores_table
+from bigs_cli.tasks.task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The dev set as a run answered it: labels and predictions `[n]` (ids or scores), and predictions.jsonl's lines."""
+
+    labels: Array
+    predictions: Array
+    lines: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What the page says of a run; `task` is None for pretraining, the others where there is none (yet)."""
+
+    name: str
+    run: RunFolder
+    task: Task | None
+    entries: Sequence[Mapping[str, Any]]
+    answered: Answered | None
+    kernels: Array | None
+    """`[layers, 2, L]`: see `pictures/kernels.py`."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more runs of one task, the first paired with each other; `notes` say why one is not."""
+
+    title: str
+    runs: Sequence[RunReport]
+    paired: Sequence[Paired]
+    notes: Sequence[str] = ()
+
+
+def report(runs: Sequence[RunReport], comparisons: Sequence[Comparison], examples: int = 10) -> str:
+    """Return the page, with at most `examples` examples in every list of them.
+
+    Raises:
+        RequestError: a file of a run is absent or garbled.
+    """
+    title = f"Run {runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs"
+    numbers = itertools.count()
+    parts: list[str] = [element("h1", title)]
+    if len(runs) > 1:
+        links = [(f"run-{i}", each.name) for i, each in enumerate(runs)]
+        links += [(f"comparison-{i}", f"{each.title}, compared") for i, each in enumerate(comparisons)]
+        items = (element("li", element("a", text, href=f"#{place}")) for place, text in links)
+        parts += [element("nav", element("ul", *items)), html_table(reporting.list_table(each.run for each in runs))]
+    for i, each in enumerate(runs):
+        parts.append(element("section", *_of_run(each, len(runs) > 1, examples, numbers), id=f"run-{i}"))
+    for i, comparison in enumerate(comparisons):
+        parts.append(element("section", *_of_comparison(comparison, examples, numbers), id=f"comparison-{i}"))
+    return page(title, *parts)
+
+
+def _of_run(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]) -> Iterator[Markup]:
+    brief, *_ = reporting.summary(each.run)
+    if titled:
+        yield element("h2", each.name)
+    yield html_table(brief)
+    if each.run.finished:
+        yield element("h3", "Results")
+        if each.task is not None:
+            yield html_table(scores_table(each.task, each.run.results()["metrics"]))
+            yield element("p", "In percent. Published: the full-size models, single runs.", class_="quiet")
+        else:
+            yield html_table(reporting.results_table(each.run))
+    if each.entries:
+        yield element("h3", "Course")
+        yield _curves({each.name: each.entries}, each.task, numbers)
+    if each.answered is not None and each.task is not None:
+        yield element("h3", "Answers to the dev set")
+        what, how = (
+            ("Predictions against labels", "On the dashed line both are equal.")
+            if each.task.labels is None
+            else ("Confusion matrix", "Counts, and percent of the label's examples.")
+        )
+        yield picture(inline_svg(draw_answers(each.task, each.answered), next(numbers)), what, how)
+        yield from _wrong(each.task, each.answered, examples)
+    if each.kernels is not None:
+        yield element("h3", "What the layers look at")
+        layers, _, L = each.kernels.shape
+        yield picture(
+            inline_svg(draw_kernels(each.kernels, "convolution kernels"), next(numbers)),
+            f"Convolution kernels of {layers} layers, forward and backward, up to {L} tokens away",
+            "Each layer's kernel by distance, forward to the right of 0, backward to the left; every panel has its own "
+            "scale, and the skip D at 0 is left out.",
+        )
+    if each.entries:
+        yield details("Course in figures", html_table(reporting.course_table("", each.entries)))
+    yield details("Environment", element("pre", json.dumps(each.run.environment(), indent=2, ensure_ascii=False)))
+    recipe = each.run.recipe_file.read_text(encoding="utf-8", errors="replace")
+    yield details("Full recipe", element("pre", recipe))
+
+
+def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], task: Task | None, numbers: Iterator[int]) -> Markup:
+    names = ", ".join(runs)
+    if task is not None and all(dev_names({name: entries}) for name, entries in runs.items()):
+        svg = inline_svg(draw_learning(runs, task.metrics[0]), next(numbers))
+        note = f"A ring marks the best {task.metrics[0]}, whose checkpoint is kept."
+        return picture(svg, f"Dev figures and loss over the steps of {names}", note)
+    return picture(inline_svg(draw_course(runs), next(numbers)), f"Loss, learning rate and throughput of {names}")
+
+
+def draw_answers(task: Task, answered: Answered) -> Figure:
+    """Draw the confusion matrix of a task with classes, or the scatter of one with scores."""
+    n = f"{len(answered.labels):,}"
+    if task.labels is None:
+        return draw_scatter(answered.labels, answered.predictions, f"{task.title}, dev: {n} examples")
+    right = float((answered.labels == answered.predictions).mean())
+    title = f"{task.title}, dev: {100 * right:.1f}% of {n} right"
+    return draw_confusion(answered.labels, answered.predictions, task.labels, title)
+
+
+def _wrong(task: Task, answered: Answered, examples: int) -> Iterator[Markup]:
+    """Yield the worst answers: wrong classes by the probability they were given, or scores by their error."""
+    if task.labels is None:
+        errors = np.abs(answered.labels - answered.predictions)
+        worst = np.argsort(-errors, kind="stable")[:examples]
+        title, last = "Furthest off", "error"
+        cells = [answer(float(errors[i])) for i in worst]
+    else:
+        shares = np.array([line.get("scores", {}).get(line["prediction"], 0.0) for line in answered.lines])
+        wrong = np.flatnonzero(answered.labels != answered.predictions)
+        worst = wrong[np.argsort(-shares[wrong], kind="stable")][:examples]
+        title, last = f"Wrong, and surest of it: {len(worst)} of {len(wrong):,}", "probability"
+        cells = [f"{shares[i]:.3f}" for i in worst]
+    if len(worst):
+        made = table(title, "id", "text", "label", "prediction", last, right=("id", last))
+        for i, cell in zip(worst, cells, strict=True):
+            made.add_row(*example_cells(answered.lines[i]), cell)
+        yield html_table(made)
+
+
+def _of_comparison(comparison: Comparison, examples: int, numbers: Iterator[int]) -> Iterable[Markup]:
+    runs = comparison.runs
+    yield element("h2", f"{comparison.title}, compared")
+    recipes, environments, results = reporting.compare([each.run for each in runs])
+    yield html_table(results)
+    with_course = {each.name: each.entries for each in runs if each.entries}
+    if with_course:
+        yield _curves(with_course, runs[0].task, numbers)
+    for note in comparison.notes:
+        yield element("p", note, class_="quiet")
+    for paired in comparison.paired:
+        yield element("h3", f"{paired.names[0]} and {paired.names[1]} on the same examples")
+        for made in paired_tables(paired, examples):
+            yield html_table(made)
+    yield html_table(recipes)
+    yield details("Environments", html_table(environments))
