@@ -160,6 +160,7 @@ def report(
     The page needs no other file and no network, and holds no script.
     """
     from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.commands.shared import prepare_jax
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import replacing
     from bigs_cli.reporting.console import out
@@ -167,6 +168,7 @@ def report(
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
         raise RequestError(f"{output} is no name of a page. Name a file that ends in .html with --output.")
     found = list(dict.fromkeys(find_run(name) for name in runs))
+    prepare_jax()
     from bigs_cli.evaluation.report import gather
     from bigs_cli.reporting.report import report as written
 

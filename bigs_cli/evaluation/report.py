@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.checkpoint.resolve import find_model, open_model
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
@@ -84,6 +83,8 @@ def gather(runs: Sequence[RunFolder], kernel_length: int) -> tuple[list[RunRepor
 
 
 def _of_run(name: str, run: RunFolder, kernel_length: int) -> RunReport:
+    from bigs_cli.checkpoint.orbax import steps  # It takes seconds to be imported, and only kernels need it.
+
     task, answered, kernels = task_of_run(run), None, None
     if task is not None and task.form == "texts" and run.predictions_file.is_file():
         answered = answered_by(run, task)

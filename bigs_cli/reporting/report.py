@@ -90,8 +90,11 @@ def _of_run(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]
     if each.run.finished:
         yield element("h3", "Results")
         if each.task is not None:
-            yield html_table(scores_table(each.task, each.run.results()["metrics"]))
-            yield element("p", "In percent. Published: the full-size models, single runs.", class_="quiet")
+            ended = each.run.results()
+            yield html_table(scores_table(each.task, ended["metrics"]))
+            best = f"Measured at step {ended['step']:,} of {ended['steps']:,}, the best; in percent."
+            published = " Published: the full-size models, single runs." if each.task.published else ""
+            yield element("p", best + published, class_="quiet")
         else:
             yield html_table(reporting.results_table(each.run))
     if each.entries:

@@ -45,10 +45,8 @@ def draw_confusion(labels: Array, predictions: Array, names: Sequence[str], titl
         axes.invert_yaxis()
         middles = np.arange(size) + 0.5
         axes.set_xticks(middles, names, rotation=0 if across else 45, ha="center" if across else "right")
-        axes.set_yticks(
-            middles,
-            [f"{name}\n{n} in all" if size <= 8 else name for name, n in zip(names, of_label[:, 0], strict=True)],
-        )
+        totals = [f"\n{n:,} in all" if size <= 8 else "" for n in of_label[:, 0]]
+        axes.set_yticks(middles, [name + total for name, total in zip(names, totals, strict=True)])
         if not across:
             for text in axes.get_xticklabels():
                 text.set_rotation_mode("anchor")

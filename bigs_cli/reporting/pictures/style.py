@@ -113,6 +113,7 @@ def inline_svg(figure: Figure, number: int) -> str:
 
 def _in_colours_of_page(attribute: re.Match[str]) -> str:
     styles = attribute[0]
-    for fixed, of_page in ((INK, "currentColor"), (FAINT, "var(--line)"), (PAPER, "var(--paper)")):
+    ink = "currentColor"
+    for fixed, of_page in ((INK, ink), (COLOURS[-1], ink), (FAINT, "var(--line)"), (PAPER, "var(--paper)")):
         styles = styles.replace(fixed, of_page)
     return styles
