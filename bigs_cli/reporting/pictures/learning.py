@@ -39,8 +39,10 @@ def draw_learning(runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) 
                 dev.plot(steps, shown, LOOKS[place % 3], color=colour(number), lw=1.4, ms=4)
                 if place == 0 and shown:
                     best = shown.index(max(shown))
-                    dev.plot(steps[best], shown[best], "o", color=colour(number), ms=10, mfc="none", mew=1.4)
-                    near_the_end = best > len(shown) / 2
+                    dev.plot(
+                        steps[best], shown[best], "o", color=colour(number), ms=10, mfc="none", mew=1.4, clip_on=False
+                    )
+                    near_the_end = 2 * steps[best] > steps[-1]
                     dev.annotate(
                         f"{shown[best]:.1f}",
                         (steps[best], shown[best]),
@@ -52,6 +54,9 @@ def draw_learning(runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) 
                     )
         clean(dev, "dev, percent")
         dev.margins(y=0.15)
+        low, high = dev.get_ylim()
+        if high - low < 1:  # What is less than a point apart is not to look like a leap.
+            dev.set_ylim((low + high - 1) / 2, (low + high + 1) / 2)
         clean(loss, "loss in training")
         step_axis(loss)
         name_metrics(dev, names, loc="best")

@@ -75,6 +75,9 @@ def test_a_learning_curve_marks_the_first_of_the_best() -> None:
     ring = next(line for line in figure.axes[0].lines if line.get_markersize() == 10)
     assert list(ring.get_xydata()[0]) == [20, 62.5]
     assert "62.5" in texts(inline_svg(figure, 0))
+    steady = draw_learning({"run": [{"step": i, "dev_accuracy": 0.5 + i / 10_000} for i in (1, 2)]}, "accuracy")
+    low, high = steady.axes[0].get_ylim()
+    assert high - low == pytest.approx(1.0)
     with pytest.raises(RequestError, match="run has measured nothing on its dev set yet"):
         draw_learning({"run": [{"step": 1, "loss": 2.0}]}, "accuracy")
 
