@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import OpenModel
@@ -13,10 +13,29 @@ if TYPE_CHECKING:
     from bigs_cli.reporting.pairs import Format
 
 
+BlimpLevel = Literal["field", "phenomenon", "paradigm"]
+
+
+def blimp_level(by: Sequence[str] | None) -> BlimpLevel:
+    """Return down to what BLiMP's accuracies are told apart: the last of `by`, or phenomena.
+
+    Raises:
+        RequestError: it is no level of BLiMP's.
+    """
+    from bigs_cli.core.errors import RequestError, did_you_mean
+
+    chosen = by[-1] if by else "phenomenon"
+    for level in get_args(BlimpLevel):
+        if chosen == level:
+            return level
+    levels = get_args(BlimpLevel)
+    raise RequestError(f"BLiMP has no {chosen}.{did_you_mean(chosen, levels)} --by is one of {', '.join(levels)}.")
+
+
 def evaluate_blimp(
     opened: OpenModel,
     data: Sequence[Path] = (),
-    by: Literal["field", "phenomenon", "paradigm"] = "phenomenon",
+    by: BlimpLevel = "phenomenon",
     within_word: bool = False,
     limit: int | None = None,
     length: int | None = None,

@@ -15,14 +15,14 @@ from bigs_cli.reporting.paired import Paired
 from bigs_cli.reporting.pictures.kernels import layer_kernels
 from bigs_cli.reporting.report import Answered, Comparison, RunReport
 from bigs_cli.reporting.runs import short_names
-from bigs_cli.tasks import get_task
+from bigs_cli.tasks import task_of
 from bigs_cli.tasks.task import Task
 
 
 def task_of_run(run: RunFolder) -> Task | None:
     """Return the task that a run was fine-tuned for; None for pretraining."""
     recipe = load_recipe(str(run.recipe_file))
-    return get_task(recipe.task) if isinstance(recipe, FinetuneRecipe) else None
+    return task_of(recipe) if isinstance(recipe, FinetuneRecipe) else None
 
 
 def answered_by(run: RunFolder, task: Task) -> Answered:

@@ -1,0 +1,184 @@
+"""What `bigs eval` does once it knows what is to be measured: a task, the GLUE suite, held-out text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.reporting.suite import Format
+    from bigs_cli.tasks.task import Task
+
+
+def evaluate_task(
+    opened: OpenModel,
+    task: Task,
+    data: Path | None,
+    split: str | None,
+    length: int | None,
+    batch_size: int | None,
+    trim: bool,
+    predictions: Path | None,
+    as_json: bool,
+) -> None:
+    """Print a model's metrics on the dev splits of `task`, or on `split`, and write its `predictions`."""
+    from bigs_cli.commands.shared import tokenizer_of
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import write_lines
+    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
+    from bigs_cli.reporting.console import err, out, progress
+    from bigs_cli.reporting.scores import scores_table
+
+    settings = settings_for(opened, task, data, length, batch_size, trim)
+    if settings.data != data:
+        err.print(f"Data: {settings.data} (the run's)")
+    if settings.trim and not opened.config.mask_padding:
+        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
+    model = ModelOnTask(opened, tokenizer_of(opened), task, settings)
+    splits = model.splits([split] if split else [])
+    labelled = all(each.examples.labelled for each in splits)
+    if not labelled and predictions is None:
+        raise RequestError(
+            f"The {split} split of {task.title} has no labels to compare with. Have its predictions written: "
+            "--predictions FILE"
+        )
+    metrics: dict[str, float] = {}
+    with progress(task.title, sum(len(each.inputs) for each in splits), "example") as advance:
+        if labelled:
+            metrics, scores = model.measure(splits, advance)
+        else:
+            scores = model.scores(splits, advance)
+    if predictions is not None:
+        write_lines(predictions, model.predictions(splits, scores))
+        err.print(f"Every example's prediction is in {predictions}.")
+    if as_json:
+        out.print_json(json.dumps({"task": task.name, "model": opened.source, "metrics": metrics}))
+    elif labelled:
+        out.print(scores_table(task, metrics))
+
+
+def evaluate_suite(
+    model: str | None,
+    data: Path | None,
+    form: Format,
+    submission: Path | None,
+    batch_size: int | None,
+) -> None:
+    """Print what the runs of a suite (folder or name `model`) ended with, or write the `submission`."""
+    from bigs_cli.checkpoint.run import runs_root
+    from bigs_cli.reporting.console import out
+    from bigs_cli.reporting.suite import suite_table, suite_text
+
+    root = Path(model) if model and Path(model).is_dir() else runs_root() / (model or "glue")
+    if submission is not None:
+        _submit(root, data, submission, batch_size)
+        return
+    from bigs_cli.evaluation.suite import suite_lines
+
+    lines = suite_lines(root)
+    if form == "table":
+        out.print(suite_table(lines, f"GLUE, dev, {root}"))
+    else:
+        out.print(suite_text(lines, form), markup=False, highlight=False, soft_wrap=True)
+
+
+def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | None) -> None:
+    """Predict every test set that the suite's runs can, and write the zip, the others filled."""
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.reporting.console import err, out, progress
+    from bigs_cli.tasks import TASKS
+
+    prepare_jax()
+    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
+    from bigs_cli.evaluation.submission import PARTS, part_lines, write_submission
+    from bigs_cli.evaluation.suite import suite_runs
+    from bigs_cli.tasks.read import available_splits
+
+    runs = suite_runs(root)
+    files, filled = {}, []
+    for part in PARTS:
+        run, task = runs.get(part.answered_by), TASKS[part.task]
+        if run is None:
+            files[part.file] = part_lines(part, None)
+            filled.append(part.file)
+            continue
+        opened = open_and_announce(str(run.path))
+        settings = settings_for(opened, task, data, None, batch_size)
+        if part.split not in available_splits(task, settings.data):
+            err.print(f"The {part.split} set of {task.title} is not under {settings.data}.")
+            files[part.file] = part_lines(part, None)
+            filled.append(part.file)
+            continue
+        on_task = ModelOnTask(opened, tokenizer_of(opened), task, settings)
+        splits = on_task.splits([part.split])
+        with progress(part.file, len(splits[0].inputs), "example") as advance:
+            scores = on_task.scores(splits, advance)
+        files[part.file] = part_lines(part, list(on_task.predictions(splits, scores)))
+    write_submission(submission, files)
+    if filled:
+        err.print(f"Filled with one answer for every row, as the server wants all files: {', '.join(filled)}.")
+    out.print(str(submission))
+
+
+def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, as_json: bool) -> None:
+    """Print a masked-LM model's loss on the held-out part of token shards or HDF5 files."""
+    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
+    from bigs_cli.checkpoint.names import to_tree
+    from bigs_cli.commands.shared import check_tokenizer
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.data.loader import heldout_batches
+    from bigs_cli.data.masking import MaskIds
+    from bigs_cli.data.shards import Shards
+    from bigs_cli.data.verify import verify
+    from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
+    from bigs_cli.model.functional import make_apply
+    from bigs_cli.recipe import PretrainRecipe, load_recipe
+    from bigs_cli.recipe.schema import Compute, Masking
+    from bigs_cli.reporting.console import err, out, progress, table
+
+    config = opened.config
+    if config.head != "masked-lm":
+        raise RequestError(
+            f"{opened.source} is a {config.head} model; mlm needs a masked-lm model, such as a pretraining run."
+        )
+    recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
+    if data is None:
+        if not isinstance(recipe, PretrainRecipe):
+            raise RequestError("Name the token shards to measure on: bigs eval mlm --data DIR (made by bigs tokenize).")
+        data = Path(recipe.data.path)
+    shards = open_corpus(data, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
+    check_tokenizer(opened.tokenizer, opened.source, shards)
+    with progress("verifying", shards.nbytes, "bytes") as advance:
+        if isinstance(shards, Shards):
+            verify(shards, advance=advance)
+        else:
+            shards.verify(advance)
+    if (
+        shards.manifest.vocab_size > config.vocab_size
+        or shards.manifest.sequence_length > config.max_position_embeddings
+    ):
+        raise RequestError(
+            f"The shards in {data} (vocabulary {shards.manifest.vocab_size}, length {shards.manifest.sequence_length}) "
+            f"do not fit the model (vocabulary {config.vocab_size}, at most {config.max_position_embeddings} tokens)."
+        )
+    masking, compute = Masking(), Compute()
+    if isinstance(recipe, PretrainRecipe):
+        masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
+    special = MaskIds.of(shards, masking, config.vocab_size) if isinstance(shards, Shards) else None
+    evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking)
+    with progress("held-out text", len(shards.split("heldout")), "row") as advance:
+        metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size or 32), advance)
+    metrics["unigram_loss"] = unigram_loss(shards)
+    if as_json:
+        out.print_json(json.dumps({"task": "mlm", "model": opened.source, "metrics": metrics}))
+        return
+    made = table(f"Masked words, held-out part of {data}", "metric", "this model", right=("this model",))
+    made.add_row("loss (nats)", f"{metrics['loss']:.4f}")
+    made.add_row("  from word frequencies alone", f"{metrics['unigram_loss']:.4f}")
+    made.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
+    made.add_row("perplexity", f"{metrics['perplexity']:.1f}")
+    made.add_row("words predicted", f"{metrics['predictions']:,.0f}")
+    out.print(made)
