@@ -27,7 +27,8 @@ def finetune(
     task: Annotated[
         str | None,
         typer.Argument(
-            help="A task (bigs recipes list names them), or glue for all of GLUE.",
+            help="cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, imdb, contract-nli, wikiann, squad, squad2, "
+            "swag, codah, word-order; or glue: all of its tasks.",
             show_default="that of --train",
         ),
     ] = None,

@@ -54,10 +54,9 @@ def settings_for(
     """
     config, form = opened.config, form_of(task)
     if config.head != form.head or (task.form in ("texts", "tagged") and config.num_labels != task.num_labels):
-        labels = f" with {task.num_labels} label(s)" if task.form in ("texts", "tagged") else ""
         raise RequestError(
-            f"{opened.source} is a {config.head} model with {config.num_labels} label(s); {task.title} needs a "
-            f"{form.head} model{labels}. Train one: bigs finetune {task.name} --from MODEL"
+            f"{opened.source} is a {_described(config.head, config.num_labels)}; {task.title} needs a "
+            f"{_described(form.head, task.num_labels)}. Train one: bigs finetune {task.name} --from MODEL"
         )
     compute = Compute()
     if opened.run is not None:
@@ -73,6 +72,11 @@ def settings_for(
             f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
         )
     return Settings(data, length, batch_size or 32, trim or config.mask_padding, compute)
+
+
+def _described(head: str, labels: int) -> str:
+    counted = head in ("sequence-classification", "token-classification")
+    return f"{head} model{f' with {labels} label(s)' if counted else ''}"
 
 
 class ModelOnTask:

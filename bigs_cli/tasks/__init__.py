@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.recipe import FinetuneRecipe
+from bigs_cli.tasks.contract_nli import CONTRACT_NLI
 from bigs_cli.tasks.custom import custom_task
+from bigs_cli.tasks.endings import CODAH, SWAG
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.glue import GLUE
+from bigs_cli.tasks.imdb import IMDB
+from bigs_cli.tasks.squad import SQUAD
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.wikiann import WIKIANN
 from bigs_cli.tasks.word_order import WORD_ORDER
 
 __all__ = ["TASKS", "Examples", "Task", "get_task", "task_of"]
 
-TASKS: dict[str, Task] = {task.name: task for task in (*GLUE, WORD_ORDER)}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (*GLUE, IMDB, CONTRACT_NLI, WIKIANN, *SQUAD, SWAG, CODAH, WORD_ORDER)
+}
 """Every task by its name."""
 
-_OTHER_NAMES = {"sts": "stsb", "sst": "sst2", "diagnostic": "ax", "diagnostics": "ax"}
+_OTHER_NAMES = {
+    "sts": "stsb",
+    "sst": "sst2",
+    "diagnostic": "ax",
+    "diagnostics": "ax",
+    "squad1": "squad",
+    "squadv1": "squad",
+    "squadv2": "squad2",
+}
 
 
 def get_task(name: str) -> Task:

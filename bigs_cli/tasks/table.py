@@ -5,21 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.hub import hub_answers
-from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.dataset import read_table
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
-from bigs_cli.tasks.tsv import parse_label
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
-def read_hub(task: Task, split: str) -> Texts:
+def read_hub(task: Task, split: str) -> Examples:
     """Return a split of `task` from the hub (`HF_ENDPOINT` is honoured), or from its cache on this machine.
 
     Raises:
@@ -55,7 +49,7 @@ def find_saved(task: Task, split: str, folder: Path) -> list[Path]:
     return []
 
 
-def read_saved(task: Task, paths: list[Path]) -> Texts:
+def read_saved(task: Task, paths: list[Path]) -> Examples:
     """Return the examples of what `find_saved` found.
 
     Raises:
@@ -77,53 +71,6 @@ def read_saved(task: Task, paths: list[Path]) -> Texts:
         raise RequestError(f"{paths[0]} cannot be read as a data set ({error}).") from error
     assert isinstance(table, datasets.Dataset)
     return read_table(task, table, str(paths[0]))
-
-
-def read_table(task: Task, table: Dataset, where: str) -> Texts:
-    """Return the examples of `table`, its labels brought into the task's order by name, never by number.
-
-    `where` opens the sentence of an error. If every label is −1, as in the hub's test splits, there are none.
-
-    Raises:
-        RequestError: a column is missing, a text is missing, or a label is not the task's.
-    """
-    first, second = _text_columns(task, table.column_names, where)
-    label = next((name for name in ("label", task.label) if name in table.column_names), None)
-    columns: dict[str, list[Any]] = table.select_columns([name for name in (first, second, label) if name])[:]
-    for name in (first, second):
-        if name and not all(isinstance(text, str) for text in columns[name]):
-            raise RequestError(f"{where}: column '{name}' holds something that is not text.")
-    return Texts(
-        first=columns[first],
-        second=columns[second] if second else None,
-        labels=_labels(task, columns[label], table.features[label], where) if label else None,
-        ids=np.arange(len(table), dtype=np.int64),
-    )
-
-
-def _text_columns(task: Task, columns: list[str], where: str) -> tuple[str, str | None]:
-    """Return the columns of the first and second text: the hub's names, or those of the official files."""
-    pairs = {(task.first, task.second): None}
-    if task.hub is not None:
-        pairs = {(task.hub.first, task.hub.second): None, **pairs}
-    for first, second in pairs:
-        if first in columns and (second is None or second in columns):
-            return first, second
-    wanted = " or ".join(" + ".join(name for name in pair if name) for pair in pairs)
-    raise RequestError(f"{where}: no columns {wanted}; the columns are: {', '.join(columns)}.")
-
-
-def _labels(task: Task, values: list[Any], feature: Any, where: str) -> np.ndarray[Any, Any] | None:
-    if all(value is None or value == -1 for value in values):
-        return None
-    names = getattr(feature, "names", None)
-    if task.labels is not None and names is not None and set(names) != set(task.labels):
-        raise RequestError(
-            f"{where}: its labels are {', '.join(names)}; those of {task.title} are {', '.join(task.labels)}."
-        )
-    texts = [str(value) if names is None or value in (None, -1) else names[value] for value in values]
-    labels = [parse_label(task, text, f"{where}, row {row}") for row, text in enumerate(texts)]
-    return np.array(labels, task.label_dtype)
 
 
 def _places(task: Task, folder: Path) -> list[Path]:

@@ -53,6 +53,10 @@ class Task:
     """Header of the column with the second text of a pair."""
     label: str = "label"
     """Header of the column with the label."""
+    endings: tuple[str, ...] = ()
+    """Headers of the columns with the endings of `first`, of choices."""
+    no_answer: bool = False
+    """Questions may have none: the answer is then "", and version 2 of the rules for answers counts."""
     digits: bool = True
     """Files and submissions write labels as ids (0, 1), not only as words."""
     folder: str = ""
@@ -78,7 +82,7 @@ class Task:
 
     @property
     def kind(self) -> Literal["classification", "regression"]:
-        """Whether the label is a class or a score."""
+        """Whether the label of texts is a class or a score."""
         return "regression" if self.labels is None else "classification"
 
     @property

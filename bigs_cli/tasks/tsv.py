@@ -23,7 +23,7 @@ def read_tsv(task: Task, path: Path) -> Texts:
     Raises:
         RequestError: with file and line: a missing column, a row of other length, a label that is none.
     """
-    columns, body = _header(task, path, _rows(path))
+    columns, body = find_columns(task, path, tsv_rows(path))
     rows = list(body)
     broken = [(line, fields) for line, fields in rows if len(fields) != len(columns)]
     if len(broken) > task.broken_rows:
@@ -79,7 +79,19 @@ def parse_label(task: Task, text: str, where: str) -> float:
     raise RequestError(f"{where}: '{text}' is not a label of {task.title}. Its labels are {', '.join(known)}.")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def parse_choice(task: Task, text: str, where: str) -> int:
+    """Return the place of the right one among the task's endings, counted from 0, that `text` writes.
+
+    Raises:
+        RequestError: there is no such ending; `where` opens the sentence.
+    """
+    count = len(task.endings)
+    if text.strip() not in map(str, range(count)):
+        raise RequestError(f"{where}: '{text}' is not the place of an ending of {task.title}, 0 to {count - 1}.")
+    return int(text)
+
+
+def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) for each line that is not empty; a byte order mark is dropped."""
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
@@ -91,12 +103,12 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise RequestError(f"{path} is not UTF-8 text ({error}).") from error
 
 
-def _header(
+def find_columns(
     task: Task, path: Path, rows: Iterator[tuple[int, list[str]]]
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """Return the columns and the rows that follow; a file without a header has the task's own columns."""
     line, columns = next(rows, (1, []))
-    wanted = [name for name in (task.first, task.second) if name]
+    wanted = [name for name in (task.first, task.second, *task.endings) if name]
     if all(name in columns for name in wanted):
         return columns, rows
     if columns and task.headless and len(columns) == len(task.headless):

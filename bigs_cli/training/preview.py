@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class _Run:
     steps: int
     batch: dict[str, Any]  # one row of each array, `[1, …]`
     predictions: int | None = None  # places at which words are predicted
+    choices: int = 1  # sequences in a row
 
 
 def preview(recipe: PretrainRecipe, shards: Corpus) -> list[Table]:
@@ -65,15 +67,25 @@ def preview_finetune(
         RequestError: recipe, model and devices do not go together.
     """
     config, length = target_config(recipe, task, start)
-    first = form_of(task).encode(tokenizer, examples.take([0]), length)
+    form = form_of(task)
+    first = form.encode(tokenizer, examples.take([0]), length)
     row = first.batch(np.arange(1), 1)
-    steps = max(1, round(recipe.epochs * math.ceil(len(examples) / recipe.batch_size)))
-    run = _Run(config, recipe, recipe.batch_size, length, steps, row)
-    label = next(iter(examples.take([0]).records()))["label"]
-    if task.labels is not None and isinstance(label, int):
-        label = task.labels[label]
-    text = tokenizer.decode(first.ids.tolist(), skip_special_tokens=False)
-    return _tables(run, recipe.batch_size), f"train example 0: {len(first.ids)} of {length} tokens → {label}\n  {text}"
+    # One question can have several rows, and only encoding all of them tells.
+    rows = len(form.encode(tokenizer, examples, length)) if task.form == "questions" else len(examples)
+    steps = max(1, round(recipe.epochs * math.ceil(rows / recipe.batch_size)))
+    run = _Run(config, recipe, recipe.batch_size, length, steps, row, choices=first.choices)
+    label = _named(task, next(iter(examples.take([0]).records()))["label"])
+    sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
+    texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
+    shown = f"train example 0: {first.lengths[0]} of {length} tokens → {label}\n  {texts}"
+    return _tables(run, recipe.batch_size), shown
+
+
+def _named(task: Task, label: Any) -> Any:
+    """Return a class, or those of every word, by name, and answers as texts; a score or a place as it is."""
+    if task.labels is None:
+        return (" / ".join(label) or "no answer") if isinstance(label, list) else label
+    return " ".join(task.labels[i] for i in label) if isinstance(label, list) else task.labels[label]
 
 
 def _tables(run: _Run, rows: int) -> list[Table]:
@@ -88,9 +100,10 @@ def _tables(run: _Run, rows: int) -> list[Table]:
 
 def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
     batch = {name: jax.ShapeDtypeStruct((run.rows, *a.shape[1:]), a.dtype) for name, a in run.batch.items()}
-    mixing, tokens = run.recipe.compute.mixing, run.rows * run.length
+    mixing, sequences = run.recipe.compute.mixing, run.rows * run.choices
+    tokens = sequences * run.length
     flops = count_flops(run.config, run.length, mixing, run.predictions)
-    step = flops.training * run.rows
+    step = flops.training * sequences
     shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))

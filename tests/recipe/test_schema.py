@@ -13,6 +13,8 @@ from bigs_cli.recipe.catalog import recipe_kind, recipe_path
 from bigs_cli.recipe.schema import Masking
 
 GLUE = ("cola", "sst2", "qqp", "mnli", "qnli", "mrpc", "stsb", "rte", "wnli")
+OTHER = ("imdb", "contract-nli", "wikiann", "squad", "squad2", "swag", "codah", "word-order", "custom")
+SMALL = tuple(f"{task}-small" for task in ("cola", "sst2", "mrpc", "stsb", "rte", "imdb", "wikiann", "squad", "codah"))
 
 
 def pretraining(name: str, *overrides: str) -> PretrainRecipe:
@@ -34,12 +36,13 @@ def test_every_recipe_is_sound_and_explains_itself(name: str) -> None:
     assert re.search(r"Published|Measured.*: .*\d", comment)
     assert comment.splitlines()[-1].startswith(f"Run: bigs {recipe.kind} ")
     if isinstance(recipe, FinetuneRecipe):
-        assert comment.splitlines()[-1].startswith(f"Run: bigs finetune {recipe.task} ")
+        task = "--train" if recipe.task == "custom" else recipe.task
+        assert comment.splitlines()[-1].startswith(f"Run: bigs finetune {task} ")
 
 
 def test_the_catalog_is_complete_and_unambiguous() -> None:
     glue = {f"{task}{length}{freeze}" for task in GLUE for length in ("", "-128") for freeze in ("", "-freeze")}
-    assert set(recipe_names("finetune")) == glue | {"word-order", "sst2-small"}
+    assert set(recipe_names("finetune")) == {*glue, *OTHER, *SMALL}
     tokens = {"128-11b", "128-29b", "128-97b", "512", "1024", "4096"}
     assert set(recipe_names("pretrain")) == {f"wiki-books-{of}" for of in tokens} | {"small", "demo"}
     folder = recipe_path("small").parent.parent

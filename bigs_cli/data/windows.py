@@ -1,0 +1,111 @@
+"""Questions about texts, as a model reads them: a long text in several windows, which overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.encode import Encoded, framed
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Array = np.ndarray[Any, Any]
+OVERLAP = 128
+"""Tokens that a window shares with the next one (the `doc_stride` of common scripts); half of it, in short windows."""
+LONGEST_QUESTION = 64
+SHORTEST = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows(Encoded):
+    """One window of a text a row: [CLS] question [SEP] window [SEP].
+
+    `examples` `[n]` is the question each window is of, ascending. `places` `[all tokens, 2]` are the characters of the
+    text from and to which a token goes, −1 for those that are not of the text. Labels `[n, 2]` are the tokens where the
+    answer starts and ends (inclusive), counted from the row's first; 0, [CLS], if the window does not hold it.
+    """
+
+    examples: Array
+    places: Array
+
+    def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
+        """Return what `Encoded.batch` does, but weights `[size, L]`: 1 for the tokens of a window, 0 for padding."""
+        made = super().batch(rows, size, trim)
+        return {**made, "weights": made["attention_mask"].astype(np.float32)}
+
+
+def encode_questions(
+    tokenizer: Tokenizer,
+    questions: Sequence[str],
+    contexts: Sequence[str],
+    answers: Sequence[Sequence[tuple[str, int]]] | None,
+    length: int,
+) -> Windows:
+    """Encode questions, cut to 64 tokens or half of `length`, each with every window of its context.
+
+    Of several answers (text, place of its first character) the first one is learned; no answer: [CLS].
+
+    Raises:
+        RequestError: `length` is too short.
+    """
+    if length < SHORTEST:
+        raise RequestError(f"Length {length} is too short for questions about a text: take at least {SHORTEST} tokens.")
+    own = framed(tokenizer)
+    cls, sep = own.encode("").ids
+    distinct = list(dict.fromkeys(contexts))
+    read = own.encode_batch(distinct, add_special_tokens=False)
+    texts = {
+        text: (np.array(one.ids, np.int32), np.array(one.offsets, np.int32).reshape(-1, 2))
+        for text, one in zip(distinct, read, strict=True)
+    }
+    ids: list[Array] = []
+    places: list[Array] = []
+    examples: list[int] = []
+    firsts: list[int] = []
+    labels: list[tuple[int, int]] = []
+    for row, question in enumerate(own.encode_batch(list(questions), add_special_tokens=False)):
+        head = np.array([cls, *question.ids[: min(LONGEST_QUESTION, (length - 3) // 2)], sep], np.int32)
+        tokens, spans = texts[contexts[row]]
+        first, last = _tokens_of(answers[row][0], spans) if answers and answers[row] else (-1, -1)
+        room = length - len(head) - 1
+        for start in window_starts(len(tokens), room):
+            end = min(start + room, len(tokens))
+            ids.append(np.concatenate([head, tokens[start:end], head[-1:]]))
+            outside = np.full((len(head), 2), -1, np.int32)
+            places.append(np.concatenate([outside, spans[start:end], outside[:1]]))
+            examples.append(row)
+            firsts.append(len(head))
+            held = start <= first <= last < end
+            labels.append((len(head) + first - start, len(head) + last - start) if held else (0, 0))
+    starts = np.concatenate([[0], np.cumsum([len(window) for window in ids])]).astype(np.int64)
+    return Windows(
+        np.concatenate(ids),
+        starts,
+        np.array(firsts),
+        length,
+        None if answers is None else np.array(labels, np.int32),
+        examples=np.array(examples),
+        places=np.concatenate(places),
+    )
+
+
+def window_starts(tokens: int, room: int) -> range:
+    """Return where windows of `room` tokens begin in a text of `tokens`: every token is in one, the last in the last.
+
+    Neighbours share `OVERLAP` tokens, or half of `room` where that is less.
+    """
+    step = room - min(OVERLAP, room // 2)
+    return range(0, max(tokens - room, 0) + step, step)
+
+
+def _tokens_of(answer: tuple[str, int], spans: Array) -> tuple[int, int]:
+    """Return the first and last of the tokens (`spans` `[n, 2]`, in characters) that hold any of the answer."""
+    text, at = answer
+    first = int(np.searchsorted(spans[:, 1], at, side="right"))
+    last = int(np.searchsorted(spans[:, 0], at + len(text), side="left")) - 1
+    return (first, last) if first <= last else (-1, -1)

@@ -1,0 +1,92 @@
+"""SWAG and CODAH: which of four endings goes on from a beginning.
+
+Zellers et al. 2018 (https://arxiv.org/abs/1808.05326, files from https://github.com/rowanz/swagaf) and Chen et al. 2019
+(https://arxiv.org/abs/1904.04365, files from https://github.com/Websail-NU/CODAH).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.tasks.examples import Choices
+from bigs_cli.tasks.jsonl import read_lines
+from bigs_cli.tasks.task import Hub, Task
+from bigs_cli.tasks.tsv import find_columns, parse_choice, tsv_rows
+
+
+def read_endings(task: Task, path: Path) -> Choices:
+    """Return the examples of a table: CSV with quotes, or tab-separated without.
+
+    Raises:
+        RequestError: with file and line: a missing column, a row of other length, a label that is no ending's place.
+    """
+    columns, rows = find_columns(task, path, _csv_rows(path) if path.suffix == ".csv" else tsv_rows(path))
+    first, endings = columns.index(task.first), [columns.index(name) for name in task.endings]
+    label = columns.index(task.label) if task.label in columns else None
+    texts: list[str] = []
+    choices: list[list[str]] = []
+    labels: list[int] = []
+    for line, fields in rows:
+        if len(fields) != len(columns):
+            raise RequestError(f"{path}:{line}: {len(fields)} columns where the first line has {len(columns)}.")
+        texts.append(fields[first])
+        choices.append([fields[place] for place in endings])
+        if label is not None:
+            labels.append(parse_choice(task, fields[label], f"{path}:{line}"))
+    if not texts:
+        raise RequestError(f"{path} holds no examples.")
+    return Choices(texts, choices, None if label is None else np.array(labels, np.int32))
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, fields) for each row; a quoted field may hold line ends, a row is named by its last line."""
+    rows = csv.reader(io.StringIO("\n".join(line for _, line in read_lines(path)), newline=""), strict=True)
+    try:
+        for fields in rows:
+            if fields:
+                yield rows.line_num, fields
+    except csv.Error as error:
+        raise RequestError(f"{path}:{rows.line_num} is no row of a table ({error}).") from None
+
+
+_ENDINGS = ("ending0", "ending1", "ending2", "ending3")
+
+SWAG = Task(
+    name="swag",
+    form="choices",
+    title="SWAG",
+    source="https://arxiv.org/abs/1808.05326",
+    folder="swag",
+    files={"train": ("train.csv",), "dev": ("val.csv",), "test": ("test.csv",)},
+    read=read_endings,
+    first="startphrase",
+    endings=_ENDINGS,
+    labels=None,
+    metrics=("accuracy",),
+    sizes={"train": 73546, "dev": 20006, "test": 20005},
+    hub=Hub("regular", "startphrase", None, {"train": "train", "dev": "validation", "test": "test"}, "allenai/swag"),
+)
+
+CODAH = Task(
+    name="codah",
+    form="choices",
+    title="CODAH",
+    source="https://arxiv.org/abs/1904.04365",
+    folder="codah",
+    # The first of the five folds, unless the folder is one of them.
+    files={split: (f"{split}.tsv", f"cv_split/fold_0/{split}.tsv") for split in ("train", "dev", "test")}
+    | {"full": ("full_data.tsv",)},
+    headless=("category", "prompt", *_ENDINGS, "label"),
+    read=read_endings,
+    first="prompt",
+    endings=_ENDINGS,
+    labels=None,
+    metrics=("accuracy",),
+    sizes={"train": 1665, "dev": 556, "test": 555, "full": 2776},
+)

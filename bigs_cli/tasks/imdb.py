@@ -1,0 +1,41 @@
+"""IMDB: whether a film review is positive.
+
+Maas et al. 2011, https://ai.stanford.edu/~amaas/data/sentiment/. There is no official dev set: the test set is used as
+such, as is common. Files have an object a line with `text` and `label` (0 negative, 1 positive), or are the hub's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.jsonl import text_in, texts_of
+from bigs_cli.tasks.task import Hub, Task
+
+
+def read_reviews(task: Task, path: Path) -> Texts:
+    """Return the reviews in a file of JSON lines.
+
+    Raises:
+        RequestError: with file and line: a line is no object with a text, or its label is none of the task's.
+    """
+    return texts_of(task, path, task.label, lambda row, where: (text_in(row, task.first, where), None))
+
+
+def _files(name: str) -> tuple[str, ...]:
+    return tuple(f"{start}{name}{end}" for start in ("", "imdb-") for end in (".jsonl", ".jsonl.gz"))
+
+
+IMDB = Task(
+    name="imdb",
+    title="IMDB",
+    source="https://ai.stanford.edu/~amaas/data/sentiment/",
+    folder="imdb",
+    files={"train": _files("train"), "dev": _files("test")},
+    read=read_reviews,
+    first="text",
+    labels=("neg", "pos"),
+    metrics=("accuracy",),
+    sizes={"train": 25000, "dev": 25000},
+    hub=Hub("plain_text", "text", None, {"train": "train", "dev": "test"}, "stanfordnlp/imdb"),
+)

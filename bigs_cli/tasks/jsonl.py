@@ -1,0 +1,89 @@
+"""Lines of a file of examples, and those that hold a JSON object each; packed files (.gz, …) are unpacked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.documents import Bad
+from bigs_cli.data.files import find_files
+from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.tsv import parse_label
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line without its end). Lines end at a newline and nowhere else.
+
+    Raises:
+        RequestError: the file is not there, not UTF-8, or a damaged archive.
+    """
+    for file in find_files(str(path)) or ():
+        for number, line in file.lines():
+            if isinstance(line, Bad):
+                raise RequestError(line.message)
+            yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (file and line, object) of each line that is not blank.
+
+    Raises:
+        RequestError: a line is no JSON object.
+    """
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{where} is not JSON ({error}). One object a line is expected.") from None
+        if not isinstance(row, dict):
+            raise RequestError(f"{where} is not a JSON object.")
+        yield where, row
+
+
+def texts_of(
+    task: Task, path: Path, label: str, texts: Callable[[dict[str, Any], str], tuple[str, str | None]]
+) -> Texts:
+    """Return the examples of a file of objects: `texts(row, where)` gives one's texts, the key `label` its class.
+
+    Raises:
+        RequestError: with file and line: a text is missing, a label is not the task's, or some have one and some not.
+    """
+    first: list[str] = []
+    second: list[str | None] = []
+    labels: list[float] = []
+    for where, row in read_objects(path):
+        one, other = texts(row, where)
+        first.append(one)
+        second.append(other)
+        if row.get(label) is not None:
+            labels.append(parse_label(task, str(row[label]), where))
+        if labels and len(labels) != len(first):
+            raise RequestError(f"{where}: some examples have a '{label}' and some have none.")
+    if not first:
+        raise RequestError(f"{path} holds no examples.")
+    return Texts(
+        first=first,
+        second=[text or "" for text in second] if task.second else None,
+        labels=np.array(labels, task.label_dtype) if labels else None,
+        ids=np.arange(len(first), dtype=np.int64),
+    )
+
+
+def text_in(row: dict[str, Any], key: str, where: str) -> str:
+    """Return the text at `key`.
+
+    Raises:
+        RequestError: there is none; `where` opens the sentence.
+    """
+    if not isinstance(row.get(key), str):
+        raise RequestError(f"{where}: there is no text '{key}'; the keys are: {', '.join(row) or 'none'}.")
+    return row[key]

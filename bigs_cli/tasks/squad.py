@@ -1,0 +1,117 @@
+"""SQuAD: questions about paragraphs of Wikipedia, answered by a part of the paragraph; in version 2, or by nothing.
+
+Rajpurkar et al. 2016 (https://arxiv.org/abs/1606.05250) and 2018 (https://arxiv.org/abs/1806.03822); files from
+https://rajpurkar.github.io/SQuAD-explorer/. The test sets are not public.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.tasks.examples import Questions
+from bigs_cli.tasks.task import Hub, Task
+
+
+def read_squad(task: Task, path: Path) -> Questions:
+    """Return the questions of an official file.
+
+    Raises:
+        RequestError: it is not such a file: with the line, or the article and paragraph, or the question, that is none.
+    """
+    try:
+        file = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}:{error.lineno} is not JSON ({error.msg}).") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text ({error}).") from None
+    ids: list[str] = []
+    questions: list[str] = []
+    contexts: list[str] = []
+    answers: list[list[tuple[str, int]]] = []
+    for a, article in enumerate(_part(file, "data", list, f"{path}")):
+        for p, paragraph in enumerate(_part(article, "paragraphs", list, f"{path}, article {a}")):
+            where = f"{path}, article {a}, paragraph {p}"
+            context = _part(paragraph, "context", str, where)
+            for asked in _part(paragraph, "qas", list, where):
+                ids.append(_part(asked, "id", str, where))
+                where_it_is = f"{path}, question {ids[-1]}"
+                questions.append(_part(asked, "question", str, where_it_is))
+                contexts.append(context)
+                given = [] if asked.get("is_impossible") else _part(asked, "answers", list, where_it_is)
+                pairs = [
+                    (_part(one, "text", str, where_it_is), _part(one, "answer_start", int, where_it_is))
+                    for one in given
+                ]
+                answers.append(check_answers(task, pairs, context, where_it_is))
+    if not ids:
+        raise RequestError(f"{path} holds no examples.")
+    return Questions(ids, questions, contexts, answers)
+
+
+def check_answers(task: Task, pairs: Sequence[tuple[str, int]], context: str, where: str) -> list[tuple[str, int]]:
+    """Return `pairs`, the answers (text, place) to a question about `context`; `where` opens the error's sentence.
+
+    Raises:
+        RequestError: a place is not in the context, or there is no answer where there must be one.
+    """
+    for text, at in pairs:
+        if not 0 <= at < len(context):
+            raise RequestError(
+                f"{where}: the answer '{text}' begins at character {at}, which is not in the text of {len(context)}."
+            )
+    if not pairs and not task.no_answer:
+        raise RequestError(f"{where} has no answer, which {task.title} does not allow.")
+    return list(pairs)
+
+
+def _part(node: Any, key: str, kind: type, where: str) -> Any:
+    if not isinstance(node, dict) or not isinstance(node.get(key), kind):
+        raise RequestError(
+            f"{where}: there is no '{key}' ({kind.__name__}) in it. Is this SQuAD in the official layout?"
+        )
+    return node[key]
+
+
+def _hub(config: str, repo: str) -> Hub:
+    return Hub(config, "question", "context", {"train": "train", "dev": "validation"}, repo)
+
+
+SQUAD: tuple[Task, ...] = (
+    Task(
+        name="squad",
+        form="questions",
+        title="SQuAD",
+        source="https://arxiv.org/abs/1606.05250",
+        folder="squad",
+        files={"train": ("train-v1.1.json",), "dev": ("dev-v1.1.json",)},
+        read=read_squad,
+        first="question",
+        second="context",
+        label="answers",
+        labels=None,
+        metrics=("f1", "exact"),
+        sizes={"train": 87599, "dev": 10570},
+        hub=_hub("plain_text", "rajpurkar/squad"),
+    ),
+    Task(
+        name="squad2",
+        form="questions",
+        title="SQuAD 2.0",
+        source="https://arxiv.org/abs/1806.03822",
+        folder="squad2",
+        files={"train": ("train-v2.0.json",), "dev": ("dev-v2.0.json",)},
+        read=read_squad,
+        first="question",
+        second="context",
+        label="answers",
+        labels=None,
+        no_answer=True,
+        metrics=("f1", "exact"),
+        sizes={"train": 130319, "dev": 11873},
+        hub=_hub("squad_v2", "rajpurkar/squad_v2"),
+    ),
+)

@@ -1,0 +1,77 @@
+"""WikiANN, English: the people, organizations and places that sentences of Wikipedia name.
+
+Pan et al. 2017 (https://aclanthology.org/P17-1178), in the balanced splits of Rahimi et al. 2019
+(https://github.com/afshinrahimi/mmner). Its files are of the CoNLL kind, with `en:` before every word.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.tasks.examples import Tagged
+from bigs_cli.tasks.jsonl import read_lines
+from bigs_cli.tasks.task import Hub, Task
+from bigs_cli.tasks.tsv import parse_label
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
+
+
+def read_conll(task: Task, path: Path) -> Tagged:
+    """Return the sentences of a file with a word a line and blank lines between sentences.
+
+    The first column is the word, the last one its tag; columns lie between tabs or, in lines without one, spaces. Lines
+    of `-DOCSTART-` are passed over. A language that stands before every word, as in `en:word`, is taken off.
+
+    Raises:
+        RequestError: with file and line: a line has no tag, or one that is not the task's.
+    """
+    words: list[list[str]] = [[]]
+    tags: list[list[int]] = [[]]
+    for number, line in read_lines(path):
+        if not line.strip(" \t"):
+            if words[-1]:
+                words.append([])
+                tags.append([])
+            continue
+        columns = line.rstrip("\t ").split("\t") if "\t" in line else [part for part in line.split(" ") if part]
+        if columns[0] == "-DOCSTART-":
+            continue
+        if len(columns) < 2:
+            raise RequestError(
+                f"{path}:{number}: '{line}' has no tag. A line holds a word and, after a tab or a space, its tag."
+            )
+        words[-1].append(columns[0])
+        tags[-1].append(int(parse_label(task, columns[-1], f"{path}:{number}")))
+    if not words[-1]:
+        words.pop()
+        tags.pop()
+    if not words:
+        raise RequestError(f"{path} holds no examples.")
+    return Tagged(_without_language(words), tags)
+
+
+def _without_language(words: list[list[str]]) -> list[list[str]]:
+    found = _LANGUAGE.match(words[0][0])
+    if found is None or not all(word.startswith(found[0]) for sentence in words for word in sentence):
+        return words
+    return [[word.removeprefix(found[0]) for word in sentence] for sentence in words]
+
+
+WIKIANN = Task(
+    name="wikiann",
+    form="tagged",
+    title="WikiANN",
+    source="https://aclanthology.org/P17-1178",
+    folder="wikiann-en",
+    files={split: (split, f"{split}.txt", f"{split}.conll") for split in ("train", "dev", "test")},
+    read=read_conll,
+    first="tokens",
+    label="ner_tags",
+    labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
+    digits=False,
+    metrics=("f1", "precision", "recall", "accuracy"),
+    sizes={"train": 20000, "dev": 10000, "test": 10000},
+    hub=Hub("en", "tokens", None, {"train": "train", "dev": "validation", "test": "test"}, repo="unimelb-nlp/wikiann"),
+)

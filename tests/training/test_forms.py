@@ -1,0 +1,143 @@
+"""Every further form of task through the real entry point: a tiny model learns what no constant answer can give."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tiny import bigs, finetune
+
+FILLERS = ["the", "and", "of", "in", "to", "on", "for", "with", "house", "trees", "stone", "old", "people", "water"]
+PLACES = ("river", "sea", "lake", "island", "harbour")
+PEOPLE = ("teacher", "baker", "children")
+
+
+def write_tagged(folder: Path) -> None:
+    """A place is a place and a person a person, wherever it stands; some have two words."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in (("train", 96), ("dev", 24)):
+        lines = []
+        for _ in range(count):
+            for _ in range(random.integers(3, 9)):
+                draw = random.random()
+                if draw < 0.25:
+                    lines += [f"en:{random.choice(PLACES)}\tB-LOC", "en:north\tI-LOC"][: random.integers(1, 3)]
+                elif draw < 0.5:
+                    lines.append(f"en:{random.choice(PEOPLE)}\tB-PER")
+                else:
+                    lines.append(f"en:{random.choice(FILLERS)}\tO")
+            lines.append("")
+        (folder / split).write_text("\n".join(lines))
+
+
+def write_questions(folder: Path, name: str, none: float) -> None:
+    """Where is it? At the only place the text names; a part `none` of the texts names none."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in (("train", 96), ("dev", 24)):
+        paragraphs = []
+        for number in range(count):
+            words = [str(random.choice(FILLERS)) for _ in range(random.integers(6, 26))]
+            answers: list[dict[str, Any]] = []
+            if random.random() >= none:
+                at = int(random.integers(0, len(words)))
+                words[at] = str(random.choice(PLACES))
+                answers = [{"text": words[at], "answer_start": len(" ".join([*words[:at], ""]))}]
+            asked = {
+                "id": f"{split}-{number}",
+                "question": "in water",
+                "answers": answers,
+                "is_impossible": not answers,
+            }
+            paragraphs.append({"context": " ".join(words), "qas": [asked]})
+        file = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
+        (folder / f"{split}-{name}.json").write_text(json.dumps(file))
+
+
+def write_choices(folder: Path) -> None:
+    """The ending that names a place is right."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in (("train", 96), ("dev", 24)):
+        rows = []
+        for _ in range(count):
+            endings = [" ".join(random.choice(FILLERS, 4)) for _ in range(4)]
+            right = int(random.integers(0, 4))
+            endings[right] = f"{endings[right]} {random.choice(PLACES)}"
+            rows.append("\t".join(["o", "the train", *endings, str(right)]))
+        (folder / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+
+
+def learned(task: str, start: Path, data: Path, tmp_path: Path, epochs: int, *more: str) -> tuple[dict[str, Any], Any]:
+    """Fine-tune, check that `bigs eval` gives the run's figures, and return its results and predictions."""
+    run = tmp_path / "run"
+    sets = ("evaluate_every=1000", "optimizer.learning_rate=1e-2", f"epochs={epochs}", *more)
+    options = [word for value in sets for word in ("--set", value)]
+    bigs(*finetune(task, start, data, run, *options)).fine()
+    results = json.loads((run / "results.json").read_text())
+    again = json.loads(bigs("eval", task, "--model", run, "--data", data, "--json").fine().out)
+    assert again["metrics"] == pytest.approx(results["metrics"])
+    return results, [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
+    write_tagged(tmp_path / "data")
+    results, lines = learned("wikiann", pretrained, tmp_path / "data", tmp_path, 8)
+    assert set(results["metrics"]) == {"f1", "precision", "recall", "accuracy"}
+    assert results["metrics"]["f1"] > 0.9
+    assert len(lines) == 24
+    for line in lines:
+        assert line["split"] == "dev"
+        assert len(line["words"]) == len(line["label"]) == len(line["prediction"]) == len(line["scores"])
+        assert set(line["prediction"]) <= {"O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"}
+
+
+@pytest.mark.parametrize(("task", "name", "none"), [("squad", "v1.1", 0.0), ("squad2", "v2.0", 0.4)])
+def test_questions_are_answered(pretrained: Path, tmp_path: Path, task: str, name: str, none: float) -> None:
+    write_questions(tmp_path / "data", name, none)
+    results, lines = learned(task, pretrained, tmp_path / "data", tmp_path, 12)
+    assert set(results["metrics"]) == {"f1", "exact"}
+    assert results["metrics"]["exact"] > 0.8
+    assert len(lines) == 24
+    assert np.mean([line["prediction"] in (line["label"] or [""]) for line in lines]) == results["metrics"]["exact"]
+    for line in lines:
+        assert 1 <= len(line["nbest"]) <= 20
+        assert all(found["text"] in line["pair"] for found in line["nbest"])
+        best = line["nbest"][0]
+        refused = task == "squad2" and line["null_score"] > best["score"]
+        assert line["prediction"] == ("" if refused else best["text"])
+    assert (task == "squad2") == any(line["prediction"] == "" for line in lines)
+
+
+def test_endings_are_chosen(pretrained: Path, tmp_path: Path) -> None:
+    write_choices(tmp_path / "data")
+    results, lines = learned("codah", pretrained, tmp_path / "data", tmp_path, 6, "new_pooler=unit")
+    assert results["metrics"]["accuracy"] > 0.8
+    assert np.mean([line["prediction"] == line["label"] for line in lines]) == results["metrics"]["accuracy"]
+    assert all(int(np.argmax(line["scores"])) == line["prediction"] for line in lines)
+
+
+def test_a_dry_run_shows_what_the_model_reads(pretrained: Path, tmp_path: Path) -> None:
+    write_tagged(tmp_path / "tagged")
+    write_questions(tmp_path / "questions", "v1.1", 0.0)
+    write_choices(tmp_path / "choices")
+    said = bigs(*finetune("wikiann", pretrained, tmp_path / "tagged", tmp_path / "run", "--dry-run")).fine().out
+    first = next(line for line in (tmp_path / "tagged" / "train").read_text().splitlines())
+    assert f"tokens → {first.split()[-1]} " in said
+    said = bigs(*finetune("codah", pretrained, tmp_path / "choices", tmp_path / "run", "--dry-run")).fine().out
+    assert said.count("[CLS] the train [SEP]") == 4
+    assert f"{8 * 4 * 24:,} tokens each" in said
+    short = ("--set", "sequence_length=16")
+    said = (
+        bigs(*finetune("squad", pretrained, tmp_path / "questions", tmp_path / "run", "--dry-run", *short)).fine().out
+    )
+    assert re.search(f"tokens → ({'|'.join(PLACES)})\n", said)
+    steps = int(next(line for line in said.splitlines() if line.strip().startswith("steps")).split()[1])
+    assert steps > 2 * 96 // 8  # long texts are several windows
+    assert not (tmp_path / "run").exists()
