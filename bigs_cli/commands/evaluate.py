@@ -67,12 +67,13 @@ def evaluate(
         int | None, typer.Option("--batch-size", min=1, help="Examples at once.", show_default="the run's, else 32")
     ] = None,
     trim: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--trim-padding",
-            help="Cut batches to their longest text. It changes the outputs of models that read their padding.",
+            "--trim-padding/--full-padding",
+            help="Cut batches to their longest text, or not. Cutting changes what models that read their padding say.",
+            show_default="the run's, else cut where it changes nothing",
         ),
-    ] = False,
+    ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option("--predictions", metavar="FILE", help="Write each example's prediction and scores, as JSONL."),

@@ -19,7 +19,7 @@ def evaluate_task(
     split: str | None,
     length: int | None,
     batch_size: int | None,
-    trim: bool,
+    trim: bool | None,
     predictions: Path | None,
     as_json: bool,
 ) -> None:

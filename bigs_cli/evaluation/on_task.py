@@ -43,7 +43,7 @@ def settings_for(
     data: Path | None = None,
     length: int | None = None,
     batch_size: int | None = None,
-    trim: bool = False,
+    trim: bool | None = None,
 ) -> Settings:
     """Return how to measure `opened` on `task`: as asked, else as its run did it, else in full length, 32 at once.
 
@@ -63,7 +63,7 @@ def settings_for(
         recipe, results = load_recipe(str(opened.run.recipe_file)), opened.run.results()
         compute, length = recipe.compute, length or int(results["length"])
         if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
-            batch_size, trim = batch_size or recipe.eval_batch_size, trim or recipe.trim_padding
+            batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
             if data is None and results["data"].get("path"):
                 data = Path(results["data"]["path"])
     length = length or config.max_position_embeddings
@@ -71,7 +71,7 @@ def settings_for(
         raise RequestError(
             f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
         )
-    return Settings(data, length, batch_size or 32, trim or config.mask_padding, compute)
+    return Settings(data, length, batch_size or 32, config.mask_padding if trim is None else trim, compute)
 
 
 def _described(head: str, labels: int) -> str:

@@ -339,10 +339,10 @@ class FinetuneRecipe(BaseModel):
     patience: Count | None = Field(
         default=None, description="end after this many measurements that brought nothing better; null: go to the end"
     )
-    trim_padding: bool = Field(
-        default=False,
-        description="cut batches to their longest text; with a model that reads its padding (mask_padding: false) "
-        "this changes its outputs. Models that do not read it are always cut",
+    trim_padding: bool | None = Field(
+        default=None,
+        description="cut batches to their longest text; null: where that changes nothing, with a model that does not "
+        "read its padding (mask_padding: true). true changes the outputs of those that do",
     )
     freeze: bool = Field(default=False, description="keep A, C, D, log_step and the token type embeddings as they are")
     max_train_examples: Count | None = Field(

@@ -85,7 +85,8 @@ def finetune(
         form = form_of(task)
         config, length = target_config(recipe, task, start.config)
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, recipe.batch_size)
+        for rows in (recipe.batch_size, recipe.eval_batch_size):
+            meshes.check_batch(mesh, rows)
         new = to_flat(initialize(config, recipe.seed), config)
         flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
         folder.start(dump_recipe(recipe), describe_environment(), resume)
@@ -132,7 +133,9 @@ def _train(
     log: MetricsLog,
 ) -> dict[str, Any]:
     # --- the data ---------------------------------------------------------------------------------------------
-    trim = config.mask_padding or recipe.trim_padding  # Elsewhere padding is part of the model's input.
+    trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
+    if trim and not config.mask_padding:
+        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
     train = form.encode(tokenizer, data.train, length)
     dev = [Split(name, split, form.encode(tokenizer, split, length)) for name, split in data.dev.items()]
     per_epoch = math.ceil(len(train) / recipe.batch_size)

@@ -90,7 +90,9 @@ def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
     """Refuse a batch whose rows do not divide over data × fsdp (RequestError)."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % parts:
-        raise RequestError(f"{rows} rows a step do not divide over {parts} devices. Change batch_size in the recipe.")
+        raise RequestError(
+            f"{rows} rows a step do not divide over {parts} devices. Change the recipe's batch_size or eval_batch_size."
+        )
 
 
 def _fitting(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:

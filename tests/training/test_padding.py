@@ -1,0 +1,48 @@
+"""Trimmed padding: the same answers where the model does not read it, and said where it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests.tiny import bigs, finetune
+
+
+def predictions(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_trimmed_and_full_padding_answer_alike(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """The model of the recipe `demo` masks its padding."""
+    lines = {}
+    for name in ("true", "false"):
+        bigs(*finetune("mrpc", pretrained, glue, tmp_path / name, "--set", f"trim_padding={name}")).fine()
+        lines[name] = predictions(tmp_path / name / "predictions.jsonl")
+    assert [line["prediction"] for line in lines["true"]] == [line["prediction"] for line in lines["false"]]
+    scores = [[list(line["scores"].values()) for line in lines[name]] for name in lines]  # pyright: ignore
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
+    again = tmp_path / "again.jsonl"
+    done = bigs("eval", "--model", tmp_path / "true", "--full-padding", "--predictions", again).fine()
+    assert "changes" not in done.err
+    assert [line["prediction"] for line in predictions(again)] == [line["prediction"] for line in lines["true"]]
+
+
+def test_a_model_that_reads_its_padding_says_so_when_it_is_trimmed(
+    shards: Path, pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
+    config = json.loads((pretrained / "config.json").read_text())
+    reader = tmp_path / "reader"
+    bigs("export", "--model", pretrained, "--format", "flax", "--output", reader).fine()
+    changed = json.loads((reader / "config.json").read_text()) | {"mask_padding": False}
+    assert config.get("mask_padding")
+    (reader / "config.json").write_text(json.dumps(changed))
+    run = tmp_path / "run"
+    done = bigs(*finetune("mrpc", reader, glue, run)).fine()
+    assert "reads its padding" not in done.err
+    full, cut = tmp_path / "full.jsonl", tmp_path / "cut.jsonl"
+    bigs("eval", "--model", run, "--length", 32, "--predictions", full).fine()
+    said = bigs("eval", "--model", run, "--length", 32, "--trim-padding", "--predictions", cut).fine()
+    assert "This model reads its padding" in said.err
+    assert len(predictions(full)) == len(predictions(cut)) == 13
