@@ -44,6 +44,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             "--data",
+            metavar="PATH",
             help="The task's files; for mlm, token shards or HDF5 files; for custom, pairs and agreement, tables.",
             show_default="the run's, else the hub",
         ),

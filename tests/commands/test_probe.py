@@ -15,6 +15,7 @@ from bigs_cli.checkpoint.resolve import find_model, open_model
 from bigs_cli.commands.probe import evaluate_agreement, evaluate_blimp, evaluate_pairs
 from bigs_cli.core.errors import RequestError
 from tests.evaluation.probing import VOCABULARY, config, opened, opened_frequencies
+from tests.tiny import bigs
 
 PAIRS = [  # good, bad, UID; the model below finds "is" likelier than any other word, and all others alike
     ("the cat is here", "the cat are here", "one"),
@@ -117,3 +118,27 @@ def test_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
     path.write_text("sentence_good,sentence_bad\nthe cat,\u00ad\n")
     with pytest.raises(RequestError, match=r"a.csv:2 has a sentence without any token that the tokenizer knows of"):
         evaluate_pairs(opened(tmp_path, config()), [path])
+
+
+def test_through_the_command_line(tmp_path: Path) -> None:
+    known = opened_frequencies(tmp_path, **{"is": 3.0})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_flax(folder, known.config, known.flat)
+    (tmp_path / "vocab.txt").rename(folder / "vocab.txt")
+    data = blimp_files(tmp_path / "blimp")
+    shown = bigs("eval", "blimp", "--model", folder, "--data", data, "--by", "paradigm", "--json").fine()
+    groups = {(one["level"], one["group"]): one["right"] for one in json.loads(shown.out)["groups"]}
+    assert (groups["all", "all"], groups["paradigm", "one"]) == (2, 1)
+    pairs = bigs("eval", "pairs", "--model", folder, "--data", data / "one.jsonl", "--data", data / "two.jsonl")
+    assert "50.0" in pairs.fine().out
+    agreement = bigs("eval", "agreement", "--model", folder, "--data", data / "one.jsonl", "--format", "csv").fine()
+    assert "all,all,2" in agreement.out
+    for wrong in (
+        ("blimp", "--by", "paradigms"),
+        ("pairs",),
+        ("mlm", "--format", "csv"),
+        ("cola", "--data", "a", "--data", "b"),
+    ):
+        refused = bigs("eval", wrong[0], "--model", folder, *wrong[1:])
+        assert (refused.code, refused.out) == (2, "")
