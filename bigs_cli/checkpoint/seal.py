@@ -37,13 +37,10 @@ def score(folder: Path) -> float | None:
 
 
 def damage(folder: Path, item: str = "") -> str | None:
-    """Say what is wrong with the checkpoint in `folder`, or with its `item` alone; None: it is as it was written.
-
-    Without a seal (bigs 0.1.0 wrote none) nothing can be told, and None is returned.
-    """
+    """Say what is wrong with the checkpoint in `folder`, or with its `item` alone; None: it is as it was written."""
     place = folder / SEAL
     if not place.exists():
-        return None
+        return f"it has no {SEAL}, so it was not written to its end"
     try:
         files: dict[str, dict[str, Any]] = json.loads(place.read_text(encoding="utf-8"))["files"]
         for name, expected in files.items():

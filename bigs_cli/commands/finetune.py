@@ -129,7 +129,7 @@ def finetune(
     if model_name is None:
         raise RequestError(f"The recipe {name} names no model to start from. Name one: --from MODEL")
     from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.commands.shared import prepare_jax, stoppable
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
 
@@ -157,12 +157,14 @@ def finetune(
         err.print("A dry run: there is no run folder. Leave out --dry-run to train.")
         return
     if seeds > 1:
-        summary = finetune_seeds(chosen, chosen_task, examples, model, tokenizer, folder.path, seeds, resume)
+        with stoppable():
+            summary = finetune_seeds(chosen, chosen_task, examples, model, tokenizer, folder.path, seeds, resume)
         err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder.path}/{summary['best']}.")
         err.print(seeds_table(chosen_task, summary))
         best = folder.path / summary["best"]
     else:
-        result = train(chosen, chosen_task, examples, model, tokenizer, folder, resume)
+        with stoppable():
+            result = train(chosen, chosen_task, examples, model, tokenizer, folder, resume)
         err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
         err.print(scores_table(chosen_task, result["metrics"]))
         best = folder.path
@@ -218,7 +220,7 @@ def _suite(
 ) -> None:
     from bigs_cli.checkpoint.resolve import find_model
     from bigs_cli.checkpoint.run import runs_root
-    from bigs_cli.commands.shared import lasting_name, prepare_jax
+    from bigs_cli.commands.shared import lasting_name, prepare_jax, stoppable
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.suite import suite_table
 
@@ -230,7 +232,8 @@ def _suite(
     if start is not None:
         lasting = lasting_name(find_model(start))
         plan = SuitePlan(lasting, None if data is None else str(data), variant, tuple(sets), seeds)
-    finetune_suite(begin_suite(root, plan, resume), _open, root, resume)
+    with stoppable():
+        finetune_suite(begin_suite(root, plan, resume), _open, root, resume)
     err.print(suite_table(suite_lines(root), f"GLUE, dev, {root}"))
     err.print(f"Next: bigs eval glue --model {root}")
     out.print(str(root))

@@ -99,7 +99,7 @@ def pretrain(
 
     from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.resolve import find_model, open_model
-    from bigs_cli.commands.shared import check_tokenizer, lasting_name, prepare_jax
+    from bigs_cli.commands.shared import check_tokenizer, lasting_name, prepare_jax, stoppable
     from bigs_cli.reporting.console import err, out
 
     found = find_model(chosen.from_) if chosen.from_ is not None and not resume else None
@@ -120,7 +120,8 @@ def pretrain(
 
     from bigs_cli.training.pretrain import pretrain as train
 
-    result = train(chosen, shards, folder, model, resume)
+    with stoppable():
+        result = train(chosen, shards, folder, model, resume)
     err.print(f"Done in {result.seconds / 60:.1f} minutes: held-out loss {result.heldout['loss']:.4f}.")
     # The published settings are for H = 1024; a narrow model learns next to nothing with them.
     settings = "--recipe sst2-small " if chosen.model.hidden_size < 512 else ""

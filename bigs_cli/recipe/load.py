@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -165,9 +165,12 @@ def _keys(model: type[BaseModel], path: Key) -> dict[str, str]:
     """Return the keys and descriptions of the part of `model` at `path`."""
     for part in path:
         field = next(field for name, field in model.model_fields.items() if (field.alias or name) == part)
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        # A part that may be left out is a union with None.
+        kinds = get_args(field.annotation) or (field.annotation,)
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is None:
             return {}
-        model = field.annotation
+        model = inner
     return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
 
 

@@ -25,7 +25,8 @@ from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.forms import Form, form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Parameters, initialize, make_apply
+from bigs_cli.model.functional import Parameters, make_apply, parameter_shapes
+from bigs_cli.model.initial import initial_values
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -35,7 +36,7 @@ from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
-from bigs_cli.training.loop import Every, Plan, run
+from bigs_cli.training.loop import Every, Plan, run, saved_if_stopped
 from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.new_pooler import unit_pooler
 from bigs_cli.training.nonfinite import broken, usable
@@ -87,7 +88,7 @@ def finetune(
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
-        new = to_flat(initialize(config, recipe.seed), config)
+        new = to_flat(initial_values(parameter_shapes(config), config, recipe.seed), config)
         flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
         folder.start(dump_recipe(recipe), describe_environment(), resume)
         if not resume:
@@ -198,6 +199,9 @@ def _train(
         if values[metric] > earlier:
             best.save(done, state.averaged)
             write_lines(folder.predictions_file, evaluator.predictions(dev, scores))
+
+    def evaluate_and_save(done: int, state: TrainState) -> None:
+        evaluate(done, state)
         save(done, state)
 
     def enough() -> bool:
@@ -211,7 +215,7 @@ def _train(
         first=begun,
         last=steps,
         log_every=recipe.log_every,
-        every=(Every(recipe.evaluate_every or per_epoch, evaluate),),
+        every=(Every(recipe.evaluate_every or per_epoch, evaluate_and_save),),
         save=save,
         full_rate=matrix_rate(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
         if err.is_terminal
@@ -223,11 +227,13 @@ def _train(
     before, started = float(position.get("seconds", 0.0)), time.perf_counter()
     if begun < steps and not enough():
         state = run(plan, state, step, next_batch, log)
-        done = int(state.step)
-        if not history or history[-1]["step"] != done:
+    done = int(state.step)
+    if not history or history[-1]["step"] != done:
+        with saved_if_stopped(lambda: save(done, state), last, done):
             evaluate(done, state)
-        if done < steps:
-            err.print(f"Stopped early: {recipe.patience} measurements brought nothing better.")
+        save(done, state)
+    if done < steps:
+        err.print(f"Stopped early: {recipe.patience} measurements brought nothing better.")
 
     # --- the end ------------------------------------------------------------------------------------------------
     best.wait()

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.processes import any_of
 from bigs_cli.reporting.console import err
@@ -116,6 +117,18 @@ def run(
                 err.print(f"Stopped after step {done}; {saved}. Continue with --resume.")
                 raise KeyboardInterrupt
     return state
+
+
+@contextmanager
+def saved_if_stopped(save: Callable[[], bool], checkpoints: Checkpoints, done: int) -> Iterator[None]:
+    """Have a Ctrl-C in what follows the last step, a measurement, leave its checkpoint behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if done not in checkpoints.steps() and save():
+            checkpoints.wait()
+            err.print(f"Stopped after step {done}; a checkpoint is written. Continue with --resume.")
+        raise
 
 
 def _stops(stop: threading.Event, done: int) -> bool:

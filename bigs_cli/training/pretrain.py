@@ -36,17 +36,18 @@ from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
 from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Apply, Parameters, count, initialize, make_apply
+from bigs_cli.model.functional import Apply, Parameters, count, make_apply, parameter_shapes
+from bigs_cli.model.initial import initial_values
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe, dump_recipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
-from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import amount
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
-from bigs_cli.training.loop import TOKENS, Every, Plan, run
+from bigs_cli.training.loop import TOKENS, Every, Plan, run, saved_if_stopped
 from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.nonfinite import broken, stopped, usable
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
@@ -209,13 +210,14 @@ def _train(
         return meshes.place(here, placement, recipe.batch_size, mine)
 
     evaluator = MaskedLMEvaluator(apply, special, recipe.masking, place)
+    measured_before = any(e["step"] == begun and "heldout_loss" in e for e in read_metrics(log.path))
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
         measured = min(len(shards.split("heldout")), (max_batches or sys.maxsize) * recipe.batch_size)
         with progress("held out", measured, "row") as advance:
             values = evaluator(state.averaged, held_out, advance)
-        if done > begun:  # A checkpoint is written after the line of its step.
+        if done > begun or not measured_before:  # A checkpoint is written after the line of its step, if not stopped.
             log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
         err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
         return values
@@ -254,7 +256,8 @@ def _train(
     done = int(state.step)
 
     # --- the end: all of the held-out part, the last checkpoint, results.json -----------------------------------------
-    heldout = evaluate(done, state, None)
+    with saved_if_stopped(lambda: save_usable(done, state), checkpoints, done):
+        heldout = evaluate(done, state, None)
     if not math.isfinite(heldout["loss"]):
         what = f"The held-out loss after step {done} is not finite"
         raise stopped(what, folder.path, checkpoints, recipe.optimizer)
@@ -298,7 +301,8 @@ def _amount(shards: Corpus) -> str:
 
 
 def _initial_parameters(recipe: PretrainRecipe, start: OpenModel | None) -> Parameters:
-    fresh = initialize(recipe.model, recipe.seed)
+    # On the host: on a device of a mesh they would stay, whole, beside its share of them.
+    fresh = initial_values(parameter_shapes(recipe.model), recipe.model, recipe.seed)
     if start is None:
         return fresh
     new = to_flat(fresh, recipe.model)

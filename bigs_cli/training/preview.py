@@ -21,6 +21,7 @@ from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, PretrainRecipe, Recipe
 from bigs_cli.reporting.console import table
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
+from bigs_cli.training import amount
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.finetune import target_config
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
@@ -54,8 +55,8 @@ def preview(recipe: PretrainRecipe, shards: Corpus) -> list[Table]:
     check_shards(recipe, shards)
     row, L = as_batch(shards.split("train").take(np.zeros(1, np.int64))), recipe.data.sequence_length
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
-    run = _Run(recipe.model, recipe, recipe.batch_size, L, recipe.steps, row, predictions)
-    return _tables(run, recipe.batch_size // recipe.accumulate)
+    run = _Run(recipe.model, recipe, recipe.batch_size, L, amount.last_step(recipe), row, predictions)
+    return _tables(run, amount.unit(recipe) // recipe.accumulate)
 
 
 def preview_finetune(
@@ -94,7 +95,8 @@ def _tables(run: _Run, rows: int) -> list[Table]:
     meshes.check_batch(mesh, rows)
     params, settings = parameter_shapes(run.config), run.recipe.optimizer
     optimizer = make_optimizer(settings, learning_rate(run.recipe.schedule, settings.learning_rate, run.steps))
-    state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer), params)
+    average = settings.ema is not None
+    state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer, average), params)
     return [_sizes(run, mesh, state), _shardings(mesh, params)]
 
 
@@ -104,6 +106,10 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
     tokens = sequences * run.length
     flops = count_flops(run.config, run.length, mixing, run.predictions)
     step = flops.training * sequences
+    total, ramp = tokens * run.steps, ""
+    if isinstance(run.recipe, PretrainRecipe):
+        total = amount.tokens_until(run.recipe, run.steps)
+        ramp = " when the batch is full" if run.recipe.batch_ramp else ""
     shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
@@ -114,9 +120,10 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
         ("devices", str(mesh.size), f"{mesh.devices.flat[0].device_kind}: {shape}"),
         ("parameters on each device", _size(params_bytes), "and as much for the gradient"),
         ("optimizer state on each device", _size(optimizer_bytes), ""),
+        *([("their average on each device", _size(params_bytes), "")] if state.ema is not None else []),
         ("batch on each device", _size(batch_bytes), "activations come on top: they depend on compute.remat"),
-        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each, {tokens * run.steps:.3g} in all"),
-        ("FLOPs per step", f"{step:.3e}", f"{step * run.steps:.3e} in all"),
+        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{ramp}, {total:.3g} in all"),
+        ("FLOPs per step", f"{step:.3e}", f"{step * total / tokens:.3e} in all"),
         ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
         ("  mixing", f"{flops.mixing / flops.forward:.1%}", mixing),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -83,7 +84,8 @@ def make_step(
             (total, sums), gradients = gradient_of(params, rows, key, index)
             return jax.tree.map(jnp.add, carry, (total, sums, gradients)), None
 
-        parts = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
+        # Every accumulate-th row, not runs of them: each device then has its share of every part where it is.
+        parts = jax.tree.map(lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1), batch)
         first = jax.tree.map(lambda a: a[0], parts)
         shapes = jax.eval_shape(gradient_of, params, first, key, 0)
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (*shapes[0], shapes[1]))
@@ -122,6 +124,15 @@ def make_step(
         optimizer_state = if_good(optimizer_state, state.optimizer)
         return TrainState(params, optimizer_state, state.step + 1, average, skipped, in_a_row), metrics
 
-    compiled = jax.jit(step, donate_argnums=0)
-    # An argument, not a constant: runs that differ only in their seed share what is compiled.
-    return lambda state, batch: compiled(state, batch, np.uint32(seed))
+    @functools.cache
+    def compiled(places: tuple[Any, ...], structure: Any) -> Any:
+        # The state stays where it was: the compiler would move parts of it, and the next step be compiled for that.
+        return jax.jit(step, donate_argnums=0, out_shardings=(structure.unflatten(places), None))
+
+    def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        leaves, structure = jax.tree.flatten(state)
+        places = tuple(leaf.sharding if isinstance(leaf, jax.Array) else None for leaf in leaves)
+        # The seed is an argument, not a constant: runs that differ in nothing else share what is compiled.
+        return compiled(places, structure)(state, batch, np.uint32(seed))
+
+    return run

@@ -136,6 +136,7 @@ def test_time_ends_a_run_and_resuming_does_not_prolong_it(shards: Path, tmp_path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"batch_ramp": "{start: 12}"}, "'batch_ramp.steps' is missing"),
         ({"batch_ramp": "{start: 12, steps: 5}"}, "batch_size 32 is not batch_ramp.start 12 doubled"),
         ({"batch_ramp": "{start: 32, steps: 5}"}, "batch_size 32 is not batch_ramp.start 32 doubled"),
         ({"batch_ramp": "{start: 2, steps: 5}", "accumulate": 4}, "batch_ramp.start 2 cannot be split into 4"),

@@ -68,6 +68,7 @@ def saved(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (empty, "optimizer/.+ has 0 bytes"),
         (remove, "position/.+ is missing"),
         (spoil_the_seal, r"seal\.json is damaged"),
+        (lambda checkpoint: (checkpoint / "seal.json").unlink(), r"it has no seal\.json"),
     ],
 )
 def test_every_kind_of_damage_is_told(saved: Path, tmp_path: Path, harm: Callable[[Path], None], told: str) -> None:
@@ -124,13 +125,15 @@ def test_when_all_are_damaged_nothing_is_changed(shards: Path, saved: Path, tmp_
     assert snapshot(run) == before
 
 
-def test_a_checkpoint_without_a_seal_is_read(shards: Path, saved: Path, tmp_path: Path) -> None:
-    """As runs of the first version have them."""
+def test_a_checkpoint_without_a_seal_is_passed_over(shards: Path, saved: Path, tmp_path: Path) -> None:
+    """The seal is written last: without it the folder may be no more than a name."""
     run = shutil.copytree(saved, tmp_path / "run")
-    for step in (4, 8, 12):
-        (run / "checkpoints" / str(step) / "seal.json").unlink()
+    (run / "checkpoints" / "12" / "seal.json").unlink()
+    (run / "checkpoints" / "25").mkdir()
     again = bigs(*pretrain(shards, run, "--resume")).fine()
-    assert "after step 12." in again.err
+    assert again.err.count("so it was not written to its end") == 2
+    assert "after step 8." in again.err
+    assert same(run / "checkpoints", saved / "checkpoints")
 
 
 def test_what_is_kept() -> None:

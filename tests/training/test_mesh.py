@@ -88,3 +88,49 @@ def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -
     narrow = back_to(wide, tmp_path / "narrow", 6)
     assert "after step 6." in bigs(*pretrain(shards, narrow, "--resume")).fine().err
     near(narrow, steady)
+
+
+STEPS = """
+import jax, numpy as np, jax.numpy as jnp
+from bigs_cli.model.functional import initialize, make_apply
+from bigs_cli.model.losses import classification_sums
+from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
+from bigs_cli.training import mesh as meshes
+from bigs_cli.training.optimizer import make_optimizer
+from bigs_cli.training.state import TrainState, make_step, new_state
+from tests.training.test_step import CONFIG, batch
+
+mesh = meshes.make_mesh(Mesh(data=2, fsdp=4, tensor=1))
+apply = make_apply(CONFIG, Compute())
+seen = []
+
+def loss(params, batch, key, part):
+    jax.debug.inspect_array_sharding(batch["input_ids"], callback=lambda s: seen.append(s.shard_shape((16, 8))))
+    outputs = apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    return classification_sums(outputs.logits, batch["labels"], batch["weights"])
+
+optimizer = make_optimizer(Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2))
+shapes = jax.eval_shape(lambda: new_state(initialize(CONFIG, 0), optimizer))
+places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
+state = jax.jit(lambda: new_state(initialize(CONFIG, 0), optimizer), out_shardings=places)()
+step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, 4)
+rows = jax.device_put(batch(64), meshes.batch_sharding(mesh))
+for _ in range(2):
+    state, metrics = step(state, rows)
+    assert jax.tree.map(lambda a: a.sharding, state) == places
+print(set(seen), float(metrics["loss"]))
+"""
+
+
+def test_parts_of_a_batch_lie_on_all_devices_and_the_state_stays_where_it_was() -> None:
+    """Four parts of 16 rows on eight devices: two rows on each, in every part."""
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("{(2, 8)} ")

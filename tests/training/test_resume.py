@@ -11,9 +11,11 @@ from subprocess import Popen
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.core.files import sha256
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import LENGTH, bigs, finetune, parameters, pretrain, snapshot, start_bigs
 
@@ -114,3 +116,28 @@ def test_resuming_with_other_data_or_settings_is_refused(shards: Path, pretraine
     assert (refused.code, refused.out) == (2, "")
     assert "leave out --set" in refused.err
     assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_end_is_measured_loses_nothing(
+    number: signal.Signals, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes in the measurement after the last step, with no checkpoint yet."""
+    steady, stopped = tmp_path / "steady", tmp_path / "stopped"
+    changes = {"steps": 5, "evaluate__every_steps": 100, "checkpoint__every_steps": 100}
+    bigs(*pretrain(shards, steady, **changes)).fine()
+    measure = MaskedLMEvaluator.__call__
+
+    def interrupted(self: MaskedLMEvaluator, *arguments: Any) -> dict[str, float]:
+        signal.raise_signal(number)
+        return measure(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskedLMEvaluator, "__call__", interrupted)
+        ended = bigs(*pretrain(shards, stopped, **changes))
+    assert (ended.code, ended.out) == (130, "")
+    assert "Stopped after step 5; a checkpoint is written." in ended.err
+    assert steps(stopped / "checkpoints") == [5]
+    bigs(*pretrain(shards, stopped, "--resume")).fine()
+    assert same(steady / "checkpoints", stopped / "checkpoints")
+    assert course(stopped) == course(steady)
