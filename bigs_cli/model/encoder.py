@@ -10,6 +10,7 @@ from flax import nnx
 
 from bigs_cli.model import kernel, mixing
 from bigs_cli.model.layer import Dense, Layer, layer_norm
+from bigs_cli.model.rows import split_rows
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -52,7 +53,7 @@ class Embeddings(nnx.Module):
         # Looked up in the table's own type: the gradient of a frequent word is a sum of thousands, and bfloat16 stops
         # counting at a few hundred.
         x = (self.word_embeddings(input_ids) + types + positions).astype(self.dtype)
-        return dropout(self.LayerNorm(x), self.rate, key)
+        return dropout(self.LayerNorm(split_rows(x, 0)), self.rate, key)
 
 
 class Encoder(nnx.Module):

@@ -16,6 +16,7 @@ from flax import nnx
 from bigs_cli.model.encoder import BiGS, dropout
 from bigs_cli.model.layer import Dense, layer_norm
 from bigs_cli.model.product import last_axis_times, linear
+from bigs_cli.model.rows import split_rows
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -76,7 +77,7 @@ class Predictions(nnx.Module):
         matrix, tied = (word_embedding, True) if self.decoder is None else (self.decoder.kernel[...], False)
         if not train:
             return last_axis_times(h, matrix, tied, jnp.float32) + self.bias[...]
-        logits = linear(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32)
+        logits = split_rows(linear(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32), 1)
         return jnp.moveaxis(logits.reshape(-1, *h.shape[:-1]), 0, -1)
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 from bigs_cli.model import kernel
 from bigs_cli.model.mixing import Mixer
 from bigs_cli.model.product import last_axis_times, linear, precision
+from bigs_cli.model.rows import split_rows
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -33,12 +34,12 @@ class Dense(nnx.Module):
         """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`."""
         x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]
         if channels_first:
-            return linear(kernel, bias, x, transposed=True)
+            return split_rows(linear(kernel, bias, x, transposed=True), 1)
         if self.as_rows:
             y = jnp.dot(x, kernel.astype(self.dtype), precision=precision(self.dtype))
         else:
             y = last_axis_times(x, kernel, dtype=jnp.float32)
-        return (y + bias).astype(self.dtype)
+        return split_rows((y + bias).astype(self.dtype), 0)
 
 
 def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, axis: int = -1) -> nnx.LayerNorm:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from bigs_cli.model.kernel import DiscreteSSM, convolution_kernel, powers
-from bigs_cli.model.product import last_axis_times
+from bigs_cli.model.product import joined, last_axis_times
 
 CHUNK = 128
 
@@ -126,7 +126,8 @@ def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Ar
     L, Q = u.shape[-1], operands.K.shape[0]
     chunks = -(-L // Q)
     u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-1]), (0, chunks * Q - L)))
-    rows = u.reshape(-1, chunks, Q)
+    rows = joined(u)
+    rows = rows.reshape(*rows.shape[:-1], chunks, Q)
     absorb, emit = operands.absorb, operands.emit
     if reverse:  # the same operators with time running the other way
         absorb, emit = absorb[:, ::-1], emit[::-1]
@@ -137,7 +138,7 @@ def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Ar
 
 
 def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
-    """Return the state before each chunk from what each chunk adds, both `[R, chunks, 2N]` float32.
+    """Return the state before each chunk from what each chunk adds, both `[..., chunks, 2N]` float32.
 
     x_{c+1} = e^{QsA} x_c + gathered_c, with x_0 = 0.
     """
@@ -145,13 +146,13 @@ def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
     re, im = decay[0], decay[1]
 
     def step(state: jax.Array, add: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x_re, x_im = state[:, :N], state[:, N:]
-        turned = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], 1)
+        x_re, x_im = state[..., :N], state[..., N:]
+        turned = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], -1)
         return turned + add, state
 
-    by_chunk = gathered.swapaxes(0, 1)
+    by_chunk = jnp.moveaxis(gathered, -2, 0)
     _, before = jax.lax.scan(step, jnp.zeros_like(by_chunk[0]), by_chunk, reverse=reverse)
-    return before.swapaxes(0, 1)
+    return jnp.moveaxis(before, 0, -2)
 
 
 # --- the references: FFT and recurrence --------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from jax.typing import DTypeLike
 
 
 def product(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return a `[M, K]` times b `[K, N]`, or times bᵀ for b `[N, K]` if `transposed`.
+    """Return a `[..., K]` times b `[K, N]`, or times bᵀ for b `[N, K]` if `transposed`.
 
-    Sums are float32; the result has `dtype`, by default that of `a`.
+    Sums are float32; the result has `dtype`, by default that of `a`. The leading axes stay apart: one that is split
+    over devices would be gathered if it were joined with another.
     """
     dtype = jnp.dtype(dtype or a.dtype)
-    contracted = (((1,), (1 if transposed else 0,)), ((), ()))
+    contracted = (((a.ndim - 1,), (1 if transposed else 0,)), ((), ()))
     multiply = partial(jax.lax.dot_general, dimension_numbers=contracted, precision=precision(a.dtype))
     if a.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
         return multiply(a, b, preferred_element_type=dtype)
@@ -80,7 +81,7 @@ def last_axis_times(
 
 
 def _last_axis_value(u: jax.Array, matrix: jax.Array, transposed: bool, dtype: DTypeLike) -> jax.Array:
-    rows = product(u.reshape(-1, u.shape[-1]), matrix.astype(u.dtype), transposed=transposed, dtype=dtype)
+    rows = product(joined(u), matrix.astype(u.dtype), transposed=transposed, dtype=dtype)
     return rows.reshape(*u.shape[:-1], -1)
 
 
@@ -95,8 +96,7 @@ def _last_axis_backward(
 ) -> tuple[jax.Array, jax.Array]:
     u, matrix = saved
     dy = dy.astype(u.dtype)
-    left, right = (factor.reshape(-1, factor.shape[-1]) for factor in ((dy, u) if transposed else (u, dy)))
-    d_matrix = product(left.T, right, dtype=jnp.float32).astype(matrix.dtype)
+    d_matrix = _outer(*((dy, u) if transposed else (u, dy))).astype(matrix.dtype)
     return _last_axis_value(dy, matrix, not transposed, u.dtype), d_matrix
 
 
@@ -104,5 +104,21 @@ _last_axis = jax.custom_vjp(_last_axis_value, nondiff_argnums=(2, 3))
 _last_axis.defvjp(_last_axis_forward, _last_axis_backward)
 
 
-def _by_rows(matrix: jax.Array) -> jax.Array:
-    return with_layout_constraint(matrix, Layout(major_to_minor=(0, 1)))
+def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return Σ aᵀb `[K, N]` float32 over all leading axes of a `[..., K]` and b `[..., N]`."""
+    a, b = joined(a), joined(b)
+    if a.ndim == 2:
+        return product(a.T, b, dtype=jnp.float32)
+    leading = tuple(range(a.ndim - 1))
+    dimensions = ((leading, leading), ((), ()))
+    return jax.lax.dot_general(a, b, dimensions, precision(a.dtype), jnp.float32)
+
+
+def joined(u: jax.Array) -> jax.Array:
+    """Return u `[..., K]` as `[M, K]` on one CPU, which multiplies such a tenth faster, and as it is elsewhere."""
+    alone = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
+    return u.reshape(-1, u.shape[-1]) if alone else u
+
+
+def _by_rows(array: jax.Array) -> jax.Array:
+    return with_layout_constraint(array, Layout(major_to_minor=tuple(range(array.ndim))))

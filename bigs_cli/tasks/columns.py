@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.data.documents import Bad
 from bigs_cli.data.files import LONGEST_LINE, TextFile, find_files
+from bigs_cli.tasks.jsonl import lines_of, objects_of
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,13 @@ def read_table_file(path: Path) -> Table:
     return Table(str(path), [row for _, row in rows], [place for place, _ in rows])
 
 
-def _lines(file: TextFile) -> Iterator[tuple[int, str]]:
-    for number, line in file.lines():
-        if isinstance(line, Bad):
-            raise RequestError(line.message)
-        yield number, line
-
-
 def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
     """The first line names the columns. CSV has quotes as in RFC 4180."""
     csv.field_size_limit(LONGEST_LINE)
     tabs = file.suffix == ".tsv"
     # A quote belongs to the text in the tables of this field that are separated by tabs, as in GLUE.
     quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    rows = csv.reader((line for _, line in _lines(file)), delimiter="\t" if tabs else ",", quoting=quoting)
+    rows = csv.reader((line for _, line in lines_of(file)), delimiter="\t" if tabs else ",", quoting=quoting)
     header: list[str] | None = None
     while True:
         try:
@@ -106,20 +99,6 @@ def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, dict(zip(header, row, strict=True))
 
 
-def _jsonl(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in _lines(file):
-        if not line.strip():
-            continue
-        place = f"{file.name}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"{place} is not JSON ({error}). One object a line is expected.") from error
-        if not isinstance(row, dict):
-            raise RequestError(f"{place} is not a JSON object.")
-        yield place, row
-
-
 def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow
     from pyarrow import parquet
@@ -133,4 +112,11 @@ def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{file.name}, row {number}", row
 
 
-_READERS = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _jsonl, ".parquet": _parquet}
+_READERS = {
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".jsonl": objects_of,
+    ".ndjson": objects_of,
+    ".json": objects_of,
+    ".parquet": _parquet,
+}

@@ -11,7 +11,7 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.documents import Bad
-from bigs_cli.data.files import find_files
+from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.tsv import parse_label
@@ -24,22 +24,32 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         RequestError: the file is not there, not UTF-8, or a damaged archive.
     """
     for file in find_files(str(path)) or ():
-        for number, line in file.lines():
-            if isinstance(line, Bad):
-                raise RequestError(line.message)
+        for number, line in lines_of(file):
             yield number, line.removesuffix("\n").removesuffix("\r")
 
 
-def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def lines_of(file: TextFile) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line with its end).
+
+    Raises:
+        RequestError: a line cannot be read.
+    """
+    for number, line in file.lines():
+        if isinstance(line, Bad):
+            raise RequestError(line.message)
+        yield number, line
+
+
+def objects_of(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file and line, object) of each line that is not blank.
 
     Raises:
-        RequestError: a line is no JSON object.
+        RequestError: a line cannot be read, or is no JSON object.
     """
-    for number, line in read_lines(path):
+    for number, line in lines_of(file):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
+        where = f"{file.name}:{number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -60,7 +70,7 @@ def texts_of(
     first: list[str] = []
     second: list[str | None] = []
     labels: list[float] = []
-    for where, row in read_objects(path):
+    for where, row in (pair for file in find_files(str(path)) or () for pair in objects_of(file)):
         one, other = texts(row, where)
         first.append(one)
         second.append(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding
 
 from bigs_cli.model.functional import Parameters
 
@@ -132,7 +134,11 @@ def make_step(
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         leaves, structure = jax.tree.flatten(state)
         places = tuple(leaf.sharding if isinstance(leaf, jax.Array) else None for leaf in leaves)
-        # The seed is an argument, not a constant: runs that differ in nothing else share what is compiled.
-        return compiled(places, structure)(state, batch, np.uint32(seed))
+        mesh = next((place.mesh for place in places if isinstance(place, NamedSharding)), None)
+        # With the mesh set, the model keeps its activations split by rows (`model/rows.py`).
+        several = isinstance(mesh, Mesh) and mesh.size > 1
+        with jax.set_mesh(mesh) if several else contextlib.nullcontext():
+            # The seed is an argument, not a constant: runs that differ in nothing else share what is compiled.
+            return compiled(places, structure)(state, batch, np.uint32(seed))
 
     return run

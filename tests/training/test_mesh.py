@@ -134,3 +134,42 @@ def test_parts_of_a_batch_lie_on_all_devices_and_the_state_stays_where_it_was() 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("{(2, 8)} ")
+
+
+GATHERED = """
+import re
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from bigs_cli.model.functional import make_apply, parameter_shapes
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Compute, Mesh
+from bigs_cli.training import mesh as meshes
+
+B, L, H, I = 16, 64, 32, 96  # tokens are B L = 1024, more than any axis of a parameter
+config = BiGSConfig(vocab_size=160, hidden_size=H, intermediate_size=I, num_hidden_layers=2, num_ssm=4,
+                    max_position_embeddings=L)
+for mixing in ("dense", "chunked"):
+    mesh = meshes.make_mesh(Mesh(data=2, fsdp=4, tensor=1))
+    apply, shapes = make_apply(config, Compute(mixing=mixing)), parameter_shapes(config)
+    params = jax.tree.map(lambda a, p: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=p), shapes,
+                          meshes.shardings(mesh, shapes))
+    ids = jax.ShapeDtypeStruct((B, L), jnp.int32, sharding=meshes.batch_sharding(mesh))
+    with jax.set_mesh(mesh):
+        grad = jax.jit(jax.grad(lambda params, ids: apply(params, ids, key=jax.random.key(0)).logits.sum()))
+        text = grad.lower(params, ids).compile().as_text()
+    sizes = [eval(shape.replace(",", "*") or "1") for shape in re.findall(r"f32[[]([0-9,]*)[]][^ ]* all-gather", text)]
+    print(mixing, len(sizes) > 8, max(sizes) <= 160 * H, B * L * H > 160 * H)
+"""
+
+
+def test_devices_that_share_parameters_gather_these_and_not_activations() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GATHERED],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "dense True True True\nchunked True True True\n"
