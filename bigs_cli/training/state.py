@@ -136,8 +136,7 @@ def make_step(
         places = tuple(leaf.sharding if isinstance(leaf, jax.Array) else None for leaf in leaves)
         mesh = next((place.mesh for place in places if isinstance(place, NamedSharding)), None)
         # With the mesh set, the model keeps its activations split by rows (`model/rows.py`).
-        several = isinstance(mesh, Mesh) and mesh.size > 1
-        with jax.set_mesh(mesh) if several else contextlib.nullcontext():
+        with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
             # The seed is an argument, not a constant: runs that differ in nothing else share what is compiled.
             return compiled(places, structure)(state, batch, np.uint32(seed))
 
