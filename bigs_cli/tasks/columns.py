@@ -105,7 +105,8 @@ def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
 
     try:
         with file.open() as raw:
-            rows = parquet.read_table(raw).to_pylist()
+            # Without threads of pyarrow's own, which a process that ends soon after was seen to be aborted by.
+            rows = parquet.read_table(raw, use_threads=False, pre_buffer=False).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise RequestError(f"{file.name} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
     for number, row in enumerate(rows):
