@@ -121,11 +121,14 @@ def run(
 
 @contextmanager
 def saved_if_stopped(save: Callable[[], bool], checkpoints: Checkpoints, done: int) -> Iterator[None]:
-    """Have a Ctrl-C in what follows the last step, a measurement, leave its checkpoint behind."""
+    """Have a Ctrl-C in what follows the last step, a measurement, leave its checkpoint behind.
+
+    Not of several processes, which write one together: the others may not have been asked to stop.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        if done not in checkpoints.steps() and save():
+        if jax.process_count() == 1 and done not in checkpoints.steps() and save():
             checkpoints.wait()
             err.print(f"Stopped after step {done}; a checkpoint is written. Continue with --resume.")
         raise

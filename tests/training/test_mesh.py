@@ -90,6 +90,20 @@ def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -
     near(narrow, steady)
 
 
+def on_eight_devices(code: str) -> str:
+    """Return what `code` prints in a process with eight CPU devices."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 STEPS = """
 import jax, numpy as np, jax.numpy as jnp
 from bigs_cli.model.functional import initialize, make_apply
@@ -124,16 +138,7 @@ print(set(seen), float(metrics["loss"]))
 
 def test_parts_of_a_batch_lie_on_all_devices_and_the_state_stays_where_it_was() -> None:
     """Four parts of 16 rows on eight devices: two rows on each, in every part."""
-    done = subprocess.run(
-        [sys.executable, "-c", STEPS],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("{(2, 8)} ")
+    assert on_eight_devices(STEPS).startswith("{(2, 8)} ")
 
 
 GATHERED = """
@@ -163,13 +168,4 @@ for mixing in ("dense", "chunked"):
 
 
 def test_devices_that_share_parameters_gather_these_and_not_activations() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", GATHERED],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "dense True True True\nchunked True True True\n"
+    assert on_eight_devices(GATHERED) == "dense True True True\nchunked True True True\n"
