@@ -26,15 +26,23 @@ def entities(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
             kind, first = this, place
 
 
+def entity_counts(truth: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:
+    """Return how many entities of one sentence are rightly found, there, and found."""
+    true, mine = set(entities(truth)), set(entities(predicted))
+    return len(true & mine), len(true), len(mine)
+
+
 def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
     """Return `f1`, `precision` and `recall` over all sentences together, as fractions.
 
     `truth` and `predicted` are alike in shape: a tag for every word. What would divide by zero is 0.0.
     """
-    right = there = found = 0
-    for true_tags, predicted_tags in zip(truth, predicted, strict=True):
-        true, mine = set(entities(true_tags)), set(entities(predicted_tags))
-        right, there, found = right + len(true & mine), there + len(true), found + len(mine)
+    counts = [entity_counts(true, mine) for true, mine in zip(truth, predicted, strict=True)]
+    return scores_of_counts(*(sum(column) for column in zip((0, 0, 0), *counts, strict=True)))
+
+
+def scores_of_counts(right: int, there: int, found: int) -> dict[str, float]:
+    """Return `f1`, `precision` and `recall` of sums of `entity_counts`."""
     return {
         "f1": 2 * right / (there + found) if right else 0.0,
         "precision": right / found if found else 0.0,

@@ -6,21 +6,21 @@ Neither speaks of other seeds: for that, train with several.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.metrics import METRICS
-from bigs_cli.evaluation.predictions import LEVEL, RESAMPLES, Answers, answers
+from bigs_cli.evaluation.bootstrap import paired_bootstrap
+from bigs_cli.evaluation.judged import Lines, Metric, judge
+from bigs_cli.evaluation.predictions import answers, of_split
 from bigs_cli.reporting.paired import Paired, PairedTest
 from bigs_cli.tasks.task import Task
 
 Array = np.ndarray[Any, Any]
-Lines = Sequence[Mapping[str, Any]]
 
-_ANSWERED = ("prediction", "scores")
+_ANSWERED = ("prediction", "scores", "nbest", "null_score")
+_RIGHT = {"texts": "accuracy", "choices": "accuracy", "tagged": "whole sentences", "questions": "exact"}
 
 
 def mcnemar(first_right: Array, second_right: Array) -> float:
@@ -35,66 +35,41 @@ def mcnemar(first_right: Array, second_right: Array) -> float:
     return float(binomtest(first, first + second).pvalue) if first + second else 1.0
 
 
-def paired_bootstrap(
-    metric: Callable[[Array, Array], float],
-    first: Answers,
-    second: Answers,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[tuple[float, float], float]:
-    """Return the 95% interval of `metric` of the second minus that of the first, and a two-sided p of "no difference".
-
-    The examples are drawn anew, with replacement, the same for both. The interval is the percentile one, and p the
-    largest level at which such an interval holds 0: twice the smaller share of differences on either side of it, one
-    counted more (Efron & Tibshirani 1993, §13.3 and §15.4). It is at least 2 / (resamples + 1).
-    """
-    rng = np.random.default_rng(seed)
-    n = len(first.labels)
-    values = np.empty(resamples)
-    for i in range(resamples):
-        drawn = rng.integers(0, n, n)
-        labels = first.labels[drawn]
-        values[i] = metric(labels, second.predictions[drawn]) - metric(labels, first.predictions[drawn])
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    rarer = min((values <= 0).sum(), (values >= 0).sum())
-    return (float(low), float(high)), float(min(1.0, 2 * (rarer + 1) / (resamples + 1)))
-
-
 def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: str = "dev") -> Paired:
     """Compare the answers of two `runs`, the lines of their predictions.jsonl, to the examples of `split`.
 
+    McNemar's test asks for examples answered wholly right: a class, an ending, every tag of a sentence, an exact match.
+
     Raises:
-        RequestError: the task has not one answer an example, the examples are not the same, or there are none.
+        RequestError: the examples are not the same, there are none, or they are not those of the task.
     """
-    if task.form not in ("texts", "choices"):
-        raise RequestError(f"Paired tests need one right answer an example; {task.title} has several, or parts of one.")
-    one, two = ([line for line in lines if line.get("split") == split] for lines in runs)
+    one, two = (of_split(lines, split) for lines in runs)
     if _examples(one) != _examples(two) or not one:
         raise RequestError(
             f"{names[0]} and {names[1]} were not measured on the same {split} examples ({len(one)} and "
             f"{len(two)}): no paired test. Measure both on the same data: bigs eval {task.name} --predictions FILE"
         )
-    first, second = answers(task, one, split), answers(task, two, split)
-    classes = task.labels is not None or task.form == "choices"
-    metric = task.metrics[0]
-    tests = []
-    if classes:
-        rights = [run.labels == run.predictions for run in (first, second)]
-        sure, _ = paired_bootstrap(_share, first, second)
-        shares = (float(rights[0].mean()), float(rights[1].mean()))
-        tests.append(PairedTest("accuracy", "McNemar, exact", shares, sure, mcnemar(*rights)))
-        counts = _of_classes(rights[0], rights[1], *names)
-        apart = np.flatnonzero(first.predictions != second.predictions)
+    first, second = judge(task, one, split), judge(task, two, split)
+    metric, tests = task.metrics[0], []
+    apart = np.array([a["prediction"] != b["prediction"] for a, b in zip(one, two, strict=True)]).nonzero()[0]
+    if first.right is not None and second.right is not None:
+        name = _RIGHT[task.form]
+        sure, _ = paired_bootstrap(_share(first.right), _share(second.right), first.count)
+        shares = (float(first.right.mean()), float(second.right.mean()))
+        tests.append(PairedTest(name, "McNemar, exact", shares, sure, mcnemar(first.right, second.right)))
+        counts = _of_rights(first.right, second.right, *names)
     else:
-        errors = [np.abs(run.predictions - run.labels) for run in (first, second)]
+        name = ""
+        both = [answers(task, lines, split) for lines in (one, two)]
+        errors = [np.abs(each.predictions - each.labels) for each in both]
         counts = _of_scores(errors[0], errors[1], *names)
-        apart = np.flatnonzero(first.predictions != second.predictions)
-        furthest = -np.abs(first.predictions - second.predictions)[apart]
+        furthest = -np.abs(both[0].predictions - both[1].predictions)[apart]
         apart = apart[np.argsort(furthest, kind="stable")]
-    if metric != "accuracy":
-        sure, p = paired_bootstrap(METRICS[metric], first, second)
-        values = [METRICS[metric](run.labels, run.predictions) for run in (first, second)]
-        tests.append(PairedTest(metric, "paired bootstrap", (values[0], values[1]), sure, p))
+    if metric != name:
+        of_first, of_second = first.metrics[metric], second.metrics[metric]
+        sure, p = paired_bootstrap(of_first, of_second, first.count)
+        every = np.arange(first.count)
+        tests.append(PairedTest(metric, "paired bootstrap", (of_first(every), of_second(every)), sure, p))
     differing = tuple((one[i], two[i]) for i in apart)
     return Paired(task.title, names, tuple(tests), counts, differing)
 
@@ -104,12 +79,11 @@ def _examples(lines: Lines) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in _ANSWERED} for line in lines]
 
 
-def _share(labels: Array, predictions: Array) -> float:
-    """Return the accuracy, of which a bootstrap needs thousands, without the checks that one deserves."""
-    return float((labels == predictions).mean())
+def _share(right: Array) -> Metric:
+    return lambda places: float(right[places].mean())
 
 
-def _of_classes(first: Array, second: Array, first_name: str, second_name: str) -> dict[str, int]:
+def _of_rights(first: Array, second: Array, first_name: str, second_name: str) -> dict[str, int]:
     return {
         "both right": int((first & second).sum()),
         f"only {first_name} right": int((first & ~second).sum()),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from bigs_cli.checkpoint.resolve import find_model, open_model
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.judged import judge
 from bigs_cli.evaluation.paired import pair
-from bigs_cli.evaluation.predictions import answers, read_predictions
+from bigs_cli.evaluation.predictions import answers, of_split, read_predictions
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.reporting.paired import Paired
@@ -29,17 +30,18 @@ def answered_by(run: RunFolder, task: Task) -> Answered:
     """Return what a run answered to the dev set.
 
     Raises:
-        RequestError: there are no predictions yet, they are garbled, or an example has more than one right answer.
+        RequestError: there are no predictions yet, or they are garbled.
     """
-    if task.form != "texts":
-        raise RequestError(f"{task.title} has no one class or score an example, to set answers against labels.")
     if not run.predictions_file.is_file():
         raise RequestError(f"{run.path} has no predictions.jsonl: nothing was measured on the dev set yet.")
-    lines = [line for line in read_predictions(run.predictions_file) if line.get("split") == "dev"]
+    lines = of_split(read_predictions(run.predictions_file), "dev")
     if not lines:
         raise RequestError(f"{run.predictions_file} holds no predictions of the dev set.")
+    right = judge(task, lines).right
+    if task.form in ("choices", "questions"):
+        return Answered(lines, right, None, None)
     both = answers(task, lines)
-    return Answered(both.labels, both.predictions, lines)
+    return Answered(lines, right, both.labels, both.predictions)
 
 
 def paired_with_first(runs: Sequence[tuple[str, RunFolder]]) -> tuple[list[Paired], list[str]]:
@@ -86,7 +88,7 @@ def _of_run(name: str, run: RunFolder, kernel_length: int) -> RunReport:
     from bigs_cli.checkpoint.orbax import steps  # It takes seconds to be imported, and only kernels need it.
 
     task, answered, kernels = task_of_run(run), None, None
-    if task is not None and task.form == "texts" and run.predictions_file.is_file():
+    if task is not None and run.predictions_file.is_file():
         answered = answered_by(run, task)
     if steps(run.best) or steps(run.checkpoints):
         opened = open_model(find_model(str(run.path)))

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from bigs_cli.checkpoint.run import RunFolder
-from bigs_cli.evaluation.predictions import intervals, read_predictions
+from bigs_cli.evaluation.bootstrap import intervals
+from bigs_cli.evaluation.predictions import read_predictions
 from bigs_cli.tasks.task import Task
 
 
 def summarize(task: Task, runs: Sequence[RunFolder]) -> dict[str, Any]:
     """Return, for every metric, mean, sample standard deviation (0 of one run), best, and values by seed.
 
-    Metrics of the dev set itself also have the 95% bootstrap `interval` of their mean, where the task has one label an
-    example. `best` names the run that did best on the first metric.
+    Metrics of the dev set itself also have the 95% bootstrap `interval` of their mean. `best` names the run that did
+    best on the first metric.
 
     Raises:
-        RequestError: a run is not finished.
+        RequestError: a run is not finished, or its predictions are absent or garbled.
     """
     results = [run.results() for run in runs]
-    sure = intervals(task, [read_predictions(run.predictions_file) for run in runs]) if task.form == "texts" else {}
+    sure = intervals(task, [read_predictions(run.predictions_file) for run in runs])
     metrics: dict[str, Any] = {}
     for name in results[0]["metrics"]:
         values = [float(result["metrics"][name]) for result in results]

@@ -23,15 +23,18 @@ def squad_scores(
     `no_answer`: by the rules of version 2, where a question may have no answer, which "" says: answers that are empty
     once normalized do not count, and what is compared with "" is right only if it is empty too.
     """
-    f1 = exact = 0.0
-    for prediction, right in zip(predictions, answers, strict=True):
-        mine, theirs = normalize(prediction), [normalize(answer) for answer in right]
-        if no_answer:
-            theirs = [answer for answer in theirs if answer] or [""]
-        exact += max((float(mine == answer) for answer in theirs), default=0.0)
-        f1 += max((_f1(mine, answer, no_answer) for answer in theirs), default=0.0)
-    count = max(len(predictions), 1)
-    return {"f1": f1 / count, "exact": exact / count}
+    both = [answer_scores(prediction, right, no_answer) for prediction, right in zip(predictions, answers, strict=True)]
+    f1, exact = (sum(column) / max(len(both), 1) for column in zip((0.0, 0.0), *both, strict=True))
+    return {"f1": f1, "exact": exact}
+
+
+def answer_scores(prediction: str, answers: Sequence[str], no_answer: bool = False) -> tuple[float, float]:
+    """Return F1 and exact match of one answer: the best that one of the right `answers` gives."""
+    mine, theirs = normalize(prediction), [normalize(answer) for answer in answers]
+    if no_answer:
+        theirs = [answer for answer in theirs if answer] or [""]
+    exact = max((float(mine == answer) for answer in theirs), default=0.0)
+    return max((_f1(mine, answer, no_answer) for answer in theirs), default=0.0), exact
 
 
 def normalize(text: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.predictions import intervals, read_predictions
+from bigs_cli.evaluation.bootstrap import intervals
+from bigs_cli.evaluation.predictions import read_predictions
 from bigs_cli.reporting.suite import Line
 from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.task import Task

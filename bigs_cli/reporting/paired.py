@@ -63,7 +63,7 @@ def paired_tables(paired: Paired, examples: int, width: int | None = None) -> li
     title = f"{paired.task}, dev: different answers, {len(shown)} of {len(paired.differing):,}"
     made = table(title, "id", "text", "label", first, second, right=("id",))
     for one, other in shown:
-        made.add_row(*example_cells(one, width), answer(other["prediction"]))
+        made.add_row(*example_cells(one, width), _answer_of(other, "prediction"))
     return [tests, counts, made]
 
 
@@ -74,12 +74,23 @@ def example_cells(line: Mapping[str, Any], width: int | None = None) -> list[str
         each = max(8, (width - 3 * (len(parts) - 1)) // max(1, len(parts)))
         parts = [_cut(part, each) for part in parts]
     number, text = printable(str(line.get("id", ""))), " │ ".join(parts)
-    return [number, text, answer(line.get("label")), answer(line["prediction"])]
+    return [number, text, _answer_of(line, "label"), _answer_of(line, "prediction")]
 
 
 def answer(value: Any) -> str:
-    """Return a label or a prediction as a person reads it."""
-    return f"{value:.3g}" if isinstance(value, float) else "–" if value is None else printable(str(value))
+    """Return a label or a prediction as a person reads it; of several right answers, each once."""
+    if isinstance(value, list):
+        return " │ ".join(dict.fromkeys(map(answer, value)))
+    return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))
+
+
+def _answer_of(line: Mapping[str, Any], of: str) -> str:
+    """Return `label` or `prediction` of a line; of tags, the words that have one, with it: `Paris/B-LOC`."""
+    value = line.get(of)
+    if "words" not in line or not isinstance(value, list):
+        return answer(value)
+    pairs = zip(line["words"], value, strict=True)
+    return answer(" ".join(f"{word}/{tag}" for word, tag in pairs if tag != "O"))
 
 
 def _texts(line: Mapping[str, Any]) -> Iterator[str]:
@@ -87,6 +98,8 @@ def _texts(line: Mapping[str, Any]) -> Iterator[str]:
         if name in line:
             yield printable(str(line[name]))
     yield from (printable(str(choice)) for choice in line.get("choices", ()))
+    if "words" in line:
+        yield printable(" ".join(map(str, line["words"])))
 
 
 def _cut(text: str, width: int) -> str:

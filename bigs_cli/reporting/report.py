@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.core.errors import RequestError
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.console import table
 from bigs_cli.reporting.page import Markup, details, element, html_table, page, picture
@@ -31,11 +32,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Answered:
-    """The dev set as a run answered it: labels and predictions `[n]` (ids or scores), and predictions.jsonl's lines."""
+    """The dev set as a run answered it: the lines of its predictions.jsonl, and what they come to."""
 
-    labels: Array
-    predictions: Array
     lines: Sequence[Mapping[str, Any]]
+    right: Array | None
+    """`[lines]` bool: which are wholly right; None of scores."""
+    labels: Array | None
+    """`[n]` ids or scores, as `predictions`; of tagged sentences, one a word. None: there are none to be confused."""
+    predictions: Array | None
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ def _of_run(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]
             if each.task.labels is None
             else ("Confusion matrix", "Counts, and percent of the label's examples.")
         )
-        yield picture(inline_svg(draw_answers(each.task, each.answered), next(numbers)), what, how)
+        if each.answered.labels is not None:
+            yield picture(inline_svg(draw_answers(each.task, each.answered), next(numbers)), what, how)
         yield from _wrong(each.task, each.answered, examples)
     if each.kernels is not None:
         yield element("h3", "What the layers look at")
@@ -135,33 +140,53 @@ def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], task: Task | None, 
 
 
 def draw_answers(task: Task, answered: Answered) -> Figure:
-    """Draw the confusion matrix of a task with classes, or the scatter of one with scores."""
-    n = f"{len(answered.labels):,}"
+    """Draw the confusion matrix of a task with classes, of words where it tags them, or the scatter of one with scores.
+
+    Raises:
+        RequestError: it has neither.
+    """
+    labels, predictions = answered.labels, answered.predictions
+    if labels is None or predictions is None:
+        raise RequestError(f"{task.title} has no classes or scores that could be set against each other.")
+    n = f"{len(labels):,} {'words' if task.form == 'tagged' else 'examples'}"
     if task.labels is None:
-        return draw_scatter(answered.labels, answered.predictions, f"{task.title}, dev: {n} examples")
-    right = float((answered.labels == answered.predictions).mean())
-    title = f"{task.title}, dev: {100 * right:.1f}% of {n} right"
-    return draw_confusion(answered.labels, answered.predictions, task.labels, title)
+        return draw_scatter(labels, predictions, f"{task.title}, dev: {n}")
+    right = float((labels == predictions).mean())
+    return draw_confusion(labels, predictions, task.labels, f"{task.title}, dev: {100 * right:.1f}% of {n} right")
 
 
 def _wrong(task: Task, answered: Answered, examples: int) -> Iterator[Markup]:
-    """Yield the worst answers: wrong classes by the probability they were given, or scores by their error."""
-    if task.labels is None:
-        errors = np.abs(answered.labels - answered.predictions)
-        worst = np.argsort(-errors, kind="stable")[:examples]
-        title, last = "Furthest off", "error"
-        cells = [answer(float(errors[i])) for i in worst]
+    """Yield the worst answers: scores by their error, tags by the wrong ones, others by the probability they got."""
+    lines = answered.lines
+    if answered.right is None:
+        values = np.array([abs(line["label"] - line["prediction"]) for line in lines])
+        worst, title, last = np.argsort(-values, kind="stable")[:examples], "Furthest off", "error"
     else:
-        shares = np.array([line.get("scores", {}).get(line["prediction"], 0.0) for line in answered.lines])
-        wrong = np.flatnonzero(answered.labels != answered.predictions)
-        worst = wrong[np.argsort(-shares[wrong], kind="stable")][:examples]
-        title, last = f"Wrong, and surest of it: {len(worst)} of {len(wrong):,}", "probability"
-        cells = [f"{shares[i]:.3f}" for i in worst]
+        wrong = np.flatnonzero(~answered.right)
+        values, last = (
+            (np.array([_wrong_tags(line) for line in lines]), "wrong tags")
+            if task.form == "tagged"
+            else (np.array([_probability(line) for line in lines]), "probability")
+        )
+        worst = wrong[np.argsort(-values[wrong], kind="stable")][:examples]
+        which = "Most wrong tags" if task.form == "tagged" else "Wrong, and surest of it"
+        title = f"{which}: {len(worst)} of {len(wrong):,}"
     if len(worst):
         made = table(title, "id", "text", "label", "prediction", last, right=("id", last))
-        for i, cell in zip(worst, cells, strict=True):
-            made.add_row(*example_cells(answered.lines[i]), cell)
+        for i in worst:
+            made.add_row(*example_cells(lines[i]), answer(values[i].item()))
         yield html_table(made)
+
+
+def _wrong_tags(line: Mapping[str, Any]) -> int:
+    return sum(label != tag for label, tag in zip(line["label"], line["prediction"], strict=True))
+
+
+def _probability(line: Mapping[str, Any]) -> float:
+    """Return what probability the model gave to its answer; 0 of none to a question, which has no share of its own."""
+    if "nbest" in line:
+        return next((best["probability"] for best in line["nbest"] if best["text"] == line["prediction"]), 0.0)
+    return float(line["scores"][line["prediction"]])
 
 
 def _of_comparison(comparison: Comparison, examples: int, numbers: Iterator[int]) -> Iterable[Markup]:

@@ -178,7 +178,7 @@ def test_a_confusion_matrix_counts_the_run_s_answers(root: Path) -> None:
     bigs("runs", "plot", "--confusion", "mrpc", "-o", "it.svg").fine()
     text = Path("it.svg").read_text()
     right = sum(line["label"] == line["prediction"] for line in lines)
-    assert f">MRPC, dev: {100 * right / len(lines):.1f}% of {len(lines)} right<" in text
+    assert f">MRPC, dev: {100 * right / len(lines):.1f}% of {len(lines)} examples right<" in text
     for label in ("equivalent", "not_equivalent"):
         assert f">{sum(line['label'] == label for line in lines)} in all<" in text
 

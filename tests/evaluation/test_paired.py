@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -12,17 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.metrics import matthews, spearman
-from bigs_cli.evaluation.paired import mcnemar, pair, paired_bootstrap
-from bigs_cli.evaluation.predictions import Answers
+from bigs_cli.evaluation.metrics import matthews
+from bigs_cli.evaluation.paired import mcnemar, pair
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.task import Task
 
 NAMES = ("one", "two")
-
-
-def share(labels: np.ndarray[Any, Any], predictions: np.ndarray[Any, Any]) -> float:
-    return float((labels == predictions).mean())
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -33,40 +27,6 @@ def test_mcnemar_counts_the_ways_in_which_coins_fall_as_unevenly(rights: list[tu
     n = sum(only)
     as_uneven = sum(math.comb(n, k) for k in range(n + 1) if abs(2 * k - n) >= abs(only[0] - only[1]))
     assert mcnemar(first, second) == pytest.approx(as_uneven / 2**n)
-
-
-def test_the_bootstrap_draws_from_all_resamples_alike() -> None:
-    labels = np.array([0, 1, 1, 0, 1])
-    first, second = Answers(labels, np.array([0, 0, 1, 1, 0])), Answers(labels, np.array([0, 1, 1, 1, 1]))
-    every = np.array(list(itertools.product(range(5), repeat=5)))
-    differences = np.array(
-        [share(labels[i], second.predictions[i]) - share(labels[i], first.predictions[i]) for i in every]
-    )
-    (low, high), p = paired_bootstrap(share, first, second, resamples=20_000)
-    assert (low, high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
-    exact = 2 * min((differences <= 0).mean(), (differences >= 0).mean())
-    assert p == pytest.approx(exact, rel=0.1)
-    assert paired_bootstrap(share, second, first, resamples=20_000)[0] == pytest.approx((-high, -low))
-
-
-def test_the_bootstrap_tells_a_difference_from_none() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.normal(size=200)
-    near, far = Answers(labels, labels + 0.1 * rng.normal(size=200)), Answers(labels, rng.normal(size=200))
-    (low, high), p = paired_bootstrap(spearman, far, near, resamples=200)
-    assert 0.5 < low < high
-    assert p == pytest.approx(2 / 201)
-    assert paired_bootstrap(spearman, near, near, resamples=200) == ((0.0, 0.0), 1.0)
-
-
-def test_p_has_its_level_where_both_are_equally_good() -> None:
-    rng = np.random.default_rng(1)
-    labels = np.zeros(60, int)
-    low = 0
-    for _ in range(200):
-        first, second = (Answers(labels, (rng.random(60) < 0.3).astype(int)) for _ in NAMES)
-        low += paired_bootstrap(share, first, second, resamples=100)[1] <= 0.05
-    assert 2 <= low <= 22  # 10 are expected; 22 is four standard deviations above
 
 
 def lines(task: Task, labels: list[Any], predictions: list[Any], **more: Any) -> list[dict[str, Any]]:
@@ -134,9 +94,36 @@ def test_other_examples_are_refused(change: dict[str, Any] | None) -> None:
         pair(task, NAMES, (one, two))
 
 
-def test_what_has_no_one_answer_is_refused() -> None:
-    task = Task(name="q", form="questions", title="Q", source="", labels=None, metrics=("f1",))
-    with pytest.raises(RequestError, match="Q has several, or parts of one"):
-        pair(task, NAMES, ([], []))
+def test_sentences_are_right_as_a_whole_and_entities_are_counted() -> None:
+    task = get_task("wikiann")
+    truth = [["B-PER", "I-PER", "O"], ["O", "B-LOC", "O"], ["O", "O", "O"]]
+    words = [{"words": ["Ada", "Lovelace", "wrote"]}] * 3
+    one = [a | b for a, b in zip(lines(task, truth, [truth[0], ["O"] * 3, truth[2]]), words, strict=True)]
+    two = [a | b for a, b in zip(lines(task, truth, truth), words, strict=True)]
+    paired = pair(task, NAMES, (one, two))
+    assert paired.counts == {"both right": 2, "only one right": 0, "only two right": 1, "both wrong": 0}
+    assert [(test.metric, test.how) for test in paired.tests] == [
+        ("whole sentences", "McNemar, exact"),
+        ("f1", "paired bootstrap"),
+    ]
+    assert paired.tests[1].values == (pytest.approx(2 / 3), 1.0)
+    assert [a["id"] for a, _ in paired.differing] == [1]
+
+
+def test_answers_are_exact_or_not_and_have_an_f1() -> None:
+    task = get_task("squad")
+    right = [["the big river"], ["a bank", "banks"]]
+    one = lines(task, right, ["river", "bank"], nbest=[{"text": "river"}])
+    two = lines(task, right, ["Big River!", "bank"], nbest=[])
+    paired = pair(task, NAMES, (one, two))
+    assert paired.counts == {"both right": 1, "only one right": 0, "only two right": 1, "both wrong": 0}
+    assert [(test.metric, test.how) for test in paired.tests] == [
+        ("exact", "McNemar, exact"),
+        ("f1", "paired bootstrap"),
+    ]
+    assert paired.tests[1].values == (pytest.approx((2 / 3 + 1) / 2), 1.0)
+
+
+def test_nothing_is_not_compared() -> None:
     with pytest.raises(RequestError, match=r"same dev examples \(0 and 0\)"):
         pair(get_task("cola"), NAMES, ([], []))
