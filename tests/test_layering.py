@@ -46,7 +46,11 @@ HEAVY = {
 }
 LIGHT = ("__main__", "cli", "commands", "recipe", "core", "__init__")
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
-RUNS_PYTORCH = ("export/shipped/", "export/transformers_folder.py")  # what it reads there is safetensors
+RUNS_PYTORCH = (
+    "export/shipped/",
+    "export/transformers_folder.py",
+    "bench/export_probe.py",
+)  # what it reads there is safetensors
 RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
 RUNS_TEXT_IN = {("os", "system"), ("os", "popen"), ("yaml", "load"), ("yaml", "full_load"), ("yaml", "unsafe_load")}
 

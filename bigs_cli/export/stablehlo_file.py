@@ -15,7 +15,7 @@ from bigs_cli.checkpoint import safetensors_file
 from bigs_cli.checkpoint.names import completed
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.export.forward import make_forward, mixing_constants
-from bigs_cli.export.settings import Format, Inputs, Readback, Settings
+from bigs_cli.export.settings import Format, Readback, Run, Settings
 from bigs_cli.export.weights import write_safetensors
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -41,14 +41,16 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
 
 def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
     """Load each program and the weights as a user would."""
-    weights = {path: jnp.asarray(array) for path, array in safetensors_file.read(folder / "model.safetensors").items()}
     for length in settings.lengths:
-        program: Any = jax.export.deserialize(bytearray((folder / file_name(length)).read_bytes()))
+        yield Readback(file_name(length), program_run(folder, length), (length,))
 
-        def run(inputs: Inputs, program: Any = program) -> list[Any]:
-            return [np.asarray(output) for output in program.call(weights, *inputs)]
 
-        yield Readback(file_name(length), run, (length,))
+def program_run(folder: Path, length: int) -> Run:
+    """Return a function that runs the program for rows of `length` tokens."""
+    weights = {path: jnp.asarray(array) for path, array in safetensors_file.read(folder / "model.safetensors").items()}
+    program: Any = jax.export.deserialize(bytearray((folder / file_name(length)).read_bytes()))
+    call = jax.jit(program.call)
+    return lambda inputs: [np.asarray(output) for output in call(weights, *inputs)]
 
 
 SNIPPET = """import jax, jax.export

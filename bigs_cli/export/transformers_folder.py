@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.core.files import write_json
 from bigs_cli.export.check import model_run
 from bigs_cli.export.forward import OUTPUTS
-from bigs_cli.export.settings import Format, Inputs, Readback, Settings
+from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
 from bigs_cli.export.weights import stored
 from bigs_cli.recipe.config import Head
 
@@ -67,10 +66,11 @@ def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Re
     loaded = read_model(folder)
     yield Readback("model.safetensors", model_run(loaded.config, loaded.flat), settings.lengths, exact)
     if find_spec("torch") and find_spec("transformers"):
-        yield Readback("modeling_bigs.py", _torch_run(folder, model.config.head), settings.lengths, exact)
+        yield Readback("modeling_bigs.py", torch_run(folder, model.config.head), settings.lengths, exact)
 
 
-def _torch_run(folder: Path, head: Head) -> Any:
+def torch_run(folder: Path, head: Head) -> Run:
+    """Return a function that runs the folder's model on PyTorch, by the code that is shipped in it."""
     import torch  # pyright: ignore[reportMissingImports]
     from transformers.utils.logging import disable_progress_bar  # pyright: ignore[reportMissingImports]
 
