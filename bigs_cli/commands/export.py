@@ -25,6 +25,15 @@ def export(
         str,
         typer.Option("--format", "-f", help="flax (the published layout) or torch (that of the Torch port)."),
     ] = "flax",
+    from_format: Annotated[
+        str | None,
+        typer.Option(
+            "--from-format",
+            metavar="NAME",
+            help="Which of several weights files of MODEL to read: flax, safetensors or torch, whole or in shards.",
+            show_default="the first of these there",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A new folder.", show_default="exports/MODEL-FORMAT")
     ] = None,
@@ -34,7 +43,7 @@ def export(
     from bigs_cli.reporting.console import err, out
 
     prepare_jax()
-    opened = open_and_announce(model)
+    opened = open_and_announce(model, from_format)
     from bigs_cli.export.formats import export as write
 
     place = output or Path("exports") / f"{opened.name}-{form}"

@@ -8,6 +8,7 @@ import urllib.request
 from typing import Any
 
 _PROBE_SECONDS = 5.0
+_WRITE_SECONDS = 600.0
 
 
 def hub_answers() -> bool:
@@ -41,8 +42,9 @@ def reason_of(error: Exception) -> str:
 def limit_waiting() -> None:
     """Let no request of the client wait for ever: its listings have no time limit, unlike its downloads.
 
-    The limit of the downloads, HF_HUB_DOWNLOAD_TIMEOUT (10 seconds), holds for all. The client may be exchanged
-    for a new one after a failed connection: to be called before each use.
+    The limit of the downloads, HF_HUB_DOWNLOAD_TIMEOUT (10 seconds), holds for all questions. What writes has ten
+    minutes, for the hub answers a commit of large files late. The client may be exchanged for a new one after a
+    failed connection: to be called before each use.
     """
     from huggingface_hub import get_session
 
@@ -65,6 +67,8 @@ def hush_client() -> None:
 def _limit(request: Any) -> None:
     from huggingface_hub import constants
 
+    asks = request.method in ("GET", "HEAD") or "/paths-info/" in request.url.path
+    longest = constants.HF_HUB_DOWNLOAD_TIMEOUT if asks else _WRITE_SECONDS
     limits = request.extensions.get("timeout", {})
     kinds = ("connect", "read", "write", "pool")
-    request.extensions["timeout"] = {kind: limits.get(kind) or constants.HF_HUB_DOWNLOAD_TIMEOUT for kind in kinds}
+    request.extensions["timeout"] = {kind: limits.get(kind) or longest for kind in kinds}
