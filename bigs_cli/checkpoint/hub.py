@@ -53,7 +53,9 @@ def fetch_model(repo_id: str, revision: str | None = None, form: str | None = No
             ) from None
         raise _unreachable(at, error) from None
     if folder is None:
-        raise RequestError(f"{at} on the hub holds no weights{f' in the format {form}' if form else ''}. {needed(form)}")
+        raise RequestError(
+            f"{at} on the hub holds no weights{f' in the format {form}' if form else ''}. {needed(form)}"
+        )
     return folder
 
 

@@ -50,9 +50,7 @@ def candidates(form: str | None = None) -> list[str]:
         raise RequestError(
             f"There is no format '{form}' of weights.{did_you_mean(form, names)} --from-format takes {', '.join(names)}."
         )
-    return [
-        file + suffix for file, format in WEIGHTS.items() if form in (None, format.name) for suffix in ("", INDEX)
-    ]
+    return [file + suffix for file, format in WEIGHTS.items() if form in (None, format.name) for suffix in ("", INDEX)]
 
 
 def weights_in(folder: Path) -> list[str]:
@@ -106,7 +104,9 @@ def parts(source: Path) -> list[str]:
         raise RequestError(f"{source} is not JSON: {error}. Fetch the file again.") from None
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):
-        raise RequestError(f'{source} is no index of shards: it has no "weight_map" of tensors to files. Fetch it again.')
+        raise RequestError(
+            f'{source} is no index of shards: it has no "weight_map" of tensors to files. Fetch it again.'
+        )
     shards = sorted(set(places.values()))
     strange = [name for name in shards if not _PLAIN_NAME.fullmatch(name) or ".." in name]
     if strange:
