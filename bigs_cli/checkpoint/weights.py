@@ -48,7 +48,7 @@ def candidates(form: str | None = None) -> list[str]:
     names = [format.name for format in WEIGHTS.values()]
     if form is not None and form not in names:
         raise RequestError(
-            f"There is no format '{form}' of weights.{did_you_mean(form, names)} --from-format takes {', '.join(names)}."
+            f"There are no weights '{form}'.{did_you_mean(form, names)} --from-format takes {', '.join(names)}."
         )
     return [file + suffix for file, format in WEIGHTS.items() if form in (None, format.name) for suffix in ("", INDEX)]
 

@@ -37,11 +37,26 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A new folder.", show_default="exports/MODEL-FORMAT")
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="OWNER/NAME", help="Push the folder to this repository on the hub too."),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", metavar="BRANCH", help="The branch to push to.", show_default="the main one"),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everyone see what is pushed; without it, a new repository is private.")
+    ] = False,
 ) -> None:
     """Write a model as a folder that other tools load, and check it by reading it back."""
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    from bigs_cli.export import push as hub
     from bigs_cli.reporting.console import err, out
 
+    to = hub.destination(push, revision, public)
+    if to is not None:
+        hub.check_destination(to)
     prepare_jax()
     opened = open_and_announce(model, from_format)
     from bigs_cli.export.formats import export as write
@@ -50,4 +65,8 @@ def export(
     difference = write(opened, form, place)
     files = ", ".join(sorted(path.name for path in place.iterdir()))
     err.print(f"Wrote {files}; read back, outputs differ by {difference:.1e} of the largest.")
+    if to is not None:
+        pushed = hub.push(place, to, f"{opened.name} in the format {form}, exported by bigs")
+        for note in (f"Pushed to {pushed.page}", *pushed.notes):
+            err.print(note)
     out.print(str(place))

@@ -230,7 +230,7 @@ def shards_only(folder: Path) -> None:
         (
             flax_only,
             "safetensor",
-            ("no format 'safetensor'", "Did you mean 'safetensors'?", "flax, safetensors, torch"),
+            ("no weights 'safetensor'", "mean 'safetensors'?", "flax, safetensors, torch"),
         ),
     ],
 )
