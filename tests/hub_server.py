@@ -154,12 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         found = _RESOLVE.fullmatch(url.path) or _API.fullmatch(url.path)
         asked = {key: value and unquote(value) for key, value in found.groupdict().items()} if found else {}
         repo = asked.get("repo")
-        writing = hub.writing
-        if (
-            repo is None
-            or hub.find(repo, None) is None
-            or (writing and writing.hidden(repo, writing.users.get(token or "")))
-        ):
+        if repo is None or hub.find(repo, None) is None or (hub.writing and hub.writing.hidden(repo, token)):
             self._refuse(404 if asked else 400, "RepoNotFound")
         elif (place := hub.find(repo, asked["revision"])) is None:
             self._refuse(404, "RevisionNotFound")

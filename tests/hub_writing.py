@@ -49,9 +49,9 @@ class Writing:
         """Whether `user` may write to the repositories of `owner`."""
         return user is not None and owner in (user, *self.organizations.get(user, []))
 
-    def hidden(self, repo: str, user: str | None) -> bool:
-        """Whether `repo` is private and none of the user's business."""
-        return repo in self.private and not self.may_write(user, repo.split("/")[0])
+    def hidden(self, repo: str, token: str | None) -> bool:
+        """Whether `repo` is private and none of the token's business."""
+        return repo in self.private and not self.may_write(self.users.get(token or ""), repo.split("/")[0])
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def answer(hub: Hub, method: str, path: str, token: str | None, body: bytes) -> 
     if found is None:
         return None
     repo, what, revision = found["repo"], found["what"], unquote(found["revision"] or "main")
-    if hub.find(repo, None) is None or writing.hidden(repo, user):
+    if hub.find(repo, None) is None or writing.hidden(repo, token):
         return Answer(404, code="RepoNotFound")
     if not writing.may_write(user, repo.split("/")[0]):
         return FORBIDDEN
