@@ -8,7 +8,7 @@ from bigs_cli.checkpoint.arrays import listed
 from bigs_cli.checkpoint.folder import CONFIG, TOKENIZER_FILES
 from bigs_cli.checkpoint.weights import candidates, missing_parts, needed, parts
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.hub_client import limit_waiting, network_errors, reason_of
+from bigs_cli.core.hub_client import limit_waiting, network_errors, reason_of, status_of
 
 PUBLISHED_TOKENIZER = "google-bert/bert-large-uncased"
 """The tokenizer of the published models, for their repositories that hold none."""
@@ -46,7 +46,7 @@ def fetch_model(repo_id: str, revision: str | None = None, form: str | None = No
     except errors.RevisionNotFoundError:
         raise RequestError(f"{repo_id} has no revision '{revision}'. Name a branch, a tag or a commit of it.") from None
     except network_errors() as error:
-        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+        if status_of(error) in (401, 403):
             raise RequestError(
                 f"The hub does not let you read {at} ({reason_of(error)}). Log in with an account that may: "
                 "hf auth login (HF_TOKEN, where it is set, comes first)."
@@ -69,9 +69,9 @@ def _fetch(repo_id: str, revision: str | None, wanted: list[str]) -> Path | None
     unreached: Exception | None = None
     for name in wanted:
         try:
-            hf_hub_download(repo_id, name, revision=folder.name)
-        except errors.LocalEntryNotFoundError as error:  # not in the cache, and the hub does not answer
-            unreached = error
+            hf_hub_download(repo_id, name, revision=folder.name, local_files_only=unreached is not None)
+        except errors.LocalEntryNotFoundError as error:  # not in the cache, and the hub gives no answer or a refusal
+            unreached = unreached or error
         except errors.EntryNotFoundError:
             continue
         else:

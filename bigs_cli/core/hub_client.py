@@ -34,9 +34,13 @@ def network_errors() -> tuple[type[Exception], ...]:
 
 def reason_of(error: Exception) -> str:
     """Return an error of the client, or what is behind it, in a few words."""
-    behind = error.__cause__ or error
-    status = getattr(getattr(behind, "response", None), "status_code", None)
-    return f"HTTP {status}" if status else (str(behind).strip() or type(behind).__name__).splitlines()[0]
+    behind, status = error.__cause__ or error, status_of(error)
+    return f"HTTP {status}" if status else (str(behind).strip() or type(behind).__name__).splitlines()[0].rstrip(".")
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the status of the answer behind an error of the client, None if the hub did not answer."""
+    return getattr(getattr(error.__cause__ or error, "response", None), "status_code", None)
 
 
 def limit_waiting() -> None:

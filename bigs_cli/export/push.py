@@ -10,7 +10,7 @@ from pathlib import Path
 from bigs_cli.checkpoint.arrays import listed
 from bigs_cli.checkpoint.weights import INDEX, WEIGHTS
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.hub_client import limit_waiting, network_errors, reason_of
+from bigs_cli.core.hub_client import limit_waiting, network_errors, reason_of, status_of
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ def _told(to: Destination, then: str) -> Iterator[None]:
     # RuntimeError: the parts of the client that move large files; ValueError: a card that is not valid, and answers
     # that make no sense.
     except (*network_errors(), RuntimeError, ValueError) as error:
-        cause = error.__cause__ or error
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+        cause, status = error.__cause__ or error, status_of(error)
         if status == 401 and not isinstance(cause, errors.RepositoryNotFoundError):
             raise RequestError(
                 f"The hub does not know your token. Log in again with: hf auth login --force (HF_TOKEN, where it is "
