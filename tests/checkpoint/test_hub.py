@@ -36,7 +36,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     for name, folder in folders.items():
         write_flax(folder, OF, FLAT)
         write_torch(folder, OF, FLAT)
-        (folder / "vocab.txt").write_text("[PAD]\n")
+        (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
         (folder / "training_args.bin").write_bytes(b"not to be fetched")
         if name in ("torch", "empty"):
             (folder / "flax_model.msgpack").unlink()
