@@ -100,9 +100,10 @@ def push(folder: Path, to: Destination, message: str) -> Pushed:
         ours = {path.name for path in folder.iterdir()}
         there = api.list_repo_files(to.repo, revision=to.branch)
     others = [name for name in there if name.removesuffix(INDEX) in WEIGHTS and name not in ours]
+    branch = f" --revision {to.branch}" if to.branch else ""
     note = (
-        f"{to.repo} also holds {listed(others)} from before, which a reader may prefer: delete it there if it is of "
-        f"another model (hf repos delete-files {to.repo} {' '.join(others)})."
+        f"{to.repo} also holds {listed(others)} from before, which a reader may prefer. If it is of another model: "
+        f"hf repos delete-files {to.repo} {' '.join(others)}{branch}"
     )
     return Pushed(str(commit.commit_url), (note,) if others else ())
 

@@ -117,6 +117,7 @@ def test_other_weights_there_are_pointed_out(hub: Hub, tmp_path: Path) -> None:
     again = ("--format", "torch", "--push", "ada/mine")
     done = bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "again", *again).fine()
     assert "ada/mine also holds flax_model.msgpack from before" in done.err
+    assert "hf repos delete-files ada/mine flax_model.msgpack\n" in done.err
     assert (written(hub).folder / "ada/mine/flax_model.msgpack").exists()
 
 
