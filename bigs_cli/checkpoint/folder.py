@@ -20,7 +20,6 @@ from bigs_cli.checkpoint.names import (
     to_torch,
     torch_name,
 )
-from bigs_cli.checkpoint.weights import WEIGHTS as WEIGHTS  # for those who write a folder and read all of it back
 from bigs_cli.checkpoint.weights import choose, has_torch_names, read_weights
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe.config import BiGSConfig
