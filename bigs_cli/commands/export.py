@@ -39,6 +39,15 @@ def export(
             "code), onnx, or stablehlo.",
         ),
     ] = "flax",
+    from_format: Annotated[
+        str | None,
+        typer.Option(
+            "--from-format",
+            metavar="NAME",
+            help="Which of several weights files of MODEL to read: flax, safetensors or torch, whole or in shards.",
+            show_default="the first of these there",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A new folder.", show_default="exports/MODEL-FORMAT")
     ] = None,
@@ -57,13 +66,28 @@ def export(
         str | None,
         typer.Option(help="Licence that the model card names, such as apache-2.0.", show_default="none stated"),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="OWNER/NAME", help="Push the folder to this repository on the hub too."),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", metavar="BRANCH", help="The branch to push to.", show_default="the main one"),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everyone see what is pushed; without it, a new repository is private.")
+    ] = False,
 ) -> None:
     """Write a model as a folder that other tools load, and check it by reading it back."""
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    from bigs_cli.export import push as hub
     from bigs_cli.reporting.console import err, out
 
+    to = hub.destination(push, revision, public)
+    if to is not None:
+        hub.check_destination(to)
     prepare_jax()
-    opened = open_and_announce(model)
+    opened = open_and_announce(model, from_format)
     from bigs_cli.export.formats import export as write
 
     place = output or Path("exports") / f"{opened.name}-{form}"
@@ -74,4 +98,8 @@ def export(
         err.print(f"{file} read back: outputs differ by {difference:.1e} of the largest.")
     for note in exported.notes:
         err.print(note)
+    if to is not None:
+        pushed = hub.push(place, to, f"{opened.name} in the format {form}, exported by bigs")
+        for note in (f"Pushed to {pushed.page}", *pushed.notes):
+            err.print(note)
     out.print(str(place))

@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from bigs_cli.checkpoint.arrays import Flat
-from bigs_cli.checkpoint.folder import WEIGHTS, read_model
+from bigs_cli.checkpoint.folder import read_model
 from bigs_cli.checkpoint.names import completed
 from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoint.weights import WEIGHTS
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
 from bigs_cli.export import weights
