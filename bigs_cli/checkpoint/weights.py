@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigs_cli.checkpoint import flax_file, safetensors_file, torch_file
+from bigs_cli.checkpoint import flax_file, onnx_file, safetensors_file, torch_file
 from bigs_cli.checkpoint.arrays import Flat, listed
 from bigs_cli.core.errors import RequestError, did_you_mean
 
@@ -36,6 +36,7 @@ WEIGHTS: dict[str, Format] = {
     "flax_model.msgpack": Format("flax", flax_file.read, torch_names=False),
     "model.safetensors": Format("safetensors", safetensors_file.read, torch_names=True),
     "pytorch_model.bin": Format("torch", torch_file.read, torch_names=True),
+    "model.onnx": Format("onnx", onnx_file.read, torch_names=False),
 }
 
 

@@ -44,7 +44,7 @@ def export(
         typer.Option(
             "--from-format",
             metavar="NAME",
-            help="Which of several weights files of MODEL to read: flax, safetensors or torch, whole or in shards.",
+            help="Which of several weights files of MODEL to read: flax, safetensors, torch or onnx.",
             show_default="the first of these there",
         ),
     ] = None,

@@ -23,6 +23,7 @@ from bigs_cli.checkpoint.arrays import Array
 from bigs_cli.checkpoint.config_json import write_config
 from bigs_cli.checkpoint.folder import CONFIG
 from bigs_cli.checkpoint.names import completed, is_ssm
+from bigs_cli.checkpoint.onnx_file import SSM_METADATA
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.core.errors import BigsError
 from bigs_cli.export.forward import OUTPUTS, make_forward, mixing_constants
@@ -30,15 +31,13 @@ from bigs_cli.export.labelled import agreement, labelled_examples
 from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-SSM_METADATA = "bigs.state_space_parameters"  # base64 of a safetensors file
 LARGEST_SINGLE_FILE = 1_500_000_000  # bytes; a protobuf ends at 2 GiB, and larger weights lie beside it
 
 
 def file_names(settings: Settings) -> dict[int, str]:
-    """Return the name of the file for rows of each length: model.onnx where there is one."""
-    if len(settings.lengths) == 1:
-        return {settings.lengths[0]: "model.onnx"}
-    return {length: f"model-{length}.onnx" for length in settings.lengths}
+    """Return the name of the file for rows of each length: model.onnx for the longest, model-LENGTH.onnx."""
+    longest = max(settings.lengths)
+    return {length: "model.onnx" if length == longest else f"model-{length}.onnx" for length in settings.lengths}
 
 
 def write(folder: Path, model: OpenModel, settings: Settings) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bigs_cli.checkpoint.folder import read_model
+from bigs_cli.checkpoint.onnx_file import SSM_METADATA
 from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
+from bigs_cli.core.errors import RequestError
 from bigs_cli.export import onnx_file
 from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import inputs_of
-from tests.checkpoint.tiny import HEADS, config, parameters
+from tests.checkpoint.tiny import HEADS, config, parameters, same
 from tests.tiny import bigs, finetune
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bigs[onnx]'")
@@ -49,7 +52,7 @@ def test_every_head_with_any_number_of_rows(head: str, tmp_path: Path) -> None:
 def test_it_is_matrix_products_without_loops_and_says_what_it_was_made_from(tmp_path: Path) -> None:
     made = model(tie_word_embeddings=False, pre_norm=False, mask_padding=True)
     result = export(made, "onnx", tmp_path / "out", lengths=(3, 5))
-    assert result.differences.keys() == {"model-3.onnx", "model-5.onnx"}
+    assert result.differences.keys() == {"model-3.onnx", "model.onnx"}
     graph = onnx.load(tmp_path / "out" / "model-3.onnx").graph
     assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If", "Conv", "DFT"}
     weights = {tensor.name for tensor in graph.initializer} & made.flat.keys()
@@ -69,6 +72,50 @@ def test_weights_beyond_one_file_lie_beside_it(tmp_path: Path, monkeypatch: pyte
     result = export(made, "onnx", tmp_path / "out", lengths=(3, 5))
     assert all(difference < 5e-6 for difference in result.differences.values())
     assert (tmp_path / "out" / "model-3.onnx_data").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("head", ["masked-lm", "encoder", "question-answering"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_it_is_read_back_as_a_model(head: str, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if beside:
+        monkeypatch.setattr(onnx_file, "LARGEST_SINGLE_FILE", 1000)
+    made = model(head=head, hidden_size=32)
+    export(made, "onnx", tmp_path / "out", lengths=(3, 5))
+    again = read_model(tmp_path / "out")
+    assert again.config == made.config
+    assert again.source_file.name == "model.onnx"
+    assert same(again.flat, made.flat)
+    if beside:
+        (tmp_path / "out" / "model.onnx_data").rename(tmp_path / "model.onnx_data")
+        with pytest.raises(RequestError, match=r"has its weights in model\.onnx_data, which is not beside it"):
+            read_model(tmp_path / "out")
+        for tensor in (
+            strange := onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False)
+        ).graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = "../model.onnx_data"
+        (tmp_path / "out" / "model.onnx").write_bytes(strange.SerializeToString())
+        with pytest.raises(RequestError, match="none but its neighbours are read"):
+            read_model(tmp_path / "out")
+
+
+def test_onnx_files_of_others_are_refused(tmp_path: Path) -> None:
+    export(model(), "onnx", tmp_path / "out")
+    path = tmp_path / "out" / "model.onnx"
+    made = onnx.load(path)
+    (kept,) = [entry for entry in made.metadata_props if entry.key == SSM_METADATA]
+    kept.value = "not base64"
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(RequestError, match="its state-space parameters are malformed"):
+        read_model(tmp_path / "out")
+    made.metadata_props.remove(kept)
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(RequestError, match="bigs did not write it"):
+        read_model(tmp_path / "out")
+    path.write_bytes(b"\xff" * 100)
+    with pytest.raises(RequestError, match="is not an ONNX file"):
+        read_model(tmp_path / "out")
 
 
 def test_eight_bits_say_their_size_and_accuracy(pretrained: Path, glue: Path, tmp_path: Path) -> None:
