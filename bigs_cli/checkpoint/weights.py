@@ -1,7 +1,7 @@
 """The weights of a model folder: which files there are, whole or in shards, and what is in them.
 
 A sharded file ``NAME`` stands as ``NAME.index.json`` and the files that this index names, as `transformers` writes
-them for every format:
+them:
 
     {"metadata": …, "weight_map": {"bigs.encoder.layer.0.dv.weight": "model-00001-of-00002.safetensors", …}}
 """
@@ -29,6 +29,7 @@ class Format:
     name: str
     read: Callable[[Path], Flat]
     torch_names: bool
+    shards: bool = True  # whether it may stand in shards with an index
 
 
 # In order of preference: the Flax file is the original's own, safetensors cannot hold anything but arrays.
@@ -36,7 +37,7 @@ WEIGHTS: dict[str, Format] = {
     "flax_model.msgpack": Format("flax", flax_file.read, torch_names=False),
     "model.safetensors": Format("safetensors", safetensors_file.read, torch_names=True),
     "pytorch_model.bin": Format("torch", torch_file.read, torch_names=True),
-    "model.onnx": Format("onnx", onnx_file.read, torch_names=False),
+    "model.onnx": Format("onnx", onnx_file.read, torch_names=False, shards=False),
 }
 
 
@@ -51,7 +52,8 @@ def candidates(form: str | None = None) -> list[str]:
         raise RequestError(
             f"There are no weights '{form}'.{did_you_mean(form, names)} --from-format takes {', '.join(names)}."
         )
-    return [file + suffix for file, format in WEIGHTS.items() if form in (None, format.name) for suffix in ("", INDEX)]
+    wanted = {file: format for file, format in WEIGHTS.items() if form in (None, format.name)}
+    return [file + suffix for file, format in wanted.items() for suffix in ("", *[INDEX] * format.shards)]
 
 
 def weights_in(folder: Path) -> list[str]:
@@ -75,7 +77,7 @@ def choose(folder: Path, form: str | None = None) -> Path:
     if not there:
         raise RequestError(f"{folder} holds no weights. {needed(form)}")
     raise RequestError(
-        f"{folder} holds no {wanted[0]}, whole or sharded. There is {listed(there)}: "
+        f"{folder} holds no {wanted[0]}{', whole or sharded' if len(wanted) > 1 else ''}. There is {listed(there)}: "
         f"--from-format {' or '.join(_formats_of(there))}, or leave it out."
     )
 
@@ -84,6 +86,8 @@ def needed(form: str | None = None) -> str:
     """Return the sentence about the files one of which is missed."""
     files = [name for name in candidates(form) if not name.endswith(INDEX)]
     either = f"One of these is needed: {', '.join(files)}" if len(files) > 1 else f"It takes {files[0]}"
+    if not any(WEIGHTS[name].shards for name in files):
+        return f"{either}."
     return f"{either}, whole or as shards with {'its' if len(files) == 1 else 'their'} {INDEX[1:]}."
 
 

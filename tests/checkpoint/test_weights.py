@@ -29,6 +29,7 @@ WRITERS = {
     "model.safetensors": safetensors_file.write,
     "pytorch_model.bin": torch_file.write,
 }
+SHARDED = [name for name, form in WEIGHTS.items() if form.shards]
 
 
 def write_sharded(folder: Path, of: BiGSConfig, state: Flat, name: str, count: int = 3) -> dict[str, str]:
@@ -55,7 +56,7 @@ def state_of(name: str, of: BiGSConfig, flat: Flat) -> Flat:
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", SHARDED)
 def test_shards_of_every_format_and_head_are_the_model(name: str, head: str, tmp_path: Path) -> None:
     of = config(head=head)
     flat = parameters(of)
@@ -66,7 +67,7 @@ def test_shards_of_every_format_and_head_are_the_model(name: str, head: str, tmp
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", SHARDED)
 def test_shards_in_other_number_formats_become_float32(name: str, dtype: type, tmp_path: Path) -> None:
     of = config()
     flat = {path: array.astype(dtype) for path, array in parameters(of).items()}
@@ -180,11 +181,11 @@ def test_a_malicious_shard_is_refused_and_not_run(protocol: int, tmp_path: Path)
 
 def test_whole_files_come_before_shards_and_flax_before_safetensors_before_torch(tmp_path: Path) -> None:
     of = config()
-    for name in reversed(WEIGHTS):
+    for name in reversed(SHARDED):
         write_sharded(tmp_path, of, state_of(name, of, parameters(of)), name)
     write_flax(tmp_path, of, parameters(of))
     write_torch(tmp_path, of, parameters(of))
-    order = [name + suffix for name in WEIGHTS for suffix in ("", ".index.json")]
+    order = [name + suffix for name in SHARDED for suffix in ("", ".index.json")]
     assert weights_in(tmp_path) == order
     for name in order:
         assert choose(tmp_path).name == name
@@ -217,7 +218,7 @@ def flax_only(folder: Path) -> None:
 
 
 def shards_only(folder: Path) -> None:
-    for name in WEIGHTS:
+    for name in SHARDED:
         (folder / name).unlink()
     write_sharded(folder, config(), to_torch(parameters(config()), config()), "pytorch_model.bin")
 
