@@ -1,0 +1,58 @@
+"""Texts in files, read as they are asked for: a text a line, or rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.files import find_files
+from bigs_cli.prediction.columns import Columns, Named, find_columns
+from bigs_cli.prediction.item import Item, Takes, item_of
+from bigs_cli.tasks.columns import read_rows
+from bigs_cli.tasks.jsonl import lines_of
+from bigs_cli.tasks.task import Task
+
+
+def items_in(
+    path: Path, takes: Takes, task: Task | None, named: Named, blank: Callable[[int], None] = lambda n: None
+) -> Iterator[Item]:
+    """Yield what the lines of a .txt, or the rows of a CSV, TSV, JSONL or Parquet file, ask; any of them also packed.
+
+    `blank` is told, at the end, how many blank lines of a text were passed over.
+
+    Raises:
+        RequestError: the file is not there, of another kind or empty, or does not hold what the model `takes`.
+    """
+    text = path.name.lower().removesuffix(".gz").endswith(".txt")
+    rows = _lines(path, blank) if text else read_rows(path)
+    columns: Columns | None = None
+    for place, row in rows:
+        if columns is None:
+            columns = find_columns(row, takes, str(path), task, named)
+        yield item_of(row, columns, place)
+    if columns is None:
+        raise RequestError(f"{path} holds no {'text' if text else 'rows'}.")
+
+
+def text_lines(
+    lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], None] = lambda n: None
+) -> Iterator[tuple[str, str]]:
+    """Yield (where it lies, line without its end) of numbered lines; `blank` is told of those that are blank."""
+    passed = 0
+    for number, line in lines:
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield f"{name}:{number}", text
+        else:
+            passed += 1
+    if passed:
+        blank(passed)
+
+
+def _lines(path: Path, blank: Callable[[int], None]) -> Iterator[tuple[str, dict[str, Any]]]:
+    found = None if path.is_dir() else find_files(str(path))
+    if not found:
+        raise RequestError(f"There is no file {path}.")
+    return ((place, {"text": line}) for place, line in text_lines(lines_of(found[0]), str(path), blank))
