@@ -62,6 +62,9 @@ class Pretrained:
     def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **changes: Any) -> Self:
         """Load `model`: a run, a folder, a hub id, or a short name such as "mnli".
 
+        `revision` is a branch, tag or commit of a model on the hub. What was fetched once is kept in the hub's cache
+        and not fetched again; with HF_HUB_OFFLINE=1 the hub is not asked.
+
         A model with another head gives its encoder; what was loaded, what is new and what was left out is in
         `.transfer` (print `model.transfer.describe()`). `changes` are config fields to differ in, such as
         `num_labels=3`, which also drops the old labels' names.

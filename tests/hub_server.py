@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on the loopback: what fetching and streaming asks of it, from local folders.
+"""A stand-in for the Hugging Face hub on the loopback: what fetching, streaming and pushing asks of it, from folders.
 
 It can misbehave on request (`Fault`), and keeps account of what was asked of it and which bytes it sent.
 """
@@ -17,6 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests import hub_writing
+from tests.hub_writing import Writing
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _CHUNK = 1 << 16
@@ -49,9 +52,14 @@ class Hub:
     A model's id is "owner/name", a data set's "datasets/owner/name"; "…@v1" is its revision v1.
     """
 
-    def __init__(self, repositories: dict[str, Path], gated: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, repositories: dict[str, Path], gated: frozenset[str] = frozenset(), writing: Writing | None = None
+    ) -> None:
         self.repositories = repositories
         self.gated = gated
+        self.writing = writing
+        self.heads: dict[str, str] = {}
+        """The commits that were pushed last, by repository or "repository@branch"."""
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.sent: list[tuple[str, int, int]] = []
@@ -72,7 +80,7 @@ class Hub:
         """The folder and the commit of a revision, None if there is none."""
         for name, folder in self.repositories.items():
             known, _, branch = name.partition("@")
-            commit = hashlib.sha1(name.encode()).hexdigest() if branch else COMMIT
+            commit = self.heads.get(name) or (hashlib.sha1(name.encode()).hexdigest() if branch else COMMIT)
             if known == repo and (revision or "main") in (branch or "main", commit):
                 return folder, commit
         return None
@@ -121,13 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output clean."""
 
     def _answer(self) -> None:
         hub, url = self.served, urlsplit(self.path)
         line = f"{self.command} {unquote(url.path)}"
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         hub.requests.append(line)
         self.fault = hub.next_fault(line)
         if self.fault and self.fault.status:
@@ -136,10 +147,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault and self.fault.after is None:
             self._cut()
             return
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
+        if (written := hub_writing.answer(hub, self.command, url.path, token, body)) is not None:
+            self._json(written.body, written.status, written.code)
+            return
         found = _RESOLVE.fullmatch(url.path) or _API.fullmatch(url.path)
         asked = {key: value and unquote(value) for key, value in found.groupdict().items()} if found else {}
         repo = asked.get("repo")
-        if repo is None or hub.find(repo, None) is None:
+        if repo is None or hub.find(repo, None) is None or (hub.writing and hub.writing.hidden(repo, token)):
             self._refuse(404 if asked else 400, "RepoNotFound")
         elif (place := hub.find(repo, asked["revision"])) is None:
             self._refuse(404, "RevisionNotFound")
@@ -152,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif asked["kind"] == "tree":
                 self._tree(root, asked["under"] or "", parse_qs(url.query).get("recursive") in (["true"], ["True"]))
             elif asked["kind"] == "paths-info":
-                paths = [root / path for path in parse_qs(body).get("paths", [])]
+                paths = [root / path for path in parse_qs(body.decode()).get("paths", [])]
                 self._json([_entry(path, root) for path in paths if path.exists()])
             else:
                 self._describe(repo, root)
@@ -161,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": str(path.relative_to(root))} for path in sorted(root.rglob("*")) if path.is_file()]
         gated = "auto" if repo in self.served.gated else False
         name = repo.removeprefix("datasets/")
-        about = {"id": name, "sha": self.commit, "private": False, "gated": gated, "siblings": siblings, "tags": []}
+        private = self.served.writing is not None and repo in self.served.writing.private
+        about = {"id": name, "sha": self.commit, "private": private, "gated": gated, "siblings": siblings, "tags": []}
         self._json(about)
 
     def _tree(self, root: Path, under: str, recursive: bool) -> None:
@@ -206,9 +222,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.served.closing.wait(self.fault.stall)
         self.close_connection = True
 
-    def _json(self, value: Any) -> None:
+    def _json(self, value: Any, status: int = 200, code: str = "") -> None:
         content = json.dumps(value).encode()
-        self._start(200, len(content), {"Content-Type": "application/json"})
+        about = {"X-Error-Code": code, "X-Error-Message": code} if code else {}
+        self._start(status, len(content), {"Content-Type": "application/json", **about})
         if self.command != "HEAD":
             self.wfile.write(content)
 

@@ -46,6 +46,11 @@ HEAVY = {
 }
 LIGHT = ("__main__", "cli", "commands", "recipe", "core", "__init__")
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+RUNS_PYTORCH = (
+    "export/shipped/",
+    "export/transformers_folder.py",
+    "bench/export_probe.py",
+)  # what it reads there is safetensors
 RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
 RUNS_TEXT_IN = {("os", "system"), ("os", "popen"), ("yaml", "load"), ("yaml", "full_load"), ("yaml", "unsafe_load")}
 
@@ -70,8 +75,8 @@ def imports(tree: ast.AST, *, inside_functions: bool = True) -> Iterator[tuple[i
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: imports are absolute"
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            # What is shipped stands in a folder of its own, where only relative imports find it.
+            yield from ((node.lineno, f"{'.' * node.level}{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
         elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -104,6 +109,11 @@ def test_imports_go_one_way() -> None:
             ):
                 wrong.append(f"{path}:{line} imports {name}")
     assert not wrong
+
+
+def test_imports_are_absolute_but_in_shipped_files() -> None:
+    relative = {path for path, tree in sources().items() for _, name in imports(tree) if name.startswith(".")}
+    assert relative == {"export/shipped/modeling_bigs.py"}
 
 
 def test_only_one_file_imports_orbax() -> None:
@@ -146,7 +156,7 @@ def test_nothing_read_is_executed() -> None:
         f"{path}:{line} imports {name}"
         for path, tree in sources().items()
         for line, name in imports(tree)
-        if name.split(".")[0] in RUNS_WHAT_IT_READS
+        if name.split(".")[0] in RUNS_WHAT_IT_READS - ({"torch"} if path.startswith(RUNS_PYTORCH) else set())
     ]
     for path, call in calls():
         function = call.func

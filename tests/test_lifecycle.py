@@ -93,7 +93,7 @@ def test_mnli_has_both_dev_sets(tuned: dict[str, Path]) -> None:
     assert sorted(results(tuned["mnli"])["metrics"]) == ["accuracy", "accuracy_mismatched"]
 
 
-@pytest.mark.parametrize("form", ["flax", "torch"])
+@pytest.mark.parametrize("form", ["flax", "torch", "safetensors", "transformers"])
 @pytest.mark.parametrize("task", ["base", "mrpc"])
 def test_an_export_gives_the_same_logits(
     tuned: dict[str, Path], pretrained: Path, glue: Path, tmp_path: Path, form: str, task: str
@@ -101,8 +101,14 @@ def test_an_export_gives_the_same_logits(
     run, folder = {"base": pretrained, **tuned}[task], tmp_path / "out"
     done = bigs("export", "--model", run, "--format", form, "--output", folder).fine()
     assert done.out == f"{folder}\n"
-    weights = {"flax": {"flax_model.msgpack"}, "torch": {"model.safetensors", "pytorch_model.bin"}}[form]
-    assert {path.name for path in folder.iterdir()} == weights | {"config.json", "tokenizer.json", "vocab.txt"}
+    weights = {
+        "flax": {"flax_model.msgpack"},
+        "torch": {"model.safetensors", "pytorch_model.bin"},
+        "safetensors": {"model.safetensors"},
+        "transformers": {"model.safetensors", "configuration_bigs.py", "modeling_bigs.py"},
+    }[form]
+    always = {"config.json", "README.md", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+    assert {path.name for path in folder.iterdir()} == weights | always
     ids = np.random.default_rng(0).integers(1, 300, (3, LENGTH))
     ids[:, 20:] = 0
     ours, theirs = (np.asarray(load_model(place)(ids).logits) for place in (run, folder))

@@ -1,11 +1,11 @@
-"""A model folder in a published layout: config.json, one weights file, perhaps a tokenizer."""
+"""A model folder in a published layout: config.json, weights (whole or in shards), perhaps a tokenizer."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,25 +20,12 @@ from bigs_cli.checkpoint.names import (
     to_torch,
     torch_name,
 )
+from bigs_cli.checkpoint.weights import choose, has_torch_names, read_weights
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe.config import BiGSConfig
 
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-
-
-@dataclass(frozen=True)
-class _Format:
-    read: Callable[[Path], Flat]
-    torch_names: bool
-
-
-# In order of preference: the Flax file is the original's own, safetensors cannot hold anything but arrays.
-WEIGHTS: dict[str, _Format] = {
-    "flax_model.msgpack": _Format(flax_file.read, torch_names=False),
-    "model.safetensors": _Format(safetensors_file.read, torch_names=True),
-    "pytorch_model.bin": _Format(torch_file.read, torch_names=True),
-}
 
 
 @dataclass(frozen=True)
@@ -54,21 +41,23 @@ class LoadedModel:
 
 
 def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
-    """Read the model in `folder`, from the file `weights`, else from the first of `WEIGHTS` that is there.
+    """Read the model in `folder`, from the file (or index of shards) `weights`, else from the preferred one there.
+
+    Weights become float32. Tensors may have the Flax paths or the Torch port's names: the names tell which.
 
     Raises RequestError when a file is absent or malformed, or when tensors are missing, of another shape, or
     unknown; these are listed by name. Only an unused pooler (the Torch port writes one for every head) may be
     left over.
     """
-    source = folder / weights if weights else _weights_file(folder)
-    form = WEIGHTS[source.name]
+    source = folder / weights if weights else choose(folder)
     config_path = folder / CONFIG
     config = read_config(config_path) if names_architecture(config_path) else None
-    state = form.read(source)
+    state = read_weights(source)
     config = config or read_config(config_path, guess_head(state))
-    flat = from_torch(state, config) if form.torch_names else state
+    torch_names = has_torch_names(source, state)
+    flat = from_torch(state, config) if torch_names else state
     ignored = _drop_unused(flat, config)
-    _check(flat, config, source, form)
+    _check(flat, config, source, torch_names)
     for path in list(flat):
         flat[path] = to_float32(flat.pop(path), path, source)
     absent = tuple(sorted(optional_paths(config) - flat.keys()))
@@ -113,15 +102,6 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def _weights_file(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise RequestError(f"{folder} is not a folder.")
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise RequestError(f"{folder} holds no weights. One of these is needed: {', '.join(WEIGHTS)}.")
-
-
 def _drop_unused(flat: Flat, config: BiGSConfig) -> tuple[str, ...]:
     unused = [name for name in flat.keys() - expected_shapes(config).keys() if _may_be_unused(name)]
     for name in unused:
@@ -134,13 +114,13 @@ def _may_be_unused(name: str) -> bool:
     return "pooler/dense/" in plain or plain == "cls/predictions/decoder/weight"
 
 
-def _check(flat: Flat, config: BiGSConfig, source: Path, form: _Format) -> None:
+def _check(flat: Flat, config: BiGSConfig, source: Path, torch_names: bool) -> None:
     """Raise unless `flat` is a model of `config`, with the names, as in the file, of what is amiss."""
     expected = expected_shapes(config)
-    name = torch_name if form.torch_names else str
+    name = torch_name if torch_names else str
     missing = [name(path) for path in expected if path not in flat and path not in optional_paths(config)]
     misshapen = [
-        f"{name(path)} {_shape(path, flat[path].shape, form)} instead of {_shape(path, shape, form)}"
+        f"{name(path)} {_shape(path, flat[path].shape, torch_names)} instead of {_shape(path, shape, torch_names)}"
         for path, shape in expected.items()
         if path in flat and flat[path].shape != shape
     ]
@@ -157,6 +137,6 @@ def _check(flat: Flat, config: BiGSConfig, source: Path, form: _Format) -> None:
         )
 
 
-def _shape(path: str, shape: tuple[int, ...], form: _Format) -> list[int]:
-    turned = form.torch_names and path.endswith("/kernel")
+def _shape(path: str, shape: tuple[int, ...], torch_names: bool) -> list[int]:
+    turned = torch_names and path.endswith("/kernel")
     return list(shape[::-1] if turned else shape)

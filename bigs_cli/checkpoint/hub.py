@@ -4,39 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigs_cli.checkpoint.folder import CONFIG, TOKENIZER_FILES, WEIGHTS
+from bigs_cli.checkpoint.arrays import listed
+from bigs_cli.checkpoint.folder import CONFIG, TOKENIZER_FILES
+from bigs_cli.checkpoint.weights import candidates, missing_parts, needed, parts
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.hub_client import limit_waiting, network_errors, reason_of, status_of
 
 PUBLISHED_TOKENIZER = "google-bert/bert-large-uncased"
 """The tokenizer of the published models, for their repositories that hold none."""
 
 
-def fetch_model(repo_id: str, revision: str | None = None) -> Path:
-    """Return the folder in the hub's cache with the config, the tokenizer and one weights file of `repo_id`.
+def fetch_model(repo_id: str, revision: str | None = None, form: str | None = None) -> Path:
+    """Return the folder in the hub's cache with the config, the tokenizer and the weights of `repo_id`.
 
-    What the cache holds is not fetched again. Without a network, or with HF_HUB_OFFLINE=1, the cached copy is
-    used. The endpoint, cache folder, token and timeouts are huggingface_hub's (HF_ENDPOINT, HF_HOME,
-    HF_TOKEN, …). Raises RequestError when there is no such model, or access to it, and BigsError when the hub
-    cannot be reached.
+    The weights are one file, or an index and the shards it names: of the format named `form` if given, else of the
+    preferred one there. What the cache holds is not fetched again. Without a network, or with HF_HUB_OFFLINE=1, the
+    cached copy is used. The endpoint, cache folder, token and timeouts are huggingface_hub's (HF_ENDPOINT, HF_HOME,
+    HF_TOKEN, …).
+
+    Raises:
+        RequestError: there is no such model, revision or format, no access to it, or a shard is not there.
+        BigsError: the hub cannot be reached, or breaks off.
     """
-    from huggingface_hub import errors, hf_hub_download, snapshot_download
+    from huggingface_hub import errors
 
     at = f"{repo_id}@{revision}" if revision else repo_id
-    unreached: Exception | None = None
+    wanted = candidates(form)
+    limit_waiting()
     try:
-        small_files = [CONFIG, *TOKENIZER_FILES]
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=small_files))
-        if any((folder / name).is_file() for name in WEIGHTS):
-            return folder
-        for name in WEIGHTS:
-            try:
-                hf_hub_download(repo_id, name, revision=folder.name)
-            except errors.LocalEntryNotFoundError as error:  # not in the cache, and the hub does not answer
-                unreached = error
-            except errors.EntryNotFoundError:
-                continue
-            else:
-                return folder
+        folder = _fetch(repo_id, revision, wanted)
     except errors.HFValidationError:
         raise RequestError(f"'{repo_id}' is neither a folder here nor a hub id such as 'user/name'.") from None
     except errors.GatedRepoError:
@@ -49,11 +45,54 @@ def fetch_model(repo_id: str, revision: str | None = None) -> Path:
         ) from None
     except errors.RevisionNotFoundError:
         raise RequestError(f"{repo_id} has no revision '{revision}'. Name a branch, a tag or a commit of it.") from None
-    except (OSError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage] - its HTTP library's
-        unreached = error
+    except network_errors() as error:
+        if status_of(error) in (401, 403):
+            raise RequestError(
+                f"The hub does not let you read {at} ({reason_of(error)}). Log in with an account that may: "
+                "hf auth login (HF_TOKEN, where it is set, comes first)."
+            ) from None
+        raise _unreachable(at, error) from None
+    if folder is None:
+        raise RequestError(
+            f"{at} on the hub holds no weights{f' in the format {form}' if form else ''}. {needed(form)}"
+        )
+    return folder
+
+
+def _fetch(repo_id: str, revision: str | None, wanted: list[str]) -> Path | None:
+    """Return the folder with the files of the model, None if it has none of the `wanted`; the client's errors pass."""
+    from huggingface_hub import errors, hf_hub_download, snapshot_download
+
+    folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, *TOKENIZER_FILES]))
+    if any((folder / name).is_file() and not missing_parts(folder / name) for name in wanted):
+        return folder
+    unreached: Exception | None = None
+    for name in wanted:
+        try:
+            hf_hub_download(repo_id, name, revision=folder.name, local_files_only=unreached is not None)
+        except errors.LocalEntryNotFoundError as error:  # not in the cache, and the hub gives no answer or a refusal
+            unreached = unreached or error
+        except errors.EntryNotFoundError:
+            continue
+        else:
+            _fetch_parts(repo_id, folder / name)
+            return folder
     if unreached is not None:
-        raise _unreachable(at, unreached) from None
-    raise RequestError(f"{at} on the hub holds no weights. One of these is needed: {', '.join(WEIGHTS)}.")
+        raise unreached
+    return None
+
+
+def _fetch_parts(repo_id: str, source: Path) -> None:
+    """Fetch the shards that the index at `source` names, several at a time; a whole file has none."""
+    from huggingface_hub import snapshot_download
+
+    if missing_parts(source):
+        snapshot_download(repo_id, revision=source.parent.name, allow_patterns=parts(source))
+    if missing := missing_parts(source):
+        raise RequestError(
+            f"{repo_id} on the hub lacks shards that its {source.name} names: {listed(missing)}. "
+            "Tell its owner, or choose another format with --from-format."
+        )
 
 
 def _unreachable(at: str, error: Exception) -> BigsError:
@@ -63,8 +102,7 @@ def _unreachable(at: str, error: Exception) -> BigsError:
         return BigsError(
             f"{at} is not in the hub's cache, and HF_HUB_OFFLINE is set. Unset it and run this once online."
         )
-    why = str(error.__cause__ or error).strip().split("\n")[0] or type(error).__name__
     return BigsError(
-        f"{at} could not be fetched from {constants.ENDPOINT}, and the cache does not hold it ({why}). "
+        f"{at} could not be fetched from {constants.ENDPOINT}, and the cache does not hold it ({reason_of(error)}). "
         "Check the network and try again, or give a folder with its files."
     )

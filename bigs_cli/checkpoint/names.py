@@ -43,6 +43,11 @@ def prefix(head: Head) -> str:
     return "" if head == "encoder" else "s4_bert/"
 
 
+def is_ssm(path: str) -> bool:
+    """Say whether the parameter at the Flax `path` is one of a state-space model's."""
+    return path.split("/")[-2:-1] in (["fs4"], ["bs4"])
+
+
 def expected_shapes(config: BiGSConfig) -> dict[str, Shape]:
     """Return the shape of every parameter of a model with `config`, by Flax path."""
     encoder = dict(_encoder(config))
@@ -52,6 +57,13 @@ def expected_shapes(config: BiGSConfig) -> dict[str, Shape]:
 def optional_paths(config: BiGSConfig) -> set[str]:
     """Return the paths a file may lack: the pooler of a bare encoder, which some writers leave out."""
     return {"pooler/dense/kernel", "pooler/dense/bias"} if config.head == "encoder" else set()
+
+
+def completed(flat: Flat, config: BiGSConfig) -> Flat:
+    """Return `flat` with zeros for the optional parameters it lacks."""
+    shapes = expected_shapes(config)
+    absent = {path: np.zeros(shapes[path], np.float32) for path in optional_paths(config) - flat.keys()}
+    return {**flat, **absent}
 
 
 def _encoder(config: BiGSConfig) -> Iterator[tuple[str, Shape]]:

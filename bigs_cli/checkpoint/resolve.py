@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bigs_cli.checkpoint.arrays import Flat
 from bigs_cli.checkpoint.config_json import read_config
-from bigs_cli.checkpoint.folder import CONFIG, WEIGHTS, read_model, tokenizer_file
+from bigs_cli.checkpoint.folder import CONFIG, read_model, tokenizer_file
 from bigs_cli.checkpoint.run import RunFolder, runs, runs_root
+from bigs_cli.checkpoint.weights import candidates, choose, needed, weights_in
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.config import BiGSConfig
@@ -61,21 +62,23 @@ def find_model(name: str | None) -> Found:
     """
     if name is None:
         return _newest_run()
-    for place in (Path(name), runs_root() / name):
-        if RunFolder(place).is_run:
-            return Found(f"{place} (a run)", run=RunFolder(place))
-        if (place / CONFIG).is_file() or any((place / weights).is_file() for weights in WEIGHTS):
-            return Found(f"{place} (a model folder)", folder=place)
+    if (found := _here(name)) is not None:
+        return found
+    base, _, revision = name.partition("@")
+    if revision and (found := _here(base)) is not None:
+        raise RequestError(
+            f"{found.why} is on this disk, and only models on the hub have revisions. Leave out '{revision}'."
+        )
     task_run = _newest_of_task(name)
     if task_run is not None:
         return Found(f"{task_run.path} (the newest finished {name} run here)", run=task_run)
-    if name.lower() in PUBLISHED:
-        repo = PUBLISHED[name.lower()]
-        return Found(f"{repo} (published; there is no finished {name} run under {runs_root()}/)", repo=repo)
+    if base.lower() in PUBLISHED:
+        repo = PUBLISHED[base.lower()] + name.removeprefix(base)
+        why = "published" if revision else f"published; there is no finished {name} run under {runs_root()}/"
+        return Found(f"{repo} ({why})", repo=repo)
     if Path(name).is_dir():
         raise RequestError(
-            f"The folder {name} holds neither a run (recipe.yaml) nor a model (config.json and one of "
-            f"{', '.join(WEIGHTS)})."
+            f"The folder {name} holds neither a run (recipe.yaml) nor a model (config.json and weights). {needed()}"
         )
     if _HUB_ID.fullmatch(name):
         return Found(f"{name} (on the hub)", repo=name)
@@ -86,13 +89,21 @@ def find_model(name: str | None) -> Found:
     )
 
 
-def open_model(found: Found) -> OpenModel:
+def open_model(found: Found, form: str | None = None) -> OpenModel:
     """Read the model that `find_model` found; a hub model is fetched first.
 
+    Of several weights files, the one of the format named `form` (flax, safetensors, torch) is read, else the preferred.
+
     Raises:
-        RequestError: files are missing or malformed, or the run has no checkpoint yet.
+        RequestError: files are missing or malformed, there are no weights in that format, or the run has no
+            checkpoint yet.
         BigsError: the hub cannot be reached.
     """
+    candidates(form)  # A word that names no format is refused before anything is fetched.
+    if found.run is not None and form is not None:
+        raise RequestError(
+            f"{found.run.path} is a run, whose checkpoints have one format only. Leave out --from-format {form}."
+        )
     if found.run is not None:
         return _open_run(found.run)
     folder = found.folder
@@ -100,12 +111,22 @@ def open_model(found: Found) -> OpenModel:
         from bigs_cli.checkpoint.hub import fetch_model
 
         repo, _, revision = (found.repo or "").partition("@")
-        folder = fetch_model(repo, revision or None)
-    loaded = read_model(folder)
+        folder = fetch_model(repo, revision or None, form)
+    loaded = read_model(folder, choose(folder, form).name)
     notes = [f"not used: {name}" for name in loaded.ignored]
     notes += [f"not in the file: {name}" for name in loaded.absent]
     name = (found.repo or folder.resolve().name).rpartition("/")[2].partition("@")[0]
     return OpenModel(name, loaded.config, loaded.flat, loaded.tokenizer_path, str(loaded.source_file), tuple(notes))
+
+
+def _here(name: str) -> Found | None:
+    """The run or the model folder on this disk that is at `name`, or has that name under the runs folder."""
+    for place in (Path(name), runs_root() / name):
+        if RunFolder(place).is_run:
+            return Found(f"{place} (a run)", run=RunFolder(place))
+        if (place / CONFIG).is_file() or weights_in(place):
+            return Found(f"{place} (a model folder)", folder=place)
+    return None
 
 
 def _newest_run() -> Found:

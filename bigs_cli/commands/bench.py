@@ -206,3 +206,67 @@ def mixing(
     made["lengths"] = figures(measured)
     title = f"Mixing, nanoseconds a token and channel, forward and gradient; H = {channels}, N = {states}, {dtype}"
     show(made, [mixing_table(measured, title)], [], json_file)
+
+
+@app.command(
+    name="export",
+    epilog="[bold]Example:[/bold] bigs bench export --layers 23 --hidden 1024 --shape 512x1 --json out.json",
+)
+def exported(
+    shape: Annotated[str, typer.Option(metavar="LENGTHxBATCH", help="Tokens in a row × rows.")] = "512x1",
+    runners: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runner",
+            help="bigs, stablehlo, onnx, transformers, bert; they are compared with the first.",
+            show_default="those whose packages are installed",
+        ),
+    ] = None,
+    layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 4,
+    hidden: Annotated[int, typer.Option(min=1, help="Width H; the gated unit has 3 H.")] = 256,
+    vocab_size: Annotated[int, typer.Option(min=200, help="Words V.")] = 30522,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
+    json_file: JsonTarget = None,
+) -> None:
+    """Measure a forward pass of exported models beside our own, in float32: the scores of all words everywhere."""
+    import tempfile
+
+    from bigs_cli.bench.export import RUNNERS, export_table, figures, installed, measure
+    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.bench.train import shape_of
+    from bigs_cli.commands.shared import stoppable
+    from bigs_cli.core.errors import RequestError, did_you_mean
+    from bigs_cli.recipe import BiGSConfig
+    from bigs_cli.reporting.console import err, progress
+
+    check_target(json_file)
+    for name in runners or ():
+        if name not in RUNNERS:
+            known = ", ".join(RUNNERS)
+            raise RequestError(f"There is no runner {name}.{did_you_mean(name, RUNNERS)} There are {known}.")
+    try:
+        length, batch = shape_of(shape)
+    except ValueError:
+        raise RequestError("--shape is tokens in a row x rows, such as 512x1.") from None
+    names, lacking = installed(runners or list(RUNNERS))
+    if lacking:
+        err.print(f"Not installed, so not measured: {', '.join(lacking)}. pip install 'bigs[onnx,torch]'")
+    if not names:
+        raise RequestError("None of the runners asked for is installed.")
+    config = BiGSConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        max_position_embeddings=length,
+    )
+    made = heading("export", model=config.model_dump(), length=length, batch=batch, rounds=rounds)
+    with (
+        stoppable(),
+        tempfile.TemporaryDirectory() as folder,
+        progress("measuring", len(names) * rounds, "measurement") as advance,
+    ):
+        measured = measure(config, names, length, batch, rounds, Path(folder), advance)
+    made["runners"] = figures(measured)
+    title = f"A forward pass of {batch} × {length} tokens, {layers} layers, H = {hidden}, V = {vocab_size:,}, float32"
+    show(made, [export_table(measured, title)], [], json_file)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-EPILOG = "[bold]Example:[/bold] bigs export --model runs/mrpc --format torch --output exports/mrpc"
+EPILOG = "[bold]Example:[/bold] bigs export --model runs/mrpc --format transformers --output exports/mrpc"
+
+
+class WeightType(StrEnum):
+    """Number formats that weights are written in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 def export(
@@ -23,22 +32,74 @@ def export(
     ] = None,
     form: Annotated[
         str,
-        typer.Option("--format", "-f", help="flax (the published layout) or torch (that of the Torch port)."),
+        typer.Option(
+            "--format",
+            "-f",
+            help="flax or torch (the published layouts), safetensors (our own names), transformers (PyTorch, with its "
+            "code), onnx, or stablehlo.",
+        ),
     ] = "flax",
+    from_format: Annotated[
+        str | None,
+        typer.Option(
+            "--from-format",
+            metavar="NAME",
+            help="Which of several weights files of MODEL to read: flax, safetensors or torch, whole or in shards.",
+            show_default="the first of these there",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A new folder.", show_default="exports/MODEL-FORMAT")
     ] = None,
+    length: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Tokens of a row in onnx and stablehlo files; again for further files.", show_default="the longest"
+        ),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="onnx: also with 8-bit matrices; says what that costs.")] = False,
+    dtype: Annotated[
+        WeightType,
+        typer.Option(help="Weights of flax, torch, safetensors and transformers; state-space parameters stay float32."),
+    ] = WeightType.FLOAT32,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence that the model card names, such as apache-2.0.", show_default="none stated"),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="OWNER/NAME", help="Push the folder to this repository on the hub too."),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", metavar="BRANCH", help="The branch to push to.", show_default="the main one"),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everyone see what is pushed; without it, a new repository is private.")
+    ] = False,
 ) -> None:
     """Write a model as a folder that other tools load, and check it by reading it back."""
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    from bigs_cli.export import push as hub
     from bigs_cli.reporting.console import err, out
 
+    to = hub.destination(push, revision, public)
+    if to is not None:
+        hub.check_destination(to)
     prepare_jax()
-    opened = open_and_announce(model)
+    opened = open_and_announce(model, from_format)
     from bigs_cli.export.formats import export as write
 
     place = output or Path("exports") / f"{opened.name}-{form}"
-    difference = write(opened, form, place)
-    files = ", ".join(sorted(path.name for path in place.iterdir()))
-    err.print(f"Wrote {files}; read back, outputs differ by {difference:.1e} of the largest.")
+    asked: dict[str, Any] = {"lengths": tuple(length or ()), "int8": int8, "dtype": dtype.value, "license": license}
+    exported = write(opened, form, place, **asked)
+    err.print(f"Wrote {', '.join(sorted(path.name for path in place.iterdir()))}.")
+    for file, difference in exported.differences.items():
+        err.print(f"{file} read back: outputs differ by {difference:.1e} of the largest.")
+    for note in exported.notes:
+        err.print(note)
+    if to is not None:
+        pushed = hub.push(place, to, f"{opened.name} in the format {form}, exported by bigs")
+        for note in (f"Pushed to {pushed.page}", *pushed.notes):
+            err.print(note)
     out.print(str(place))

@@ -44,14 +44,14 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def open_and_announce(name: str | None) -> OpenModel:
-    """Find and read MODEL, and say on stderr which one it was."""
+def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
+    """Find and read MODEL, of several weights files that in the format `form`; say on stderr which one it was."""
     from bigs_cli.checkpoint.resolve import find_model, open_model
     from bigs_cli.reporting.console import err
 
     found = find_model(name)
     err.print(f"Model: {found.why}")
-    model = open_model(found)
+    model = open_model(found, form)
     for note in model.notes:
         err.print(f"  {note}")
     return model

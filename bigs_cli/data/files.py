@@ -16,8 +16,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.hub_client import hush_client, limit_waiting
 from bigs_cli.data.documents import Bad
-from bigs_cli.data.hub_client import hush_client, limit_waiting
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
+from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
 from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
-from bigs_cli.data.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
 from bigs_cli.data.hub_repository import builder_of, describe, listed
 from bigs_cli.data.parquet import count_rows
 from bigs_cli.data.readers import How, read_file, reader_of

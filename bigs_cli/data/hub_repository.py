@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.data.hub_client import network_errors, reason_of
+from bigs_cli.core.hub_client import network_errors, reason_of
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder

@@ -114,7 +114,7 @@ def fetch_blimp() -> Path:
     """
     from huggingface_hub import constants, errors, snapshot_download
 
-    from bigs_cli.data.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
+    from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
 
     hush_client()
     limit_waiting()

@@ -1,75 +1,75 @@
-"""The export formats: each a function (folder, model) that writes a folder other tools load."""
+"""The export formats by name, and `export`, which writes one and checks it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from bigs_cli.checkpoint.arrays import Flat
-from bigs_cli.checkpoint.folder import WEIGHTS, new_folder, read_model, write_flax, write_torch
-from bigs_cli.checkpoint.names import expected_shapes, optional_paths, to_tree
+from bigs_cli.checkpoint.folder import new_folder
 from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
-from bigs_cli.data.tokenizer import load_tokenizer, save_tokenizer
-from bigs_cli.model.functional import make_apply
-from bigs_cli.recipe.config import BiGSConfig
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.export import onnx_file, stablehlo_file, transformers_folder, weights
+from bigs_cli.export.card import write_card
+from bigs_cli.export.check import differences
+from bigs_cli.export.settings import Exported, Format, Settings, WeightType
+from bigs_cli.export.tokenizer import write_tokenizer
 
-Writer = Callable[[Path, BiGSConfig, Flat], None]
-
-FORMATS: dict[str, Writer] = {
-    "flax": write_flax,  # config.json, flax_model.msgpack: what the original code loads
-    "torch": write_torch,  # config.json, model.safetensors, pytorch_model.bin: what its Torch port loads
+FORMATS: dict[str, Format] = {
+    "flax": weights.FLAX,
+    "torch": weights.TORCH,
+    "safetensors": weights.SAFETENSORS,
+    "transformers": transformers_folder.TRANSFORMERS,
+    "onnx": onnx_file.ONNX,
+    "stablehlo": stablehlo_file.STABLEHLO,
 }
-LARGEST_DIFFERENCE = 5e-5  # of the largest output, between the model and its export
+_CHECKED_LENGTH = 64
+_LONG = 1280  # beyond what is mixed by one matrix
 
 
-def export(model: OpenModel, form: str, output: Path) -> float:
-    """Write `model` to the new folder `output`, read every file of it back, and return how far outputs differ.
+def export(
+    model: OpenModel,
+    form: str,
+    output: Path,
+    *,
+    lengths: tuple[int, ...] = (),
+    int8: bool = False,
+    dtype: WeightType = "float32",
+    license: str | None = None,
+) -> Exported:
+    """Write `model` to the new folder `output` with tokenizer, config and card; load it again and compare outputs.
 
-    The difference is relative to the largest output, on one batch of random ids. Nothing is left at `output`
-    if it exceeds 5e-5.
+    `lengths` are those that an ``onnx`` or ``stablehlo`` file takes (default: the model's longest). Nothing is left at
+    `output` where a float32 file differs by more than 5e-5 of the largest output.
 
     Raises:
-        RequestError: the format is unknown, or `output` is in use.
-        BigsError: what was read back differs.
+        RequestError: the format is unknown, a setting is not of it, or `output` is in use.
+        BigsError: what was read back differs, or a package that the format needs is absent.
     """
     if form not in FORMATS:
         raise RequestError(f"There is no format '{form}'.{did_you_mean(form, FORMATS)} Formats: {', '.join(FORMATS)}.")
+    chosen = FORMATS[form]
+    settings = Settings(_lengths(model, form, chosen, lengths), int8, dtype, license)
+    if int8 and form != "onnx":
+        raise RequestError(f"--int8 is of the format onnx; {form} has no 8-bit weights.")
+    if dtype != "float32" and not chosen.stores_dtype:
+        raise RequestError(f"The format {form} is written in float32; leave out --dtype {dtype}.")
     with new_folder(output) as draft:
-        FORMATS[form](draft, model.config, model.flat)
+        chosen.write(draft, model, settings)
         if model.tokenizer is not None:
-            save_tokenizer(load_tokenizer(model.tokenizer), draft)
-        written = [name for name in WEIGHTS if (draft / name).is_file()]
-        differences = [largest_difference(model.config, model.flat, read_model(draft, name).flat) for name in written]
-        difference = float(np.max(differences))
-        if not difference <= LARGEST_DIFFERENCE:  # NaN is no agreement either
-            raise BigsError(
-                f"The {form} export gives other outputs when read back (relative difference {difference:.1e}). "
-                "This is a fault of bigs: please report it."
-            )
-    return difference
+            write_tokenizer(model.tokenizer, draft, model.config.max_position_embeddings)
+        exported = Exported(differences(draft, model, chosen, settings))
+        if int8:
+            exported.notes += onnx_file.int8_notes(draft, model, settings)
+        write_card(draft, model, form, chosen, exported, settings, output.name)
+    return exported
 
 
-def largest_difference(config: BiGSConfig, ours: Flat, theirs: Flat) -> float:
-    """Return the largest difference of any output between two sets of parameters, relative to the largest output.
-
-    It is NaN where an output is. A pooler that a bare encoder's file lacks counts as zeros in both.
-    """
-    import jax
-
-    apply = jax.jit(make_apply(config, Compute()))
-    length = min(config.max_position_embeddings, 64)
-    shape = (2, 2, length) if config.head == "multiple-choice" else (2, length)
-    ids = np.random.default_rng(0).integers(1, config.vocab_size, shape)
-    ids[..., length - length // 4 :] = config.pad_token_id
-    shapes = expected_shapes(config)
-    absent = {path: np.zeros(shapes[path], np.float32) for path in optional_paths(config)}
-    outputs = [jax.tree.leaves(apply(to_tree({**absent, **flat}, config), ids)) for flat in (ours, theirs)]
-    worst = np.float32(0)
-    for expected, read in zip(*outputs, strict=True):
-        scale = np.abs(np.asarray(expected)).max() or 1.0
-        worst = np.maximum(worst, np.abs(np.asarray(expected) - np.asarray(read)).max() / scale)
-    return float(worst)
+def _lengths(model: OpenModel, form: str, chosen: Format, asked: tuple[int, ...]) -> tuple[int, ...]:
+    longest = model.config.max_position_embeddings
+    if asked and not chosen.fixes_length:
+        raise RequestError(f"The format {form} takes texts of any length; leave out --length.")
+    wrong = [length for length in asked if not 1 <= length <= longest]
+    if wrong:
+        raise RequestError(f"--length {wrong[0]}: this model takes 1 to {longest} tokens.")
+    if chosen.fixes_length:
+        return tuple(dict.fromkeys(asked)) or (longest,)
+    return tuple(dict.fromkeys((min(longest, _CHECKED_LENGTH), *([_LONG] if longest >= _LONG else []))))

@@ -10,8 +10,9 @@ import pytest
 
 from bigs_cli.checkpoint import flax_file, safetensors_file, torch_file
 from bigs_cli.checkpoint.config_json import write_config
-from bigs_cli.checkpoint.folder import WEIGHTS, new_folder, read_model, write_flax, write_torch
+from bigs_cli.checkpoint.folder import new_folder, read_model, write_flax, write_torch
 from bigs_cli.checkpoint.names import to_torch
+from bigs_cli.checkpoint.weights import WEIGHTS
 from bigs_cli.core.errors import RequestError
 from tests.checkpoint.tiny import HEADS, config, parameters, same
 

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import json
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+import bigs_cli
 from bigs_cli.checkpoint.folder import read_model, write_flax, write_torch
 from bigs_cli.checkpoint.hub import fetch_model
+from bigs_cli.checkpoint.names import to_torch
 from bigs_cli.core.errors import BigsError, RequestError
+from tests.checkpoint.test_weights import write_sharded
 from tests.checkpoint.tiny import config, parameters, same
-from tests.hub_server import COMMIT, Hub, serving
+from tests.hub_server import COMMIT, Fault, Hub, serving
+from tests.tiny import bigs
 
 OF = config(head="sequence-classification")
 FLAT = parameters(OF)
@@ -24,17 +31,20 @@ def look_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with a model in all formats, one in Torch's only, a gated one and one without weights."""
+    """A hub with a model in all formats, one in Torch's only, one in shards, a gated one and one without weights."""
     folders = {name: tmp_path / name for name in ("all", "torch", "gated", "empty")}
     for name, folder in folders.items():
         write_flax(folder, OF, FLAT)
         write_torch(folder, OF, FLAT)
-        (folder / "vocab.txt").write_text("[PAD]\n")
+        (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
         (folder / "training_args.bin").write_bytes(b"not to be fetched")
         if name in ("torch", "empty"):
             (folder / "flax_model.msgpack").unlink()
             (folder / "model.safetensors").unlink()
     (folders["empty"] / "pytorch_model.bin").unlink()
+    write_sharded(tmp_path / "shards", OF, to_torch(FLAT, OF), "model.safetensors")
+    (tmp_path / "shards" / "more.safetensors").write_bytes(b"not to be fetched")
+    folders["shards"] = tmp_path / "shards"
     stand_in = Hub({f"someone/{name}": folder for name, folder in folders.items()}, frozenset({"someone/gated"}))
     with serving(stand_in):
         look_at(stand_in.endpoint, monkeypatch)
@@ -68,7 +78,7 @@ def test_the_second_time_comes_from_the_cache(hub: Hub) -> None:
     assert hub.downloads() == []
 
 
-@pytest.mark.parametrize("name", ["all", "torch"])
+@pytest.mark.parametrize("name", ["all", "torch", "shards"])
 def test_without_a_network_the_cached_copy_is_used(name: str, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     online = fetch_model(f"someone/{name}")
     hub.requests.clear()
@@ -108,3 +118,124 @@ def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
 def test_what_cannot_be_had_is_told(repo: str, revision: str | None, says: str, hub: Hub) -> None:
     with pytest.raises(RequestError, match=says):
         fetch_model(repo, revision)
+
+
+SHARDS = [f"model-{number:05}-of-00003.safetensors" for number in (1, 2, 3)]
+
+
+def test_the_index_and_the_shards_it_names_are_fetched_once(hub: Hub) -> None:
+    folder = fetch_model("someone/shards")
+    assert sorted(hub.downloads()) == ["config.json", *SHARDS, "model.safetensors.index.json"]
+    assert same(read_model(folder).flat, FLAT)
+    hub.requests.clear()
+    assert fetch_model("someone/shards") == folder
+    assert hub.downloads() == []
+
+
+def test_shards_that_were_not_all_fetched_are_completed(hub: Hub) -> None:
+    folder = fetch_model("someone/shards")
+    (folder / SHARDS[1]).resolve().unlink()
+    (folder / SHARDS[1]).unlink()
+    hub.requests.clear()
+    assert same(read_model(fetch_model("someone/shards")).flat, FLAT)
+    assert hub.downloads() == [SHARDS[1]]
+
+
+def test_a_shard_the_hub_lacks_and_one_that_lies_elsewhere(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "shards" / SHARDS[1]).unlink()
+    with pytest.raises(RequestError, match=f"lacks shards that its model.safetensors.index.json names: {SHARDS[1]}"):
+        fetch_model("someone/shards")
+    shutil.copytree(tmp_path / "shards", tmp_path / "evil")
+    index = tmp_path / "evil" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "../../../secret"}}))
+    hub.repositories["someone/evil"] = tmp_path / "evil"
+    hub.requests.clear()
+    with pytest.raises(RequestError, match="a shard lies beside its index"):
+        fetch_model("someone/evil")
+    assert not [line for line in hub.requests if "secret" in line]
+
+
+def test_the_format_that_is_asked_for(hub: Hub, tmp_path: Path) -> None:
+    for form, file in (("torch", "pytorch_model.bin"), ("safetensors", "model.safetensors")):
+        hub.requests.clear()
+        asked = ("--model", "someone/all", "--from-format", form)
+        bigs("export", *asked, "--output", tmp_path / "out" / form).fine()
+        assert [name for name in hub.downloads() if "model" in name] == [file]
+        assert same(read_model(tmp_path / "out" / form).flat, FLAT)
+    with pytest.raises(RequestError, match=r"no weights in the format flax\. It takes flax_model\.msgpack, whole or"):
+        fetch_model("someone/shards", form="flax")
+
+
+def test_from_pretrained_twice_and_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time nothing is downloaded; offline nothing is asked; and a revision is another model."""
+    load = bigs_cli.BiGSForSequenceClassification.from_pretrained
+    other = config(head="sequence-classification", num_labels=3)
+    hub.repositories["someone/all@v1"] = hub.repositories["someone/all"].parent / "v1"
+    write_flax(hub.repositories["someone/all@v1"], other, parameters(other))
+    assert load("someone/all").config == OF
+    assert load("someone/all", revision="v1").config == other
+    hub.requests.clear()
+    assert load("someone/all", revision="v1").config == other
+    assert hub.downloads() == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.requests.clear()
+    assert load("someone/all").config == OF
+    assert load("someone/all", revision="v1").config == other
+    with pytest.raises(BigsError, match="HF_HUB_OFFLINE is set"):
+        load("someone/shards")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_no_access_is_a_sentence(status: int, hub: Hub) -> None:
+    hub.faults.append(Fault("/flax_model.msgpack", times=9, status=status))
+    with pytest.raises(RequestError, match=r"hf auth login") as error:
+        fetch_model("someone/all")
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut the client's waits short: for an answer, and between its attempts."""
+    wait = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: wait(min(seconds, 0.01)))
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("GET /someone/shards/resolve", after=700),
+        Fault("GET /someone/shards/resolve", after=700, stall=30),
+        Fault("GET /someone/shards/resolve", times=3),
+    ],
+    ids=["truncated", "stalling", "cut"],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_download_that_breaks_off_goes_on(fault: Fault, hub: Hub) -> None:
+    hub.faults.append(fault)
+    assert same(read_model(fetch_model("someone/shards")).flat, FLAT)
+    assert fault.times == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("-00002-of", times=99, after=0),
+        Fault("-00002-of", times=99, after=0, stall=30),
+        Fault("GET /api/models/someone/shards", times=99, stall=30),
+        Fault("/tree/", times=99, stall=30),
+    ],
+    ids=["always truncated", "always stalling", "a silent hub", "a silent listing"],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_download_that_never_ends_well_is_a_sentence(fault: Fault, hub: Hub) -> None:
+    hub.faults.append(fault)
+    with pytest.raises(
+        BigsError, match=r"someone/shards could not be fetched from http://127.*Check the network"
+    ) as error:
+        fetch_model("someone/shards")
+    assert (error.value.exit_code, len(str(error.value).splitlines())) == (1, 1)
+    hub.faults.clear()
+    assert same(read_model(fetch_model("someone/shards")).flat, FLAT)

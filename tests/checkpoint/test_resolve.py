@@ -71,6 +71,18 @@ def test_then_the_newest_finished_run_of_the_task(root: Path) -> None:
         assert found.why == f"here/b (the newest finished {name} run here)"
 
 
+def test_a_revision_is_of_a_model_on_the_hub(root: Path) -> None:
+    make_run(root / "newer", "mnli", age=1)
+    assert find_model("mnli@v1").repo == f"{PUBLISHED['mnli']}@v1"
+    assert find_model("someone/model@refs/pr/1").repo == "someone/model@refs/pr/1"
+    make_model(Path("mine"))
+    for name, why in (("mine", "mine (a model folder)"), ("newer", "here/newer (a run)")):
+        with pytest.raises(RequestError) as error:
+            find_model(f"{name}@v1")
+        expected = f"{why} is on this disk, and only models on the hub have revisions. Leave out 'v1'."
+        assert str(error.value) == expected
+
+
 def test_then_the_published_model(root: Path) -> None:
     make_run(root / "c", "mnli", age=2, finished=False)
     found = find_model("mnli")

@@ -93,7 +93,7 @@ def test_a_tensor_beyond_its_storage_or_a_broken_pickle_is_told(pickled: bytes, 
         torch_file.read(path)
 
 
-class _Writes:
+class Writes:
     """Unpickled the usual way, writes the file it names."""
 
     def __init__(self, path: Path) -> None:
@@ -106,11 +106,11 @@ class _Writes:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_malicious_pickle_is_refused_and_not_run(protocol: int, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
-    path = archive(tmp_path / "pytorch_model.bin", pickle.dumps({"w": _Writes(victim)}, protocol))
+    path = archive(tmp_path / "pytorch_model.bin", pickle.dumps({"w": Writes(victim)}, protocol))
     with pytest.raises(RequestError, match="nothing in it was run"):
         torch_file.read(path)
     assert not victim.exists()
-    pickle.loads(pickle.dumps(_Writes(victim)))
+    pickle.loads(pickle.dumps(Writes(victim)))
     assert victim.exists(), "the same pickle does write the file when it is unpickled"
 
 

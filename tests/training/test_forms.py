@@ -86,6 +86,20 @@ def learned(task: str, start: Path, data: Path, tmp_path: Path, epochs: int, *mo
     return results, [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
 
 
+def read_back(run: Path, confusion: bool) -> None:
+    """Check that the page about a run, its comparison and any confusion matrix are made of this form."""
+    page = run.with_name("page.html")
+    bigs("runs", "report", run, "--output", page).fine()
+    shown = page.read_text().lower()
+    results = json.loads((run / "results.json").read_text())
+    assert all(f"{100 * value:.2f}" in shown for value in results["metrics"].values())
+    assert "paired" in bigs("runs", "compare", run, run).fine().out
+    picture = run.with_name("confusion.png")
+    drawn = bigs("runs", "plot", "--confusion", run, "--output", picture)
+    assert (drawn.code == 0) == picture.exists() == confusion
+    assert confusion or "has no classes or scores" in drawn.err
+
+
 def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
     write_tagged(tmp_path / "data")
     results, lines = learned("wikiann", pretrained, tmp_path / "data", tmp_path, 8)
@@ -96,6 +110,7 @@ def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
         assert line["split"] == "dev"
         assert len(line["words"]) == len(line["label"]) == len(line["prediction"]) == len(line["scores"])
         assert set(line["prediction"]) <= {"O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"}
+    read_back(tmp_path / "run", confusion=True)
 
 
 @pytest.mark.parametrize(("task", "name", "none"), [("squad", "v1.1", 0.0), ("squad2", "v2.0", 0.4)])
@@ -113,6 +128,7 @@ def test_questions_are_answered(pretrained: Path, tmp_path: Path, task: str, nam
         refused = task == "squad2" and line["null_score"] > best["score"]
         assert line["prediction"] == ("" if refused else best["text"])
     assert (task == "squad2") == any(line["prediction"] == "" for line in lines)
+    read_back(tmp_path / "run", confusion=False)
 
 
 def test_endings_are_chosen(pretrained: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import urllib.request
 from typing import Any
 
 _PROBE_SECONDS = 5.0
+_WRITE_SECONDS = 600.0
 
 
 def hub_answers() -> bool:
@@ -33,16 +34,21 @@ def network_errors() -> tuple[type[Exception], ...]:
 
 def reason_of(error: Exception) -> str:
     """Return an error of the client, or what is behind it, in a few words."""
-    behind = error.__cause__ or error
-    status = getattr(getattr(behind, "response", None), "status_code", None)
-    return f"HTTP {status}" if status else (str(behind).strip() or type(behind).__name__).splitlines()[0]
+    behind, status = error.__cause__ or error, status_of(error)
+    return f"HTTP {status}" if status else (str(behind).strip() or type(behind).__name__).splitlines()[0].rstrip(".")
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the status of the answer behind an error of the client, None if the hub did not answer."""
+    return getattr(getattr(error.__cause__ or error, "response", None), "status_code", None)
 
 
 def limit_waiting() -> None:
     """Let no request of the client wait for ever: its listings have no time limit, unlike its downloads.
 
-    The limit of the downloads, HF_HUB_DOWNLOAD_TIMEOUT (10 seconds), holds for all. The client may be exchanged
-    for a new one after a failed connection: to be called before each use.
+    The limit of the downloads, HF_HUB_DOWNLOAD_TIMEOUT (10 seconds), holds for all questions. What writes has ten
+    minutes, for the hub answers a commit of large files late. The client may be exchanged for a new one after a
+    failed connection: to be called before each use.
     """
     from huggingface_hub import get_session
 
@@ -65,6 +71,8 @@ def hush_client() -> None:
 def _limit(request: Any) -> None:
     from huggingface_hub import constants
 
+    asks = request.method in ("GET", "HEAD") or "/paths-info/" in request.url.path
+    longest = constants.HF_HUB_DOWNLOAD_TIMEOUT if asks else _WRITE_SECONDS
     limits = request.extensions.get("timeout", {})
     kinds = ("connect", "read", "write", "pool")
-    request.extensions["timeout"] = {kind: limits.get(kind) or constants.HF_HUB_DOWNLOAD_TIMEOUT for kind in kinds}
+    request.extensions["timeout"] = {kind: limits.get(kind) or longest for kind in kinds}

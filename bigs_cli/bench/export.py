@@ -1,0 +1,115 @@
+"""A forward pass of exported models beside our own, and beside BERT's: masked words at every position.
+
+Each runner measures in a process of its own, in turns; those whose packages are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from bigs_cli.bench.child import run_child
+from bigs_cli.checkpoint.names import to_flat
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.export.formats import export
+from bigs_cli.model.functional import parameter_shapes
+from bigs_cli.model.initial import initial_values
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.reporting.console import table
+
+RUNNERS: dict[str, tuple[str, ...]] = {
+    "bigs": (),
+    "stablehlo": (),
+    "onnx": ("jax2onnx", "onnx", "onnxruntime"),
+    "transformers": ("torch", "transformers"),
+    "bert": ("torch", "transformers"),
+}
+"""What runs a forward pass, and the packages it needs. `bert` is the BertForMaskedLM of H with no more parameters."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One runner's forward pass; `relative` is its time by that of the first runner in the same round, the median."""
+
+    runner: str
+    seconds: float
+    rounds_s: tuple[float, ...]
+    tokens_per_second: float
+    relative: float
+
+
+def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the runners of `names` whose packages are installed, and the packages that others lack."""
+    absent = {name: [package for package in RUNNERS[name] if find_spec(package) is None] for name in names}
+    lacking = sorted({package for packages in absent.values() for package in packages})
+    return [name for name in names if not absent[name]], lacking
+
+
+def measure(
+    config: BiGSConfig,
+    names: Sequence[str],
+    length: int,
+    batch: int,
+    rounds: int,
+    folder: Path,
+    advance: Callable[[int], None] = lambda n: None,
+) -> list[Measured]:
+    """Export a fresh model of `config` into `folder` and measure each runner on `batch` rows of `length` tokens.
+
+    Raises:
+        BigsError: an export or a measuring process failed.
+    """
+    shapes = parameter_shapes(config)
+    flat = to_flat(initial_values(shapes, config, 0), config)
+    model = OpenModel("bench", config, {path: np.asarray(array) for path, array in flat.items()}, None, "bench")
+    places: dict[str, Path] = {}
+    for name in names:
+        form = {"bigs": "flax", "bert": None}.get(name, name)
+        if form is not None:
+            places[name] = folder / form
+            export(model, form, places[name], lengths=(length,) if form in ("onnx", "stablehlo") else ())
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            asked = {
+                "runner": name,
+                "folder": str(places.get(name, folder)),
+                "length": length,
+                "batch": batch,
+                "config": config.model_dump(),
+            }
+            times[name].append(json.loads(run_child("bigs_cli.bench.export_probe", json.dumps(asked))))
+            advance(1)
+    first = times[names[0]]
+    return [
+        Measured(
+            name,
+            statistics.median(seconds),
+            tuple(seconds),
+            length * batch / statistics.median(seconds),
+            statistics.median(mine / other for mine, other in zip(seconds, first, strict=True)),
+        )
+        for name, seconds in times.items()
+    ]
+
+
+def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return the figures for JSON."""
+    return [asdict(one) for one in measured]
+
+
+def export_table(measured: Sequence[Measured], title: str) -> Table:
+    """Return a table of the figures, one row a runner."""
+    headers = ("forward (s)", f"time, {measured[0].runner} = 1", "tokens/s")
+    made = table(title, "runner", *headers, right=headers)
+    for one in measured:
+        made.add_row(one.runner, f"{one.seconds:.3f}", f"{one.relative:.2f}", f"{one.tokens_per_second:,.0f}")
+    return made

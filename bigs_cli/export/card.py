@@ -1,0 +1,102 @@
+"""The model card, README.md: what the model is, how it did, what it was made from, how to load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.export.settings import Exported, Format, Settings
+from bigs_cli.recipe.config import Head
+
+_TAGS: dict[Head, str] = {
+    "encoder": "feature-extraction",
+    "masked-lm": "fill-mask",
+    "pretraining": "fill-mask",
+    "next-sentence": "text-classification",
+    "sequence-classification": "text-classification",
+    "token-classification": "token-classification",
+    "question-answering": "question-answering",
+    "multiple-choice": "multiple-choice",
+}
+_PAPER = "[Pretraining Without Attention](https://arxiv.org/abs/2212.10544)"
+
+
+def write_card(
+    folder: Path, model: OpenModel, form: str, chosen: Format, exported: Exported, settings: Settings, name: str
+) -> None:
+    """Write README.md into `folder`, which will be called `name`."""
+    from bigs_cli.export.transformers_folder import AUTO_CLASSES
+
+    config = model.config
+    auto = next(auto for auto, head in AUTO_CLASSES.items() if head == config.head)
+    front: dict[str, Any] = {
+        "language": "en",
+        "tags": ["bigs", "state-space-model", "attention-free"],
+        "pipeline_tag": _TAGS[config.head],
+    }
+    if settings.license:
+        front["license"] = settings.license
+    if form == "transformers":
+        front["library_name"] = "transformers"
+    files = list(exported.differences)
+    snippet = chosen.snippet.format(folder=name, auto=auto, file=files[0], length=settings.lengths[0], head=config.head)
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {model.name}",
+        f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
+        f"```python\n{snippet}```",
+        *_about_the_run(model),
+        "## This export",
+        f"Format `{form}`: {chosen.what}. Loaded again, on one batch of random ids, it differs from the model by "
+        "this much of the largest output:",
+        "\n".join(
+            ["| file | difference |", "|---|---|", *(f"| {f} | {d:.1e} |" for f, d in exported.differences.items())]
+        ),
+        *exported.notes,
+        f"Licence: {settings.license}." if settings.license else "No licence has been stated by who exported it.",
+        "Written by `bigs export`.",
+    ]
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _size(model: OpenModel) -> str:
+    config = model.config
+    numbers = sum(array.size for array in model.flat.values())
+    labels = f" Labels: {', '.join(config.labels)}." if config.labels else ""
+    return (
+        f"Head: {config.head}. {numbers / 1e6:,.1f}M parameters: {config.num_hidden_layers} layers, H = "
+        f"{config.hidden_size}, I = {config.intermediate_size}, N = {config.num_ssm}, {config.vocab_size:,} words, "
+        f"at most {config.max_position_embeddings:,} tokens.{labels}"
+    )
+
+
+def _about_the_run(model: OpenModel) -> list[str]:
+    """Return the metrics, data and recipe of the run the model comes from, or where else it comes from."""
+    run = model.run
+    if run is None:
+        return [f"Exported from `{Path(model.source).name}`; how it was trained is not known here."]
+    parts: list[str] = []
+    if run.finished:
+        results = run.results()
+        task = results.get("task")
+        rows = [f"| {metric} | {value:.4g} |" for metric, value in _numbers(results.get("metrics", results))]
+        if rows:
+            head = f"## Results{f' on {task}, dev' if task else ''}"
+            parts += [head, "\n".join(["| metric | value |", "|---|---|", *rows])]
+        data = results.get("data")
+        if isinstance(data, dict):
+            hashes = [f"| {part} | `{value}` |" for part, value in sorted(data.items()) if part != "path"]
+            parts += ["## Data", "\n".join(["| part | SHA-256 |", "|---|---|", *hashes])]
+    recipe = run.recipe_file.read_text(encoding="utf-8").rstrip()
+    versions = run.environment().get("versions", {})
+    parts += ["## Recipe", f"```yaml\n{recipe}\n```"]
+    if versions:
+        parts.append("Trained with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".")
+    return parts
+
+
+def _numbers(values: dict[str, Any]) -> list[tuple[str, float]]:
+    return [(name, float(value)) for name, value in values.items() if isinstance(value, int | float)]

@@ -1,0 +1,69 @@
+"""What a changed model costs in accuracy, on the examples that its own fine-tuning was measured on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from bigs_cli.checkpoint.arrays import Array
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.data.tokenizer import load_tokenizer
+from bigs_cli.export.settings import Inputs, Run
+from bigs_cli.recipe.config import BiGSConfig
+
+MOST = 1000
+_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts as model inputs, and their labels: ids of classes, or scores."""
+
+    encoded: Encoded
+    labels: Array
+
+
+def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
+    """Return the first 1,000 texts and labels of the run's predictions.jsonl, cut to `length` tokens.
+
+    None where the model comes from no run, or answers with something else than a class or a score.
+    """
+    config, run = model.config, model.run
+    if run is None or config.head != "sequence-classification" or model.tokenizer is None:
+        return None
+    if not run.predictions_file.is_file():
+        return None
+    with run.predictions_file.open(encoding="utf-8") as file:
+        lines = [json.loads(line) for line, _ in zip(file, range(MOST), strict=False)]
+    lines = [line for line in lines if line.get("label") is not None]
+    if not lines:
+        return None
+    names = list(config.labels or ())
+    labels = [names.index(line["label"]) if line["label"] in names else line["label"] for line in lines]
+    pairs = [line.get("pair") for line in lines]
+    tokenizer = load_tokenizer(model.tokenizer)
+    encoded = encode_texts(tokenizer, [line["text"] for line in lines], None if None in pairs else pairs, length)
+    return Labelled(encoded, np.asarray(labels, np.float64))
+
+
+def agreement(config: BiGSConfig, examples: Labelled, exact: Run, changed: Run) -> str:
+    """Say how a changed model does beside the exact one: accuracy and same answers, or the correlation with scores."""
+    labels, n = examples.labels, len(examples.labels)
+    scores = [_answers(examples.encoded, run) for run in (exact, changed)]
+    if config.num_labels == 1:
+        before, after = (100 * np.corrcoef(score[:, 0], labels)[0, 1] for score in scores)
+        return f"Pearson {after:.1f} instead of {before:.1f} on {n:,} dev examples."
+    ours, theirs = (score.argmax(1) for score in scores)
+    before, after, same = (100 * float((a == b).mean()) for a, b in ((ours, labels), (theirs, labels), (ours, theirs)))
+    return f"accuracy {after:.1f}% instead of {before:.1f}% on {n:,} dev examples; {same:.1f}% of the answers the same."
+
+
+def _answers(encoded: Encoded, run: Run) -> Array:
+    batches = (batch for _, batch in encoded.in_order(_ROWS))
+    outputs = [
+        run(Inputs(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]))[0] for batch in batches
+    ]
+    return np.concatenate(outputs)[: len(encoded)]

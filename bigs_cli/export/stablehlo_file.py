@@ -1,0 +1,70 @@
+"""`stablehlo`: the forward pass as `jax.export` writes it, for CPU, GPU and TPU, of any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from bigs_cli.checkpoint import safetensors_file
+from bigs_cli.checkpoint.names import completed
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.export.forward import make_forward, mixing_constants
+from bigs_cli.export.settings import Format, Readback, Run, Settings
+from bigs_cli.export.weights import write_safetensors
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def file_name(length: int) -> str:
+    """Return the name of the file for rows of `length` tokens."""
+    return f"model-{length}.stablehlo"
+
+
+def write(folder: Path, model: OpenModel, settings: Settings) -> None:
+    """Write one program a length, and the weights, which are its first argument, under our own names."""
+    flat = completed(model.flat, model.config)
+    write_safetensors(folder, model.config, flat)
+    weights = {path: jax.ShapeDtypeStruct(array.shape, jnp.float32) for path, array in flat.items()}
+    for length in settings.lengths:
+        forward = make_forward(model.config, mixing_constants(flat, model.config, length))
+        rows = "B, C" if model.config.head == "multiple-choice" else "B"
+        ids = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"{rows}, {length}"), jnp.int32)
+        program = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(weights, ids, ids, ids)
+        (folder / file_name(length)).write_bytes(program.serialize())
+
+
+def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
+    """Load each program and the weights as a user would."""
+    for length in settings.lengths:
+        yield Readback(file_name(length), program_run(folder, length), (length,))
+
+
+def program_run(folder: Path, length: int) -> Run:
+    """Return a function that runs the program for rows of `length` tokens."""
+    weights = {path: jnp.asarray(array) for path, array in safetensors_file.read(folder / "model.safetensors").items()}
+    program: Any = jax.export.deserialize(bytearray((folder / file_name(length)).read_bytes()))
+    call = jax.jit(program.call)
+    return lambda inputs: [np.asarray(output) for output in call(weights, *inputs)]
+
+
+SNIPPET = """import jax, jax.export
+from safetensors.numpy import load_file
+
+program = jax.export.deserialize(bytearray(open("{folder}/{file}", "rb").read()))
+weights = load_file("{folder}/model.safetensors")
+outputs = program.call(weights, input_ids, attention_mask, token_type_ids)  # int32 [B, {length}]; no bigs needed
+"""
+
+STABLEHLO = Format(
+    "programs for CPU, GPU and TPU that jax.export loads, and their weights",
+    write,
+    read_back,
+    SNIPPET,
+    fixes_length=True,
+)

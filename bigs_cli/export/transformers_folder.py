@@ -1,0 +1,105 @@
+"""`transformers`: a folder that the library's Auto classes load, on PyTorch, with the code in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from bigs_cli.checkpoint import safetensors_file
+from bigs_cli.checkpoint.arrays import Array
+from bigs_cli.checkpoint.config_json import ARCHITECTURES, config_values
+from bigs_cli.checkpoint.folder import CONFIG, read_model
+from bigs_cli.checkpoint.names import completed, to_torch
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.core.files import write_json
+from bigs_cli.export.check import model_run
+from bigs_cli.export.forward import OUTPUTS
+from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
+from bigs_cli.export.weights import stored
+from bigs_cli.recipe.config import Head
+
+CODE = ("configuration_bigs.py", "modeling_bigs.py")
+AUTO_CLASSES: dict[str, Head] = {
+    "AutoModel": "encoder",
+    "AutoModelForMaskedLM": "masked-lm",
+    "AutoModelForPreTraining": "pretraining",
+    "AutoModelForNextSentencePrediction": "next-sentence",
+    "AutoModelForSequenceClassification": "sequence-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForMultipleChoice": "multiple-choice",
+}
+
+
+def write(folder: Path, model: OpenModel, settings: Settings) -> None:
+    """Write the weights under the port's names, the config with its Auto classes, and the code they name."""
+    config = model.config
+    state = to_torch(stored(completed(model.flat, config), settings.dtype), config)
+    again = ["embeddings.position_ids", "bigs.embeddings.position_ids", "cls.predictions.decoder.bias"]
+    if config.tie_word_embeddings:
+        again.append("cls.predictions.decoder.weight")
+    for name in again:  # what the library makes itself
+        state.pop(name, None)
+    safetensors_file.write(folder / "model.safetensors", state)
+    classes = {auto: f"modeling_bigs.{ARCHITECTURES[head]}" for auto, head in AUTO_CLASSES.items()}
+    values = config_values(config) | {
+        "auto_map": {"AutoConfig": "configuration_bigs.BiGSConfig", **classes},
+        "dtype": settings.dtype,
+    }
+    if config.head == "sequence-classification":
+        values["problem_type"] = "regression" if config.num_labels == 1 else "single_label_classification"
+    write_json(folder / CONFIG, values)
+    shipped = resources.files("bigs_cli.export.shipped")
+    for name in CODE:
+        with resources.as_file(shipped / name) as path:
+            shutil.copyfile(path, folder / name)
+
+
+def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
+    """Read the weights by our own model, and, where PyTorch and `transformers` are installed, by the shipped code."""
+    exact = settings.dtype == "float32"
+    loaded = read_model(folder)
+    yield Readback("model.safetensors", model_run(loaded.config, loaded.flat), settings.lengths, exact)
+    if find_spec("torch") and find_spec("transformers"):
+        yield Readback("modeling_bigs.py", torch_run(folder, model.config.head), settings.lengths, exact)
+
+
+def torch_run(folder: Path, head: Head) -> Run:
+    """Return a function that runs the folder's model on PyTorch, by the code that is shipped in it."""
+    import torch  # pyright: ignore[reportMissingImports]
+    from transformers.utils.logging import disable_progress_bar  # pyright: ignore[reportMissingImports]
+
+    from bigs_cli.export.shipped import modeling_bigs
+
+    disable_progress_bar()  # of the library's own loading
+    made = getattr(modeling_bigs, ARCHITECTURES[head]).from_pretrained(folder, use_safetensors=True)
+    made.train(False)
+
+    def run(inputs: Inputs) -> list[Array]:
+        ids, mask, types = (torch.from_numpy(np.asarray(a, np.int64)) for a in inputs)
+        with torch.no_grad():
+            outputs = made(input_ids=ids, attention_mask=mask, token_type_ids=types)
+        return [outputs[name].float().numpy() for name in OUTPUTS[head]]
+
+    return run
+
+
+SNIPPET = """from transformers import {auto}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = {auto}.from_pretrained("{folder}", trust_remote_code=True)
+outputs = model(**tokenizer("The goal of life is [MASK].", return_tensors="pt"))
+"""
+
+TRANSFORMERS = Format(
+    "a folder that `transformers` loads, on PyTorch, with trust_remote_code=True",
+    write,
+    read_back,
+    SNIPPET,
+    stores_dtype=True,
+)

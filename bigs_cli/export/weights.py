@@ -1,0 +1,72 @@
+"""The formats that are weights only: the two published layouts, and our own names. Read back by our own model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from bigs_cli.checkpoint import safetensors_file
+from bigs_cli.checkpoint.arrays import FLOATS, Flat
+from bigs_cli.checkpoint.config_json import write_config
+from bigs_cli.checkpoint.folder import CONFIG, read_model, write_flax, write_torch
+from bigs_cli.checkpoint.names import is_ssm
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.export.check import model_run
+from bigs_cli.export.settings import Format, Readback, Settings, WeightType
+from bigs_cli.recipe.config import BiGSConfig
+
+Writer = Callable[[Path, BiGSConfig, Flat], None]
+
+
+def stored(flat: Flat, dtype: WeightType) -> Flat:
+    """Return `flat` in `dtype`, but for the state-space parameters: kernels of rounded ones are others."""
+    return {path: array if is_ssm(path) else array.astype(FLOATS[dtype], copy=False) for path, array in flat.items()}
+
+
+def write_safetensors(folder: Path, config: BiGSConfig, flat: Flat) -> None:
+    """Write config.json and a model.safetensors with our own names, which are those of the Flax layout."""
+    write_config(folder / CONFIG, config)
+    safetensors_file.write(folder / "model.safetensors", flat)
+
+
+def _write(writer: Writer, folder: Path, model: OpenModel, settings: Settings) -> None:
+    writer(folder, model.config, stored(model.flat, settings.dtype))
+
+
+def _read_back(files: tuple[str, ...], folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
+    for file in files:
+        loaded = read_model(folder, file)
+        yield Readback(file, model_run(loaded.config, loaded.flat), settings.lengths, settings.dtype == "float32")
+
+
+def _weights(what: str, writer: Writer, files: tuple[str, ...], snippet: str) -> Format:
+    return Format(what, partial(_write, writer), partial(_read_back, files), snippet, stores_dtype=True)
+
+
+_LOAD = """from bigs_cli import load_model
+
+model = load_model("{folder}")
+"""
+
+FLAX = _weights(
+    "flax_model.msgpack, the published layout, which the original code loads",
+    write_flax,
+    ("flax_model.msgpack",),
+    _LOAD,
+)
+TORCH = _weights(
+    "model.safetensors and pytorch_model.bin, the layout of the original's Torch port",
+    write_torch,
+    ("model.safetensors", "pytorch_model.bin"),
+    _LOAD,
+)
+SAFETENSORS = _weights(
+    "model.safetensors with the names of the Flax layout, for any tool that reads arrays",
+    write_safetensors,
+    ("model.safetensors",),
+    """from safetensors.numpy import load_file
+
+arrays = load_file("{folder}/model.safetensors")  # "s4_bert/encoder/layer/0/dv/kernel": [in, out], …
+""",
+)

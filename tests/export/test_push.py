@@ -1,0 +1,209 @@
+"""Pushing an export to the hub, through the command line and the real client, to a stand-in on the loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+
+import bigs_cli
+from bigs_cli.checkpoint.folder import read_model, write_flax
+from bigs_cli.core.errors import RequestError
+from tests.checkpoint.test_hub import look_at
+from tests.checkpoint.tiny import config, parameters, same
+from tests.hub_server import Fault, Hub, serving
+from tests.hub_writing import Writing
+from tests.tiny import Done, bigs, snapshot
+
+OF = config(head="sequence-classification")
+FLAT = parameters(OF)
+TOKEN = "hf_of_ada"
+
+# The client itself uploads large files in a way that its HTTP library advises against.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub where ada is logged in, who may also write for the organization lab; and a model here to push."""
+    write_flax(tmp_path / "model", OF, FLAT)
+    theirs = tmp_path / "theirs"
+    write_flax(theirs, OF, FLAT)
+    writing = Writing(tmp_path / "written", {TOKEN: "ada", "hf_of_bob": "bob"}, {"ada": ["lab"]})
+    with serving(Hub({"bob/model": theirs}, writing=writing)) as stand_in:
+        look_at(stand_in.endpoint, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        # Without it large files take the way of another protocol, to servers that the hub names.
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        (tmp_path / "token").write_text(TOKEN)
+        yield stand_in
+
+
+def export(place: Path, *more: object) -> Done:
+    return bigs("export", "--model", place / "model", "--output", place / "out", *more)
+
+
+def written(hub: Hub) -> Writing:
+    assert hub.writing is not None
+    return hub.writing
+
+
+def changes(hub: Hub) -> list[str]:
+    """What was asked of the hub that changes it."""
+    return [line for line in hub.requests if not line.startswith(("GET", "HEAD"))]
+
+
+@pytest.mark.parametrize("repo", ["ada/mine", "lab/ours"])
+def test_a_new_repository_is_private_and_holds_the_model(hub: Hub, repo: str, tmp_path: Path) -> None:
+    done = export(tmp_path, "--format", "torch", "--push", repo).fine()
+    assert done.out == f"{tmp_path / 'out'}\n"
+    assert f"Pushed to {hub.endpoint}/{repo}/commit/" in done.err
+    assert written(hub).private == {repo}
+    (commit,) = written(hub).commits
+    assert commit["summary"] == "model in the format torch, exported by bigs"
+    small, large = ("README.md", "config.json"), ("model.safetensors", "pytorch_model.bin")
+    assert commit["files"] == dict.fromkeys(small, "regular") | dict.fromkeys(large, "lfs")
+    model = bigs_cli.load_model(repo)
+    ours = bigs_cli.load_model(tmp_path / "model")
+    ids = np.array([[2, 7, 3, 0]])
+    assert np.array_equal(model(ids).logits, ours(ids).logits)
+
+
+def test_without_large_files_all_goes_into_the_commit(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's other way, which it takes where it could move large files by its newer protocol."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    written(hub).large = 1 << 30
+    export(tmp_path, "--push", "ada/mine").fine()
+    assert [set(commit["files"].values()) for commit in written(hub).commits] == [{"regular"}]
+    assert same(read_model(written(hub).folder / "ada/mine").flat, FLAT)
+
+
+def test_public_where_it_is_asked_for(hub: Hub, tmp_path: Path) -> None:
+    export(tmp_path, "--push", "ada/mine", "--public").fine()
+    assert written(hub).private == set()
+    assert not any("/settings" in line for line in hub.requests), "it was public from the start"
+
+
+def test_what_was_private_becomes_public_after_all_is_there(hub: Hub, tmp_path: Path) -> None:
+    export(tmp_path, "--push", "ada/mine").fine()
+    bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "b", "--push", "ada/mine", "--public").fine()
+    assert written(hub).private == set()
+    steps = [line.rsplit("/", 2)[1 if "commit" in line else 2] for line in changes(hub)]
+    assert steps.index("settings") > max(at for at, step in enumerate(steps) if step == "commit")
+
+
+def test_a_branch_and_its_revision(hub: Hub, tmp_path: Path) -> None:
+    export(tmp_path, "--push", "ada/mine", "--revision", "try/2").fine()
+    assert [commit["revision"] for commit in written(hub).commits] == ["try/2"]
+    model = bigs_cli.BiGSForSequenceClassification.from_pretrained("ada/mine", revision="try/2")
+    assert model.config == OF
+    with pytest.raises(RequestError, match="holds no weights"):
+        bigs_cli.load_model("ada/mine")
+    hub.requests.clear()
+    again = ("--push", "ada/mine", "--revision", "try/2")
+    bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "again", *again).fine()
+    assert not [line for line in hub.requests if line.startswith("PUT")], "the same bytes are not sent twice"
+
+
+def test_other_weights_there_are_pointed_out(hub: Hub, tmp_path: Path) -> None:
+    assert "also holds" not in export(tmp_path, "--push", "ada/mine").fine().err
+    again = ("--format", "torch", "--push", "ada/mine")
+    done = bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "again", *again).fine()
+    assert "ada/mine also holds flax_model.msgpack from before" in done.err
+    assert "hf repos delete-files ada/mine flax_model.msgpack\n" in done.err
+    assert (written(hub).folder / "ada/mine/flax_model.msgpack").exists()
+
+
+def refused(done: Done, place: Path, hub: Hub, code: int, *said: str) -> None:
+    """A sentence, before anything was exported or changed on the hub."""
+    assert (done.code, done.out) == (code, ""), done.err
+    assert [part for part in said if part not in done.err] == [], done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (place / "out").exists()
+    assert changes(hub) == []
+
+
+def test_without_a_login(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "token").unlink()
+    refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "not logged in", "hf auth login", "HF_TOKEN")
+
+
+def test_with_a_token_the_hub_does_not_know(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_expired")
+    refused(
+        export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "does not know your token", "hf auth login --force"
+    )
+
+
+def test_offline(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "HF_HUB_OFFLINE is set", "leave out --push")
+    assert hub.requests == []
+
+
+def test_a_hub_that_does_not_answer(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at("http://127.0.0.1:9", monkeypatch)
+    refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 1, "could not be pushed to http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--push", "mine"), "--push takes owner/name"),
+        (("--push", "a/b/c"), "--push takes owner/name"),
+        (("--push", "ada/-"), "--push takes owner/name"),
+        (("--public",), "--public says how to push: add --push owner/name"),
+        (("--revision", "v1"), "--revision says how to push: add --push owner/name"),
+    ],
+)
+def test_what_is_no_destination(more: tuple[str, ...], said: str, hub: Hub, tmp_path: Path) -> None:
+    refused(export(tmp_path, *more), tmp_path, hub, 2, said)
+
+
+def test_a_repository_that_is_public_already(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["ada/shown"] = tmp_path / "theirs"
+    before = snapshot(tmp_path / "theirs")
+    refused(export(tmp_path, "--push", "ada/shown"), tmp_path, hub, 2, "ada/shown is public", "--public")
+    assert snapshot(tmp_path / "theirs") == before
+
+
+@pytest.mark.parametrize("repo", ["bob/model", "bob/new"])
+def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
+    """Only the attempt tells: then the export is there, and how to push it."""
+    before = snapshot(tmp_path / "theirs")
+    done = export(tmp_path, "--push", repo, "--public")
+    assert (done.code, done.out) == (2, "")
+    assert f"You may not write to {repo} on the hub (HTTP 403)" in done.err
+    assert f"hf upload {repo} {tmp_path / 'out'} ." in done.err
+    assert same(read_model(tmp_path / "out").flat, FLAT)
+    assert (snapshot(tmp_path / "theirs"), written(hub).commits) == (before, [])
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "code", "said"),
+    [
+        ("/preupload/", 403, 2, "You may not write to ada/mine"),
+        ("/lfs/objects/batch", 403, 2, "You may not write to ada/mine"),
+        ("PUT /store/", 400, 1, "could not be pushed"),
+        ("/commit/", 400, 1, "The hub refuses this for ada/mine"),
+        ("/commit/", 507, 1, "HTTP 507"),
+        ("/api/repos/create", 401, 2, "does not know your token"),
+    ],
+)
+def test_a_refusal_on_the_way(where: str, status: int, code: int, said: str, hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault(where, times=9, status=status))
+    done = export(tmp_path, "--push", "ada/mine")
+    assert (done.code, done.out) == (code, "")
+    last = done.err.splitlines()[-1]
+    assert said in last, done.err
+    assert f"The export itself is whole, in {tmp_path / 'out'}" in last
+    assert f"hf upload ada/mine {tmp_path / 'out'} . --private" in last
+    assert written(hub).commits == []
