@@ -40,7 +40,7 @@ class Predictor:
 
     def __init__(self, config: BiGSConfig, params: Parameters, tokenizer: Tokenizer, settings: Settings) -> None:
         """`params` are held apart, as `hold_apart` gives them."""
-        self._config, self._params, self._tokenizer, self.settings = config, params, tokenizer, settings
+        self._config, self.params, self._tokenizer, self.settings = config, params, tokenizer, settings
         self._apply = make_apply(config, settings.compute, apart=True)
         self.full = 0
 
@@ -70,7 +70,7 @@ class Predictor:
         for window, inputs, made in self.windows(items, answerer.encode):
             if not isinstance(inputs, Windows):  # of which all of a text is read
                 self.full += int((inputs.lengths == inputs.length).sum())
-            scores = run(functools.partial(self._scores, self._params), inputs, made, answerer.by_token, advance)
+            scores = run(functools.partial(self.scores, self.params), inputs, made, answerer.by_token, advance)
             yield list(zip(window, answerer.answers(window, inputs, scores), strict=True))
 
     def embeddings(
@@ -82,7 +82,7 @@ class Predictor:
         """
         for window, inputs, made in self.windows(items, _encode_texts):
             self.full += int((inputs.lengths == inputs.length).sum())
-            yield window, run(functools.partial(self._pooled, self._params), inputs, made, False, advance)
+            yield window, run(functools.partial(self._pooled, self.params), inputs, made, False, advance)
 
     def windows(
         self, items: Iterable[Item], encode: Callable[[Tokenizer, list[Item], int], Encoded]
@@ -97,7 +97,8 @@ class Predictor:
             yield window, inputs, batches(inputs, size, self.settings.trim, groups)
 
     @functools.cached_property
-    def _scores(self) -> Callable[[Parameters, Batch], Any]:
+    def scores(self) -> Callable[[Parameters, Batch], Any]:
+        """The compiled forward pass of a batch, with what the answerer keeps of it."""
         return jax.jit(lambda params, batch: self.answerer.scores(self._outputs(params, batch)))
 
     @functools.cached_property
