@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -147,14 +148,16 @@ class Pretrained:
         | next sentence | `prediction`: whether the second text follows, `probability`: that it does |
 
         `start` and `end` are characters. `length`, `batch_size` and `trim_padding` are as its options; texts longer
-        than `length` tokens are cut, but those that questions are about.
+        than `length` tokens are cut, with a warning, but those that questions are about.
 
         Raises:
             bigs_cli.core.errors.BigsError: there is no tokenizer, or a text is not what the model takes.
         """
         predictor = self._predictor(top, length, batch_size, trim_padding)
         items = items_of(_listed(texts), predictor.answerer.takes, predictor.settings.task)
-        return [record(item, answer) for window in predictor.answers(items) for item, answer in window]
+        made = [record(item, answer) for window in predictor.answers(items) for item, answer in window]
+        _warn_of_cut(predictor)
+        return made
 
     def embed(
         self,
@@ -171,6 +174,7 @@ class Pretrained:
         """
         predictor = self._predictor(5, length, batch_size, trim_padding)
         vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), "texts"))]
+        _warn_of_cut(predictor)
         return np.concatenate(vectors) if vectors else np.zeros((0, self.config.hidden_size), np.float32)
 
     def _predictor(self, *asked: Any) -> Predictor:
@@ -184,6 +188,7 @@ class Pretrained:
             settings = settings_for(self.config, self._origin, length, batch_size, trim, top)
             tokenizer = tokenizer_of(self.config, self._origin)
             self._predictors[asked] = Predictor(self.config, self._params, tokenizer, settings)
+        self._predictors[asked].cut = 0
         return self._predictors[asked]
 
     @property
@@ -248,6 +253,13 @@ class BiGSForMultipleChoice(Pretrained):
 def _listed(texts: Asked | Iterable[Asked]) -> Iterable[Any]:
     """Return a text that stands alone as a list of it."""
     return [texts] if isinstance(texts, str | Mapping) else texts
+
+
+def _warn_of_cut(predictor: Predictor) -> None:
+    if predictor.cut:
+        length = predictor.settings.length
+        told = f"Cut to {length} tokens: {predictor.cut:,}. What lies beyond was not read."
+        warnings.warn(told, stacklevel=3)
 
 
 def _changed(config: BiGSConfig, changes: dict[str, Any]) -> BiGSConfig:

@@ -131,7 +131,7 @@ def predict(
     opened = open_and_announce(model)
     from bigs_cli.checkpoint.names import to_apart
     from bigs_cli.prediction.columns import Named
-    from bigs_cli.prediction.files import items_in, text_lines
+    from bigs_cli.prediction.files import items_in, texts_on
     from bigs_cli.prediction.item import check_given, items_with
     from bigs_cli.prediction.output import write_answers, write_embeddings
     from bigs_cli.prediction.predictor import Predictor
@@ -154,7 +154,7 @@ def predict(
         items = items_in(source, takes, settings.task, Named(text, pair, question, tuple(endings)), blank)
     else:
         given = ((f"text {i}", one) for i, one in enumerate(texts, 1)) if texts else None
-        items = items_with(given or text_lines(enumerate(sys.stdin, 1), "stdin", blank), takes, pair, question, endings)
+        items = items_with(given or texts_on(sys.stdin.buffer, "stdin", blank), takes, pair, question, endings)
     if answerer is None:
         assert output is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:
@@ -165,8 +165,8 @@ def predict(
             write_answers(predictor.answers(items, advance), answerer, form, output)
         if output is not None:
             err.print(f"The answers are in {output}.")
-    if predictor.full:
-        err.print(f"Full with {settings.length} tokens: {predictor.full:,}. Of longer texts the end was not read.")
+    if predictor.cut:
+        err.print(f"Cut to {settings.length} tokens: {predictor.cut:,}. What lies beyond was not read.")
 
 
 def _check_output(output: Path | None, form: Format | None, embed: bool, file: bool, few: bool) -> Format:

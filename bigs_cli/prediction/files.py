@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.files import find_files
+from bigs_cli.data.files import find_files, read_lines
 from bigs_cli.prediction.columns import Columns, Named, find_columns
 from bigs_cli.prediction.item import Item, Takes, item_of
 from bigs_cli.tasks.columns import read_rows
-from bigs_cli.tasks.jsonl import lines_of
+from bigs_cli.tasks.jsonl import good, lines_of
 from bigs_cli.tasks.task import Task
 
 
@@ -36,10 +36,16 @@ def items_in(
         raise RequestError(f"{path} holds no {'text' if text else 'rows'}.")
 
 
-def text_lines(
-    lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], None] = lambda n: None
-) -> Iterator[tuple[str, str]]:
-    """Yield (where it lies, line without its end) of numbered lines; `blank` is told of those that are blank."""
+def texts_on(file: BinaryIO, name: str, blank: Callable[[int], None] = lambda n: None) -> Iterator[tuple[str, str]]:
+    """Yield (where it lies, text) of each line of an open file that is not blank, as soon as it can be read.
+
+    Raises:
+        RequestError: a line is not UTF-8.
+    """
+    return _texts(good(read_lines(file, name)), name, blank)
+
+
+def _texts(lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], None]) -> Iterator[tuple[str, str]]:
     passed = 0
     for number, line in lines:
         text = line.rstrip("\r\n")
@@ -55,4 +61,4 @@ def _lines(path: Path, blank: Callable[[int], None]) -> Iterator[tuple[str, dict
     found = None if path.is_dir() else find_files(str(path))
     if not found:
         raise RequestError(f"There is no file {path}.")
-    return ((place, {"text": line}) for place, line in text_lines(lines_of(found[0]), str(path), blank))
+    return ((place, {"text": line}) for place, line in _texts(lines_of(found[0]), str(path), blank))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 from rich.table import Table
@@ -24,6 +25,7 @@ Array = np.ndarray[Any, Any]
 Form = Literal["table", "jsonl", "csv"]
 Answered = list[tuple[Item, dict[str, Any]]]
 ID = "id"
+_Window = TypeVar("_Window")
 
 
 def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Form, path: Path | None) -> None:
@@ -32,41 +34,45 @@ def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Form, 
     Raises:
         RequestError: there are none.
     """
-    answered = _some(answered)
-    if form == "table":
-        for window in answered:
-            out.print(answer_table(window, answerer))
-        return
-    write = write_csv if form == "csv" else write_jsonl
+    answered = _begun(answered)
     if path is not None:
         with replacing(path, "w") as file:
-            write(answered, file)
+            _WRITE[form](answered, answerer, file)
         return
     try:
-        write(answered, sys.stdout)
-        sys.stdout.flush()
+        _WRITE[form](answered, answerer, sys.stdout)
     except BrokenPipeError:  # The reader, such as `head`, has enough. Python's own flush at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _some(answered: Iterable[Answered]) -> Iterator[Answered]:
-    empty = True
-    for window in answered:
-        yield window
-        empty = False
-    if empty:
+def _begun(windows: Iterable[_Window]) -> Iterator[_Window]:
+    """Return all windows, the first of which is there: before it is, nothing is written, nor a folder made."""
+    rest = iter(windows)
+    first = next(rest, None)
+    if first is None:
         raise RequestError("There is no text: nothing was given, or only blank lines.")
+    return itertools.chain([first], rest)
 
 
-def write_jsonl(answered: Iterable[Answered], file: IO[str]) -> None:
+def write_table(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
+    """Write a table for each window of answers."""
+    for window in answered:
+        with out.capture() as made:
+            out.print(answer_table(window, answerer))
+        file.write(made.get())
+        file.flush()
+
+
+def write_jsonl(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
     """Write each answer as a JSON object on a line."""
     for window in answered:
         file.writelines(
             json.dumps(record(item, answer), ensure_ascii=False, default=str) + "\n" for item, answer in window
         )
+        file.flush()
 
 
-def write_csv(answered: Iterable[Answered], file: IO[str]) -> None:
+def write_csv(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
     """Write answers as CSV: the keys of an object become columns `scores.negative`, lists are JSON in a cell.
 
     Raises:
@@ -83,6 +89,14 @@ def write_csv(answered: Iterable[Answered], file: IO[str]) -> None:
                 further = ", ".join(sorted(row.keys() - set(writer.fieldnames)))
                 raise RequestError(f"{item.place} has columns that the first lacks ({further}): take --format jsonl.")
             writer.writerow(row)
+        file.flush()
+
+
+_WRITE: dict[Form, Callable[[Iterable[Answered], Answerer, IO[str]], None]] = {
+    "table": write_table,
+    "jsonl": write_jsonl,
+    "csv": write_csv,
+}
 
 
 def answer_table(answered: Answered, answerer: Answerer) -> Table:
@@ -104,11 +118,9 @@ def write_embeddings(made: Iterable[tuple[list[Item], Array]], path: Path) -> tu
     Raises:
         RequestError: there are none.
     """
+    made = _begun(made)
     with replacing(path) as file:
-        shape = _WRITERS[path.suffix.lower()](made, file)
-        if not shape[0]:
-            raise RequestError("There is no text to embed.")
-        return shape
+        return _WRITERS[path.suffix.lower()](made, file)
 
 
 def _write_npy(made: Iterable[tuple[list[Item], Array]], file: IO[bytes]) -> tuple[int, int]:

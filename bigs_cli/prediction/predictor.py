@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.encode import Encoded, encode_texts
-from bigs_cli.data.windows import Windows
 from bigs_cli.model.functional import Parameters, make_apply
 from bigs_cli.model.heads import Outputs
 from bigs_cli.prediction.batches import Array, Batch, batches, rows_at_once, run
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 WINDOW = 4096
 """Texts that are in memory, and share batches, at a time."""
-CHARACTERS = 1 << 24
-"""No more of them than have so many characters in all."""
+CHARACTERS = 1 << 22
+"""No more of them than have so many characters in all: tokens take some hundred bytes each while they are made."""
 
 
 class Predictor:
@@ -35,14 +34,14 @@ class Predictor:
 
     Attributes:
         settings: how the model is asked.
-        full: how many rows asked so far have all the tokens that a row may have: what goes beyond was not read.
+        cut: how many rows asked so far had more tokens than `settings.length`, which were not read.
     """
 
     def __init__(self, config: BiGSConfig, params: Parameters, tokenizer: Tokenizer, settings: Settings) -> None:
         """`params` are held apart, as `hold_apart` gives them."""
         self._config, self.params, self._tokenizer, self.settings = config, params, tokenizer, settings
         self._apply = make_apply(config, settings.compute, apart=True)
-        self.full = 0
+        self.cut = 0
 
     @functools.cached_property
     def answerer(self) -> Answerer:
@@ -68,8 +67,6 @@ class Predictor:
         """
         answerer = self.answerer
         for window, inputs, made in self.windows(items, answerer.encode):
-            if not isinstance(inputs, Windows):  # of which all of a text is read
-                self.full += int((inputs.lengths == inputs.length).sum())
             scores = run(functools.partial(self.scores, self.params), inputs, made, answerer.by_token, advance)
             yield list(zip(window, answerer.answers(window, inputs, scores), strict=True))
 
@@ -81,7 +78,6 @@ class Predictor:
         The mean is over the real tokens of a text or pair, [CLS] and [SEP] among them.
         """
         for window, inputs, made in self.windows(items, _encode_texts):
-            self.full += int((inputs.lengths == inputs.length).sum())
             yield window, run(functools.partial(self._pooled, self.params), inputs, made, False, advance)
 
     def windows(
@@ -91,6 +87,7 @@ class Predictor:
         size = 0
         for window in cut(items):
             inputs = encode(self._tokenizer, window, self.settings.length)
+            self.cut += inputs.cut
             # All batches of a stream have one size, smaller where all of it is but a few rows.
             size = self.settings.batch_size if size else rows_at_once(len(inputs), self.settings.batch_size)
             groups: Array | None = getattr(inputs, "groups", None)

@@ -102,6 +102,7 @@ class FillMask:
             starts,
             np.diff(starts),
             length,
+            cut=made.cut,
             examples=np.array(examples),
             places=filled,
             counts=counts,
