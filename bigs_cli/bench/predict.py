@@ -23,16 +23,29 @@ from rich.table import Table
 from bigs_cli.bench.child import run_child
 from bigs_cli.checkpoint.names import to_apart
 from bigs_cli.checkpoint.resolve import find_model, open_model
-from bigs_cli.data.tokenizer import MASK
+from bigs_cli.data.python_docs import read_python_docs
+from bigs_cli.data.tokenizer import MASK, train_tokenizer
+from bigs_cli.model.functional import Parameters, hold_apart, initialize
 from bigs_cli.prediction.item import Item, Takes, items_of
 from bigs_cli.prediction.output import write_answers
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
+from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.reporting.console import table
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+SMALL = BiGSConfig(
+    head="sequence-classification",
+    vocab_size=8192,
+    hidden_size=256,
+    intermediate_size=768,
+    num_hidden_layers=4,
+    max_position_embeddings=128,
+    mask_padding=True,
+)
+"""As large as the recipe `small`, but for the vocabulary."""
 _FEWEST_WORDS, _MOST_WORDS = 5, 40
 
 
@@ -49,6 +62,8 @@ class Measured:
 
 def measure(model: str | None, source: Path | None, texts: int, rounds: int) -> Measured:
     """Measure a model on `texts` texts: the lines of `source`, over and over, else made up of words it knows.
+
+    Without `model`, of the size `SMALL` with fresh parameters and a vocabulary trained on Python's documentation.
 
     Raises:
         BigsError: the measuring process failed.
@@ -73,7 +88,7 @@ def figures(measured: Measured) -> dict[str, Any]:
 
 def made_up(tokenizer: Tokenizer, count: int) -> Iterator[str]:
     """Yield texts of 5 to 40 words of the vocabulary, always the same."""
-    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
+    words = np.array(sorted(word for word in tokenizer.get_vocab() if word.isalpha()))
     random = np.random.default_rng(0)
     for _ in range(count):
         yield " ".join(random.choice(words, random.integers(_FEWEST_WORDS, _MOST_WORDS + 1)))
@@ -96,10 +111,8 @@ def asked_of(texts: list[str], takes: Takes) -> list[Any]:
 
 
 def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> Measured:
-    opened = open_model(find_model(model))
-    config, origin = opened.config, Origin.of(opened)
-    tokenizer = tokenizer_of(config, origin)
-    predictor = Predictor(config, to_apart(opened.flat), tokenizer, settings_for(config, origin))
+    config, origin, params, tokenizer = _fresh() if model is None else _opened(model)
+    predictor = Predictor(config, params, tokenizer, settings_for(config, origin))
     answerer = predictor.answerer
     if source is None:
         lines = list(made_up(tokenizer, texts))
@@ -133,6 +146,17 @@ def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> 
     whole, bare = zip(*times, strict=True)
     overhead = statistics.median(a / b - 1 for a, b in times)
     return Measured(texts, tokens, statistics.median(whole), statistics.median(bare), overhead)
+
+
+def _opened(name: str) -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
+    opened = open_model(find_model(name))
+    origin = Origin.of(opened)
+    return opened.config, origin, to_apart(opened.flat), tokenizer_of(opened.config, origin)
+
+
+def _fresh() -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
+    params = hold_apart(initialize(SMALL, seed=0))
+    return SMALL, Origin("fresh parameters", None, None), params, train_tokenizer(read_python_docs(), SMALL.vocab_size)
 
 
 def _seconds(run: Callable[[], None]) -> float:

@@ -277,7 +277,11 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="A run, folder, hub id or short name.", show_default="the newest run"
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A run, folder, hub id or short name.",
+            show_default="a fresh small one",
         ),
     ] = None,
     texts: Annotated[int, typer.Option(min=1, help="How many texts.")] = 10_000,
@@ -300,8 +304,8 @@ def predict(
     check_target(json_file)
     if source is not None and not source.is_file():
         raise RequestError(f"There is no file {source} (--input).")
-    found = find_model(model)
-    err.print(f"Model: {found.why}")
+    if model is not None:
+        err.print(f"Model: {find_model(model).why}")
     from bigs_cli.bench.predict import figures, measure, predict_table
 
     made = heading("predict", model=model, texts=texts, input=source and str(source), rounds=rounds)

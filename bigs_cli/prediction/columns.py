@@ -39,12 +39,13 @@ def find_columns(
 ) -> Columns:
     """Return the columns of `row` with what a model `takes`.
 
-    In this order: those `named`; those of `task`, which the model was trained for; text, pair, question, context,
-    endings; those of any task bigs knows; the only column of text.
+    In this order: those `named` (None: a Python caller gives rows, and names none); those of `task`, which the model
+    was trained for; text, pair, question, context, endings; those of any task bigs knows; the only column of text.
 
     Raises:
         RequestError: a named column is not there, or several could be meant.
     """
+    hints = _KEYS if named is None else _HINTS
     named = named or Named()
     for name in (named.text, named.pair, named.question, *named.endings):
         if name is not None and name not in row:
@@ -53,9 +54,7 @@ def find_columns(
     if takes == "endings":
         endings = named.endings or _first_in(row, [*([task.endings] if task else []), *_ENDING_COLUMNS]) or ()
         if not endings:
-            raise RequestError(
-                f"{where}: no columns with endings; its columns: {_listed(row)}. Name them: --ending COLUMN --ending …"
-            )
+            raise RequestError(f"{where}: no endings; its columns are {_listed(row)}. {hints['all']}.")
     words = takes == "words"
     asked, second = (named.question, named.text) if takes == "question" else (named.text, named.pair)
     if asked and (second or takes not in ("pair", "question")):
@@ -67,16 +66,26 @@ def find_columns(
     texts = [name for name, value in row.items() if isinstance(value, str) and name not in (*endings, second)]
     if takes not in ("pair", "question") and len(texts) == 1:
         return Columns(texts[0], second, endings, words)
-    raise RequestError(f"{where}: its columns are {_listed(row)}. Name {_HINTS[takes]}.")
+    raise RequestError(f"{where}: its columns are {_listed(row)}. {hints[takes]}.")
 
 
 _HINTS = {
-    "text": "that of the text: --text COLUMN",
-    "words": "that of the text or its words: --text COLUMN",
-    "texts": "that of the text, --text COLUMN, and for pairs that of the second, --pair COLUMN",
-    "pair": "those of both texts of a pair: --text COLUMN --pair COLUMN",
-    "question": "those of the question and the text it is about: --question COLUMN --text COLUMN",
-    "endings": "that of the text that the endings follow: --text COLUMN",
+    "text": "Name that of the text: --text COLUMN",
+    "words": "Name that of the text or its words: --text COLUMN",
+    "texts": "Name that of the text, --text COLUMN, and for pairs that of the second, --pair COLUMN",
+    "pair": "Name those of both texts of a pair: --text COLUMN --pair COLUMN",
+    "question": "Name those of the question and the text it is about: --question COLUMN --text COLUMN",
+    "endings": "Name that of the text that the endings follow: --text COLUMN",
+    "all": "Name them: --ending COLUMN --ending COLUMN, or one column with lists of them",
+}
+_KEYS = {
+    "text": "Put the text under 'text'",
+    "words": "Put the text under 'text', or its words under 'words'",
+    "texts": "Put the text under 'text', and the second of a pair under 'pair'",
+    "pair": "Put the texts under 'text' and 'pair'",
+    "question": "Put the question under 'question' and the text it is about under 'context'",
+    "endings": "Put the text that the endings follow under 'text'",
+    "all": "Put them under 'endings', as a list",
 }
 
 

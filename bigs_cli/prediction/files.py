@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.files import find_files, read_lines
+from bigs_cli.data.files import TextFile, find_files, read_lines
 from bigs_cli.prediction.columns import Columns, Named, find_columns
 from bigs_cli.prediction.item import Item, Takes, item_of
 from bigs_cli.tasks.columns import read_rows
@@ -25,8 +25,11 @@ def items_in(
     Raises:
         RequestError: the file is not there, of another kind or empty, or does not hold what the model `takes`.
     """
-    text = path.name.lower().removesuffix(".gz").endswith(".txt")
-    rows = _lines(path, blank) if text else read_rows(path)
+    files = None if path.is_dir() else find_files(str(path))
+    if not files:
+        raise RequestError(f"There is no file {path}.")
+    text = files[0].suffix == ".txt"
+    rows = _lines(files[0], blank) if text else read_rows(path)
     columns: Columns | None = None
     for place, row in rows:
         if columns is None:
@@ -57,8 +60,5 @@ def _texts(lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], N
         blank(passed)
 
 
-def _lines(path: Path, blank: Callable[[int], None]) -> Iterator[tuple[str, dict[str, Any]]]:
-    found = None if path.is_dir() else find_files(str(path))
-    if not found:
-        raise RequestError(f"There is no file {path}.")
-    return ((place, {"text": line}) for place, line in _texts(lines_of(found[0]), str(path), blank))
+def _lines(file: TextFile, blank: Callable[[int], None]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((place, {"text": line}) for place, line in _texts(lines_of(file), file.name, blank))

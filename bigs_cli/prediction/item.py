@@ -132,7 +132,7 @@ def check_given(
 def _row(value: Any, takes: Takes, place: str) -> dict[str, Any]:
     """Return a text, a pair or words under their names."""
     two = isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(text, str) for text in value)
-    if isinstance(value, str) and takes not in ("question", "endings"):
+    if isinstance(value, str) and takes in ("text", "words", "texts"):
         return {"text": value}
     if takes == "words" and isinstance(value, list | tuple):
         return {"words": list(value)}

@@ -18,3 +18,9 @@ def test_predict_beside_its_forward_pass(pretrained: Path, tmp_path: Path) -> No
     shown = bigs(*ask, "--input", tmp_path / "in.txt").fine().out
     assert "more time than the forward pass alone" in shown
     assert "There is no file" in bigs(*ask, "--input", tmp_path / "no.txt").err
+
+
+def test_without_a_model_a_fresh_one_is_measured() -> None:
+    made = json.loads(bigs("bench", "predict", "--texts", 2, "--rounds", 1, "--json", "-").fine().out)
+    assert made["settings"]["model"] is None
+    assert made["measured"]["texts"] == 2

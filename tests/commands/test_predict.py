@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import lzma
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from bigs_cli import load_model
+from bigs_cli.data.tokenizer import load_tokenizer
 from tests.tiny import bigs, start_bigs
 
 TEXTS = ["The river runs to the sea.", "Bread, “water” and salt", "Old houses"]
@@ -95,7 +98,7 @@ def test_lines_of_a_text_and_of_stdin(models: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "in.txt").write_text(text)
     of_file = bigs("predict", "--input", tmp_path / "in.txt", "--model", models / "score").fine()
     assert "Blank lines, passed over: 2." in of_file.err
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     of_stdin = bigs("predict", "--model", models / "score").fine()
     assert of_stdin.out == of_file.out
     assert [row["text"] for row in lines(of_file.out)] == TEXTS
@@ -124,8 +127,66 @@ def test_embeddings_to_files(models: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_cut_off_is_said(models: Path) -> None:
-    done = bigs("predict", "the sea " * 40, "the sea", "--model", models / "score").fine()
-    assert "Full with 32 tokens: 1. Of longer texts the end was not read." in done.err
+    """A text that just fills the length is not cut."""
+    tokenizer = load_tokenizer(models / "score" / "tokenizer.json")
+    full = "the " * 30
+    assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
+    for text, told in ((full, ""), (full + "sea", "Cut to 32 tokens: 1. What lies beyond was not read.")):
+        done = bigs("predict", text, "the sea", "--model", models / "score").fine()
+        assert [line for line in done.err.splitlines() if "Cut" in line] == ([told] if told else [])
+
+
+def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the sea\ncaf\xe9\n")))
+    of_stdin = bigs("predict", "--model", models / "score")
+    assert (of_stdin.code, of_stdin.out) == (2, "")
+    assert "stdin:2 is not UTF-8" in of_stdin.err
+    given = bigs("predict", "the sea", os.fsdecode(b"caf\xe9"), "--model", models / "score")
+    assert (given.code, given.out) == (2, "")
+    assert "text 2 is not Unicode" in given.err
+
+
+@pytest.mark.parametrize("more", [("--output", "new/out.jsonl"), ("--embed", "--output", "new/out.npy")])
+def test_without_texts_nothing_is_made(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n \n")))
+    done = bigs("predict", "--model", models / "score", *more)
+    assert (done.code, done.out) == (2, "")
+    assert "There is no text" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_packed_text(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt.xz").write_bytes(lzma.compress("\n".join(TEXTS).encode()))
+    done = bigs("predict", "--input", tmp_path / "in.txt.xz", "--model", models / "score").fine()
+    assert [row["text"] for row in lines(done.out)] == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        (
+            "next-sentence",
+            "its columns are id, review, stars. Name those of both texts of a pair: --text COLUMN --pair",
+        ),
+        ("question-answering", "Name those of the question and the text it is about: --question COLUMN --text COLUMN"),
+        ("multiple-choice", "in.csv: no endings; its columns are id, review, stars. Name them: --ending COLUMN"),
+        ("masked-lm", "its columns are id, review, stars. Name that of the text: --text COLUMN."),
+    ],
+)
+def test_columns_that_a_model_wants(models: Path, tmp_path: Path, head: str, sentence: str) -> None:
+    done = bigs("predict", "--input", written(tmp_path, "csv"), "--model", models / head)
+    assert (done.code, done.out) == (2, "")
+    assert sentence in " ".join(done.err.split())
+
+
+def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "the sea", "id": 1}\n{"id": 2}\n')
+    done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "score")
+    assert (done.code, done.out) == (2, "")
+    assert "in.jsonl:2 has no 'text', which the others have" in " ".join(done.err.split())
 
 
 @pytest.mark.parametrize(

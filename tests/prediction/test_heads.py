@@ -152,11 +152,26 @@ def test_what_a_model_does_not_take_is_said(models: Path) -> None:
         ("multiple-choice", [{"text": "a", "endings": ["b"]}], "two or more are needed"),
         ("next-sentence", "a text", "takes a pair of texts"),
         ("sequence-classification", ["one", ("two", "texts")], "is a single text, and others are pairs"),
+        (
+            "next-sentence",
+            [{"text": "a", "other": "b"}],
+            "columns are text, other. Put the texts under 'text' and 'pair'",
+        ),
+        ("multiple-choice", [{"text": "a"}], "no endings; its columns are text. Put them under 'endings'"),
         ("sequence-classification", [{"text": 7}], "'text' is 7, which is no text"),
         ("sequence-classification", [{"text": "a", "pair": "b"}, {"text": "a"}], "is a single text|has no 'pair'"),
     ):
         with pytest.raises(RequestError, match=sentence):
             load_model(models / head).predict(asked)
+
+
+def test_cut_texts_are_warned_of_each_time(models: Path) -> None:
+    model = load_model(models / "token-classification")
+    for asked in (model.predict, model.embed):
+        with pytest.warns(UserWarning, match="Cut to 32 tokens: 1. What lies beyond") as told:
+            asked(["the sea " * 40, "the sea"])
+        assert told[0].filename == __file__
+        asked("the sea")
 
 
 def test_a_model_that_was_not_loaded_reads_no_text(models: Path) -> None:
