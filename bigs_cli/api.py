@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,6 +17,9 @@ from bigs_cli.checkpoint.transfer import Transfer, transfer
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
 from bigs_cli.model.heads import Outputs
+from bigs_cli.prediction.item import Asked, items_of, record
+from bigs_cli.prediction.predictor import Predictor
+from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
 from bigs_cli.recipe.config import BiGSConfig, Head
 from bigs_cli.recipe.schema import Compute
 
@@ -42,6 +47,8 @@ class Pretrained:
         self.transfer: Transfer | None = None
         self.source = "fresh parameters"
         self._params = hold_apart(initialize(config, seed)) if params is None else params
+        self._origin: Origin | None = None
+        self._predictors: dict[tuple[Any, ...], Predictor] = {}
         apply = make_apply(config, Compute(), apart=True)
 
         def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
@@ -72,6 +79,7 @@ class Pretrained:
     @classmethod
     def _from_open(cls, opened: OpenModel, changes: dict[str, Any]) -> Self:
         config = _changed(opened.config, {"head": cls.head, **changes})
+        origin = Origin.of(opened)
         fresh: dict[str, Any] = {}
 
         def new(path: str, shape: tuple[int, ...]) -> Any:
@@ -82,7 +90,7 @@ class Pretrained:
         flat, report = transfer(opened.flat, opened.config, config, new)
         opened.flat.clear()  # Each array is let go as it is taken over: one copy of the model at a time.
         loaded = cls(config, to_apart(flat))
-        loaded.transfer, loaded.source = report, opened.source
+        loaded.transfer, loaded.source, loaded._origin = report, opened.source, origin
         return loaded
 
     def __call__(
@@ -115,6 +123,73 @@ class Pretrained:
         if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
             held = f"input_ids holds ids from {ids.min()} to {ids.max()}"
             raise ValueError(f"{held}; the vocabulary has {self.config.vocab_size}, from 0.")
+
+    def predict(
+        self,
+        texts: Asked | Iterable[Asked],
+        *,
+        top: int = 5,
+        length: int | None = None,
+        batch_size: int | None = None,
+        trim_padding: bool | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return what the model's head says of each text, as `bigs predict` does; a single text is a list of one.
+
+        A text is a str; a pair (text, pair); for questions {"question": …, "context": …}; for choices {"text": …,
+        "endings": […, …]}; for entities a list of words too. A dict may have further keys: they go on into the answer.
+
+        | head | keys of an answer |
+        |---|---|
+        | masked words | `filled`, `masks`: for every [MASK] its `top` tokens with their probabilities |
+        | classes, or one score | `prediction`, `scores`: label → probability |
+        | entities (IOB2 labels), or other tags | `entities`, or `words`: text, type or tag, probability, start, end |
+        | questions | `prediction`, `score`, `probability`, `start`, `end`, and `nbest`: the same of the `top` answers |
+        | choices | `prediction`: a place from 0, `ending`, `scores`: a probability each |
+        | next sentence | `prediction`: whether the second text follows, `probability`: that it does |
+
+        `start` and `end` are characters. `length`, `batch_size` and `trim_padding` are as its options; texts longer
+        than `length` tokens are cut, with a warning, but those that questions are about.
+
+        Raises:
+            bigs_cli.core.errors.BigsError: there is no tokenizer, or a text is not what the model takes.
+        """
+        predictor = self._predictor(top, length, batch_size, trim_padding)
+        items = items_of(_listed(texts), predictor.answerer.takes, predictor.settings.task)
+        made = [record(item, answer) for window in predictor.answers(items) for item, answer in window]
+        _warn_of_cut(predictor)
+        return made
+
+    def embed(
+        self,
+        texts: Asked | Iterable[Asked],
+        *,
+        length: int | None = None,
+        batch_size: int | None = None,
+        trim_padding: bool | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """Return float32 vectors `[n, H]` of texts or pairs: the mean of the last hidden state over their tokens.
+
+        Raises:
+            bigs_cli.core.errors.BigsError: there is no tokenizer, or a text is none.
+        """
+        predictor = self._predictor(5, length, batch_size, trim_padding)
+        vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), "texts"))]
+        _warn_of_cut(predictor)
+        return np.concatenate(vectors) if vectors else np.zeros((0, self.config.hidden_size), np.float32)
+
+    def _predictor(self, *asked: Any) -> Predictor:
+        if self._origin is None:
+            raise RequestError(
+                f"This {type(self).__name__} was not loaded and has no tokenizer, so it cannot read text. Load one: "
+                f"{type(self).__name__}.from_pretrained(MODEL), or call it with token ids."
+            )
+        if asked not in self._predictors:
+            top, length, batch_size, trim = asked
+            settings = settings_for(self.config, self._origin, length, batch_size, trim, top)
+            tokenizer = tokenizer_of(self.config, self._origin)
+            self._predictors[asked] = Predictor(self.config, self._params, tokenizer, settings)
+        self._predictors[asked].cut = 0
+        return self._predictors[asked]
 
     @property
     def num_parameters(self) -> int:
@@ -173,6 +248,18 @@ class BiGSForMultipleChoice(Pretrained):
     """A score for each choice: `logits` `[B, choices]`."""
 
     head = "multiple-choice"
+
+
+def _listed(texts: Asked | Iterable[Asked]) -> Iterable[Any]:
+    """Return a text that stands alone as a list of it."""
+    return [texts] if isinstance(texts, str | Mapping) else texts
+
+
+def _warn_of_cut(predictor: Predictor) -> None:
+    if predictor.cut:
+        length = predictor.settings.length
+        told = f"Cut to {length} tokens: {predictor.cut:,}. What lies beyond was not read."
+        warnings.warn(told, stacklevel=3)
 
 
 def _changed(config: BiGSConfig, changes: dict[str, Any]) -> BiGSConfig:

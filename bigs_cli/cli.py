@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bigs_cli.commands import bench, demo, evaluate, export, finetune, pretrain, recipes, runs, tokenize
+from bigs_cli.commands import bench, demo, evaluate, export, finetune, predict, pretrain, recipes, runs, tokenize
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.processes import end_together
 
@@ -28,6 +28,7 @@ app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command(epilog=finetune.EPILOG)(finetune.finetune)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("eval", epilog=evaluate.EPILOG, hidden=True)(evaluate.evaluate)
+app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.add_typer(recipes.app, name="recipes")

@@ -13,6 +13,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 # After the settings above, which JAX reads as it is imported: fixtures for all tests.
+from tests.prediction.models import models  # noqa: E402, F401
 from tests.tiny import glue, pretrained, shards  # noqa: E402, F401
 
 

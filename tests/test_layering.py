@@ -20,7 +20,7 @@ LEVELS = (
     ("commands",),
     ("bench",),
     ("api",),
-    ("training",),
+    ("training", "prediction"),
     ("evaluation",),
     ("export", "reporting"),
     ("data", "tasks", "checkpoint"),

@@ -270,3 +270,47 @@ def exported(
     made["runners"] = figures(measured)
     title = f"A forward pass of {batch} × {length} tokens, {layers} layers, H = {hidden}, V = {vocab_size:,}, float32"
     show(made, [export_table(measured, title)], [], json_file)
+
+
+@app.command(epilog="[bold]Example:[/bold] bigs bench predict --model sst2 --texts 10000")
+def predict(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A run, folder, hub id or short name.",
+            show_default="a fresh small one",
+        ),
+    ] = None,
+    texts: Annotated[int, typer.Option(min=1, help="How many texts.")] = 10_000,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", "-i", metavar="FILE", help="A text a line, over and over.", show_default="made-up texts"
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
+    json_file: JsonTarget = None,
+) -> None:
+    """Measure bigs predict, from texts to a file of answers, beside the forward pass of the same batches alone."""
+    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.commands.shared import stoppable
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.reporting.console import err
+
+    check_target(json_file)
+    if source is not None and not source.is_file():
+        raise RequestError(f"There is no file {source} (--input).")
+    if model is not None:
+        err.print(f"Model: {find_model(model).why}")
+    from bigs_cli.bench.predict import figures, measure, predict_table
+
+    made = heading("predict", model=model, texts=texts, input=source and str(source), rounds=rounds)
+    with stoppable():
+        measured = measure(model, source, texts, rounds)
+    made["measured"] = figures(measured)
+    summary = f"bigs predict takes {measured.overhead:.1%} more time than the forward pass alone."
+    show(made, [predict_table(measured, f"{texts:,} texts of {measured.tokens:,} tokens")], [summary], json_file)

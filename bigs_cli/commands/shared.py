@@ -69,19 +69,9 @@ def tokenizer_of(model: OpenModel) -> Tokenizer:
     Raises:
         RequestError: its vocabulary is larger than the model's.
     """
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
-    from bigs_cli.core.errors import RequestError
-    from bigs_cli.data.tokenizer import load_tokenizer
+    from bigs_cli.prediction import settings
 
-    source = model.tokenizer or PUBLISHED_TOKENIZER
-    tokenizer = load_tokenizer(source)
-    size = tokenizer.get_vocab_size()
-    if size > model.config.vocab_size:
-        raise RequestError(
-            f"The tokenizer {source} has {size} tokens; the model {model.source} has {model.config.vocab_size}. "
-            "Put the model's own tokenizer.json into its folder."
-        )
-    return tokenizer
+    return settings.tokenizer_of(model.config, settings.Origin.of(model))
 
 
 def check_tokenizer(tokenizer: Path | None, owner: str, shards: Corpus) -> None:

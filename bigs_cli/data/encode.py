@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ class Encoded:
     """n rows of `choices` token sequences each, one after the other, without padding.
 
     Sequence i is `ids[starts[i]:starts[i+1]]`; its second text begins `first_lengths[i]` tokens in. `length` is the
-    longest a sequence may be. `labels` are those of the rows, `[n]` or `[n, …]`, or, if `by_token`, of the tokens, as
-    `ids`, where −1 does not count.
+    longest a sequence may be; `cut` of them had more tokens, which are lost. `labels` are those of the rows, `[n]` or
+    `[n, …]`, or, if `by_token`, of the tokens, as `ids`, where −1 does not count.
     """
 
     ids: Array  # [all tokens] int32
@@ -31,6 +32,7 @@ class Encoded:
     labels: Array | None = None
     by_token: bool = False
     choices: int = 1
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.first_lengths) // self.choices
@@ -92,7 +94,8 @@ def encode_texts(
     texts = list(first) if second is None else list(zip(first, second, strict=True))
     encodings = own.encode_batch(texts)
     firsts = np.array([len(e.type_ids) - sum(e.type_ids) for e in encodings], np.int64)
-    return Encoded(*joined([e.ids for e in encodings]), firsts, length, labels)
+    cut = sum(bool(e.overflowing) for e in encodings)
+    return Encoded(*joined([e.ids for e in encodings]), firsts, length, labels, cut=cut)
 
 
 def framed(tokenizer: Tokenizer) -> Tokenizer:
@@ -115,4 +118,4 @@ def joined(sequences: Sequence[Sequence[int]]) -> tuple[Array, Array]:
     """Return int32 sequences one after the other, and where each begins, and the last one ends, `[n + 1]`."""
     starts = np.zeros(len(sequences) + 1, np.int64)
     starts[1:] = np.cumsum([len(sequence) for sequence in sequences])
-    return np.fromiter((number for sequence in sequences for number in sequence), np.int32, count=starts[-1]), starts
+    return np.fromiter(itertools.chain.from_iterable(sequences), np.int32, count=starts[-1]), starts

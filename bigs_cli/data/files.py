@@ -92,17 +92,8 @@ class TextFile:
         number = 0
         try:
             with self.open() as file:
-                while line := file.readline(LONGEST_LINE):
-                    number += 1
-                    if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                        while line and not line.endswith(b"\n"):
-                            line = file.readline(LONGEST_LINE)
-                        yield number, Bad(f"{self.name}:{number} is longer than {LONGEST_LINE >> 20} MiB.")
-                        continue
-                    try:
-                        yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    except UnicodeDecodeError as error:
-                        yield number, self._not_utf8(number, line, error)
+                for number, line in read_lines(file, self.name):
+                    yield number, line
         except Exception as error:  # Each system has errors of its own.
             yield number + 1, self.unreadable(error)
 
@@ -120,12 +111,21 @@ class TextFile:
             return Bad(f"{self.name} cannot be read ({strerror}).")
         raise BigsError(f"Reading {self.name} broke off ({strerror}). Go on later with --resume.") from error
 
-    def _not_utf8(self, number: int, line: bytes, error: UnicodeDecodeError) -> Bad:
-        return Bad(
-            f"{self.name}:{number} is not UTF-8 ({error.reason}). Convert the file from what it is: "
-            f"iconv -f LATIN1 -t UTF-8 {self.name} > fixed",
-            line.decode("utf-8", "replace"),
-        )
+
+def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str | Bad]]:
+    """Yield (number from 1, line with its end) of an open file, or what is wrong with a line."""
+    number = 0
+    while line := file.readline(LONGEST_LINE):
+        number += 1
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LONGEST_LINE)
+            yield number, Bad(f"{name}:{number} is longer than {LONGEST_LINE >> 20} MiB.")
+            continue
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            yield number, _not_utf8(name, number, line, error)
 
 
 def find_files(source: str) -> list[TextFile] | None:
@@ -165,6 +165,14 @@ def find_files(source: str) -> list[TextFile] | None:
         for path, rest in inside
         if not any(part.startswith(".") for part in rest.split("/"))
     ]
+
+
+def _not_utf8(name: str, number: int, line: bytes, error: UnicodeDecodeError) -> Bad:
+    return Bad(
+        f"{name}:{number} is not UTF-8 ({error.reason}). Convert the file from what it is: "
+        f"iconv -f LATIN1 -t UTF-8 {name} > fixed",
+        line.decode("utf-8", "replace"),
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -68,8 +68,10 @@ def encode_questions(
     examples: list[int] = []
     firsts: list[int] = []
     labels: list[tuple[int, int]] = []
+    longest, cut = min(LONGEST_QUESTION, (length - 3) // 2), 0
     for row, question in enumerate(own.encode_batch(list(questions), add_special_tokens=False)):
-        head = np.array([cls, *question.ids[: min(LONGEST_QUESTION, (length - 3) // 2)], sep], np.int32)
+        cut += len(question.ids) > longest
+        head = np.array([cls, *question.ids[:longest], sep], np.int32)
         tokens, spans = texts[contexts[row]]
         first, last = _tokens_of(answers[row][0], spans) if answers and answers[row] else (-1, -1)
         room = length - len(head) - 1
@@ -89,6 +91,7 @@ def encode_questions(
         np.array(firsts),
         length,
         None if answers is None else np.array(labels, np.int32),
+        cut=cut,
         examples=np.array(examples),
         places=np.concatenate(places),
     )

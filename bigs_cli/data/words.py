@@ -40,4 +40,5 @@ def encode_words(
             words[starts[row] + place] = word
             if labels is not None and tags is not None:
                 labels[starts[row] + place] = tags[row][word]
-    return EncodedWords(ids, starts, np.diff(starts), length, labels, by_token=True, words=words)
+    cut = sum(bool(encoding.overflowing) for encoding in encodings)
+    return EncodedWords(ids, starts, np.diff(starts), length, labels, by_token=True, cut=cut, words=words)

@@ -13,6 +13,9 @@ from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.data.files import LONGEST_LINE, TextFile, find_files
 from bigs_cli.tasks.jsonl import lines_of, objects_of
 
+_ROWS = 1024
+"""Of Parquet, that are in memory at a time."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -59,6 +62,18 @@ def read_table_file(path: Path) -> Table:
     Raises:
         RequestError: it is not there, of another kind, empty, or has a line that is no row.
     """
+    rows = list(read_rows(path))
+    if not rows:
+        raise RequestError(f"{path} holds no rows.")
+    return Table(str(path), [row for _, row in rows], [place for place, _ in rows])
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return an iterator over (where it lies, row) of a CSV, TSV, JSONL or Parquet file, read as it goes on.
+
+    Raises:
+        RequestError: it is not there or of another kind: at once; it has a line that is no row: when that is reached.
+    """
     found = None if path.is_dir() else find_files(str(path))
     if not found:
         raise RequestError(f"There is no file {path}.")
@@ -67,10 +82,7 @@ def read_table_file(path: Path) -> Table:
         raise RequestError(
             f"{path} is of no known kind. Tables are read from {', '.join(_READERS)}, also packed (.gz)."
         )
-    rows = list(reader(found[0]))
-    if not rows:
-        raise RequestError(f"{path} holds no rows.")
-    return Table(str(path), [row for _, row in rows], [place for place, _ in rows])
+    return reader(found[0])
 
 
 def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -103,14 +115,16 @@ def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow
     from pyarrow import parquet
 
+    number = 0
     try:
-        with file.open() as raw:
-            # Without threads of pyarrow's own, which a process that ends soon after was seen to be aborted by.
-            rows = parquet.read_table(raw, use_threads=False, pre_buffer=False).to_pylist()
+        # Without threads of pyarrow's own, which a process that ends soon after was seen to be aborted by.
+        with file.open() as raw, parquet.ParquetFile(raw, pre_buffer=False) as table:
+            for batch in table.iter_batches(_ROWS, use_threads=False):
+                for row in batch.to_pylist():
+                    yield f"{file.name}, row {number}", row
+                    number += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise RequestError(f"{file.name} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
-    for number, row in enumerate(rows):
-        yield f"{file.name}, row {number}", row
 
 
 _READERS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,12 @@ def lines_of(file: TextFile) -> Iterator[tuple[int, str]]:
     Raises:
         RequestError: a line cannot be read.
     """
-    for number, line in file.lines():
+    yield from good(file.lines())
+
+
+def good(lines: Iterable[tuple[int, str | Bad]]) -> Iterator[tuple[int, str]]:
+    """Yield lines as they come; raise RequestError at one that cannot be read."""
+    for number, line in lines:
         if isinstance(line, Bad):
             raise RequestError(line.message)
         yield number, line

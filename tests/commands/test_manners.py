@@ -24,6 +24,7 @@ COMMANDS = (
     ("finetune",),
     ("evaluate",),
     ("eval",),
+    ("predict",),
     ("export",),
     ("demo",),
     ("runs", "list"),

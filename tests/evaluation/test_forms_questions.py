@@ -153,7 +153,8 @@ def test_no_answer_where_the_task_allows_it() -> None:
     metrics, lines = told(FORM, one, [place], 9.0)
     assert metrics == {"f1": 1.0, "exact": 1.0}
     assert "null_score" not in lines[0]
-    assert lines[0]["nbest"][0] == {"text": "sea", "score": 6.0, "probability": lines[0]["nbest"][0]["probability"]}
+    best = lines[0]["nbest"][0]
+    assert best == {"text": "sea", "score": 6.0, "probability": best["probability"], "start": 4, "end": 7}
     assert sum(found["probability"] for found in lines[0]["nbest"]) == pytest.approx(1, abs=1e-4)
 
 

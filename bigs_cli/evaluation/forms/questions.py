@@ -32,11 +32,13 @@ _NEVER = -1e9  # the score of padding: no share in the softmax, and no NaN where
 class Found:
     """What a model answers to one question.
 
-    `best` are (text, score), the best first: the sum of the scores of its start and its end. `null` is the same of
-    [CLS], the lowest of all windows: how likely no window answers.
+    `best` are (text, score), the best first: the sum of the scores of its start and its end; `places` are the
+    characters from and to which these texts go. `null` is the score of [CLS], the lowest of all windows: how likely no
+    window answers.
     """
 
     best: list[tuple[str, float]]
+    places: list[tuple[int, int]]
     null: float
 
 
@@ -86,21 +88,25 @@ class QuestionsForm:
         return found.best[0][0]
 
     def predictions(self, examples: Questions, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
-        """Yield records with `nbest`, the 20 best answers with their scores, and `null_score` where none is allowed.
-
-        The probabilities are shares among these.
-        """
+        """Yield records with what `told` says of their answers."""
         answers = find_answers(examples.contexts, inputs, scores)
         for record, found in zip(examples.records(), answers, strict=True):
-            values = np.array([score for _, score in found.best] + [found.null] * self.no_answer, np.float64)
-            likely = np.exp(values - values.max(initial=-np.inf))
-            shares = (likely / likely.sum()).round(6).tolist()
-            nbest = [
-                {"text": text, "score": round(score, 4), "probability": share}
-                for (text, score), share in zip(found.best, shares, strict=False)
-            ]
-            null = {"null_score": round(found.null, 4)} if self.no_answer else {}
-            yield {**record, "prediction": self.answer(found), "nbest": nbest, **null}
+            yield {**record, **self.told(found)}
+
+    def told(self, found: Found) -> dict[str, Any]:
+        """Return the prediction, `nbest`, the 20 best answers, and `null_score` where none is allowed.
+
+        Answers have their score, and the characters where they start and end; the probabilities are shares among these.
+        """
+        values = np.array([score for _, score in found.best] + [found.null] * self.no_answer, np.float64)
+        likely = np.exp(values - values.max(initial=-np.inf))
+        shares = (likely / likely.sum()).round(6).tolist()
+        nbest = [
+            {"text": text, "score": round(score, 4), "probability": share, "start": start, "end": end}
+            for (text, score), share, (start, end) in zip(found.best, shares, found.places, strict=False)
+        ]
+        null = {"null_score": round(found.null, 4)} if self.no_answer else {}
+        return {"prediction": self.answer(found), "nbest": nbest, **null}
 
 
 def find_answers(contexts: list[str], inputs: Encoded, scores: Array) -> list[Found]:
@@ -115,10 +121,12 @@ def find_answers(contexts: list[str], inputs: Encoded, scores: Array) -> list[Fo
         parts[example] += _parts(scores[held], windows.places[held])
     made = []
     for context, found, null in zip(contexts, parts, nulls, strict=True):
-        best: dict[str, float] = {}
-        for score, start, end in sorted(found, key=lambda part: -part[0]):
-            best.setdefault(context[start:end], score)
-        made.append(Found(list(best.items())[:BEST], null))
+        best: dict[str, tuple[float, int, int]] = {}
+        for part in sorted(found, key=lambda part: -part[0]):
+            best.setdefault(context[part[1] : part[2]], part)
+        kept = list(best.items())[:BEST]
+        texts = [(text, score) for text, (score, _, _) in kept]
+        made.append(Found(texts, [(start, end) for _, (_, start, end) in kept], null))
     return made
 
 

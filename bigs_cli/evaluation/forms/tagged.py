@@ -61,7 +61,7 @@ class TaggedForm:
     def answers(self, examples: Tagged, inputs: Encoded, scores: Array) -> list[list[int]]:
         """Return a class id for every word."""
         made = [[self.labels.index(OUTSIDE)] * len(words) for words in examples.words]
-        for row, word, place in _asked(inputs):
+        for row, word, place in asked_words(inputs):
             made[row][word] = int(scores[place].argmax())
         return made
 
@@ -70,7 +70,7 @@ class TaggedForm:
         likely = np.exp(scores - scores.max(-1, keepdims=True), dtype=np.float64)
         best = (likely.max(-1) / likely.sum(-1)).round(6)
         shares: list[list[float | None]] = [[None] * len(words) for words in examples.words]
-        for row, word, place in _asked(inputs):
+        for row, word, place in asked_words(inputs):
             shares[row][word] = float(best[place])
         answers = self._names(self.answers(examples, inputs, scores))
         for record, tags, share in zip(examples.records(), answers, shares, strict=True):
@@ -82,7 +82,7 @@ class TaggedForm:
         return [[self.labels[tag] for tag in sentence] for sentence in tags]
 
 
-def _asked(inputs: Encoded) -> Iterator[tuple[int, int, int]]:
+def asked_words(inputs: Encoded) -> Iterator[tuple[int, int, int]]:
     """Yield (sentence, word in it, place among all tokens) of every word whose first piece the model reads."""
     words = cast(EncodedWords, inputs).words
     places = np.flatnonzero(words >= 0)

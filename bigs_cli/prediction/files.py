@@ -1,0 +1,64 @@
+"""Texts in files, read as they are asked for: a text a line, or rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.files import TextFile, find_files, read_lines
+from bigs_cli.prediction.columns import Columns, Named, find_columns
+from bigs_cli.prediction.item import Item, Takes, item_of
+from bigs_cli.tasks.columns import read_rows
+from bigs_cli.tasks.jsonl import good, lines_of
+from bigs_cli.tasks.task import Task
+
+
+def items_in(
+    path: Path, takes: Takes, task: Task | None, named: Named, blank: Callable[[int], None] = lambda n: None
+) -> Iterator[Item]:
+    """Yield what the lines of a .txt, or the rows of a CSV, TSV, JSONL or Parquet file, ask; any of them also packed.
+
+    `blank` is told, at the end, how many blank lines of a text were passed over.
+
+    Raises:
+        RequestError: the file is not there, of another kind or empty, or does not hold what the model `takes`.
+    """
+    files = None if path.is_dir() else find_files(str(path))
+    if not files:
+        raise RequestError(f"There is no file {path}.")
+    text = files[0].suffix == ".txt"
+    rows = _lines(files[0], blank) if text else read_rows(path)
+    columns: Columns | None = None
+    for place, row in rows:
+        if columns is None:
+            columns = find_columns(row, takes, str(path), task, named)
+        yield item_of(row, columns, place)
+    if columns is None:
+        raise RequestError(f"{path} holds no {'text' if text else 'rows'}.")
+
+
+def texts_on(file: BinaryIO, name: str, blank: Callable[[int], None] = lambda n: None) -> Iterator[tuple[str, str]]:
+    """Yield (where it lies, text) of each line of an open file that is not blank, as soon as it can be read.
+
+    Raises:
+        RequestError: a line is not UTF-8.
+    """
+    return _texts(good(read_lines(file, name)), name, blank)
+
+
+def _texts(lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], None]) -> Iterator[tuple[str, str]]:
+    passed = 0
+    for number, line in lines:
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield f"{name}:{number}", text
+        else:
+            passed += 1
+    if passed:
+        blank(passed)
+
+
+def _lines(file: TextFile, blank: Callable[[int], None]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((place, {"text": line}) for place, line in _texts(lines_of(file), file.name, blank))

@@ -1,0 +1,26 @@
+"""`bigs bench predict` on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.tiny import bigs
+
+
+def test_predict_beside_its_forward_pass(pretrained: Path, tmp_path: Path) -> None:
+    ask = ("bench", "predict", "--model", pretrained, "--texts", 20, "--rounds", 1)
+    made = json.loads(bigs(*ask, "--json", "-").fine().out)["measured"]
+    assert made["texts"] == 20
+    assert made["tokens"] > 20 * 7
+    assert made["predict_s"] > 0 < made["forward_s"]
+    (tmp_path / "in.txt").write_text("the river\nthe sea [MASK]\n")
+    shown = bigs(*ask, "--input", tmp_path / "in.txt").fine().out
+    assert "more time than the forward pass alone" in shown
+    assert "There is no file" in bigs(*ask, "--input", tmp_path / "no.txt").err
+
+
+def test_without_a_model_a_fresh_one_is_measured() -> None:
+    made = json.loads(bigs("bench", "predict", "--texts", 2, "--rounds", 1, "--json", "-").fine().out)
+    assert made["settings"]["model"] is None
+    assert made["measured"]["texts"] == 2

@@ -1,0 +1,242 @@
+"""`bigs predict`: texts from everywhere, answers to everywhere, and nothing on stdout but these."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from bigs_cli import load_model
+from bigs_cli.data.tokenizer import load_tokenizer
+from tests.tiny import bigs, start_bigs
+
+TEXTS = ["The river runs to the sea.", "Bread, “water” and salt", "Old houses"]
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_masked_word_on_the_command_line(models: Path) -> None:
+    done = bigs("predict", "The goal of life is [MASK].", "--model", models / "masked-lm", "--top", 2).fine()
+    (answer,) = load_model(models / "masked-lm").predict("The goal of life is [MASK].", top=2)
+    for word in answer["masks"][0]:
+        assert word["token"] in done.out
+        assert f"{word['probability']:.1%}" in done.out
+    assert answer["filled"] in done.out
+
+
+@pytest.mark.parametrize(
+    ("head", "more", "words"),
+    [
+        ("sequence-classification", (), ("bad", "fair", "good")),
+        ("score", ("--pair", "the sea"), ("score",)),
+        ("next-sentence", ("--pair", "the sea"), ("follows",)),
+        ("token-classification", (), ("entity",)),
+        ("question-answering", ("--question", "where?"), ("answer", "probability")),
+        ("multiple-choice", ("--ending", "the sea", "--ending", "the rock"), ("the sea", "the rock")),
+    ],
+)
+def test_every_head_as_a_table_and_as_json(models: Path, head: str, more: tuple[str, ...], words: tuple[str]) -> None:
+    shown = bigs("predict", TEXTS[0], "--model", models / head, *more).fine().out
+    assert all(word in shown for word in words)
+    done = bigs("predict", *TEXTS, "--model", models / head, *more, "--format", "jsonl").fine()
+    given = [{"text": text} for text in TEXTS]
+    second = {"--pair": "pair", "--question": "question"}.get(more[0] if more else "")
+    if second == "question":
+        given = [{"context": text} for text in TEXTS]
+    asked: list[Any] = [one | ({second: more[1]} if second else {}) for one in given]
+    if head == "multiple-choice":
+        asked = [one | {"endings": [more[1], more[3]]} for one in given]
+    assert lines(done.out) == load_model(models / head).predict(asked)
+
+
+def written(folder: Path, kind: str) -> Path:
+    rows = [{"id": i, "review": text, "stars": 3} for i, text in enumerate(TEXTS)]
+    path = folder / f"in.{kind}"
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif kind.startswith("jsonl"):
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        path.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if kind == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "jsonl.gz", "parquet"])
+def test_files_keep_their_columns(models: Path, tmp_path: Path, kind: str) -> None:
+    ask = ("predict", "--input", written(tmp_path, kind), "--model", models / "sequence-classification")
+    done = bigs(*ask, "--text", "review").fine()
+    expected = load_model(models / "sequence-classification").predict(TEXTS)
+    found = lines(done.out)
+    assert [(int(row["id"]), row["review"]) for row in found] == list(enumerate(TEXTS))
+    assert [row["scores"] for row in found] == [row["scores"] for row in expected]
+    bigs(*ask, "--output", tmp_path / "out.csv", "--text", "review").fine()
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [row["prediction"] for row in table] == [row["prediction"] for row in expected]
+    assert float(table[0]["scores.good"]) == expected[0]["scores"]["good"]
+
+
+def test_lines_of_a_text_and_of_stdin(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join([TEXTS[0], "", TEXTS[1], "  ", TEXTS[2]]) + "\n"
+    (tmp_path / "in.txt").write_text(text)
+    of_file = bigs("predict", "--input", tmp_path / "in.txt", "--model", models / "score").fine()
+    assert "Blank lines, passed over: 2." in of_file.err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    of_stdin = bigs("predict", "--model", models / "score").fine()
+    assert of_stdin.out == of_file.out
+    assert [row["text"] for row in lines(of_file.out)] == TEXTS
+
+
+def test_embeddings_to_files(models: Path, tmp_path: Path) -> None:
+    ask = (
+        "predict",
+        "--input",
+        written(tmp_path, "jsonl"),
+        "--text",
+        "review",
+        "--model",
+        models / "encoder",
+        "--embed",
+    )
+    done = bigs(*ask, "--output", tmp_path / "out.npy").fine()
+    assert done.out == ""
+    expected = load_model(models / "encoder").embed(TEXTS)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+    bigs(*ask, "--output", tmp_path / "out.parquet").fine()
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pydict()
+    assert table["text"] == TEXTS
+    assert table["id"] == [0, 1, 2]
+    np.testing.assert_array_equal(np.array(table["embedding"], np.float32), expected)
+
+
+def test_what_is_cut_off_is_said(models: Path) -> None:
+    """A text that just fills the length is not cut."""
+    tokenizer = load_tokenizer(models / "score" / "tokenizer.json")
+    full = "the " * 30
+    assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
+    for text, told in ((full, ""), (full + "sea", "Cut to 32 tokens: 1. What lies beyond was not read.")):
+        done = bigs("predict", text, "the sea", "--model", models / "score").fine()
+        assert [line for line in done.err.splitlines() if "Cut" in line] == ([told] if told else [])
+
+
+def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the sea\ncaf\xe9\n")))
+    of_stdin = bigs("predict", "--model", models / "score")
+    assert (of_stdin.code, of_stdin.out) == (2, "")
+    assert "stdin:2 is not UTF-8" in of_stdin.err
+    given = bigs("predict", "the sea", os.fsdecode(b"caf\xe9"), "--model", models / "score")
+    assert (given.code, given.out) == (2, "")
+    assert "text 2 is not Unicode" in given.err
+
+
+@pytest.mark.parametrize("more", [("--output", "new/out.jsonl"), ("--embed", "--output", "new/out.npy")])
+def test_without_texts_nothing_is_made(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n \n")))
+    done = bigs("predict", "--model", models / "score", *more)
+    assert (done.code, done.out) == (2, "")
+    assert "There is no text" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_packed_text(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt.xz").write_bytes(lzma.compress("\n".join(TEXTS).encode()))
+    done = bigs("predict", "--input", tmp_path / "in.txt.xz", "--model", models / "score").fine()
+    assert [row["text"] for row in lines(done.out)] == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        (
+            "next-sentence",
+            "its columns are id, review, stars. Name those of both texts of a pair: --text COLUMN --pair",
+        ),
+        ("question-answering", "Name those of the question and the text it is about: --question COLUMN --text COLUMN"),
+        ("multiple-choice", "in.csv: no endings; its columns are id, review, stars. Name them: --ending COLUMN"),
+        ("masked-lm", "its columns are id, review, stars. Name that of the text: --text COLUMN."),
+    ],
+)
+def test_columns_that_a_model_wants(models: Path, tmp_path: Path, head: str, sentence: str) -> None:
+    done = bigs("predict", "--input", written(tmp_path, "csv"), "--model", models / head)
+    assert (done.code, done.out) == (2, "")
+    assert sentence in " ".join(done.err.split())
+
+
+def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "the sea", "id": 1}\n{"id": 2}\n')
+    done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "score")
+    assert (done.code, done.out) == (2, "")
+    assert "in.jsonl:2 has no 'text', which the others have" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("text", "--input", "in.csv"), "Give texts, or a file of them"),
+        (("text", "--text", "review"), "--text names a column of --input"),
+        (("--input", "nowhere.csv"), "There is no file nowhere.csv"),
+        (("--input", "in.csv", "--text", "revue"), "has no column 'revue'. Did you mean 'review'?"),
+        (("text", "--question", "where?"), "--question is not for this model"),
+        (("text", "--embed"), "Embeddings are written to a file"),
+        (("text", "--output", "out.npy"), "add --embed"),
+        (("text", "--length", 99), "takes at most 32 tokens"),
+        (("text", "--format", "table", "--output", "out.csv"), "A table is for the terminal"),
+    ],
+)
+def test_requests_that_make_no_sense(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], sentence: str
+) -> None:
+    written(tmp_path, "csv")
+    monkeypatch.chdir(tmp_path)
+    done = bigs("predict", *arguments, "--model", models / "sequence-classification")
+    assert (done.code, done.out) == (2, "")
+    assert sentence in " ".join(done.err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_file_that_turns_out_bad_leaves_no_answers(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "the sea"}\n{"text": 7}\n')
+    (tmp_path / "out.jsonl").write_text("mine\n")
+    ask = ("predict", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
+    done = bigs(*ask, "--model", models / "score")
+    assert done.code == 2
+    assert "is 7, which is no text" in done.err
+    assert (tmp_path / "out.jsonl").read_text() == "mine\n"
+
+
+def test_a_reader_that_has_enough(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("the old river runs to the sea\n" * 5000)
+    process = start_bigs("predict", "--input", tmp_path / "in.txt", "--model", models / "trimmed", "--length", 16)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    json.loads(process.stdout.readline())
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 0, said
+    assert "Traceback" not in said
+    assert "Exception" not in said
+
+
+def test_help_stays_light() -> None:
+    script = "import sys; from bigs_cli.commands import predict; print('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

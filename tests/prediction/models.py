@@ -1,0 +1,63 @@
+"""One tiny model of every head, fresh and with a tokenizer, and what each says by its own call."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bigs_cli.api import CLASSES, load_model
+from bigs_cli.checkpoint.config_json import read_config
+from bigs_cli.data.encode import encode_texts
+from bigs_cli.data.tokenizer import load_tokenizer
+
+LENGTH = 32
+TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+def write_models(run: Path, root: Path) -> Path:
+    """Write a folder for every head, with the vocabulary of `run`; weights large enough for answers to differ."""
+    base = read_config(run / "config.json")
+    kinds: dict[str, dict[str, Any]] = {
+        "masked-lm": {},
+        "pretraining": {},
+        "next-sentence": {},
+        "sequence-classification": {"num_labels": 3, "labels": ("bad", "fair", "good")},
+        "token-classification": {"num_labels": 5, "labels": TAGS},
+        "question-answering": {},
+        "multiple-choice": {},
+        "encoder": {},
+        "score": {"head": "sequence-classification", "num_labels": 1},
+        "parts": {"head": "token-classification", "num_labels": 2, "labels": ("noun", "verb")},
+        "trimmed": {"head": "sequence-classification", "mask_padding": True, "num_labels": 2},
+    }
+    for name, changes in kinds.items():
+        config = base.model_copy(update={"initializer_range": 0.3, "head": name, **changes})
+        CLASSES[config.head](config, seed=3).save_pretrained(root / name)
+        shutil.copy(run / "tokenizer.json", root / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def models(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model folder for every head. Read it only."""
+    return write_models(pretrained, tmp_path_factory.mktemp("models"))
+
+
+def outputs(folder: Path, first: list[str], second: list[str] | None = None) -> tuple[Any, Any]:
+    """Return what a model gives for texts padded to all its positions, and how these were encoded."""
+    encoded = encode_texts(load_tokenizer(folder / "tokenizer.json"), first, second, LENGTH)
+    batch = encoded.batch(np.arange(len(first)), len(first))
+    model = load_model(folder)
+    inputs = [batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
+    if model.head == "multiple-choice":
+        inputs = [one[:, None] for one in inputs]
+    return model(*inputs, output_hidden_states=True), encoded
+
+
+def probabilities(logits: Any) -> np.ndarray[Any, Any]:
+    likely = np.exp(np.asarray(logits, np.float64))
+    return likely / likely.sum(-1, keepdims=True)
