@@ -21,6 +21,17 @@ _TAGS: dict[Head, str] = {
     "question-answering": "question-answering",
     "multiple-choice": "multiple-choice",
 }
+_EXAMPLES: dict[Head, str] = {
+    "masked-lm": '"The goal of life is [MASK]."',
+    "pretraining": '"The goal of life is [MASK]."',
+    "next-sentence": '"She opened the door.", "It was cold outside."',
+    "question-answering": '"What is the capital?", "Oslo is the capital of Norway."',
+    "multiple-choice": '["She opened the door"] * 2, ["and went in.", "and flew away."], padding=True',
+}
+_PADDING = (
+    "**Padding is part of this model**: its layers read it, so that a text padded to another length has other outputs. "
+    "Pad as it was trained, to {length} tokens."
+)
 _PAPER = "[Pretraining Without Attention](https://arxiv.org/abs/2212.10544)"
 
 
@@ -33,7 +44,6 @@ def write_card(
     config = model.config
     auto = next(auto for auto, head in AUTO_CLASSES.items() if head == config.head)
     front: dict[str, Any] = {
-        "language": "en",
         "tags": ["bigs", "state-space-model", "attention-free"],
         "pipeline_tag": _TAGS[config.head],
     }
@@ -42,12 +52,28 @@ def write_card(
     if form == "transformers":
         front["library_name"] = "transformers"
     files = list(exported.differences)
-    snippet = chosen.snippet.format(folder=name, auto=auto, file=files[0], length=settings.lengths[0], head=config.head)
+    reads_padding = not config.mask_padding
+    snippet = chosen.snippet.format(
+        folder=name,
+        auto=auto,
+        file=files[0],
+        length=settings.lengths[0],
+        example=_EXAMPLES.get(config.head, '"A text."').replace(
+            ", padding=True", "" if reads_padding else ", padding=True"
+        ),
+        padding=f', padding="max_length", max_length={_trained_length(model)}, truncation=True'
+        if reads_padding
+        else "",
+        inputs="{name: value[None] for name, value in inputs.items()}"
+        if config.head == "multiple-choice"
+        else "inputs",
+    )
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {model.name}",
         f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
         f"```python\n{snippet}```",
+        *([_PADDING.format(length=_trained_length(model))] if reads_padding else []),
         *_about_the_run(model),
         "## This export",
         f"Format `{form}`: {chosen.what}. Loaded again, on one batch of random ids, it differs from the model by "
@@ -73,6 +99,22 @@ def _size(model: OpenModel) -> str:
     )
 
 
+def _trained_length(model: OpenModel) -> int:
+    """Return the tokens of a row in training, as far as that is known."""
+    if model.run is not None and model.run.finished:
+        return int(model.run.results().get("length") or model.config.max_position_embeddings)
+    return model.config.max_position_embeddings
+
+
+def _without_places(value: Any) -> Any:
+    """Return a recipe with files and folders of this machine under their last name only: a card is for others."""
+    if isinstance(value, dict):
+        return {key: _without_places(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_places(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def _about_the_run(model: OpenModel) -> list[str]:
     """Return the metrics, data and recipe of the run the model comes from, or where else it comes from."""
     run = model.run
@@ -90,7 +132,7 @@ def _about_the_run(model: OpenModel) -> list[str]:
         if isinstance(data, dict):
             hashes = [f"| {part} | `{value}` |" for part, value in sorted(data.items()) if part != "path"]
             parts += ["## Data", "\n".join(["| part | SHA-256 |", "|---|---|", *hashes])]
-    recipe = run.recipe_file.read_text(encoding="utf-8").rstrip()
+    recipe = yaml.safe_dump(_without_places(yaml.safe_load(run.recipe_file.read_bytes())), sort_keys=False).rstrip()
     versions = run.environment().get("versions", {})
     parts += ["## Recipe", f"```yaml\n{recipe}\n```"]
     if versions:

@@ -91,9 +91,10 @@ def torch_run(folder: Path, head: Head) -> Run:
 
 SNIPPET = """from transformers import {auto}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}", trust_remote_code=True)
 model = {auto}.from_pretrained("{folder}", trust_remote_code=True)
-outputs = model(**tokenizer("The goal of life is [MASK].", return_tensors="pt"))
+inputs = tokenizer({example}{padding}, return_tensors="pt")
+outputs = model(**{inputs})
 """
 
 TRANSFORMERS = Format(

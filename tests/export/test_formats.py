@@ -183,5 +183,15 @@ def test_the_card_says_what_the_run_did(pretrained: Path, glue: Path, tmp_path: 
     for metric, value in results["metrics"].items():
         assert f"| {metric} | {value:.4g} |" in card
     assert results["data"]["train"] in card
-    assert (tmp_path / "mrpc" / "recipe.yaml").read_text().strip() in card
-    assert str(tmp_path) not in card.replace((tmp_path / "mrpc" / "recipe.yaml").read_text().strip(), "")
+    recipe = yaml.safe_load(card.split("```yaml")[1].split("```")[0])
+    assert recipe["task"] == "mrpc"
+    assert recipe["from"] == pretrained.name
+    assert str(tmp_path.parent) not in card
+    assert "Padding is part of this model" not in card  # the recipe demo masks it
+
+
+def test_the_card_of_a_model_that_reads_padding_says_so(tmp_path: Path) -> None:
+    export(model(head="question-answering"), "transformers", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Padding is part of this model" in card
+    assert 'padding="max_length", max_length=5' in card
