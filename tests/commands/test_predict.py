@@ -8,8 +8,10 @@ import io
 import json
 import lzma
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +237,22 @@ def test_a_reader_that_has_enough(models: Path, tmp_path: Path) -> None:
     assert process.wait() == 0, said
     assert "Traceback" not in said
     assert "Exception" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_when_it_is_interrupted(models: Path, tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "in.txt").write_text("the old river runs to the sea\n" * 500_000)
+    ask = ("predict", "--input", tmp_path / "in.txt", "--model", models / "trimmed", "--length", 16)
+    process = start_bigs(*ask, "--output", tmp_path / "out" / "answers.jsonl")
+    ends = time.monotonic() + 60
+    while not list(tmp_path.glob("out/.*")) and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert list(tmp_path.glob("out/.*"))
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_help_stays_light() -> None:
