@@ -133,7 +133,7 @@ def _about_the_run(model: OpenModel) -> list[str]:
             hashes = [f"| {part} | `{value}` |" for part, value in sorted(data.items()) if part != "path"]
             parts += ["## Data", "\n".join(["| part | SHA-256 |", "|---|---|", *hashes])]
     recipe = yaml.safe_dump(_without_places(yaml.safe_load(run.recipe_file.read_bytes())), sort_keys=False).rstrip()
-    versions = run.environment().get("versions", {})
+    versions = {package: version for package, version in run.environment().get("packages", {}).items() if version}
     parts += ["## Recipe", f"```yaml\n{recipe}\n```"]
     if versions:
         parts.append("Trained with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".")
