@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from bigs_cli.commands import bench, demo, evaluate, export, finetune, predict, pretrain, recipes, runs, tokenize
+from bigs_cli.commands import (
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    finetune,
+    predict,
+    pretrain,
+    recipes,
+    runs,
+    tokenize,
+)
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.processes import end_together
 
@@ -31,6 +43,7 @@ app.command("eval", epilog=evaluate.EPILOG, hidden=True)(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=demo.EPILOG)(demo.demo)
+app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(runs.app, name="runs")
 app.add_typer(bench.app, name="bench")
