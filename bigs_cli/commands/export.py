@@ -54,7 +54,7 @@ def export(
     length: Annotated[
         list[int] | None,
         typer.Option(
-            help="Tokens of a row in onnx and stablehlo files; again for further files.", show_default="the longest"
+            help="Tokens of a row in onnx and stablehlo files; again for further files.", show_default="the model's"
         ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="onnx: also with 8-bit matrices; says what that costs.")] = False,

@@ -122,6 +122,8 @@ def predict(
         raise RequestError('Give a text: bigs predict "TEXT", --input FILE, or one a line on stdin.')
     if source is not None and not source.is_file():
         raise RequestError(f"There is no file {source} (--input).")
+    if source is not None and output is not None and output.resolve() == source.resolve():
+        raise RequestError(f"--output {output} is --input too: the texts would be lost. Name another file.")
     form = _check_output(output, form, embed, source is not None, bool(texts))
 
     from bigs_cli.commands.shared import open_and_announce, prepare_jax, stoppable, tokenizer_of

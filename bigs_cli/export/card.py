@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.export.settings import Exported, Format, Settings
+from bigs_cli.export.settings import Exported, Format, Settings, trained_length
 from bigs_cli.recipe.config import Head
 
 _TAGS: dict[Head, str] = {
@@ -57,13 +57,11 @@ def write_card(
         folder=name,
         auto=auto,
         file=files[0],
-        length=settings.lengths[0],
+        shape=f"[B, {'C, ' * (config.head == 'multiple-choice')}{settings.lengths[0]}]",
         example=_EXAMPLES.get(config.head, '"A text."').replace(
             ", padding=True", "" if reads_padding else ", padding=True"
         ),
-        padding=f', padding="max_length", max_length={_trained_length(model)}, truncation=True'
-        if reads_padding
-        else "",
+        padding=f', padding="max_length", max_length={trained_length(model)}, truncation=True' if reads_padding else "",
         inputs="{name: value[None] for name, value in inputs.items()}"
         if config.head == "multiple-choice"
         else "inputs",
@@ -73,7 +71,7 @@ def write_card(
         f"# {model.name}",
         f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
         f"```python\n{snippet}```",
-        *([_PADDING.format(length=_trained_length(model))] if reads_padding else []),
+        *([_PADDING.format(length=trained_length(model))] if reads_padding else []),
         *_about_the_run(model),
         "## This export",
         f"Format `{form}`: {chosen.what}. Loaded again, on one batch of random ids, it differs from the model by "
@@ -97,13 +95,6 @@ def _size(model: OpenModel) -> str:
         f"{config.hidden_size}, I = {config.intermediate_size}, N = {config.num_ssm}, {config.vocab_size:,} words, "
         f"at most {config.max_position_embeddings:,} tokens.{labels}"
     )
-
-
-def _trained_length(model: OpenModel) -> int:
-    """Return the tokens of a row in training, as far as that is known."""
-    if model.run is not None and model.run.finished:
-        return int(model.run.results().get("length") or model.config.max_position_embeddings)
-    return model.config.max_position_embeddings
 
 
 def _without_places(value: Any) -> Any:

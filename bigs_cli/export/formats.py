@@ -10,7 +10,7 @@ from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.export import onnx_file, stablehlo_file, transformers_folder, weights
 from bigs_cli.export.card import write_card
 from bigs_cli.export.check import differences
-from bigs_cli.export.settings import Exported, Format, Settings, WeightType
+from bigs_cli.export.settings import Exported, Format, Settings, WeightType, trained_length
 from bigs_cli.export.tokenizer import write_tokenizer
 
 FORMATS: dict[str, Format] = {
@@ -37,8 +37,9 @@ def export(
 ) -> Exported:
     """Write `model` to the new folder `output` with tokenizer, config and card; load it again and compare outputs.
 
-    `lengths` are those that an ``onnx`` or ``stablehlo`` file takes (default: the model's longest). Nothing is left at
-    `output` where a float32 file differs by more than 5e-5 of the largest output.
+    `lengths` are those that an ``onnx`` or ``stablehlo`` file takes (default: the model's longest, or, where it reads
+    its padding, that of training). Nothing is left at `output` where a float32 file differs by more than 5e-5 of the
+    largest output.
 
     Raises:
         RequestError: the format is unknown, a setting is not of it, or `output` is in use.
@@ -71,5 +72,6 @@ def _lengths(model: OpenModel, form: str, chosen: Format, asked: tuple[int, ...]
     if wrong:
         raise RequestError(f"--length {wrong[0]}: this model takes 1 to {longest} tokens.")
     if chosen.fixes_length:
-        return tuple(dict.fromkeys(asked)) or (longest,)
+        # A model that reads its padding is asked with as much of it as in training.
+        return tuple(dict.fromkeys(asked)) or (longest if model.config.mask_padding else trained_length(model),)
     return tuple(dict.fromkeys((min(longest, _CHECKED_LENGTH), *([_LONG] if longest >= _LONG else []))))

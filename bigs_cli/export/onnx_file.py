@@ -197,7 +197,7 @@ def _quiet() -> Iterator[None]:
 SNIPPET = """import onnxruntime as ort
 
 session = ort.InferenceSession("{folder}/{file}")
-(logits, *_) = session.run(None, {{  # int64 [B, {length}]
+(logits, *_) = session.run(None, {{  # int64 {shape}
     "input_ids": ids, "attention_mask": mask, "token_type_ids": types}})
 """
 

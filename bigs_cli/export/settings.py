@@ -84,3 +84,10 @@ def inputs_of(model: OpenModel, length: int, rows: int = 2, seed: int = 0) -> In
 def named_outputs(outputs: Any, names: tuple[str, ...]) -> list[Array]:
     """Return the arrays of `outputs` in the order of `names`."""
     return [np.asarray(outputs[name], np.float32) for name in names]
+
+
+def trained_length(model: OpenModel) -> int:
+    """Return the tokens of a row in training, as far as that is known."""
+    if model.run is not None and model.run.finished:
+        return int(model.run.results().get("length") or model.config.max_position_embeddings)
+    return model.config.max_position_embeddings

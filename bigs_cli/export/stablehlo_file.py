@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,23 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
         forward = make_forward(model.config, mixing_constants(flat, model.config, length))
         rows = "B, C" if model.config.head == "multiple-choice" else "B"
         ids = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"{rows}, {length}"), jnp.int32)
-        program = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(weights, ids, ids, ids)
+        with _nameless():
+            program = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(weights, ids, ids, ids)
         (folder / file_name(length)).write_bytes(program.serialize())
+
+
+@contextlib.contextmanager
+def _nameless() -> Iterator[None]:
+    """Keep the names of source files, and so of this machine's folders, out of what is traced."""
+    changes = {"jax_traceback_in_locations_limit": 0, "jax_hlo_source_file_canonicalization_regex": ".*"}
+    before = {name: getattr(jax.config, name) for name in changes}
+    for name, value in changes.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
@@ -58,7 +74,7 @@ from safetensors.numpy import load_file
 
 program = jax.export.deserialize(bytearray(open("{folder}/{file}", "rb").read()))
 weights = load_file("{folder}/model.safetensors")
-outputs = program.call(weights, input_ids, attention_mask, token_type_ids)  # int32 [B, {length}]; no bigs needed
+outputs = program.call(weights, input_ids, attention_mask, token_type_ids)  # int32 {shape}; no bigs needed
 """
 
 STABLEHLO = Format(

@@ -42,8 +42,8 @@ class Item:
 
 
 def record(item: Item, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer behind the columns that the item came with; of two of one name the answer's stays."""
-    return {**item.columns, **answer}
+    """Return an answer behind the columns that the item came with; those of an answer's name become ``input.NAME``."""
+    return {f"input.{name}" if name in answer else name: value for name, value in item.columns.items()} | dict(answer)
 
 
 def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:
@@ -121,11 +121,11 @@ def check_given(
         ("--question", question, takes == "question"),
         ("--ending", endings, takes == "endings"),
     ):
-        if given and not fits:
+        if given is not None and given != [] and not fits:
             raise RequestError(f"{option} is not for this model: {model} takes {WANTED[takes]}.")
     wanted = {"pair": ("--pair TEXT", pair), "question": ("--question TEXT", question)}
     option, given = wanted.get(takes, ("--ending TEXT --ending TEXT", takes != "endings" or len(endings) > 1))
-    if not given and not columns:
+    if given in (None, False) and not columns:
         raise RequestError(f"{model} takes {WANTED[takes]}. Add {option}")
 
 

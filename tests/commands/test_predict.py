@@ -199,6 +199,8 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
         (("--input", "nowhere.csv"), "There is no file nowhere.csv"),
         (("--input", "in.csv", "--text", "revue"), "has no column 'revue'. Did you mean 'review'?"),
         (("text", "--question", "where?"), "--question is not for this model"),
+        (("text", "--question", ""), "--question is not for this model"),
+        (("--input", "in.csv", "--output", "./in.csv"), "the texts would be lost"),
         (("text", "--embed"), "Embeddings are written to a file"),
         (("text", "--output", "out.npy"), "add --embed"),
         (("text", "--length", 99), "takes at most 32 tokens"),
@@ -258,3 +260,11 @@ def test_nothing_is_left_when_it_is_interrupted(models: Path, tmp_path: Path, nu
 def test_help_stays_light() -> None:
     script = "import sys; from bigs_cli.commands import predict; print('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_columns_named_as_an_answer_are_kept(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "the sea", "prediction": "mine"}\n')
+    done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "sequence-classification").fine()
+    (found,) = lines(done.out)
+    assert found["input.prediction"] == "mine"
+    assert found["prediction"] in ("bad", "fair", "good")

@@ -175,13 +175,53 @@ def test_every_head_has_a_loss(head: str, labels: dict[str, Any], tmp_path: Path
     assert outputs.loss.item() == pytest.approx(total.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        ("masked-lm", ["labels"]),
+        ("pretraining", ["labels", "next_sentence_label"]),
+        ("sequence-classification", ["labels"]),
+        ("multiple-choice", ["labels"]),
+        ("question-answering", ["start_positions", "end_positions"]),
+    ],
+)
+def test_trainers_find_the_labels(head: str, names: list[str], tmp_path: Path) -> None:
+    from transformers.utils.generic import find_labels
+
+    _, folder = exported(tmp_path, head=head)
+    loaded = load(folder, head)
+    assert find_labels(type(loaded)) == names
+    assert loaded.accepts_loss_kwargs is False
+
+
+def test_constants_of_inference_serve_training(tmp_path: Path) -> None:
+    made, folder = exported(tmp_path)
+    loaded = load(folder, "masked-lm").eval()
+    for name, parameter in loaded.named_parameters():
+        parameter.requires_grad_("fs4" not in name and "bs4" not in name)
+    inputs = inputs_of(made, 8)
+    with torch.inference_mode():
+        run(loaded, inputs)
+    run(loaded, inputs).logits.sum().backward()
+    assert loaded.bigs.encoder.layer[0].dv.weight.grad is not None
+
+
+def test_an_encoder_of_large_hidden_states(tmp_path: Path) -> None:
+    """Its tanh hears the last digits of numbers of a thousand, which no two ways of adding share."""
+    made = model(tmp_path, head="encoder")
+    for path in made.flat:
+        if path.endswith("/do/kernel"):
+            made.flat[path] = made.flat[path] * np.float32(1000)
+    assert export(made, "transformers", tmp_path / "out").differences["modeling_bigs.py"] < 5e-5
+
+
 def test_sixteen_bits_leave_the_kernels_alone(tmp_path: Path) -> None:
     made = model(tmp_path)
     result = export(made, "transformers", tmp_path / "out", dtype="bfloat16")
     assert 1e-5 < result.differences["modeling_bigs.py"] < 0.1
     loaded = load(tmp_path / "out", "masked-lm")
     kept = {name: p.dtype for name, p in loaded.named_parameters()}
-    assert {dtype for name, dtype in kept.items() if ".kernel." in name} == {torch.float32}
+    assert {dtype for name, dtype in kept.items() if "s4." in name} == {torch.float32}
     assert kept["bigs.encoder.layer.0.dv.weight"] == torch.bfloat16
 
 

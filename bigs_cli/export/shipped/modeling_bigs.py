@@ -100,7 +100,9 @@ class SSM(nn.Module):
             return self._computed(L, dtype)
         key = (L, dtype, *((id(p), p._version, p.device) for p in parameters))
         if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self._computed(L, dtype))
+            # Tensors of inference mode could not be used in training later.
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = (key, self._computed(L, dtype))
         return self._kept[1]
 
     def _computed(self, L: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -215,7 +217,8 @@ class BiGSPreTrainedModel(PreTrainedModel):
     base_model_prefix = "bigs"
     supports_gradient_checkpointing = False
     # Kernels of parameters rounded to 16 bits are other kernels.
-    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"kernel"}
+    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"fs4", "bs4"}
+    accepts_loss_kwargs = False  # losses are means over the batch at hand
     _no_split_modules: ClassVar[list[str]] = ["Layer"]
     # Written by the original's port beside the weights; it is no weight.
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"position_ids$", r"cls\.predictions\.decoder\.bias$"]
@@ -305,7 +308,7 @@ class BiGSModel(BiGSPreTrainedModel):
             pooler_output=None if self.pooler is None else self.pooler(x, attention_mask),
             hidden_states=tuple(states) if wanted else None,
         )
-        return outputs if return_dict is not False else outputs.to_tuple()
+        return _packed(outputs, self.config, return_dict)
 
 
 class Transform(nn.Module):
@@ -375,27 +378,30 @@ class Headed(BiGSPreTrainedModel):
         token_type_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        next_sentence_label: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
+        **more: Any,
+    ) -> Any:
+        """Encode and answer; see `BiGSModel.forward`. The labels named here are those that trainers look for."""
+        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), {"labels": labels}, **more)
+
+    def respond(
+        self,
+        inputs: tuple[Tensor | None, ...],
+        labels: dict[str, Tensor | None],
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **_: Any,
     ) -> Any:
-        """Encode and answer; see `BiGSModel.forward`."""
-        encoded = self.bigs(
-            input_ids, attention_mask, token_type_ids, inputs_embeds, output_hidden_states=output_hidden_states
-        )
-        asked = {
-            "labels": labels,
-            "next_sentence_label": next_sentence_label,
-            "start_positions": start_positions,
-            "end_positions": end_positions,
-        }
-        outputs = self.answer(encoded, asked)
+        """Encode `inputs` and answer; `labels` may hold None."""
+        encoded = self.bigs(*inputs, output_hidden_states=output_hidden_states, return_dict=True)
+        outputs = self.answer(encoded, labels)
         if encoded.hidden_states is not None:
             outputs["hidden_states"] = encoded.hidden_states
-        return outputs if return_dict is not False else outputs.to_tuple()
+        return _packed(outputs, self.config, return_dict)
+
+
+def _packed(outputs: Any, config: BiGSConfig, return_dict: bool | None) -> Any:
+    wanted = getattr(config, "return_dict", True) if return_dict is None else return_dict
+    return outputs if wanted is not False else outputs.to_tuple()
 
 
 class _PredictsWords(Headed):
@@ -440,6 +446,20 @@ class BiGSForPreTraining(_PredictsWords):
         """Add the word scores and the choice of the next sentence."""
         self.cls = PredictionHeads(config, words=True, sentences=True)
 
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        **more: Any,
+    ) -> Any:
+        """Encode and answer; see `BiGSModel.forward`."""
+        given = {"labels": labels, "next_sentence_label": next_sentence_label}
+        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), given, **more)
+
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> BertForPreTrainingOutput:
         """Score words at every position, and whether the second text follows the first."""
         words = self.cls.predictions(encoded.last_hidden_state)
@@ -465,8 +485,7 @@ class BiGSForNextSentencePrediction(Headed):
     ) -> NextSentencePredictorOutput:
         """Score whether it follows (0) or not (1)."""
         logits = self.cls.seq_relationship(encoded.pooler_output)
-        given = labels["labels"] if labels["next_sentence_label"] is None else labels["next_sentence_label"]
-        return NextSentencePredictorOutput(loss=_cross_entropy(logits, given), logits=logits)
+        return NextSentencePredictorOutput(loss=_cross_entropy(logits, labels["labels"]), logits=logits)
 
 
 class BiGSForSequenceClassification(Headed):
@@ -517,6 +536,20 @@ class BiGSForQuestionAnswering(Headed):
         """Add the two scores of a position."""
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
 
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **more: Any,
+    ) -> Any:
+        """Encode and answer; see `BiGSModel.forward`."""
+        given = {"start_positions": start_positions, "end_positions": end_positions}
+        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), given, **more)
+
     def answer(
         self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
     ) -> QuestionAnsweringModelOutput:
@@ -541,16 +574,24 @@ class BiGSForMultipleChoice(Headed):
         """Add the score of an ending."""
         self.classifier = nn.Linear(config.hidden_size, 1)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **named: Any) -> Any:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **_: Any,
+    ) -> Any:
         """Score each choice by itself."""
-        types, labels, return_dict = (named.pop(name, None) for name in ("token_type_ids", "labels", "return_dict"))
-        flat = [None if a is None else a.flatten(0, 1) for a in (input_ids, attention_mask, types)]
-        outputs = super().forward(*flat, **named)
-        logits = outputs.logits.reshape(input_ids.shape[:2])
+        rows = tuple(None if a is None else a.flatten(0, 1) for a in (input_ids, attention_mask, token_type_ids))
+        each = self.respond(rows, {}, output_hidden_states, True)
+        logits = each.logits.reshape(input_ids.shape[:2])
         outputs = MultipleChoiceModelOutput(
-            loss=_cross_entropy(logits, labels), logits=logits, hidden_states=outputs.hidden_states
+            loss=_cross_entropy(logits, labels), logits=logits, hidden_states=each.hidden_states
         )
-        return outputs if return_dict is not False else outputs.to_tuple()
+        return _packed(outputs, self.config, return_dict)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> SequenceClassifierOutput:
         """Score every row."""
