@@ -136,7 +136,8 @@ class Pretrained:
         """Return what the model's head says of each text, as `bigs predict` does; a single text is a list of one.
 
         A text is a str; a pair (text, pair); for questions {"question": …, "context": …}; for choices {"text": …,
-        "endings": […, …]}; for entities a list of words too. A dict may have further keys: they go on into the answer.
+        "endings": […, …]}; for entities a list of words too. A dict's keys go on into the answer; one that has the
+        name of an answer's becomes ``input.NAME``.
 
         | head | keys of an answer |
         |---|---|

@@ -49,6 +49,7 @@ class OpenModel:
     source: str
     notes: tuple[str, ...] = ()
     run: RunFolder | None = None
+    repo: str | None = None  # on the hub, with @revision if one was asked for
 
 
 def find_model(name: str | None) -> Found:
@@ -116,7 +117,8 @@ def open_model(found: Found, form: str | None = None) -> OpenModel:
     notes = [f"not used: {name}" for name in loaded.ignored]
     notes += [f"not in the file: {name}" for name in loaded.absent]
     name = (found.repo or folder.resolve().name).rpartition("/")[2].partition("@")[0]
-    return OpenModel(name, loaded.config, loaded.flat, loaded.tokenizer_path, str(loaded.source_file), tuple(notes))
+    source = str(loaded.source_file)
+    return OpenModel(name, loaded.config, loaded.flat, loaded.tokenizer_path, source, tuple(notes), repo=found.repo)
 
 
 def _here(name: str) -> Found | None:

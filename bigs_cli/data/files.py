@@ -109,7 +109,9 @@ class TextFile:
         strerror = getattr(error, "strerror", None) or reason
         if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
             return Bad(f"{self.name} cannot be read ({strerror}).")
-        raise BigsError(f"Reading {self.name} broke off ({strerror}). Go on later with --resume.") from error
+        raise BigsError(
+            f"Reading {self.name} broke off ({strerror}). Try again later; bigs tokenize then goes on with --resume."
+        ) from error
 
 
 def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str | Bad]]:

@@ -9,6 +9,7 @@ import yaml
 
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
+from bigs_cli.export.transformers_folder import AUTO_CLASSES
 from bigs_cli.recipe.config import Head
 
 _TAGS: dict[Head, str] = {
@@ -26,7 +27,7 @@ _EXAMPLES: dict[Head, str] = {
     "pretraining": '"The goal of life is [MASK]."',
     "next-sentence": '"She opened the door.", "It was cold outside."',
     "question-answering": '"What is the capital?", "Oslo is the capital of Norway."',
-    "multiple-choice": '["She opened the door"] * 2, ["and went in.", "and flew away."], padding=True',
+    "multiple-choice": '["She opened the door"] * 2, ["and went in.", "and flew away."]',
 }
 _PADDING = (
     "**Padding is part of this model**: its layers read it, so that a text padded to another length has other outputs. "
@@ -39,8 +40,6 @@ def write_card(
     folder: Path, model: OpenModel, form: str, chosen: Format, exported: Exported, settings: Settings, name: str
 ) -> None:
     """Write README.md into `folder`, which will be called `name`."""
-    from bigs_cli.export.transformers_folder import AUTO_CLASSES
-
     config = model.config
     auto = next(auto for auto, head in AUTO_CLASSES.items() if head == config.head)
     front: dict[str, Any] = {
@@ -49,22 +48,23 @@ def write_card(
     }
     if settings.license:
         front["license"] = settings.license
+    if model.repo:
+        front["base_model"] = model.repo.partition("@")[0]
     if form == "transformers":
         front["library_name"] = "transformers"
-    files = list(exported.differences)
     reads_padding = not config.mask_padding
+    choices = config.head == "multiple-choice"
+    padding = ", padding=True" if choices else ""
+    if reads_padding:
+        padding = f', padding="max_length", max_length={trained_length(model)}, truncation=True'
     snippet = chosen.snippet.format(
         folder=name,
         auto=auto,
-        file=files[0],
-        shape=f"[B, {'C, ' * (config.head == 'multiple-choice')}{settings.lengths[0]}]",
-        example=_EXAMPLES.get(config.head, '"A text."').replace(
-            ", padding=True", "" if reads_padding else ", padding=True"
-        ),
-        padding=f', padding="max_length", max_length={trained_length(model)}, truncation=True' if reads_padding else "",
-        inputs="{name: value[None] for name, value in inputs.items()}"
-        if config.head == "multiple-choice"
-        else "inputs",
+        file=next(iter(exported.differences)),
+        shape=f"[B, C, {settings.lengths[0]}]" if choices else f"[B, {settings.lengths[0]}]",
+        example=_EXAMPLES.get(config.head, '"A text."'),
+        padding=padding,
+        inputs="{name: value[None] for name, value in inputs.items()}" if choices else "inputs",
     )
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
@@ -110,7 +110,8 @@ def _about_the_run(model: OpenModel) -> list[str]:
     """Return the metrics, data and recipe of the run the model comes from, or where else it comes from."""
     run = model.run
     if run is None:
-        return [f"Exported from `{Path(model.source).name}`; how it was trained is not known here."]
+        origin = model.repo or Path(model.source).name
+        return [f"Exported from `{origin}`; how it was trained, on what data and under what licence is told there."]
     parts: list[str] = []
     if run.finished:
         results = run.results()

@@ -23,7 +23,7 @@ from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
 from bigs_cli.export.weights import stored
 from bigs_cli.recipe.config import Head
 
-CODE = ("configuration_bigs.py", "modeling_bigs.py")
+CODE = ("configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py")
 AUTO_CLASSES: dict[str, Head] = {
     "AutoModel": "encoder",
     "AutoModelForMaskedLM": "masked-lm",

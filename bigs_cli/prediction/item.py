@@ -119,13 +119,17 @@ def check_given(
     for option, given, fits in (
         ("--pair", pair, takes in ("texts", "pair")),
         ("--question", question, takes == "question"),
-        ("--ending", endings, takes == "endings"),
+        ("--ending", endings or None, takes == "endings"),
     ):
-        if given is not None and given != [] and not fits:
+        if given is not None and not fits:
             raise RequestError(f"{option} is not for this model: {model} takes {WANTED[takes]}.")
-    wanted = {"pair": ("--pair TEXT", pair), "question": ("--question TEXT", question)}
-    option, given = wanted.get(takes, ("--ending TEXT --ending TEXT", takes != "endings" or len(endings) > 1))
-    if given in (None, False) and not columns:
+    lacking = {
+        "pair": ("--pair TEXT", pair is None),
+        "question": ("--question TEXT", question is None),
+        "endings": ("--ending TEXT --ending TEXT", len(endings) < 2),
+    }
+    option, lacks = lacking.get(takes, ("", False))
+    if lacks and not columns:
         raise RequestError(f"{model} takes {WANTED[takes]}. Add {option}")
 
 

@@ -32,7 +32,7 @@ FILES = {
     "flax": {*ALWAYS, "flax_model.msgpack"},
     "torch": {*ALWAYS, "model.safetensors", "pytorch_model.bin"},
     "safetensors": {*ALWAYS, "model.safetensors"},
-    "transformers": {*ALWAYS, "model.safetensors", "configuration_bigs.py", "modeling_bigs.py"},
+    "transformers": {*ALWAYS, "model.safetensors", "configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py"},
     "stablehlo": {*ALWAYS, "model.safetensors", "model-5.stablehlo"},
 }
 NEEDS_MORE = {"onnx"}  # tested where its packages are: test_onnx.py
@@ -196,3 +196,10 @@ def test_the_card_of_a_model_that_reads_padding_says_so(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Padding is part of this model" in card
     assert 'padding="max_length", max_length=5' in card
+
+
+def test_the_card_of_a_model_of_the_hub_names_it(tmp_path: Path) -> None:
+    export(dataclasses.replace(model(), repo="ada/mine@v1"), "flax", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["base_model"] == "ada/mine"
+    assert "Exported from `ada/mine@v1`" in card

@@ -117,7 +117,7 @@ def test_long_rows_are_differentiated_as_short_ones_are(tmp_path: Path) -> None:
     """In chunks or by one matrix: the gradients of all parameters are the same."""
     made, folder = exported(tmp_path, max_position_embeddings=1100)
     loaded = load(folder, "masked-lm").eval()
-    module = sys.modules[type(loaded).__module__]
+    module = sys.modules[type(loaded.bigs.encoder).__module__]
     inputs = inputs_of(made, 700)
     gradients = []
     for longest in (module.LONGEST_MATRIX, 300):

@@ -6,6 +6,7 @@ It stands beside the weights it runs: `AutoModelForMaskedLM.from_pretrained(FOLD
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -24,190 +25,7 @@ from transformers.modeling_outputs import (
 from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 
 from .configuration_bigs import BiGSConfig
-
-LARGEST_DECAY_RATE = -1e-4  # Re A is clipped to this: no state may grow
-LONGEST_MATRIX = 1024  # up to so many tokens a direction is one matrix [L, L]
-CHUNK = 256  # tokens of a chunk beyond that
-
-
-class Kernel(nn.Module):
-    """The trained numbers of one state-space model: A `[N]`, C `[N, 2]`, and the step of time."""
-
-    def __init__(self, config: BiGSConfig) -> None:
-        super().__init__()
-        N = config.num_ssm
-        self.A_re = nn.Parameter(torch.empty(N))
-        self.A_im = nn.Parameter(torch.empty(N))
-        self.C = nn.Parameter(torch.empty(N, 2))
-        self.log_step = nn.Parameter(torch.empty(1))
-
-    def discrete(self) -> tuple[Tensor, Tensor]:
-        """Return sA and C(e^{sA} − 1)/A, each `[N]` complex; zero-order hold over steps of s = exp(log_step).
-
-        In double precision: a phase of thousands of turns has to be right to a small part of one.
-        """
-        wide = torch.float32 if self.A_re.device.type == "mps" else torch.float64
-        A = torch.complex(self.A_re.to(wide).clamp(max=LARGEST_DECAY_RATE), self.A_im.to(wide))
-        sA = self.log_step.to(wide).exp() * A
-        C = torch.view_as_complex(self.C.to(wide).contiguous())
-        # e^{a+ib} − 1 without cancellation: expm1(a) cos b − 2 sin²(b/2) + i eᵃ sin b.
-        a, b = sA.real, sA.imag
-        held = torch.complex(torch.expm1(a) * torch.cos(b) - 2 * torch.sin(b / 2) ** 2, torch.exp(a) * torch.sin(b))
-        return sA, C * held / A
-
-
-class SSM(nn.Module):
-    """y[l] = Σ_{j ≤ l} K[l−j] u[j] + D u[l], with K[l] = Re Σ_n C_n (e^{sA_n} − 1)/A_n · e^{l s A_n}, for all channels.
-
-    Up to 1,024 tokens by one matrix, beyond that in chunks whose states are handed on: O(L).
-    """
-
-    def __init__(self, config: BiGSConfig, backward: bool) -> None:
-        super().__init__()
-        self.kernel = Kernel(config)
-        self.D = nn.Parameter(torch.empty(1))
-        self.backward_in_time = backward
-        self._kept: tuple[Any, tuple[Tensor, ...]] | None = None
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Mix u `[B, L, H]` along L; backward in time, y[l] hears u[j] with j ≥ l."""
-        L = u.shape[1]
-        if L <= LONGEST_MATRIX:
-            (T,) = self._constants(L, u.dtype)
-            return torch.matmul(T.T if self.backward_in_time else T, u)
-        return self._chunked(u.flip(1)).flip(1) if self.backward_in_time else self._chunked(u)
-
-    def _chunked(self, u: Tensor) -> Tensor:
-        B, L, H = u.shape
-        T, absorb, decay, emit = self._constants(CHUNK, u.dtype)
-        rows = F.pad(u, (0, 0, 0, -L % CHUNK)).reshape(B, -1, CHUNK, H)
-        added = torch.matmul(absorb, rows).unflatten(2, (2, -1))  # [B, C, 2, N, H]
-        states = [torch.zeros_like(added[:, 0])]
-        for chunk in range(rows.shape[1] - 1):
-            re, im = states[-1].unbind(1)
-            carried = torch.stack([decay[0] * re - decay[1] * im, decay[1] * re + decay[0] * im], 1)
-            states.append(carried + added[:, chunk])
-        y = torch.matmul(T, rows) + torch.matmul(emit, torch.stack(states, 1).flatten(2, 3))
-        return y.reshape(B, -1, H)[:, :L]
-
-    def _constants(self, L: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Return T `[L, L]` and, for chunks, absorb `[2N, L]`, decay `[2, N, 1]`, emit `[L, 2N]`.
-
-        Outside training they are kept until a parameter, the length or the number format changes.
-        """
-        parameters = (*self.kernel.parameters(), self.D)
-        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-            return self._computed(L, dtype)
-        key = (L, dtype, *((id(p), p._version, p.device) for p in parameters))
-        if self._kept is None or self._kept[0] != key:
-            # Tensors of inference mode could not be used in training later.
-            with torch.inference_mode(False), torch.no_grad():
-                self._kept = (key, self._computed(L, dtype))
-        return self._kept[1]
-
-    def _computed(self, L: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        sA, weight = self.kernel.discrete()
-        l = torch.arange(L + 1, device=sA.device, dtype=sA.real.dtype)
-        powers = torch.exp(l[:, None] * sA)  # [L + 1, N]
-        K = (powers[:L] * weight).real.sum(1)
-        K = torch.cat([K[:1] + self.D.to(K.dtype), K[1:]])
-        lag = torch.arange(L, device=sA.device)
-        lag = lag[:, None] - lag
-        T = torch.where(lag >= 0, K[lag.clamp(min=0)], K.new_zeros(()))
-        if L != CHUNK:
-            return (T.to(dtype),)
-        absorb, out = powers[:L].flip(0).T, powers[1:] * weight
-        parts = (
-            T,
-            torch.cat([absorb.real, absorb.imag]),
-            torch.stack([powers[L].real, powers[L].imag])[..., None],
-            torch.cat([out.real, -out.imag], 1),
-        )
-        return tuple(part.to(dtype) for part in parts)
-
-
-class Layer(nn.Module):
-    """With h = LN(x): v = gelu(dv·h), u = gelu(du·h) in both directions, out = x + do(gelu(dol(f ⊙ b)) ⊙ v).
-
-    f = duc_forward·S_f(u_f), b = duc_backward·S_b(u_b). Without `pre_norm`, h = x and the sum is normalized.
-    """
-
-    def __init__(self, config: BiGSConfig) -> None:
-        super().__init__()
-        H, I = config.hidden_size, config.intermediate_size
-        self.pre_norm = config.pre_norm
-        self.LayerNorm = nn.LayerNorm(H, eps=config.layer_norm_eps)
-        self.dv = nn.Linear(H, I)
-        self.du_forward = nn.Linear(H, H)
-        self.du_backward = nn.Linear(H, H)
-        self.duc_forward = nn.Linear(H, H)
-        self.duc_backward = nn.Linear(H, H)
-        self.dol = nn.Linear(H, I)
-        self.do = nn.Linear(I, H)
-        self.fs4 = SSM(config, backward=False)
-        self.bs4 = SSM(config, backward=True)
-
-    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        """Map x `[B, L, H]`; `keep` `[B, L, 1]` is 0 where mixing must not see a position."""
-        h = self.LayerNorm(x) if self.pre_norm else x
-        v = _gelu(self.dv(h))
-        forward, backward = _gelu(self.du_forward(h)), _gelu(self.du_backward(h))
-        if keep is not None:
-            forward, backward = forward * keep, backward * keep
-        mixed = self.duc_forward(self.fs4(forward)) * self.duc_backward(self.bs4(backward))
-        out = x + self.do(_gelu(self.dol(mixed)) * v)
-        return out if self.pre_norm else self.LayerNorm(out)
-
-
-def _gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-class Embeddings(nn.Module):
-    """word + token type + position → LayerNorm → dropout."""
-
-    def __init__(self, config: BiGSConfig) -> None:
-        super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, words: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """Add what belongs to words already looked up, `[B, L, H]`."""
-        L, longest = words.shape[1], self.position_embeddings.num_embeddings
-        if longest < L:
-            raise ValueError(f"The input has {L} tokens; this model takes at most {longest}.")
-        types = (
-            self.token_type_embeddings.weight[0]
-            if token_type_ids is None
-            else self.token_type_embeddings(token_type_ids)
-        )
-        return self.dropout(self.LayerNorm(words + types + self.position_embeddings.weight[:L]))
-
-
-class Encoder(nn.Module):
-    """The layers."""
-
-    def __init__(self, config: BiGSConfig) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList([Layer(config) for _ in range(config.num_hidden_layers)])
-
-
-class Pooler(nn.Module):
-    """The mean over the real tokens (or over every position) → dense → tanh."""
-
-    def __init__(self, config: BiGSConfig) -> None:
-        super().__init__()
-        self.everywhere = config.pooler_type == "mean"
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """Pool x `[B, L, H]` to `[B, H]`."""
-        weight = torch.ones_like(attention_mask) if self.everywhere else attention_mask
-        weight = weight.to(x.dtype)[..., None]
-        return torch.tanh(self.dense((x * weight).sum(1) / weight.sum(1).clamp(min=1)))
+from .layers_bigs import SSM, Embeddings, Encoder, Kernel, Pooler, PredictionHeads, Words, initial_A_im
 
 
 class BiGSPreTrainedModel(PreTrainedModel):
@@ -236,26 +54,13 @@ class BiGSPreTrainedModel(PreTrainedModel):
             nn.init.zeros_(module.bias)
         elif isinstance(module, Kernel):
             module.A_re.fill_(-0.5)
-            module.A_im.copy_(_initial_A_im(self.config.scaling, self.config.num_ssm))
+            module.A_im.copy_(initial_A_im(self.config.scaling, self.config.num_ssm))
             nn.init.normal_(module.C, std=math.sqrt(0.5))
             nn.init.uniform_(module.log_step, math.log(0.01), 0.0)
         elif isinstance(module, SSM):
             nn.init.ones_(module.D)
         elif isinstance(module, Words):
             nn.init.zeros_(module.bias)
-
-
-def _initial_A_im(scaling: str, N: int) -> Tensor:
-    """Return the initial Im A `[N]` (arXiv 2206.11893, §4): ``hippo``, ``lin`` or ``inv``."""
-    n = torch.arange(N, dtype=torch.float64)
-    if scaling == "lin":
-        return (math.pi * n).float()
-    if scaling == "inv":
-        return (N / math.pi * (N / (2 * n + 1) - 1)).float()
-    root = torch.sqrt(2 * n + 1)
-    product = root[:, None] * root / 2
-    skew = torch.triu(product, 1) - torch.tril(product, -1)
-    return torch.linalg.eigvalsh(skew * -1j).float()
 
 
 class BiGSModel(BiGSPreTrainedModel):
@@ -311,46 +116,8 @@ class BiGSModel(BiGSPreTrainedModel):
         return _packed(outputs, self.config, return_dict)
 
 
-class Transform(nn.Module):
-    """dense → exact GELU → LayerNorm, before the vocabulary."""
-
-    def __init__(self, config: BiGSConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., H]` to the same shape."""
-        return self.LayerNorm(F.gelu(self.dense(x)))
-
-
-class Words(nn.Module):
-    """Hidden states to word logits: the transposed word embedding (or a matrix of its own) and a bias."""
-
-    def __init__(self, config: BiGSConfig) -> None:
-        super().__init__()
-        self.transform = Transform(config)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.bias = nn.Parameter(torch.empty(config.vocab_size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., H]` to `[..., V]`."""
-        return F.linear(self.transform(x), self.decoder.weight, self.bias)
-
-
-class PredictionHeads(nn.Module):
-    """Masked words, next sentence, or both."""
-
-    def __init__(self, config: BiGSConfig, words: bool, sentences: bool) -> None:
-        super().__init__()
-        if words:
-            self.predictions = Words(config)
-        if sentences:
-            self.seq_relationship = nn.Linear(config.hidden_size, 2)
-
-
-class Headed(BiGSPreTrainedModel):
-    """A head on the encoder: `logits_of` maps what the encoder gives, `output` names it."""
+class Headed(BiGSPreTrainedModel, ABC):
+    """A head on the encoder: `add_head` makes it, `answer` maps what the encoder gives to the outputs."""
 
     pooled: ClassVar[bool]
 
@@ -363,13 +130,13 @@ class Headed(BiGSPreTrainedModel):
         self.add_head(config)
         self.post_init()
 
+    @abstractmethod
     def add_head(self, config: BiGSConfig) -> None:
         """Add what stands on the encoder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> Any:
         """Return the head's outputs, with the loss if there are labels."""
-        raise NotImplementedError
 
     def forward(
         self,
