@@ -83,7 +83,7 @@ class GrowingCorpus:
             special_ids={},
             tokenizer="",
             packing=None,
-            splits={"train": writer.close()},
+            splits={"train": writer.finish()},
             report=Report(
                 documents=0,
                 heldout_documents=0,

@@ -18,7 +18,7 @@ from bigs_cli.data.documents import Bad
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.packing import Packed, check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
-from bigs_cli.data.shard_writer import ShardWriter, Written
+from bigs_cli.data.shard_writer import shard_writers
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Counts, Progress, Request, Staging, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
@@ -106,33 +106,28 @@ def _build(
     before = time.monotonic() - progress.seconds
     request = progress.request
     length, dtype = request.sequence_length, dtype_for(tokenizer.get_vocab_size())
-    writers: dict[Split, ShardWriter] = {
-        split: ShardWriter(place.folder, split, dtype, length, written=progress.written.get(split, Written()))
-        for split in SPLITS
-    }
     ids = special_ids(tokenizer)
     batches = _batches(request, parts, progress, seen, skip_bad)
     if workers is None:
         workers = 1 if sum(part.size for part in parts) < _SMALL else (os.cpu_count() or 1)
     counts, saved = progress.counts, time.monotonic()
     advance(counts.tokens)
-    for (where, read), packed in pack_batches(batches, tokenizer, length, request.packing, workers):
-        for split, rows in packed.items():
-            writers[split].write(rows.rows)
-            read += _counts(rows)
-            advance(rows.tokens)
-        counts += read
-        if time.monotonic() - saved >= SAVE_SECONDS:
-            if seen:
-                seen.save()
-            written = {split: writer.flush() for split, writer in writers.items()}
-            now = {"place": where, "counts": counts, "written": written, "seconds": time.monotonic() - before}
-            place.save(progress.model_copy(update=now))
-            saved = time.monotonic()
-
-    splits: dict[Split, tuple[Shard, ...]] = {}
-    for split, writer in writers.items():
-        splits[split] = writer.close()
+    splits: dict[Split, tuple[Shard, ...]]
+    with shard_writers(place.folder, dtype, length, progress.written) as writers:
+        for (where, read), packed in pack_batches(batches, tokenizer, length, request.packing, workers):
+            for split, rows in packed.items():
+                writers[split].write(rows.rows)
+                read += _counts(rows)
+                advance(rows.tokens)
+            counts += read
+            if time.monotonic() - saved >= SAVE_SECONDS:
+                if seen:
+                    seen.save()
+                written = {split: writer.flush() for split, writer in writers.items()}
+                now = {"place": where, "counts": counts, "written": written, "seconds": time.monotonic() - before}
+                place.save(progress.model_copy(update=now))
+                saved = time.monotonic()
+        splits = {split: writer.finish() for split, writer in writers.items()}
     if not splits["train"] or (request.heldout > 0 and not splits["heldout"]):
         raise RequestError(_too_little("heldout" if splits["train"] else "train", counts, request.heldout))
     manifest = Manifest(

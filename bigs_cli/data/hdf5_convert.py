@@ -14,7 +14,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.data.hdf5 import HDF5Corpus, open_hdf5
 from bigs_cli.data.hdf5_file import Array, unmask
 from bigs_cli.data.manifest import SPLITS, Manifest, Shard, Split, dtype_for
-from bigs_cli.data.shard_writer import ShardWriter
+from bigs_cli.data.shard_writer import shard_writers
 from bigs_cli.data.staging import Counts, staging
 from bigs_cli.data.tokenizer import CLS, PAD, SEP, UNK, save_tokenizer
 
@@ -45,12 +45,13 @@ def convert_hdf5(
     found = corpus.manifest
     length, dtype = found.sequence_length, dtype_for(found.vocab_size)
     with staging(output, overwrite=overwrite) as place:
-        writers: dict[Split, ShardWriter] = {split: ShardWriter(place.folder, split, dtype, length) for split in SPLITS}
-        for split, rows in original_rows(corpus, heldout):
-            writers[split].write(rows)
-            counts += (read := _counts(rows, found.special_ids))
-            advance(read.tokens)
-        splits: dict[Split, tuple[Shard, ...]] = {split: writer.close() for split, writer in writers.items()}
+        splits: dict[Split, tuple[Shard, ...]]
+        with shard_writers(place.folder, dtype, length) as writers:
+            for split, rows in original_rows(corpus, heldout):
+                writers[split].write(rows)
+                counts += (read := _counts(rows, found.special_ids))
+                advance(read.tokens)
+            splits = {split: writer.finish() for split, writer in writers.items()}
         if not splits["train"] or (heldout > 0 and not splits["heldout"]):  # only without test files
             raise RequestError(
                 f"Of the {counts.rows} rows in {folder}, --heldout {heldout} leaves none "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -11,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.manifest import Shard
+from bigs_cli.data.manifest import SPLITS, Shard, Split
 
 SHARD_BYTES = 1 << 26
 _BLOCK = 1 << 20
@@ -23,6 +25,23 @@ class Written:
 
     finished: tuple[Shard, ...] = ()
     rows: int = 0
+
+
+@contextlib.contextmanager
+def shard_writers(
+    folder: Path, dtype: str, length: int, written: Mapping[Split, Written] | None = None
+) -> Iterator[dict[Split, ShardWriter]]:
+    """Give a writer for each split, which go on from `written`; whatever happens, no file stays open.
+
+    Raises:
+        RequestError: the files are not what `written` says.
+    """
+    with contextlib.ExitStack() as opened:
+        writers = {}
+        for split in SPLITS:
+            writers[split] = ShardWriter(folder, split, dtype, length, written=(written or {}).get(split))
+            opened.callback(writers[split].close)
+        yield writers
 
 
 class ShardWriter:
@@ -75,10 +94,17 @@ class ShardWriter:
             os.fsync(self._file.fileno())
         return Written(tuple(self._finished), self._rows)
 
-    def close(self) -> tuple[Shard, ...]:
-        """Finish the last file and return all of them in order."""
+    def finish(self) -> tuple[Shard, ...]:
+        """Bring the last file to its end and return all of them in order."""
         self._finish()
         return tuple(self._finished)
+
+    def close(self) -> None:
+        """Let go of the file that is open: what is on the disk stays as far as `flush` has brought it."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk, of which `write` or `flush` has told
+                self._file.close()
+            self._file = None
 
     def _name(self) -> str:
         return f"{self._split}-{len(self._finished):05d}.bin"
@@ -89,11 +115,10 @@ class ShardWriter:
             raise RequestError(
                 f"{path} is shorter than it was, so this cannot be resumed. Start over: leave out --resume."
             )
-        self._file = path.open("r+b")
+        self._file, self._rows = path.open("r+b"), rows
         for start in range(0, size, _BLOCK):
             self._digest.update(self._file.read(min(_BLOCK, size - start)))
         self._file.truncate(size)
-        self._rows = rows
 
     def _finish(self) -> None:
         if self._file is None:

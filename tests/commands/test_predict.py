@@ -230,13 +230,14 @@ def test_a_file_that_turns_out_bad_leaves_no_answers(models: Path, tmp_path: Pat
 
 def test_a_reader_that_has_enough(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("the old river runs to the sea\n" * 5000)
-    process = start_bigs("predict", "--input", tmp_path / "in.txt", "--model", models / "trimmed", "--length", 16)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    json.loads(process.stdout.readline())
-    process.stdout.close()
-    said = process.stderr.read()
-    assert process.wait() == 0, said
+    ask = ("predict", "--input", tmp_path / "in.txt", "--model", models / "trimmed", "--length", 16)
+    with start_bigs(*ask) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        json.loads(process.stdout.readline())
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
     assert "Traceback" not in said
     assert "Exception" not in said
 

@@ -12,6 +12,7 @@ from bigs_cli.data.build import build_shards, is_heldout
 from bigs_cli.data.manifest import Packing
 from bigs_cli.data.packing import Packer
 from bigs_cli.data.readers import How
+from bigs_cli.data.shard_writer import ShardWriter
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Request
 from bigs_cli.data.tokenizer import fingerprint
@@ -223,7 +224,7 @@ def test_a_full_disk_is_a_sentence(tmp_path, tokenizer, text, monkeypatch):
     def full(self, rows):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.ShardWriter, "write", full)
+    monkeypatch.setattr(ShardWriter, "write", full)
     with pytest.raises(BigsError, match=r"disk of .*out is full"):
         build(tmp_path / "out", tokenizer, text)
     assert not (tmp_path / "out").exists()

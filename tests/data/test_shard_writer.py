@@ -11,16 +11,24 @@ from bigs_cli.data.shard_writer import ShardWriter
 ROWS = np.arange(70 * 3).reshape(70, 3)
 
 
-def write(folder, rows, step=25, **options):
-    folder.mkdir(exist_ok=True)
-    writer = ShardWriter(folder, "train", "uint32", 3, shard_rows=16, **options)
-    for start in range(0, len(rows), step):
-        writer.write(rows[start : start + step])
-    return writer
+@pytest.fixture
+def write():
+    opened = []
+
+    def write(folder, rows, step=25, **options):
+        folder.mkdir(exist_ok=True)
+        opened.append(ShardWriter(folder, "train", "uint32", 3, shard_rows=16, **options))
+        for start in range(0, len(rows), step):
+            opened[-1].write(rows[start : start + step])
+        return opened[-1]
+
+    yield write
+    for writer in opened:
+        writer.close()
 
 
-def test_files_are_bounded_and_hashed(tmp_path):
-    written = write(tmp_path, ROWS).close()
+def test_files_are_bounded_and_hashed(tmp_path, write):
+    written = write(tmp_path, ROWS).finish()
     assert [shard.rows for shard in written] == [16, 16, 16, 16, 6]
     parts = [(tmp_path / shard.file).read_bytes() for shard in written]
     np.testing.assert_array_equal(np.frombuffer(b"".join(parts), "<u4").reshape(-1, 3), ROWS)
@@ -28,18 +36,18 @@ def test_files_are_bounded_and_hashed(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 10, 16, 40, 64, 70])
-def test_going_on_from_what_was_written(tmp_path, kept):
-    whole = write(tmp_path / "whole", ROWS).close()
+def test_going_on_from_what_was_written(tmp_path, write, kept):
+    whole = write(tmp_path / "whole", ROWS).finish()
     first = write(tmp_path / "parts", ROWS[:kept])
     written = first.flush()
     first.write(ROWS[:9])  # comes after the point that was saved, and is cut off
     first.flush()
-    assert write(tmp_path / "parts", ROWS[kept:], step=7, written=written).close() == whole
+    assert write(tmp_path / "parts", ROWS[kept:], step=7, written=written).finish() == whole
     for shard in whole:
         assert (tmp_path / "parts" / shard.file).read_bytes() == (tmp_path / "whole" / shard.file).read_bytes()
 
 
-def test_what_is_gone_is_not_gone_on_with(tmp_path):
+def test_what_is_gone_is_not_gone_on_with(tmp_path, write):
     written = write(tmp_path, ROWS[:20]).flush()
     (tmp_path / "train-00001.bin").write_bytes(b"")
     with pytest.raises(RequestError, match=r"train-00001\.bin is shorter than it was"):
