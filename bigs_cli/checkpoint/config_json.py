@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.core.files import write_json
+from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.recipe.config import BiGSConfig, Head
 
 ARCHITECTURES: dict[Head, str] = {
@@ -95,12 +95,12 @@ def write_config(path: Path, config: BiGSConfig) -> None:
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise RequestError(f"{path.parent} holds no {path.name}, which says what the weights beside it are.") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RequestError(f"{path} is not JSON: {error}. Fetch or write the file again.") from None
     if not isinstance(values, dict):
         raise RequestError(f"{path} holds a {type(values).__name__} where a JSON object is expected.")

@@ -21,7 +21,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 
 SSM_METADATA = "bigs.state_space_parameters"
 _PARAMETER = re.compile(r"(s4_bert/)?(embeddings|encoder|pooler)/|(cls|classifier|qa_outputs)/")
-_PLAIN_NAME = re.compile(r"\w[\w.-]*")
+_PLAIN_NAME = re.compile(r"\w[\w.-]{,200}")
 
 
 def read(path: Path) -> Flat:

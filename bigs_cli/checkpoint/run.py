@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.core.files import replacing, write_json
+from bigs_cli.core.files import parse_json, replacing, write_json
 
 LOCK = ".lock"
 
@@ -25,6 +26,26 @@ LOCK = ".lock"
 def runs_root() -> Path:
     """Return where runs lie: $BIGS_RUNS, or `runs` in the working directory."""
     return Path(os.environ.get("BIGS_RUNS") or "runs")
+
+
+class _Results(BaseModel):
+    """What is read of results.json, which holds more."""
+
+    metrics: dict[str, float | None]
+    steps: int
+    seconds: float
+    step: int = 0
+    seed: int = 0
+    length: int = 0
+    parameters: int = 0
+    task: str = ""
+    data: dict[str, Any] = {}
+
+
+class _Environment(BaseModel):
+    """What is read of environment.json by name; the rest is only shown."""
+
+    packages: dict[str, str | None] = {}
 
 
 @dataclass(frozen=True)
@@ -89,19 +110,19 @@ class RunFolder:
         """Return what results.json says.
 
         Raises:
-            RequestError: it is absent or no JSON object.
+            RequestError: it is absent or garbled.
         """
         if not self.finished:
             raise RequestError(f"{self.path} has no results.json: the run is not finished.")
-        return _read_object(self.results_file)
+        return _read_object(self.results_file, _Results)
 
     def environment(self) -> dict[str, Any]:
         """Return what environment.json says: versions, machine and command the run was started with.
 
         Raises:
-            RequestError: it is absent or no JSON object.
+            RequestError: it is absent or garbled.
         """
-        return _read_object(self.path / "environment.json")
+        return _read_object(self.path / "environment.json", _Environment)
 
     def check(self, resume: bool) -> None:
         """Refuse a new run on a folder in use, or to resume where there is no run. Changes nothing.
@@ -192,13 +213,17 @@ def find_run(name: str) -> RunFolder:
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON object in a file, of which what `schema` names is as it says."""
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = parse_json(path.read_bytes())
+        schema.model_validate(read)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise RequestError(f"{path} is garbled: {where}: {first['msg']}.") from None
     except ValueError as error:
         raise RequestError(f"{path} is no JSON: {error}.") from error
-    if not isinstance(read, dict):
-        raise RequestError(f"{path} holds no JSON object.")
     return read

@@ -7,12 +7,11 @@ sealed: Orbax writes there later, and needs none of it.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from bigs_cli.core.files import sha256, write_json
+from bigs_cli.core.files import parse_json, sha256, write_json
 
 SEAL = "seal.json"
 
@@ -30,7 +29,7 @@ def seal(folder: Path, score: float | None) -> None:
 def score(folder: Path) -> float | None:
     """Return the score that the checkpoint in `folder` was saved with; None if it has none, or no seal."""
     try:
-        value = json.loads((folder / SEAL).read_text(encoding="utf-8"))["score"]
+        value = parse_json((folder / SEAL).read_text(encoding="utf-8"))["score"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return float(value) if isinstance(value, int | float) else None
@@ -42,7 +41,7 @@ def damage(folder: Path, item: str = "") -> str | None:
     if not place.exists():
         return f"it has no {SEAL}, so it was not written to its end"
     try:
-        files: dict[str, dict[str, Any]] = json.loads(place.read_text(encoding="utf-8"))["files"]
+        files: dict[str, dict[str, Any]] = parse_json(place.read_text(encoding="utf-8"))["files"]
         for name, expected in files.items():
             if not name.startswith(item):
                 continue

@@ -8,7 +8,6 @@ them:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ from pathlib import Path
 from bigs_cli.checkpoint import flax_file, onnx_file, safetensors_file, torch_file
 from bigs_cli.checkpoint.arrays import Flat, listed
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.files import parse_json
 
 INDEX = ".index.json"
-_PLAIN_NAME = re.compile(r"\w[\w.-]*")  # no folder, no way out of this one, nothing that a pattern would expand
+_PLAIN_NAME = re.compile(r"\w[\w.-]{,200}")  # no folder, no way out of this one, nothing that a pattern would expand
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ def parts(source: Path) -> list[str]:
     if not source.name.endswith(INDEX):
         return [source.name]
     try:
-        index = json.loads(source.read_bytes())
+        index = parse_json(source.read_bytes())
     except OSError as error:
         raise RequestError(f"{source} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RequestError(f"{source} is not JSON: {error}. Fetch the file again.") from None
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):

@@ -5,11 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 8_000
+"""Characters of a sentence that are shown; chosen here, for about a hundred lines of a terminal."""
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 
 class BigsError(Exception):
-    """The run failed (exit code 1): the request was sound, carrying it out was not possible."""
+    """The run failed (exit code 1): the request was sound, carrying it out was not possible.
+
+    What the sentence quotes may come from anybody's file: it cannot steer a terminal, and it has an end.
+    """
 
     exit_code = 1
+
+    def __init__(self, sentence: str) -> None:
+        if len(sentence) > _LONGEST:
+            sentence = f"{sentence[: _LONGEST // 2]} […] {sentence[-_LONGEST // 2 :]}"
+        super().__init__(sentence.translate(_CONTROL))
 
 
 class RequestError(BigsError):

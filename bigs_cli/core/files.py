@@ -58,6 +58,18 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
             file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return the value that JSON `text` stands for.
+
+    Raises:
+        ValueError: it is no JSON, is not UTF-8, or is nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the file at `path`, read in blocks."""
     with path.open("rb") as file:

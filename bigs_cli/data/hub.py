@@ -8,13 +8,13 @@ streamed by `datasets`. Only data is ever read: a repository that is a program i
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
+from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
 from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
@@ -148,7 +148,7 @@ def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
         return True
     first = next((line for _, line in files[0].lines() if isinstance(line, Bad) or line.strip()), "{}")
     try:  # `.json` is one array or object over many lines, or one object a line
-        return isinstance(first, str) and isinstance(json.loads(first), dict)
+        return isinstance(first, str) and isinstance(parse_json(first), dict)
     except ValueError:
         return False
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import html
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import parse_json
 from bigs_cli.data.documents import TEXT_COLUMN, Bad, Documents, find_text_column, text_of
 from bigs_cli.data.files import LONGEST_LINE, PACKED, TextFile
 from bigs_cli.data.parquet import read_parquet
@@ -132,8 +132,8 @@ def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | Bad]], how:
         if not line or line.isspace():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             yield Bad(f"{where} is not JSON ({error}). One object a line is expected.{_hint(line)}")
             continue
         if not isinstance(row, dict):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
             f"{path} lacks {', '.join(missing)}: a masked language model needs {' '.join(SPECIAL_TOKENS)}. "
             "Name a BERT-like vocabulary, or train one with: bigs tokenize --train-vocab 8192"
         )
+    with _refusing(path):  # Parts that do not fit together are noticed only when they are used.
+        tokenizer.decode(tokenizer.encode("The old river, 12 \u00e9\u4e2d\U0001f600.", "x").ids)
     return tokenizer
 
 
@@ -177,13 +180,24 @@ def _fetch(repo_id: str) -> Path:
 def _from_json(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    try:
+    with _refusing(path):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise RequestError(f"{path} is no tokenizer of the `tokenizers` library ({error}).") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Make what the library raises inside, a bare Exception or a panic that is not even that, a RequestError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise RequestError(
+            f"{path} is no tokenizer that the `tokenizers` library can use ({error}). Fetch it again, or name another."
+        ) from None
 
 
 def _read_vocab(path: Path) -> dict[str, int]:

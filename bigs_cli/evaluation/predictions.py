@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import parse_json
 from bigs_cli.tasks.task import Task
 
 Array = np.ndarray[Any, Any]
@@ -32,7 +32,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            lines = [json.loads(line) for line in file]
+            lines = [parse_json(line) for line in file]
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror}).") from error
     except ValueError as error:

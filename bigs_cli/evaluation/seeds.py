@@ -34,7 +34,7 @@ def summarize(task: Task, runs: Sequence[RunFolder]) -> dict[str, Any]:
     return {
         "kind": "seeds",
         "task": task.name,
-        "seeds": [result["seed"] for result in results],
+        "seeds": [result.get("seed") for result in results],
         "metrics": metrics,
         "best": runs[first["values"].index(first["best"])].path.name,
         "seconds": round(sum(result["seconds"] for result in results), 1),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
@@ -17,15 +19,31 @@ from bigs_cli.tasks.task import Task
 TASK_ORDER = ("cola", "sst2", "mnli", "mrpc", "stsb", "rte", "qqp", "qnli", "wnli")
 
 
+class _Figures(BaseModel):
+    """A metric over several seeds."""
+
+    mean: float
+    best: float
+    std: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+class _Seeds(BaseModel):
+    """What is read of seeds.json."""
+
+    best: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    seeds: list[int]
+    metrics: dict[str, _Figures]
+
+
 def best_run(folder: Path) -> RunFolder | None:
     """Return the finished run in `folder`, or the best of the seeds' in it; None if there is none."""
     if RunFolder(folder).finished:
         return RunFolder(folder)
-    try:
-        best = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["best"]
-    except (OSError, ValueError, KeyError):
+    summary = _read_seeds(folder)
+    if summary is None:
         return None
-    run = RunFolder(folder / best)
+    run = RunFolder(folder / summary.best)
     return run if run.finished else None
 
 
@@ -56,25 +74,27 @@ def _lines(task: Task, folder: Path, run: RunFolder) -> list[Line]:
     if run.path == folder:
         values = run.results()["metrics"]
         sure = intervals(task, [read_predictions(run.predictions_file)])
-        metrics = {name: {"mean": value, "best": value, "interval": sure.get(name)} for name, value in values.items()}
+        metrics = {
+            name: _Figures(mean=value, best=value, interval=sure.get(name))
+            for name, value in values.items()
+            if value is not None
+        }
         seeds = 1
     else:
-        summary = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))
-        metrics, seeds = summary["metrics"], len(summary["seeds"])
+        summary = _read_seeds(folder)
+        assert summary is not None
+        metrics, seeds = summary.metrics, len(summary.seeds)
     lines = []
     for name, figures in metrics.items():
         published = {row.setting: row.scores[name] / 100 for row in task.published if name in row.scores}
-        interval = figures.get("interval")
-        lines.append(
-            Line(
-                task.title,
-                name,
-                figures["mean"],
-                figures.get("std") if seeds > 1 else None,
-                figures["best"],
-                seeds,
-                None if interval is None else (interval[0], interval[1]),
-                published,
-            )
-        )
+        std = figures.std if seeds > 1 else None
+        lines.append(Line(task.title, name, figures.mean, std, figures.best, seeds, figures.interval, published))
     return lines
+
+
+def _read_seeds(folder: Path) -> _Seeds | None:
+    """Return what `summarize` wrote of several seeds' runs; None if it is not there, or is damaged."""
+    try:
+        return _Seeds.model_validate_json((folder / "seeds.json").read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import replacing
+from bigs_cli.core.files import parse_json, replacing
 
 
 class MetricsLog:
@@ -49,7 +49,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     entries = []
     for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError:
             entry = None
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
@@ -66,7 +66,12 @@ def curve(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], l
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -96,7 +96,7 @@ def _of_run(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]
         if each.task is not None:
             ended = each.run.results()
             yield html_table(scores_table(each.task, ended["metrics"]))
-            best = f"Measured at step {ended['step']:,} of {ended['steps']:,}, the best; in percent."
+            best = f"Measured at step {ended.get('step', 0):,} of {ended['steps']:,}, the best; in percent."
             published = " Published: the full-size models, single runs." if each.task.published else ""
             yield element("p", best + published, class_="quiet")
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import parse_json
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.tasks.examples import Texts
@@ -56,8 +56,8 @@ def objects_of(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         where = f"{file.name}:{number}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise RequestError(f"{where} is not JSON ({error}). One object a line is expected.") from None
         if not isinstance(row, dict):
             raise RequestError(f"{where} is not a JSON object.")

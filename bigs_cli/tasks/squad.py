@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import parse_json
 from bigs_cli.tasks.examples import Questions
 from bigs_cli.tasks.task import Hub, Task
 
@@ -23,11 +24,13 @@ def read_squad(task: Task, path: Path) -> Questions:
         RequestError: it is not such a file: with the line, or the article and paragraph, or the question, that is none.
     """
     try:
-        file = json.loads(path.read_text(encoding="utf-8-sig"))
+        file = parse_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}:{error.lineno} is not JSON ({error.msg}).") from None
     except UnicodeDecodeError as error:
         raise RequestError(f"{path} is not UTF-8 text ({error}).") from None
+    except ValueError as error:
+        raise RequestError(f"{path} is not JSON ({error}).") from None
     ids: list[str] = []
     questions: list[str] = []
     contexts: list[str] = []

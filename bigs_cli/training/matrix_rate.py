@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.environment import describe_machine
-from bigs_cli.core.files import write_json
+from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.model.product import product
 
 _SECONDS = 0.5  # of multiplying; the fastest product counts, so that what else the machine does hardly matters
@@ -29,7 +28,7 @@ def matrix_rate(dtype: str) -> float:
     file = cache_root() / "matrix-rates.json"
     known: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError):
-        read = json.loads(file.read_text(encoding="utf-8"))
+        read = parse_json(file.read_text(encoding="utf-8"))
         known = read if isinstance(read, dict) else {}
     rate = known.get(key)
     if not isinstance(rate, (int, float)) or rate <= 0:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
 
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
@@ -47,12 +48,13 @@ def begin_suite(root: Path, plan: SuitePlan | None, resume: bool) -> SuitePlan:
     file = root / "suite.json"
     if resume:
         try:
-            read = json.loads(file.read_text(encoding="utf-8"))
-            return SuitePlan(**{**read, "sets": tuple(read["sets"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return TypeAdapter(SuitePlan).validate_json(file.read_bytes())
+        except OSError:
+            raise RequestError(f"There is no suite to go on with in {root}. Leave out --resume to begin one.") from None
+        except ValidationError:
             raise RequestError(
-                f"There is no suite to go on with in {root}. Leave out --resume to begin one."
-            ) from error
+                f"{file} is damaged, so this suite cannot go on. Begin another one: --run {root}-2"
+            ) from None
     if plan is None:
         raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):

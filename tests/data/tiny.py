@@ -34,7 +34,7 @@ def write_shards(
     for split, rows in (("train", train), ("heldout", heldout)):
         writer = ShardWriter(folder, split, dtype, rows.shape[1], shard_rows=shard_rows)
         writer.write(rows)
-        splits[split] = writer.close()
+        splits[split] = writer.finish()
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
     counted = dict.fromkeys(("documents", "heldout_documents", "short_documents", "sentences"), 0)

@@ -1,0 +1,76 @@
+"""Watching what reading a file does: it ends, in bounded memory, and neither runs nor writes nor calls anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bigs_cli.core.cache import cache_root
+
+SECONDS = 10
+"""The longest that one file may take to be read, refused or not."""
+MEGABYTES = 400
+"""The most that this process may grow by while it reads one small file."""
+
+_STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "ctypes.dlopen")
+_CALLS = ("socket.connect", "socket.getaddrinfo", "urllib.Request", "pickle.find_class")
+_CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+_allowed: tuple[str, ...] | None = None
+_seen: list[str] = []
+
+
+class Offence(BaseException):
+    """What no file may bring about. No `Exception`, so that no reader takes it for a fault of the file."""
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _allowed is None:
+        return
+    if event in _STARTS or event in _CALLS:
+        _seen.append(f"{event}{arguments[:2]}")
+    elif (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES) or event in _CHANGES:
+        _check(event, arguments[0])
+
+
+def _check(event: str, path: Any) -> None:
+    if isinstance(path, str | bytes | os.PathLike):
+        place = os.path.realpath(os.fsdecode(path))
+        if not place.startswith(_allowed or ()):
+            _seen.append(f"{event} {place}")
+
+
+sys.addaudithook(_hook)
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """Raise Offence for what happens inside: a process, a connection, a write elsewhere, too much time or memory."""
+    global _allowed
+    _seen.clear()
+    _allowed = (os.path.realpath(folder), os.path.realpath(cache_root()), os.devnull)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    previous = signal.signal(signal.SIGALRM, _late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        _allowed = None
+    if _seen:
+        raise Offence("; ".join(_seen))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    if grown > MEGABYTES:
+        raise Offence(f"took {grown} MB")
+
+
+def _late(number: int, frame: Any) -> None:
+    raise Offence(f"not done after {SECONDS} s")

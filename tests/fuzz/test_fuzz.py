@@ -1,0 +1,21 @@
+"""A few hundred spoilt files for every parser; `tests/long/fuzz.py` tries as many as it is asked to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.trial import Trial
+
+CASES = 200
+OF_A_RUN = 50  # each reads several files in several ways
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_spoilt_file_is_read_or_refused_in_a_sentence(
+    target: Target, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cases = OF_A_RUN if target.name.startswith("run ") else CASES
+    report = Trial(target, tmp_path_factory.mktemp("fuzz")).attempt(cases)
+    assert not report.faults
+    assert 0 <= report.read < report.tried

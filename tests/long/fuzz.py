@@ -1,0 +1,104 @@
+"""Try thousands of spoilt files on every parser of bigs, each parser in a process of its own.
+
+A case that breaks a parser (another error than a sentence, a process or connection started, a write elsewhere, too
+much time or memory, a crash) is kept under --keep and becomes a test. With --atheris the bytes are not drawn but led
+by the coverage of our code (pip install atheris), for one parser at a time and for ever, or as many runs as are asked.
+
+Run: python -m tests.long.fuzz [PARSER …] [--cases 10000] [--seed 0] [--keep faults] [--atheris]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.fuzz.targets import BY_NAME
+from tests.fuzz.trial import Trial
+
+ADDRESSES = 12 << 30  # bytes of address space for a parser: one that wants more is told so, and does not take it
+
+
+def main() -> None:
+    """Print one line a parser, and exit with 1 if a case was neither read nor refused."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parsers", nargs="*", metavar="PARSER", help=", ".join(BY_NAME))
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("faults"))
+    parser.add_argument("--atheris", action="store_true")
+    parser.add_argument("--here", action="store_true", help="in this process; what the others are started with")
+    asked = parser.parse_args()
+    if strange := [name for name in asked.parsers if name not in BY_NAME]:
+        sys.exit(f"There is no parser {', '.join(strange)}. They are: {', '.join(BY_NAME)}.")
+    if asked.atheris:
+        explore(asked.parsers[0], asked.cases)
+    elif asked.here:
+        sys.exit(draw(asked.parsers[0], asked.cases, asked.seed, asked.keep))
+    else:
+        broken = [name for name in asked.parsers or BY_NAME if not start(name, asked)]
+        sys.exit(f"broken: {', '.join(broken)}" if broken else 0)
+
+
+def start(name: str, asked: argparse.Namespace) -> bool:
+    """Try a parser in a process of its own, which a crash does not take the others with."""
+    options = ("--cases", str(asked.cases), "--seed", str(asked.seed), "--keep", str(asked.keep), "--here")
+    done = subprocess.run([sys.executable, "-m", "tests.long.fuzz", name, *options], check=False)
+    if done.returncode < 0:
+        print(f"{name}: ended by signal {-done.returncode}; its last case is {asked.keep / 'last'}", flush=True)
+    return done.returncode == 0
+
+
+def draw(name: str, cases: int, number: int, keep: Path) -> int:
+    """Try `cases` cases; return the exit code."""
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+    keep = keep.absolute()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BIGS_CACHE"] = str(Path(folder, "cache"))
+        Path(folder, "files").mkdir()
+        trial = Trial(BY_NAME[name], Path(folder, "files"))
+        began = time.monotonic()
+        report = trial.attempt(cases, number)
+        took = time.monotonic() - began
+    print(
+        f"{name}: {report.tried:,} cases in {took:.0f} s, {report.read:,} read, {report.tried - report.read:,} refused "
+        f"or at fault; {len(report.faults)} faults",
+        flush=True,
+    )
+    for index, (fault, case) in enumerate(report.faults.items()):
+        keep.mkdir(exist_ok=True)
+        place = keep / f"{name.replace(' ', '-').replace('/', '-')}-{index}"
+        place.write_bytes(case)
+        print(f"  {fault} ({place})", flush=True)
+    return int(bool(report.faults))
+
+
+def explore(name: str, runs: int) -> None:
+    """Let atheris look for cases that reach code which none has reached."""
+    import atheris  # pyright: ignore[reportMissingImports]
+
+    folder = Path(tempfile.mkdtemp())
+    os.environ["BIGS_CACHE"] = str(folder / "cache")
+    (folder / "files").mkdir()
+    (folder / "corpus").mkdir()
+    atheris.instrument_all()
+    trial = Trial(BY_NAME[name], folder / "files")
+    for number, content in enumerate(trial.seeds):
+        (folder / "corpus" / str(number)).write_bytes(content)
+
+    def once(data: bytes) -> None:
+        trial.run(data)
+        for fault in trial.report.faults:
+            raise AssertionError(fault)
+
+    atheris.Setup([sys.argv[0], f"-runs={runs}", str(folder / "corpus")], once)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
