@@ -414,7 +414,7 @@ def _each(*steps: Callable[[], object]) -> None:
 
 TARGETS = (
     Target("recipe", _recipes, _recipe, _YAML),
-    Target("--set", _file("set.txt", *_SETS), _set, (b".", b"=", b"model.", *_YAML)),
+    Target("override of a recipe", _file("set.txt", *_SETS), _set, (b".", b"=", b"model.", *_YAML)),
     Target("manifest.json", _shards, _open_shards),
     Target("shard", _shard, _open_shards),
     Target("progress.json", _progress, _read_progress),
