@@ -2,8 +2,10 @@
 
 from setuptools import find_packages, setup
 
+SHIPPED, KINDS = "bigs_cli.recipe.shipped", ("pretrain", "finetune")
+
 setup(
-    packages=[*find_packages(include=["bigs_cli", "bigs_cli.*"]), "bigs_cli.recipe.shipped"],
-    package_dir={"bigs_cli.recipe.shipped": "recipes"},
-    package_data={"bigs_cli.recipe.shipped": ["*/*.yaml"]},
+    packages=[*find_packages(include=["bigs_cli", "bigs_cli.*"]), *(f"{SHIPPED}.{kind}" for kind in KINDS)],
+    package_dir={SHIPPED: "recipes"},
+    package_data={f"{SHIPPED}.{kind}": ["*.yaml"] for kind in KINDS},
 )

@@ -87,8 +87,8 @@ def main() -> None:
             print(f"Python {number.strip()}, {releases}: {installed(interpreter, names)}", flush=True)
             if asked.only_install:
                 continue
-            # Compiled programs of one jaxlib are of no use to another, and a pair's own are kept beside it.
-            environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(interpreter.parents[1] / "jax")}
+            # The key of a compiled program has the release of jaxlib in it, not that of Python.
+            environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(asked.folder.absolute() / "jax")}
             command = [interpreter, "-m", "pytest", "-n", "2", *LENIENT[releases], *asked.pytest]
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             lines = done.stdout.splitlines() or done.stderr.splitlines()
