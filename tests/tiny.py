@@ -18,6 +18,8 @@ import pytest
 
 from bigs_cli.cli import main
 
+ROOT = Path(__file__).parents[1]
+
 DOCUMENTS = (
     "The river rises in the hills north of the town and runs south through old stone bridges to the sea.",
     "Bread needs flour, water, salt and time. The baker mixes them in the evening and bakes before the sun rises.",

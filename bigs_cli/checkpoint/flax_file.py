@@ -104,7 +104,7 @@ def _write_node(file: IO[bytes], packer: msgpack.Packer, node: Any) -> None:
     elif isinstance(node, np.ndarray) and node.nbytes > _CHUNK_BYTES:
         _write_node(file, packer, _chunks(node))
     elif isinstance(node, np.ndarray):
-        file.write(packer.pack_ext_type(_ARRAY, msgpack.packb((node.shape, node.dtype.name, node.tobytes()))))
+        file.write(packer.pack(msgpack.ExtType(_ARRAY, msgpack.packb((node.shape, node.dtype.name, node.tobytes())))))
     else:
         file.write(packer.pack(node))
 
