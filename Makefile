@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export BIGS_CACHE := $(CURDIR)/.cache
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint audit install clean
 
 install: $(STAMP)
 
@@ -25,6 +25,12 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+
+# Known vulnerabilities of what is installed. Needs PyPI's own index: a mirror has no such list.
+audit: install
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/python -m pip install --quiet pip-audit
+	.cache/audit/bin/pip-audit --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') --skip-editable
 
 test: lint
 	$(BIN)/python -m pytest -n 2

@@ -175,6 +175,14 @@ def test_nothing_read_is_executed() -> None:
     assert not wrong
 
 
+def test_no_archive_is_unpacked_to_the_disk() -> None:
+    """Members are read in memory, so none can leave a folder, be a link, or have a name that matters."""
+    unpacks = {"extract", "extractall", "unpack_archive"}
+    wrong = [f"{path}:{call.lineno}" for path, call in calls() if getattr(call.func, "attr", None) in unpacks]
+    wrong += [path for path, tree in sources().items() for _, name in imports(tree) if name.split(".")[0] == "tarfile"]
+    assert not wrong
+
+
 def test_the_checks_see_what_they_look_for() -> None:
     text = """
 import a.b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
@@ -21,14 +22,27 @@ PACKAGES = (
     "tokenizers",
     "datasets",
     "numpy",
+    "ml-dtypes",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "pyarrow",
+    "h5py",
 )
+_SETTINGS = ("JAX_", "XLA_", "LIBTPU_", "NVIDIA_TF32", "OMP_", "MKL_", "OPENBLAS_")
+"""What names of environment variables begin with that change how numbers are computed."""
 
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, machine, devices and the command. Imports JAX to ask for its devices."""
     import jax
 
-    return describe_machine() | {"devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()]}
+    devices = jax.devices()
+    return describe_machine() | {
+        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+        "runtime": str(devices[0].client.platform_version),  # of a GPU: the release of CUDA; of a TPU: of its library
+        "processes": jax.process_count(),
+    }
 
 
 def describe_machine() -> dict[str, Any]:
@@ -41,7 +55,22 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "code": code_digest(),
+        "settings": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(_SETTINGS) and "CACHE" not in name
+        },
     }
+
+
+def code_digest() -> str:
+    """Return the beginning of a SHA-256 of this package's source: a release of it, or a checkout at work, is told."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _processor() -> str:

@@ -100,7 +100,7 @@ def course_table(title: str, entries: Entries, names: Sequence[str] | None = Non
 
 
 def compare(runs: Sequence[RunFolder]) -> list[Table]:
-    """Return the differences of `runs`: of recipes and environments by key, and their results side by side.
+    """Return the differences of `runs`: of recipes, environments and data by key, and their results side by side.
 
     Raises:
         RequestError: a file of a run is absent or garbled.
@@ -124,8 +124,9 @@ def compare(runs: Sequence[RunFolder]) -> list[Table]:
     environments = side_by_side(
         "environments", lambda run: {name: value for name, value in run.environment().items() if name != "command"}
     )
+    data = side_by_side("data", lambda run: run.results().get("data", {}) if run.finished else {})
     results = side_by_side("results", _results, same=True)
-    tables = [recipes, environments, results]
+    tables = [recipes, environments, data, results]
     for made in tables:
         if not made.row_count:
             made.title = f"{made.title}: no difference"
