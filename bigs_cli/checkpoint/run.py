@@ -217,6 +217,8 @@ def _read_object(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON object in a file, of which what `schema` names is as it says."""
     try:
         read = parse_json(path.read_bytes())
+        if not isinstance(read, dict):
+            raise RequestError(f"{path} holds no JSON object.")
         schema.model_validate(read)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
