@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets.target import Target
 from tests.fuzz.trial import Trial
 
 CASES = 200

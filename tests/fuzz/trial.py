@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from bigs_cli.core.errors import BigsError
 from tests.fuzz.cases import spoilt
 from tests.fuzz.guard import watched
-from tests.fuzz.targets import Target
+from tests.fuzz.targets.target import Target
 
 
 @dataclass

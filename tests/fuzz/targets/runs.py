@@ -1,0 +1,111 @@
+"""The files of runs, suites and checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from bigs_cli.checkpoint import seal
+from bigs_cli.checkpoint.resolve import find_model
+from bigs_cli.checkpoint.run import RunFolder, runs
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.evaluation.judged import judge
+from bigs_cli.evaluation.predictions import read_predictions
+from bigs_cli.evaluation.suite import suite_lines
+from bigs_cli.recipe.catalog import recipe_file
+from bigs_cli.reporting import runs as reporting
+from bigs_cli.reporting.metrics_log import read_metrics
+from bigs_cli.tasks import get_task
+from bigs_cli.training.suite import begin_suite
+from tests.fuzz.targets.target import Seeds, Target
+
+_RESULTS = {"metrics": {"accuracy": 0.5, "f1": 0.6}, "step": 4, "steps": 6, "seconds": 1.5, "parameters": 100}
+_RUN: dict[str, bytes] = {
+    "recipe.yaml": recipe_file("mrpc").read_bytes(),
+    "environment.json": json.dumps({"python": "3.11", "packages": {"jax": "1"}, "devices": ["cpu"]}).encode(),
+    "results.json": json.dumps(_RESULTS).encode(),
+    "metrics.jsonl": b'{"step": 1, "loss": 2.5, "learning_rate": 0.1}\n{"step": 2, "loss": 2.0, "dev_accuracy": 0.5}\n',
+    "predictions.jsonl": b'{"split": "dev", "label": "not_equivalent", "prediction": "equivalent", "text": "a"}\n'
+    b'{"split": "dev", "label": "equivalent", "prediction": "equivalent", "text": "b", "probability": 0.7}\n',
+}
+
+
+def _run(name: str) -> Callable[[Path], tuple[Path, Seeds]]:
+    def prepare(folder: Path) -> tuple[Path, Seeds]:
+        for run in ("one", "two"):
+            (folder / run).mkdir()
+            for file, content in _RUN.items():
+                (folder / run / file).write_bytes(content)
+        return folder / "one" / name, [_RUN[name]]
+
+    return prepare
+
+
+def _show_run(path: Path) -> None:
+    one, two = RunFolder(path.parent), RunFolder(path.parent.with_name("two"))
+    _each(
+        lambda: reporting.summary(one),
+        lambda: reporting.compare([one, two]),
+        lambda: reporting.list_table(runs(path.parent.parent)),
+        lambda: read_metrics(one.metrics_file),
+        lambda: judge(get_task("mrpc"), read_predictions(one.predictions_file)),
+        lambda: find_model(str(one.path)),
+    )
+
+
+_SUITE: dict[str, bytes] = {
+    "suite.json": b'{"model": "base", "variant": null, "sets": ["epochs=1"], "seeds": 1, "data": null}',
+    "mrpc/seeds.json": b'{"kind": "seeds", "best": "seed-42", "seeds": [42, 43], "metrics": '
+    b'{"f1": {"mean": 0.5, "std": 0.1, "best": 0.6, "values": [0.4, 0.6], "interval": [0.3, 0.7]}}}',
+    "mrpc/seed-42/results.json": _RUN["results.json"],
+}
+
+
+def _suite(name: str) -> Callable[[Path], tuple[Path, Seeds]]:
+    def prepare(folder: Path) -> tuple[Path, Seeds]:
+        for file, content in _SUITE.items():
+            place = folder / "glue" / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        return folder / "glue" / name, [_SUITE[name]]
+
+    return prepare
+
+
+def _show_suite(path: Path) -> None:
+    root = next(parent for parent in path.parents if parent.name == "glue")
+    _each(lambda: suite_lines(root), lambda: begin_suite(root, None, True))
+
+
+def _seal(folder: Path) -> tuple[Path, Seeds]:
+    place = folder / "10"
+    (place / "params").mkdir(parents=True)
+    (place / "params" / "data").write_bytes(b"abc")
+    seal.seal(place, 0.5)
+    return place / seal.SEAL, [(place / seal.SEAL).read_bytes()]
+
+
+def _check_seal(path: Path) -> None:
+    seal.score(path.parent)
+    if told := seal.damage(path.parent):
+        raise RequestError(told)
+
+
+def _each(*steps: Callable[[], object]) -> None:
+    """Take every step, also after one that refuses, and refuse in the end if one did."""
+    refusals = []
+    for step in steps:
+        try:
+            step()
+        except BigsError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+
+
+TARGETS = (
+    *(Target(f"run {name}", _run(name), _show_run) for name in _RUN),
+    *(Target(f"suite {name}", _suite(name), _show_suite) for name in ("suite.json", "mrpc/seeds.json")),
+    Target("seal.json", _seal, _check_seal),
+)
