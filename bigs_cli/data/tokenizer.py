@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -189,15 +190,31 @@ def _from_json(path: Path) -> Tokenizer:
 
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Make what the library raises inside, a bare Exception or a panic that is not even that, a RequestError."""
+    """Make what the library raises inside, a bare Exception or a panic that is not even that, a RequestError.
+
+    A panic also writes where in the library it was to the process's stderr, which is closed to it meanwhile.
+    """
     try:
-        yield
+        with _stderr_closed():
+            yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         raise RequestError(
             f"{path} is no tokenizer that the `tokenizers` library can use ({error}). Fetch it again, or name another."
         ) from None
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    with open(os.devnull, "w") as nothing:  # noqa: PTH123
+        kept = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _read_vocab(path: Path) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """The vocabulary: BERT's behaviour from either file, training that repeats itself, and clear refusals."""
 
+import json
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -90,3 +92,12 @@ def test_both_forms_of_berts_vocabulary_agree(berts, text):
 def test_both_forms_of_berts_vocabulary_are_one_tokenizer(berts):
     assert special_ids(berts[0]) == special_ids(berts[1]) == BERT_IDS
     assert fingerprint(berts[0]) == fingerprint(berts[1])
+
+
+def test_a_tokenizer_whose_parts_do_not_fit_is_refused_without_a_word_of_the_library(tmp_path, tokenizer, capfd):
+    parts = json.loads(tokenizer.to_str())
+    del parts["post_processor"]["special_tokens"]["[SEP]"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(parts))
+    with pytest.raises(RequestError, match="no tokenizer that the `tokenizers` library can use"):
+        load_tokenizer(tmp_path)
+    assert capfd.readouterr().err == ""
