@@ -18,7 +18,7 @@ from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Progress, Request, Staging
 from bigs_cli.data.tokenizer import RESERVED, load_tokenizer
 from bigs_cli.data.verify import verify
-from tests.data.test_hdf5 import masked, originals, write, write_vocab
+from tests.data.hdf5_files import masked, originals, write, write_vocab
 from tests.data.tiny import numbered, write_shards
 from tests.fuzz.targets.target import CSV, JSONL, PARQUET, TSV, Seeds, Target, file_with
 
