@@ -6,6 +6,7 @@ import pytest
 
 from bigs_cli.data.tokenizer import train_tokenizer
 from tests.data.hdf5_files import corpus, small_blocks  # noqa: F401
+from tests.data.hub_reading import hub, start  # noqa: F401
 
 WORDS = "the a river stone bridge crosses under over slowly water old light of and near falls"
 

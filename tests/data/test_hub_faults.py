@@ -1,0 +1,138 @@
+"""Data sets on a hub that fails, stays away, or has not what is asked for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.data.hub_reading import LINES, MANY, NOWHERE, read, whole
+from tests.hub_server import Fault, Hub
+
+
+def test_faults_on_the_way_leave_the_text_whole(hub: Hub, start: Any) -> None:
+    tree, lines = "/api/datasets/someone/configs/tree", "GET /datasets/someone/lines/resolve"
+    hub.faults += [
+        Fault("train-0.parquet", after=1000),
+        Fault("train-0.parquet", after=200_000),
+        Fault("train-1.parquet", times=4, status=503),
+        Fault("train-1.parquet", after=200_000, stall=30),
+        Fault(lines, stall=30),
+        Fault(lines, after=10),
+        Fault(lines, status=500),
+        Fault(tree, stall=30),
+        Fault(tree, status=502),
+        Fault("GET /api/datasets/someone/configs", times=2, status=504),
+        Fault("/someone/configs/resolve/0123456789abcdef0123456789abcdef01234567/README.md", status=503),
+        Fault("/someone/rows/resolve/0123456789abcdef0123456789abcdef01234567/README.md", times=8, status=503),
+        Fault("train.csv", after=5),
+    ]
+    asked = [{"repo": "many"}, {"repo": "lines"}, {"repo": "configs", "config": "20231101.en"}, {"repo": "rows"}]
+    assert read(start, *asked, ANSWER_WITHIN="0.5") == [
+        whole([*MANY[::2], *MANY[1::2]]),
+        whole(LINES),
+        whole(["one", "two"]),
+        whole(["first", "second, quoted", "third"]),
+    ]
+    assert [fault for fault in hub.faults if fault.times] == []
+
+
+def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> None:
+    hub.faults += [
+        Fault("train-1.parquet", times=99, status=503),
+        Fault("lines/resolve", times=99, after=10),
+        Fault("rows/resolve", times=99, after=10),
+        Fault("array/tree", times=99, status=502),
+        Fault("plain/resolve", times=99, after=10, stall=30),
+        Fault("numbers/resolve", times=99, status=503),
+    ]
+    started = time.monotonic()
+    many, lines, rows, array, plain, numbers = read(
+        start,
+        *({"repo": name} for name in ("many", "lines", "rows", "array", "plain", "numbers")),
+        ANSWER_WITHIN="0.5",
+    )
+    assert time.monotonic() - started < 30
+    on = "Check the network and try again; an interrupted `bigs tokenize` goes on with --resume."
+    where = f"from {hub.endpoint} broke off"
+    assert (many[0], many[1]) == (MANY[:20:2], 2000)
+    assert many[3] == f"BigsError: Reading someone/many:default:train {where} (HTTP 503). {on}"
+    broken = "BigsError: Reading hf://datasets/someone"
+    assert lines[3].startswith(f"{broken}/lines/data/train.jsonl.gz broke off (peer closed connection")
+    assert plain[3].startswith(f"{broken}/plain/train.txt broke off (")
+    assert rows[3].startswith(f"BigsError: Reading someone/rows:default:train {where} (")
+    assert all("\n" not in said[3] for said in (lines, rows, plain))
+    for name, said, why in (("array", array, "HTTP 502"), ("numbers", numbers, "HTTP 503")):
+        assert said[3] == (
+            f"BigsError: The hub ({hub.endpoint}) does not say what someone/{name} consists of ({why}). "
+            "Check the network and try again."
+        )
+
+
+def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
+    got = read(
+        start,
+        {"repo": "none"},
+        {"repo": "no--thing"},
+        {"repo": "lines", "revision": "v2"},
+        {"repo": "configs"},
+        {"repo": "configs", "config": "20231101.ne"},
+        {"repo": "configs", "config": "20231101.en", "split": "valid"},
+        {"repo": "configs", "config": "20231101.en", "text_column": "txt"},
+        {"repo": "rows", "text_column": "txt"},
+        {"repo": "program"},
+        {"repo": "pictures"},
+        {"repo": "wrong-card"},
+        {"repo": "gated"},
+        {"repo": "broken-card"},
+        {"repo": "odd-card"},
+        {"repo": "broken-array"},
+    )
+    *got, broken_card, odd_card, broken_array = got
+    known = "20231101.en, 20231101.de"
+    assert [(documents, error) for documents, _, _, error in got] == [
+        ([], f"RequestError: {said}")
+        for said in (
+            "someone/none is no file or folder here, and the hub has no data set of that name that you may see. "
+            "Check the name; if it is private: hf auth login",
+            "'someone/no--thing' is neither a file or folder here nor a hub id such as owner/name.",
+            "The hub's data set someone/lines has no revision 'v2'. Name a branch, a tag or a commit of it.",
+            "The hub's data set someone/configs has several configurations. "
+            f"It has {known}; name one: someone/configs:20231101.en",
+            "The hub's data set someone/configs has no configuration '20231101.ne'. Did you mean '20231101.en'? "
+            f"It has {known}; name one: someone/configs:20231101.en",
+            "The hub's data set someone/configs:20231101.en has no split 'valid'. Did you mean 'validation'? "
+            "It has train, validation; name one: someone/configs:20231101.en:train",
+            "hf://datasets/someone/configs/en/0.parquet: there is no column 'txt'. "
+            "Its columns are body, id; name the one with the text: --text-column NAME",
+            "someone/rows:default:train: there is no column 'txt'. Did you mean 'text'? "
+            "Its columns are text, id; name the one with the text: --text-column NAME",
+            "The hub's data set someone/program is a program (program.py), and programs from the hub are never run. "
+            "Name a copy of it in Parquet or JSONL.",
+            "The hub's data set someone/pictures holds no data files of a known kind. "
+            "Name files of it: hf://datasets/someone/pictures/…",
+            "The hub's data set someone/wrong-card holds no data files of a known kind. "
+            "Name files of it: hf://datasets/someone/wrong-card/…",
+            "The hub's data set someone/gated is gated: ask for access on its page, then log in with: hf auth login",
+        )
+    ]
+    for name, (_, _, _, said) in (("broken-card", broken_card), ("odd-card", odd_card)):
+        assert said.startswith(f"RequestError: The hub's data set someone/{name} cannot be used (")
+        assert said.endswith(f"). Name files of it: hf://datasets/someone/{name}/…")
+    said = broken_array[3]
+    assert said.startswith("RequestError: The hub's data set someone/broken-array:default:train cannot be read (")
+    assert "program.py" not in hub.downloads()
+
+
+def test_without_a_network_one_sentence_says_so_at_once(start: Any) -> None:
+    started = time.monotonic()
+    ((_, _, _, away),) = read(start, {"repo": "lines"}, HF_ENDPOINT=NOWHERE)
+    ((_, _, _, offline),) = read(start, {"repo": "lines"}, HF_HUB_OFFLINE="1")
+    assert time.monotonic() - started < 15
+    assert away == (
+        f"BigsError: someone/lines is no file or folder here, and the hub ({NOWHERE}) cannot be reached to look for it "
+        "there. Check the network and try again, or name text that is on this machine."
+    )
+    assert offline == (
+        "BigsError: someone/lines is no file or folder here, and HF_HUB_OFFLINE is set. "
+        "Unset it to stream a data set from the hub."
+    )
