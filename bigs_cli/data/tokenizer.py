@@ -27,6 +27,7 @@ RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
 """The first 104 entries of a trained vocabulary: the special tokens stand at BERT's ids."""
 
 _MOST_CHARACTERS = 1000
+_MOST_GAPS = 10_000  # ids without an entry that a small vocabulary may have; chosen here
 
 
 def load_tokenizer(source: str | Path) -> Tokenizer:
@@ -46,6 +47,11 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         raise RequestError(
             f"{path} lacks {', '.join(missing)}: a masked language model needs {' '.join(SPECIAL_TOKENS)}. "
             "Name a BERT-like vocabulary, or train one with: bigs tokenize --train-vocab 8192"
+        )
+    largest, size = max(tokenizer.get_vocab().values()), tokenizer.get_vocab_size()
+    if largest >= 2 * size + _MOST_GAPS:  # To write it, the library counts through all that are not there.
+        raise RequestError(
+            f"{path} has an entry with the id {largest:,}, but only {size:,} entries. Fetch it again, or name another."
         )
     with _refusing(path):  # Parts that do not fit together are noticed only when they are used.
         tokenizer.decode(tokenizer.encode("The old river, 12 \u00e9\u4e2d\U0001f600.", "x").ids)

@@ -101,3 +101,11 @@ def test_a_tokenizer_whose_parts_do_not_fit_is_refused_without_a_word_of_the_lib
     with pytest.raises(RequestError, match="no tokenizer that the `tokenizers` library can use"):
         load_tokenizer(tmp_path)
     assert capfd.readouterr().err == ""
+
+
+def test_an_id_far_beyond_the_entries_is_refused_at_once(tmp_path, tokenizer):
+    parts = json.loads(tokenizer.to_str())
+    parts["model"]["vocab"]["river"] = 2**31
+    (tmp_path / "tokenizer.json").write_text(json.dumps(parts))
+    with pytest.raises(RequestError, match="the id 2,147,483,648, but only"):
+        load_tokenizer(tmp_path)
