@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,17 @@ from bigs_cli.core.errors import RequestError
 Warn = Callable[[str], object]
 
 # Orbax logs every save, which our log has, and errors of its threads, which it also raises where they are waited for.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+def _hook(given: sys.UnraisableHookArgs, before: Callable[..., object] = sys.unraisablehook) -> None:
+    """Pass over what TensorStore says, with tracebacks, of the writes that a failed save leaves unfinished."""
+    if not (isinstance(given.exc_value, RuntimeError) and str(given.exc_value) == "Event loop is closed"):
+        before(given)
+
+
+sys.unraisablehook = _hook
 
 
 @dataclass(frozen=True)
