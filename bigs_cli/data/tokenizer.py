@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.core.files import replacing
+from bigs_cli.core.hub_client import arriving, hub_answers, patiently, reason_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -146,14 +149,17 @@ def _find(source: str | Path) -> Path:
 def _fetch(repo_id: str) -> Path:
     from huggingface_hub import constants, errors, hf_hub_download
 
-    from bigs_cli.data.hub import hub_answers
-
     offline = not hub_answers()  # else the library goes on trying for half a minute
     missing: errors.EntryNotFoundError | None = None
+
+    def ask(name: str) -> Path:
+        with arriving(repo_id):
+            return Path(hf_hub_download(repo_id, name, local_files_only=offline))
+
     try:
         for name in (TOKENIZER_JSON, VOCAB_TXT):
             try:
-                return Path(hf_hub_download(repo_id, name, local_files_only=offline))
+                return patiently(functools.partial(ask, name))
             except errors.EntryNotFoundError as error:
                 missing = error
         assert missing is not None
@@ -171,7 +177,12 @@ def _fetch(repo_id: str) -> Path:
     except errors.EntryNotFoundError:
         raise RequestError(f"{repo_id} on the hub has neither {TOKENIZER_JSON} nor {VOCAB_TXT}.") from None
     except (OSError, errors.HfHubHTTPError) as error:
-        raise BigsError(f"The tokenizer of {repo_id} could not be fetched: {error}.") from None
+        if (sentence := of_disk(error, None, AGAIN)) is not None:
+            raise BigsError(sentence) from None
+        raise BigsError(
+            f"The tokenizer of {repo_id} could not be fetched from {constants.ENDPOINT} ({reason_of(error)}). Check "
+            f"the network and try again, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
+        ) from None
 
 
 def _from_json(path: Path) -> Tokenizer:
