@@ -94,10 +94,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        if (sentence := explain(error)) is not None:
-            print(f"bigs: {sentence}", file=sys.stderr)
-            end_together(1, sentence)
-            sys.exit(1)
+        if (fault := explain(error)) is not None:
+            print(f"bigs: {fault}", file=sys.stderr)
+            end_together(fault.exit_code, str(fault))
+            sys.exit(fault.exit_code)
         end_together(1, f"the run failed: {str(error).strip()[:300]} ({type(error).__name__})")
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         print(

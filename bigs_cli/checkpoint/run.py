@@ -119,6 +119,8 @@ class RunFolder:
             raise RequestError(f"{self.path} is a file. Name a folder with --run.")
         elif self.path.exists() and not self._unbegun():
             go_on = "Add --resume to continue the run in it, or name" if self.is_run else "Name"
+            if self.running:
+                go_on = "Another process is running in it: wait for it to end, or name"
             raise RequestError(f"The folder {self.path} is in use. {go_on} another folder with --run {self.path}-2.")
 
     def start(

@@ -36,6 +36,10 @@ _DISK: dict[int, tuple[str, str]] = {
     errno.EMFILE: ("Too many files are open, and {place} is one more.", "Raise the limit (ulimit -n 4096)"),
     errno.ENFILE: ("The machine has too many files open, and {place} is one more.", "End other programs"),
 }
+_REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+)
 # As Python, TensorStore (which Orbax writes with) and Rust's libraries print an errno, and what they were at.
 _NUMBER = re.compile(r"\[Errno (\d+)\]|os_error_code='(\d+)'|\(os error (\d+)\)")
 _PLACE = re.compile(r'(?:local file|[Ww]riting:|[Rr]eading:) "([^"]+)"')
@@ -44,16 +48,17 @@ _MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Oo]ut of memory|Unable to allocate")
 _AMOUNT = re.compile(r"(\d+) bytes|(\d[\d.]* ?[KMGTP]i?B)\b")
 
 
-def explain(error: BaseException, place: Path | None = None, then: str = AGAIN) -> str | None:
-    """Return what fault of the machine is behind `error` and what to do, two sentences; None: none that is known.
+def explain(error: BaseException, place: Path | None = None, then: str = AGAIN) -> BigsError | None:
+    """Return the fault of the machine behind `error`, and what to do, in two sentences; None: none that is known.
 
-    `place` is what was being written or read, for errors that do not name it; `then` what follows once the fault is
-    gone.
+    A place that may not be used is a wrong request, everything else a failed run. `place` is what was being written or
+    read, for errors that do not name it; `then` is what follows once the fault is gone.
     """
     if (sentence := of_disk(error, place, then)) is not None:
-        return sentence
+        refused = any(_disk_error(one)[0] in _REFUSALS for one in _chain(error))
+        return RequestError(sentence) if refused else BigsError(sentence)
     if (sentence := of_memory(error)) is not None:
-        return f"{sentence} Take fewer rows at once (--batch-size) or shorter ones (--length), {then}."
+        return BigsError(f"{sentence} Take fewer rows at once (--batch-size) or shorter ones (--length), {then}.")
     return None
 
 
@@ -89,10 +94,10 @@ def told(place: Path, then: str = AGAIN) -> Iterator[None]:
     except BigsError:
         raise
     except Exception as error:
-        sentence = explain(error, place, then)
-        if sentence is None:
+        fault = explain(error, place, then)
+        if fault is None:
             raise
-        raise BigsError(sentence) from error
+        raise fault from error
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -128,5 +133,5 @@ def refused(what: str, error: OSError, otherwise: str) -> BigsError:
 
     It is the request that is wrong, unless the disk itself fails or is full.
     """
-    kind = BigsError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE) else RequestError
+    kind = RequestError if error.errno in (*_REFUSALS, errno.ENOENT) else BigsError
     return kind(f"{what} cannot be written: {error.strerror or error}. {otherwise}")

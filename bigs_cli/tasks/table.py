@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.faults import explain
 from bigs_cli.core.hub_client import hub_answers
 from bigs_cli.tasks.dataset import read_table
@@ -29,8 +29,8 @@ def read_hub(task: Task, split: str) -> Examples:
         try:
             table = datasets.load_dataset(task.hub.repo, task.hub.config, split=task.hub.splits[split])
         except Exception as error:  # each kind of file has a library with errors of its own
-            if (sentence := explain(error, Path(constants.HF_HOME))) is not None:
-                raise BigsError(sentence) from error
+            if (fault := explain(error, Path(constants.HF_HOME))) is not None:
+                raise fault from error
             why = hindrance or f"the hub does not give it ({_reason(error)})"
             files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
             raise RequestError(
