@@ -30,7 +30,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     encoding = None if "b" in mode else "utf-8"
     if path.exists() and not path.is_file():
-        with path.open(mode, encoding=encoding) as file:
+        with naming(path), path.open(mode, encoding=encoding) as file:
             yield file
         return
     with naming(path):
@@ -62,13 +62,14 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def check_writable(path: Path, what: str) -> None:
-    """Refuse a file or folder `path` (`what`: "--output …") that cannot be made or replaced here; nothing is changed.
+def check_writable(folder: Path, what: str) -> None:
+    """Refuse to write `what` ("--output …") into `folder`, if that cannot be done; nothing is changed.
 
     Raises:
-        RequestError: its folder, or the nearest one there is, does not let this user write.
+        RequestError: `folder`, or the nearest one above it that there is, does not let this user write.
     """
-    place = path if path.is_dir() else next(folder for folder in path.absolute().parents if folder.exists())
+    whole = folder.absolute()
+    place = next(path for path in (whole, *whole.parents) if path.exists())
     if not place.is_dir():
         raise RequestError(f"{what} cannot be written: {place} is no folder. Name another place.")
     if not os.access(place, os.W_OK | os.X_OK):

@@ -17,6 +17,7 @@ _Answer = TypeVar("_Answer")
 _PROBE_SECONDS = 5.0
 _WRITE_SECONDS = 600.0
 _WAITS = (1, 2, 4)  # seconds before the hub is asked again
+_PATIENCE = 15.0  # seconds
 _BUSY = (429, 500, 502, 503, 504)
 
 
@@ -59,14 +60,15 @@ class Damaged(OSError):
 def patiently(ask: Callable[[], _Answer]) -> _Answer:
     """Return what `ask` gives; asked again, three times, where the hub is busy or a file arrived damaged.
 
-    The client itself is patient with the content of files only, and with a broken connection.
+    The client itself is patient with some questions only. Where it was, for longer than `_PATIENCE`, that was enough.
     """
+    started = time.monotonic()
     for wait in _WAITS:
         try:
             return ask()
         except network_errors() as error:
             cut = isinstance(error, Damaged) or "Consistency check failed" in str(error)
-            if status_of(error) not in _BUSY and not cut:
+            if (status_of(error) not in _BUSY and not cut) or time.monotonic() - started > _PATIENCE:
                 raise
             time.sleep(wait)
     return ask()

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import ROOT
 from tests.data.test_build import content as shard_content
 from tests.tiny import bigs, finetune, parameters, pretrain, start_bigs, write_shards, write_tasks
 from tests.training.test_resume import TIMES
@@ -68,8 +69,10 @@ class Verb:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Return the names of what differs."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    """Return the names of what differs, with what they are if that is short."""
+    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    values = ((name, f"{one.get(name)!r} ≠ {other.get(name)!r}") for name in names)
+    return [f"{name} ({value})" if len(value) < 400 else name for name, value in values]
 
 
 def prepare(folder: Path) -> list[Verb]:
@@ -79,6 +82,7 @@ def prepare(folder: Path) -> list[Verb]:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["PYTHONPATH"] = str(ROOT)  # this code, wherever a command runs
     shards, glue = write_shards(folder), write_tasks(folder / "glue")
     base, tuned = folder / "base", folder / "tuned"
     bigs(*pretrain(shards, base)).fine()
