@@ -25,6 +25,7 @@ from bigs_cli.commands import (
     tokenize,
 )
 from bigs_cli.core.errors import BigsError
+from bigs_cli.core.faults import explain
 from bigs_cli.core.processes import end_together
 
 app = typer.Typer(
@@ -93,6 +94,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
+        if (fault := explain(error)) is not None:
+            print(f"bigs: {fault}", file=sys.stderr)
+            end_together(fault.exit_code, str(fault))
+            sys.exit(fault.exit_code)
         end_together(1, f"the run failed: {str(error).strip()[:300]} ({type(error).__name__})")
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         print(

@@ -35,8 +35,9 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 class Fault:
     """What befalls the next `times` requests whose line ("GET /path") holds `where`.
 
-    With a `status`, they are refused. Otherwise `after` bytes of the content are sent (None: not even a header),
-    then nothing for `stall` seconds, and then the connection is cut.
+    With a `status`, they are refused; with a `lie`, it is the whole answer, as of a proxy that wants a login first; to
+    `spoil` is to send the bytes of a file in another order. Otherwise `after` bytes of the content are sent (None: not
+    even a header), then nothing for `stall` seconds, and then the connection is cut.
     """
 
     where: str
@@ -44,6 +45,8 @@ class Fault:
     status: int | None = None
     after: int | None = None
     stall: float = 0.0
+    lie: bytes | None = None
+    spoil: bool = False
 
 
 class Hub:
@@ -144,7 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault and self.fault.status:
             self._refuse(self.fault.status, "Fault")
             return
-        if self.fault and self.fault.after is None:
+        if self.fault and self.fault.lie is not None:
+            self._lie(self.fault.lie)
+            return
+        if self.fault and not self.fault.spoil and self.fault.after is None:
             self._cut()
             return
         token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
@@ -211,11 +217,19 @@ class _Handler(BaseHTTPRequestHandler):
         with file.open("rb") as content, contextlib.suppress(ConnectionError):  # a client may have had enough
             content.seek(start)
             while at < last and (chunk := content.read(min(_CHUNK, last - at))):
-                self.wfile.write(chunk)
+                self.wfile.write(chunk[::-1] if self.fault and self.fault.spoil else chunk)
                 at += len(chunk)
         self.served.sent.append((file.name, start, at))
         if last < end:
             self._cut()
+
+    def _lie(self, page: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page)
 
     def _cut(self) -> None:
         assert self.fault
@@ -252,4 +266,7 @@ def _oid(file: Path) -> str:
 
 @lru_cache
 def _sha1(file: Path, changed: int) -> str:
-    return hashlib.sha1(file.read_bytes()).hexdigest()
+    content = file.read_bytes()
+    if len(content) > 5_000:  # a large file, which Git LFS names by its content alone
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

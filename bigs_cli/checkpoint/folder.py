@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from bigs_cli.checkpoint.names import (
 )
 from bigs_cli.checkpoint.weights import choose, has_torch_names, read_weights
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import told
+from bigs_cli.core.files import check_writable
 from bigs_cli.recipe.config import BiGSConfig
 
 CONFIG = "config.json"
@@ -87,19 +90,48 @@ def write_torch(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> 
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` to write into: it becomes `path` on success, goes on error.
 
-    Raises RequestError when `path` is a file or a folder with something in it.
+    What a killed process left of its own is removed.
+
+    Raises:
+        RequestError: `path` is a file or a folder with something in it, it cannot be written there, or another process
+            is writing it.
+        BigsError: the disk is full, or another fault of the machine.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RequestError(f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{path.name}.{os.getpid()}"
-    draft.mkdir()
+    check_writable(path.parent, f"--output {path}")
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.parent / f".{path.name}.partial"
+        with _alone(draft, path):
+            try:
+                yield draft
+                draft.replace(path)
+            except BaseException:
+                shutil.rmtree(draft, ignore_errors=True)
+                raise
+
+
+@contextlib.contextmanager
+def _alone(draft: Path, path: Path) -> Iterator[None]:
+    """Make the empty folder `draft` and hold it for this process; the lock ends with the process."""
+    draft.mkdir(exist_ok=True)
+    handle = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        yield draft
-        draft.replace(path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = draft.exists() and os.path.samestat(os.fstat(handle), draft.lstat())  # else it became `path` now
+        except BlockingIOError:
+            mine = False
+        except OSError:  # a file system without locks
+            mine = True
+        if not mine:
+            raise RequestError(f"Another process is writing {path}. Wait for it to end, or choose another --output.")
+        for left in draft.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        os.close(handle)
 
 
 def _drop_unused(flat: Flat, config: BiGSConfig) -> tuple[str, ...]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 
 from bigs_cli.checkpoint.arrays import listed
 from bigs_cli.checkpoint.folder import CONFIG, TOKENIZER_FILES
 from bigs_cli.checkpoint.weights import candidates, missing_parts, needed, parts
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.hub_client import limit_waiting, network_errors, reason_of, status_of
+from bigs_cli.core.faults import AGAIN, of_disk
+from bigs_cli.core.hub_client import arriving, limit_waiting, network_errors, patiently, reason_of, status_of
 
 PUBLISHED_TOKENIZER = "google-bert/bert-large-uncased"
 """The tokenizer of the published models, for their repositories that hold none."""
@@ -26,13 +29,13 @@ def fetch_model(repo_id: str, revision: str | None = None, form: str | None = No
         RequestError: there is no such model, revision or format, no access to it, or a shard is not there.
         BigsError: the hub cannot be reached, or breaks off.
     """
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     at = f"{repo_id}@{revision}" if revision else repo_id
     wanted = candidates(form)
     limit_waiting()
     try:
-        folder = _fetch(repo_id, revision, wanted)
+        folder = _fetched(repo_id, revision, wanted)
     except errors.HFValidationError:
         raise RequestError(f"'{repo_id}' is neither a folder here nor a hub id such as 'user/name'.") from None
     except errors.GatedRepoError:
@@ -46,12 +49,20 @@ def fetch_model(repo_id: str, revision: str | None = None, form: str | None = No
     except errors.RevisionNotFoundError:
         raise RequestError(f"{repo_id} has no revision '{revision}'. Name a branch, a tag or a commit of it.") from None
     except network_errors() as error:
+        if (sentence := of_disk(error, Path(constants.HF_HUB_CACHE), AGAIN)) is not None:
+            raise BigsError(sentence) from None
         if status_of(error) in (401, 403):
             raise RequestError(
                 f"The hub does not let you read {at} ({reason_of(error)}). Log in with an account that may: "
                 "hf auth login (HF_TOKEN, where it is set, comes first)."
             ) from None
         raise _unreachable(at, error) from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # as the client reads an answer
+        raise BigsError(
+            f"What answers at {constants.ENDPOINT} is no hub ({reason_of(error)}), and the cache does not hold {at}. A "
+            "login page or a proxy may stand in the way: open that address in a browser, check HF_ENDPOINT, and try "
+            "again."
+        ) from None
     if folder is None:
         raise RequestError(
             f"{at} on the hub holds no weights{f' in the format {form}' if form else ''}. {needed(form)}"
@@ -59,14 +70,30 @@ def fetch_model(repo_id: str, revision: str | None = None, form: str | None = No
     return folder
 
 
-def _fetch(repo_id: str, revision: str | None, wanted: list[str]) -> Path | None:
+def _fetched(repo_id: str, revision: str | None, wanted: list[str]) -> Path | None:
+    """Return what `_fetch` does, the hub's moods borne with; if it talks nonsense, the copy in the cache, if any."""
+
+    def ask() -> Path | None:
+        with arriving(repo_id):
+            return _fetch(repo_id, revision, wanted)
+
+    try:
+        return patiently(ask)
+    except (TypeError, LookupError, AttributeError, json.JSONDecodeError):
+        with contextlib.suppress(*network_errors()):
+            return _fetch(repo_id, revision, wanted, here_only=True)
+        raise
+
+
+def _fetch(repo_id: str, revision: str | None, wanted: list[str], here_only: bool = False) -> Path | None:
     """Return the folder with the files of the model, None if it has none of the `wanted`; the client's errors pass."""
     from huggingface_hub import errors, hf_hub_download, snapshot_download
 
-    folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, *TOKENIZER_FILES]))
+    small = [CONFIG, *TOKENIZER_FILES]
+    folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=small, local_files_only=here_only))
     if any((folder / name).is_file() and not missing_parts(folder / name) for name in wanted):
         return folder
-    unreached: Exception | None = None
+    unreached: Exception | None = errors.LocalEntryNotFoundError("it was not asked for") if here_only else None
     for name in wanted:
         try:
             hf_hub_download(repo_id, name, revision=folder.name, local_files_only=unreached is not None)

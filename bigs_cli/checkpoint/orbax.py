@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,17 @@ from bigs_cli.core.errors import RequestError
 Warn = Callable[[str], object]
 
 # Orbax logs every save, which our log has, and errors of its threads, which it also raises where they are waited for.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+def _hook(given: sys.UnraisableHookArgs, before: Callable[..., object] = sys.unraisablehook) -> None:
+    """Pass over what TensorStore says, with tracebacks, of the writes that a failed save leaves unfinished."""
+    if not (isinstance(given.exc_value, RuntimeError) and str(given.exc_value) == "Event loop is closed"):
+        before(given)
+
+
+sys.unraisablehook = _hook
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: Keep = Keep()) -> None:
         self.folder = folder
+        self._keep = keep
         self.scores = {step: score(folder / str(step)) for step in steps(folder)}
         self._saving = -1
         self._manager = ocp.CheckpointManager(
@@ -84,6 +96,7 @@ class Checkpoints:
         Among those with a `score` the one with the least is the best.
         """
         if step in self._manager.all_steps():
+            self._prune()
             return
         items: dict[str, Any] = {"params": ocp.args.StandardSave(params)}
         if optimizer is not None:
@@ -153,6 +166,14 @@ class Checkpoints:
         """Look at the folder again, after `newest` in this process or in another one."""
         self._manager.reload()
         self.scores = {step: score(self.folder / str(step)) for step in steps(self.folder)}
+        self._prune()
+
+    def _prune(self) -> None:
+        """Delete what does not stay: a process killed after a save had not come to it."""
+        kept = self._keep.kept({step: self.scores.get(step) for step in self.steps()})
+        for step in self.steps():
+            if step not in kept:
+                self.remove(step)
 
     def _seal(self) -> None:
         """Seal the checkpoint being saved. Orbax calls this in its thread, all files written, before it renames."""

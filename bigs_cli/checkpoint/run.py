@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.faults import refused
 from bigs_cli.core.files import parse_json, replacing, write_json
 
 LOCK = ".lock"
+ENVIRONMENT = "environment.json"
+_BEGINNING = {ENVIRONMENT, "recipe.yaml", "config.json", "tokenizer.json", "vocab.txt"}
 
 
 def runs_root() -> Path:
@@ -122,7 +125,7 @@ class RunFolder:
         Raises:
             RequestError: it is absent or garbled.
         """
-        return _read_object(self.path / "environment.json", _Environment)
+        return _read_object(self.path / ENVIRONMENT, _Environment)
 
     def check(self, resume: bool) -> None:
         """Refuse a new run on a folder in use, or to resume where there is no run. Changes nothing.
@@ -135,12 +138,18 @@ class RunFolder:
                 raise RequestError(f"There is no run to resume at {self.path}. Leave out --resume to start one there.")
         elif self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file. Name a folder with --run.")
-        elif self.path.exists() and any(entry.name != LOCK for entry in self.path.iterdir()):
+        elif self.path.exists() and not self._unbegun():
             go_on = "Add --resume to continue the run in it, or name" if self.is_run else "Name"
+            if self.running:
+                go_on = "Another process is running in it: wait for it to end, or name"
             raise RequestError(f"The folder {self.path} is in use. {go_on} another folder with --run {self.path}-2.")
 
-    def start(self, recipe: str, environment: dict[str, Any], resume: bool) -> None:
+    def start(
+        self, recipe: str, environment: dict[str, Any], resume: bool, more: Callable[[Path], object] = lambda path: None
+    ) -> None:
         """Lay out the folder for a new run, or check that one can be resumed. Call it under `lock`.
+
+        The recipe, which makes the folder a run's, is written last: `more` writes all else that one begins with.
 
         Raises:
             RequestError: a new run on a folder in use, or nothing to resume.
@@ -148,9 +157,23 @@ class RunFolder:
         self.check(resume)
         if resume:
             return
-        write_json(self.path / "environment.json", environment)
+        write_json(self.path / ENVIRONMENT, environment)
+        more(self.path)
         with replacing(self.recipe_file, "w") as file:
             file.write(recipe)
+        self._be_the_newest()
+
+    def _unbegun(self) -> bool:
+        """Whether the folder is empty, but for what a start that was cut short has left: it has no recipe yet."""
+        names = [entry.name for entry in self.path.iterdir() if entry.name != LOCK]
+        wholes = [name.removeprefix(".").rpartition(".")[0] if name.startswith(".") else name for name in names]
+        return not names or (ENVIRONMENT in wholes and set(wholes) <= _BEGINNING and not self.is_run)
+
+    def _be_the_newest(self) -> None:
+        """See to it that this run counts as newer than those beside it, whatever became of the clock meanwhile."""
+        newest = max(run.recipe_file.stat().st_mtime_ns for run in [self, *runs(), *runs(self.path.parent)])
+        if self.recipe_file.stat().st_mtime_ns < newest:
+            os.utime(self.recipe_file, ns=(newest + 1, newest + 1))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -165,9 +188,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = place.open("a")
         except OSError as error:
-            raise RequestError(
-                f"The run folder {self.path} cannot be written: {error.strerror}. Name another one with --run."
-            ) from error
+            raise refused(f"The run folder {self.path}", error, "Name another one with --run.") from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,7 +214,7 @@ def runs(root: Path | None = None) -> list[RunFolder]:
     """
     root = root or runs_root()
     found = [RunFolder(place.parent) for depth in ("*", "*/*", "*/*/*") for place in root.glob(f"{depth}/recipe.yaml")]
-    return sorted(found, key=lambda run: (run.recipe_file.stat().st_mtime, run.path.name), reverse=True)
+    return sorted(found, key=lambda run: (run.recipe_file.stat().st_mtime_ns, run.path.name), reverse=True)
 
 
 def find_run(name: str) -> RunFolder:

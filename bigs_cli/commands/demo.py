@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from bigs_cli.core.errors import BigsError
 
 EPILOG = "[bold]Example:[/bold] bigs demo --output demo"
 
@@ -76,6 +79,7 @@ def _bigs(arguments: list[str]) -> list[str]:
 
 
 def _run(step: Step) -> None:
+    from bigs_cli.data.manifest import UNFINISHED
     from bigs_cli.reporting.console import err
 
     shown = f"bigs {' '.join(step.arguments)}"
@@ -83,20 +87,30 @@ def _run(step: Step) -> None:
         err.print(f"done before: {shown}", style="dim")
         return
     err.print(f"$ {shown}", style="bold")
-    resume = ["--resume"] if (step.made.parent / "recipe.yaml").is_file() else []
-    ended = subprocess.run(_bigs([*step.arguments, *resume]), stdout=subprocess.DEVNULL, check=False)
-    if ended.returncode:
-        raise typer.Exit(ended.returncode)
+    begun = any((step.made.parent / name).exists() for name in ("recipe.yaml", UNFINISHED))
+    resume = ["--resume"] if begun else []
+    _check(subprocess.run(_bigs([*step.arguments, *resume]), stdout=subprocess.DEVNULL, check=False), shown)
 
 
 def _measure(arguments: list[str]) -> dict[str, float]:
     from bigs_cli.reporting.console import err
 
-    err.print(f"$ bigs eval {' '.join(arguments)}", style="bold")
+    shown = f"bigs eval {' '.join(arguments)}"
+    err.print(f"$ {shown}", style="bold")
     ended = subprocess.run(_bigs(["eval", *arguments, "--json"]), stdout=subprocess.PIPE, text=True, check=False)
+    _check(ended, shown)
+    return json.loads(ended.stdout)["metrics"]
+
+
+def _check(ended: subprocess.CompletedProcess[Any], shown: str) -> None:
+    """End the demo as a command of it has ended, if not well; what a signal has ended could not say so itself."""
+    if ended.returncode < 0:
+        raise BigsError(
+            f"`{shown}` was ended by {signal.Signals(-ended.returncode).name}; if by nobody here, then by the system, "
+            "for want of memory. Give the command of the demo again: it goes on from there."
+        )
     if ended.returncode:
         raise typer.Exit(ended.returncode)
-    return json.loads(ended.stdout)["metrics"]
 
 
 def _summary(

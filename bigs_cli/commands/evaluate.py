@@ -126,6 +126,7 @@ def evaluate(
     from bigs_cli.commands import measure
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import check_output_file
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
     from bigs_cli.tasks import get_task, task_of
 
@@ -134,6 +135,9 @@ def evaluate(
         raise RequestError("--submission is for the whole suite: bigs eval glue --model RUNS --submission FILE.zip")
     if task not in PROBES and data is not None and len(data) > 1:
         raise RequestError(f"Name one --data; several are for {', '.join(PROBES)}.")
+    for written, option in ((predictions, "--predictions"), (submission, "--submission")):
+        if written is not None:
+            check_output_file(written, option)
     place = data[0] if data else None
     if task == "glue":
         measure.evaluate_suite(model, place, form, submission, batch_size)

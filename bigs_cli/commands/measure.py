@@ -50,13 +50,13 @@ def evaluate_task(
             metrics, scores = model.measure(splits, advance)
         else:
             scores = model.scores(splits, advance)
-    if predictions is not None:
-        write_lines(predictions, model.predictions(splits, scores))
-        err.print(f"Every example's prediction is in {predictions}.")
     if as_json:
         out.print_json(json.dumps({"task": task.name, "model": opened.source, "metrics": metrics}))
     elif labelled:
         out.print(scores_table(task, metrics))
+    if predictions is not None:  # Last: a full disk costs no measurement.
+        write_lines(predictions, model.predictions(splits, scores))
+        err.print(f"Every example's prediction is in {predictions}.")
 
 
 def evaluate_suite(

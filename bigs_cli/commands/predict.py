@@ -113,6 +113,7 @@ def predict(
     What is done follows from the model's head. Answers are in the order of the texts; those of a file have its columns.
     """
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import check_output_file
 
     if texts and source is not None:
         raise RequestError("Give texts, or a file of them with --input; not both.")
@@ -124,6 +125,8 @@ def predict(
         raise RequestError(f"There is no file {source} (--input).")
     if source is not None and output is not None and output.resolve() == source.resolve():
         raise RequestError(f"--output {output} is --input too: the texts would be lost. Name another file.")
+    if output is not None:
+        check_output_file(output, "--output")
     form = _check_output(output, form, embed, source is not None, bool(texts))
 
     from bigs_cli.commands.shared import open_and_announce, prepare_jax, stoppable, tokenizer_of
@@ -176,8 +179,6 @@ def _check_output(output: Path | None, form: Format | None, embed: bool, file: b
     from bigs_cli.core.errors import RequestError
 
     ending = "" if output is None else output.suffix.lower()
-    if output is not None and output.is_dir():
-        raise RequestError(f"--output {output} is a folder. Name a file.")
     if embed:
         if ending not in (".npy", ".parquet") or form is not None:
             raise RequestError("Embeddings are written to a file: --embed --output FILE.npy, or FILE.parquet.")

@@ -148,9 +148,6 @@ def _report(
     ties = sum(one.ties for one in compared)
     if ties:
         err.print(f"Ties, which count as wrong: {ties:,}.")
-    if predictions is not None:
-        write_lines(predictions, (record for one in compared for record in one.records()))
-        err.print(f"The scores of every pair are in {predictions}.")
     levels = dict.fromkeys(level for pairs in files for level in pairs.groups)
     groups = {
         level: [one.pairs.groups[level][i] if level in one.pairs.groups else "–" for one in compared for i in one.kept]
@@ -162,3 +159,6 @@ def _report(
     else:
         further = {"padded_to": padded, "left_out": total - kept, "ties": ties}
         out.print(accuracy_text(lines, form, {**about, **further}))
+    if predictions is not None:  # Last: a full disk costs no measurement.
+        write_lines(predictions, (record for one in compared for record in one.records()))
+        err.print(f"The scores of every pair are in {predictions}.")

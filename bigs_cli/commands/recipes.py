@@ -60,6 +60,7 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
     """Copy a recipe to a file of your own, to edit and name with --recipe."""
+    from bigs_cli.core.faults import refused
     from bigs_cli.core.files import replacing
     from bigs_cli.recipe import recipe_path
 
@@ -75,7 +76,7 @@ def copy(
         with replacing(target) as file:
             file.write(source.read_bytes())
     except OSError as error:
-        raise RequestError(f"{target} cannot be written: {error.strerror}.") from None
+        raise refused(str(target), error, "Name another file.") from None
     typer.echo(target)
 
 

@@ -162,6 +162,7 @@ def report(
     from bigs_cli.checkpoint.run import find_run
     from bigs_cli.commands.shared import prepare_jax
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.faults import refused
     from bigs_cli.core.files import replacing
     from bigs_cli.reporting.console import out
 
@@ -177,7 +178,7 @@ def report(
         with replacing(output, "w") as file:
             file.write(text)
     except OSError as error:
-        raise RequestError(f"{output} cannot be written: {error.strerror}. Name another file with --output.") from error
+        raise refused(str(output), error, "Name another file with --output.") from error
     out.print(str(output))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
 def prepare_jax() -> None:
     """Turn on JAX's compilation cache, so that the second start of the same shapes compiles nothing; keep memory."""
+    from bigs_cli.core.mapped import tell_cut_files
     from bigs_cli.core.memory import keep_freed_memory
 
     keep_freed_memory()
+    tell_cut_files()
     import jax
+
+    # Of a cache that cannot be read or written, or a full disk: nothing is lost by it but time.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))

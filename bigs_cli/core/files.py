@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -12,23 +14,81 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from bigs_cli.core.errors import RequestError
+
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; rename it to `path` on success, remove it on any error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+    """Open a temporary file beside `path`; rename it to `path` on success, remove it on any error.
+
+    What killed processes left of theirs beside `path` is removed. A device or a pipe is written to as it is.
+
+    Raises:
+        OSError: the disk or its rights failed; `filename` is `path`.
+    """
+    encoding = None if "b" in mode else "utf-8"
+    if path.exists() and not path.is_file():
+        with naming(path), path.open(mode, encoding=encoding) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        return
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        handle, temporary = _draft(path)
+        try:
+            with os.fdopen(handle, mode, encoding=encoding) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.chmod(0o666 & ~_umask())
+                temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of the disk name `path` where they name no file, or a temporary one beside it."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename
+        unnamed = named is None and error.errno in _OF_WRITING
+        if unnamed or (isinstance(named, str) and Path(named).name.startswith(f".{path.name}.")):
+            error.filename = str(path)
         raise
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Refuse to write `what` ("--output …") into `folder`, if that cannot be done; nothing is changed.
+
+    Raises:
+        RequestError: `folder`, or the nearest one above it that there is, does not let this user write.
+    """
+    whole = folder.absolute()
+    place = next(path for path in (whole, *whole.parents) if path.exists())
+    if not place.is_dir():
+        raise RequestError(f"{what} cannot be written: {place} is no folder. Name another place.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise RequestError(
+            f"{what} cannot be written: {place} is read-only, or this user has no right to write there. "
+            "Name another place."
+        )
+
+
+def check_output_file(path: Path, option: str) -> None:
+    """Refuse a file that is to be written at the end of long work, if it cannot be; `option` is the one that names it.
+
+    Raises:
+        RequestError: it is a folder, or `check_writable` refuses it.
+    """
+    if path.is_dir():
+        raise RequestError(f"{option} {path} is a folder. Name a file.")
+    if not path.exists() or path.is_file():
+        check_writable(path.absolute().parent, f"{option} {path}")
 
 
 @contextlib.contextmanager
@@ -74,6 +134,25 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the file at `path`, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _draft(path: Path) -> tuple[int, Path]:
+    """Make and lock the temporary file of `path`: `_sweep` lets it be for as long as this process has it open."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with contextlib.suppress(OSError):  # a file system without locks, where `_sweep` removes nothing
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(name):  # noqa: PTH110 - not swept away before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    """Remove the temporary files of `path` that no living process has: those of processes that were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[a-z0-9_]' * 8}"):  # as `tempfile` names them
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def _umask() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
@@ -70,27 +71,43 @@ def build_shards(
         if place.finished:
             return place.publish()
         fresh = Progress(request=request, corpus=_corpus(parts))
-        progress = place.progress()
-        if progress is None:
-            chosen = tokenizer()
-            save_tokenizer(chosen, place.folder)
-        else:
-            _check_same(progress, fresh, output)
-            chosen = load_tokenizer(place.folder)
-        progress = progress or fresh
-        try:
+        begun = place.progress()
+        if begun is not None:
+            _check_same(begun, fresh, output)
+        progress = begun or fresh
+        with _resumable(place):
+            if begun is None:
+                chosen = tokenizer()
+                save_tokenizer(chosen, place.folder)
+            else:
+                chosen = load_tokenizer(place.folder)
             if not request.drop_duplicates:
                 return _build(progress, parts, chosen, place, None, workers, skip_bad, advance)
             with _texts_seen(place.folder / "seen.sqlite", progress.place) as seen:
                 return _build(progress, parts, chosen, place, seen, workers, skip_bad, advance)
-        except BigsError as error:
-            if place.progress() is None:
-                raise
-            raise type(error)(f"{error} What was written so far is kept: --resume goes on from there.") from error
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise BigsError(f"The disk of {output} is full. Make room, and go on with --resume.") from error
+
+
+@contextlib.contextmanager
+def _resumable(place: Staging) -> Iterator[None]:
+    """Say of an error that what was written is kept, if there is anything, and how to go on from it."""
+    try:
+        yield
+    except BigsError as error:
+        if place.progress() is None:
+            raise
+        raise type(error)(f"{error} What was written so far is kept: --resume goes on from there.") from error
+    except (OSError, sqlite3.OperationalError) as error:
+        kept = place.finished or place.progress() is not None
+        sentence = of_disk(_from_sqlite(error), place.output, "and go on with --resume" if kept else AGAIN)
+        if sentence is None:
+            raise
+        raise BigsError(sentence) from error
+
+
+def _from_sqlite(error: Exception) -> Exception:
+    """Return the system's error that SQLite, which has no numbers of it, words on its own."""
+    number = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}.get(str(error))
+    return error if number is None else OSError(number, os.strerror(number))
 
 
 def _build(

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import naming
 from bigs_cli.data.manifest import SPLITS, Shard, Split
 
 SHARD_BYTES = 1 << 26
@@ -81,7 +82,8 @@ class ShardWriter:
                 self._file = (self._folder / self._name()).open("wb")
             part, rows = np.split(rows, [self._shard_rows - self._rows])
             data = part.astype(self._dtype).tobytes()
-            self._file.write(data)
+            with naming(self._folder):
+                self._file.write(data)
             self._digest.update(data)
             self._rows += len(part)
             if self._rows == self._shard_rows:
@@ -90,8 +92,9 @@ class ShardWriter:
     def flush(self) -> Written:
         """Bring all rows to the disk and return how far that is: what `written` takes."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with naming(self._folder):
+                self._file.flush()
+                os.fsync(self._file.fileno())
         return Written(tuple(self._finished), self._rows)
 
     def finish(self) -> tuple[Shard, ...]:

@@ -6,6 +6,7 @@ into memory, not read. `manifest.json` is written last: a folder without one is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import resource
@@ -100,6 +101,8 @@ class Shards:
         try:
             return Rows([np.memmap(self.folder / s.file, dtype, mode="r", shape=(s.rows, length)) for s in shards])
         except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
             raise BigsError(
                 f"{self.folder} cannot be read ({error.strerror}, {len(shards)} files). "
                 "Raise the limit of open files if that is it: ulimit -n"

@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import refused
 from bigs_cli.core.files import locked, write_json
 from bigs_cli.data.corpus import Place
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split
@@ -194,7 +195,7 @@ def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> I
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{output} cannot be written ({error.strerror}). Name another --output.") from None
+        raise refused(f"--output {output}", error, "Name another one.") from None
     try:
         with locked(place.folder / _LOCK):
             if not resume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.core.files import replacing
+from bigs_cli.core.hub_client import arriving, hub_answers, patiently, reason_of, status_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -156,16 +159,20 @@ def _find(source: str | Path) -> Path:
 def _fetch(repo_id: str) -> Path:
     from huggingface_hub import constants, errors, hf_hub_download
 
-    from bigs_cli.data.hub import hub_answers
-
     offline = not hub_answers()  # else the library goes on trying for half a minute
     missing: errors.EntryNotFoundError | None = None
+
+    def ask(name: str) -> Path:
+        here_only = offline or isinstance(missing, errors.LocalEntryNotFoundError)
+        with arriving(repo_id):
+            return Path(hf_hub_download(repo_id, name, local_files_only=here_only))
+
     try:
         for name in (TOKENIZER_JSON, VOCAB_TXT):
             try:
-                return Path(hf_hub_download(repo_id, name, local_files_only=offline))
+                return patiently(functools.partial(ask, name))
             except errors.EntryNotFoundError as error:
-                missing = error
+                missing = missing if isinstance(missing, errors.LocalEntryNotFoundError) else error
         assert missing is not None
         raise missing
     except (errors.HFValidationError, errors.RepositoryNotFoundError):
@@ -173,15 +180,21 @@ def _fetch(repo_id: str) -> Path:
             f"'{repo_id}' is no file or folder here, and the hub has no model of that name that you may see. "
             f"Name a {VOCAB_TXT}, a {TOKENIZER_JSON}, a folder, or a hub id such as google-bert/bert-base-uncased."
         ) from None
-    except errors.LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError as error:
+        why = f" (HTTP {status})" if (status := status_of(error)) else ""
         raise BigsError(
-            f"The tokenizer of {repo_id} is not in the hub's cache, and {constants.ENDPOINT} cannot be reached. "
+            f"The tokenizer of {repo_id} is not in the hub's cache, and {constants.ENDPOINT} cannot be reached{why}. "
             f"Check the network and try again, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
         ) from None
     except errors.EntryNotFoundError:
         raise RequestError(f"{repo_id} on the hub has neither {TOKENIZER_JSON} nor {VOCAB_TXT}.") from None
     except (OSError, errors.HfHubHTTPError) as error:
-        raise BigsError(f"The tokenizer of {repo_id} could not be fetched: {error}.") from None
+        if (sentence := of_disk(error, None, AGAIN)) is not None:
+            raise BigsError(sentence) from None
+        raise BigsError(
+            f"The tokenizer of {repo_id} could not be fetched from {constants.ENDPOINT} ({reason_of(error)}). Check "
+            f"the network and try again, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
+        ) from None
 
 
 def _from_json(path: Path) -> Tokenizer:

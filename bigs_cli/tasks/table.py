@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.hub import hub_answers
+from bigs_cli.core.faults import explain
+from bigs_cli.core.hub_client import hub_answers
 from bigs_cli.tasks.dataset import read_table
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
@@ -20,14 +21,17 @@ def read_hub(task: Task, split: str) -> Examples:
         RequestError: the task is not on the hub, or neither the hub nor a cached copy can be reached.
     """
     import datasets
+    from huggingface_hub import constants
 
     if task.hub is None or split not in task.hub.splits:
         raise RequestError(f"{task.title} has no split '{split}' on the hub; pass --data DIR with its files.")
     with _offline_if_unreachable() as hindrance:
         try:
             table = datasets.load_dataset(task.hub.repo, task.hub.config, split=task.hub.splits[split])
-        except (OSError, ValueError) as error:
-            why = hindrance or f"the hub does not give it ({str(error).splitlines()[0].rstrip('.')})"
+        except Exception as error:  # each kind of file has a library with errors of its own
+            if (fault := explain(error, Path(constants.HF_HOME))) is not None:
+                raise fault from error
+            why = hindrance or f"the hub does not give it ({_reason(error)})"
             files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
             raise RequestError(
                 f"The {split} split of {task.title} is not on this machine, and {why}. "
@@ -80,6 +84,13 @@ def _places(task: Task, folder: Path) -> list[Path]:
 
 def _split_names(task: Task, split: str) -> list[str]:
     return [*([task.hub.splits[split]] if task.hub and split in task.hub.splits else []), split]
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error of `datasets`; where it only says that it failed, of what is behind it."""
+    while type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
+from bigs_cli.training.faults import faults_told
 from bigs_cli.training.loop import Every, Plan, run, saved_if_stopped
 from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.new_pooler import unit_pooler
@@ -79,10 +80,11 @@ def finetune(
 
     Raises:
         RequestError: recipe, model and folder do not go together; nothing is changed then.
-        BigsError: loss or gradient stayed without a finite value; the last good checkpoint is kept.
+        BigsError: loss or gradient stayed without a finite value, or the machine failed; the last good checkpoint is
+            kept.
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
-    with folder.lock():
+    with folder.lock(), faults_told(recipe, folder):
         form = form_of(task)
         config, length = target_config(recipe, task, start.config)
         mesh = meshes.make_mesh(recipe.mesh)
@@ -90,10 +92,12 @@ def finetune(
             meshes.check_batch(mesh, rows)
         new = to_flat(initial_values(parameter_shapes(config), config, recipe.seed), config)
         flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
-        folder.start(dump_recipe(recipe), describe_environment(), resume)
-        if not resume:
-            write_config(folder.path / CONFIG, config)
-            save_tokenizer(tokenizer, folder.path)
+
+        def begin_folder(path: Path) -> None:
+            write_config(path / CONFIG, config)
+            save_tokenizer(tokenizer, path)
+
+        folder.start(dump_recipe(recipe), describe_environment(), resume, begin_folder)
         err.print(f"Starting from {start.source}:\n{report.describe()}")
         params = to_tree(flat, config)
         if recipe.new_pooler == "unit" and "s4_bert/pooler/dense/kernel" in report.new:
@@ -183,6 +187,7 @@ def _train(
 
     def save(done: int, state: TrainState) -> bool:
         if fine := usable(done, state):
+            best.wait()  # A run that goes on from here counts the best parameters as kept.
             seconds = before + time.perf_counter() - started
             position = saved_position(state, digest, history=list(history), seconds=seconds)
             last.save(done, state.params, state.optimizer, position, state.ema)

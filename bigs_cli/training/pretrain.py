@@ -47,6 +47,7 @@ from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import amount
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
+from bigs_cli.training.faults import faults_told
 from bigs_cli.training.loop import TOKENS, Every, Plan, run, saved_if_stopped
 from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.nonfinite import broken, stopped, usable
@@ -75,7 +76,8 @@ def pretrain(
     Raises:
         RequestError: recipe, shards, model and folder do not go together, or shards were altered; nothing is changed
             then.
-        BigsError: loss or gradient stayed without a finite value; the last good checkpoint is kept.
+        BigsError: loss or gradient stayed without a finite value, or the machine failed; the last good checkpoint is
+            kept.
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     check_shards(recipe, shards)
@@ -85,16 +87,18 @@ def pretrain(
         elif not resume:  # A resumed run has their digest, which says that they still are what was verified.
             shards.verify(advance)
     # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
-    with folder.lock() if is_first() else contextlib.nullcontext():
+    with folder.lock() if is_first() else contextlib.nullcontext(), faults_told(recipe, folder):
         mesh = meshes.make_mesh(recipe.mesh)
         meshes.check_batch(mesh, amount.unit(recipe) // recipe.accumulate)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
         agree(0)
+
+        def begin_folder(path: Path) -> None:
+            write_config(path / CONFIG, recipe.model)
+            save_tokenizer(tokenizer, path)
+
         if is_first():
-            folder.start(dump_recipe(recipe), describe_environment(), resume)
-        if is_first() and not resume:
-            write_config(folder.path / CONFIG, recipe.model)
-            save_tokenizer(tokenizer, folder.path)
+            folder.start(dump_recipe(recipe), describe_environment(), resume, begin_folder)
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
         track = recipe.track if is_first() else ()

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import write_json
+from bigs_cli.core.files import check_writable, write_json
 from bigs_cli.evaluation.suite import TASK_ORDER, best_run
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.reporting.console import err
@@ -59,6 +59,7 @@ def begin_suite(root: Path, plan: SuitePlan | None, resume: bool) -> SuitePlan:
         raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise RequestError(f"The folder {root} is in use. Add --resume to go on, or name another: --run {root}-2")
+    check_writable(root, f"The folder {root}")
     suite_recipes(plan.variant, plan.sets)
     present(None if plan.data is None else Path(plan.data))
     write_json(file, asdict(plan))

@@ -12,7 +12,7 @@ from bigs_cli.checkpoint import flax_file, safetensors_file, torch_file
 from bigs_cli.checkpoint.config_json import write_config
 from bigs_cli.checkpoint.folder import new_folder, read_model, write_flax, write_torch
 from bigs_cli.checkpoint.names import to_torch
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
 from tests.checkpoint.tiny import HEADS, config, parameters, same
 
 
@@ -127,7 +127,7 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         (draft / "a").write_text("a")
         assert not (tmp_path / "deep" / "model").exists()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
-    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "broken") as draft:
+    with pytest.raises(BigsError, match="a/b is not there"), new_folder(tmp_path / "broken") as draft:
         (draft / "a" / "b").write_text("no folder a")
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 

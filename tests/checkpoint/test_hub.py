@@ -14,6 +14,7 @@ from bigs_cli.checkpoint.folder import read_model, write_flax, write_torch
 from bigs_cli.checkpoint.hub import fetch_model
 from bigs_cli.checkpoint.names import to_torch
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.data.tokenizer import load_tokenizer
 from tests.checkpoint.test_weights import write_sharded
 from tests.checkpoint.tiny import config, parameters, same
 from tests.hub_server import COMMIT, Fault, Hub, serving
@@ -239,3 +240,71 @@ def test_a_download_that_never_ends_well_is_a_sentence(fault: Fault, hub: Hub) -
     assert (error.value.exit_code, len(str(error.value).splitlines())) == (1, 1)
     hub.faults.clear()
     assert same(read_model(fetch_model("someone/shards")).flat, FLAT)
+
+
+PAGE = b"<!DOCTYPE html><title>Please log in</title>"
+FILE = "GET /someone/all/resolve/"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("/api/models/someone/all", status=500),
+        Fault(FILE, times=2, status=503),
+        Fault("/flax_model.msgpack", times=3, status=429),
+        Fault(f"{FILE}{COMMIT}/flax_model", spoil=True),
+        Fault(f"{FILE}{COMMIT}/config.json", spoil=True),
+        Fault(f"{FILE}{COMMIT}/flax_model", lie=PAGE),
+    ],
+    ids=["500", "503 twice", "busy", "spoilt weights", "spoilt config", "a page for weights"],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_hub_that_is_busy_or_lies_for_a_while_is_asked_again(fault: Fault, hub: Hub) -> None:
+    hub.faults.append(fault)
+    assert same(read_model(fetch_model("someone/all")).flat, FLAT)
+    assert fault.times == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault("/api/", times=99, lie=PAGE), r"What answers at http://127.* is no hub .* login page"),
+        (Fault("/api/", times=99, lie=b"[]"), "is no hub"),
+        (Fault("/api/", times=99, lie=b"{}"), "is no hub"),
+        (Fault("/", times=99, lie=PAGE), "is no hub"),
+        (Fault("/resolve/", times=99, lie=PAGE), "could not be fetched .* Hugging Face Hub endpoint"),
+        (Fault("GET /someone/all/resolve", times=99, lie=PAGE), "could not be fetched .*should be of size"),
+        (Fault(FILE, times=99, spoil=True), "could not be fetched .*what arrived is not what the hub says"),
+        (Fault("/", times=99, status=500), r"could not be fetched .*HTTP 500"),
+    ],
+    ids=["a page for JSON", "a list", "nothing", "pages", "pages for files", "a page as content", "spoilt", "500"],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_hub_that_goes_on_lying_is_a_sentence_and_leaves_nothing(fault: Fault, says: str, hub: Hub) -> None:
+    hub.faults.append(fault)
+    with pytest.raises(BigsError, match=says) as error:
+        fetch_model("someone/all")
+    assert (error.value.exit_code, len(str(error.value).splitlines())) == (1, 1)
+    hub.faults.clear()
+    assert same(read_model(fetch_model("someone/all")).flat, FLAT)
+    hub.faults.append(fault)
+    assert same(read_model(fetch_model("someone/all")).flat, FLAT)  # now that the cache has it
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault("/vocab.txt", status=503), None),
+        (Fault("GET /someone/all/resolve", spoil=True), None),
+        (Fault("GET /someone/all/resolve", times=99, spoil=True), "what arrived is not what the hub says"),
+        (Fault("/resolve/", times=99, status=500), "HTTP 500"),
+    ],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_vocabulary_from_the_hub(fault: Fault, says: str | None, hub: Hub) -> None:
+    hub.faults.append(fault)
+    if says:
+        with pytest.raises(BigsError, match=rf"The tokenizer of someone/all .*{says}.*network"):
+            load_tokenizer("someone/all")
+        hub.faults.clear()
+    assert load_tokenizer("someone/all").get_vocab_size() == 6

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import refused
 from bigs_cli.core.files import replacing
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def write(figure: Figure, path: Path) -> None:
             # Without its date an equal figure is an equal file.
             figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None, **_WHOLE)
     except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}. Name another file with --output.") from error
+        raise refused(str(path), error, "Name another file with --output.") from error
 
 
 def inline_svg(figure: Figure, number: int) -> str:

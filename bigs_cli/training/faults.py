@@ -1,0 +1,46 @@
+"""What a run says when the machine fails it: how it goes on once the fault is gone, and how it needs less memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.core.errors import BigsError
+from bigs_cli.core.faults import AGAIN, of_disk, of_memory
+from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe
+
+
+@contextlib.contextmanager
+def faults_told(recipe: PretrainRecipe | FinetuneRecipe, folder: RunFolder) -> Iterator[None]:
+    """Turn a fault of the machine in the run of `recipe` in `folder`, such as a full disk, into sentences.
+
+    Raises:
+        BigsError: there was one. Other errors pass.
+    """
+    try:
+        yield
+    except BigsError:
+        raise
+    except Exception as error:
+        go_on = f"and go on with --resume --run {folder.path}" if folder.is_run else AGAIN
+        if (sentence := of_disk(error, folder.path, go_on)) is not None:
+            raise BigsError(sentence) from error
+        if (sentence := of_memory(error)) is not None:
+            start = f" --from {folder.path}" if steps(folder.checkpoints) else ""
+            raise BigsError(f"{sentence} {_less(recipe)} Begin anew so: --run {folder.path}-2{start}") from error
+        raise
+
+
+def _less(recipe: PretrainRecipe | FinetuneRecipe) -> str:
+    """Return which settings make a run of `recipe` need less memory, with what they are now."""
+    if isinstance(recipe, PretrainRecipe):
+        halves = f"accumulate (now {recipe.accumulate}: the parts in which a batch is computed) higher"
+        batch = f"batch_size (now {recipe.batch_size}) lower, {halves}"
+    else:
+        batch = f"batch_size (now {recipe.batch_size}) or eval_batch_size (now {recipe.eval_batch_size}) lower"
+    return (
+        f"With --set, make {batch}, compute.remat (now {recipe.compute.remat}) layer, or share the parameters out over "
+        f"more devices with mesh.fsdp (now {recipe.mesh.fsdp})."
+    )

@@ -1,0 +1,30 @@
+"""The demo whose commands are ended by someone else: what is said, and how it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import bigs
+
+
+def test_a_command_that_was_killed_is_told_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        (tmp_path / "demo" / "shards" / ".partial").mkdir(parents=True, exist_ok=True)
+        return subprocess.CompletedProcess(command, -9)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(2):
+        done = bigs("demo", "--output", tmp_path / "demo")
+        assert (done.code, done.out) == (1, "")
+        last = done.err.splitlines()[-1]
+        assert last.startswith("bigs: `bigs tokenize --input python-docs")
+        assert "was ended by SIGKILL" in last
+        assert "it goes on from there" in last
+    assert ["--resume" in command for command in asked] == [False, True]

@@ -1,0 +1,114 @@
+"""What a killed process leaves of the files and folders it was writing, and two that write the same."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.checkpoint.folder import new_folder
+from bigs_cli.checkpoint.run import RunFolder, runs
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import check_output_file, replacing, write_lines
+from tests.tiny import bigs
+
+
+def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    left, living, other = (tmp_path / name for name in (".a.txt.abcdefg1", ".a.txt.abcdefg2", ".b.txt.abcdefg1"))
+    for path in (left, living, other):
+        path.write_text("half")
+    with living.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_lines(tmp_path / "a.txt", [1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, other.name, "a.txt"]
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as file:
+        file.write(b"told")
+    assert os.read(reader, 99) == b"told"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_full_device_is_named() -> None:
+    done = bigs("recipes", "copy", "small", "/dev/full", "--force")
+    assert done.code == 2  # no name of a recipe
+    with pytest.raises(OSError) as full, replacing(Path("/dev/full")) as file:  # noqa: PT011 - its name is looked at
+        file.write(b"much")
+    assert full.value.filename == "/dev/full"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "closed" / "deep" / "a.jsonl"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(RequestError, match=f"--predictions {place} cannot be written: {tmp_path} is read-only"):
+        check_output_file(place, "--predictions")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="file is no folder"):
+        check_output_file(tmp_path / "file" / "a.jsonl", "--predictions")
+    with pytest.raises(RequestError, match=r"is a folder\. Name a file"):
+        check_output_file(tmp_path, "--predictions")
+
+
+def test_the_draft_of_a_killed_export_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / ".out.partial" / "deep").mkdir(parents=True)
+    (tmp_path / ".out.partial" / "half").write_text("half")
+    with new_folder(tmp_path / "out") as draft:
+        (draft / "whole").write_text("whole")
+        with pytest.raises(RequestError, match=r"Another process is writing .*out"), new_folder(tmp_path / "out"):
+            pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "whole"]
+
+
+def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("mine")
+    (tmp_path / ".out.partial").symlink_to(tmp_path / "precious")
+    with pytest.raises(RequestError, match="a part of its path is no folder"), new_folder(tmp_path / "out"):
+        pass
+    assert (tmp_path / "precious" / "file").read_text() == "mine"
+
+
+def begin(run: RunFolder) -> None:
+    with run.lock():
+        run.start("kind: none\n", {"command": []}, resume=False)
+
+
+def test_a_start_that_was_cut_short_may_be_made_again(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    for name in ("environment.json", "config.json", ".tokenizer.json.abcdefg1"):
+        (run.path / name).write_text("{}")
+    begin(run)
+    assert run.is_run
+    with pytest.raises(RequestError, match=r"is in use\. Add --resume"):
+        run.check(resume=False)
+
+
+@pytest.mark.parametrize("names", [("config.json", "tokenizer.json"), ("environment.json", "notes.txt")])
+def test_a_folder_with_anything_else_is_in_use(names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(RequestError, match=r"is in use\. Name another"):
+        RunFolder(tmp_path).check(resume=False)
+
+
+def test_the_last_run_begun_is_the_newest_with_a_clock_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGS_RUNS", str(tmp_path))
+    made = [RunFolder(tmp_path / name) for name in ("b", "suite/c", "a")]
+    for number, run in enumerate(made):
+        begin(run)
+        if not number:  # It was begun when the clock was a day ahead.
+            ahead = run.recipe_file.stat().st_mtime_ns + 86_400 * 10**9
+            os.utime(run.recipe_file, ns=(ahead, ahead))
+    assert runs() == made[::-1]

@@ -1,0 +1,172 @@
+"""A disk that takes no more, through the real commands: a sentence, nothing half-written, and the same in the end.
+
+The system lets a process write no file beyond a size (RLIMIT_FSIZE): errors as real as those of a full disk, and
+anywhere. tests/long/full_disk.py fills a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from bigs_cli.checkpoint import orbax
+from bigs_cli.checkpoint.orbax import Checkpoints, steps
+from tests.tiny import Done, bigs, finetune, pretrain
+from tests.training.test_resume import course, same
+
+
+@contextlib.contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Let this process write no file of more than `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def told(done: Done, *says: str) -> None:
+    """The run failed, and its last line says these."""
+    assert (done.code, done.out) == (1, "")
+    assert "Traceback" not in done.err
+    last = done.err.splitlines()[-1]
+    for part in ("bigs: ", "would be larger than a file may be", *says):
+        assert part in last
+
+
+@pytest.mark.parametrize("size", [300, 20_000], ids=["as it starts", "at a checkpoint"])
+def test_pretraining_goes_on(size: int, shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with small_files(size):
+        done = bigs(*pretrain(shards, run))
+    begun = size > 300
+    told(done, f"and go on with --resume --run {run}." if begun else "and give the command again.")
+    assert (run / "recipe.yaml").exists() == begun
+    assert steps(run / "checkpoints") == []
+    bigs(*pretrain(shards, run, *(["--resume"] if begun else []))).fine()
+    assert same(run / "checkpoints", pretrained / "checkpoints")
+    assert course(run) == course(pretrained)
+
+
+def test_finetuning_goes_on_with_the_best_kept(
+    pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes no more in the middle of writing the best parameters: what counts them as kept is not saved."""
+    steady, run, seal = tmp_path / "steady", tmp_path / "run", orbax.seal
+    bigs(*finetune("mrpc", pretrained, glue, steady)).fine()
+
+    def full(folder: Path, score: float | None) -> None:
+        if folder.parent.name == "best":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        seal(folder, score)
+
+    monkeypatch.setattr(orbax, "seal", full)
+    done = bigs(*finetune("mrpc", pretrained, glue, run))
+    assert done.code == 1
+    assert f"The disk of {run} is full. Make room, and go on with --resume --run {run}." in done.err.splitlines()[-1]
+    assert (steps(run / "best"), steps(run / "checkpoints")) == ([], [])
+    monkeypatch.setattr(orbax, "seal", seal)
+    bigs(*finetune("mrpc", pretrained, glue, run, "--resume")).fine()
+    assert all(same(steady / name, run / name) for name in ("best", "checkpoints"))
+    assert (steady / "predictions.jsonl").read_bytes() == (run / "predictions.jsonl").read_bytes()
+
+
+def commands(folder: Path, shards: Path, pretrained: Path, glue: Path) -> dict[str, tuple[object, ...]]:
+    text = folder / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": f"The river {i}."}) + "\n" for i in range(50)))
+    out, model = folder / "new" / "out", ("--model", pretrained)
+    cut = ("--length", 32, "--vocab", shards, "--heldout", 0.3, "--text-documents", "file")
+    return {
+        "tokenize": ("tokenize", "--input", text, *cut, "--output", out),
+        "predict": ("predict", *model, "--embed", "--input", text, "--output", out.with_suffix(".npy")),
+        "flax": ("export", *model, "--output", out),
+        "torch": ("export", *model, "--format", "torch", "--output", out),
+        "transformers": ("export", *model, "--format", "transformers", "--output", out),
+        "stablehlo": ("export", *model, "--format", "stablehlo", "--output", out),
+    }
+
+
+@pytest.mark.parametrize("verb", ["tokenize", "predict", "flax", "torch", "transformers", "stablehlo"])
+def test_what_is_written_whole_or_not_at_all(
+    verb: str, shards: Path, pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
+    asked = commands(tmp_path, shards, pretrained, glue)[verb]
+    with small_files(1_000):
+        done = bigs(*asked)
+    told(done, "out", "and give the command again.")
+    assert list((tmp_path / "new").glob("*")) == []
+    bigs(*asked).fine()
+    assert [path.stem for path in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def test_stdout_that_takes_no_more() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "bigs_cli", "recipes", "list"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "bigs: The disk of the output is full. Make room, and give the command again.\n"
+
+
+KNOBS = ("compute.remat (now none) layer", "mesh.fsdp (now 1)", "There is not enough memory for ")
+
+
+def test_a_model_larger_than_memory_names_the_knobs(shards: Path, tmp_path: Path) -> None:
+    done = bigs(*pretrain(shards, tmp_path / "run", model__hidden_size=20_000_000, accumulate=2))
+    assert done.code == 1
+    for part in (*KNOBS, "batch_size (now 8) lower", "accumulate (now 2", f"--run {tmp_path / 'run'}"):
+        assert part in done.err.splitlines()[-1]
+
+
+def test_a_step_that_xla_has_no_memory_for_names_them_too(
+    pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_: Any) -> Any:
+        return jnp.zeros(1 << 45).block_until_ready()
+
+    monkeypatch.setattr("bigs_cli.training.finetune.make_step", lambda *_, **__: step)
+    run = tmp_path / "run"
+    done = bigs(*finetune("mrpc", pretrained, glue, run))
+    assert done.code == 1
+    for part in (*KNOBS, "eval_batch_size (now 8) lower", f"Begin anew so: --run {run}-2"):
+        assert part in done.err.splitlines()[-1]
+
+
+def test_what_a_killed_process_had_not_deleted_goes(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    bigs(*pretrain(shards, run, checkpoint__every_steps=2, checkpoint__keep=9)).fine()
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [2, 4, 6]
+        checkpoints.reload()
+        assert checkpoints.steps() == [6]
+
+
+def test_shards_that_vanish_are_told(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mapped already stays, but the held-out part is mapped at each measurement."""
+    moved = tmp_path / "shards"
+    moved.symlink_to(shards)
+    save = Checkpoints.save
+
+    def vanish(self: Checkpoints, step: int, *state: Any) -> None:
+        save(self, step, *state)
+        moved.unlink(missing_ok=True)
+
+    monkeypatch.setattr(Checkpoints, "save", vanish)
+    run = tmp_path / "run"
+    done = bigs(*pretrain(moved, run, checkpoint__every_steps=2))
+    assert done.code == 1
+    gone = f"{moved}/heldout-00000.bin is not there, or not any more. Put it back"
+    assert f"{gone}, or name another place, and go on with --resume --run {run}." in done.err.splitlines()[-1]
+    assert steps(run / "checkpoints") == [2]
