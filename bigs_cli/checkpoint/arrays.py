@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def to_float32(array: Array, name: str, file: Path) -> Array:
             "Quantized files are not read: use the model's float32 or bfloat16 weights."
         )
     return array.astype(np.float32, copy=False)
+
+
+def digest(flat: Mapping[str, Array]) -> str:
+    """Return the beginning of a SHA-256 of all names, number formats, shapes and numbers: equal models have the same."""
+    made = hashlib.sha256()
+    for name, array in sorted(flat.items()):
+        made.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        made.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return made.hexdigest()[:16]
 
 
 def listed(names: Collection[str], most: int = 6) -> str:

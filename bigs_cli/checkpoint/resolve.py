@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigs_cli.checkpoint.arrays import Flat
+from bigs_cli.checkpoint.arrays import Flat, digest
 from bigs_cli.checkpoint.config_json import read_config
 from bigs_cli.checkpoint.folder import CONFIG, read_model, tokenizer_file
 from bigs_cli.checkpoint.run import RunFolder, runs, runs_root
@@ -50,6 +50,11 @@ class OpenModel:
     notes: tuple[str, ...] = ()
     run: RunFolder | None = None
     repo: str | None = None  # on the hub, with @revision if one was asked for
+
+    @property
+    def digest(self) -> str:
+        """The beginning of a SHA-256 of the parameters; see `arrays.digest`."""
+        return digest(self.flat)
 
 
 def find_model(name: str | None) -> Found:

@@ -97,7 +97,7 @@ def finetune(
             write_config(path / CONFIG, config)
             save_tokenizer(tokenizer, path)
 
-        folder.start(dump_recipe(recipe), describe_environment(), resume, begin_folder)
+        folder.start(dump_recipe(recipe), describe_environment() | {"start": start.digest}, resume, begin_folder)
         err.print(f"Starting from {start.source}:\n{report.describe()}")
         params = to_tree(flat, config)
         if recipe.new_pooler == "unit" and "s4_bert/pooler/dense/kernel" in report.new:

@@ -98,7 +98,8 @@ def pretrain(
             save_tokenizer(tokenizer, path)
 
         if is_first():
-            folder.start(dump_recipe(recipe), describe_environment(), resume, begin_folder)
+            ran_on = describe_environment() | ({} if start is None else {"start": start.digest})
+            folder.start(dump_recipe(recipe), ran_on, resume, begin_folder)
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
         track = recipe.track if is_first() else ()
@@ -281,7 +282,7 @@ def _train(
             "seconds": round(result.seconds, 1),
             "parameters": parameters,
             "metrics": {f"heldout_{name}": value for name, value in result.heldout.items()},
-            "data": {"path": str(shards.folder), "tokenizer": shards.manifest.tokenizer},
+            "data": {"path": str(shards.folder), "shards": shards.digest, "tokenizer": shards.manifest.tokenizer},
         },
     )
     return result

@@ -84,6 +84,7 @@ def test_compare_says_why_two_runs_differ(root: Path) -> None:
     environment, results = root / "hot" / "environment.json", root / "hot" / "results.json"
     read, ended = json.loads(environment.read_text()), json.loads(results.read_text())
     assert len(read["code"]) == 16
+    assert len(json.loads((root / "mrpc" / "environment.json").read_text())["start"]) == 16
     changes = {"code": "0" * 16, "settings": read["settings"] | {"XLA_FLAGS": "--xla_x=1"}, "runtime": "cuda-99"}
     environment.write_text(json.dumps(read | changes))
     results.write_text(json.dumps(ended | {"data": ended["data"] | {"shards": "f" * 64}}))
