@@ -37,7 +37,7 @@ def to_float32(array: Array, name: str, file: Path) -> Array:
 
 
 def digest(flat: Mapping[str, Array]) -> str:
-    """Return the beginning of a SHA-256 of all names, number formats, shapes and numbers: equal models have the same."""
+    """Return the beginning of a SHA-256 of all names, number formats, shapes and numbers."""
     made = hashlib.sha256()
     for name, array in sorted(flat.items()):
         made.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
