@@ -124,7 +124,7 @@ def _amount(text: str) -> str:
     found = _AMOUNT.search(text)
     if found is None:
         return ""
-    size = f"{int(found[1]) / 2**30:.3g} GiB" if found[1] else found[2]
+    size = f"{int(found[1]) / 2**30:,.1f} GiB" if found[1] else found[2]
     return f" for {size} more"
 
 
