@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -41,7 +40,7 @@ def oldest(wanted: list[Requirement]) -> list[str]:
 
 def prepare(folder: Path, python: str, releases: str, extras: list[str]) -> Path:
     """Return the interpreter of a virtual environment in which bigs and the wanted releases are installed."""
-    inside = folder / f"{python}-{releases}"
+    inside = folder / f"{Path(python).name}-{releases}"
     interpreter = inside / "bin" / "python"
     if not interpreter.exists():
         subprocess.run([python, "-m", "venv", inside], check=True)
@@ -67,7 +66,7 @@ def installed(interpreter: Path, names: list[str]) -> str:
 def main() -> None:
     """Print the releases and pytest's last line of each pair, and exit with 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", nargs="+", default=PYTHONS)
+    parser.add_argument("--python", nargs="+", default=PYTHONS, help="names or paths")
     parser.add_argument("--releases", nargs="+", choices=RELEASES, default=RELEASES)
     parser.add_argument("--extras", default="dev,hdf5,torch,onnx,tensorboard")
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "versions")
@@ -78,7 +77,9 @@ def main() -> None:
     names = sorted({one.name for one in requirements(extras)})
     failed = []
     for python in asked.python:
-        if not shutil.which(python):
+        try:  # Also a name that pyenv has a shim for can be none of a Python.
+            subprocess.run([python, "-c", ""], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
             failed.append(f"{python} is not on this machine")
             continue
         for releases in asked.releases:
