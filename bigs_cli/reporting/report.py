@@ -183,16 +183,19 @@ def _wrong_tags(line: Mapping[str, Any]) -> int:
 
 
 def _probability(line: Mapping[str, Any]) -> float:
-    """Return what probability the model gave to its answer; 0 of none to a question, which has no share of its own."""
+    """Return what probability the model gave to its answer; 0 where the line tells none, as of "no answer"."""
     if "nbest" in line:
         return next((best["probability"] for best in line["nbest"] if best["text"] == line["prediction"]), 0.0)
-    return float(line["scores"][line["prediction"]])
+    scores, place = line.get("scores", {}), line["prediction"]
+    if isinstance(scores, list):  # of choices, which are named by their places
+        return float(scores[place]) if isinstance(place, int) and place < len(scores) else 0.0
+    return float(scores.get(place, 0.0))
 
 
 def _of_comparison(comparison: Comparison, examples: int, numbers: Iterator[int]) -> Iterable[Markup]:
     runs = comparison.runs
     yield element("h2", f"{comparison.title}, compared")
-    recipes, environments, results = reporting.compare([each.run for each in runs])
+    recipes, environments, data, results = reporting.compare([each.run for each in runs])
     yield html_table(results)
     with_course = {each.name: each.entries for each in runs if each.entries}
     if with_course:
@@ -204,4 +207,5 @@ def _of_comparison(comparison: Comparison, examples: int, numbers: Iterator[int]
         for made in paired_tables(paired, examples):
             yield html_table(made)
     yield html_table(recipes)
+    yield html_table(data)
     yield details("Environments", html_table(environments))
