@@ -11,6 +11,9 @@ from bigs_cli.evaluation.bootstrap import intervals
 from bigs_cli.evaluation.predictions import read_predictions
 from bigs_cli.tasks.task import Task
 
+SUMMARY = "seeds.json"
+"""The file, beside the runs, that has what `summarize` says of them."""
+
 
 def summarize(task: Task, runs: Sequence[RunFolder]) -> dict[str, Any]:
     """Return, for every metric, mean, sample standard deviation (0 of one run), best, and values by seed.
