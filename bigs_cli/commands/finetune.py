@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.checkpoint.run import RunFolder
     from bigs_cli.recipe import FinetuneRecipe
 
 EPILOG = """[bold]Examples:[/bold]
@@ -193,15 +194,13 @@ def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
     return model, tokenizer_of(model), lasting
 
 
-def _saved_recipe(folder: object, seeds: int) -> Path | None:
+def _saved_recipe(folder: RunFolder, seeds: int) -> Path | None:
     """Return the recipe of the run, or of the first seed's, that goes on."""
-    from bigs_cli.checkpoint.run import RunFolder
-
-    assert isinstance(folder, RunFolder)
     if seeds == 1:
         return folder.recipe_file if folder.is_run else None
-    begun = folder.path.glob("seed-*/recipe.yaml")
-    return min(begun, key=lambda path: int(path.parent.name.removeprefix("seed-")), default=None)
+    begun = {path.parent.name.removeprefix("seed-"): path for path in folder.path.glob("seed-*/recipe.yaml")}
+    numbers = [name for name in begun if name.isdecimal()]
+    return begun[min(numbers, key=int)] if numbers else None
 
 
 def _with_files(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import OpenModel
-    from bigs_cli.reporting.suite import Format
+    from bigs_cli.reporting.console import Format
     from bigs_cli.tasks.task import Task
 
 
@@ -33,13 +33,13 @@ def evaluate_task(
     from bigs_cli.core.files import write_lines
     from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
+    from bigs_cli.reporting.padding import tell_of_trimming
     from bigs_cli.reporting.scores import scores_table
 
     settings = settings_for(opened, task, data, length, batch_size, trim)
     if settings.data != data:
         err.print(f"Data: {settings.data} (the run's)")
-    if settings.trim and not opened.config.mask_padding:
-        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
+    tell_of_trimming(opened.config, settings.trim)
     model = ModelOnTask(opened, tokenizer_of(opened), task, settings)
     splits = model.splits([split] if split else [])
     labelled = all(each.examples.labelled for each in splits)

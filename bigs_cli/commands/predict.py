@@ -148,11 +148,11 @@ def predict(
     from bigs_cli.prediction.output import write_answers, write_embeddings
     from bigs_cli.prediction.predictor import Predictor
     from bigs_cli.prediction.settings import Origin, settings_for
+    from bigs_cli.reporting.padding import tell_of_trimming
 
     config = opened.config
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
-    if settings.trim and not config.mask_padding:
-        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
+    tell_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_apart(opened.flat), tokenizer_of(opened), settings)
     answerer = None if embed else predictor.answerer
     takes: Takes = "texts" if answerer is None else answerer.takes

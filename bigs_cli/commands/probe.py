@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import OpenModel
     from bigs_cli.evaluation.pairs import Pairs
     from bigs_cli.evaluation.probe import Asked, ProbedModel
-    from bigs_cli.reporting.pairs import Format
+    from bigs_cli.reporting.console import Format
 
 
 BlimpLevel = Literal["field", "phenomenon", "paradigm"]
