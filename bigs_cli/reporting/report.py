@@ -159,7 +159,9 @@ def _wrong(task: Task, answered: Answered, examples: int) -> Iterator[Markup]:
     """Yield the worst answers: scores by their error, tags by the wrong ones, others by the probability they got."""
     lines = answered.lines
     if answered.right is None:
-        values = np.array([abs(line["label"] - line["prediction"]) for line in lines])
+        assert answered.labels is not None
+        assert answered.predictions is not None
+        values = np.abs(answered.labels - answered.predictions)
         worst, title, last = np.argsort(-values, kind="stable")[:examples], "Furthest off", "error"
     else:
         wrong = np.flatnonzero(~answered.right)
