@@ -198,7 +198,13 @@ class Pretrained:
         return count(self._params)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and flax_model.msgpack, the published layout, to a new folder."""
+        """Write config.json and flax_model.msgpack, the published layout, to a new folder.
+
+        A tokenizer is not written: put the model's tokenizer.json beside them, or export the run with `bigs export`.
+
+        Raises:
+            bigs_cli.core.errors.RequestError: the folder is in use, or cannot be written.
+        """
         with new_folder(Path(folder)) as draft:
             write_flax(draft, self.config, {path: np.asarray(leaf) for path, leaf in unnested(self._params)})
 

@@ -1,13 +1,14 @@
 """The Typer application, and the one place where errors become exit codes.
 
-0 ok, 1 the run failed, 2 the request was wrong, 130 interrupted.
+0 ok, 1 the run failed, 2 the request was wrong, 130 interrupted (after saving, where there is something to save).
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -62,16 +63,33 @@ def _version(asked: bool) -> None:
 def bigs(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Language models without attention: pretrain, fine-tune, evaluate and export BiGS.
 
     Text goes through [bold]tokenize[/bold] → [bold]pretrain[/bold] → [bold]finetune[/bold] →
     [bold]evaluate[/bold] → [bold]export[/bold]; every verb's --help ends with a worked example.
+
+    What was asked for goes to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 the request was
+    wrong and nothing was changed, 130 interrupted. Runs are kept in runs/ ($BIGS_RUNS names another folder), what is
+    compiled and measured in ~/.cache/bigs ($BIGS_CACHE).
     """
     if debug:
         os.environ["BIGS_DEBUG"] = "1"
+
+
+def _let_flow(group: typer.Typer) -> None:
+    """Have the paragraphs of every command's help broken where the terminal ends, not where the source's lines do."""
+    for command in [*group.registered_commands, *filter(None, [group.registered_callback])]:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+    for below in group.registered_groups:
+        if below.typer_instance is not None:
+            _let_flow(below.typer_instance)
+
+
+_let_flow(app)
 
 
 def main() -> None:
@@ -84,23 +102,23 @@ def main() -> None:
     except BigsError as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        print(f"bigs: {error}", file=sys.stderr)
-        end_together(error.exit_code, str(error))
-        sys.exit(error.exit_code)
+        _end(error.exit_code, str(error))
     except KeyboardInterrupt:
-        print("bigs: interrupted", file=sys.stderr)
-        end_together(130, "interrupted")
-        sys.exit(130)
+        _end(130, "interrupted")
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
         if (fault := explain(error)) is not None:
-            print(f"bigs: {fault}", file=sys.stderr)
-            end_together(fault.exit_code, str(fault))
-            sys.exit(fault.exit_code)
-        end_together(1, f"the run failed: {str(error).strip()[:300]} ({type(error).__name__})")
+            _end(fault.exit_code, str(fault))
         reason = (str(error).strip() or "no reason given").splitlines()[0]
-        print(
-            f"bigs: the run failed: {reason} ({type(error).__name__}). `bigs --debug …` shows where.", file=sys.stderr
-        )
-        sys.exit(1)
+        failed = f"the run failed: {reason} ({type(error).__name__})"
+        # Not printed yet: of several processes, one may fail only because another has ended, which its watch tells.
+        end_together(1, failed)
+        _end(1, f"{failed}. `bigs --debug …` shows where.")
+
+
+def _end(code: int, sentence: str) -> NoReturn:
+    """End this process with `sentence` on stderr, and the others that it trains with."""
+    print(f"bigs: {sentence}", file=sys.stderr)
+    end_together(code, sentence)
+    sys.exit(code)

@@ -10,13 +10,15 @@ from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError
 
 
-def run_child(module: str, *arguments: str) -> str:
+def run_child(module: str, *arguments: str, **variables: str) -> str:
     """Run a module of ours as a script, compiled code cached, and return what it wrote to stdout.
+
+    `variables` are set in its environment.
 
     Raises:
         BigsError: it failed; what it said is on stderr.
     """
-    environment = {"JAX_COMPILATION_CACHE_DIR": str(cache_root() / "jax")} | os.environ
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(cache_root() / "jax")} | os.environ | variables
     command = [sys.executable, "-m", module, *arguments]
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     if ended.returncode:

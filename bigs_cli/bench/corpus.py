@@ -40,7 +40,11 @@ def source_rows(shards: Shards | None, length: int) -> tuple[Rows, int]:
 
 
 def check_space(tokens: int, vocab_size: int) -> int:
-    """Return the bytes that a corpus takes; raise RequestError if the folder for temporary files has no such room."""
+    """Return the bytes that a corpus takes.
+
+    Raises:
+        RequestError: the folder for temporary files has no such room.
+    """
     needed = tokens * np.dtype(dtype_for(vocab_size)).itemsize
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -99,11 +98,6 @@ def measure(
         )
         for name, seconds in times.items()
     ]
-
-
-def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Return the figures for JSON."""
-    return [asdict(one) for one in measured]
 
 
 def export_table(measured: Sequence[Measured], title: str) -> Table:

@@ -3,7 +3,7 @@
 What is measured of each size: the first verification, which reads all of the corpus; the time from starting Python to
 the first batch, everything imported and the verification remembered, as in every later run on the same shards; the rate
 of reading batches as fast as they come; and the memory that the process has of its own. Each measurement is a process
-of its own (`probe.py`). The corpus has just been written, so that as much of it as fits is in memory.
+of its own (`load_probe.py`). The corpus has just been written, so that as much of it as fits is in memory.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def measure_sizes(
 
 
 def _probe(folder: Path, cache: Path, batch_size: int, seconds: float) -> dict[str, Any]:
-    """Run `probe.py` and return what it wrote, and `start_up_s`."""
-    command = [sys.executable, "-m", "bigs_cli.bench.probe", str(folder), str(batch_size), str(seconds)]
+    """Run `load_probe.py` and return what it wrote, and `start_up_s`."""
+    command = [sys.executable, "-m", "bigs_cli.bench.load_probe", str(folder), str(batch_size), str(seconds)]
     environment = os.environ | {"BIGS_CACHE": str(cache)}
     began = time.perf_counter()
     # In a session of its own, Ctrl-C does not reach the process, which would say so on the terminal: it is ended here.

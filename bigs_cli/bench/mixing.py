@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -63,11 +63,6 @@ def measure(
             measured.append(Measured(name, length, batch, forward * each, training * each))
         advance(1)
     return measured
-
-
-def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Return the figures for JSON."""
-    return [asdict(one) for one in measured]
 
 
 def mixing_table(measured: Sequence[Measured], title: str) -> Table:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -15,11 +16,18 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.reporting.console import err, out
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 STDOUT = "-"
 
 
 def check_target(target: str | None) -> None:
-    """Raise RequestError unless the JSON can be written to `target`: before anything is measured."""
+    """Refuse a `target` that the JSON cannot be written to, before anything is measured.
+
+    Raises:
+        RequestError: it is a folder, or its folder is not there or not ours to write.
+    """
     if target is None or target == STDOUT:
         return
     path = Path(target)
@@ -30,6 +38,11 @@ def check_target(target: str | None) -> None:
 def heading(bench: str, **settings: Any) -> dict[str, Any]:
     """Return how the JSON object of a benchmark begins: what is measured, how, where, and that it begins now."""
     return {"bench": bench, "settings": settings, "machine": describe_machine()}
+
+
+def figures(measured: Sequence[DataclassInstance]) -> list[dict[str, Any]]:
+    """Return what was measured for JSON, one object each."""
+    return [asdict(one) for one in measured]
 
 
 def show(made: Mapping[str, Any], tables: Sequence[Table], summary: Sequence[str], target: str | None) -> None:

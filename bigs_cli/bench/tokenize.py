@@ -8,19 +8,18 @@ starts Python and its workers, reads and unpacks, splits sentences, packs, hashe
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from bigs_cli.bench.child import run_child
 from bigs_cli.core.errors import BigsError
 from bigs_cli.data.build import BATCH_CHARACTERS
 from bigs_cli.data.corpus import read_documents
@@ -87,11 +86,6 @@ def measure(
     return measured
 
 
-def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Return the figures for JSON."""
-    return [asdict(one) for one in measured]
-
-
 def tokenize_table(measured: Sequence[Measured], workers: int) -> Table:
     """Return a table of the figures, one row for each size of the text."""
     headers = ("text", "tokens", "tokenizer alone (tokens/s)", "bigs tokenize (tokens/s)", "ratio", "peak memory (MB)")
@@ -110,12 +104,8 @@ def tokenize_table(measured: Sequence[Measured], workers: int) -> Table:
 
 def _alone(inputs: Sequence[str], vocab: str, threads: int) -> float:
     """Return the tokens/s of the tokenizer alone, in a process of its own: its threads are counted at its first use."""
-    command = [sys.executable, "-m", "bigs_cli.bench.tokenize", vocab, *inputs]
-    environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
-    ended = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True)
-    if ended.returncode:
-        raise BigsError(f"Measuring the tokenizer failed (exit code {ended.returncode}); what it said is above.")
-    return float(json.loads(ended.stdout)["tokens_per_second"])
+    written = run_child("bigs_cli.bench.tokenize", vocab, *inputs, RAYON_NUM_THREADS=str(threads))
+    return float(json.loads(written)["tokens_per_second"])
 
 
 def _ours(inputs: Sequence[str], vocab: str, length: int, workers: int) -> tuple[int, float, int | None]:

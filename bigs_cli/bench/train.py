@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
@@ -127,11 +127,6 @@ def measure(
                 )
             )
     return measured
-
-
-def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Return the figures for JSON."""
-    return [asdict(one) for one in measured]
 
 
 def train_table(measured: Sequence[Measured], title: str) -> Table:

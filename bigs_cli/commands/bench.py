@@ -79,8 +79,8 @@ def tokenize(
     """Measure tokenizing beside the tokenizer alone on the same text and cores, and the memory it takes."""
     import os
 
-    from bigs_cli.bench.report import check_target, heading, show
-    from bigs_cli.bench.tokenize import figures, measure, tokenize_table
+    from bigs_cli.bench.report import check_target, figures, heading, show
+    from bigs_cli.bench.tokenize import measure, tokenize_table
     from bigs_cli.commands.shared import stoppable
     from bigs_cli.data.corpus import find_parts
     from bigs_cli.data.tokenizer import load_tokenizer
@@ -114,6 +114,7 @@ def train(
         list[str] | None,
         typer.Option(
             "--setting",
+            metavar="NAME",
             help="reference (what the original code does), float32, bfloat16; they are compared with the first.",
             show_default="all three",
         ),
@@ -134,8 +135,8 @@ def train(
     json_file: JsonTarget = None,
 ) -> None:
     """Measure training steps, or forward passes, beside the original code's way, as a share of the matrix rate."""
-    from bigs_cli.bench.report import check_target, heading, show
-    from bigs_cli.bench.train import COMPUTES, PASSES, figures, matrix_rates, measure, shape_of, train_table
+    from bigs_cli.bench.report import check_target, figures, heading, show
+    from bigs_cli.bench.train import COMPUTES, PASSES, matrix_rates, measure, shape_of, train_table
     from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
@@ -171,11 +172,17 @@ def mixing(
     lengths: Annotated[
         list[int] | None,
         typer.Option(
-            "--length", "-l", min=1, help="Tokens in a row. Repeat it.", show_default="128 to 65536, doubling"
+            "--length", "-l", min=1, help="Tokens in a row. Repeat it for more.", show_default="128 to 65536, doubling"
         ),
     ] = None,
     mixers: Annotated[
-        list[str] | None, typer.Option("--mixer", help="One of those of a recipe.", show_default="dense, chunked, fft")
+        list[str] | None,
+        typer.Option(
+            "--mixer",
+            metavar="NAME",
+            help="A way of mixing, as in a recipe. Repeat it for more.",
+            show_default="dense, chunked, fft",
+        ),
     ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens in all, as rows of each length.")] = 16384,
     channels: Annotated[int, typer.Option(min=1, help="Channels H.")] = 256,
@@ -183,9 +190,12 @@ def mixing(
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the activations.")] = "float32",
     json_file: JsonTarget = None,
 ) -> None:
-    """Measure what mixing costs a token, by mixer and length: why `mixing: auto` chooses as it does."""
-    from bigs_cli.bench.mixing import LONGEST_DENSE, figures, measure, mixing_table
-    from bigs_cli.bench.report import check_target, heading, show
+    """Measure what mixing costs a token, by mixer and length: why `mixing: auto` chooses as it does.
+
+    Each length is measured in a process of its own; with the default settings, minutes.
+    """
+    from bigs_cli.bench.mixing import LONGEST_DENSE, measure, mixing_table
+    from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.model.mixing import MIXERS
@@ -218,6 +228,7 @@ def exported(
         list[str] | None,
         typer.Option(
             "--runner",
+            metavar="NAME",
             help="bigs, stablehlo, onnx, transformers, bert; they are compared with the first.",
             show_default="those whose packages are installed",
         ),
@@ -231,8 +242,8 @@ def exported(
     """Measure a forward pass of exported models beside our own, in float32: the scores of all words everywhere."""
     import tempfile
 
-    from bigs_cli.bench.export import RUNNERS, export_table, figures, installed, measure
-    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.bench.export import RUNNERS, export_table, installed, measure
+    from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.bench.train import shape_of
     from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean

@@ -27,12 +27,13 @@ class Step:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything it makes.")] = Path("demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Make everything in this folder.")] = Path("demo"),
 ) -> None:
     """Go through the whole lifecycle: tokenize → pretrain → finetune → evaluate → export.
 
     The text is Python's own documentation, which is real English and on every machine; the labelled task is to tell
     natural from shuffled word order. Minutes on a CPU. What is already made is kept: remove the folder to start anew.
+    Ends with the exit code of the step that fails.
     """
     from bigs_cli.reporting.console import err
 

@@ -52,7 +52,9 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", help="dev, test, …; one without labels takes --predictions.", show_default="all of dev"
+            "--split",
+            help="Measure on dev, test, …; one without labels takes --predictions.",
+            show_default="all of dev",
         ),
     ] = None,
     length: Annotated[
@@ -93,12 +95,15 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--by",
-            help="Of blimp: field, phenomenon, paradigm; else a column whose groups are told apart. Repeatable.",
+            metavar="NAME",
+            help="Of blimp: field, phenomenon or paradigm; else a column whose groups are told apart. "
+            "Repeat it for more.",
             rich_help_panel=_PROBING,
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many pairs of a file.", rich_help_panel=_PROBING)
+        int | None,
+        typer.Option("--limit", min=1, help="Take at most so many pairs of a file.", rich_help_panel=_PROBING),
     ] = None,
     within_word: Annotated[
         bool,
@@ -107,22 +112,38 @@ def evaluate(
         ),
     ] = False,
     good: Annotated[
-        str | None, typer.Option("--good", help="Column of the good sentence, or form.", rich_help_panel=_PROBING)
+        str | None,
+        typer.Option(
+            "--good", metavar="COLUMN", help="Column of the good sentence, or form.", rich_help_panel=_PROBING
+        ),
     ] = None,
     bad: Annotated[
-        str | None, typer.Option("--bad", help="Column of the bad sentence, or form.", rich_help_panel=_PROBING)
+        str | None,
+        typer.Option("--bad", metavar="COLUMN", help="Column of the bad sentence, or form.", rich_help_panel=_PROBING),
     ] = None,
     sentence: Annotated[
-        str, typer.Option("--sentence", help="agreement: column with the masked sentence.", rich_help_panel=_PROBING)
+        str,
+        typer.Option(
+            "--sentence",
+            metavar="COLUMN",
+            help="Of agreement: column with the masked sentence.",
+            rich_help_panel=_PROBING,
+        ),
     ] = "sentence",
     columns: Annotated[
         str | None,
         typer.Option(
-            "--columns", metavar="A,B,…", help="agreement: columns of a file without them.", rich_help_panel=_PROBING
+            "--columns",
+            metavar="A,B,…",
+            help="Of agreement: the columns of a file without a line of their names.",
+            rich_help_panel=_PROBING,
         ),
     ] = None,
 ) -> None:
-    """Measure a model: on a task, by its loss on held-out text, or, untrained for it, on pairs of sentences."""
+    """Measure a model: on a task, by its loss on held-out text, or, untrained for it, on pairs of sentences.
+
+    The figures go to stdout. A run's own data and length are used again, so that they are those of its results.json.
+    """
     from bigs_cli.commands import measure
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
     from bigs_cli.core.errors import RequestError

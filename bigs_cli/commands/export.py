@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 EPILOG = "[bold]Example:[/bold] bigs export --model runs/mrpc --format transformers --output exports/mrpc"
-
-
-class WeightType(StrEnum):
-    """Number formats that weights are written in."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 def export(
@@ -49,19 +40,25 @@ def export(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A new folder.", show_default="exports/MODEL-FORMAT")
+        Path | None,
+        typer.Option("--output", "-o", help="Write into this new folder.", show_default="exports/MODEL-FORMAT"),
     ] = None,
     length: Annotated[
         list[int] | None,
         typer.Option(
-            help="Tokens of a row in onnx and stablehlo files; again for further files.", show_default="the model's"
+            help="Tokens of a row in onnx and stablehlo files. Repeat it for further files.", show_default="the model's"
         ),
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="onnx: also with 8-bit matrices; says what that costs.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Of onnx: write 8-bit matrices too, and say what they cost.")
+    ] = False,
     dtype: Annotated[
-        WeightType,
-        typer.Option(help="Weights of flax, torch, safetensors and transformers; state-space parameters stay float32."),
-    ] = WeightType.FLOAT32,
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(
+            help="Write the weights of flax, torch, safetensors and transformers so; state-space parameters stay "
+            "float32."
+        ),
+    ] = "float32",
     license: Annotated[
         str | None,
         typer.Option(help="Licence that the model card names, such as apache-2.0.", show_default="none stated"),
@@ -72,13 +69,17 @@ def export(
     ] = None,
     revision: Annotated[
         str | None,
-        typer.Option("--revision", metavar="BRANCH", help="The branch to push to.", show_default="the main one"),
+        typer.Option("--revision", metavar="BRANCH", help="Push to this branch.", show_default="the main one"),
     ] = None,
     public: Annotated[
         bool, typer.Option("--public", help="Let everyone see what is pushed; without it, a new repository is private.")
     ] = False,
 ) -> None:
-    """Write a model as a folder that other tools load, and check it by reading it back."""
+    """Write a model as a folder that other tools load, and check it by reading it back.
+
+    The folder also has the tokenizer, config.json and a model card, README.md. Nothing is left there if outputs differ.
+    Prints the path of the folder.
+    """
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
     from bigs_cli.export import push as hub
     from bigs_cli.reporting.console import err, out
@@ -91,7 +92,7 @@ def export(
     from bigs_cli.export.formats import export as write
 
     place = output or Path("exports") / f"{opened.name}-{form}"
-    asked: dict[str, Any] = {"lengths": tuple(length or ()), "int8": int8, "dtype": dtype.value, "license": license}
+    asked: dict[str, Any] = {"lengths": tuple(length or ()), "int8": int8, "dtype": dtype, "license": license}
     exported = write(opened, form, place, **asked)
     err.print(f"Wrote {', '.join(sorted(path.name for path in place.iterdir()))}.")
     for file, difference in exported.differences.items():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.checkpoint.run import RunFolder
     from bigs_cli.recipe import FinetuneRecipe
 
 EPILOG = """[bold]Examples:[/bold]
@@ -44,7 +45,9 @@ def finetune(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder with the task's files.", show_default="from the hub")
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Run folder.", show_default="runs/RECIPE")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of the run, with its results.", show_default="runs/RECIPE")
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -52,10 +55,14 @@ def finetune(
         ),
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. Repeat it for more."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Train with so many seeds, and report mean, spread and best.")
+        int,
+        typer.Option(
+            "--seeds", min=1, help="Train with so many seeds, each in RUN/seed-N, and report mean, spread and best."
+        ),
     ] = 1,
     freeze: Annotated[
         bool, typer.Option("--freeze", help="Keep the state-space parameters as they are: --set freeze=true.")
@@ -64,7 +71,9 @@ def finetune(
         str | None,
         typer.Option("--train", metavar="FILE", help="A task of your own: CSV, TSV, JSONL or Parquet to train on."),
     ] = None,
-    dev_file: Annotated[str | None, typer.Option("--dev", metavar="FILE", help="The same, to measure on.")] = None,
+    dev_file: Annotated[
+        str | None, typer.Option("--dev", metavar="FILE", help="The same columns, to measure on.")
+    ] = None,
     text: Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of --train with the text.")] = "text",
     pair: Annotated[
         str | None,
@@ -74,7 +83,9 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
     track: Annotated[
         list[str] | None,
-        typer.Option("--track", help="Send the figures to tensorboard or wandb too. Repeat it for both."),
+        typer.Option(
+            "--track", metavar="NAME", help="Send the figures to tensorboard or wandb too. Repeat it for both."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -86,6 +97,7 @@ def finetune(
     """Train a model for a labelled task and keep its best checkpoint.
 
     Best is by the task's first metric on the dev set, measured after every epoch or every evaluate_every steps.
+    Ctrl-C saves and stops; --resume continues exactly where it stopped. Prints the path of the run folder.
     """
     from bigs_cli.core.errors import RequestError
 
@@ -182,15 +194,13 @@ def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
     return model, tokenizer_of(model), lasting
 
 
-def _saved_recipe(folder: object, seeds: int) -> Path | None:
+def _saved_recipe(folder: RunFolder, seeds: int) -> Path | None:
     """Return the recipe of the run, or of the first seed's, that goes on."""
-    from bigs_cli.checkpoint.run import RunFolder
-
-    assert isinstance(folder, RunFolder)
     if seeds == 1:
         return folder.recipe_file if folder.is_run else None
-    begun = folder.path.glob("seed-*/recipe.yaml")
-    return min(begun, key=lambda path: int(path.parent.name.removeprefix("seed-")), default=None)
+    begun = {path.parent.name.removeprefix("seed-"): path for path in folder.path.glob("seed-*/recipe.yaml")}
+    numbers = [name for name in begun if name.isdecimal()]
+    return begun[min(numbers, key=int)] if numbers else None
 
 
 def _with_files(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import OpenModel
-    from bigs_cli.reporting.suite import Format
+    from bigs_cli.reporting.console import Format
     from bigs_cli.tasks.task import Task
 
 
@@ -23,19 +23,23 @@ def evaluate_task(
     predictions: Path | None,
     as_json: bool,
 ) -> None:
-    """Print a model's metrics on the dev splits of `task`, or on `split`, and write its `predictions`."""
+    """Print a model's metrics on the dev splits of `task`, or on `split`, and write its `predictions`.
+
+    Raises:
+        RequestError: the model is of another kind, a split cannot be read, or has no labels and no `predictions` file.
+    """
     from bigs_cli.commands.shared import tokenizer_of
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import write_lines
     from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
+    from bigs_cli.reporting.padding import tell_of_trimming
     from bigs_cli.reporting.scores import scores_table
 
     settings = settings_for(opened, task, data, length, batch_size, trim)
     if settings.data != data:
         err.print(f"Data: {settings.data} (the run's)")
-    if settings.trim and not opened.config.mask_padding:
-        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
+    tell_of_trimming(opened.config, settings.trim)
     model = ModelOnTask(opened, tokenizer_of(opened), task, settings)
     splits = model.splits([split] if split else [])
     labelled = all(each.examples.labelled for each in splits)
@@ -66,7 +70,12 @@ def evaluate_suite(
     submission: Path | None,
     batch_size: int | None,
 ) -> None:
-    """Print what the runs of a suite (folder or name `model`) ended with, or write the `submission`."""
+    """Print what the runs of a suite (folder or name `model`) ended with, or write the `submission`.
+
+    Raises:
+        RequestError: there is no finished run, or a file of one is garbled.
+        BigsError: a test set is not the official one, so that the server would refuse the submission.
+    """
     from bigs_cli.checkpoint.run import runs_root
     from bigs_cli.reporting.console import out
     from bigs_cli.reporting.suite import suite_table, suite_text
@@ -81,7 +90,7 @@ def evaluate_suite(
     if form == "table":
         out.print(suite_table(lines, f"GLUE, dev, {root}"))
     else:
-        out.print(suite_text(lines, form), markup=False, highlight=False, soft_wrap=True)
+        out.print(suite_text(lines, form))
 
 
 def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | None) -> None:
@@ -123,7 +132,11 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
 
 
 def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, as_json: bool) -> None:
-    """Print a masked-LM model's loss on the held-out part of token shards or HDF5 files."""
+    """Print a masked-LM model's loss on the held-out part of token shards or HDF5 files, in nats per token.
+
+    Raises:
+        RequestError: it is another model, or the shards are absent, altered, or not made for it.
+    """
     from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.names import to_tree
     from bigs_cli.commands.shared import check_tokenizer

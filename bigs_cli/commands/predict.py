@@ -29,7 +29,7 @@ Format = Literal["table", "jsonl", "csv"]
 
 def predict(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT…", help="What to answer.", show_default="stdin, one a line")
+        list[str] | None, typer.Argument(metavar="TEXT", help="What to answer.", show_default="stdin, one a line")
     ] = None,
     model: Annotated[
         str | None,
@@ -39,24 +39,31 @@ def predict(
     ] = None,
     pair: Annotated[
         str | None,
-        typer.Option("--pair", help="The second text, for models of pairs. Of a file: its column."),
+        typer.Option("--pair", metavar="TEXT", help="The second text, for models of pairs. Of a file: its column."),
     ] = None,
     question: Annotated[
-        str | None, typer.Option("--question", help="What TEXT is to answer. Of a file: the column of the question.")
+        str | None,
+        typer.Option(
+            "--question", metavar="TEXT", help="What TEXT is to answer. Of a file: the column of the question."
+        ),
     ] = None,
     endings: Annotated[
         list[str] | None,
         typer.Option(
-            "--ending", help="What may follow TEXT. Repeat it. Of a file: the column of an ending, or of all."
+            "--ending",
+            metavar="TEXT",
+            help="What may follow TEXT. Repeat it for more. Of a file: the column of an ending, or of all.",
         ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Words of a \\[MASK], or answers to a question.")] = 5,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="Tell so many words of a \\[MASK], or answers to a question.")
+    ] = 5,
     embed: Annotated[
         bool, typer.Option("--embed", help="Write embeddings (the mean of the last hidden state) to --output.")
     ] = False,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="How answers are written.", show_default="table; of and in files jsonl"),
+        typer.Option("--format", help="How answers are written.", show_default="table; jsonl from or to a file"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -64,7 +71,7 @@ def predict(
             "--output",
             "-o",
             metavar="FILE",
-            help="A .jsonl or .csv; with --embed, a .npy or .parquet.",
+            help="Write to this .jsonl or .csv; with --embed, to this .npy or .parquet.",
             show_default="stdout",
         ),
     ] = None,
@@ -74,7 +81,7 @@ def predict(
             "--input",
             "-i",
             metavar="FILE",
-            help="A .txt (one a line), .jsonl, .csv, .tsv or .parquet, also packed (.gz). Larger than memory is fine.",
+            help="Read a .txt (one a line), .jsonl, .csv, .tsv or .parquet, also packed (.gz), of any size.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -141,11 +148,11 @@ def predict(
     from bigs_cli.prediction.output import write_answers, write_embeddings
     from bigs_cli.prediction.predictor import Predictor
     from bigs_cli.prediction.settings import Origin, settings_for
+    from bigs_cli.reporting.padding import tell_of_trimming
 
     config = opened.config
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
-    if settings.trim and not config.mask_padding:
-        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
+    tell_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_apart(opened.flat), tokenizer_of(opened), settings)
     answerer = None if embed else predictor.answerer
     takes: Takes = "texts" if answerer is None else answerer.takes

@@ -25,9 +25,13 @@ def pretrain(
             "--data", help="Folder of token shards, or of the BiGS authors' HDF5 files.", show_default="the recipe's"
         ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Run folder.", show_default="runs/RECIPE")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of the run, with its checkpoints and results.", show_default="runs/RECIPE"),
+    ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. Repeat it for more."),
     ] = None,
     start: Annotated[
         str | None,
@@ -36,7 +40,9 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder, bit for bit.")] = False,
     track: Annotated[
         list[str] | None,
-        typer.Option("--track", help="Send the figures to tensorboard or wandb too. Repeat it for both."),
+        typer.Option(
+            "--track", metavar="NAME", help="Send the figures to tensorboard or wandb too. Repeat it for both."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -56,7 +62,7 @@ def pretrain(
 
     Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so. Under Slurm (srun),
     Open MPI (mpirun) and on TPU pods the processes find one another; elsewhere start each with --coordinator, --process
-    and --processes.
+    and --processes. Prints the path of the run folder.
 
     A longer model may start --from a shorter one, as wiki-books-4096 does from the 512 model: its position table is
     that one's, repeated from its start until it is long enough. One that is too long is cut.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import OpenModel
     from bigs_cli.evaluation.pairs import Pairs
     from bigs_cli.evaluation.probe import Asked, ProbedModel
-    from bigs_cli.reporting.pairs import Format
+    from bigs_cli.reporting.console import Format
 
 
 BlimpLevel = Literal["field", "phenomenon", "paradigm"]
@@ -46,6 +46,9 @@ def evaluate_blimp(
     """Print how often a model finds BLiMP's good sentence more probable, over all, by field, and down to `by`.
 
     `data` are BLiMP's files, or folders of them; none: the hub's. `limit` is the most pairs of a file.
+
+    Raises:
+        RequestError: a file cannot be read, or the model predicts no masked words or is too short for a sentence.
     """
     from bigs_cli.evaluation.pairs import fetch_blimp, find_tables, read_blimp
 
@@ -71,6 +74,9 @@ def evaluate_pairs(
     """Print how often a model finds the sentence in the column `good` more probable than that in `bad`.
 
     `data` are CSV, TSV, JSONL or Parquet files, or folders of them; `by` are columns whose groups are told apart.
+
+    Raises:
+        RequestError: as `evaluate_blimp`, or a column is missing.
     """
     from bigs_cli.evaluation.pairs import find_tables, read_pairs
 
@@ -98,6 +104,9 @@ def evaluate_agreement(
     """Print how often a model expects the right form of a masked word rather than the wrong one.
 
     `data`, `by`, the names of columns and `columns` are as `evaluation.agreement.read_agreement` takes them.
+
+    Raises:
+        RequestError: as `evaluate_pairs`, or no pair differs in one word of one token.
     """
     from bigs_cli.evaluation.agreement import read_agreement
     from bigs_cli.evaluation.pairs import find_tables

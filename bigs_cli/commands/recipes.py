@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,21 +12,16 @@ from bigs_cli.core.errors import RequestError
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True, rich_markup_mode="rich")
 
 
-class Kind(StrEnum):
-    """What a recipe is for."""
-
-    pretrain = "pretrain"
-    finetune = "finetune"
-
-
-@app.command("list", epilog="Example: [bold]bigs recipes list --kind finetune[/bold]")
+@app.command("list", epilog="[bold]Example:[/bold] bigs recipes list --kind finetune")
 def list_recipes(
-    kind: Annotated[Kind | None, typer.Option(help="Only the recipes of this kind.")] = None,
+    kind: Annotated[
+        Literal["pretrain", "finetune"] | None, typer.Option(help="Show only the recipes of this kind.")
+    ] = None,
 ) -> None:
     """Show the name, the kind and the purpose of every recipe that ships with bigs."""
     from bigs_cli.recipe import recipe_comment, recipe_kind, recipe_names
 
-    names = recipe_names(kind.value if kind else None)
+    names = recipe_names(kind)
     rows = [("NAME", "KIND", "WHAT IT DOES")]
     rows += [(name, recipe_kind(name), recipe_comment(name).partition("\n")[0]) for name in names]
     width = max(len(name) for name, _, _ in rows)
@@ -35,12 +29,12 @@ def list_recipes(
         typer.echo(f"{name:<{width}}  {what_for:<8}  {purpose}")
 
 
-@app.command(epilog="Example: [bold]bigs recipes show mrpc --resolved > mine.yaml[/bold]")
+@app.command(epilog="[bold]Example:[/bold] bigs recipes show mrpc --resolved > mine.yaml")
 def show(
     name: Annotated[str, typer.Argument(help="A recipe's name, or a file.")],
     resolved: Annotated[
         bool,
-        typer.Option("--resolved", help="Every value in force, those of its parent and defaults included."),
+        typer.Option("--resolved", help="Print every value in force, those of its parent and defaults included."),
     ] = False,
 ) -> None:
     """Print a recipe as it is written, or in full."""
@@ -51,15 +45,15 @@ def show(
     typer.echo(text, nl=False)
 
 
-@app.command(epilog="Example: [bold]bigs recipes copy small mine.yaml[/bold]")
+@app.command(epilog="[bold]Example:[/bold] bigs recipes copy small mine.yaml")
 def copy(
     name: Annotated[str, typer.Argument(help="A recipe's name.")],
     destination: Annotated[
-        Path | None, typer.Argument(metavar="[DEST]", help="File or folder to write; ./NAME.yaml by default.")
+        Path | None, typer.Argument(metavar="DEST", help="File or folder to write.", show_default="NAME.yaml")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
-    """Copy a recipe to a file of your own, to edit and name with --recipe."""
+    """Copy a recipe to a file of your own, to edit and name with --recipe. Prints the path of the file."""
     from bigs_cli.core.faults import refused
     from bigs_cli.core.files import replacing
     from bigs_cli.recipe import recipe_path
@@ -80,11 +74,14 @@ def copy(
     typer.echo(target)
 
 
-@app.command(epilog="Example: [bold]bigs recipes validate mine.yaml[/bold]")
+@app.command(epilog="[bold]Example:[/bold] bigs recipes validate mine.yaml")
 def validate(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recipe files, or recipes' names.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Recipe files, or recipes' names.")],
 ) -> None:
-    """Check recipes and name everything that is wrong with them."""
+    """Check recipes and name everything that is wrong with them.
+
+    Prints a line for each that is sound; ends with exit code 2 if one is not.
+    """
     from bigs_cli.recipe import load_recipe
 
     refused = []

@@ -20,7 +20,7 @@ _RUN = "A run's folder, or its name under $BIGS_RUNS (runs/)."
 @app.command("list", epilog="[bold]Example:[/bold] bigs runs list")
 def list_runs(
     root: Annotated[
-        Path | None, typer.Option("--root", help="Folder of runs.", show_default="$BIGS_RUNS, or runs/")
+        Path | None, typer.Option("--root", help="List the runs in this folder.", show_default="$BIGS_RUNS, or runs/")
     ] = None,
 ) -> None:
     """List the runs, the newest first: kind, task, state, and the figure each ended with."""
@@ -48,12 +48,12 @@ def show(run: Annotated[str, typer.Argument(help=_RUN)]) -> None:
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs compare small small-2")
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help=_RUN)],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=f"{_RUN} Name two or more.")],
     examples: Annotated[
         int, typer.Option("--examples", min=0, help="List so many examples to which two runs give different answers.")
     ] = 10,
 ) -> None:
-    """Show in what runs differ: recipes and environments key by key, and their results side by side.
+    """Show in what runs differ: recipes, environments and data key by key, and their results side by side.
 
     Fine-tuning runs of one task are also compared example by example, the first with each other: McNemar's exact test
     of their classes, or a paired bootstrap of their metric, and the examples to which they give different answers.
@@ -91,13 +91,13 @@ bigs runs plot --confusion mrpc --output confusion.png
 bigs runs plot --kernels JunxiongWang/BiGS_512 --output kernels.png"""
 )
 def plot(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help=f"{_RUN} With --kernels, any MODEL.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=f"{_RUN} With --kernels, any MODEL.")],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Picture to write: .png or .svg.",
+            help="Write the picture to this .png or .svg.",
             show_default="runs.png; learning.png, confusion.png, kernels.png",
         ),
     ] = None,
@@ -122,7 +122,7 @@ def plot(
 ) -> None:
     """Draw loss, learning rate and throughput of one run, or of several one over another.
 
-    The picture's file goes to stdout, the same curves as lines of text to stderr.
+    Prints the path of the picture; the same curves go to stderr as lines of text.
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import out
@@ -150,14 +150,16 @@ def plot(
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs report mrpc mrpc-2 --output report.html")
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help=_RUN)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write: .html.")] = Path("report.html"),
-    examples: Annotated[int, typer.Option("--examples", min=0, help="Examples in each list of them.")] = 10,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=_RUN)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write the page to this .html.")] = Path("report.html"),
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, help="List at most so many examples in each place.")
+    ] = 10,
     length: Annotated[int, typer.Option("--length", min=1, help="Draw kernels up to so many tokens away.")] = 128,
 ) -> None:
     """Write one page about runs: recipes, results, curves, errors and kernels, and how those of one task compare.
 
-    The page needs no other file and no network, and holds no script.
+    The page needs no other file and no network, and holds no script. Prints its path.
     """
     from bigs_cli.checkpoint.run import find_run
     from bigs_cli.commands.shared import prepare_jax

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 EPILOG = "\n\n".join(
     (
-        "Examples: [bold]bigs tokenize --input articles.jsonl.gz --input books/ --length 128 --vocab vocab.txt "
-        "--output shards/128[/bold]",
-        "[bold]bigs tokenize --input python-docs --length 128 --train-vocab 8192 --heldout 0.05 "
-        "--output shards/demo[/bold]",
-        "[bold]bigs tokenize --input wikimedia/wikipedia:20231101.en --length 4096 --cross-documents "
-        "--vocab google-bert/bert-large-uncased --output shards/4096[/bold]",
-        "[bold]bigs tokenize --check shards/128[/bold], [bold]bigs tokenize --show shards/128[/bold]",
-        "Then: [bold]bigs pretrain --recipe small --data shards/128[/bold]",
+        "[bold]Examples:[/bold]",
+        "bigs tokenize --input articles.jsonl.gz --input books/ --length 128 --vocab vocab.txt --output shards/128",
+        "bigs tokenize --input python-docs --length 128 --train-vocab 8192 --heldout 0.05 --output shards/demo",
+        "bigs tokenize --input wikimedia/wikipedia:20231101.en --length 4096 --cross-documents "
+        "--vocab google-bert/bert-large-uncased --output shards/4096",
+        "bigs tokenize --check shards/128",
+        "bigs tokenize --show shards/128",
+        "[bold]Then:[/bold] bigs pretrain --recipe small --data shards/128",
     )
 )
 _TEXT, _ROWS, _LOOK = "What is read", "How rows are made", "Looking at shards"
@@ -42,7 +42,7 @@ def tokenize(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to write the shards into.", rich_help_panel=_ROWS)
+        Path | None, typer.Option("--output", "-o", help="Write the shards into this folder.", rich_help_panel=_ROWS)
     ] = None,
     length: Annotated[
         int | None,
@@ -121,7 +121,7 @@ def tokenize(
     ] = 2,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that pack rows.", min=1, max=1024, show_default="one a core"),
+        typer.Option(help="Pack rows with so many processes.", min=1, max=1024, show_default="one a core"),
     ] = None,
     resume: Annotated[
         bool,

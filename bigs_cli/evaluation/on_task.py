@@ -1,4 +1,4 @@
-"""A model of any origin on a task of any form: what `bigs eval TASK` measures, and `bigs predict` relies on."""
+"""A model of any origin on a task of any form: what `bigs eval TASK` measures."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def settings_for(
     compute = Compute()
     if opened.run is not None:
         recipe, results = load_recipe(str(opened.run.recipe_file)), opened.run.results()
-        compute, length = recipe.compute, length or int(results["length"])
+        compute, length = recipe.compute, length or results.get("length")
         if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
             batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
-            if data is None and results["data"].get("path"):
-                data = Path(results["data"]["path"])
+            if data is None and (path := results.get("data", {}).get("path")):
+                data = Path(str(path))
     length = length or config.max_position_embeddings
     if length > config.max_position_embeddings:
         raise RequestError(
@@ -83,7 +83,11 @@ class ModelOnTask:
     """A model ready to be run on splits of a task."""
 
     def __init__(self, opened: OpenModel, tokenizer: Tokenizer, task: Task, settings: Settings) -> None:
-        """Raise RequestError if the model's labels are not the task's; another order of theirs is mended."""
+        """Consume `opened`, read for `task` as `settings` say; labels in another order than the task's are mended.
+
+        Raises:
+            RequestError: the model's labels are not the task's.
+        """
         self.task, self.settings, self._tokenizer = task, settings, tokenizer
         self._form = form_of(task)
         order = None

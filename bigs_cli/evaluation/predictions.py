@@ -8,12 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
 from bigs_cli.tasks.task import Task
 
 Array = np.ndarray[Any, Any]
+
+
+class _Best(BaseModel):
+    """One of the best answers to a question."""
+
+    text: str
+    probability: float
+
+
+class _Line(BaseModel):
+    """What is read of a line; its label and prediction are judged by the task (`evaluation/judged.py`)."""
+
+    split: str = ""
+    text: str = ""
+    pair: str = ""
+    choices: list[str] = []
+    words: list[str] = []
+    scores: dict[str, float] | list[float | None] = []
+    nbest: list[_Best] = []
 
 
 @dataclass(frozen=True)
@@ -28,7 +48,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a predictions file.
 
     Raises:
-        RequestError: it is not there, or a line is no JSON object.
+        RequestError: it is not there, or a line is no JSON object with a prediction and what else it should have.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -39,6 +59,13 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
         raise RequestError(f"{path} is not JSON lines ({error}).") from error
     if not all(isinstance(line, dict) and "prediction" in line for line in lines):
         raise RequestError(f"{path} does not hold predictions: a line has none.")
+    for number, line in enumerate(lines, 1):
+        try:
+            _Line.model_validate(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RequestError(f"{path}:{number} is garbled: {where}: {first['msg']}.") from None
     return lines
 
 

@@ -11,6 +11,7 @@ from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.bootstrap import intervals
 from bigs_cli.evaluation.predictions import read_predictions
+from bigs_cli.evaluation.seeds import SUMMARY
 from bigs_cli.reporting.suite import Line
 from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.task import Task
@@ -95,6 +96,6 @@ def _lines(task: Task, folder: Path, run: RunFolder) -> list[Line]:
 def _read_seeds(folder: Path) -> _Seeds | None:
     """Return what `summarize` wrote of several seeds' runs; None if it is not there, or is damaged."""
     try:
-        return _Seeds.model_validate_json((folder / "seeds.json").read_bytes())
+        return _Seeds.model_validate_json((folder / SUMMARY).read_bytes())
     except (OSError, ValidationError):
         return None

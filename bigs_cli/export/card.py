@@ -116,7 +116,7 @@ def _about_the_run(model: OpenModel) -> list[str]:
     if run.finished:
         results = run.results()
         task = results.get("task")
-        rows = [f"| {metric} | {value:.4g} |" for metric, value in _numbers(results.get("metrics", results))]
+        rows = [f"| {metric} | {value:.4g} |" for metric, value in results["metrics"].items() if value is not None]
         if rows:
             head = f"## Results{f' on {task}, dev' if task else ''}"
             parts += [head, "\n".join(["| metric | value |", "|---|---|", *rows])]
@@ -130,7 +130,3 @@ def _about_the_run(model: OpenModel) -> list[str]:
     if versions:
         parts.append("Trained with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".")
     return parts
-
-
-def _numbers(values: dict[str, Any]) -> list[tuple[str, float]]:
-    return [(name, float(value)) for name, value in values.items() if isinstance(value, int | float)]

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel
 
 from bigs_cli.checkpoint.arrays import Array
 from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.core.errors import RequestError
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.export.settings import Inputs, Run
 from bigs_cli.recipe.config import BiGSConfig
 
-MOST = 1000
-_ROWS = 16
+MOST = 1000  # a figure right to some percent, in seconds
+_ROWS = 16  # at once
+
+
+class _Example(BaseModel):
+    """What is read of a line of predictions.jsonl."""
+
+    text: str
+    pair: str | None = None
+    label: str | float | None = None
 
 
 @dataclass(frozen=True)
@@ -30,22 +40,40 @@ def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
     """Return the first 1,000 texts and labels of the run's predictions.jsonl, cut to `length` tokens.
 
     None where the model comes from no run, or answers with something else than a class or a score.
+
+    Raises:
+        RequestError: a line is no example of the model's: it has no text, or none of its labels.
     """
     config, run = model.config, model.run
     if run is None or config.head != "sequence-classification" or model.tokenizer is None:
         return None
     if not run.predictions_file.is_file():
         return None
-    with run.predictions_file.open(encoding="utf-8") as file:
-        lines = [json.loads(line) for line, _ in zip(file, range(MOST), strict=False)]
-    lines = [line for line in lines if line.get("label") is not None]
-    if not lines:
+    with run.predictions_file.open("rb") as file:
+        lines = list(itertools.islice(file, MOST))
+    names = config.labels or ()
+    examples: list[_Example] = []
+    labels: list[float] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            example = _Example.model_validate_json(line)
+            if example.label is not None:
+                labels.append(float(names.index(example.label) if example.label in names else example.label))
+                examples.append(example)
+        except ValueError:
+            raise RequestError(
+                f"{run.predictions_file}:{number} is no example that the model was measured on. Mend the line, or "
+                "remove the file: the accuracy is then not measured."
+            ) from None
+    if not examples:
         return None
-    names = list(config.labels or ())
-    labels = [names.index(line["label"]) if line["label"] in names else line["label"] for line in lines]
-    pairs = [line.get("pair") for line in lines]
-    tokenizer = load_tokenizer(model.tokenizer)
-    encoded = encode_texts(tokenizer, [line["text"] for line in lines], None if None in pairs else pairs, length)
+    pairs = [example.pair for example in examples if example.pair is not None]
+    encoded = encode_texts(
+        load_tokenizer(model.tokenizer),
+        [example.text for example in examples],
+        pairs if len(pairs) == len(examples) else None,
+        length,
+    )
     return Labelled(encoded, np.asarray(labels, np.float64))
 
 

@@ -22,13 +22,13 @@ from bigs_cli.prediction.item import Item, record
 from bigs_cli.reporting.console import out, table
 
 Array = np.ndarray[Any, Any]
-Form = Literal["table", "jsonl", "csv"]
+Format = Literal["table", "jsonl", "csv"]
 Answered = list[tuple[Item, dict[str, Any]]]
 ID = "id"
 _Window = TypeVar("_Window")
 
 
-def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Form, path: Path | None) -> None:
+def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Format, path: Path | None) -> None:
     """Write answers to the file at `path`, whole or not at all, or to stdout as they come.
 
     Raises:
@@ -92,7 +92,7 @@ def write_csv(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -
         file.flush()
 
 
-_WRITE: dict[Form, Callable[[Iterable[Answered], Answerer, IO[str]], None]] = {
+_WRITE: dict[Format, Callable[[Iterable[Answered], Answerer, IO[str]], None]] = {
     "table": write_table,
     "jsonl": write_jsonl,
     "csv": write_csv,

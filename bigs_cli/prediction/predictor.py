@@ -85,7 +85,7 @@ class Predictor:
     ) -> Iterator[tuple[list[Item], Encoded, Iterator[tuple[Array, Batch]]]]:
         """Yield items, the same as the model reads them, and the batches of these."""
         size = 0
-        for window in cut(items):
+        for window in windows_of(items):
             inputs = encode(self._tokenizer, window, self.settings.length)
             self.cut += inputs.cut
             # All batches of a stream have one size, smaller where all of it is but a few rows.
@@ -112,7 +112,7 @@ class Predictor:
         return self._apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"], **named)
 
 
-def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
+def windows_of(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Yield items in lists of at most `WINDOW` of them and about `CHARACTERS` characters."""
     held: list[Item] = []
     characters = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +19,9 @@ from rich.progress import (
 from rich.progress import Task as ProgressTask
 from rich.table import Table
 from rich.text import Text
+
+Format = Literal["table", "markdown", "csv", "json"]
+"""How figures are printed."""
 
 # Paths and names are printed as they are: nothing in them is markup, an emoji, or worth a colour.
 out = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)

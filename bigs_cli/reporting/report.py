@@ -159,7 +159,9 @@ def _wrong(task: Task, answered: Answered, examples: int) -> Iterator[Markup]:
     """Yield the worst answers: scores by their error, tags by the wrong ones, others by the probability they got."""
     lines = answered.lines
     if answered.right is None:
-        values = np.array([abs(line["label"] - line["prediction"]) for line in lines])
+        assert answered.labels is not None
+        assert answered.predictions is not None
+        values = np.abs(answered.labels - answered.predictions)
         worst, title, last = np.argsort(-values, kind="stable")[:examples], "Furthest off", "error"
     else:
         wrong = np.flatnonzero(~answered.right)
@@ -183,16 +185,19 @@ def _wrong_tags(line: Mapping[str, Any]) -> int:
 
 
 def _probability(line: Mapping[str, Any]) -> float:
-    """Return what probability the model gave to its answer; 0 of none to a question, which has no share of its own."""
+    """Return what probability the model gave to its answer; 0 where the line tells none, as of "no answer"."""
     if "nbest" in line:
         return next((best["probability"] for best in line["nbest"] if best["text"] == line["prediction"]), 0.0)
-    return float(line["scores"][line["prediction"]])
+    scores, place = line.get("scores", {}), line["prediction"]
+    if isinstance(scores, list):  # of choices, which are named by their places
+        return float(scores[place]) if isinstance(place, int) and place < len(scores) else 0.0
+    return float(scores.get(place, 0.0))
 
 
 def _of_comparison(comparison: Comparison, examples: int, numbers: Iterator[int]) -> Iterable[Markup]:
     runs = comparison.runs
     yield element("h2", f"{comparison.title}, compared")
-    recipes, environments, results = reporting.compare([each.run for each in runs])
+    recipes, environments, data, results = reporting.compare([each.run for each in runs])
     yield html_table(results)
     with_course = {each.name: each.entries for each in runs if each.entries}
     if with_course:
@@ -204,4 +209,5 @@ def _of_comparison(comparison: Comparison, examples: int, numbers: Iterator[int]
         for made in paired_tables(paired, examples):
             yield html_table(made)
     yield html_table(recipes)
+    yield html_table(data)
     yield details("Environments", html_table(environments))

@@ -99,8 +99,10 @@ def course_table(title: str, entries: Entries, names: Sequence[str] | None = Non
     return made
 
 
-def compare(runs: Sequence[RunFolder]) -> list[Table]:
+def compare(runs: Sequence[RunFolder]) -> tuple[Table, Table, Table, Table]:
     """Return the differences of `runs`: of recipes, environments and data by key, and their results side by side.
+
+    The data of a run are known once it is finished: results.json has their digests.
 
     Raises:
         RequestError: a file of a run is absent or garbled.
@@ -125,13 +127,13 @@ def compare(runs: Sequence[RunFolder]) -> list[Table]:
         "environments", lambda run: {name: value for name, value in run.environment().items() if name != "command"}
     )
     data = side_by_side("data", lambda run: run.results().get("data", {}) if run.finished else {})
-    results = side_by_side("results", _results, same=True)
-    tables = [recipes, environments, data, results]
-    for made in tables:
+    for made in (recipes, environments, data):
         if not made.row_count:
             made.title = f"{made.title}: no difference"
             made.show_header = False
-    return tables
+    if not all(run.finished for run in runs) and not data.row_count:
+        data.title = "data: not known before a run is finished"
+    return recipes, environments, data, side_by_side("results", _results, same=True)
 
 
 def _results(run: RunFolder) -> dict[str, Any]:

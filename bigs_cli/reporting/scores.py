@@ -11,14 +11,17 @@ from bigs_cli.reporting.console import table
 from bigs_cli.tasks.task import Task
 
 
-def scores_table(task: Task, metrics: Mapping[str, float]) -> Table:
-    """Return a table of `metrics` (fractions, shown in percent), one row each, beside every published setting."""
+def scores_table(task: Task, metrics: Mapping[str, float | None]) -> Table:
+    """Return a table of `metrics` (fractions, shown in percent), one row each, beside every published setting.
+
+    None is what was not finite.
+    """
     settings = [row.setting for row in task.published]
     headers = [f"published {setting}" for setting in settings]
     made = table(f"{task.title}, dev", "metric", "this model", *headers, right=("this model", *headers))
     for name, value in metrics.items():
         cells = [f"{row.scores[name]:.1f}" if name in row.scores else "–" for row in task.published]
-        made.add_row(name, f"{100 * value:.2f}", *cells)
+        made.add_row(name, "–" if value is None else f"{100 * value:.2f}", *cells)
     return made
 
 

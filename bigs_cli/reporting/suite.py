@@ -7,13 +7,12 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 
-from bigs_cli.reporting.console import table
+from bigs_cli.reporting.console import Format, table
 
-Format = Literal["table", "markdown", "csv", "json"]
 SETTINGS = ("512", "512 freeze", "128")
 _HEADERS = ("task", "metric", "this", "95% interval", *(f"published {name}" for name in SETTINGS))
 

@@ -90,7 +90,11 @@ TRACKERS: dict[str, _Kind] = {
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that are unknown or not installed (RequestError). Nothing is imported."""
+    """Refuse trackers that are unknown or not installed. Nothing is imported.
+
+    Raises:
+        RequestError: one is.
+    """
     for name in names:
         if name not in TRACKERS:
             raise RequestError(f"There is no tracker '{name}'.{did_you_mean(name, TRACKERS)} Known: {_listed()}.")

@@ -35,12 +35,15 @@ def faults_told(recipe: PretrainRecipe | FinetuneRecipe, folder: RunFolder) -> I
 
 def _less(recipe: PretrainRecipe | FinetuneRecipe) -> str:
     """Return which settings make a run of `recipe` need less memory, with what they are now."""
+    batch = f"batch_size (now {recipe.batch_size})"
     if isinstance(recipe, PretrainRecipe):
-        halves = f"accumulate (now {recipe.accumulate}: the parts in which a batch is computed) higher"
-        batch = f"batch_size (now {recipe.batch_size}) lower, {halves}"
+        parts = f"accumulate (now {recipe.accumulate}: the parts in which a batch is computed) higher"
+        knobs = [f"{batch} lower", parts]
     else:
-        batch = f"batch_size (now {recipe.batch_size}) or eval_batch_size (now {recipe.eval_batch_size}) lower"
+        knobs = [f"{batch} or eval_batch_size (now {recipe.eval_batch_size}) lower"]
+    if recipe.compute.remat != "layer":
+        knobs.append(f"compute.remat (now {recipe.compute.remat}) layer")
     return (
-        f"With --set, make {batch}, compute.remat (now {recipe.compute.remat}) layer, or share the parameters out over "
-        f"more devices with mesh.fsdp (now {recipe.mesh.fsdp})."
+        f"With --set, make {', '.join(knobs)}, or share the parameters out over more devices with mesh.fsdp (now "
+        f"{recipe.mesh.fsdp})."
     )

@@ -30,6 +30,7 @@ from bigs_cli.model.initial import initial_values
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.reporting.padding import tell_of_trimming
 from bigs_cli.reporting.trackers import tracking
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
@@ -139,8 +140,7 @@ def _train(
 ) -> dict[str, Any]:
     # --- the data ---------------------------------------------------------------------------------------------
     trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
-    if trim and not config.mask_padding:
-        err.print("Padding is trimmed. This model reads its padding: its outputs are not those of full-length inputs.")
+    tell_of_trimming(config, trim)
     train = form.encode(tokenizer, data.train, length)
     dev = [Split(name, split, form.encode(tokenizer, split, length)) for name, split in data.dev.items()]
     per_epoch = math.ceil(len(train) / recipe.batch_size)

@@ -36,10 +36,9 @@ class Every:
 class Plan:
     """How many steps, from where, and what else happens on the way.
 
-    `save` says whether it wrote a checkpoint. `time_is_up` ends the loop before `last`, but not before step 1; `enough`
-    ends it too, asked once what happens after a step has happened. After
-    `stop_after` skipped steps in a row the loop raises what `broken` makes of the first of them; the steps' own
-    `stop_after` is the same.
+    `save` says whether it wrote a checkpoint. `time_is_up` ends the loop before `last`, but not before step 1; so does
+    `enough`, which is asked once everything that follows a step is done. After `stop_after` skipped steps in a row the
+    loop raises what `broken` makes of the first of them; the steps' own `stop_after` is the same.
     """
 
     name: str
@@ -147,6 +146,7 @@ def _check(plan: Plan, done: int, in_a_row: jax.Array) -> None:
 
 
 def _line(plan: Plan, step: int, values: dict[str, float]) -> str:
+    """Return what is logged of a step as a line for a person, where nothing is drawn."""
     shown = [f"step {step:>{len(str(plan.last))}}/{plan.last}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
         shown.append(f"accuracy {values['accuracy']:.3f}")

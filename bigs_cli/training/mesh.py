@@ -87,7 +87,11 @@ def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any,
 
 
 def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
-    """Refuse a batch whose rows do not divide over data × fsdp (RequestError)."""
+    """Refuse a batch whose rows do not divide over data × fsdp.
+
+    Raises:
+        RequestError: they do not.
+    """
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % parts:
         raise RequestError(

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from bigs_cli.model.functional import Parameters
+from bigs_cli.model.kernel import SSMParameters
 from bigs_cli.recipe.schema import Optimizer, Schedule
 
-SSM_NAMES = frozenset({"A_re", "A_im", "C", "D", "log_step"})
+SSM_NAMES = frozenset(SSMParameters._fields)
 
 
 def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule:
@@ -42,7 +43,10 @@ def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule
 
 
 def decayed(path: tuple[str, ...]) -> bool:
-    """The published rule: everything decays but names ending in `bias` and LayerNorm scales."""
+    """Whether weight decay acts on this: on everything but names ending in `bias` and LayerNorm scales.
+
+    So does the original code (jxiw/BiGS on GitHub), and with it on the SSM parameters.
+    """
     return path[-1] != "bias" and path[-2:] != ("LayerNorm", "scale")
 
 

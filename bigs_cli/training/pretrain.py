@@ -112,10 +112,11 @@ def pretrain(
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
-    """Refuse shards or HDF5 files that the recipe cannot be trained on (RequestError).
+    """Refuse shards or HDF5 files that the recipe cannot be trained on.
 
-    Those whose length or vocabulary is another, without a part to train on or one held out, or without words where it
-    masks whole ones.
+    Raises:
+        RequestError: their length or vocabulary is another, there is no part to train on or none held out, or the
+            tokenizer has no words where the recipe masks whole ones.
     """
     manifest = shards.manifest
     for split in SPLITS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.files import write_json
-from bigs_cli.evaluation.seeds import summarize
+from bigs_cli.evaluation.seeds import SUMMARY, summarize
 from bigs_cli.recipe import FinetuneRecipe
 from bigs_cli.reporting.console import err
 from bigs_cli.tasks.task import Task
@@ -16,8 +16,6 @@ from bigs_cli.training.finetune import TaskData, finetune
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-SUMMARY = "seeds.json"
 
 
 def seed_folders(folder: Path, first: int, count: int) -> list[RunFolder]:
@@ -40,7 +38,7 @@ def finetune_seeds(
     With `resume`, finished runs stay as they are, and one that was stopped goes on.
 
     Raises:
-        what `finetune` raises.
+        RequestError, BigsError, KeyboardInterrupt: as `finetune` does; seeds that are finished stay.
     """
     runs = seed_folders(folder, recipe.seed, count)
     for number, run in enumerate(runs):

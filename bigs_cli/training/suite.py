@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SUITE = "glue"
+PLAN = "suite.json"
 
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """What a suite was begun with, kept in its folder: it goes on so."""
+    """What a suite was begun with, kept in its folder as suite.json: it goes on so.
+
+    `model` is the name it is found by later, `data` the folder of the tasks (None: the hub), `variant` and `sets` are
+    as `suite_recipes` takes them, `seeds` is how many each task has.
+    """
 
     model: str
     data: str | None
@@ -43,9 +48,10 @@ def begin_suite(root: Path, plan: SuitePlan | None, resume: bool) -> SuitePlan:
     """Return `plan`, having written it to the folder of a new suite; or, with `resume`, that of the one in it.
 
     Raises:
-        RequestError: the folder is in use, there is no suite to go on with, or neither.
+        RequestError: there is no suite to go on with, or its plan is damaged; or a new one names no model, its folder
+            is in use or cannot be written, or its variant, values or data are wrong. Nothing is written then.
     """
-    file = root / "suite.json"
+    file = root / PLAN
     if resume:
         try:
             return TypeAdapter(SuitePlan).validate_json(file.read_bytes())
@@ -60,6 +66,7 @@ def begin_suite(root: Path, plan: SuitePlan | None, resume: bool) -> SuitePlan:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise RequestError(f"The folder {root} is in use. Add --resume to go on, or name another: --run {root}-2")
     check_writable(root, f"The folder {root}")
+    # Both are asked again by `finetune_suite`: here, so that a wrong request leaves no plan behind.
     suite_recipes(plan.variant, plan.sets)
     present(None if plan.data is None else Path(plan.data))
     write_json(file, asdict(plan))

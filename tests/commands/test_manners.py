@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from bigs_cli.recipe import load_recipe
-from tests.tiny import LENGTH, bigs, pretrain, settings, snapshot, start_bigs
+from tests.tiny import LENGTH, ROOT, bigs, pretrain, settings, snapshot, start_bigs
 
 COMMANDS = (
     ("tokenize",),
@@ -27,14 +27,17 @@ COMMANDS = (
     ("predict",),
     ("export",),
     ("demo",),
+    ("doctor",),
     ("runs", "list"),
     ("runs", "show"),
     ("runs", "compare"),
     ("runs", "plot"),
+    ("runs", "report"),
     ("recipes", "list"),
     ("recipes", "show"),
     ("recipes", "copy"),
     ("recipes", "validate"),
+    *(("bench", name) for name in ("load", "tokenize", "train", "mixing", "export", "predict")),
 )
 
 
@@ -214,6 +217,38 @@ def test_every_help_has_a_worked_example(command: tuple[str, ...]) -> None:
     verb = {"eval": "eval", "evaluate": "eval"}.get(command[0], " ".join(command))
     assert f"bigs {verb}" in done.out
     assert done.err == ""
+
+
+def test_help_flows_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERMINAL_WIDTH", "60")
+    paragraph = start_bigs("runs", "compare", "--help").communicate(timeout=60)[0].split("Fine-tuning runs", 1)[1]
+    lines = f"Fine-tuning runs{paragraph.split('╭', 1)[0]}".strip().splitlines()
+    assert all(len(line.split()) > 4 for line in lines[:-1]), lines
+
+
+def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
+    """In an empty home, by bash itself; its script asks the program on the path, which is a `bigs` of ours."""
+    program = tmp_path / "bin" / "bigs"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nfrom bigs_cli.cli import main\nmain()\n")
+    program.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir()
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
+    asked = [str(program), "--install-completion", "bash"]
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
+    script = home / ".bash_completions" / "bigs.sh"
+    assert str(script) in done.stdout + done.stderr
+    assert str(script) in (home / ".bashrc").read_text()
+    complete = (
+        f"source {script}; function=$(complete -p bigs | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n"
+        'COMP_WORDS=(bigs pre); COMP_CWORD=1; $function bigs; echo "${COMPREPLY[@]}"'
+    )
+    shell = ["bash", "--noprofile", "--norc", "-c", complete]
+    completed = subprocess.run(shell, env=environment, capture_output=True, text=True, check=True)
+    assert completed.stdout.split() == ["pretrain", "predict"], completed.stderr
 
 
 def test_help_is_quick_and_imports_no_jax() -> None:

@@ -323,6 +323,9 @@ def test_the_page_of_runs_that_are_not_finished(root: Path) -> None:
     assert "not finished, before its first step" in page.all("td")
     assert page.count("svg") == 1 + 0 + 3 + 1
     assert any("has no predictions.jsonl" in text for text in page.all("p"))
+    assert "data: not known before a run is finished" not in page.all("caption")
+    (root / "other" / "results.json").unlink()
+    assert "data: not known before a run is finished" in report("mrpc", "other").all("caption")
 
 
 def hostile_runs(root: Path) -> list[Path]:

@@ -33,5 +33,13 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
     path.write_text("{}\n")
     with pytest.raises(RequestError, match="does not hold predictions"):
         read_predictions(path)
+    for garbled, where in (
+        ('"scores": {"a": "b"}', r"scores\."),
+        ('"nbest": [{}]', "nbest.0.text"),
+        ('"text": 1', "text"),
+    ):
+        path.write_text(f'{{"prediction": 0}}\n{{"prediction": 0, {garbled}}}\n')
+        with pytest.raises(RequestError, match=rf"predictions\.jsonl:2 is garbled: {where}"):
+            read_predictions(path)
     with pytest.raises(RequestError, match="cannot be read"):
         read_predictions(tmp_path / "absent.jsonl")

@@ -15,7 +15,7 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.prediction import predictor
 from bigs_cli.prediction.batches import batches, bucket, rows_at_once, run
 from bigs_cli.prediction.item import Item, items_of
-from bigs_cli.prediction.predictor import cut
+from bigs_cli.prediction.predictor import windows_of
 
 
 def rows(lengths: list[int], length: int) -> Encoded:
@@ -53,7 +53,7 @@ def test_windows_hold_few_items_and_few_characters(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(predictor, "WINDOW", 4)
     monkeypatch.setattr(predictor, "CHARACTERS", 100)
     items = [Item("x" * size, None, (), {}, "here") for size in (1, 1, 1, 1, 1, 99, 1, 1)]
-    assert [len(window) for window in cut(items)] == [4, 2, 2]
+    assert [len(window) for window in windows_of(items)] == [4, 2, 2]
 
 
 def test_a_stream_without_end_is_read_a_window_ahead(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

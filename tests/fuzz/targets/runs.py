@@ -15,6 +15,7 @@ from bigs_cli.evaluation.predictions import read_predictions
 from bigs_cli.evaluation.suite import suite_lines
 from bigs_cli.recipe.catalog import recipe_file
 from bigs_cli.reporting import runs as reporting
+from bigs_cli.reporting.paired import example_cells
 from bigs_cli.tasks import get_task
 from bigs_cli.training.suite import begin_suite
 from tests.fuzz.targets.target import Seeds, Target
@@ -26,7 +27,7 @@ _RUN: dict[str, bytes] = {
     "results.json": json.dumps(_RESULTS).encode(),
     "metrics.jsonl": b'{"step": 1, "loss": 2.5, "learning_rate": 0.1}\n{"step": 2, "loss": 2.0, "dev_accuracy": 0.5}\n',
     "predictions.jsonl": b'{"split": "dev", "label": "not_equivalent", "prediction": "equivalent", "text": "a"}\n'
-    b'{"split": "dev", "label": "equivalent", "prediction": "equivalent", "text": "b", "probability": 0.7}\n',
+    b'{"split": "dev", "label": "equivalent", "prediction": "equivalent", "text": "b", "scores": {"other": 0.7}}\n',
 }
 
 
@@ -47,6 +48,7 @@ def _read_run(path: Path) -> None:
         lambda: reporting.summary(one),
         lambda: reporting.compare([one, two]),
         lambda: judge(get_task("mrpc"), read_predictions(one.predictions_file)),
+        lambda: [example_cells(line) for line in read_predictions(one.predictions_file)],
     )
 
 

@@ -36,7 +36,7 @@ def private_memory() -> int | None:
 
 
 def main(folder: str, batch_size: str, seconds: str) -> None:
-    """Measure the shards in `folder`, reading on for `seconds` after the first batch."""
+    """Measure the shards in `folder` in batches of so many rows, reading on for `seconds` after the first batch."""
     shards = open_shards(folder)
     began = time.perf_counter()
     verify(shards)

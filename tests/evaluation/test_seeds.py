@@ -1,0 +1,41 @@
+"""Runs of several seeds as one result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.seeds import summarize
+from bigs_cli.tasks import get_task
+
+
+def finished(folder: Path, seed: int, **metrics: float | None) -> RunFolder:
+    """A run on CoLA that ended with these metrics."""
+    run = RunFolder(folder / f"seed-{seed}")
+    run.path.mkdir()
+    run.results_file.write_text(json.dumps({"metrics": metrics, "steps": 3, "seconds": 1.5, "seed": seed}))
+    labels = ("unacceptable", "acceptable") * 3
+    lines = ({"split": "dev", "label": label, "prediction": labels[1]} for label in labels)
+    run.predictions_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+def test_mean_spread_and_best(tmp_path: Path) -> None:
+    summary = summarize(get_task("cola"), [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, matthews=0.75)])
+    assert (summary["seeds"], summary["best"], summary["seconds"]) == ([1, 2], "seed-2", 3.0)
+    figures = summary["metrics"]["matthews"]
+    assert (figures["mean"], figures["best"], figures["values"]) == (0.5, 0.75, [0.25, 0.75])
+    assert figures["std"] == pytest.approx(0.5**0.5 / 2)
+    assert figures["interval"] == [0.0, 0.0]  # One answer to everything has no correlation with the labels.
+
+
+@pytest.mark.parametrize("metrics", [{}, {"matthews": None}, {"accuracy": 0.5}])
+def test_a_run_without_the_metric_is_named(metrics: dict[str, float | None], tmp_path: Path) -> None:
+    runs = [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, **metrics)]
+    for order in (runs, runs[::-1]):
+        with pytest.raises(RequestError, match=r"seed-2/results\.json has no matthews.* --resume"):
+            summarize(get_task("cola"), order)
