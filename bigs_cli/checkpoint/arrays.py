@@ -26,7 +26,8 @@ FLOATS: dict[str, np.dtype[Any]] = {
 def to_float32(array: Array, name: str, file: Path) -> Array:
     """Return `array` as float32, itself where it is that already.
 
-    Raises RequestError when it holds no floating-point numbers: a weight of integers is another kind of file.
+    Raises:
+        RequestError: it holds no floating-point numbers. Weights that are integers are quantized ones.
     """
     if array.dtype not in FLOATS.values():
         raise RequestError(

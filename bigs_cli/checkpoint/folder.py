@@ -48,9 +48,11 @@ def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
 
     Weights become float32. Tensors may have the Flax paths or the Torch port's names: the names tell which.
 
-    Raises RequestError when a file is absent or malformed, or when tensors are missing, of another shape, or
-    unknown; these are listed by name. Only an unused pooler (the Torch port writes one for every head) may be
-    left over.
+    An unused pooler (the Torch port writes one for every head) and a tied decoder may be left over, and nothing else.
+
+    Raises:
+        RequestError: a file is absent or malformed, or tensors are missing, of another shape, or unknown: these are
+            listed by name.
     """
     source = folder / weights if weights else choose(folder)
     config_path = folder / CONFIG

@@ -109,7 +109,11 @@ def read_documents(sources: Sequence[str], text_column: str | None = None) -> It
 
 
 def sound(document: str | Bad) -> str:
-    """Return a document; raise RequestError for a record that cannot be read."""
+    """Return a document.
+
+    Raises:
+        RequestError: it is a record that cannot be read.
+    """
     if isinstance(document, Bad):
         raise RequestError(document.message)
     return document

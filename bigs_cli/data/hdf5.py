@@ -81,7 +81,11 @@ class HDF5Rows:
         return BlockOrder(self._starts, _WINDOW, seed)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all rows in their order, in blocks of bounded size; none is kept."""
+        """Yield all rows in their order, in blocks of bounded size; none is kept.
+
+        Raises:
+            RequestError: a file is damaged.
+        """
         for piece in self._cut(_SEQUENTIAL_BYTES):
             yield self._read(*piece)
 
@@ -115,7 +119,11 @@ class HDF5Corpus:
         self._sha256 = functools.cache(sha256)
 
     def split(self, name: Split) -> HDF5Rows:
-        """Return the rows of the train files or, as "heldout", of the test files; if there are none: an error."""
+        """Return the rows of the train files or, as "heldout", of the test files.
+
+        Raises:
+            RequestError: there are none.
+        """
         files = tuple(file for file in self.files if file.split == name)
         if files:
             return self._rows(files)
