@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bigs_cli.checkpoint.arrays import Array, Flat, listed
+from bigs_cli.checkpoint.arrays import Array, Flat
 from bigs_cli.checkpoint.names import DECODER, POSITIONS, WORDS, Shape, expected_shapes, prefix
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.recipe.config import BiGSConfig
 
 Fresh = Callable[[str, Shape], Array]
