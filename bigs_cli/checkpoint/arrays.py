@@ -1,9 +1,10 @@
-"""What all weights files share: the number formats read, all made float32, and short lists of names."""
+"""What all weights files share: the number formats read, all made float32, and which names of files are trusted."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ FLOATS: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
+_PLAIN_NAME = re.compile(r"\w[\w.-]{,200}")  # no folder, no way out of this one, nothing that a pattern would expand
+
 
 def to_float32(array: Array, name: str, file: Path) -> Array:
     """Return `array` as float32, itself where it is that already.
 
-    Raises RequestError when it holds no floating-point numbers: a weight of integers is another kind of file.
+    Raises:
+        RequestError: it holds no floating-point numbers. Weights that are integers are quantized ones.
     """
     if array.dtype not in FLOATS.values():
         raise RequestError(
@@ -45,8 +49,6 @@ def digest(flat: Mapping[str, Array]) -> str:
     return made.hexdigest()[:16]
 
 
-def listed(names: Collection[str], most: int = 6) -> str:
-    """Return the first `most` of `names` as ``"a, b, c and 12 more"``."""
-    ordered = list(names)
-    shown = ", ".join(ordered[:most])
-    return f"{shown} and {len(ordered) - most} more" if len(ordered) > most else shown
+def is_plain_name(name: str) -> bool:
+    """Say whether a file that is called `name` lies in the folder it is looked for in, whoever wrote the name."""
+    return _PLAIN_NAME.fullmatch(name) is not None and ".." not in name

@@ -45,8 +45,11 @@ def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
     """Return the config in the file at `path`; `head` is used only where the file names no architecture.
 
     Absent and null keys take the published defaults (2 labels). Keys that decide nothing about a BiGS model are passed
-    over. Raises RequestError for a file that is absent, not JSON, of another model, or with a value of the
-    wrong type.
+    over.
+
+    Raises:
+        RequestError: it is absent, not JSON, of another model, names no head and `head` is None, or has a value of the
+            wrong type.
     """
     values = _load(path)
     known: dict[str, Any] = {name: values[name] for name in _SHARED if values.get(name) is not None}
@@ -69,7 +72,11 @@ def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
 
 
 def names_architecture(path: Path) -> bool:
-    """Return whether the config.json at `path` says which head its model has."""
+    """Return whether the config.json at `path` says which head its model has.
+
+    Raises:
+        RequestError: it is absent, not JSON, of another model, or of a head that bigs has not.
+    """
     return _head(_load(path), path) is not None
 
 

@@ -29,7 +29,8 @@ _LONGEST_HEADER = 128  # bytes before an array's content: shape and dtype name
 def read(path: Path) -> Flat:
     """Return the arrays of the file at `path` by their path in it, read-only, in the file's number formats.
 
-    Raises RequestError for a file that is absent or not such a tree of arrays.
+    Raises:
+        RequestError: it is absent, or not such a tree of arrays.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

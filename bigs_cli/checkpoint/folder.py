@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigs_cli.checkpoint import flax_file, safetensors_file, torch_file
-from bigs_cli.checkpoint.arrays import Array, Flat, listed, to_float32
+from bigs_cli.checkpoint.arrays import Array, Flat, to_float32
 from bigs_cli.checkpoint.config_json import names_architecture, read_config, write_config
 from bigs_cli.checkpoint.names import (
     expected_shapes,
@@ -22,7 +22,7 @@ from bigs_cli.checkpoint.names import (
     torch_name,
 )
 from bigs_cli.checkpoint.weights import choose, has_torch_names, read_weights
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.faults import told
 from bigs_cli.core.files import check_writable
 from bigs_cli.recipe.config import BiGSConfig
@@ -48,9 +48,11 @@ def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
 
     Weights become float32. Tensors may have the Flax paths or the Torch port's names: the names tell which.
 
-    Raises RequestError when a file is absent or malformed, or when tensors are missing, of another shape, or
-    unknown; these are listed by name. Only an unused pooler (the Torch port writes one for every head) may be
-    left over.
+    Only an unused pooler (the Torch port writes one for every head) and the decoder of a tied model may be left over.
+
+    Raises:
+        RequestError: a file is absent or malformed, or tensors are missing, of another shape, or unknown: these are
+            listed by name.
     """
     source = folder / weights if weights else choose(folder)
     config_path = folder / CONFIG

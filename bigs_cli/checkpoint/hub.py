@@ -6,10 +6,9 @@ import contextlib
 import json
 from pathlib import Path
 
-from bigs_cli.checkpoint.arrays import listed
 from bigs_cli.checkpoint.folder import CONFIG, TOKENIZER_FILES
 from bigs_cli.checkpoint.weights import candidates, missing_parts, needed, parts
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.core.hub_client import arriving, limit_waiting, network_errors, patiently, reason_of, status_of
 

@@ -16,12 +16,11 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from bigs_cli.checkpoint.arrays import Flat
+from bigs_cli.checkpoint.arrays import Flat, is_plain_name
 from bigs_cli.core.errors import BigsError, RequestError
 
 SSM_METADATA = "bigs.state_space_parameters"
 _PARAMETER = re.compile(r"(s4_bert/)?(embeddings|encoder|pooler)/|(cls|classifier|qa_outputs)/")
-_PLAIN_NAME = re.compile(r"\w[\w.-]{,200}")
 
 
 def read(path: Path) -> Flat:
@@ -68,7 +67,7 @@ def _check_place(tensor: Any, path: Path) -> None:
     for entry in tensor.external_data:
         if entry.key != "location":
             continue
-        if not _PLAIN_NAME.fullmatch(entry.value):
+        if not is_plain_name(entry.value):
             raise RequestError(f"{path} names {entry.value!r} as a file of weights: none but its neighbours are read.")
         if not (path.parent / entry.value).is_file():
             raise RequestError(f"{path} has its weights in {entry.value}, which is not beside it. Fetch that too.")

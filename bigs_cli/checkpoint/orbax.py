@@ -211,8 +211,6 @@ def read_params(folder: Path, shapes: Any, warn: Warn) -> tuple[int, Any]:
     These are the moving average of the parameters if the checkpoint has one: see `has_average`. `warn` is told of
     damaged ones that are newer.
 
-    These are the moving average of the parameters if the checkpoint has one: see `has_average`.
-
     Raises:
         RequestError: there is none, it cannot be read, or it holds other shapes.
     """

@@ -16,7 +16,8 @@ from bigs_cli.core.errors import RequestError
 def read(path: Path) -> Flat:
     """Return the arrays of the file at `path` by name, in the file's number formats (bfloat16 is ml_dtypes').
 
-    Raises RequestError for a file that is absent or malformed.
+    Raises:
+        RequestError: it is absent or malformed.
     """
     try:
         with safe_open(path, framework="np") as file:

@@ -38,8 +38,10 @@ _BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, 
 def read(path: Path) -> Flat:
     """Return the tensors of the file at `path` by name, read-only, in the number formats of the file.
 
-    Nothing in the file is executed. Tensors that share a storage share memory. Raises RequestError for a file
-    that is absent, malformed, of PyTorch's format before 1.6, or that asks for anything but tensors.
+    Nothing in the file is executed. Tensors that share a storage share memory.
+
+    Raises:
+        RequestError: it is absent, malformed, of PyTorch's format before 1.6, or asks for anything but tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:

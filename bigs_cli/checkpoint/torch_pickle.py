@@ -59,8 +59,9 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 def read_state(data: bytes) -> dict[str, TensorSpec]:
     """Return the tensors that the pickled state dict `data` names.
 
-    Raises PickleRefused for a name or operation outside the few a state dict needs, ValueError (or another
-    error of a broken stack: IndexError, KeyError, TypeError) for malformed data.
+    Raises:
+        PickleRefused: it has a name or operation outside the few that a state dict needs.
+        ValueError: it is malformed; IndexError, KeyError and TypeError, errors of a broken stack, mean the same.
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}

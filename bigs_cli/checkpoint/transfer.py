@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bigs_cli.checkpoint.arrays import Array, Flat, listed
+from bigs_cli.checkpoint.arrays import Array, Flat
 from bigs_cli.checkpoint.names import DECODER, POSITIONS, WORDS, Shape, expected_shapes, prefix
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.recipe.config import BiGSConfig
 
 Fresh = Callable[[str, Shape], Array]
@@ -57,8 +57,10 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
       is new.
     - Everything else comes from `fresh(path, shape)`, called for nothing else.
 
-    Arrays are shared with `flat`, not copied. Raises RequestError naming the config fields in which the
-    encoders differ.
+    Arrays are shared with `flat`, not copied.
+
+    Raises:
+        RequestError: the encoders differ; the config fields in which they do are named.
     """
     check_encoders(config, target)
     rest = {path.removeprefix("s4_bert/"): path for path in flat}
@@ -85,7 +87,11 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
 
 
 def check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
-    """Refuse to start a `target` model from one of `config` if their encoders differ (RequestError)."""
+    """Refuse to start a `target` model from one of `config` if their encoders differ.
+
+    Raises:
+        RequestError: they do; the config fields are named.
+    """
     differing = [name for name in _SAME if getattr(config, name) != getattr(target, name)]
     if differing:
         values = "; ".join(f"{name} {getattr(config, name)} there, {getattr(target, name)} here" for name in differing)

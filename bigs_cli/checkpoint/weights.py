@@ -8,18 +8,16 @@ them:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bigs_cli.checkpoint import flax_file, onnx_file, safetensors_file, torch_file
-from bigs_cli.checkpoint.arrays import Flat, listed
-from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.checkpoint.arrays import Flat, is_plain_name
+from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.files import parse_json
 
 INDEX = ".index.json"
-_PLAIN_NAME = re.compile(r"\w[\w.-]{,200}")  # no folder, no way out of this one, nothing that a pattern would expand
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def choose(folder: Path, form: str | None = None) -> Path:
     """
     wanted = candidates(form)
     if not folder.is_dir():
-        raise RequestError(f"{folder} is not a folder.")
+        raise RequestError(f"{folder} is not a folder. Name one that holds a model.")
     there = weights_in(folder)
     for name in there:
         if name in wanted:
@@ -113,7 +111,7 @@ def parts(source: Path) -> list[str]:
             f'{source} is no index of shards: it has no "weight_map" of tensors to files. Fetch it again.'
         )
     shards = sorted(set(places.values()))
-    strange = [name for name in shards if not _PLAIN_NAME.fullmatch(name) or ".." in name]
+    strange = [name for name in shards if not is_plain_name(name)]
     if strange:
         raise RequestError(
             f"{source} names {listed([repr(name) for name in strange])}: a shard lies beside its index, under a plain "
@@ -144,7 +142,9 @@ def read_weights(source: Path) -> Flat:
         shard = format_of(source).read(source.parent / part)
         twice = sorted(shard.keys() & state.keys())
         if twice:
-            raise RequestError(f"{source.parent / part} holds what another shard holds too: {listed(twice)}.")
+            raise RequestError(
+                f"{source.parent / part} holds what another shard holds too: {listed(twice)}. Fetch all shards again."
+            )
         state |= shard
     return state
 

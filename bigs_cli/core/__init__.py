@@ -1,1 +1,4 @@
-"""What every other package stands on: errors, file helpers, name suggestions. Imports nothing of ours."""
+"""What every other package stands on: errors, faults of the machine, files, the hub's client, several processes.
+
+Imports nothing of ours.
+"""

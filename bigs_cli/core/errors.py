@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _LONGEST = 8_000
 """Characters of a sentence that are shown; chosen here, for about a hundred lines of a terminal."""
@@ -34,3 +34,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known name nearest to `name`, or ``""`` when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def listed(names: Collection[str], most: int = 6) -> str:
+    """Return the first `most` of `names` as ``"a, b, c and 12 more"``."""
+    ordered = list(names)
+    shown = ", ".join(ordered[:most])
+    return f"{shown} and {len(ordered) - most} more" if len(ordered) > most else shown

@@ -100,6 +100,15 @@ def told(place: Path, then: str = AGAIN) -> Iterator[None]:
         raise fault from error
 
 
+def refused(what: str, error: OSError, otherwise: str) -> BigsError:
+    """Return the error of `what` ("--output …") that cannot be written, and what to do `otherwise`.
+
+    It is the request that is wrong, unless the disk itself fails or is full.
+    """
+    kind = RequestError if error.errno in (*_REFUSALS, errno.ENOENT) else BigsError
+    return kind(f"{what} cannot be written: {error.strerror or error}. {otherwise}")
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     """Return an error and what is behind it, the nearest first."""
     known: list[BaseException] = []
@@ -126,12 +135,3 @@ def _amount(text: str) -> str:
         return ""
     size = f"{int(found[1]) / 2**30:,.1f} GiB" if found[1] else found[2]
     return f" for {size} more"
-
-
-def refused(what: str, error: OSError, otherwise: str) -> BigsError:
-    """Return the error of `what` ("--output …") that cannot be written, and what to do `otherwise`.
-
-    It is the request that is wrong, unless the disk itself fails or is full.
-    """
-    kind = RequestError if error.errno in (*_REFUSALS, errno.ENOENT) else BigsError
-    return kind(f"{what} cannot be written: {error.strerror or error}. {otherwise}")

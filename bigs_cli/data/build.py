@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import sqlite3
@@ -16,6 +15,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
 from bigs_cli.data.documents import Bad
+from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.packing import Packed, check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
@@ -83,7 +83,7 @@ def build_shards(
                 chosen = load_tokenizer(place.folder)
             if not request.drop_duplicates:
                 return _build(progress, parts, chosen, place, None, workers, skip_bad, advance)
-            with _texts_seen(place.folder / "seen.sqlite", progress.place) as seen:
+            with texts_seen(place.folder / "seen.sqlite", progress.place) as seen:
                 return _build(progress, parts, chosen, place, seen, workers, skip_bad, advance)
 
 
@@ -98,16 +98,10 @@ def _resumable(place: Staging) -> Iterator[None]:
         raise type(error)(f"{error} What was written so far is kept: --resume goes on from there.") from error
     except (OSError, sqlite3.OperationalError) as error:
         kept = place.finished or place.progress() is not None
-        sentence = of_disk(_from_sqlite(error), place.output, "and go on with --resume" if kept else AGAIN)
+        sentence = of_disk(disk_error(error), place.output, "and go on with --resume" if kept else AGAIN)
         if sentence is None:
             raise
         raise BigsError(sentence) from error
-
-
-def _from_sqlite(error: Exception) -> Exception:
-    """Return the system's error that SQLite, which has no numbers of it, words on its own."""
-    number = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}.get(str(error))
-    return error if number is None else OSError(number, os.strerror(number))
 
 
 def _build(
@@ -115,7 +109,7 @@ def _build(
     parts: Sequence[Part],
     tokenizer: Tokenizer,
     place: Staging,
-    seen: _Seen | None,
+    seen: TextsSeen | None,
     workers: int | None,
     skip_bad: bool,
     advance: Callable[[int], None],
@@ -163,7 +157,7 @@ def _build(
 
 
 def _batches(
-    request: Request, parts: Sequence[Part], progress: Progress, seen: _Seen | None, skip_bad: bool
+    request: Request, parts: Sequence[Part], progress: Progress, seen: TextsSeen | None, skip_bad: bool
 ) -> Iterator[Batch[tuple[Place, Counts]]]:
     """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and what was counted."""
     texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
@@ -218,31 +212,6 @@ def is_heldout(text: str, fraction: float) -> bool:
 def _copies(digest: bytes, weight: float) -> int:
     """Return how many times a text is used, `weight` on average: 2.5 is twice, and three times for half of all."""
     return int(weight) + (int.from_bytes(digest[8:]) < weight % 1 * 2.0**64)
-
-
-class _Seen:
-    """The texts met so far, on the disk: memory does not grow with them. Only what was saved outlives the process."""
-
-    def __init__(self, base: sqlite3.Connection) -> None:
-        self._base = base
-
-    def add(self, digest: bytes, place: Place) -> bool:
-        """Remember a text; return whether it is new."""
-        row = (digest, place.part, place.record)
-        return self._base.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row).rowcount == 1
-
-    def save(self) -> None:
-        """Bring to the disk what was added."""
-        self._base.commit()
-
-
-@contextlib.contextmanager
-def _texts_seen(path: Path, place: Place) -> Iterator[_Seen]:
-    """Open or make the file of the texts seen, and forget what was met after `place`."""
-    with contextlib.closing(sqlite3.connect(path)) as base:
-        base.execute("CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, part, record) WITHOUT ROWID")
-        base.execute("DELETE FROM seen WHERE (part, record) > (?, ?)", (place.part, place.record))
-        yield _Seen(base)
 
 
 def _counts(packed: Packed) -> Counts:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.data.documents import Bad, Documents
-from bigs_cli.data.files import PACKED, find_files
+from bigs_cli.data.files import COMPRESSIONS, find_files
 from bigs_cli.data.python_docs import PYTHON_DOCS, read_python_docs
 from bigs_cli.data.readers import READERS, How, check_readable, kinds, read_file, reader_of
 
@@ -42,7 +42,7 @@ class Part:
     identity: str
     """Name and size: another one means that the text was exchanged."""
     size: int
-    """In bytes, packed if it is; a guess where it is not known."""
+    """In bytes, compressed if it is; a guess where it is not known."""
     read: Callable[[int], Documents]
     """Yields all its records but the first n."""
 
@@ -109,7 +109,11 @@ def read_documents(sources: Sequence[str], text_column: str | None = None) -> It
 
 
 def sound(document: str | Bad) -> str:
-    """Return a document; raise RequestError for a record that cannot be read."""
+    """Return a document.
+
+    Raises:
+        RequestError: it is a record that cannot be read.
+    """
     if isinstance(document, Bad):
         raise RequestError(document.message)
     return document
@@ -146,5 +150,5 @@ def _parts_of(source: str, how: How) -> Iterator[tuple[str, int, Callable[[int],
 def _hub_id(source: str) -> re.Match[str] | None:
     """Return the parts of a data set's name, unless a file here has that name or could be meant."""
     path = Path(source)
-    here = path.exists() or path.parent.is_dir() or path.suffix.lower() in (*READERS, *PACKED)
+    here = path.exists() or path.parent.is_dir() or path.suffix.lower() in (*READERS, *COMPRESSIONS)
     return None if here else _HUB_ID.fullmatch(source)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bigs_cli.data.tokenizer import frame
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -101,16 +103,11 @@ def encode_texts(
 def framed(tokenizer: Tokenizer) -> Tokenizer:
     """Return a copy of `tokenizer` that adds [CLS] and [SEP] as the models expect them, and neither pads nor cuts."""
     from tokenizers import Tokenizer as Loader
-    from tokenizers.processors import TemplateProcessing
 
     own = Loader.from_str(tokenizer.to_str())
     own.no_padding()
     own.no_truncation()
-    own.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(name, own.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
-    )
+    frame(own)
     return own
 
 

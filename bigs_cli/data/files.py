@@ -1,4 +1,4 @@
-"""Files of text, on this machine or behind any address that fsspec reaches, unpacked as they are read.
+"""Files of text, on this machine or behind any address that fsspec reaches, decompressed as they are read.
 
 `gs://`, `s3://`, `hf://`, `https://` and the like are read where they are, block by block; nothing is kept here.
 """
@@ -36,15 +36,15 @@ def _unzstd(file: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(cast(Any, stream), _BUFFER))
 
 
-_UNPACK: dict[str, Callable[[BinaryIO], Any]] = {
+_DECOMPRESS: dict[str, Callable[[BinaryIO], Any]] = {
     ".gz": lambda file: gzip.GzipFile(fileobj=file),
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
     ".zst": _unzstd,
 }
-PACKED = tuple(_UNPACK)
+COMPRESSIONS = tuple(_DECOMPRESS)
 
-# What the libraries raise for bytes that no packer wrote, or that end too soon; bz2 and pyarrow: a bare OSError.
+# What the libraries raise for bytes that no compressor wrote, or that end too soon; bz2 and pyarrow: a bare OSError.
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
@@ -58,28 +58,28 @@ class TextFile:
 
     @property
     def suffix(self) -> str:
-        """The ending that tells the kind of text, in lower case, without that of the packing; "" if there is none."""
-        return PurePosixPath(self.path.lower().removesuffix(self.packing)).suffix
+        """The ending, in lower case, that tells the kind of text, before that of a compression; "" if there is none."""
+        return PurePosixPath(self.path.lower().removesuffix(self.compression)).suffix
 
     @property
-    def packing(self) -> str:
-        """The ending that tells how it is packed, or ""."""
+    def compression(self) -> str:
+        """The ending that tells how it is compressed, or ""."""
         ending = PurePosixPath(self.path.lower()).suffix
-        return ending if ending in _UNPACK else ""
+        return ending if ending in _DECOMPRESS else ""
 
     def size(self) -> int:
-        """Return the size in bytes, packed if it is."""
+        """Return the size in bytes, compressed if it is."""
         return int(self.system.size(self.path) or 0)
 
     def open(self) -> BinaryIO:
-        """Open for reading, unpacked. A file that is not packed can be read at any place.
+        """Open for reading, decompressed. A file that is not compressed can be read at any place.
 
         Raises:
             OSError: it cannot be opened.
         """
         file = cast(BinaryIO, self.system.open(self.path, "rb"))
-        if self.packing:
-            return _UNPACK[self.packing](file)
+        if self.compression:
+            return _DECOMPRESS[self.compression](file)
         # fsspec's own files on other machines cannot bound the length of a line.
         return file if hasattr(file, "raw") else io.BufferedReader(cast(Any, file), _BUFFER)
 

@@ -19,7 +19,7 @@ import numpy as np
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import sha256
 from bigs_cli.data.block_order import BlockOrder
-from bigs_cli.data.hdf5_file import Array, Block, File, inspect, read_rows, split_of
+from bigs_cli.data.hdf5_file import Array, Block, HDF5File, inspect, read_rows, split_of
 from bigs_cli.data.manifest import MANIFEST, Split
 from bigs_cli.data.shards import Shards, open_shards
 from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, fingerprint, load_tokenizer, special_ids
@@ -36,7 +36,7 @@ _WINDOW = 16
 
 
 @dataclass(frozen=True)
-class Found:
+class HDF5Manifest:
     """What a manifest says of token shards, as far as HDF5 files have it."""
 
     sequence_length: int
@@ -49,7 +49,7 @@ class Found:
 class HDF5Rows:
     """The rows of one split, in the order of the files; the blocks used lately are kept."""
 
-    def __init__(self, files: tuple[File, ...], slots: int, vocab_size: int) -> None:
+    def __init__(self, files: tuple[HDF5File, ...], slots: int, vocab_size: int) -> None:
         self._files = files
         self._slots = slots
         self._vocab_size = vocab_size
@@ -81,18 +81,22 @@ class HDF5Rows:
         return BlockOrder(self._starts, _WINDOW, seed)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all rows in their order, in blocks of bounded size; none is kept."""
+        """Yield all rows in their order, in blocks of bounded size; none is kept.
+
+        Raises:
+            RequestError: a file is damaged.
+        """
         for piece in self._cut(_SEQUENTIAL_BYTES):
             yield self._read(*piece)
 
-    def _cut(self, size: int) -> list[tuple[File, int, int]]:
+    def _cut(self, size: int) -> list[tuple[HDF5File, int, int]]:
         """Return all rows in pieces of about `size` bytes: the file, the first row and the row after the last."""
         rows = max(1, size // _row_bytes(self._files[0].length, self._slots))
         return [
             (file, start, min(start + rows, file.rows)) for file in self._files for start in range(0, file.rows, rows)
         ]
 
-    def _read(self, file: File, start: int, stop: int) -> Block:
+    def _read(self, file: HDF5File, start: int, stop: int) -> Block:
         block = read_rows(file, start, stop, self._vocab_size)
         for name in ("positions", "labels", "weights"):
             block[name] = np.pad(block[name], ((0, 0), (0, self._slots - file.slots)))
@@ -105,17 +109,21 @@ class HDF5Rows:
 class HDF5Corpus:
     """An opened folder of HDF5 files, with what `Shards` has; see `open_hdf5`."""
 
-    def __init__(self, folder: Path, files: tuple[File, ...], tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, files: tuple[HDF5File, ...], tokenizer: Tokenizer) -> None:
         self.folder = folder
         self.files = files
-        self.manifest = Found(
+        self.manifest = HDF5Manifest(
             files[0].length, tokenizer.get_vocab_size(), special_ids(tokenizer), fingerprint(tokenizer)
         )
         self._tokenizer = tokenizer
         self._sha256 = functools.cache(sha256)
 
     def split(self, name: Split) -> HDF5Rows:
-        """Return the rows of the train files or, as "heldout", of the test files; if there are none: an error."""
+        """Return the rows of the train files or, as "heldout", of the test files.
+
+        Raises:
+            RequestError: there are none.
+        """
         files = tuple(file for file in self.files if file.split == name)
         if files:
             return self._rows(files)
@@ -158,7 +166,7 @@ class HDF5Corpus:
             for block in self._rows((file,)).blocks():
                 advance(sum(rows.nbytes for rows in block.values()))
 
-    def _rows(self, files: tuple[File, ...]) -> HDF5Rows:
+    def _rows(self, files: tuple[HDF5File, ...]) -> HDF5Rows:
         return HDF5Rows(files, max(file.slots for file in self.files), self.manifest.vocab_size)
 
 
@@ -187,7 +195,7 @@ def open_hdf5(folder: Path, tokenizer: Tokenizer, say: Callable[[str], None] = l
         RequestError: h5py is missing, or the files cannot be used; the first that cannot is named.
     """
     paths = _hdf5_files(folder)
-    files: list[File] = []
+    files: list[HDF5File] = []
     for path in paths:
         if split := split_of(path):
             files.append(inspect(path, split))

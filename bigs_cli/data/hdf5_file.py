@@ -39,7 +39,7 @@ _MEANING = {
 
 
 @dataclass(frozen=True)
-class File:
+class HDF5File:
     """A file of n rows with L tokens and P slots for predictions."""
 
     path: Path
@@ -64,7 +64,7 @@ def split_of(path: Path) -> Split | None:
     return "train" if train else "heldout" if test else None
 
 
-def inspect(path: Path, split: Split) -> File:
+def inspect(path: Path, split: Split) -> HDF5File:
     """Return what the shapes in a file say; no row is read.
 
     Raises:
@@ -79,10 +79,10 @@ def inspect(path: Path, split: Split) -> File:
     rows, length = shapes["input_ids"]
     if not rows or not length:
         raise RequestError(f"{path} holds no rows. Remove it, or fetch or make it again.")
-    return File(path, split, rows, length, shapes["masked_lm_ids"][1])
+    return HDF5File(path, split, rows, length, shapes["masked_lm_ids"][1])
 
 
-def read_rows(file: File, start: int, stop: int, vocab_size: int) -> Block:
+def read_rows(file: HDF5File, start: int, stop: int, vocab_size: int) -> Block:
     """Return the rows `start` … `stop` − 1 of a file, masked as they are, as the model takes them.
 
     `input_ids` int32, `attention_mask` bool and `token_type_ids` int8, `[n, L]`; `positions` and `labels` int32 and

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
+from bigs_cli.core.errors import BigsError, RequestError, did_you_mean, listed
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
 from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
-from bigs_cli.data.hub_repository import builder_of, describe, listed
+from bigs_cli.data.hub_repository import NAMED, builder_of, describe
 from bigs_cli.data.parquet import count_rows
 from bigs_cli.data.readers import How, read_file, reader_of
 
@@ -127,7 +127,7 @@ def _find(repo: str, config: str | None, split: str, revision: str | None) -> Hu
     if split not in addresses:
         raise RequestError(
             f"The hub's data set {name} has no split '{split}'.{did_you_mean(split, addresses)} "
-            f"It has {listed(list(addresses))}; name one: {name}:{next(iter(addresses), TRAIN)}"
+            f"It has {listed(addresses, NAMED)}; name one: {name}:{next(iter(addresses), TRAIN)}"
         )
     files: list[TextFile] = []
     for address in addresses[split]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.hub_client import network_errors, reason_of
 
 if TYPE_CHECKING:
@@ -13,7 +12,8 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo
 
 _CARDS = ("README.md", ".huggingface.yaml")  # where a data set says what its configurations are
-_NAMED = 20
+NAMED = 20
+"""Configurations, or splits, that a sentence names of those that a data set has."""
 
 
 def describe(repo: str, revision: str | None) -> DatasetInfo:
@@ -85,7 +85,7 @@ def builder_of(repo: str, config: str | None, about: DatasetInfo) -> DatasetBuil
         problem = f"has no configuration '{config}'" if config else "has several configurations"
         raise RequestError(
             f"The hub's data set {repo} {problem}.{did_you_mean(config or '', known)} "
-            f"It has {listed(known)}; name one: {repo}:{known[0]}"
+            f"It has {listed(known, NAMED)}; name one: {repo}:{known[0]}"
         ) from None
 
 
@@ -109,12 +109,6 @@ def _configs(repo: str, about: DatasetInfo) -> list[str]:
         raise
     except Exception:
         return []
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first of many names, and how many there are, for a message."""
-    more = f", … ({len(names)} in all)" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _gated(repo: str) -> RequestError:

@@ -59,7 +59,11 @@ class Splits(Protocol[Batch]):
     """What batches are read from: a set of shards, or anything else that has its splits."""
 
     def split(self, name: Split, /) -> RowSource[Batch]:
-        """Return the rows of "train" or "heldout"; raise RequestError if there are none."""
+        """Return the rows of "train" or "heldout".
+
+        Raises:
+            RequestError: there are none.
+        """
         ...
 
 
@@ -103,6 +107,9 @@ def heldout_batches(shards: Splits[Batch], batch_size: int) -> Iterator[tuple[Ba
     """Yield every held-out row once, in order, as (rows `[B, L]`, valid `[B]` bool); the last batch is filled up.
 
     Filler rows repeat the last row and are not valid.
+
+    Raises:
+        RequestError: there are no held-out rows.
     """
     rows = shards.split("heldout")
     for start in range(0, len(rows), batch_size):

@@ -14,7 +14,8 @@ Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid")
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Tally = Annotated[int, Field(ge=0)]
 
 
 class Shard(BaseModel):
@@ -23,7 +24,7 @@ class Shard(BaseModel):
     model_config = _CLOSED
 
     file: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")
-    rows: Annotated[int, Field(ge=1)]
+    rows: Count
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -36,7 +37,7 @@ class Packing(BaseModel):
     """What rows are made of; a row ends where one of these does. Tokens: every row is full, wherever that cuts."""
     cross_documents: bool = False
     """Whether a row may hold the end of a document and the beginning of the next."""
-    min_tokens: Annotated[int, Field(ge=1)] = 2
+    min_tokens: Count = 2
     """Documents with fewer tokens are left out."""
 
 
@@ -45,19 +46,19 @@ class Report(BaseModel):
 
     model_config = _CLOSED
 
-    documents: Count
-    heldout_documents: Count
-    short_documents: Count
+    documents: Tally
+    heldout_documents: Tally
+    short_documents: Tally
     """Documents with fewer tokens than the minimum; they are in no row."""
-    duplicate_documents: Count = 0
+    duplicate_documents: Tally = 0
     """Documents left out because the same text came before."""
-    bad_records: Count = 0
+    bad_records: Tally = 0
     """Lines, cells and files that could not be read and were passed over, as was asked."""
-    sentences: Count
+    sentences: Tally
     """Sentences (or paragraphs, if they were split into these) in the rows; 0 if they were not split."""
-    tokens: Count
+    tokens: Tally
     """Tokens of text, [CLS], [SEP] and padding not counted."""
-    sequences: Count
+    sequences: Tally
     unknown_rate: float
     """Part of the tokens that is [UNK]."""
     fill_rate: float
@@ -74,10 +75,10 @@ class Manifest(BaseModel):
     format: Literal["bigs-shards"] = "bigs-shards"
     version: Literal[2] = 2
     sources: tuple[str, ...]
-    sequence_length: Annotated[int, Field(ge=1)]
+    sequence_length: Count
     dtype: Literal["uint16", "uint32"]
-    vocab_size: Annotated[int, Field(ge=1)]
-    special_ids: dict[str, Count]
+    vocab_size: Count
+    special_ids: dict[str, Annotated[int, Field(ge=0)]]
     """The id of each special token by its name."""
     tokenizer: str
     """Fingerprint of the tokenizer that lies beside."""

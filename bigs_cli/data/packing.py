@@ -50,7 +50,11 @@ class Packer:
     """Encodes documents and packs them into rows of `sequence_length` tokens."""
 
     def __init__(self, tokenizer: Tokenizer, sequence_length: int, packing: Packing) -> None:
-        """Raises RequestError as `check_packing` does."""
+        """Copy the tokenizer, which gets a mark of our own.
+
+        Raises:
+            RequestError: as `check_packing` does.
+        """
         from tokenizers import AddedToken, Tokenizer
 
         check_packing(sequence_length, packing)
@@ -154,7 +158,11 @@ class Packer:
 
 
 def check_packing(sequence_length: int, packing: Packing) -> None:
-    """Raise RequestError if rows are too short, or `min_tokens` (of text) exceeds what a row can hold."""
+    """Refuse rows that no text fits into.
+
+    Raises:
+        RequestError: they are too short, or `min_tokens` (of text) is more than half of what a row can hold.
+    """
     if sequence_length < 8:
         raise RequestError(f"--length {sequence_length} is too short: a row takes 8 tokens at least.")
     if packing.min_tokens > (sequence_length - 2) // 2:

@@ -80,13 +80,13 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
 
 @contextlib.contextmanager
 def _seekable(file: TextFile) -> Iterator[BinaryIO]:
-    """Open a file so that any place of it can be read: unpacked into a temporary one, if it is packed."""
-    if not file.packing:
+    """Open a file so that any place of it can be read: decompressed into a temporary one, if it is compressed."""
+    if not file.compression:
         with file.open() as raw:
             yield raw
         return
-    with file.open() as packed, tempfile.TemporaryFile() as whole:
-        shutil.copyfileobj(packed, whole)
+    with file.open() as compressed, tempfile.TemporaryFile() as whole:
+        shutil.copyfileobj(compressed, whole)
         whole.seek(0)
         yield cast(BinaryIO, whole)
 

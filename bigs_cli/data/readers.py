@@ -8,7 +8,7 @@
 | `.parquet` | one a row of the text column |
 | `wiki_00`, `wiki_01`, … | WikiExtractor's output, as `<doc …>` or as JSON lines |
 
-All may be packed: `.gz`, `.bz2`, `.xz`, `.zst`.
+All may be compressed: `.gz`, `.bz2`, `.xz`, `.zst`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Literal
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
 from bigs_cli.data.documents import TEXT_COLUMN, Bad, Documents, find_text_column, text_of
-from bigs_cli.data.files import LONGEST_LINE, PACKED, TextFile
+from bigs_cli.data.files import COMPRESSIONS, LONGEST_LINE, TextFile
 from bigs_cli.data.parquet import read_parquet
 
 TextDocuments = Literal["file", "block", "line"]
@@ -53,14 +53,14 @@ Reader = Callable[[TextFile, How], Documents]
 
 def reader_of(file: TextFile) -> Reader | None:
     """Return the function that reads such a file, or None if it is of no known kind."""
-    if _WIKI_NAME.fullmatch(PurePosixPath(file.path).name.removesuffix(file.packing)):
+    if _WIKI_NAME.fullmatch(PurePosixPath(file.path).name.removesuffix(file.compression)):
         return _read_wiki
     return READERS.get(file.suffix)
 
 
 def kinds() -> str:
     """Return the endings, for a message."""
-    return f"{', '.join(READERS)} (also with {', '.join(PACKED)}), WikiExtractor's wiki_00"
+    return f"{', '.join(READERS)} (also with {', '.join(COMPRESSIONS)}), WikiExtractor's wiki_00"
 
 
 def _read_text(file: TextFile, how: How) -> Documents:

@@ -61,7 +61,11 @@ class ShardWriter:
         shard_rows: int | None = None,
         written: Written | None = None,
     ) -> None:
-        """Raises RequestError if the files are not what `written` says."""
+        """Go on from `written`, or begin.
+
+        Raises:
+            RequestError: the files are not what `written` says.
+        """
         written = written or Written()
         self._folder = folder
         self._split = split
@@ -76,7 +80,11 @@ class ShardWriter:
             self._reopen(written.rows)
 
     def write(self, rows: np.ndarray[Any, Any]) -> None:
-        """Append rows `[n, L]`."""
+        """Append rows `[n, L]` of token ids.
+
+        Raises:
+            OSError: the disk failed; `filename` says where.
+        """
         while len(rows):
             if self._file is None:
                 self._file = (self._folder / self._name()).open("wb")
@@ -90,7 +98,11 @@ class ShardWriter:
                 self._finish()
 
     def flush(self) -> Written:
-        """Bring all rows to the disk and return how far that is: what `written` takes."""
+        """Bring all rows to the disk and return how far that is: what `written` takes.
+
+        Raises:
+            OSError: the disk failed; `filename` says where.
+        """
         if self._file is not None:
             with naming(self._folder):
                 self._file.flush()

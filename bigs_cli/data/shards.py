@@ -109,7 +109,11 @@ class Shards:
             ) from None
 
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer the rows were made with; raise RequestError if it was exchanged."""
+        """Return the tokenizer the rows were made with.
+
+        Raises:
+            RequestError: it was exchanged, is malformed, or is not there any more.
+        """
         tokenizer = load_tokenizer(self.folder)
         if fingerprint(tokenizer) != self.manifest.tokenizer:
             raise RequestError(f"The tokenizer in {self.folder} is not the one its shards were made with. {MAKE_AGAIN}")

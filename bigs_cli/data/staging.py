@@ -163,7 +163,11 @@ class Staging:
 
 
 def check_output(output: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Raise RequestError unless shards may be written into `output`."""
+    """Refuse a folder that shards may not be written into.
+
+    Raises:
+        RequestError: it is no folder of this machine, or is in use and neither `resume` nor `overwrite` is given.
+    """
     if "://" in str(output) or str(output).startswith(("gs:/", "s3:/", "hf:/")):
         raise RequestError(f"Shards are mapped into memory, so --output must be a folder here, not {output}.")
     if output.exists() and not output.is_dir():

@@ -142,6 +142,20 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     return {token: vocab[token] for token in SPECIAL_TOKENS}
 
 
+def frame(tokenizer: Tokenizer) -> None:
+    """Have `tokenizer` put [CLS] before a text or pair of texts and [SEP] after each, the second of token type 1.
+
+    As in BERT (Devlin et al. 2018, figure 2).
+    """
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{CLS} $A {SEP}",
+        pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (CLS, SEP)],
+    )
+
+
 def _find(source: str | Path) -> Path:
     path = Path(source)
     if path.is_dir():
@@ -253,18 +267,13 @@ def _read_vocab(path: Path) -> dict[str, int]:
 def _bert_uncased(vocab: dict[str, int], path: Path) -> Tokenizer:
     """Return the tokenizer of a vocabulary, adding [CLS] and [SEP] around one text and between two."""
     from tokenizers import AddedToken
-    from tokenizers.processors import TemplateProcessing
 
     missing = [token for token in SPECIAL_TOKENS if token not in vocab]
     if missing:
         raise RequestError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}.")
     tokenizer = _untrained(vocab)
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, vocab[token]) for token in (CLS, SEP)],
-    )
+    frame(tokenizer)
     return tokenizer
 
 

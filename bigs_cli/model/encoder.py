@@ -145,7 +145,7 @@ class Encoder(nnx.Module):
 class Pooler(nnx.Module):
     """Mean over the real tokens (or, "mean", over every position) → dense → tanh, giving `[B, H]`."""
 
-    def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: BiGSConfig, compute: Compute) -> None:
         self.everywhere = config.pooler_type == "mean"
         self.dense = Dense(config.hidden_size, config.hidden_size, compute)
 
@@ -165,7 +165,7 @@ class BiGS(nnx.Module):
         self.mask_padding = config.mask_padding
         self.embeddings = Embeddings(config, compute, rngs=rngs)
         self.encoder = Encoder(config, compute, apart=apart, rngs=rngs)
-        self.pooler = Pooler(config, compute, rngs=rngs) if pooler else None
+        self.pooler = Pooler(config, compute) if pooler else None
 
     def __call__(
         self,

@@ -21,7 +21,8 @@ def recipe_names(kind: Kind | None = None) -> list[str]:
 def recipe_path(name: str) -> Path:
     """Return the file of the shipped recipe `name`; the common ones, ``_…``, are found too.
 
-    Raises RequestError when there is none of that name.
+    Raises:
+        RequestError: there is none of that name.
     """
     for path in _folder().glob("*/*.yaml"):
         if path.stem == name:
@@ -34,7 +35,11 @@ def recipe_path(name: str) -> Path:
 
 
 def recipe_file(name_or_path: str, folder: Path = Path()) -> Path:
-    """Return the file that is meant: a path from `folder` if it looks like one, else a shipped recipe's."""
+    """Return the file that is meant: a path from `folder` if it looks like one, else a shipped recipe's.
+
+    Raises:
+        RequestError: it looks like no path, and no shipped recipe has that name.
+    """
     if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return folder / name_or_path
     return recipe_path(name_or_path)

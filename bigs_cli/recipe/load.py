@@ -38,7 +38,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the checked recipe of a shipped name (``mrpc``) or a file (``mine.yaml``, ``./mine``).
 
     `overrides` are ``key.subkey=value`` with YAML values, as given to ``--set``; for one key the last counts.
-    Raises RequestError with a sentence and a place for everything that is wrong.
+
+    Raises:
+        RequestError: with a sentence and a place for everything that is wrong.
     """
     path = recipe_file(name_or_path)
     source = _extended(read_source(path), path)
@@ -58,7 +60,8 @@ def dump_recipe(recipe: Recipe) -> str:
 def _extended(source: Source, path: Path) -> Source:
     """Return `source` laid over the recipe that its ``extends`` names; which has no parent itself.
 
-    Raises RequestError when one of the two cannot be had: what else is missing would only follow from that.
+    Raises:
+        RequestError: one of the two cannot be had. What else is missing would only follow from that.
     """
     if not source.data:
         raise _refusal(source)

@@ -75,7 +75,8 @@ class Source:
 def read_source(path: Path) -> Source:
     """Read the YAML file at `path`. What is wrong inside it is in the result's `problems`.
 
-    Raises RequestError when it cannot be read, is no text, or is larger than 1 MiB.
+    Raises:
+        RequestError: it cannot be read, is no text, or is larger than 1 MiB.
     """
     source = Source(str(path))
     node = _compose(_text(path), source)

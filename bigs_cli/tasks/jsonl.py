@@ -38,7 +38,11 @@ def lines_of(file: TextFile) -> Iterator[tuple[int, str]]:
 
 
 def good(lines: Iterable[tuple[int, str | Bad]]) -> Iterator[tuple[int, str]]:
-    """Yield lines as they come; raise RequestError at one that cannot be read."""
+    """Yield lines as they come.
+
+    Raises:
+        RequestError: one cannot be read.
+    """
     for number, line in lines:
         if isinstance(line, Bad):
             raise RequestError(line.message)

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.data.python_docs import PYTHON_DOCS
 from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.task import Task
 
-DEFAULT_SOURCE = "python-docs"
 DEV_FRACTION = 0.1
 CAPS = {"train": 8000, "dev": 1000}
 LABELS = ("shuffled", "natural")
@@ -38,7 +38,7 @@ def make_examples(split: str, source: str | None = None) -> Texts:
     """
     from bigs_cli.data.corpus import read_documents
 
-    source = source or DEFAULT_SOURCE
+    source = source or PYTHON_DOCS
     return balance(split_sentences(split, read_documents([source])), CAPS[split], f"the {split} part of {source}")
 
 
