@@ -41,7 +41,7 @@ def make_shards(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> Sha
     for split, mine in (("train", rows), ("heldout", rows[::2])):
         writer = ShardWriter(folder, split, dtype_for(size), L)
         writer.write(mine)
-        splits[split] = writer.close()
+        splits[split] = writer.finish()
     counts = dict.fromkeys(Report.model_fields, 0)
     manifest = Manifest(
         sources=("test",),
