@@ -1,0 +1,65 @@
+"""What README.md and the recipes tell a newcomer to type exists: every command, every option, every recipe."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from bigs_cli.cli import app
+from bigs_cli.recipe.catalog import recipe_file
+from tests.tiny import ROOT
+
+_COMMAND = re.compile(r"^\s*(?:\$ |# Run: )?(?:[A-Z_]+=\S+ )*bigs ((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
+_SHELL = re.compile(r"\s(?:#|\||>|&&).*$", re.DOTALL)
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Return the words after `bigs` of every line in code that is such a command."""
+    text = path.read_text(encoding="utf-8")
+    code = re.findall(r"```(?:bash|console)\n(.*?)```", text, re.DOTALL) if path.suffix == ".md" else [text]
+    lines = (found.replace("\\\n", " ") for block in code for found in _COMMAND.findall(block))
+    return [shlex.split(_SHELL.sub("", line)) for line in lines if line.strip()]
+
+
+def parse(words: list[str]) -> list[str]:
+    """Parse as the command line does, without checking values; return the command's name and its arguments."""
+    command, path = get_command(app), ["bigs"]
+    while hasattr(command, "commands") and words:
+        assert words[0] in command.commands, f"there is no command {words[0]}"
+        path.append(words[0])
+        command, words = command.commands[words[0]], words[1:]
+    context = type(command).context_class(command, info_name=path[-1])
+    _, rest, _ = command.make_parser(context).parse_args(list(words))
+    return [*path[1:], *rest]
+
+
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "recipes").rglob("*.yaml"))]
+ALL = [pytest.param(words, id=f"{path.name}: {shlex.join(words)[:60]}") for path in FILES for words in commands(path)]
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(ALL) > 60
+    verbs = {words.values[0][0] for words in ALL}  # type: ignore[index]
+    assert verbs >= {"tokenize", "pretrain", "finetune", "eval", "predict", "export", "runs"}
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_every_command_is_one(words: list[str]) -> None:
+    parse(words)
+    for option, value in itertools.pairwise(words):
+        if option == "--recipe" and "/" not in value and not value.endswith((".yaml", "…", "NAME")):
+            assert recipe_file(value).is_file()
+
+
+def test_what_does_not_exist_is_seen() -> None:
+    with pytest.raises(AssertionError, match="no command pretran"):
+        parse(["pretran"])
+    with pytest.raises(Exception, match="No such option"):
+        parse(["pretrain", "--recipee", "small"])
+    assert isinstance(app, typer.Typer)
