@@ -109,6 +109,12 @@ def refused(what: str, error: OSError, otherwise: str) -> BigsError:
     return kind(f"{what} cannot be written: {error.strerror or error}. {otherwise}")
 
 
+def unreadable(path: Path, error: OSError) -> RequestError:
+    """Return the error of a file at `path` that was named, or goes with one, and cannot be opened."""
+    reason = str(error.strerror or error).rstrip(".")
+    return RequestError(f"{path} cannot be read: {reason}. Check that it is there, and that you may read it.")
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     """Return an error and what is behind it, the nearest first."""
     known: list[BaseException] = []

@@ -51,7 +51,7 @@ def read_squad(task: Task, path: Path) -> Questions:
                 ]
                 answers.append(check_answers(task, pairs, context, where_it_is))
     if not ids:
-        raise RequestError(f"{path} holds no examples.")
+        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
     return Questions(ids, questions, contexts, answers)
 
 

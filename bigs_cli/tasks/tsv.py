@@ -34,7 +34,7 @@ def read_tsv(task: Task, path: Path) -> Texts:
         )
     whole = [(i, line, fields) for i, (line, fields) in enumerate(rows) if len(fields) == len(columns)]
     if not whole:
-        raise RequestError(f"{path} holds no examples.")
+        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
 
     def texts(name: str) -> list[str]:
         column = columns.index(name)
