@@ -17,7 +17,8 @@ from bigs_cli.core.files import naming
 from bigs_cli.data.manifest import SPLITS, Shard, Split
 
 SHARD_BYTES = 1 << 26
-_BLOCK = 1 << 20
+"""The size at which a file ends and the next one begins."""
+_BLOCK = 1 << 20  # bytes read at a time
 
 
 class DamagedDraftError(RequestError):

@@ -29,7 +29,8 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]",
 RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
 """The first 104 entries of a trained vocabulary: the special tokens stand at BERT's ids."""
 
-_MOST_CHARACTERS = 1000
+_MOST_CHARACTERS = 1000  # of an alphabet; as `BertWordPieceTokenizer.train` of the library has it
+_LEAST_FREQUENCY = 2  # of two pieces that become one; likewise
 _MOST_GAPS = 10_000  # ids without an entry that a small vocabulary may have; chosen here
 
 
@@ -86,7 +87,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
         )
     trainer = WordPieceTrainer(
         vocab_size=size,
-        min_frequency=2,
+        min_frequency=_LEAST_FREQUENCY,
         special_tokens=fixed,
         limit_alphabet=_MOST_CHARACTERS,
         show_progress=False,
@@ -254,7 +255,9 @@ def _read_vocab(path: Path) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+        raise RequestError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Convert it, or fetch it again."
+        ) from None
     if lines and not lines[-1]:
         lines.pop()
     vocab: dict[str, int] = {}

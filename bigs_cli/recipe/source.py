@@ -18,7 +18,9 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.core.faults import unreadable
 
 MAX_BYTES = 2**20
+"""The largest file that is read as a recipe; chosen here, as the next one: the shipped ones have a few KB."""
 MAX_DEPTH = 16
+"""How deep its lists and mappings may be nested."""
 
 Key = tuple[str | int, ...]
 

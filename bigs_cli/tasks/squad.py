@@ -28,7 +28,7 @@ def read_squad(task: Task, path: Path) -> Questions:
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}:{error.lineno} is not JSON ({error.msg}).") from None
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error}).") from None
+        raise RequestError(f"{path} is not UTF-8 text ({error}). Convert it, or fetch it again.") from None
     except ValueError as error:
         raise RequestError(f"{path} is not JSON ({error}).") from None
     ids: list[str] = []
