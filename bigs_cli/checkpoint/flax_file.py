@@ -18,6 +18,7 @@ import numpy as np
 from bigs_cli.checkpoint.arrays import FLOATS, Array, Flat
 from bigs_cli.checkpoint.names import nested
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import unreadable
 from bigs_cli.core.files import replacing
 
 _ARRAY = 1  # flax.serialization's extension type of an ndarray
@@ -36,7 +37,7 @@ def read(path: Path) -> Flat:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             tree = msgpack.unpackb(content, ext_hook=_unpack_array)
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}.") from None
+        raise unreadable(path, error) from None
     except (ValueError, TypeError, KeyError, RecursionError, msgpack.UnpackException) as error:
         raise _malformed(path, str(error) or type(error).__name__) from None
     if not isinstance(tree, dict):

@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from bigs_cli.checkpoint.arrays import Flat, is_plain_name
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.faults import unreadable
 
 SSM_METADATA = "bigs.state_space_parameters"
 _PARAMETER = re.compile(r"(s4_bert/)?(embeddings|encoder|pooler)/|(cls|classifier|qa_outputs)/")
@@ -39,7 +40,7 @@ def read(path: Path) -> Flat:
     try:
         model: Any = onnx.load_model(str(path), load_external_data=False)
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise unreadable(path, error) from None
     except (DecodeError, ValueError) as error:
         raise RequestError(f"{path} is not an ONNX file ({error}). Fetch or export it again.") from None
     kept = [entry.value for entry in model.metadata_props if entry.key == SSM_METADATA]

@@ -18,12 +18,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.core.faults import refused
+from bigs_cli.core.faults import refused, unreadable
 from bigs_cli.core.files import parse_json, replacing, write_json
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
 _BEGINNING = {ENVIRONMENT, "recipe.yaml", "config.json", "tokenizer.json", "vocab.txt"}
+_PUT_BACK = "Put back a copy of it, or leave this run out."
 
 
 def runs_root() -> Path:
@@ -235,18 +236,22 @@ def find_run(name: str) -> RunFolder:
 
 
 def _read_object(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON object in a file, of which what `schema` names is as it says."""
+    """Return the JSON object in a file, of which what `schema` names is as it says.
+
+    Raises:
+        RequestError: it cannot be read, is no JSON object, or one that `schema` does not allow.
+    """
     try:
         read = parse_json(path.read_bytes())
         if not isinstance(read, dict):
-            raise RequestError(f"{path} holds no JSON object.")
+            raise RequestError(f"{path} holds no JSON object. {_PUT_BACK}")
         schema.model_validate(read)
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+        raise unreadable(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise RequestError(f"{path} is garbled: {where}: {first['msg']}.") from None
+        raise RequestError(f"{path} is garbled: {where}: {first['msg']}. {_PUT_BACK}") from None
     except ValueError as error:
-        raise RequestError(f"{path} is no JSON: {error}.") from error
+        raise RequestError(f"{path} is no JSON: {error}. {_PUT_BACK}") from error
     return read

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from bigs_cli.checkpoint.arrays import Array, Flat
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import unreadable
 
 
 def read(path: Path) -> Flat:
@@ -23,7 +24,7 @@ def read(path: Path) -> Flat:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error}.") from None
+        raise unreadable(path, error) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{path} is not a safetensors file that can be read: {error}. Fetch it again.") from None
 

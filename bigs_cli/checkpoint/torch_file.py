@@ -14,6 +14,7 @@ import numpy as np
 from bigs_cli.checkpoint.arrays import FLOATS, Array, Flat
 from bigs_cli.checkpoint.torch_pickle import PickleRefused, TensorSpec, read_state, write_state
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import unreadable
 from bigs_cli.core.files import replacing
 
 _STORAGES: dict[str, np.dtype[Any]] = {
@@ -47,7 +48,7 @@ def read(path: Path) -> Flat:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path)
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise unreadable(path, error) from None
     except PickleRefused as error:
         raise RequestError(
             f"{path} is not a plain file of weights: {error}. It was not loaded and nothing in it was run. "

@@ -55,8 +55,8 @@ def explain(error: BaseException, place: Path | None = None, then: str = AGAIN) 
     read, for errors that do not name it; `then` is what follows once the fault is gone.
     """
     if (sentence := of_disk(error, place, then)) is not None:
-        refused = any(_disk_error(one)[0] in _REFUSALS for one in _chain(error))
-        return RequestError(sentence) if refused else BigsError(sentence)
+        told_of = next(number for number, _ in map(_disk_error, _chain(error)) if number in _DISK)
+        return RequestError(sentence) if told_of in _REFUSALS else BigsError(sentence)
     if (sentence := of_memory(error)) is not None:
         return BigsError(f"{sentence} Take fewer rows at once (--batch-size) or shorter ones (--length), {then}.")
     return None
@@ -107,6 +107,12 @@ def refused(what: str, error: OSError, otherwise: str) -> BigsError:
     """
     kind = RequestError if error.errno in (*_REFUSALS, errno.ENOENT) else BigsError
     return kind(f"{what} cannot be written: {error.strerror or error}. {otherwise}")
+
+
+def unreadable(path: Path, error: OSError) -> RequestError:
+    """Return the error of a file at `path` that was named, or goes with one, and cannot be opened."""
+    reason = str(error.strerror or error).rstrip(".")
+    return RequestError(f"{path} cannot be read: {reason}. Check that it is there, and that you may read it.")
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -19,7 +19,7 @@ from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.packing import Packed, check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
-from bigs_cli.data.shard_writer import shard_writers
+from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Counts, Progress, Request, Staging, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
@@ -92,6 +92,8 @@ def _resumable(place: Staging) -> Iterator[None]:
     """Say of an error that what was written is kept, if there is anything, and how to go on from it."""
     try:
         yield
+    except DamagedDraftError:
+        raise
     except BigsError as error:
         if place.progress() is None:
             raise

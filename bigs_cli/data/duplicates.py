@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigs_cli.data.corpus import Place
+from bigs_cli.data.shard_writer import DamagedDraftError
 
 
 class TextsSeen:
@@ -41,12 +42,18 @@ def texts_seen(path: Path, place: Place) -> Iterator[TextsSeen]:
     """Open or make the file of the texts seen, and forget what was met after `place`.
 
     Raises:
+        DamagedDraftError: the file is no such database any more.
         sqlite3.OperationalError: the disk failed; see `disk_error`.
     """
-    with contextlib.closing(sqlite3.connect(path)) as base:
-        base.execute("CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, part, record) WITHOUT ROWID")
-        base.execute("DELETE FROM seen WHERE (part, record) > (?, ?)", (place.part, place.record))
-        yield TextsSeen(base)
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as base:
+            base.execute("CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, part, record) WITHOUT ROWID")
+            base.execute("DELETE FROM seen WHERE (part, record) > (?, ?)", (place.part, place.record))
+            yield TextsSeen(base)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise DamagedDraftError(path) from error
 
 
 def disk_error(error: Exception) -> Exception:

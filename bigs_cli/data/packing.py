@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-_PIECE_CHARACTERS = 1 << 13
+_PIECE_CHARACTERS = 1 << 13  # so that the tokenizer's threads share a long document out
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,15 @@ from bigs_cli.core.files import naming
 from bigs_cli.data.manifest import SPLITS, Shard, Split
 
 SHARD_BYTES = 1 << 26
-_BLOCK = 1 << 20
+"""The size at which a file ends and the next one begins."""
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+class DamagedDraftError(RequestError):
+    """What an earlier process left unfinished is not as it left it, so that none can go on from there."""
+
+    def __init__(self, path: Path, what: str = "is damaged") -> None:
+        super().__init__(f"{path} {what}, so this cannot be resumed. Start over: --overwrite instead of --resume.")
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ def shard_writers(
     """Give a writer for each split, which go on from `written`; whatever happens, no file stays open.
 
     Raises:
-        RequestError: the files are not what `written` says.
+        DamagedDraftError: the files are not what `written` says.
     """
     with contextlib.ExitStack() as opened:
         writers = {}
@@ -64,7 +72,7 @@ class ShardWriter:
         """Go on from `written`, or begin.
 
         Raises:
-            RequestError: the files are not what `written` says.
+            DamagedDraftError: the files are not what `written` says.
         """
         written = written or Written()
         self._folder = folder
@@ -127,9 +135,7 @@ class ShardWriter:
     def _reopen(self, rows: int) -> None:
         path, size = self._folder / self._name(), rows * self._width
         if not path.is_file() or path.stat().st_size < size:
-            raise RequestError(
-                f"{path} is shorter than it was, so this cannot be resumed. Start over: leave out --resume."
-            )
+            raise DamagedDraftError(path, "is shorter than it was")
         self._file, self._rows = path.open("r+b"), rows
         for start in range(0, size, _BLOCK):
             self._digest.update(self._file.read(min(_BLOCK, size - start)))

@@ -22,7 +22,7 @@ from bigs_cli.core.files import locked, write_json
 from bigs_cli.data.corpus import Place
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split
 from bigs_cli.data.readers import How
-from bigs_cli.data.shard_writer import Written
+from bigs_cli.data.shard_writer import DamagedDraftError, Written
 from bigs_cli.data.shards import open_shards
 
 _PROGRESS = "progress.json"
@@ -119,7 +119,7 @@ class Staging:
         """Return the point saved last, or None.
 
         Raises:
-            RequestError: it was damaged.
+            DamagedDraftError: it was damaged.
         """
         path = self.folder / _PROGRESS
         if not path.is_file():
@@ -127,7 +127,7 @@ class Staging:
         try:
             return Progress.model_validate_json(path.read_bytes())
         except ValidationError:
-            raise RequestError(f"{path} is damaged. Start over: --overwrite instead of --resume.") from None
+            raise DamagedDraftError(path) from None
 
     def save(self, progress: Progress) -> None:
         """Make `progress` the point to go on from. What it counts as written must be on the disk."""

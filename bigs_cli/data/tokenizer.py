@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -12,16 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.faults import AGAIN, of_disk
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import replacing
-from bigs_cli.core.hub_client import arriving, hub_answers, patiently, reason_of, status_of
+from bigs_cli.data.tokenizer_source import TOKENIZER_JSON, VOCAB_TXT, find_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-TOKENIZER_JSON = "tokenizer.json"
-VOCAB_TXT = "vocab.txt"
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """In the order of their ids, which in BERT's vocabularies are 0, 100, 101, 102 and 103."""
@@ -29,7 +24,8 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]",
 RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
 """The first 104 entries of a trained vocabulary: the special tokens stand at BERT's ids."""
 
-_MOST_CHARACTERS = 1000
+_MOST_CHARACTERS = 1000  # of an alphabet; as `BertWordPieceTokenizer.train` of the library has it
+_LEAST_FREQUENCY = 2  # of two pieces that become one; likewise
 _MOST_GAPS = 10_000  # ids without an entry that a small vocabulary may have; chosen here
 
 
@@ -43,7 +39,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         RequestError: it is nowhere, malformed, or lacks a special token.
         BigsError: the hub cannot be reached.
     """
-    path = _find(source)
+    path = find_tokenizer(source)
     tokenizer = _from_json(path) if path.suffix == ".json" else _bert_uncased(_read_vocab(path), path)
     missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
     if missing:
@@ -86,7 +82,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
         )
     trainer = WordPieceTrainer(
         vocab_size=size,
-        min_frequency=2,
+        min_frequency=_LEAST_FREQUENCY,
         special_tokens=fixed,
         limit_alphabet=_MOST_CHARACTERS,
         show_progress=False,
@@ -156,61 +152,6 @@ def frame(tokenizer: Tokenizer) -> None:
     )
 
 
-def _find(source: str | Path) -> Path:
-    path = Path(source)
-    if path.is_dir():
-        for name in (TOKENIZER_JSON, VOCAB_TXT):
-            if (path / name).is_file():
-                return path / name
-        raise RequestError(f"The folder {path} holds no tokenizer: neither {TOKENIZER_JSON} nor {VOCAB_TXT}.")
-    if path.is_file():
-        return path
-    if path.is_absolute() or path.suffix in (".json", ".txt") or str(source).count("/") > 1:
-        raise RequestError(f"There is no vocabulary {path}. Name a {VOCAB_TXT}, a {TOKENIZER_JSON} or a hub id.")
-    return _fetch(str(source))
-
-
-def _fetch(repo_id: str) -> Path:
-    from huggingface_hub import constants, errors, hf_hub_download
-
-    offline = not hub_answers()  # else the library goes on trying for half a minute
-    missing: errors.EntryNotFoundError | None = None
-
-    def ask(name: str) -> Path:
-        here_only = offline or isinstance(missing, errors.LocalEntryNotFoundError)
-        with arriving(repo_id):
-            return Path(hf_hub_download(repo_id, name, local_files_only=here_only))
-
-    try:
-        for name in (TOKENIZER_JSON, VOCAB_TXT):
-            try:
-                return patiently(functools.partial(ask, name))
-            except errors.EntryNotFoundError as error:
-                missing = missing if isinstance(missing, errors.LocalEntryNotFoundError) else error
-        assert missing is not None
-        raise missing
-    except (errors.HFValidationError, errors.RepositoryNotFoundError):
-        raise RequestError(
-            f"'{repo_id}' is no file or folder here, and the hub has no model of that name that you may see. "
-            f"Name a {VOCAB_TXT}, a {TOKENIZER_JSON}, a folder, or a hub id such as google-bert/bert-base-uncased."
-        ) from None
-    except errors.LocalEntryNotFoundError as error:
-        why = f" (HTTP {status})" if (status := status_of(error)) else ""
-        raise BigsError(
-            f"The tokenizer of {repo_id} is not in the hub's cache, and {constants.ENDPOINT} cannot be reached{why}. "
-            f"Check the network and try again, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
-        ) from None
-    except errors.EntryNotFoundError:
-        raise RequestError(f"{repo_id} on the hub has neither {TOKENIZER_JSON} nor {VOCAB_TXT}.") from None
-    except (OSError, errors.HfHubHTTPError) as error:
-        if (sentence := of_disk(error, None, AGAIN)) is not None:
-            raise BigsError(sentence) from None
-        raise BigsError(
-            f"The tokenizer of {repo_id} could not be fetched from {constants.ENDPOINT} ({reason_of(error)}). Check "
-            f"the network and try again, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
-        ) from None
-
-
 def _from_json(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
@@ -254,7 +195,9 @@ def _read_vocab(path: Path) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+        raise RequestError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Convert it, or fetch it again."
+        ) from None
     if lines and not lines[-1]:
         lines.pop()
     vocab: dict[str, int] = {}

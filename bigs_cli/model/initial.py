@@ -10,8 +10,8 @@
 | C | N(0, ½) a component |
 | log_step | log-uniform between `SMALLEST_STEP` and `LARGEST_STEP` |
 
-Drawn with NumPy, each parameter from a stream of its own that the seed and its path start: the same on every backend
-and mesh, and nothing is compiled.
+These are the original code's (of arXiv 2212.10544). They are drawn with NumPy, each parameter from a stream of its own
+that the seed and its path start: the same on every backend and mesh, and nothing is compiled.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ import numpy as np
 
 from bigs_cli.model import double_float as df
 
-LARGEST_DECAY_RATE = -1e-4  # Re A is clipped to this: no state may grow.
-SMALLEST_STEP, LARGEST_STEP = 0.01, 1.0
-_STRIDE = 32
+LARGEST_DECAY_RATE = -1e-4  # Re A is clipped to this: no state may grow. These three are the original code's.
+SMALLEST_STEP, LARGEST_STEP = 0.01, 1.0  # of the initial s; a token is one unit of time
+_STRIDE = 32  # powers between two that are computed as sine and cosine
 
 
 class SSMParameters(NamedTuple):

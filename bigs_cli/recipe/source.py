@@ -15,9 +15,12 @@ from typing import Any
 import yaml
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import unreadable
 
 MAX_BYTES = 2**20
+"""The largest file that is read as a recipe; chosen here, as the next one: the shipped ones have a few KB."""
 MAX_DEPTH = 16
+"""How deep its lists and mappings may be nested."""
 
 Key = tuple[str | int, ...]
 
@@ -109,7 +112,7 @@ def _text(path: Path) -> str:
             f"There is no recipe file {path}. `bigs recipes copy NAME {path}` makes one from a shipped one."
         ) from None
     except OSError as error:
-        raise RequestError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+        raise unreadable(path, error) from None
     if len(raw) > MAX_BYTES:
         raise RequestError(f"{path} is larger than 1 MiB, which no recipe is. Name a recipe's YAML file.")
     try:

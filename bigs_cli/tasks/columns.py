@@ -64,7 +64,7 @@ def read_table_file(path: Path) -> Table:
     """
     rows = list(read_rows(path))
     if not rows:
-        raise RequestError(f"{path} holds no rows.")
+        raise RequestError(f"{path} holds no rows. Name a table that has some.")
     return Table(str(path), [row for _, row in rows], [place for place, _ in rows])
 
 
@@ -76,7 +76,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     found = None if path.is_dir() else find_files(str(path))
     if not found:
-        raise RequestError(f"There is no file {path}.")
+        raise RequestError(f"There is no file {path}. Check its name and folder.")
     reader = _READERS.get(found[0].suffix)
     if reader is None:
         raise RequestError(
@@ -115,7 +115,7 @@ def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow
     from pyarrow import parquet
 
-    number = 0
+    number = 1
     try:
         # Without threads of pyarrow's own, which a process that ends soon after was seen to be aborted by.
         with file.open() as raw, parquet.ParquetFile(raw, pre_buffer=False) as table:

@@ -49,18 +49,18 @@ def _tagged(task: Task, table: Dataset, where: str) -> Tagged:
     columns = _columns(table, [name for name in (first, label) if name])
     words = columns[first]
     for row, sentence in enumerate(words):
-        _check_texts(sentence, f"{where}, row {row}: column '{first}'")
+        _check_texts(sentence, f"{where}, row {row + 1}: column '{first}'")
     tags = columns[label] if label else []
     if not any(tags):
         return Tagged(words, None)
     names = _class_names(task, getattr(table.features[label], "feature", None), where)
     for row, (sentence, marks) in enumerate(zip(words, tags, strict=True)):
         if len(sentence) != len(marks or []):
-            raise RequestError(f"{where}, row {row}: {len(sentence)} words have {len(marks or [])} tags.")
+            raise RequestError(f"{where}, row {row + 1}: {len(sentence)} words have {len(marks or [])} tags.")
     return Tagged(
         words,
         [
-            [int(parse_label(task, names[tag] if names else str(tag), f"{where}, row {row}")) for tag in marks]
+            [int(parse_label(task, names[tag] if names else str(tag), f"{where}, row {row + 1}")) for tag in marks]
             for row, marks in enumerate(tags)
         ],
     )
@@ -78,7 +78,7 @@ def _questions(task: Task, table: Dataset, where: str) -> Questions:
     answers = None
     if label:
         given = zip(columns[label], columns[second], strict=True)
-        answers = [_answers(task, value, text, f"{where}, row {row}") for row, (value, text) in enumerate(given)]
+        answers = [_answers(task, value, text, f"{where}, row {row + 1}") for row, (value, text) in enumerate(given)]
     return Questions(ids, columns[first], columns[second], answers)
 
 
@@ -105,7 +105,7 @@ def _choices(task: Task, table: Dataset, where: str) -> Choices:
     values = columns[label] if label else []
     if all(value is None or value == -1 for value in values):
         return Choices(columns[first], endings, None)
-    labels = [parse_choice(task, str(value), f"{where}, row {row}") for row, value in enumerate(values)]
+    labels = [parse_choice(task, str(value), f"{where}, row {row + 1}") for row, value in enumerate(values)]
     return Choices(columns[first], endings, np.array(labels, np.int32))
 
 
@@ -147,7 +147,7 @@ def _labels(task: Task, values: list[Any], feature: Any, where: str) -> np.ndarr
         return None
     names = _class_names(task, feature, where)
     texts = [str(value) if names is None or value in (None, -1) else names[value] for value in values]
-    labels = [parse_label(task, text, f"{where}, row {row}") for row, text in enumerate(texts)]
+    labels = [parse_label(task, text, f"{where}, row {row + 1}") for row, text in enumerate(texts)]
     return np.array(labels, task.label_dtype)
 
 

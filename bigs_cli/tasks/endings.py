@@ -40,7 +40,7 @@ def read_endings(task: Task, path: Path) -> Choices:
         if label is not None:
             labels.append(parse_choice(task, fields[label], f"{path}:{line}"))
     if not texts:
-        raise RequestError(f"{path} holds no examples.")
+        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
     return Choices(texts, choices, None if label is None else np.array(labels, np.int32))
 
 

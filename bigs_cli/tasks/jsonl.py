@@ -88,7 +88,7 @@ def texts_of(
         if labels and len(labels) != len(first):
             raise RequestError(f"{where}: some examples have a '{label}' and some have none.")
     if not first:
-        raise RequestError(f"{path} holds no examples.")
+        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
     return Texts(
         first=first,
         second=[text or "" for text in second] if task.second else None,

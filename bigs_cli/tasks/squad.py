@@ -28,7 +28,7 @@ def read_squad(task: Task, path: Path) -> Questions:
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}:{error.lineno} is not JSON ({error.msg}).") from None
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error}).") from None
+        raise RequestError(f"{path} is not UTF-8 text ({error}). Convert it, or fetch it again.") from None
     except ValueError as error:
         raise RequestError(f"{path} is not JSON ({error}).") from None
     ids: list[str] = []
@@ -51,7 +51,7 @@ def read_squad(task: Task, path: Path) -> Questions:
                 ]
                 answers.append(check_answers(task, pairs, context, where_it_is))
     if not ids:
-        raise RequestError(f"{path} holds no examples.")
+        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
     return Questions(ids, questions, contexts, answers)
 
 

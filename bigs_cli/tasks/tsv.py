@@ -34,7 +34,7 @@ def read_tsv(task: Task, path: Path) -> Texts:
         )
     whole = [(i, line, fields) for i, (line, fields) in enumerate(rows) if len(fields) == len(columns)]
     if not whole:
-        raise RequestError(f"{path} holds no examples.")
+        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
 
     def texts(name: str) -> list[str]:
         column = columns.index(name)
@@ -92,7 +92,11 @@ def parse_choice(task: Task, text: str, where: str) -> int:
 
 
 def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) for each line that is not empty; a byte order mark is dropped."""
+    """Yield (line number, fields) for each line that is not empty; a byte order mark is dropped.
+
+    Raises:
+        RequestError: the file is not UTF-8.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, start=1):
@@ -100,13 +104,17 @@ def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if text:
                     yield number, text.split("\t")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error}).") from error
+        raise RequestError(f"{path} is not UTF-8 text ({error}). Convert it, or fetch it again.") from error
 
 
 def find_columns(
     task: Task, path: Path, rows: Iterator[tuple[int, list[str]]]
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """Return the columns and the rows that follow; a file without a header has the task's own columns."""
+    """Return the columns and the rows that follow; a file without a header has the task's own columns.
+
+    Raises:
+        RequestError: with file and line: the first line lacks a column that the task needs.
+    """
     line, columns = next(rows, (1, []))
     wanted = [name for name in (task.first, task.second, *task.endings) if name]
     if all(name in columns for name in wanted):

@@ -48,7 +48,7 @@ def read_conll(task: Task, path: Path) -> Tagged:
         words.pop()
         tags.pop()
     if not words:
-        raise RequestError(f"{path} holds no examples.")
+        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
     return Tagged(_without_language(words), tags)
 
 

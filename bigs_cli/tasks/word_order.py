@@ -70,7 +70,11 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def balance(distinct: Iterable[str], cap: int, where: str) -> Texts:
-    """Return at most `cap` examples from distinct sentences, the two classes in turn, ordered by hash."""
+    """Return at most `cap` examples from distinct sentences, the two classes in turn, ordered by hash.
+
+    Raises:
+        RequestError: there are too few sentences for one of each class; `where` says of which text.
+    """
     classes: tuple[list[str], list[str]] = ([], [])
     for sentence in sorted(distinct, key=_hash):
         classes[_hash("class " + sentence)[0] & 1].append(sentence)

@@ -54,6 +54,14 @@ def test_an_error_of_the_system_behind_others(number: int, says: str, kind: type
     assert says in str(fault)
 
 
+def test_a_full_disk_is_no_wrong_request_whatever_was_handled_before_it() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "x/y")
+    full.__context__ = FileExistsError(errno.EEXIST, "File exists", "x")
+    fault = explain(full)
+    assert type(fault) is BigsError
+    assert "The disk of x/y is full" in str(fault)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -78,7 +86,7 @@ def test_memory_that_numpy_xla_and_python_cannot_have() -> None:
     said = [str(explain(caught(error))) for error in errors]
     assert said[0].startswith("There is not enough memory. Take fewer rows at once (--batch-size)")
     assert said[1].startswith("There is not enough memory for 8.00 PiB more.")
-    assert said[2].startswith("There is not enough memory for 1.31e+05 GiB more.")
+    assert said[2].startswith("There is not enough memory for 131,072.0 GiB more.")
 
 
 def test_other_errors_are_none_of_the_machine() -> None:

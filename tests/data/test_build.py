@@ -149,6 +149,20 @@ def test_an_unfinished_build_is_not_lost_nor_mistaken(tmp_path, tokenizer, text,
         build(tmp_path / "again", tokenizer, text, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("train-00000.bin", b""), ("seen.sqlite", b"not a database" * 99)],
+    ids=["shard", "texts seen"],
+)
+def test_a_damaged_draft_is_not_said_to_be_resumable(tmp_path, tokenizer, text, monkeypatch, name, content):
+    out = tmp_path / "out"
+    begin(out, tokenizer, text, monkeypatch=monkeypatch, drop_duplicates=True)
+    (out / ".partial" / name).write_bytes(content)
+    with pytest.raises(RequestError, match=rf"{name} is .*Start over: --overwrite instead of --resume\.$"):
+        build(out, tokenizer, text, drop_duplicates=True, resume=True)
+    build(out, tokenizer, text, drop_duplicates=True, overwrite=True)
+
+
 def test_after_an_error_the_work_so_far_is_kept(tmp_path, documents, tokenizer, text, monkeypatch):
     monkeypatch.setattr(module, "BATCH_CHARACTERS", 1500)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)

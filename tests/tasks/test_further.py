@@ -211,13 +211,13 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
 @pytest.mark.parametrize(
     ("task", "changes", "said"),
     [
-        ("wikiann", {"ner_tags": [[1], [2]]}, "row 0: 2 words have 1 tags"),
-        ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 0: column 'tokens' holds something that is not text"),
-        ("squad", {"answers": [{"text": ["x"], "answer_start": [99]}] * 2}, "row 0: the answer 'x' begins at char"),
-        ("squad", {"answers": [{"text": [], "answer_start": []}] * 2}, "row 0 has no answer"),
-        ("squad", {"answers": [{"text": ["x"], "answer_start": []}] * 2}, "row 0: 1 answers have 0 places"),
+        ("wikiann", {"ner_tags": [[1], [2]]}, "row 1: 2 words have 1 tags"),
+        ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 1: column 'tokens' holds something that is not text"),
+        ("squad", {"answers": [{"text": ["x"], "answer_start": [99]}] * 2}, "row 1: the answer 'x' begins at char"),
+        ("squad", {"answers": [{"text": [], "answer_start": []}] * 2}, "row 1 has no answer"),
+        ("squad", {"answers": [{"text": ["x"], "answer_start": []}] * 2}, "row 1: 1 answers have 0 places"),
         ("squad", {"question": ["a", None]}, "column 'question' holds something that is not text"),
-        ("swag", {"label": [0, -1]}, "row 1: '-1' is not the place of an ending"),
+        ("swag", {"label": [0, -1]}, "row 2: '-1' is not the place of an ending"),
         ("swag", {"ending3": ["a", None]}, "column 'ending3' holds something"),
     ],
 )
