@@ -119,6 +119,6 @@ def main() -> None:
 
 def _end(code: int, sentence: str) -> NoReturn:
     """End this process with `sentence` on stderr, and the others that it trains with."""
-    print(f"bigs: {sentence}", file=sys.stderr)
+    print(f"bigs: {BigsError(sentence)}", file=sys.stderr)  # without what steers a terminal, also from libraries
     end_together(code, sentence)
     sys.exit(code)
