@@ -55,8 +55,8 @@ def watched(folder: Path) -> Iterator[None]:
     """Raise Offence for what happens inside: a process, a connection, a write elsewhere, too much time or memory."""
     global _allowed
     _seen.clear()
+    before = _peak(anew=True)
     _allowed = (os.path.realpath(folder), os.path.realpath(cache_root()), os.devnull)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     previous = signal.signal(signal.SIGALRM, _late)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
@@ -67,9 +67,20 @@ def watched(folder: Path) -> Iterator[None]:
         _allowed = None
     if _seen:
         raise Offence("; ".join(_seen))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    grown = (_peak() - before) >> 20
     if grown > MEGABYTES:
         raise Offence(f"took {grown} MB")
+
+
+def _peak(anew: bool = False) -> int:
+    """Return the most bytes that this process has held; `anew`: from now on, as far as the system can begin again."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    if anew:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 def _late(number: int, frame: Any) -> None:
