@@ -123,7 +123,7 @@ def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     yield f"{file.name}, row {number}", row
                     number += 1
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{file.name} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
 
 

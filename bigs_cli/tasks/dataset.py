@@ -23,9 +23,12 @@ def read_table(task: Task, table: Dataset, where: str) -> Examples:
     `where` opens the sentence of an error. If every label is −1, as in the hub's test splits, there are none.
 
     Raises:
-        RequestError: a column is missing, a text is missing, or a label is not the task's.
+        RequestError: a column is missing, a text is missing or not UTF-8, or a label is not the task's.
     """
-    return _FORMS[task.form](task, table, where)
+    try:
+        return _FORMS[task.form](task, table, where)
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{where}: a text is not UTF-8 ({error.reason}). Fetch or make it again.") from None
 
 
 def _texts(task: Task, table: Dataset, where: str) -> Texts:

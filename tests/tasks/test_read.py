@@ -7,12 +7,15 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks import TASKS
+from bigs_cli.tasks.columns import read_rows
 from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.read import data_digest, load_examples
 
@@ -199,3 +202,14 @@ def test_without_data_and_network_one_sentence_says_what_to_do(monkeypatch: pyte
     with pytest.raises(RequestError, match=r"MRPC is not on this machine.*--data DIR holding train.tsv and dev.tsv"):
         load_examples(TASKS["mrpc"], "dev")
     assert datasets.config.HF_HUB_OFFLINE in (False, None)
+
+
+def test_a_text_in_parquet_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    columns = {"sentence1": ["river"], "sentence2": ["stone"], "label": ["entailment"]}
+    file = tmp_path / "train.parquet"
+    parquet.write_table(pa.table(columns), file, compression="none", use_dictionary=False)
+    file.write_bytes(file.read_bytes().replace(b"river", b"ri\xffer"))
+    with pytest.raises(RequestError, match=r"train\.parquet: a text is not UTF-8"):
+        load_examples(TASKS["rte"], "train", tmp_path)
+    with pytest.raises(RequestError, match=r"train\.parquet cannot be read as Parquet"):
+        list(read_rows(file))
