@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 from typer.main import get_command
 
 from bigs_cli.cli import app
@@ -62,4 +61,3 @@ def test_what_does_not_exist_is_seen() -> None:
         parse(["pretran"])
     with pytest.raises(Exception, match="No such option"):
         parse(["pretrain", "--recipee", "small"])
-    assert isinstance(app, typer.Typer)

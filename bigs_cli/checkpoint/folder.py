@@ -23,7 +23,7 @@ from bigs_cli.checkpoint.names import (
 )
 from bigs_cli.checkpoint.weights import choose, has_torch_names, read_weights
 from bigs_cli.core.errors import RequestError, listed
-from bigs_cli.core.faults import told
+from bigs_cli.core.faults import explain, told
 from bigs_cli.core.files import check_writable
 from bigs_cli.recipe.config import BiGSConfig
 
@@ -102,7 +102,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RequestError(f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first.")
     check_writable(path.parent, f"--output {path}")
-    with told(path):
+    with told(lambda error: explain(error, path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.parent / f".{path.name}.partial"
         with _alone(draft, path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -52,7 +53,7 @@ def describe_machine() -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
         "code": code_digest(),
@@ -64,6 +65,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def code_digest() -> str:
     """Return the beginning of a SHA-256 of this package's source: a release of it, or a checkout at work, is told."""
     root = Path(__file__).parents[1]
@@ -73,7 +75,7 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's name, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bigs_cli.core.errors import BigsError, RequestError
@@ -83,8 +83,8 @@ def of_memory(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def told(place: Path, then: str = AGAIN) -> Iterator[None]:
-    """Turn a fault of the machine in what is done inside, at `place`, into the sentences of `explain`.
+def told(explained: Callable[[Exception], BigsError | None]) -> Iterator[None]:
+    """Turn a fault of the machine in what is done inside into what it is `explained` as; None: it is no such fault.
 
     Raises:
         BigsError: there was one. Other errors pass.
@@ -94,7 +94,7 @@ def told(place: Path, then: str = AGAIN) -> Iterator[None]:
     except BigsError:
         raise
     except Exception as error:
-        fault = explain(error, place, then)
+        fault = explained(error)
         if fault is None:
             raise
         raise fault from error

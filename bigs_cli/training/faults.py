@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.faults import AGAIN, of_disk, of_memory
+from bigs_cli.core.faults import AGAIN, of_disk, of_memory, told
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe
 
 
-@contextlib.contextmanager
-def faults_told(recipe: PretrainRecipe | FinetuneRecipe, folder: RunFolder) -> Iterator[None]:
+def faults_told(recipe: PretrainRecipe | FinetuneRecipe, folder: RunFolder) -> AbstractContextManager[None]:
     """Turn a fault of the machine in the run of `recipe` in `folder`, such as a full disk, into sentences.
 
     Raises:
         BigsError: there was one. Other errors pass.
     """
-    try:
-        yield
-    except BigsError:
-        raise
-    except Exception as error:
-        go_on = f"and go on with --resume --run {folder.path}" if folder.is_run else AGAIN
-        if (sentence := of_disk(error, folder.path, go_on)) is not None:
-            raise BigsError(sentence) from error
-        if (sentence := of_memory(error)) is not None:
-            start = f" --from {folder.path}" if steps(folder.checkpoints) else ""
-            raise BigsError(f"{sentence} {_less(recipe)} Begin anew so: --run {folder.path}-2{start}") from error
-        raise
+    return told(lambda error: _explained(error, recipe, folder))
+
+
+def _explained(error: Exception, recipe: PretrainRecipe | FinetuneRecipe, folder: RunFolder) -> BigsError | None:
+    go_on = f"and go on with --resume --run {folder.path}" if folder.is_run else AGAIN
+    if (sentence := of_disk(error, folder.path, go_on)) is not None:
+        return BigsError(sentence)
+    if (sentence := of_memory(error)) is not None:
+        start = f" --from {folder.path}" if steps(folder.checkpoints) else ""
+        return BigsError(f"{sentence} {_less(recipe)} Begin anew so: --run {folder.path}-2{start}")
+    return None
 
 
 def _less(recipe: PretrainRecipe | FinetuneRecipe) -> str:

@@ -98,7 +98,9 @@ def finetune(
             write_config(path / CONFIG, config)
             save_tokenizer(tokenizer, path)
 
-        folder.start(dump_recipe(recipe), describe_environment() | {"start": start.digest}, resume, begin_folder)
+        # A resumed run keeps what it began with: no need to read all parameters for their digest.
+        ran_on = {} if resume else describe_environment() | {"start": start.digest}
+        folder.start(dump_recipe(recipe), ran_on, resume, begin_folder)
         err.print(f"Starting from {start.source}:\n{report.describe()}")
         params = to_tree(flat, config)
         if recipe.new_pooler == "unit" and "s4_bert/pooler/dense/kernel" in report.new:

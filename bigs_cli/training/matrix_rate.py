@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from bigs_cli.core.cache import cache_root
-from bigs_cli.core.environment import describe_machine
+from bigs_cli.core.environment import processor
 from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.model.product import product
 
@@ -23,7 +23,7 @@ def matrix_rate(dtype: str) -> float:
     Measured if this machine's cache has none, which takes about a second.
     """
     device = jax.devices()[0]
-    name = describe_machine()["processor"] if device.platform == "cpu" else device.device_kind
+    name = processor() if device.platform == "cpu" else device.device_kind
     key = f"{name}, {os.cpu_count()} cores, {dtype}" if device.platform == "cpu" else f"{name}, {dtype}"
     file = cache_root() / "matrix-rates.json"
     known: dict[str, float] = {}

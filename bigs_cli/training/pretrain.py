@@ -98,7 +98,8 @@ def pretrain(
             save_tokenizer(tokenizer, path)
 
         if is_first():
-            ran_on = describe_environment() | ({} if start is None else {"start": start.digest})
+            began = {} if start is None or resume else {"start": start.digest}
+            ran_on = describe_environment() | began
             folder.start(dump_recipe(recipe), ran_on, resume, begin_folder)
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)

@@ -131,7 +131,7 @@ def _changed(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
             case "rename" if isinstance(holder, dict):
                 holder[draw(st.sampled_from(("", "x", "0", "-1", "../x", "\ud800", "__class__")))] = holder.pop(key)
             case "wrap":
-                holder[key] = draw(st.sampled_from(([holder[key]], {"0": holder[key]}, [holder[key]] * 50)))
+                holder[key] = draw(st.sampled_from(([holder[key]], {"0": holder[key]}, [holder[key]] * 8)))
             case "exchange":
                 other, place = draw(st.sampled_from(_places(tree)))
                 holder[key] = copy.deepcopy(other[place])
