@@ -15,6 +15,7 @@ from bigs_cli.checkpoint.names import to_apart, to_flat, unnested
 from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoint.transfer import Transfer, transfer
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.export.tokenizer import write_tokenizer
 from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
 from bigs_cli.model.heads import Outputs
 from bigs_cli.prediction.item import Asked, items_of, record
@@ -200,12 +201,14 @@ class Pretrained:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and flax_model.msgpack, the published layout, to a new folder.
 
-        A tokenizer is not written: put the model's tokenizer.json beside them, or export the run with `bigs export`.
+        The tokenizer files of a model that was loaded with one are written beside them.
 
         Raises:
             bigs_cli.core.errors.RequestError: the folder is in use, or cannot be written.
         """
         with new_folder(Path(folder)) as draft:
+            if self._origin is not None and self._origin.tokenizer is not None:
+                write_tokenizer(self._origin.tokenizer, draft, self.config.max_position_embeddings)
             write_flax(draft, self.config, {path: np.asarray(leaf) for path, leaf in unnested(self._params)})
 
 

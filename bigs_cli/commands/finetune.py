@@ -231,19 +231,33 @@ def _suite(
     from bigs_cli.checkpoint.resolve import find_model
     from bigs_cli.checkpoint.run import runs_root
     from bigs_cli.commands.shared import lasting_name, prepare_jax, stoppable
+    from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.suite import suite_table
 
     prepare_jax()
     from bigs_cli.evaluation.suite import suite_lines
-    from bigs_cli.training.suite import SUITE, SuitePlan, begin_suite, finetune_suite
+    from bigs_cli.training.suite import SUITE, SuitePlan, begin_suite, finetune_suite, saved_plan
 
-    root, plan = run or runs_root() / SUITE, None
-    if start is not None:
-        lasting = lasting_name(find_model(start))
-        plan = SuitePlan(lasting, None if data is None else str(data), variant, tuple(sets), seeds)
+    root = run or runs_root() / SUITE
+    model = None if start is None else lasting_name(find_model(start))
+    folder = None if data is None else str(data)
+    if resume:
+        plan = saved_plan(root)
+        asked = (("--from", model, plan.model), ("--data", folder, plan.data), ("--recipe", variant, plan.variant))
+        for option, wanted, kept in (*asked, ("--seeds", seeds if seeds > 1 else None, plan.seeds)):
+            if wanted not in (None, kept):
+                raise RequestError(
+                    f"The suite in {root} was begun {'without' if kept is None else f'with {kept} as its'} {option}, "
+                    f"and goes on so. Leave {option} out, or begin another one: --run {root}-2"
+                )
+    elif model is None:
+        raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
+    else:
+        plan = SuitePlan(model, folder, variant, tuple(sets), seeds)
+        begin_suite(root, plan)
     with stoppable():
-        finetune_suite(begin_suite(root, plan, resume), _open, root, resume)
+        finetune_suite(plan, _open, root, resume)
     err.print(suite_table(suite_lines(root), f"GLUE, dev, {root}"))
     err.print(f"Next: bigs eval glue --model {root}")
     out.print(str(root))

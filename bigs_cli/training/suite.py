@@ -44,33 +44,36 @@ class SuitePlan:
     seeds: int
 
 
-def begin_suite(root: Path, plan: SuitePlan | None, resume: bool) -> SuitePlan:
-    """Return `plan`, having written it to the folder of a new suite; or, with `resume`, that of the one in it.
+def saved_plan(root: Path) -> SuitePlan:
+    """Return what the suite in the folder was begun with.
 
     Raises:
-        RequestError: there is no suite to go on with, or its plan is damaged; or a new one names no model, its folder
-            is in use or cannot be written, or its variant, values or data are wrong. Nothing is written then.
+        RequestError: there is no suite, or its plan is damaged.
     """
     file = root / PLAN
-    if resume:
-        try:
-            return TypeAdapter(SuitePlan).validate_json(file.read_bytes())
-        except OSError:
-            raise RequestError(f"There is no suite to go on with in {root}. Leave out --resume to begin one.") from None
-        except ValidationError:
-            raise RequestError(
-                f"{file} is damaged, so this suite cannot go on. Begin another one: --run {root}-2"
-            ) from None
-    if plan is None:
-        raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
+    try:
+        return TypeAdapter(SuitePlan).validate_json(file.read_bytes())
+    except OSError:
+        raise RequestError(f"There is no suite to go on with in {root}. Leave out --resume to begin one.") from None
+    except ValidationError:
+        told = f"{file} is damaged, so this suite cannot go on. Begin another one: --run {root}-2"
+        raise RequestError(told) from None
+
+
+def begin_suite(root: Path, plan: SuitePlan) -> None:
+    """Write the plan of a new suite to its folder.
+
+    Raises:
+        RequestError: the folder is in use or cannot be written, or the variant, values or data are wrong. Nothing is
+            written then.
+    """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise RequestError(f"The folder {root} is in use. Add --resume to go on, or name another: --run {root}-2")
     check_writable(root, f"The folder {root}")
     # Both are asked again by `finetune_suite`: here, so that a wrong request leaves no plan behind.
     suite_recipes(plan.variant, plan.sets)
     present(None if plan.data is None else Path(plan.data))
-    write_json(file, asdict(plan))
-    return plan
+    write_json(root / PLAN, asdict(plan))
 
 
 def suite_recipes(variant: str | None, sets: Sequence[str]) -> dict[str, FinetuneRecipe]:

@@ -197,3 +197,10 @@ def test_words_are_cut_as_corpora_of_entities_are() -> None:
     ]
     assert is_iob(TAGS)
     assert not is_iob(("noun", "verb"))
+
+
+def test_a_model_that_is_saved_takes_its_tokenizer_along(models: Path, tmp_path: Path) -> None:
+    loaded = load_model(models / "masked-lm")
+    loaded.save_pretrained(tmp_path / "saved")
+    text = "the [MASK] wrote"
+    assert load_model(tmp_path / "saved").predict(text) == loaded.predict(text)

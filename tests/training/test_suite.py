@@ -88,8 +88,18 @@ def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, 
     refused = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root)
     assert (refused.code, refused.out) == (2, "")
     assert "--resume" in refused.err
+    for option, other, says in (
+        ("--data", tmp_path, f"with {glue} as its --data"),
+        ("--recipe", "128", "without --recipe"),
+        ("--seeds", 3, "with 2 as its --seeds"),
+        ("--from", suite / "cola", f"with {pretrained} as its --from"),
+    ):
+        before = snapshot(root)
+        differs = bigs("finetune", "glue", "--run", root, "--resume", option, other)
+        assert (differs.code, differs.out, snapshot(root)) == (2, "", before)
+        assert f"The suite in {root} was begun {says}" in differs.err
     before = snapshot(root / "cola")
-    again = bigs("finetune", "glue", "--run", root, "--resume").fine()
+    again = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, "--resume").fine()
     assert snapshot(root / "cola") == before
     assert "CoLA is finished." in again.err
     for made in ("seeds.json", "seed-43/results.json"):

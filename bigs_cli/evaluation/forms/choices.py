@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.evaluation.metrics import compute
 from bigs_cli.model.heads import Outputs
 from bigs_cli.model.losses import classification_sums
@@ -56,6 +57,4 @@ class ChoicesForm:
     def predictions(self, examples: Choices, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
         """Yield records with the place of the ending predicted, and the probability of each."""
         for record, row in zip(examples.records(), scores, strict=True):
-            likely = np.exp(row - row.max(), dtype=np.float64)
-            shares = (likely / likely.sum()).round(6).tolist()
-            yield {**record, "prediction": int(row.argmax()), "scores": shares}
+            yield {**record, "prediction": int(row.argmax()), "scores": softmax(row).round(6).tolist()}

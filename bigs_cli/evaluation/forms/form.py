@@ -59,3 +59,9 @@ class Form(Protocol):
     def predictions(self, examples: Any, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
         """Yield each example's record with labels by name, and its `prediction` and `scores`, for predictions.jsonl."""
         ...
+
+
+def softmax(scores: Array) -> Array:
+    """Return probabilities along the last axis, float64."""
+    likely = np.exp(scores - scores.max(-1, keepdims=True), dtype=np.float64)
+    return likely / likely.sum(-1, keepdims=True)

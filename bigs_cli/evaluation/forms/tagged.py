@@ -11,6 +11,7 @@ import numpy as np
 from bigs_cli.data.encode import Encoded
 from bigs_cli.data.words import EncodedWords, encode_words
 from bigs_cli.evaluation.entities import OUTSIDE, entity_scores
+from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.model.heads import Outputs
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe.config import Head
@@ -67,8 +68,7 @@ class TaggedForm:
 
     def predictions(self, examples: Tagged, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
         """Yield records with tags by name, and the probability of each one predicted: None for words not asked."""
-        likely = np.exp(scores - scores.max(-1, keepdims=True), dtype=np.float64)
-        best = (likely.max(-1) / likely.sum(-1)).round(6)
+        best = softmax(scores).max(-1).round(6)
         shares: list[list[float | None]] = [[None] * len(words) for words in examples.words]
         for row, word, place in asked_words(inputs):
             shares[row][word] = float(best[place])

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.evaluation.metrics import compute
 from bigs_cli.model.heads import Outputs
 from bigs_cli.model.losses import classification_sums, regression_sums
@@ -62,6 +63,5 @@ class TextsForm:
                 continue
             if "label" in record:
                 record["label"] = names[record["label"]]
-            likely = np.exp(row - row.max(), dtype=np.float64)
-            shares = dict(zip(names, (likely / likely.sum()).round(6).tolist(), strict=True))
+            shares = dict(zip(names, softmax(row).round(6).tolist(), strict=True))
             yield {**record, "prediction": names[answer], "scores": shares}

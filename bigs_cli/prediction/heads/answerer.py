@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from bigs_cli.data.encode import Encoded
 from bigs_cli.model.heads import Outputs
 from bigs_cli.prediction.item import Item, Takes
@@ -15,8 +13,6 @@ from bigs_cli.tasks.task import Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-Array = np.ndarray[Any, Any]
 
 
 class Answerer(Protocol):
@@ -70,12 +66,6 @@ def predicting(form: str, config: BiGSConfig, task: Task | None = None, **change
 def names_of(config: BiGSConfig) -> tuple[str, ...]:
     """Return the names of the labels; those without names are LABEL_0, LABEL_1, …, as in their config.json."""
     return config.labels or tuple(f"LABEL_{i}" for i in range(config.num_labels))
-
-
-def softmax(scores: Array) -> Array:
-    """Return probabilities along the last axis, float64."""
-    likely = np.exp(scores - scores.max(-1, keepdims=True), dtype=np.float64)
-    return likely / likely.sum(-1, keepdims=True)
 
 
 def percent(share: float | None) -> str:

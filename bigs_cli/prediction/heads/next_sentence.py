@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.model.heads import Outputs
-from bigs_cli.prediction.heads.answerer import percent, shown, softmax
+from bigs_cli.prediction.heads.answerer import percent, shown
 from bigs_cli.prediction.item import Item, Takes
 from bigs_cli.prediction.settings import Settings
 from bigs_cli.recipe.config import BiGSConfig

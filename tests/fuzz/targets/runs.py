@@ -17,7 +17,7 @@ from bigs_cli.recipe.catalog import recipe_file
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.paired import example_cells
 from bigs_cli.tasks import get_task
-from bigs_cli.training.suite import begin_suite
+from bigs_cli.training.suite import saved_plan
 from tests.fuzz.targets.target import Seeds, Target
 
 _RESULTS = {"metrics": {"accuracy": 0.5, "f1": 0.6}, "step": 4, "steps": 6, "seconds": 1.5, "parameters": 100}
@@ -81,7 +81,7 @@ def _suite(name: str) -> Callable[[Path], tuple[Path, Seeds]]:
 
 def _show_suite(path: Path) -> None:
     root = next(parent for parent in path.parents if parent.name == "glue")
-    _each(lambda: suite_lines(root), lambda: begin_suite(root, None, True))
+    _each(lambda: suite_lines(root), lambda: saved_plan(root))
 
 
 def _seal(folder: Path) -> tuple[Path, Seeds]:
