@@ -92,7 +92,7 @@ def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, 
         ("--data", tmp_path, f"with {glue} as its --data"),
         ("--recipe", "128", "without --recipe"),
         ("--seeds", 3, "with 2 as its --seeds"),
-        ("--from", suite / "cola", f"with {pretrained} as its --from"),
+        ("--from", suite / "cola" / "seed-42", f"with {pretrained} as its --from"),
     ):
         before = snapshot(root)
         differs = bigs("finetune", "glue", "--run", root, "--resume", option, other)
