@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Annotated, NoReturn
 
 import typer
@@ -95,7 +99,8 @@ _let_flow(app)
 def main() -> None:
     """Run the command line; turn errors into sentences on stderr and into exit codes."""
     try:
-        app()
+        with _stoppable():
+            app()
     except SystemExit as ended:  # Typer's end, also of an interrupted command.
         end_together(ended.code if isinstance(ended.code, int) else int(ended.code is not None), "")
         raise
@@ -115,6 +120,19 @@ def main() -> None:
         # Not printed yet: of several processes, one may fail only because another has ended, which its watch tells.
         end_together(1, failed)
         _end(1, f"{failed}. `bigs --debug …` shows where.")
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Have SIGTERM end the work as Ctrl-C does: with whatever is to be cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Signals reach the main thread only.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(code: int, sentence: str) -> NoReturn:

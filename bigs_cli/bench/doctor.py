@@ -153,8 +153,8 @@ def _hub() -> Finding:
 def _devices() -> Iterator[Finding]:
     try:
         devices = jax.devices()
-    except RuntimeError as error:
-        said = (str(error).strip() or "RuntimeError").splitlines()[0]
+    except (RuntimeError, AssertionError) as error:  # The second: JAX_PLATFORMS names one that is not installed.
+        said = (str(error).strip() or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}").splitlines()[0]
         advice = "install the JAX of your accelerator ('bigs[cuda]', 'bigs[tpu]'), or set JAX_PLATFORMS=cpu"
         yield Finding("devices", f"JAX finds none: {said}", VERBS[1:], advice)
         return

@@ -101,14 +101,22 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RequestError(f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first.")
-    check_writable(path.parent, f"--output {path}")
+    place = path.resolve()
+    if place == Path.cwd() or place.is_mount():
+        raise RequestError(
+            f"{path} is {'a mount point' if place.is_mount() else 'the folder you are in'}, which cannot be replaced. "
+            f"Name a new folder in it: --output {path / 'model'}"
+        )
+    check_writable(place.parent, f"--output {path}")
     with told(lambda error: explain(error, path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.parent / f".{path.name}.partial"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.parent / f".{place.name}.bigs-partial"
+        if draft.is_symlink() or (draft.exists() and not draft.is_dir()):
+            raise RequestError(f"{draft} is in the way: it is no folder. Remove it, or choose another --output.")
         with _alone(draft, path):
             try:
                 yield draft
-                draft.replace(path)
+                draft.replace(place)
             except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise

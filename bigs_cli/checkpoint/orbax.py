@@ -197,7 +197,7 @@ def steps(folder: Path) -> list[int]:
     """Return the steps with a checkpoint in `folder`, ascending; an absent folder has none."""
     if not folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isascii() and entry.name.isdigit())
 
 
 def has_average(folder: Path, step: int) -> bool:

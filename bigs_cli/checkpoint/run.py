@@ -212,8 +212,13 @@ def runs(root: Path | None = None) -> list[RunFolder]:
     """Return the runs under `root` (default `runs_root()`), the newest first by when their recipe was written.
 
     Those of a suite or of several seeds lie up to two folders further down: glue/mrpc/seed-42.
+
+    Raises:
+        RequestError: `root` cannot be read.
     """
     root = root or runs_root()
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        raise RequestError(f"{root} cannot be read: permission denied. Have its rights changed, or use another folder.")
     found = [RunFolder(place.parent) for depth in ("*", "*/*", "*/*/*") for place in root.glob(f"{depth}/recipe.yaml")]
     return sorted(found, key=lambda run: (run.recipe_file.stat().st_mtime_ns, run.path.name), reverse=True)
 

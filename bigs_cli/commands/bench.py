@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Measure bigs on this machine.", rich_markup_mode="rich")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure bigs on this machine.",
+    epilog="[bold]Example:[/bold] bigs bench train",
+    rich_markup_mode="rich",
+)
 
 JsonTarget = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON; -: to stdout, and no table.")
@@ -38,7 +43,6 @@ def load(
     from bigs_cli.bench.corpus import check_space, source_rows
     from bigs_cli.bench.load import corpus_sizes, figures, flatness, measure_sizes, sizes_table, summary_line
     from bigs_cli.bench.report import check_target, heading, show
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.data.shards import open_shards
     from bigs_cli.reporting.console import err, progress
 
@@ -49,7 +53,7 @@ def load(
     needed = check_space(wanted[-1], sources[0][1])
     made = heading("load", data=data and str(data), batch=batch, tokens=int(tokens), seconds=seconds)
     err.print(f"Takes up to {needed / 1e9:.2f} GB of disk, for as long as it runs.")
-    with stoppable(), progress("loading", len(sources) * sizes, "size") as advance:
+    with progress("loading", len(sources) * sizes, "size") as advance:
         runs = [measure_sizes(rows, vocab, wanted, batch, seconds, advance) for rows, vocab in sources]
     made["sizes"] = [size for measured in runs for size in figures(measured)]
     made["summary"] = [flatness(measured) for measured in runs]
@@ -81,7 +85,6 @@ def tokenize(
 
     from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.bench.tokenize import measure, tokenize_table
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.data.corpus import find_parts
     from bigs_cli.data.tokenizer import load_tokenizer
     from bigs_cli.reporting.console import progress
@@ -91,7 +94,7 @@ def tokenize(
     load_tokenizer(vocab)
     workers, times = workers or os.cpu_count() or 1, times or [1, 10]
     made = heading("tokenize", inputs=inputs, vocab=vocab, length=length, workers=workers, rounds=rounds)
-    with stoppable(), progress("tokenizing", len(times) * rounds, "round") as advance:
+    with progress("tokenizing", len(times) * rounds, "round") as advance:
         measured = measure(inputs, vocab, length, workers, times, rounds, advance)
     made["sizes"] = figures(measured)
     show(made, [tokenize_table(measured, workers)], [], json_file)
@@ -137,7 +140,6 @@ def train(
     """Measure training steps, or forward passes, beside the original code's way, as a share of the matrix rate."""
     from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.bench.train import COMPUTES, PASSES, matrix_rates, measure, shape_of, train_table
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
     from bigs_cli.reporting.console import err, progress
@@ -157,7 +159,7 @@ def train(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers
     )
     made = heading("train", model=config.model_dump(), shapes=wanted, rounds=rounds, steps=steps, measured=what)
-    with stoppable(), progress("measuring", len(wanted) * len(names) * rounds, "measurement") as advance:
+    with progress("measuring", len(wanted) * len(names) * rounds, "measurement") as advance:
         rates = matrix_rates(names)
         for dtype, rate in rates.items():
             err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
@@ -196,7 +198,6 @@ def mixing(
     """
     from bigs_cli.bench.mixing import LONGEST_DENSE, measure, mixing_table
     from bigs_cli.bench.report import check_target, figures, heading, show
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.model.mixing import MIXERS
     from bigs_cli.reporting.console import progress
@@ -209,7 +210,7 @@ def mixing(
     wanted = lengths or [128 << power for power in range(10)]
     made = heading("mixing", mixers=names, tokens=tokens, channels=channels, states=states, dtype=dtype)
     measured = []
-    with stoppable(), progress("measuring", len(wanted), "length") as advance:
+    with progress("measuring", len(wanted), "length") as advance:
         for length in wanted:
             fitting = [name for name in names if name != "dense" or length <= LONGEST_DENSE]
             measured += measure(fitting, [length], tokens, channels, states, dtype, advance)
@@ -245,7 +246,6 @@ def exported(
     from bigs_cli.bench.export import RUNNERS, export_table, installed, measure
     from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.bench.train import shape_of
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
     from bigs_cli.reporting.console import err, progress
@@ -273,7 +273,6 @@ def exported(
     )
     made = heading("export", model=config.model_dump(), length=length, batch=batch, rounds=rounds)
     with (
-        stoppable(),
         tempfile.TemporaryDirectory() as folder,
         progress("measuring", len(names) * rounds, "measurement") as advance,
     ):
@@ -308,7 +307,6 @@ def predict(
     """Measure bigs predict, from texts to a file of answers, beside the forward pass of the same batches alone."""
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
 
@@ -320,8 +318,7 @@ def predict(
     from bigs_cli.bench.predict import figures, measure, predict_table
 
     made = heading("predict", model=model, texts=texts, input=source and str(source), rounds=rounds)
-    with stoppable():
-        measured = measure(model, source, texts, rounds)
+    measured = measure(model, source, texts, rounds)
     made["measured"] = figures(measured)
     summary = f"bigs predict takes {measured.overhead:.1%} more time than the forward pass alone."
     show(made, [predict_table(measured, f"{texts:,} texts of {measured.tokens:,} tokens")], [summary], json_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -159,6 +160,7 @@ def evaluate(
     for written, option in ((predictions, "--predictions"), (submission, "--submission")):
         if written is not None:
             check_output_file(written, option)
+            _check_apart(written, option, data or ())
     place = data[0] if data else None
     if task == "glue":
         measure.evaluate_suite(model, place, form, submission, batch_size)
@@ -193,6 +195,8 @@ def evaluate(
     if task != "custom":
         measured = get_task(task)
     elif isinstance(recipe, FinetuneRecipe) and recipe.files is not None:
+        if place is not None and place.is_dir():
+            raise RequestError(f"--data takes the file to measure on, with the columns of --dev; {place} is a folder.")
         if place is not None:
             recipe = recipe.model_copy(update={"files": recipe.files.model_copy(update={"dev": str(place)})})
             place = None
@@ -200,3 +204,12 @@ def evaluate(
     else:
         raise RequestError(f"{opened.source} was not trained for a task of your own: bigs finetune --train FILE …")
     measure.evaluate_task(opened, measured, place, split, length, batch_size, trim, predictions, form == "json")
+
+
+def _check_apart(written: Path, option: str, data: Sequence[Path]) -> None:
+    """Refuse to write over what is measured (RequestError)."""
+    from bigs_cli.core.errors import RequestError
+
+    for place in data:
+        if written.exists() and written.resolve().is_relative_to(place.resolve()):
+            raise RequestError(f"{option} {written} belongs to --data, and would be lost. Name another file.")

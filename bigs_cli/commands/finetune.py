@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -141,7 +142,7 @@ def finetune(
     if model_name is None:
         raise RequestError(f"The recipe {name} names no model to start from. Name one: --from MODEL")
     from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.commands.shared import prepare_jax, stoppable
+    from bigs_cli.commands.shared import prepare_jax
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
 
@@ -169,18 +170,16 @@ def finetune(
         err.print("A dry run: there is no run folder. Leave out --dry-run to train.")
         return
     if seeds > 1:
-        with stoppable():
-            summary = finetune_seeds(chosen, chosen_task, examples, model, tokenizer, folder.path, seeds, resume)
+        summary = finetune_seeds(chosen, chosen_task, examples, model, tokenizer, folder.path, seeds, resume)
         err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder.path}/{summary['best']}.")
         err.print(seeds_table(chosen_task, summary))
         best = folder.path / summary["best"]
     else:
-        with stoppable():
-            result = train(chosen, chosen_task, examples, model, tokenizer, folder, resume)
+        result = train(chosen, chosen_task, examples, model, tokenizer, folder, resume)
         err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
         err.print(scores_table(chosen_task, result["metrics"]))
         best = folder.path
-    err.print(f"Next: bigs eval --model {best}")
+    err.print(f"Next: bigs eval --model {shlex.quote(str(best))}")
     out.print(str(folder.path))
 
 
@@ -230,7 +229,7 @@ def _suite(
 ) -> None:
     from bigs_cli.checkpoint.resolve import find_model
     from bigs_cli.checkpoint.run import runs_root
-    from bigs_cli.commands.shared import lasting_name, prepare_jax, stoppable
+    from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.suite import suite_table
@@ -256,8 +255,7 @@ def _suite(
     else:
         plan = SuitePlan(model, folder, variant, tuple(sets), seeds)
         begin_suite(root, plan)
-    with stoppable():
-        finetune_suite(plan, _open, root, resume)
+    finetune_suite(plan, _open, root, resume)
     err.print(suite_table(suite_lines(root), f"GLUE, dev, {root}"))
-    err.print(f"Next: bigs eval glue --model {root}")
+    err.print(f"Next: bigs eval glue --model {shlex.quote(str(root))}")
     out.print(str(root))

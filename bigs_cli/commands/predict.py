@@ -136,7 +136,7 @@ def predict(
         check_output_file(output, "--output")
     form = _check_output(output, form, embed, source is not None, bool(texts))
 
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax, stoppable, tokenizer_of
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.reporting.console import err, progress
 
     prepare_jax()
@@ -169,11 +169,11 @@ def predict(
         items = items_with(given or texts_on(sys.stdin.buffer, "stdin", blank), takes, pair, question, endings)
     if answerer is None:
         assert output is not None
-        with stoppable(), progress("embedding", len(texts) if texts else None, "text") as advance:
+        with progress("embedding", len(texts) if texts else None, "text") as advance:
             count, size = write_embeddings(predictor.embeddings(items, advance), output)
         err.print(f"{count:,} vectors of {size} are in {output}.")
     else:
-        with stoppable(), progress("predicting", None, "row") as advance:
+        with progress("predicting", None, "row") as advance:
             write_answers(predictor.answers(items, advance), answerer, form, output)
         if output is not None:
             err.print(f"The answers are in {output}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,7 +106,7 @@ def pretrain(
 
     from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.resolve import find_model, open_model
-    from bigs_cli.commands.shared import check_tokenizer, lasting_name, prepare_jax, stoppable
+    from bigs_cli.commands.shared import check_platform, check_tokenizer, lasting_name, prepare_jax
     from bigs_cli.reporting.console import err, out
 
     found = find_model(chosen.from_) if chosen.from_ is not None and not resume else None
@@ -113,6 +114,7 @@ def pretrain(
         _dry_run(chosen, place, folder.path if resume else None, found)
         return
     prepare_jax()
+    check_platform()
     err.quiet = out.quiet = not group.is_first()
     model = None
     tokenizer = folder.path if resume else None
@@ -126,12 +128,12 @@ def pretrain(
 
     from bigs_cli.training.pretrain import pretrain as train
 
-    with stoppable():
-        result = train(chosen, shards, folder, model, resume)
+    result = train(chosen, shards, folder, model, resume)
     err.print(f"Done in {result.seconds / 60:.1f} minutes: held-out loss {result.heldout['loss']:.4f}.")
     # The published settings are for H = 1024; a narrow model learns next to nothing with them.
     settings = "--recipe sst2-small " if chosen.model.hidden_size < 512 else ""
-    err.print(f"Next: bigs eval mlm --model {folder.path}   or   bigs finetune sst2 {settings}--from {folder.path}")
+    made = shlex.quote(str(folder.path))
+    err.print(f"Next: bigs eval mlm --model {made}   or   bigs finetune sst2 {settings}--from {made}")
     out.print(str(folder.path))
 
 

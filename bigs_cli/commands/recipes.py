@@ -9,7 +9,12 @@ import typer
 
 from bigs_cli.core.errors import RequestError
 
-app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True, rich_markup_mode="rich")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, show, copy and check recipes.",
+    epilog="[bold]Example:[/bold] bigs recipes show mrpc --resolved",
+    rich_markup_mode="rich",
+)
 
 
 @app.command("list", epilog="[bold]Example:[/bold] bigs recipes list --kind finetune")

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 app = typer.Typer(
-    no_args_is_help=True, help="List, show, compare and plot runs, and report on them.", rich_markup_mode="rich"
+    no_args_is_help=True,
+    help="List, show, compare and plot runs, and report on them.",
+    epilog="[bold]Example:[/bold] bigs runs show small",
+    rich_markup_mode="rich",
 )
 
 _RUN = "A run's folder, or its name under $BIGS_RUNS (runs/)."

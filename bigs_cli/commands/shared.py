@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,17 +33,26 @@ def prepare_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Have SIGTERM end the work as Ctrl-C does: with whatever is to be cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Signals reach the main thread only.
+def check_platform() -> None:
+    """Refuse devices that JAX cannot use. Of several processes, call it when they have joined.
+
+    Raises:
+        RequestError: JAX_PLATFORMS names what is not installed or not there.
+    """
+    from bigs_cli.core.errors import RequestError
+
+    asked = os.environ.get("JAX_PLATFORMS")
+    if asked in (None, "", "cpu"):
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    import jax
+
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        jax.devices()
+    except (RuntimeError, AssertionError):  # the second where it is not installed
+        raise RequestError(
+            f"JAX finds no device of JAX_PLATFORMS={asked}. Install the JAX of your accelerator ('bigs[cuda]', "
+            "'bigs[tpu]'), or set JAX_PLATFORMS=cpu."
+        ) from None
 
 
 def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
@@ -56,6 +61,7 @@ def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
     from bigs_cli.reporting.console import err
 
     found = find_model(name)
+    check_platform()
     err.print(f"Model: {found.why}")
     model = open_model(found, form)
     for note in model.notes:

@@ -59,7 +59,10 @@ def tokenize(
     train_vocab: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Train a vocabulary of N entries on the same text instead.", rich_help_panel=_ROWS
+            metavar="N",
+            max=1_000_000,
+            help="Train a vocabulary of N entries on the same text instead.",
+            rich_help_panel=_ROWS,
         ),
     ] = None,
     weights: Annotated[
@@ -194,7 +197,6 @@ def tokenize(
     if any(not 0 < weight <= 1000 for weight in weights or ()):
         raise RequestError("A --weight is a number above 0, and 1000 at most. To leave a source out, do not name it.")
 
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.data.build import build_shards
     from bigs_cli.data.manifest import MANIFEST, Packing
     from bigs_cli.data.readers import How
@@ -226,7 +228,7 @@ def tokenize(
         return train_on(request, train_vocab, skip_bad)
 
     try:
-        with stoppable(), console.progress("tokenizing", unit="tokens") as advance:
+        with console.progress("tokenizing", unit="tokens") as advance:
             manifest = build_shards(
                 request,
                 tokenizer,
@@ -252,7 +254,6 @@ def _convert(
 ) -> None:
     """Turn the BiGS authors' HDF5 shards into ours."""
     from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
-    from bigs_cli.commands.shared import stoppable
     from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
     from bigs_cli.data.hdf5_convert import convert_hdf5
     from bigs_cli.data.manifest import MANIFEST
@@ -268,7 +269,7 @@ def _convert(
         raise RequestError(
             f"The rows in {folder} have {found} tokens, and are converted as they are: leave out --length."
         )
-    with stoppable(), console.progress("converting", unit="tokens") as advance:
+    with console.progress("converting", unit="tokens") as advance:
         manifest = convert_hdf5(
             folder, tokenizer, output, heldout=heldout, overwrite=overwrite, say=console.err.print, advance=advance
         )

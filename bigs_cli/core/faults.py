@@ -58,7 +58,10 @@ def explain(error: BaseException, place: Path | None = None, then: str = AGAIN) 
         told_of = next(number for number, _ in map(_disk_error, _chain(error)) if number in _DISK)
         return RequestError(sentence) if told_of in _REFUSALS else BigsError(sentence)
     if (sentence := of_memory(error)) is not None:
-        return BigsError(f"{sentence} Take fewer rows at once (--batch-size) or shorter ones (--length), {then}.")
+        return BigsError(
+            f"{sentence} Take a machine that has more, or, where the verb has these, fewer rows at once (--batch-size) "
+            f"or shorter ones (--length), {then}."
+        )
     return None
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from bigs_cli.core.errors import RequestError
 
+_DRAFT = ".bigs-"  # in the names of temporary files, so that nobody else's are taken for ours
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -23,22 +24,26 @@ _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; rename it to `path` on success, remove it on any error.
 
-    What killed processes left of theirs beside `path` is removed. A device or a pipe is written to as it is.
+    What killed processes left of theirs beside `path` is removed. A device, a pipe, or the file that stdout goes to
+    (/dev/stdout) is written to as it is; of a link, it is the file behind it that is replaced.
 
     Raises:
         OSError: the disk or its rights failed; `filename` is `path`.
     """
-    encoding = None if "b" in mode else "utf-8"
-    if path.exists() and not path.is_file():
-        with naming(path), path.open(mode, encoding=encoding) as file:
+    # Half of a surrogate pair, which JSON and names of files can hold, has no UTF-8; JSON reads its escape back.
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+    stream = _standard_stream(path)
+    if stream is not None or (path.exists() and not path.is_file()):
+        with naming(path), open(path if stream is None else os.dup(stream), mode, **text) as file:  # noqa: PTH123
             yield file
         return
+    path = path.resolve() if path.is_symlink() else path
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         handle, temporary = _draft(path)
         try:
-            with os.fdopen(handle, mode, encoding=encoding) as file:
+            with os.fdopen(handle, mode, **text) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -136,10 +141,19 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _standard_stream(path: Path) -> int | None:
+    """Return the descriptor, stdout's or stderr's, of the file that `path` is, if it is one of theirs."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(number)):
+                return number
+    return None
+
+
 def _draft(path: Path) -> tuple[int, Path]:
     """Make and lock the temporary file of `path`: `_sweep` lets it be for as long as this process has it open."""
     while True:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{_DRAFT}")
         with contextlib.suppress(OSError):  # a file system without locks, where `_sweep` removes nothing
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.path.exists(name):  # noqa: PTH110 - not swept away before it was locked
@@ -149,7 +163,7 @@ def _draft(path: Path) -> tuple[int, Path]:
 
 def _sweep(path: Path) -> None:
     """Remove the temporary files of `path` that no living process has: those of processes that were killed."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[a-z0-9_]' * 8}"):  # as `tempfile` names them
+    for left in path.parent.glob(f".{glob.escape(path.name)}{_DRAFT}{'[a-z0-9_]' * 8}"):  # as `tempfile` names them
         with contextlib.suppress(OSError), left.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()

@@ -22,9 +22,11 @@ _BUSY = (429, 500, 502, 503, 504)
 
 
 def hub_answers() -> bool:
-    """Say whether anything answers at the hub's address, within a few seconds."""
+    """Say whether anything answers at the hub's address, within a few seconds. HF_HUB_OFFLINE=1: it is not asked."""
     from huggingface_hub import constants
 
+    if constants.HF_HUB_OFFLINE:
+        return False
     try:
         request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):

@@ -97,7 +97,8 @@ def _resumable(place: Staging) -> Iterator[None]:
     except BigsError as error:
         if place.progress() is None:
             raise
-        raise type(error)(f"{error} What was written so far is kept: --resume goes on from there.") from error
+        kept = "What was written so far is kept: --resume goes on from there. With other files take --overwrite."
+        raise type(error)(f"{error} {kept}") from error
     except (OSError, sqlite3.OperationalError) as error:
         kept = place.finished or place.progress() is not None
         sentence = of_disk(disk_error(error), place.output, "and go on with --resume" if kept else AGAIN)

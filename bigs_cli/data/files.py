@@ -9,10 +9,11 @@ import bz2
 import gzip
 import io
 import lzma
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError
@@ -149,10 +150,14 @@ def find_files(source: str) -> list[TextFile] | None:
         system, root = fsspec.url_to_fs(source)
         # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
         if system.info(root)["type"] != "directory":
-            return [TextFile(system, root, source)]
-        found = cast(list[str], system.find(root))
+            if not _is_regular(system, root):
+                raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
+            return _named([TextFile(system, root, source)])
+        found = [path for path in cast(list[str], system.find(root)) if _is_regular(system, path)]
     except FileNotFoundError:
         return None
+    except RequestError:
+        raise
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
@@ -162,17 +167,46 @@ def find_files(source: str) -> list[TextFile] | None:
     except Exception as error:  # Each system has errors of its own.
         raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the address and the network.") from error
     inside = [(path, path.removeprefix(root).lstrip("/")) for path in sorted(found)]
-    return [
-        TextFile(system, path, f"{source.rstrip('/')}/{rest}")
-        for path, rest in inside
-        if not any(part.startswith(".") for part in rest.split("/"))
-    ]
+    return _named(
+        [
+            TextFile(system, path, f"{source.rstrip('/')}/{rest}")
+            for path, rest in inside
+            if not any(part.startswith(".") for part in rest.split("/"))
+        ]
+    )
+
+
+def _is_regular(system: AbstractFileSystem, path: str) -> bool:
+    """Whether a path is a file, or a link to one: a pipe or device may never end. On other machines there are none."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return not isinstance(system, LocalFileSystem) or Path(path).is_file()
+
+
+def _named(files: list[TextFile]) -> list[TextFile]:
+    """Return the files.
+
+    Raises:
+        RequestError: a name is no UTF-8, which manifests and messages are.
+    """
+    for file in files:
+        try:
+            file.name.encode()
+        except UnicodeEncodeError:
+            shown = file.name.encode("utf-8", "backslashreplace").decode()
+            raise RequestError(f"The name of {shown} is not UTF-8. Rename the file.") from None
+    return files
 
 
 def _not_utf8(name: str, number: int, line: bytes, error: UnicodeDecodeError) -> Bad:
+    path = PurePosixPath(name)
+    if path.suffix in _DECOMPRESS:
+        how = "Unpack the file and convert it from what it is, for example with iconv -f LATIN1 -t UTF-8"
+    else:
+        made = shlex.quote(f"fixed{path.suffix}")
+        how = f"Convert the file from what it is: iconv -f LATIN1 -t UTF-8 {shlex.quote(name)} > {made}"
     return Bad(
-        f"{name}:{number} is not UTF-8 ({error.reason}). Convert the file from what it is: "
-        f"iconv -f LATIN1 -t UTF-8 {name} > fixed",
+        f"{name}:{number} is not UTF-8 ({error.reason}). {how}",
         line.decode("utf-8", "replace"),
     )
 

@@ -71,7 +71,7 @@ def inspect(path: Path, split: Split) -> HDF5File:
         RequestError: h5py is missing, or the file is no such file.
     """
     with _opened(path) as opened:
-        shapes = {name: _shape(opened, name, path) for name in (*_TOKENS, *_SLOTS)}
+        shapes = {name: _table(opened, name, path).shape for name in (*_TOKENS, *_SLOTS)}
     counts = {shape[0] for shape in shapes.values()}
     if len(counts) > 1 or any(len({shapes[name] for name in group}) > 1 for group in (_TOKENS, _SLOTS)):
         said = ", ".join(f"{name} {rows} × {columns}" for name, (rows, columns) in shapes.items())
@@ -93,7 +93,7 @@ def read_rows(file: HDF5File, start: int, stop: int, vocab_size: int) -> Block:
         RequestError: the file is damaged, or holds an id beyond the vocabulary, or what is no position or mask.
     """
     with _opened(file.path) as opened:
-        raw: Block = {name: opened[name][start:stop] for name in (*_TOKENS, *_SLOTS)}  # pyright: ignore
+        raw: Block = {name: _table(opened, name, file.path)[start:stop] for name in (*_TOKENS, *_SLOTS)}
     listed = np.logical_and.accumulate(raw["masked_lm_positions"] != 0, axis=1)
     positions, labels = (np.where(listed, raw[name], 0) for name in _SLOTS)
     raw |= {"masked_lm_positions": positions, "masked_lm_ids": labels}
@@ -146,7 +146,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise RequestError(f"{path} is damaged or truncated ({error}). Fetch or make it again.") from None
 
 
-def _shape(opened: h5py.File, name: str, path: Path) -> tuple[int, int]:
+def _table(opened: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """Return a data set of the file itself: `[n, columns]` whole numbers."""
     import h5py
 
     found = opened.get(name)
@@ -157,4 +158,6 @@ def _shape(opened: h5py.File, name: str, path: Path) -> tuple[int, int]:
         )
     if found.ndim != 2 or found.dtype.kind not in "iub":
         raise RequestError(f"{path}: {name} is no table of whole numbers, but {found.dtype} {found.shape}.")
-    return found.shape
+    if found.file.id != opened.id or found.external or found.is_virtual:
+        raise RequestError(f"{path}: {name} is only a link to another file, which is not read. Make the file again.")
+    return found

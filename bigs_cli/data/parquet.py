@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -20,6 +19,10 @@ _ROWS = 256
 # Bytes read at a time. Left to itself, pyarrow holds the text of a whole row group at once, and a file may be but one.
 _BUFFER = 1 << 20
 
+# A packed Parquet file grows no more than so many times: what it holds is packed already. Chosen here.
+_MOST_PACKED = 100
+_SMALL = 1 << 26  # bytes that any may have
+
 
 def count_rows(file: TextFile) -> int:
     """Return how many records `read_parquet` yields of `file`, from its footer.
@@ -30,10 +33,10 @@ def count_rows(file: TextFile) -> int:
     from pyarrow import parquet
 
     try:
-        with _seekable(file) as raw, parquet.ParquetFile(raw) as table:
+        with seekable(file) as raw, parquet.ParquetFile(raw) as table:
             return table.metadata.num_rows
     except Exception as error:  # Each system that files lie in has errors of its own.
-        _damage(file, error)
+        damage_of(file, error)
         return 1
 
 
@@ -50,7 +53,7 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
     from pyarrow import parquet
 
     try:
-        with _seekable(file) as raw, parquet.ParquetFile(raw, pre_buffer=False, buffer_size=_BUFFER) as table:
+        with seekable(file) as raw, parquet.ParquetFile(raw, pre_buffer=False, buffer_size=_BUFFER) as table:
             schema = table.schema_arrow
             found = find_text_column(
                 schema.names, [field.name for field in schema if _textual(field.type)], text_column, file.name
@@ -68,25 +71,35 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
                             if row > skip:
                                 yield _text(cell, found, f"{file.name}, row {row}")
                 except Exception as error:  # Each system that files lie in has errors of its own.
-                    damage = _damage(file, error)
+                    damage = damage_of(file, error)
                     for lost in range(max(row, skip) + 1, end + 1):
                         yield Bad(f"{file.name}, row {lost}: {damage}.")
                 row = end
     except Exception as error:  # Each system that files lie in has errors of its own.
-        damage = _damage(file, error)
+        damage = damage_of(file, error)
         if not skip:
             yield Bad(f"{file.name}: {damage}.")
 
 
 @contextlib.contextmanager
-def _seekable(file: TextFile) -> Iterator[BinaryIO]:
-    """Open a file so that any place of it can be read: decompressed into a temporary one, if it is compressed."""
+def seekable(file: TextFile) -> Iterator[BinaryIO]:
+    """Open a file so that any place of it can be read: decompressed into a temporary one, if it is compressed.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is decompressed to more than a Parquet file, which is packed by itself, can be.
+    """
     if not file.compression:
         with file.open() as raw:
             yield raw
         return
     with file.open() as compressed, tempfile.TemporaryFile() as whole:
-        shutil.copyfileobj(compressed, whole)
+        most = max(_SMALL, _MOST_PACKED * file.size())
+        while block := compressed.read(_BUFFER):
+            whole.write(block)
+            if whole.tell() > most:
+                import pyarrow as pa
+
+                raise pa.ArrowInvalid(f"unpacked, it has more than {_MOST_PACKED} times its size")
         whole.seek(0)
         yield cast(BinaryIO, whole)
 
@@ -98,7 +111,12 @@ def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | Bad:
         return Bad(f"{where} is not UTF-8 ({error.reason}).")
 
 
-def _damage(file: TextFile, error: Exception) -> str:
+def damage_of(file: TextFile, error: Exception) -> str:
+    """Return what is wrong with a file by what reading it raised: no whole sentence.
+
+    Raises:
+        BigsError: the place it lies in broke off.
+    """
     import pyarrow as pa
 
     if isinstance(error, BigsError):

@@ -17,10 +17,10 @@ import csv
 import html
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
@@ -31,7 +31,7 @@ from bigs_cli.data.parquet import read_parquet
 TextDocuments = Literal["file", "block", "line"]
 
 LONGEST_TEXT = 1 << 22
-"""Characters. A longer `.txt` document goes on as another one at a line end, so that no file is whole in memory."""
+"""Characters. A longer `.txt` or WikiExtractor document goes on as another one at a line end, to bound the memory."""
 
 _WIKI_NAME = re.compile(r"wiki_\d+")
 _WIKI_DOC = re.compile(r"<doc\s[^>]*>\s*")
@@ -107,14 +107,18 @@ def _read_wiki(file: TextFile, how: How) -> Documents:
 def _wiki_documents(lines: Iterator[tuple[int, str | Bad]]) -> Documents:
     """WikiExtractor writes `<doc id=… title=…>`, the title, a blank line, the text and `</doc>`, HTML-escaped."""
     held: list[str] = []
+    size = 0
     for _, line in lines:
         if isinstance(line, Bad):
             yield line
-        elif line.startswith(_WIKI_END):
-            yield html.unescape("".join(held))
-            held = []
-        elif not _WIKI_DOC.match(line):
+            continue
+        ends = line.startswith(_WIKI_END)
+        if not ends and not _WIKI_DOC.match(line):
             held.append(line)
+            size += len(line)
+        if ends or size >= LONGEST_TEXT:
+            yield html.unescape("".join(held))
+            held, size = [], 0
     yield html.unescape("".join(held))
 
 
@@ -153,8 +157,7 @@ def _hint(line: str) -> str:
 
 
 def _read_csv(file: TextFile, how: How) -> Documents:
-    """A header names the columns; quotes are as RFC 4180 has them, and a quoted cell may hold line ends."""
-    csv.field_size_limit(LONGEST_LINE)
+    """The first line that is not blank names the columns."""
     bad: list[Bad] = []
 
     def sound() -> Iterator[str]:
@@ -164,7 +167,7 @@ def _read_csv(file: TextFile, how: How) -> Documents:
                 line = line.text  # Its quotes and commas still count; the row it is in does not.
             yield line.replace("\0", "")  # which the module would refuse
 
-    rows = csv.reader(sound(), delimiter="\t" if file.suffix == ".tsv" else ",")
+    rows = cells(file, sound())
     header: list[str] | None = None
     place = 0
     while True:
@@ -178,10 +181,12 @@ def _read_csv(file: TextFile, how: How) -> Documents:
         bad.clear()
         if row is None:
             return
+        if not row:
+            continue
         if header is None:
             header = row
             continue
-        if not row or spoilt:
+        if spoilt:
             continue
         where = f"{file.name}:{rows.line_num}"
         if len(row) != len(header):
@@ -191,6 +196,17 @@ def _read_csv(file: TextFile, how: How) -> Documents:
             strings = [name for name, cell in zip(header, row, strict=True) if not _number(cell)]
             place = 1 + header.index(find_text_column(header, strings, how.text_column, file.name))
         yield row[place - 1]
+
+
+def cells(file: TextFile, lines: Iterable[str]) -> Any:
+    """Return a `csv.reader` of the lines of a CSV or TSV file.
+
+    In a CSV quotes are as in RFC 4180, and a quoted cell may hold line ends. In a TSV a quote belongs to the text, as
+    in GLUE and the other tables of this field that are separated by tabs.
+    """
+    csv.field_size_limit(LONGEST_LINE)
+    tabs = file.suffix == ".tsv"
+    return csv.reader(lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
 
 
 def _number(cell: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.faults import refused
 from bigs_cli.core.files import locked, write_json
 from bigs_cli.data.corpus import Place
@@ -147,7 +148,7 @@ class Staging:
         new = {shard.file for shards in manifest.splits.values() for shard in shards}
         for split in SPLITS:
             for file in self.output.glob(f"{split}-*.bin"):
-                if file.name not in new:
+                if file.name not in new and re.fullmatch(rf"{split}-\d{{5,}}\.bin", file.name):
                     file.unlink()
         for file in sorted(self.folder.iterdir()):
             if file.name in new or (file.suffix in (".json", ".txt") and file.name not in (_PROGRESS, MANIFEST)):
@@ -166,12 +167,22 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
     """Refuse a folder that shards may not be written into.
 
     Raises:
-        RequestError: it is no folder of this machine, or is in use and neither `resume` nor `overwrite` is given.
+        RequestError: it is no folder of this machine, holds what is none of ours, or is in use and neither `resume` nor
+            `overwrite` is given.
     """
     if "://" in str(output) or str(output).startswith(("gs:/", "s3:/", "hf:/")):
         raise RequestError(f"Shards are mapped into memory, so --output must be a folder here, not {output}.")
     if output.exists() and not output.is_dir():
         raise RequestError(f"{output} is a file. --output takes a folder.")
+    begun = output / UNFINISHED
+    if begun.is_symlink() or (begun.exists() and not begun.is_dir()) or (_names(begun) and not _is_ours(begun)):
+        raise RequestError(f"{begun} was not made by bigs. Move it away, or name another --output.")
+    strange = [name for name in _names(output) if not name.startswith(".")]
+    if strange and not begun.exists() and not (output / MANIFEST).exists():
+        raise RequestError(
+            f"{output} holds other files ({listed(strange, 3)}), and shards take a folder of their own. Name another "
+            "--output."
+        )
     if resume or overwrite:
         return
     if (output / MANIFEST).exists():
@@ -213,7 +224,17 @@ def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> I
         raise
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / _LOCK).is_file()
+
+
 def _clear(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.name != _LOCK:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
             path.unlink()

@@ -61,9 +61,12 @@ def _fetch(repo_id: str) -> Path:
         ) from None
     except errors.LocalEntryNotFoundError as error:
         why = f" (HTTP {status})" if (status := status_of(error)) else ""
+        hindrance, remedy = f"{constants.ENDPOINT} cannot be reached{why}", "Check the network and try again"
+        if constants.HF_HUB_OFFLINE:
+            hindrance, remedy = "HF_HUB_OFFLINE is set", "Unset it"
         raise BigsError(
-            f"The tokenizer of {repo_id} is not in the hub's cache, and {constants.ENDPOINT} cannot be reached{why}. "
-            f"Check the network and try again, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
+            f"The tokenizer of {repo_id} is not in the hub's cache, and {hindrance}. "
+            f"{remedy}, or pass a {VOCAB_TXT} or {TOKENIZER_JSON} that is here."
         ) from None
     except errors.EntryNotFoundError:
         raise RequestError(f"{repo_id} on the hub has neither {TOKENIZER_JSON} nor {VOCAB_TXT}.") from None

@@ -113,9 +113,10 @@ def _read(manifest: Manifest, file: File) -> str | os.stat_result:
     except OSError as error:
         return f"{path} cannot be read ({error.strerror or error})."
     if digest.hexdigest() != shard.sha256:
-        return f"{path} was altered: its SHA-256 is not the one in {MANIFEST}."
+        return f"{path} was altered: its SHA-256 is not the one in {MANIFEST}. Fetch or make it again."
     if highest >= manifest.vocab_size:
-        return f"{path} holds the token id {highest}, beyond the {manifest.vocab_size} entries of the vocabulary."
+        beyond = f"beyond the {manifest.vocab_size} entries of the vocabulary"
+        return f"{path} holds the token id {highest}, {beyond}. Fetch or make it again."
     return status
 
 

@@ -33,7 +33,8 @@ def differences(folder: Path, model: OpenModel, form: Format, settings: Settings
     """Return, for every file that `form` wrote into `folder`, its largest difference relative to the largest output.
 
     Raises:
-        BigsError: a file that has to agree with the model differs by more than 5e-5, or any gives NaN.
+        BigsError: a file that has to agree with the model differs by more than 5e-5, or any, or the model itself,
+            gives NaN.
     """
     ours = model_run(model.config, model.flat)
     expected: dict[int, tuple[Inputs, list[Array]]] = {}
@@ -43,6 +44,11 @@ def differences(folder: Path, model: OpenModel, form: Format, settings: Settings
             if length not in expected:
                 inputs = inputs_of(model, length)
                 expected[length] = inputs, ours(inputs)
+                if not all(np.isfinite(output).all() for output in expected[length][1]):
+                    raise BigsError(
+                        f"{model.source} gives NaN or infinities, so its weights are spoilt. Export an earlier "
+                        "checkpoint of it, or train or fetch it again."
+                    )
             inputs, outputs = expected[length]
             found[file] = max(
                 found.get(file, 0.0),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.model.functional import Parameters, make_apply
 from bigs_cli.model.heads import Outputs
@@ -64,10 +65,12 @@ class Predictor:
 
         Raises:
             RequestError: an item is not what the model takes.
+            BigsError: the model gives NaN or infinities.
         """
         answerer = self.answerer
         for window, inputs, made in self.windows(items, answerer.encode):
             scores = run(functools.partial(self.scores, self.params), inputs, made, answerer.by_token, advance)
+            _check_numbers(scores)
             yield list(zip(window, answerer.answers(window, inputs, scores), strict=True))
 
     def embeddings(
@@ -76,9 +79,14 @@ class Predictor:
         """Yield (items, vectors `[n, H]` float32), a window at a time: the mean of the last hidden state.
 
         The mean is over the real tokens of a text or pair, [CLS] and [SEP] among them.
+
+        Raises:
+            RequestError, BigsError: as `answers`.
         """
         for window, inputs, made in self.windows(items, _encode_texts):
-            yield window, run(functools.partial(self._pooled, self.params), inputs, made, False, advance)
+            vectors = run(functools.partial(self._pooled, self.params), inputs, made, False, advance)
+            _check_numbers(vectors)
+            yield window, vectors
 
     def windows(
         self, items: Iterable[Item], encode: Callable[[Tokenizer, list[Item], int], Encoded]
@@ -124,6 +132,15 @@ def windows_of(items: Iterable[Item]) -> Iterator[list[Item]]:
             held, characters = [], 0
     if held:
         yield held
+
+
+def _check_numbers(given: Any) -> None:
+    """Refuse what a model with spoilt weights gives (BigsError)."""
+    if not all(np.isfinite(one).all() for one in (given if isinstance(given, tuple) else (given,))):
+        raise BigsError(
+            "The model gives NaN or infinities, so its weights are spoilt. Take an earlier checkpoint of it, or "
+            "train or fetch it again."
+        )
 
 
 def _encode_texts(tokenizer: Tokenizer, items: list[Item], length: int) -> Encoded:

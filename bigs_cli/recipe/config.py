@@ -30,7 +30,7 @@ class BiGSConfig(BaseModel):
     head: Head = Field(default="masked-lm", description="what stands on the encoder")
     vocab_size: int = Field(default=30522, ge=1, description="rows of the word embedding (V)")
     hidden_size: int = Field(default=1024, ge=1, description="width of the residual stream (H)")
-    num_hidden_layers: int = Field(default=23, ge=1, description="layers, each with one SSM per direction")
+    num_hidden_layers: int = Field(default=23, ge=1, le=10_000, description="layers, each with one SSM per direction")
     intermediate_size: int = Field(default=3072, ge=1, description="width of the gated unit (I)")
     num_ssm: int = Field(default=64, ge=1, description="complex states per SSM (N)")
     max_position_embeddings: int = Field(default=512, ge=1, description="longest input, in tokens")

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.recipe.catalog import recipe_file
 from bigs_cli.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
-from bigs_cli.recipe.source import Key, Place, Source, dump, read_source, read_value
+from bigs_cli.recipe.source import MAX_DEPTH, Key, Place, Source, dump, read_source, read_value
 
 _KINDS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
     "pretrain": PretrainRecipe,
@@ -111,6 +111,13 @@ def _override(source: Source, text: str) -> None:
     place = f"--set {text}"
     dotted, equals, value = text.partition("=")
     keys = dotted.split(".")
+    if not _is_text(text):
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        source.problems.append(f"--set {shown}: This is not UTF-8. Write it in plain letters.")
+        return
+    if len(keys) > MAX_DEPTH:
+        source.problems.append(f"{place}: This key has {len(keys)} parts, and no key of a recipe has as many.")
+        return
     if not equals or not all(re.fullmatch(r"\S+", key) for key in keys):
         source.problems.append(f"{place}: This is not KEY=VALUE, as in --set optimizer.learning_rate=1e-4.")
         return
@@ -121,6 +128,15 @@ def _override(source: Source, text: str) -> None:
     for key in reversed(keys):
         data = {key: data}
     _merge(source, data, {tuple(keys[:n]): Place(place, place) for n in range(1, len(keys) + 1)}, ())
+
+
+def _is_text(text: str) -> bool:
+    """Whether all of an argument was UTF-8: Python has a lone surrogate for each byte that was not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _checked(source: Source) -> Recipe | None:
@@ -155,13 +171,14 @@ def _sentence(model: type[BaseModel], source: Source, details: ErrorDetails) -> 
     if kind == "value_error":
         message = details["msg"].removeprefix("Value error, ")
         return f"{source.place(path)}: {message}."
-    expected = details["msg"].removeprefix("Input ").removeprefix("should be ")
+    _, should, expected = details["msg"].partition(" should ")
+    expected = expected if should else f"be {details['msg']}"
     for theirs, ours in _WORDS.items():
         expected = expected.replace(theirs, ours)
     near = ""
     if kind == "literal_error" and isinstance(details["input"], str):
         near = did_you_mean(details["input"], re.findall(r"'([^']*)'", expected))
-    return f"{source.place(path)}: '{dotted}' should be {expected}, not {_shown(details['input'])}.{near}"
+    return f"{source.place(path)}: '{dotted}' should {expected}, not {_shown(details['input'])}.{near}"
 
 
 def _keys(model: type[BaseModel], path: Key) -> dict[str, str]:

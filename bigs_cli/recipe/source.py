@@ -22,6 +22,9 @@ MAX_BYTES = 2**20
 MAX_DEPTH = 16
 """How deep its lists and mappings may be nested."""
 
+_OF_SHELLS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+"""Where pipes lie that a shell has put a writer at: `--recipe <(…)`."""
+
 Key = tuple[str | int, ...]
 
 # tag, pattern, first characters: what a plain scalar may be other than text
@@ -104,6 +107,8 @@ def dump(data: Any) -> str:
 
 
 def _text(path: Path) -> str:
+    if path.is_fifo() and path.parent not in _OF_SHELLS:
+        raise RequestError(f"{path} is a pipe, which may never end. Name a recipe's YAML file.")
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

@@ -28,6 +28,9 @@ out = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 if not out.is_terminal:
     out.width = 1000  # What another program reads is not cut to a screen's width.
 err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
+for _console in (out, err):
+    if _console.width < 1:  # COLUMNS=0, as some programs that start others set it: nothing would be printed at all
+        _console.width = 80
 
 
 class _Rate(ProgressColumn):

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.data.files import LONGEST_LINE, TextFile, find_files
+from bigs_cli.data.files import TextFile, find_files
+from bigs_cli.data.parquet import damage_of, seekable
+from bigs_cli.data.readers import cells
 from bigs_cli.tasks.jsonl import lines_of, objects_of
 
 _ROWS = 1024
@@ -86,12 +88,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The first line names the columns. CSV has quotes as in RFC 4180."""
-    csv.field_size_limit(LONGEST_LINE)
-    tabs = file.suffix == ".tsv"
-    # A quote belongs to the text in the tables of this field that are separated by tabs, as in GLUE.
-    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    rows = csv.reader((line for _, line in lines_of(file)), delimiter="\t" if tabs else ",", quoting=quoting)
+    """The first line that is not blank names the columns."""
+    rows = cells(file, (line for _, line in lines_of(file)))
     header: list[str] | None = None
     while True:
         try:
@@ -103,6 +101,8 @@ def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
         if not row:
             continue
         if header is None:
+            if twice := [name for name in row if row.count(name) > 1]:
+                raise RequestError(f"{file.name} names the column '{twice[0]}' twice. Give each another name.")
             header = row
             continue
         place = f"{file.name}:{rows.line_num}"
@@ -112,19 +112,20 @@ def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow
     from pyarrow import parquet
 
     number = 1
     try:
         # Without threads of pyarrow's own, which a process that ends soon after was seen to be aborted by.
-        with file.open() as raw, parquet.ParquetFile(raw, pre_buffer=False) as table:
+        with seekable(file) as raw, parquet.ParquetFile(raw, pre_buffer=False) as table:
             for batch in table.iter_batches(_ROWS, use_threads=False):
                 for row in batch.to_pylist():
                     yield f"{file.name}, row {number}", row
                     number += 1
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{file.name} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{file.name} holds text that is not UTF-8 ({error.reason}). Write it again.") from error
+    except Exception as error:  # Each system that files lie in has errors of its own.
+        raise RequestError(f"{file.name} cannot be read as Parquet: {damage_of(file, error)}.") from error
 
 
 _READERS = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.faults import explain
+from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub_client import hub_answers
 from bigs_cli.tasks.dataset import read_table
 from bigs_cli.tasks.examples import Examples
@@ -66,6 +68,7 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
 
     try:
         if paths[0].is_dir():
+            _check_parts(paths[0])
             table = datasets.load_from_disk(str(paths[0]))
         else:
             # `Dataset.from_parquet` would leave a copy in the user's cache
@@ -75,6 +78,20 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
         raise RequestError(f"{paths[0]} cannot be read as a data set ({error}).") from error
     assert isinstance(table, datasets.Dataset)
     return read_table(task, table, str(paths[0]))
+
+
+def _check_parts(folder: Path) -> None:
+    """Refuse a saved data set whose parts are files elsewhere: what was given to read is this folder.
+
+    Raises:
+        RequestError, OSError, ValueError: there is one, or the list of them is not there or garbled.
+    """
+    state = parse_json((folder / "state.json").read_bytes())
+    parts = state.get("_data_files") if isinstance(state, dict) else None
+    names = [part.get("filename") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise RequestError(f"{folder / 'state.json'} names {json.dumps(name)}, which is no file of its folder.")
 
 
 def _places(task: Task, folder: Path) -> list[Path]:

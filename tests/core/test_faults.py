@@ -84,7 +84,7 @@ def test_memory_that_numpy_xla_and_python_cannot_have() -> None:
             ask()
         errors.append(asked.value)
     said = [str(explain(caught(error))) for error in errors]
-    assert said[0].startswith("There is not enough memory. Take fewer rows at once (--batch-size)")
+    assert said[0].startswith("There is not enough memory. Take a machine that has more, or, where the verb has")
     assert said[1].startswith("There is not enough memory for 8.00 PiB more.")
     assert said[2].startswith("There is not enough memory for 131,072.0 GiB more.")
 

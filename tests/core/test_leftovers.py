@@ -16,7 +16,7 @@ from tests.tiny import bigs
 
 
 def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
-    left, living, other = (tmp_path / name for name in (".a.txt.abcdefg1", ".a.txt.abcdefg2", ".b.txt.abcdefg1"))
+    left, living, other = (tmp_path / f".{name}.txt.bigs-abcdefg{i}" for name, i in ("a1", "a2", "b1"))
     for path in (left, living, other):
         path.write_text("half")
     with living.open() as file:
@@ -59,8 +59,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
 
 
 def test_the_draft_of_a_killed_export_is_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / ".out.partial" / "deep").mkdir(parents=True)
-    (tmp_path / ".out.partial" / "half").write_text("half")
+    (tmp_path / ".out.bigs-partial" / "deep").mkdir(parents=True)
+    (tmp_path / ".out.bigs-partial" / "half").write_text("half")
     with new_folder(tmp_path / "out") as draft:
         (draft / "whole").write_text("whole")
         with pytest.raises(RequestError, match=r"Another process is writing .*out"), new_folder(tmp_path / "out"):
@@ -71,8 +71,8 @@ def test_the_draft_of_a_killed_export_is_begun_anew(tmp_path: Path) -> None:
 def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("mine")
-    (tmp_path / ".out.partial").symlink_to(tmp_path / "precious")
-    with pytest.raises(RequestError, match="a part of its path is no folder"), new_folder(tmp_path / "out"):
+    (tmp_path / ".out.bigs-partial").symlink_to(tmp_path / "precious")
+    with pytest.raises(RequestError, match="is in the way: it is no folder"), new_folder(tmp_path / "out"):
         pass
     assert (tmp_path / "precious" / "file").read_text() == "mine"
 
@@ -85,7 +85,7 @@ def begin(run: RunFolder) -> None:
 def test_a_start_that_was_cut_short_may_be_made_again(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    for name in ("environment.json", "config.json", ".tokenizer.json.abcdefg1"):
+    for name in ("environment.json", "config.json", ".tokenizer.json.bigs-abcdefg1"):
         (run.path / name).write_text("{}")
     begin(run)
     assert run.is_run

@@ -22,6 +22,7 @@ from bigs_cli.data.python_docs import prose, read_python_docs
 from bigs_cli.data.readers import How
 
 TEXTS = ["One river.\n\nTwo stones.", "Ünïcode “quotes”, and more.", "The last."]
+QUOTING = ['"Yes," she said.', '"No.']  # where tabs separate, quotes belong to the text
 PACK = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
@@ -34,9 +35,9 @@ def rows(texts, column="text"):
     return "".join(json.dumps({"id": str(i), column: text}) + "\n" for i, text in enumerate(texts)).encode()
 
 
-def table(texts, separator=","):
+def table(texts):
     quoted = (text.replace('"', '""') for text in texts)
-    return "".join([f"id{separator}text\n", *(f'{i}{separator}"{t}"\n' for i, t in enumerate(quoted))]).encode()
+    return "".join(["id,text\n", *(f'{i},"{t}"\n' for i, t in enumerate(quoted))]).encode()
 
 
 def read(*sources, column=None):
@@ -59,7 +60,7 @@ def test_a_folder_of_every_kind(tmp_path):
     (tmp_path / "a.txt").write_text(TEXTS[0])
     (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + rows(TEXTS) + b"\n")
     (tmp_path / "c.csv").write_bytes(table(TEXTS))
-    (tmp_path / "d.TSV").write_bytes(table(TEXTS, "\t"))
+    (tmp_path / "d.TSV").write_text(f"\nid\ttext\n1\t{QUOTING[0]}\n2\t{QUOTING[1]}\n")
     parquet.write_table(pa.table({"title": ["x", "y", "z", "w"], "text": [*TEXTS, None]}), tmp_path / "e.parquet")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "f.txt.gz").write_bytes(gzip.compress(b"Deeper."))
@@ -67,7 +68,7 @@ def test_a_folder_of_every_kind(tmp_path):
     (tmp_path / ".hidden.txt").write_text("hidden")
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "g.txt").write_text("hidden")
-    assert read(tmp_path) == [TEXTS[0], *TEXTS * 4, "Deeper."]
+    assert read(tmp_path) == [TEXTS[0], *TEXTS * 2, *QUOTING, *TEXTS, "Deeper."]
     assert read(tmp_path / "e.parquet", tmp_path / "a.txt") == [*TEXTS, TEXTS[0]]
 
 

@@ -211,5 +211,5 @@ def test_a_text_in_parquet_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"river", b"ri\xffer"))
     with pytest.raises(RequestError, match=r"train\.parquet: a text is not UTF-8"):
         load_examples(TASKS["rte"], "train", tmp_path)
-    with pytest.raises(RequestError, match=r"train\.parquet cannot be read as Parquet"):
+    with pytest.raises(RequestError, match=r"train\.parquet holds text that is not UTF-8"):
         list(read_rows(file))

@@ -1,0 +1,263 @@
+"""What a careless or hostile user does to the command line: nothing of theirs is lost, and a sentence says why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bigs_cli.checkpoint.folder import read_model, write_flax
+from bigs_cli.commands.runs import app as runs_app
+from tests.tiny import bigs, start_bigs
+
+TEXTS = ["The old river runs to the sea.", "A stone bridge is old."]
+STANDING = {"kept.txt": "mine", "train-2024.bin": "mine", "heldout-x.bin": "mine", "tokenizer.json": "mine"}
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in TEXTS))
+    return path
+
+
+@pytest.fixture
+def classifier(models: Path) -> Path:
+    return models / "sequence-classification"
+
+
+def tokenize(text: Path, models: Path, output: Path, *more: object) -> tuple[object, ...]:
+    vocab = models / "masked-lm" / "tokenizer.json"
+    given = ("--input", text, "--length", 32, "--vocab", vocab, "--heldout", 0, "--workers", 1)
+    return "tokenize", *given, "--output", output, *more
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_shards_do_not_go_among_other_files(more: tuple[str, ...], text: Path, models: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine"
+    output.mkdir()
+    for name, content in STANDING.items():
+        (output / name).write_text(content)
+    done = bigs(*tokenize(text, models, output, *more))
+    assert (done.code, done.out) == (2, "")
+    assert "holds other files (heldout-x.bin, kept.txt, tokenizer.json and 1 more)" in done.err
+    assert {path.name: path.read_text() for path in output.iterdir()} == STANDING
+
+
+def test_shards_that_are_replaced_are_only_ours(text: Path, models: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    bigs(*tokenize(text, models, output)).fine()
+    (output / "train-2024.bin").write_text("mine")
+    (output / "train-00007.bin").write_text("of an earlier tokenization")
+    bigs(*tokenize(text, models, output, "--overwrite")).fine()
+    assert (output / "train-2024.bin").read_text() == "mine"
+    assert not (output / "train-00007.bin").exists()
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_folder_in_the_place_of_ours_is_left_alone(link: bool, text: Path, models: Path, tmp_path: Path) -> None:
+    output, held = tmp_path / "out", tmp_path / "held"
+    output.mkdir()
+    (held if link else output / ".partial").mkdir()
+    if link:
+        (output / ".partial").symlink_to(held)
+    kept = output / ".partial" / "thesis.doc"
+    kept.write_text("mine")
+    done = bigs(*tokenize(text, models, output, "--overwrite"))
+    assert (done.code, done.out) == (2, "")
+    assert f"{output / '.partial'} was not made by bigs." in done.err
+    assert kept.read_text() == "mine"
+
+
+def test_what_is_measured_is_not_written_over(classifier: Path, models: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("good,bad\nthe river runs,river the runs\n")
+    before = pairs.read_bytes()
+    refused = bigs("eval", "pairs", "--model", models / "masked-lm", "--data", pairs, "--predictions", pairs)
+    assert (refused.code, pairs.read_bytes()) == (2, before)
+    assert f"--predictions {pairs} belongs to --data, and would be lost." in refused.err
+    (tmp_path / "MRPC").mkdir()
+    table = tmp_path / "MRPC" / "dev.tsv"
+    table.write_text("x")
+    refused = bigs("eval", "mrpc", "--model", classifier, "--data", tmp_path, "--predictions", table)
+    assert (refused.code, table.read_text()) == (2, "x")
+
+
+def test_only_our_own_leftovers_are_removed(classifier: Path, tmp_path: Path) -> None:
+    names = (".ans.jsonl.original", ".ans.jsonl.20260101")
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".ans.jsonl.bigs-a1b2c3d4").write_text("of a process that was killed")
+    bigs("predict", "--model", classifier, "a river", "--output", tmp_path / "ans.jsonl").fine()
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "ans.jsonl"}
+    (tmp_path / ".made.partial").mkdir()
+    (tmp_path / ".made.partial" / "mine").write_text("mine")
+    bigs("export", "--model", classifier, "--output", tmp_path / "made").fine()
+    assert (tmp_path / ".made.partial" / "mine").read_text() == "mine"
+
+
+def test_a_link_stays_a_link_and_stdout_by_name_is_stdout(classifier: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "answers.jsonl", tmp_path / "link.jsonl"
+    target.parent.mkdir()
+    target.write_text("old")
+    link.symlink_to(target)
+    bigs("predict", "--model", classifier, "a river", "--output", link).fine()
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["text"] == "a river"
+    (tmp_path / "out.jsonl").symlink_to("/proc/self/fd/1")
+    with (tmp_path / "got.txt").open("w") as got:
+        command = [sys.executable, "-m", "bigs_cli", "predict", "--model", classifier, "a river"]
+        subprocess.run([*command, "--output", tmp_path / "out.jsonl"], stdout=got, check=True, capture_output=False)
+    assert (tmp_path / "out.jsonl").is_symlink()
+    assert json.loads((tmp_path / "got.txt").read_text())["text"] == "a river"
+
+
+def test_pipes_and_devices_are_refused_and_not_waited_for(text: Path, models: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zeros.csv").symlink_to("/dev/zero")
+    refused = bigs(*tokenize(tmp_path / "pipe.txt", models, tmp_path / "out"))
+    assert (refused.code, f"{tmp_path / 'pipe.txt'} is a pipe or a device." in refused.err) == (2, True)
+    refused = bigs("finetune", "--train", tmp_path / "zeros.csv", "--dev", text, "--from", models / "encoder")
+    assert (refused.code, "is a pipe or a device." in refused.err) == (2, True)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    refused = bigs("recipes", "validate", tmp_path / "pipe.yaml")
+    assert (refused.code, "is a pipe, which may never end" in refused.err) == (2, True)
+    bigs(*tokenize(tmp_path, models, tmp_path.parent / f"{tmp_path.name}-out")).fine()  # passed over inside a folder
+
+
+def test_names_that_are_no_utf8(text: Path, models: Path, tmp_path: Path) -> None:
+    strange = Path(os.fsdecode(bytes(tmp_path) + b"/t\xff.jsonl"))
+    text.rename(strange)
+    for source in (strange, tmp_path):
+        refused = bigs(*tokenize(source, models, tmp_path / "out"))
+        assert refused.code == 2
+        assert "t\\udcff.jsonl is not UTF-8. Rename the file." in refused.err
+    refused = bigs("pretrain", "--recipe", "small", "--set", os.fsdecode(b"\xff=1"))
+    assert (refused.code, "This is not UTF-8" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (f"{'a.' * 3000}a=1", "no key of a recipe has as many"),
+        ("data.path=''", "'data.path' should have at least 1 character, not ''."),
+        ("steps=many", "'steps' should be a whole number, not 'many'."),
+    ],
+)
+def test_settings_that_no_recipe_has(given: str, says: str) -> None:
+    refused = bigs("pretrain", "--recipe", "small", "--set", given, "--dry-run")
+    assert (refused.code, refused.out) == (2, "")
+    assert says in refused.err
+
+
+def test_exports_into_places_that_cannot_be_replaced(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    refused = bigs("export", "--model", classifier, "--output", ".")
+    assert (refused.code, "is the folder you are in" in refused.err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    bigs("export", "--model", classifier, "--output", tmp_path / "link").fine()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "empty" / "config.json").is_file()
+    (tmp_path / ".made.bigs-partial").write_text("in the way")
+    refused = bigs("export", "--model", classifier, "--output", tmp_path / "made")
+    assert (refused.code, "is in the way: it is no folder" in refused.err) == (2, True)
+
+
+def test_weights_that_are_no_numbers(classifier: Path, tmp_path: Path) -> None:
+    loaded = read_model(classifier)
+    spoilt = {path: np.full_like(array, np.nan) for path, array in loaded.flat.items()}
+    (tmp_path / "nan").mkdir()
+    write_flax(tmp_path / "nan", loaded.config, spoilt)
+    (tmp_path / "nan" / "tokenizer.json").write_bytes((classifier / "tokenizer.json").read_bytes())
+    for verb in (("predict", "a river"), ("export", "--output", tmp_path / "made")):
+        failed = bigs(*verb, "--model", tmp_path / "nan")
+        assert (failed.code, failed.out) == (1, "")
+        assert "gives NaN or infinities, so its weights are spoilt." in failed.err
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_config_of_too_many_layers_is_refused_at_once(classifier: Path, tmp_path: Path) -> None:
+    values = json.loads((classifier / "config.json").read_text()) | {"num_hidden_layers": 10**9}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "flax_model.msgpack").write_bytes((classifier / "flax_model.msgpack").read_bytes())
+    refused = bigs("predict", "a river", "--model", tmp_path)
+    assert (refused.code, "num_hidden_layers" in refused.err) == (2, True)
+
+
+def test_half_of_a_surrogate_pair_is_written_as_json_has_it(classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a river", "id": "\\ud800"}\n')
+    output = tmp_path / "out.jsonl"
+    bigs("predict", "--model", classifier, "--input", tmp_path / "in.jsonl", "--output", output).fine()
+    assert json.loads(output.read_text())["id"] == "\ud800"
+
+
+def test_streams_that_are_closed_or_know_few_letters(classifier: Path) -> None:
+    def run(redirected: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = f'exec "{sys.executable}" -m bigs_cli predict --model "{classifier}" {redirected}'
+        return subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, env=os.environ | environment, check=False
+        )
+
+    for redirected in ("hi >&-", "hi 2>&-"):
+        assert (run(redirected).returncode, redirected) == (0, redirected)
+    nothing = run("<&-")
+    assert (nothing.returncode, "Traceback" in nothing.stderr) == (2, False)
+    assert "There is no text" in nothing.stderr
+    refused = run("--top 0 hi 2>&-")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    plain = run("'“hi”' --format jsonl", PYTHONIOENCODING="ascii")
+    assert (plain.returncode, json.loads(plain.stdout)["text"]) == (0, "“hi”")
+
+
+def test_devices_that_are_not_there(classifier: Path) -> None:
+    running = start_bigs("predict", "--model", classifier, "hi", JAX_PLATFORMS="cuda")
+    out, err = running.communicate(timeout=120)
+    assert (running.returncode, out) == (2, "")
+    assert "JAX finds no device of JAX_PLATFORMS=cuda." in err
+
+
+def test_no_home(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("BIGS_CACHE", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    refused = bigs("predict", "--model", classifier, "hi")
+    assert (refused.code, "BIGS_CACHE=FOLDER bigs" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_export_leaves_nothing(number: signal.Signals, classifier: Path, tmp_path: Path) -> None:
+    running = start_bigs("export", "--model", classifier, "--output", tmp_path / "made", "--format", "stablehlo")
+    ends = time.monotonic() + 60
+    while not list(tmp_path.glob(".made*")) and time.monotonic() < ends:
+        time.sleep(0.01)
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, "Traceback" in err) == (130, False), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_in_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGS_RUNS", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
+    refused = bigs("runs", "list")
+    assert (refused.code, "cannot be read: permission denied" in refused.err) == (2, True)
+
+
+def test_help_of_every_group_ends_with_an_example() -> None:
+    assert runs_app.info.epilog is not None
+    for group in ("runs", "recipes", "bench"):
+        assert "Example" in bigs(group, "--help").out
