@@ -74,8 +74,14 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
             # `Dataset.from_parquet` would leave a copy in the user's cache
             parts = [parquet.read_table(path) for path in paths]
             table = datasets.Dataset(InMemoryTable(pyarrow.concat_tables(parts)))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{paths[0]} cannot be read as a data set ({error}).") from error
+    except RequestError:
+        raise
+    except Exception as error:  # What is wrong with state.json, the library meets as any error of Python's.
+        if isinstance(error, MemoryError) and (fault := explain(error, paths[0])) is not None:
+            raise fault from error
+        raise RequestError(
+            f"{paths[0]} cannot be read as a data set ({_reason(error)}). Save or fetch it again."
+        ) from error
     assert isinstance(table, datasets.Dataset)
     return read_table(task, table, str(paths[0]))
 

@@ -43,7 +43,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 def _check(event: str, path: Any) -> None:
     if isinstance(path, str | bytes | os.PathLike):
         place = os.path.realpath(os.fsdecode(path))
-        if not place.startswith(_allowed or ()):
+        nameless = event == "open" and os.path.isdir(place)  # noqa: PTH112 - a temporary file that is in no folder
+        if not nameless and not place.startswith(_allowed or ()):
             _seen.append(f"{event} {place}")
 
 
@@ -54,8 +55,9 @@ sys.addaudithook(_hook)
 def watched(folder: Path) -> Iterator[None]:
     """Raise Offence for what happens inside: a process, a connection, a write elsewhere, too much time or memory."""
     global _allowed
-    _seen.clear()
+    _allowed = None  # also if the last alarm came as its watch was being ended
     before = _peak(anew=True)
+    _seen.clear()
     _allowed = (os.path.realpath(folder), os.path.realpath(cache_root()), os.devnull)
     previous = signal.signal(signal.SIGALRM, _late)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)

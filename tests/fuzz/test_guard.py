@@ -37,7 +37,7 @@ def swell(folder: Path) -> None:
 def test_an_offence_is_seen(
     act: Callable[[Path], object], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "SECONDS", 1)
+    monkeypatch.setattr(guard, "SECONDS", 3)
     (tmp_path / "inside").mkdir()
     with pytest.raises(Offence, match=told), watched(tmp_path / "inside"):
         act(tmp_path / "inside")

@@ -109,10 +109,16 @@ def _config(folder: Path) -> tuple[Path, Seeds]:
     return folder / "config.json", [json.dumps(one).encode() for one in values]
 
 
+def _config_of_weights(folder: Path) -> tuple[Path, Seeds]:
+    write_flax(folder, config(), parameters(config()))
+    return folder / "config.json", [(folder / "config.json").read_bytes()]
+
+
 TARGETS = (
     Target("vocab.txt", file_with("vocab.txt", "\n".join([*RESERVED, *WORDS]).encode()), _vocabulary, (b"##a\n",)),
     Target("tokenizer.json", _tokenizer_json, _vocabulary),
     Target("config.json", _config, read_config),
+    Target("config.json beside weights", _config_of_weights, lambda path: read_model(path.parent)),
     Target("flax_model.msgpack", _weights("flax_model.msgpack"), flax_file.read),
     Target("pytorch_model.bin", _weights("pytorch_model.bin"), torch_file.read),
     Target("pickle in pytorch_model.bin", _pickle, torch_file.read, _PICKLE, _zipped),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 from pathlib import Path
 
 from bigs_cli.evaluation.agreement import read_agreement
@@ -14,7 +16,7 @@ from bigs_cli.tasks import get_task
 from bigs_cli.tasks.columns import read_table_file
 from bigs_cli.tasks.custom import custom_task, look_at
 from bigs_cli.tasks.read import load_examples
-from tests.fuzz.targets.target import CSV, JSONL, PARQUET, Seeds, Target, file_with, parquet
+from tests.fuzz.targets.target import CSV, JSONL, PARQUET, TSV, Seeds, Target, file_with, parquet
 
 
 def _task(name: str, file: str, seed: bytes, split: str = "train") -> Target:
@@ -39,6 +41,19 @@ def _custom_task(path: Path) -> None:
     task = custom_task(files)
     for split in ("train", "dev"):
         load_examples(task, split)
+
+
+def _saved(folder: Path) -> tuple[Path, Seeds]:
+    import datasets
+
+    rows = {"sentence1": ["a"], "sentence2": ["b"], "label": ["entailment"], "idx": [0]}
+    datasets.Dataset.from_dict(rows).save_to_disk(folder / "RTE" / "train")
+    state = folder / "RTE" / "train" / "state.json"
+    return state, [state.read_bytes()]
+
+
+def _read_saved(path: Path) -> None:
+    load_examples(get_task("rte"), "train", path.parents[2])
 
 
 _SQUAD = json.dumps(
@@ -81,7 +96,11 @@ TARGETS = (
     Target("custom task", _custom, _custom_task),
     Target("table.csv", file_with("a.csv", CSV), _table),
     Target("table.jsonl", file_with("a.jsonl", JSONL), _table),
+    Target("table.tsv", file_with("a.tsv", TSV), _table),
     Target("table.parquet", file_with("a.parquet", PARQUET), _table),
+    Target("table.parquet.gz", file_with("a.parquet.gz", gzip.compress(PARQUET)), _table),
+    Target("table in .parquet.xz", file_with("a.parquet.xz", PARQUET), _table, wrap=lzma.compress),
+    Target("state.json of a saved data set", _saved, _read_saved),
     Target("BLiMP", file_with("x.jsonl", _BLIMP), lambda path: read_blimp(path, "paradigm")),
     Target("agreement", file_with("x.tsv", _AGREEMENT), read_agreement),
 )
