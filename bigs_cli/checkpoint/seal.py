@@ -30,9 +30,9 @@ def score(folder: Path) -> float | None:
     """Return the score that the checkpoint in `folder` was saved with; None if it has none, or no seal."""
     try:
         value = parse_json((folder / SEAL).read_text(encoding="utf-8"))["score"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(value) if isinstance(value, int | float) else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return float(value) if isinstance(value, int | float) else None
 
 
 def damage(folder: Path, item: str = "") -> str | None:

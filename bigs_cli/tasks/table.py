@@ -69,7 +69,7 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
     try:
         if paths[0].is_dir():
             _check_parts(paths[0])
-            table = datasets.load_from_disk(str(paths[0]))
+            table = datasets.load_from_disk(str(paths[0])).with_format(None)  # all columns, whatever is chosen there
         else:
             # `Dataset.from_parquet` would leave a copy in the user's cache
             parts = [parquet.read_table(path) for path in paths]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,30 @@ def test_a_text_in_parquet_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         load_examples(TASKS["rte"], "train", tmp_path)
     with pytest.raises(RequestError, match=r"train\.parquet holds text that is not UTF-8"):
         list(read_rows(file))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"_data_files": [{"filename": "../../away.arrow"}]}, r"names \"../../away.arrow\", which is no file of its"),
+        ({"_data_files": 7}, "cannot be read as a data set"),
+        ({"_format_type": ["python"]}, "cannot be read as a data set"),
+    ],
+)
+def test_a_saved_data_set_whose_state_is_spoilt(changes: dict[str, object], says: str, tmp_path: Path) -> None:
+    state = saved_state(tmp_path)
+    state.write_text(json.dumps(json.loads(state.read_text()) | changes))
+    with pytest.raises(RequestError, match=says):
+        load_examples(TASKS["cola"], "dev", tmp_path)
+
+
+def test_a_saved_data_set_is_read_whole_whatever_its_last_reader_looked_at(tmp_path: Path) -> None:
+    state = saved_state(tmp_path)
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"_format_columns": ["idx"]}))
+    assert load_examples(TASKS["cola"], "dev", tmp_path).first == ["The river runs."]
+
+
+def saved_state(folder: Path) -> Path:
+    rows = {"sentence": ["The river runs."], "label": [1], "idx": [0]}
+    datasets.Dataset.from_dict(rows).save_to_disk(folder / "CoLA" / "validation")
+    return folder / "CoLA" / "validation" / "state.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bigs_cli.checkpoint.orbax import Keep, steps
-from bigs_cli.checkpoint.seal import damage
+from bigs_cli.checkpoint.seal import SEAL, damage, score
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import bigs, pretrain, snapshot, start_bigs
 from tests.training.test_resume import course, same
@@ -188,3 +188,9 @@ def test_a_killed_run_ends_as_one_left_alone(shards: Path, tmp_path: Path) -> No
     assert same(tmp_path / "steady" / "checkpoints", tmp_path / "killed" / "checkpoints")
     assert course(tmp_path / "steady") == course(tmp_path / "killed")
     assert steps(tmp_path / "steady" / "checkpoints") == steps(tmp_path / "killed" / "checkpoints")
+
+
+def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
+    for value in ("1" * 400, "[]", '"high"', "{}"):
+        (tmp_path / SEAL).write_text(f'{{"score": {value}, "files": {{}}}}')
+        assert score(tmp_path) is None
