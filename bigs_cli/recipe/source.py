@@ -107,9 +107,9 @@ def dump(data: Any) -> str:
 
 
 def _text(path: Path) -> str:
-    if path.is_fifo() and path.parent not in _OF_SHELLS:
-        raise RequestError(f"{path} is a pipe, which may never end. Name a recipe's YAML file.")
     try:
+        if path.is_fifo() and path.parent not in _OF_SHELLS:
+            raise RequestError(f"{path} is a pipe, which may never end. Name a recipe's YAML file.")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:

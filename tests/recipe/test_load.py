@@ -191,3 +191,9 @@ def test_checking_a_recipe_imports_no_jax() -> None:
     load = "import sys, bigs_cli.recipe as r; r.load_recipe('small')"
     code = f"{load}; assert not {{'jax', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_parent_whose_name_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: {'x' * 300}.yaml\n")
+    with pytest.raises(RequestError, match="cannot be read: File name too long"):
+        load_recipe(str(tmp_path / "mine.yaml"))
