@@ -86,10 +86,10 @@ def answer(value: Any) -> str:
 
 def _answer_of(line: Mapping[str, Any], of: str) -> str:
     """Return `label` or `prediction` of a line; of tags, the words that have one, with it: `Paris/B-LOC`."""
-    value = line.get(of)
-    if not isinstance(value, list) or len(line.get("words", ())) != len(value):
+    value, words = line.get(of), line.get("words", ())
+    if not isinstance(value, list) or len(words) != len(value):
         return answer(value)
-    pairs = zip(line["words"], value, strict=True)
+    pairs = zip(words, value, strict=True)
     return answer(" ".join(f"{word}/{tag}" for word, tag in pairs if tag != "O"))
 
 
