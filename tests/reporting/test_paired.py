@@ -12,5 +12,5 @@ def test_tags_stand_with_their_words() -> None:
 
 def test_a_list_without_words_is_several_answers() -> None:
     assert example_cells({"text": "where?", "label": ["here", "here", "there"], "prediction": []}) == [
-        *("", "where?", "here │ there", "")
+        *("", "where?", "here │ there", "–")
     ]
