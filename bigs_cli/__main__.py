@@ -21,12 +21,14 @@ def main() -> None:
         from bigs_cli.cli import main as run
 
         run()
+        return
     except KeyboardInterrupt:  # before `run`, which has a sentence for it
-        _leave(_INTERRUPTED)
+        pass
     except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
-            _leave(_INTERRUPTED)
-        raise
+        if ended.code != _INTERRUPTED:
+            raise
+    # The exception is gone by now, and what its traceback still held open has been closed and cleaned up.
+    _leave(_INTERRUPTED)
 
 
 def _prepare_streams() -> None:

@@ -25,6 +25,7 @@ from bigs_cli.checkpoint.weights import choose, has_torch_names, read_weights
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.faults import explain, told
 from bigs_cli.core.files import check_writable
+from bigs_cli.core.interrupts import uninterrupted
 from bigs_cli.recipe.config import BiGSConfig
 
 CONFIG = "config.json"
@@ -113,35 +114,37 @@ def new_folder(path: Path) -> Iterator[Path]:
         draft = place.parent / f".{place.name}.bigs-partial"
         if draft.is_symlink() or (draft.exists() and not draft.is_dir()):
             raise RequestError(f"{draft} is in the way: it is no folder. Remove it, or choose another --output.")
-        with _alone(draft, path):
+        with contextlib.ExitStack() as claim:
+            mine = False
             try:
+                with uninterrupted():
+                    claim.callback(os.close, _claim(draft, path))
+                    mine = True
+                for left in draft.iterdir():
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
                 yield draft
                 draft.replace(place)
             except BaseException:
-                shutil.rmtree(draft, ignore_errors=True)
+                if mine:
+                    shutil.rmtree(draft, ignore_errors=True)
                 raise
 
 
-@contextlib.contextmanager
-def _alone(draft: Path, path: Path) -> Iterator[None]:
-    """Make the empty folder `draft` and hold it for this process; the lock ends with the process."""
+def _claim(draft: Path, path: Path) -> int:
+    """Make the folder `draft`, if it is not there; return the descriptor that holds it for this process."""
     draft.mkdir(exist_ok=True)
     handle = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = draft.exists() and os.path.samestat(os.fstat(handle), draft.lstat())  # else it became `path` now
-        except BlockingIOError:
-            mine = False
-        except OSError:  # a file system without locks
-            mine = True
-        if not mine:
-            raise RequestError(f"Another process is writing {path}. Wait for it to end, or choose another --output.")
-        for left in draft.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        yield
-    finally:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = draft.exists() and os.path.samestat(os.fstat(handle), draft.lstat())  # else it became `path` now
+    except BlockingIOError:
+        mine = False
+    except OSError:  # a file system without locks
+        mine = True
+    if not mine:
         os.close(handle)
+        raise RequestError(f"Another process is writing {path}. Wait for it to end, or choose another --output.")
+    return handle
 
 
 def _drop_unused(flat: Flat, config: BiGSConfig) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.interrupts import uninterrupted
 
 _DRAFT = ".bigs-"  # in the names of temporary files, so that nobody else's are taken for ours
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -41,8 +42,10 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        handle, temporary = _draft(path)
+        temporary = None
         try:
+            with uninterrupted():
+                handle, temporary = _draft(path)
             with os.fdopen(handle, mode, **text) as file:
                 yield file
                 file.flush()
@@ -50,7 +53,8 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
                 temporary.chmod(0o666 & ~_umask())
                 temporary.replace(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
             raise
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.faults import refused
 from bigs_cli.core.files import locked, write_json
+from bigs_cli.core.interrupts import uninterrupted
 from bigs_cli.data.corpus import Place
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split
 from bigs_cli.data.readers import How
@@ -207,21 +208,23 @@ def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> I
     check_output(output, resume=resume, overwrite=overwrite)
     new = next((path for path in reversed([output, *output.parents]) if not path.exists()), None)
     place = Staging(output)
-    try:
-        place.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise refused(f"--output {output}", error, "Name another one.") from None
-    try:
-        with locked(place.folder / _LOCK):
+    with contextlib.ExitStack() as claim:
+        try:
+            with uninterrupted():
+                try:
+                    place.folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise refused(f"--output {output}", error, "Name another one.") from None
+                claim.enter_context(locked(place.folder / _LOCK))
             if not resume:
                 _clear(place.folder)
             yield place
-    except BlockingIOError:
-        raise RequestError(f"Another process is writing {output}. Wait for it, or name another --output.") from None
-    except BaseException:
-        if not (place.folder / _PROGRESS).is_file() and not place.finished:
-            shutil.rmtree(new if new else place.folder, ignore_errors=True)
-        raise
+        except BlockingIOError:
+            raise RequestError(f"Another process is writing {output}. Wait for it, or name another --output.") from None
+        except BaseException:
+            if not (place.folder / _PROGRESS).is_file() and not place.finished:
+                shutil.rmtree(new if new else place.folder, ignore_errors=True)
+            raise
 
 
 def _names(folder: Path) -> list[str]:

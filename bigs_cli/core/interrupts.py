@@ -1,0 +1,33 @@
+"""Interrupts that wait: for what must be whole before it can be undone."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have SIGINT and SIGTERM wait until the block has ended.
+
+    It is for blocks that take a moment, inside the `try` that undoes them: no interrupt comes between what is made and
+    the note that it is there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Signals reach the main thread only.
+        return
+    came: list[int] = []
+    # None is a handler that Python did not set, and could not set again.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in reversed(before.items()):
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from bigs_cli.checkpoint.folder import new_folder
+from bigs_cli.core.files import replacing
+from bigs_cli.core.interrupts import uninterrupted
+from bigs_cli.data.staging import staging
+
+OURS = (f"{os.sep}bigs_cli{os.sep}", f"{os.sep}contextlib.py")
+
+
+def interrupted(make: Callable[[Path], None], output: Path, line: int) -> bool:
+    """Call `make` with a SIGINT as it begins line `line`, counted in our own code and contextlib: whether it came."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        nonlocal lines
+        if not any(place in frame.f_code.co_filename for place in OURS):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == line:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        make(output)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    assert lines < line, f"the interrupt at line {line} of {lines} was lost"
+    return False
+
+
+def make_folder(output: Path) -> None:
+    with new_folder(output) as draft:
+        (draft / "part").touch()
+
+
+def make_file(output: Path) -> None:
+    with replacing(output, "w") as file:
+        file.write("all")
+
+
+def make_shards(output: Path) -> None:
+    with staging(output) as place:
+        place.folder.rename(output.parent / "whole")
+        output.rmdir()
+
+
+# A file that the interrupt found just opened is closed by its end, not by `with`: the process is ending too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("make", [make_folder, make_file, make_shards])
+def test_an_interrupt_leaves_nothing_or_the_whole(make: Callable[[Path], None], tmp_path: Path) -> None:
+    whole = "whole" if make is make_shards else "made"
+    line, came = 0, True
+    while came:
+        line += 1
+        place = tmp_path / str(line)
+        place.mkdir()
+        came = interrupted(make, place / "made", line)
+        names = [path.name for path in place.iterdir()]
+        assert names == [whole] or (came and not names), f"interrupted at line {line}"
+    gc.collect()  # while the warnings are still ignored
+    assert line > 30
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupts_wait_and_come() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("all")
+
+    before = signal.signal(signal.SIGTERM, lambda *_: done.append("asked to end"))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done == ["all", "asked to end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_another_thread_is_let_be() -> None:
+    handlers: list[object] = []
+
+    def work() -> None:
+        with uninterrupted():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGINT)]
