@@ -13,10 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from bigs_cli.checkpoint.run import runs_root
 from bigs_cli.core.cache import cache_root
+from bigs_cli.core.devices import NoDeviceError, find_devices
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.hub_client import hub_answers
 from bigs_cli.training.matrix_rate import matrix_rate
@@ -152,11 +151,9 @@ def _hub() -> Finding:
 
 def _devices() -> Iterator[Finding]:
     try:
-        devices = jax.devices()
-    except (RuntimeError, AssertionError) as error:  # The second: JAX_PLATFORMS names one that is not installed.
-        said = (str(error).strip() or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}").splitlines()[0]
-        advice = "install the JAX of your accelerator ('bigs[cuda]', 'bigs[tpu]'), or set JAX_PLATFORMS=cpu"
-        yield Finding("devices", f"JAX finds none: {said}", VERBS[1:], advice)
+        devices = find_devices()
+    except NoDeviceError as error:
+        yield Finding("devices", error.found, VERBS[1:], error.advice)
         return
     kinds = [f"{device.platform}: {device.device_kind}" for device in devices]
     shown = ", ".join(f"{kinds.count(kind)} × {kind}" for kind in dict.fromkeys(kinds))

@@ -236,20 +236,13 @@ def _suite(
 
     prepare_jax()
     from bigs_cli.evaluation.suite import suite_lines
-    from bigs_cli.training.suite import SUITE, SuitePlan, begin_suite, finetune_suite, saved_plan
+    from bigs_cli.training.suite import SUITE, SuitePlan, begin_suite, finetune_suite, resumed_plan
 
     root = run or runs_root() / SUITE
     model = None if start is None else lasting_name(find_model(start))
     folder = None if data is None else str(data)
     if resume:
-        plan = saved_plan(root)
-        asked = (("--from", model, plan.model), ("--data", folder, plan.data), ("--recipe", variant, plan.variant))
-        for option, wanted, kept in (*asked, ("--seeds", seeds if seeds > 1 else None, plan.seeds)):
-            if wanted not in (None, kept):
-                raise RequestError(
-                    f"The suite in {root} was begun {'without' if kept is None else f'with {kept} as its'} {option}, "
-                    f"and goes on so. Leave {option} out, or begin another one: --run {root}-2"
-                )
+        plan = resumed_plan(root, model, folder, variant, seeds if seeds > 1 else None)
     elif model is None:
         raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
     else:

@@ -106,7 +106,8 @@ def pretrain(
 
     from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.resolve import find_model, open_model
-    from bigs_cli.commands.shared import check_platform, check_tokenizer, lasting_name, prepare_jax
+    from bigs_cli.commands.shared import check_tokenizer, lasting_name, prepare_jax
+    from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err, out
 
     found = find_model(chosen.from_) if chosen.from_ is not None and not resume else None
@@ -114,7 +115,7 @@ def pretrain(
         _dry_run(chosen, place, folder.path if resume else None, found)
         return
     prepare_jax()
-    check_platform()
+    find_devices()
     err.quiet = out.quiet = not group.is_first()
     model = None
     tokenizer = folder.path if resume else None

@@ -33,35 +33,14 @@ def prepare_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def check_platform() -> None:
-    """Refuse devices that JAX cannot use. Of several processes, call it when they have joined.
-
-    Raises:
-        RequestError: JAX_PLATFORMS names what is not installed or not there.
-    """
-    from bigs_cli.core.errors import RequestError
-
-    asked = os.environ.get("JAX_PLATFORMS")
-    if asked in (None, "", "cpu"):
-        return
-    import jax
-
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError):  # the second where it is not installed
-        raise RequestError(
-            f"JAX finds no device of JAX_PLATFORMS={asked}. Install the JAX of your accelerator ('bigs[cuda]', "
-            "'bigs[tpu]'), or set JAX_PLATFORMS=cpu."
-        ) from None
-
-
 def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
     """Find and read MODEL, of several weights files that in the format `form`; say on stderr which one it was."""
     from bigs_cli.checkpoint.resolve import find_model, open_model
+    from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err
 
     found = find_model(name)
-    check_platform()
+    find_devices()
     err.print(f"Model: {found.why}")
     model = open_model(found, form)
     for note in model.notes:

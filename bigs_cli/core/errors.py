@@ -36,6 +36,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+def not_utf8(text: str) -> str | None:
+    """Return an argument or a name of a file that was not UTF-8 with escapes, to be shown; None of any other.
+
+    Python has a lone surrogate for each byte that was not.
+    """
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return None if shown == text else shown
+
+
 def listed(names: Collection[str], most: int = 6) -> str:
     """Return the first `most` of `names` as ``"a, b, c and 12 more"``."""
     ordered = list(names)

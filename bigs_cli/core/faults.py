@@ -112,6 +112,14 @@ def refused(what: str, error: OSError, otherwise: str) -> BigsError:
     return kind(f"{what} cannot be written: {error.strerror or error}. {otherwise}")
 
 
+def spoilt(model: str) -> BigsError:
+    """Return the error of a model, as a sentence begins with it, whose outputs are no numbers."""
+    return BigsError(
+        f"{model} gives NaN or infinities, so its weights are spoilt. Take an earlier checkpoint of it, or train or "
+        "fetch it again."
+    )
+
+
 def unreadable(path: Path, error: OSError) -> RequestError:
     """Return the error of a file at `path` that was named, or goes with one, and cannot be opened."""
     reason = str(error.strerror or error).rstrip(".")

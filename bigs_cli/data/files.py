@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, not_utf8
 from bigs_cli.core.hub_client import hush_client, limit_waiting
 from bigs_cli.data.documents import Bad
 
@@ -190,11 +190,8 @@ def _named(files: list[TextFile]) -> list[TextFile]:
         RequestError: a name is no UTF-8, which manifests and messages are.
     """
     for file in files:
-        try:
-            file.name.encode()
-        except UnicodeEncodeError:
-            shown = file.name.encode("utf-8", "backslashreplace").decode()
-            raise RequestError(f"The name of {shown} is not UTF-8. Rename the file.") from None
+        if (shown := not_utf8(file.name)) is not None:
+            raise RequestError(f"The name of {shown} is not UTF-8. Rename the file.")
     return files
 
 

@@ -11,6 +11,7 @@ from bigs_cli.checkpoint.arrays import Array, Flat
 from bigs_cli.checkpoint.names import completed, to_apart
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.core.errors import BigsError
+from bigs_cli.core.faults import spoilt
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Run, Settings, inputs_of, named_outputs
 from bigs_cli.model.functional import make_apply
@@ -45,10 +46,7 @@ def differences(folder: Path, model: OpenModel, form: Format, settings: Settings
                 inputs = inputs_of(model, length)
                 expected[length] = inputs, ours(inputs)
                 if not all(np.isfinite(output).all() for output in expected[length][1]):
-                    raise BigsError(
-                        f"{model.source} gives NaN or infinities, so its weights are spoilt. Export an earlier "
-                        "checkpoint of it, or train or fetch it again."
-                    )
+                    raise spoilt(model.source)
             inputs, outputs = expected[length]
             found[file] = max(
                 found.get(file, 0.0),

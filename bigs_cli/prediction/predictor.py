@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.faults import spoilt
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.model.functional import Parameters, make_apply
 from bigs_cli.model.heads import Outputs
@@ -137,10 +138,7 @@ def windows_of(items: Iterable[Item]) -> Iterator[list[Item]]:
 def _check_numbers(given: Any) -> None:
     """Refuse what a model with spoilt weights gives (BigsError)."""
     if not all(np.isfinite(one).all() for one in (given if isinstance(given, tuple) else (given,))):
-        raise BigsError(
-            "The model gives NaN or infinities, so its weights are spoilt. Take an earlier checkpoint of it, or "
-            "train or fetch it again."
-        )
+        raise spoilt("The model")
 
 
 def _encode_texts(tokenizer: Tokenizer, items: list[Item], length: int) -> Encoded:

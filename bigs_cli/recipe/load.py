@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.errors import RequestError, did_you_mean, not_utf8
 from bigs_cli.recipe.catalog import recipe_file
 from bigs_cli.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
 from bigs_cli.recipe.source import MAX_DEPTH, Key, Place, Source, dump, read_source, read_value
@@ -111,8 +111,7 @@ def _override(source: Source, text: str) -> None:
     place = f"--set {text}"
     dotted, equals, value = text.partition("=")
     keys = dotted.split(".")
-    if not _is_text(text):
-        shown = text.encode("utf-8", "backslashreplace").decode()
+    if (shown := not_utf8(text)) is not None:
         source.problems.append(f"--set {shown}: This is not UTF-8. Write it in plain letters.")
         return
     if len(keys) > MAX_DEPTH:
@@ -128,15 +127,6 @@ def _override(source: Source, text: str) -> None:
     for key in reversed(keys):
         data = {key: data}
     _merge(source, data, {tuple(keys[:n]): Place(place, place) for n in range(1, len(keys) + 1)}, ())
-
-
-def _is_text(text: str) -> bool:
-    """Whether all of an argument was UTF-8: Python has a lone surrogate for each byte that was not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _checked(source: Source) -> Recipe | None:

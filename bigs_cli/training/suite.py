@@ -60,6 +60,25 @@ def saved_plan(root: Path) -> SuitePlan:
         raise RequestError(told) from None
 
 
+def resumed_plan(root: Path, model: str | None, data: str | None, variant: str | None, seeds: int | None) -> SuitePlan:
+    """Return the plan of the suite in the folder, which is to go on; what is asked for again, not None, is as it was.
+
+    Raises:
+        RequestError: it was begun with something else, or as `saved_plan`.
+    """
+    plan = saved_plan(root)
+    if data is not None and plan.data is not None and Path(data).resolve() == Path(plan.data).resolve():
+        data = plan.data
+    asked = (("--from", model, plan.model), ("--data", data, plan.data), ("--recipe", variant, plan.variant))
+    for option, wanted, kept in (*asked, ("--seeds", seeds, plan.seeds)):
+        if wanted not in (None, kept):
+            raise RequestError(
+                f"The suite in {root} was begun {'without' if kept is None else f'with {kept} as its'} {option}, and "
+                f"goes on so. Leave {option} out, or begin another one: --run {root}-2"
+            )
+    return plan
+
+
 def begin_suite(root: Path, plan: SuitePlan) -> None:
     """Write the plan of a new suite to its folder.
 

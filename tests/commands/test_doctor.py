@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from bigs_cli.bench.doctor import EXTRAS
+from bigs_cli.core.hub_client import hub_answers
 from tests.tiny import bigs
 
 
@@ -38,6 +41,31 @@ def test_what_stops_a_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "file is a file" in reason
     (found,) = [one for one in made["findings"] if one["what"] == "runs"]
     assert found["advice"] == "name another with $BIGS_RUNS"
+
+
+def test_a_hub_that_is_not_to_be_asked_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert "offline by HF_HUB_OFFLINE" in bigs("doctor").fine().out
+        assert not hub_answers()
+        hub.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            hub.accept()
+
+
+def test_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> NoReturn:
+        raise RuntimeError("the TPU is in use by another process.\nmore")
+
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr("jax.devices", none)
+    done = bigs("doctor", "--json", "-")
+    assert done.code == 1
+    (found,) = [one for one in json.loads(done.out)["findings"] if one["what"] == "devices"]
+    assert found["found"] == "JAX finds no device (the TPU is in use by another process)"
+    assert found["stops"] == ["pretrain", "finetune", "evaluate", "predict", "export"]
+    assert "JAX_PLATFORMS=cpu" in found["advice"]
 
 
 def test_every_extra_is_known() -> None:

@@ -122,6 +122,7 @@ def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path)
         (("--train-vocab", "180", "--input", "nothing.txt"), "no file or folder nothing.txt"),
         (("--train-vocab", "180", "--heldout", "1e-9"), "fell into the held-out part"),
         (("--train-vocab", "180", "--weight", "1", "--weight", "2"), "give every --input one"),
+        (("--train-vocab", "1000000000000"), "Invalid value for '--train-vocab'"),
         (("--train-vocab", "180", "--weight", "0"), "A --weight is a number above 0"),
         (("--train-vocab", "180", "--resume", "--overwrite"), "either --resume or --overwrite"),
         (("--check", "somewhere"), "--check and --show look at shards"),

@@ -7,6 +7,7 @@ import json
 import lzma
 import re
 import socket
+import subprocess
 from itertools import islice
 
 import fsspec
@@ -16,6 +17,7 @@ from pyarrow import parquet
 
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data import files, readers
+from bigs_cli.data import parquet as tables
 from bigs_cli.data.corpus import find_parts, read_documents, read_parts
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.python_docs import prose, read_python_docs
@@ -123,6 +125,27 @@ def test_wiki_extractor(tmp_path):
     (tmp_path / "all.txt").write_text(first)
     a, c = "A & B\n\nText of A < B.\n", "C\n\nText of C.\n\n"
     assert read(tmp_path) == [a, c, c, "As JSON.", a]
+
+
+def test_wiki_documents_without_ends_are_never_whole_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST_TEXT", 8)
+    (tmp_path / "wiki_00").write_text('<doc id="1">\nOne two.\nThree.\nFour.\n')
+    assert read(tmp_path / "wiki_00") == ["One two.\n", "Three.\nFour.\n"]
+
+
+def test_a_parquet_file_packed_beyond_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_SMALL", 1 << 12)
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(b"PAR1" + bytes(1 << 20)))
+    assert f"unpacked, it has more than {tables._MOST_PACKED} times its size" in refused(tmp_path / "a.parquet.gz")
+
+
+def test_how_to_convert_a_file_can_be_pasted_into_a_shell(tmp_path, monkeypatch):
+    (tmp_path / "a file.txt").write_bytes(b"caf\xe9\n")
+    command = re.search(r"iconv .*?fixed\.txt", refused(tmp_path / "a file.txt"))[0]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert read(tmp_path / "fixed.txt") == ["café\n"]
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"caf\xe9\n"))
+    assert "Unpack the file and convert it" in refused(tmp_path / "b.txt.gz")
 
 
 def test_text_column_is_named_or_found(tmp_path):

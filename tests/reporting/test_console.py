@@ -47,6 +47,12 @@ def test_scores_stand_beside_the_published_ones() -> None:
     ]
 
 
+def test_a_terminal_without_columns_is_written_to_all_the_same() -> None:
+    run = [sys.executable, "-c", "from bigs_cli.reporting.console import out; out.print('a line')"]
+    done = subprocess.run(run, env=os.environ | {"COLUMNS": "0"}, capture_output=True, text=True, check=True)
+    assert done.stdout == "a line\n"
+
+
 def test_bars_are_drawn_on_a_terminal_one_inside_another() -> None:
     reader, writer = pty.openpty()
     text: list[bytes] = []

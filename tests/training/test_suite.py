@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import statistics
 import zipfile
 from pathlib import Path
@@ -99,7 +100,9 @@ def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, 
         assert (differs.code, differs.out, snapshot(root)) == (2, "", before)
         assert f"The suite in {root} was begun {says}" in differs.err
     before = snapshot(root / "cola")
-    again = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, "--resume").fine()
+    again = bigs(
+        "finetune", "glue", "--from", pretrained, "--data", os.path.relpath(glue), "--run", root, "--resume"
+    ).fine()
     assert snapshot(root / "cola") == before
     assert "CoLA is finished." in again.err
     for made in ("seeds.json", "seed-43/results.json"):
