@@ -133,7 +133,8 @@ def make_step(
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         leaves, structure = jax.tree.flatten(state)
-        places = tuple(leaf.sharding if isinstance(leaf, jax.Array) else None for leaf in leaves)
+        # What was put nowhere stays so: a place given to it would be another argument for the next step to compile for.
+        places = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
         mesh = next((place.mesh for place in places if isinstance(place, NamedSharding)), None)
         # With the mesh set, the model keeps its activations split by rows (`model/rows.py`).
         with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():

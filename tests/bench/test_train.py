@@ -20,6 +20,7 @@ def test_figures_of_steps_and_forward_passes(way: tuple[str, ...]) -> None:
     assert made["matrix_flops"]["float32"] > 1e8
     reference, ours = made["shapes"]
     assert (reference["setting"], ours["setting"]) == ("reference", "float32")
+    assert all(one["step_s"] < one["compile_s"] / 4 for one in made["shapes"]), "the first step alone is compiled"
     assert reference["speedup"] == 1
     assert ours["speedup"] == reference["step_s"] / ours["step_s"]
     assert ours["tokens_per_second"] == 32 / ours["step_s"]

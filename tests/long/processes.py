@@ -16,7 +16,9 @@ from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import bigs, pretrain, write_shards
 from tests.training.test_mesh import back_to, near
-from tests.training.test_processes import CHANGES, finish, start
+from tests.training.test_processes import finish, start
+
+CHANGES = {"checkpoint__every_steps": 3, "checkpoint__keep": 9}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from bigs_cli.recipe import PretrainRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training import amount
 from tests.tiny import LENGTH, bigs, pretrain
-from tests.training.test_mesh import near
+from tests.training.test_mesh import back_to, near
 from tests.training.test_processes import finish, start
 from tests.training.test_resume import course, same
 
@@ -62,10 +62,10 @@ def test_a_growing_batch_takes_every_row_of_the_stream_once(shards: Path) -> Non
     np.testing.assert_array_equal(np.concatenate(rows), next(train_batches(opened, 14, 0)))
 
 
-RAMP = ("--set", "batch_ramp={start: 2, steps: 6}")
+RAMP = ("--set", "batch_ramp={start: 4, steps: 6}")
 EVERYTHING: dict[str, Any] = {
     "steps": 12,
-    "max_tokens": 41 * LENGTH,
+    "max_tokens": 47 * LENGTH,
     "optimizer__ema": 0.9,
     "schedule__kind": "wsd",
     "checkpoint__every_steps": 4,
@@ -75,24 +75,30 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a ramp from 2 to 8 rows over 6 steps, an average, wsd, and tokens for 9 of its 12 steps. Read it only.
+    """A run with a ramp from 4 to 8 rows over 6 steps, an average, wsd, and tokens for 9 of its 12 steps. Read it only.
 
-    The tokens are 3 × 2 + 3 × 4 + 3 × 8 = 42 rows'; a row less still needs the ninth step.
+    The tokens are 6 × 4 + 3 × 8 = 48 rows'; a row less still needs the ninth step.
     """
     run = tmp_path_factory.mktemp("everything") / "run"
     bigs(*pretrain(shards, run, *RAMP, **EVERYTHING)).fine()
     return run
 
 
-def test_two_processes_do_the_same(shards: Path, everything: Path, tmp_path: Path) -> None:
+def test_two_processes_do_the_same_and_go_on_as_one(shards: Path, everything: Path, tmp_path: Path) -> None:
     """Each reads its part of every size of batch, and the average lies on both."""
-    finish(start(2, shards, tmp_path / "two", *RAMP, **EVERYTHING))
-    near(tmp_path / "two", everything)
+    two = tmp_path / "two"
+    said = finish(start(2, shards, two, *RAMP, **EVERYTHING))
+    assert "on 2 cpu devices" in said[0]
+    assert "step" not in said[1]
+    near(two, everything)
+    one = back_to(two, tmp_path / "one", 4)
+    bigs(*pretrain(shards, one, "--resume")).fine()
+    near(one, everything)
 
 
 def test_the_run_ends_with_its_tokens(everything: Path) -> None:
     results = json.loads((everything / "results.json").read_text())
-    assert (results["steps"], results["stopped_by"], results["tokens"]) == (9, "max_tokens", 42 * LENGTH)
+    assert (results["steps"], results["stopped_by"], results["tokens"]) == (9, "max_tokens", 48 * LENGTH)
     assert steps(everything / "checkpoints") == [4, 8, 9]
     last = [entry for entry in read_metrics(everything / "metrics.jsonl") if entry["step"] == 9]
     assert [name for entry in last for name in ("loss", "heldout_loss") if name in entry] == ["loss", "heldout_loss"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
@@ -21,7 +22,7 @@ from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.training.mesh import AXES, shardings
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.state import TrainState, new_state
-from tests.tiny import bigs, pretrain
+from tests.tiny import bigs, parameters, pretrain
 from tests.training.test_resume import course
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ RESUME = """
 import sys
 from pathlib import Path
 from tests.tiny import bigs, pretrain
-sets = ("--set", "mesh.data=1", "--set", "mesh.fsdp=8")
+sets = ("--set", "mesh.data=2", "--set", "mesh.fsdp=2", "--set", "mesh.tensor=2")
 print(bigs(*pretrain(Path(sys.argv[1]), Path(sys.argv[2]), "--resume", *sets)).fine().err)
 """
 
@@ -85,6 +86,9 @@ def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
     assert "after step 3." in done.stdout
     near(wide, steady)
+    # Read on one device by its config alone.
+    ours, theirs = (parameters(run / "checkpoints") for run in (wide, steady))
+    assert all(np.allclose(ours[path], theirs[path], atol=1e-3) for path in theirs)
     narrow = back_to(wide, tmp_path / "narrow", 6)
     assert "after step 6." in bigs(*pretrain(shards, narrow, "--resume")).fine().err
     near(narrow, steady)

@@ -1,6 +1,6 @@
-"""Several real processes on this machine's loopback train as one, hand over to one, and end together.
+"""Several real processes on this machine's loopback start and end together.
 
-More of them, and their deaths: tests/long/processes.py.
+That they train as one, and hand over to one: test_amount.py. More of them, and their deaths: tests/long/processes.py.
 """
 
 from __future__ import annotations
@@ -9,11 +9,7 @@ import socket
 from pathlib import Path
 from subprocess import Popen
 
-from bigs_cli.checkpoint.orbax import steps
 from tests.tiny import bigs, pretrain, start_bigs
-from tests.training.test_mesh import back_to, near
-
-CHANGES = {"checkpoint__every_steps": 3, "checkpoint__keep": 9}
 
 
 def start(count: int, shards: Path, run: Path, *more: object, **changes: object) -> list[Popen[str]]:
@@ -39,18 +35,6 @@ def finish(running: list[Popen[str]], code: int = 0) -> list[str]:
         for process in running:
             process.kill()
     return said
-
-
-def test_two_processes_train_as_one_does_and_go_on_as_one(shards: Path, pretrained: Path, tmp_path: Path) -> None:
-    two = tmp_path / "two"
-    said = finish(start(2, shards, two, **CHANGES))
-    assert "on 2 cpu devices" in said[0]
-    assert "step" not in said[1]
-    assert steps(two / "checkpoints") == [3, 6]
-    near(two, pretrained)
-    one = back_to(two, tmp_path / "one", 3)
-    bigs(*pretrain(shards, one, "--resume")).fine()
-    near(one, pretrained)
 
 
 def test_a_refusal_of_one_ends_all(shards: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from bigs_cli.model.functional import Parameters, initialize, make_apply
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
-from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.mesh import batch_sharding, check_batch, make_mesh, shardings
 from bigs_cli.training.optimizer import SSM_NAMES, make_optimizer
 from bigs_cli.training.state import TrainState, make_step, new_state
@@ -111,20 +110,16 @@ def test_a_frozen_fine_tuning_leaves_the_ssms_as_they_were(pretrained: Path, glu
 MESHES = ({"data": 8}, {"fsdp": 8}, {"tensor": 8}, {"data": 2, "fsdp": 2, "tensor": 2})
 
 ON_EIGHT_DEVICES = """
-import json, sys
-from pathlib import Path
-from tests.tiny import bigs, pretrain
+import json
 from tests.training.test_step import DROPOUT, MESHES, run
 print(json.dumps([run(1, DROPOUT, steps=20, **sizes)[1] for sizes in MESHES]))
-sets = {f"mesh__{axis}": size for axis, size in MESHES[-1].items()}
-bigs(*pretrain(Path(sys.argv[1]), Path(sys.argv[2]), **sets)).fine()
 """
 
 
-def test_every_mesh_gives_the_same_course(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_every_mesh_gives_the_same_course() -> None:
     """On eight devices, real only to JAX, against one; dropout on: it must not depend on the devices either."""
     done = subprocess.run(
-        [sys.executable, "-c", ON_EIGHT_DEVICES, shards, tmp_path / "run"],
+        [sys.executable, "-c", ON_EIGHT_DEVICES],
         env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -136,14 +131,6 @@ def test_every_mesh_gives_the_same_course(shards: Path, pretrained: Path, tmp_pa
     for sizes, metrics in zip(MESHES, json.loads(done.stdout), strict=True):
         for ours, theirs in zip(metrics, expected, strict=True):
             assert ours == pytest.approx(theirs, rel=2e-5), sizes
-    # The whole of a run, its checkpoint read on one device by its config alone.
-    names = ("loss", "grad_norm", "heldout_loss")
-    for ours, theirs in zip(*(read_metrics(r / "metrics.jsonl") for r in (tmp_path / "run", pretrained)), strict=True):
-        assert [ours[name] for name in names if name in ours] == pytest.approx(
-            [theirs[name] for name in names if name in theirs], rel=1e-4
-        )
-    ours, theirs = (parameters(r / "checkpoints") for r in (tmp_path / "run", pretrained))
-    assert all(np.allclose(ours[path], theirs[path], atol=1e-3) for path in theirs)
 
 
 def test_sizes_that_do_not_fit_are_sentences() -> None:
