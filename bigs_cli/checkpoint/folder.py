@@ -114,20 +114,21 @@ def new_folder(path: Path) -> Iterator[Path]:
         draft = place.parent / f".{place.name}.bigs-partial"
         if draft.is_symlink() or (draft.exists() and not draft.is_dir()):
             raise RequestError(f"{draft} is in the way: it is no folder. Remove it, or choose another --output.")
-        with contextlib.ExitStack() as claim:
-            mine = False
-            try:
-                with uninterrupted():
-                    claim.callback(os.close, _claim(draft, path))
-                    mine = True
-                for left in draft.iterdir():
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
-                yield draft
-                draft.replace(place)
-            except BaseException:
-                if mine:
-                    shutil.rmtree(draft, ignore_errors=True)
-                raise
+        held = None
+        try:
+            with uninterrupted():
+                held = _claim(draft, path)
+            for left in draft.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield draft
+            draft.replace(place)
+        except BaseException:
+            if held is not None:
+                shutil.rmtree(draft, ignore_errors=True)
+            raise
+        finally:
+            if held is not None:
+                os.close(held)
 
 
 def _claim(draft: Path, path: Path) -> int:

@@ -14,8 +14,8 @@ class NoDeviceError(RequestError):
     def __init__(self, reason: str) -> None:
         asked = os.environ.get("JAX_PLATFORMS")
         self.found = f"JAX finds no device{f' of JAX_PLATFORMS={asked}' if asked else ''} ({reason})"
-        self.advice = "Install the JAX of your accelerator ('bigs[cuda]', 'bigs[tpu]'), or set JAX_PLATFORMS=cpu"
-        super().__init__(f"{self.found}. {self.advice}.")
+        self.advice = "install the JAX of your accelerator ('bigs[cuda]', 'bigs[tpu]'), or set JAX_PLATFORMS=cpu"
+        super().__init__(f"{self.found}: {self.advice}.")
 
 
 def find_devices() -> list[Any]:

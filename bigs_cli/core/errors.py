@@ -37,9 +37,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def not_utf8(text: str) -> str | None:
-    """Return an argument or a name of a file that was not UTF-8 with escapes, to be shown; None of any other.
+    """Return `text`, an argument or a file's name, with escapes to be shown if it came as other than UTF-8; else None.
 
-    Python has a lone surrogate for each byte that was not.
+    Python has a lone surrogate for each byte that was not UTF-8.
     """
     shown = text.encode("utf-8", "backslashreplace").decode()
     return None if shown == text else shown

@@ -19,9 +19,9 @@ def uninterrupted() -> Iterator[None]:
         yield  # Signals reach the main thread only.
         return
     came: list[int] = []
-    # None is a handler that Python did not set, and could not set again.
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if callable(handler)}
+    # What is no function ends the process at once, is ignored, or was not set by Python, which could not set it again.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     try:
         for number in before:
             signal.signal(number, lambda number, _: came.append(number))

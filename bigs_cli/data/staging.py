@@ -211,10 +211,7 @@ def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> I
     with contextlib.ExitStack() as claim:
         try:
             with uninterrupted():
-                try:
-                    place.folder.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise refused(f"--output {output}", error, "Name another one.") from None
+                _make(place)
                 claim.enter_context(locked(place.folder / _LOCK))
             if not resume:
                 _clear(place.folder)
@@ -225,6 +222,13 @@ def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> I
             if not (place.folder / _PROGRESS).is_file() and not place.finished:
                 shutil.rmtree(new if new else place.folder, ignore_errors=True)
             raise
+
+
+def _make(place: Staging) -> None:
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused(f"--output {place.output}", error, "Name another one.") from None
 
 
 def _names(folder: Path) -> list[str]:

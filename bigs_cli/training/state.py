@@ -133,7 +133,7 @@ def make_step(
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         leaves, structure = jax.tree.flatten(state)
-        # What was put nowhere stays so: a place given to it would be another argument for the next step to compile for.
+        # What was put nowhere in particular stays so: given a place, it would have the next step compiled anew.
         places = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
         mesh = next((place.mesh for place in places if isinstance(place, NamedSharding)), None)
         # With the mesh set, the model keeps its activations split by rows (`model/rows.py`).

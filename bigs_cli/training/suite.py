@@ -61,7 +61,9 @@ def saved_plan(root: Path) -> SuitePlan:
 
 
 def resumed_plan(root: Path, model: str | None, data: str | None, variant: str | None, seeds: int | None) -> SuitePlan:
-    """Return the plan of the suite in the folder, which is to go on; what is asked for again, not None, is as it was.
+    """Return the plan of the suite in the folder, which is to go on.
+
+    The others are what is asked for this time, of the plan's fields; None: as it was.
 
     Raises:
         RequestError: it was begun with something else, or as `saved_plan`.

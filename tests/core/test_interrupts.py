@@ -1,3 +1,5 @@
+"""Interrupts at any moment of a draft's making leave nothing of it."""
+
 from __future__ import annotations
 
 import gc

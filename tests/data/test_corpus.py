@@ -139,7 +139,7 @@ def test_a_parquet_file_packed_beyond_reason(tmp_path, monkeypatch):
     assert f"unpacked, it has more than {tables._MOST_PACKED} times its size" in refused(tmp_path / "a.parquet.gz")
 
 
-def test_how_to_convert_a_file_can_be_pasted_into_a_shell(tmp_path, monkeypatch):
+def test_how_to_convert_a_file_can_be_pasted_into_a_shell(tmp_path):
     (tmp_path / "a file.txt").write_bytes(b"caf\xe9\n")
     command = re.search(r"iconv .*?fixed\.txt", refused(tmp_path / "a file.txt"))[0]
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)

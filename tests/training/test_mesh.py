@@ -26,12 +26,16 @@ from tests.tiny import bigs, parameters, pretrain
 from tests.training.test_resume import course
 
 ROOT = Path(__file__).parents[2]
-RESUME = """
+STEADY: dict[str, Any] = {"steps": 9, "checkpoint__every_steps": 3, "checkpoint__keep": 9}
+ON_EIGHT_DEVICES = """
 import sys
 from pathlib import Path
 from tests.tiny import bigs, pretrain
+from tests.training.test_mesh import STEADY
+shards, fresh, wide = map(Path, sys.argv[1:])
 sets = ("--set", "mesh.data=2", "--set", "mesh.fsdp=2", "--set", "mesh.tensor=2")
-print(bigs(*pretrain(Path(sys.argv[1]), Path(sys.argv[2]), "--resume", *sets)).fine().err)
+bigs(*pretrain(shards, fresh, *sets, **STEADY)).fine()
+print(bigs(*pretrain(shards, wide, "--resume", *sets)).fine().err)
 """
 
 
@@ -71,12 +75,12 @@ def near(run: Path, other: Path) -> None:
 
 
 def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -> None:
-    """Three steps on one device, three on eight that share out the parameters, three on one again."""
+    """Three steps on one device, three on eight that share out the parameters, three on one again; or all on eight."""
     steady = tmp_path / "steady"
-    bigs(*pretrain(shards, steady, steps=9, checkpoint__every_steps=3, checkpoint__keep=9)).fine()
-    wide = back_to(steady, tmp_path / "wide", 3)
+    bigs(*pretrain(shards, steady, **STEADY)).fine()
+    fresh, wide = tmp_path / "fresh", back_to(steady, tmp_path / "wide", 3)
     done = subprocess.run(
-        [sys.executable, "-c", RESUME, shards, wide],
+        [sys.executable, "-c", ON_EIGHT_DEVICES, shards, fresh, wide],
         env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
         cwd=ROOT,
         capture_output=True,
@@ -85,10 +89,11 @@ def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "after step 3." in done.stdout
-    near(wide, steady)
-    # Read on one device by its config alone.
-    ours, theirs = (parameters(run / "checkpoints") for run in (wide, steady))
-    assert all(np.allclose(ours[path], theirs[path], atol=1e-3) for path in theirs)
+    for run in (fresh, wide):
+        near(run, steady)
+        # Read on one device by its config alone.
+        ours, theirs = (parameters(each / "checkpoints") for each in (run, steady))
+        assert all(np.allclose(ours[path], theirs[path], atol=1e-3) for path in theirs)
     narrow = back_to(wide, tmp_path / "narrow", 6)
     assert "after step 6." in bigs(*pretrain(shards, narrow, "--resume")).fine().err
     near(narrow, steady)

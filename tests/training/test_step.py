@@ -133,6 +133,21 @@ def test_every_mesh_gives_the_same_course() -> None:
             assert ours == pytest.approx(theirs, rel=2e-5), sizes
 
 
+def test_a_state_that_was_put_nowhere_in_particular_is_not_put_anywhere() -> None:
+    """Else the second step would be compiled anew, for arguments of another place."""
+
+    def loss(params: Parameters, batch: Any, key: jax.Array, part: Any) -> Any:
+        return jnp.sum(params["kernel"] * batch), {"weight": jnp.float32(1)}
+
+    optimizer = make_optimizer(
+        Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2)
+    )
+    params = {"kernel": jnp.ones(3)}
+    state = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0)(new_state(params, optimizer), jnp.ones(3))[0]
+    assert int(state.step) == 1
+    assert not any(leaf.committed for leaf in jax.tree.leaves(state))
+
+
 def test_sizes_that_do_not_fit_are_sentences() -> None:
     with pytest.raises(RequestError, match="The mesh data 3 × fsdp 1 × tensor 1 does not fit the 1 devices"):
         make_mesh(Mesh(data=3))
