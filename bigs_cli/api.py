@@ -15,6 +15,7 @@ from bigs_cli.checkpoint.names import to_apart, to_flat, unnested
 from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoint.transfer import Transfer, transfer
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.paths import refuse_address
 from bigs_cli.export.tokenizer import write_tokenizer
 from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
 from bigs_cli.model.heads import Outputs
@@ -74,8 +75,7 @@ class Pretrained:
         Raises:
             bigs_cli.core.errors.BigsError: there is no such model or config field, or its files are malformed.
         """
-        name = f"{model}@{revision}" if revision else str(model)
-        return cls._from_open(open_model(find_model(name)), changes)
+        return cls._from_open(_open(model, revision), changes)
 
     @classmethod
     def _from_open(cls, opened: OpenModel, changes: dict[str, Any]) -> Self:
@@ -204,8 +204,9 @@ class Pretrained:
         The tokenizer files of a model that was loaded with one are written beside them.
 
         Raises:
-            bigs_cli.core.errors.RequestError: the folder is in use, or cannot be written.
+            bigs_cli.core.errors.RequestError: the folder is in use, is an address, or cannot be written.
         """
+        refuse_address(folder)
         with new_folder(Path(folder)) as draft:
             if self._origin is not None and self._origin.tokenizer is not None:
                 write_tokenizer(self._origin.tokenizer, draft, self.config.max_position_embeddings)
@@ -260,6 +261,11 @@ class BiGSForMultipleChoice(Pretrained):
     head = "multiple-choice"
 
 
+def _open(model: str | Path, revision: str | None) -> OpenModel:
+    refuse_address(model)
+    return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
+
+
 def _listed(texts: Asked | Iterable[Asked]) -> Iterable[Any]:
     """Return a text that stands alone as a list of it."""
     return [texts] if isinstance(texts, str | Mapping) else texts
@@ -292,6 +298,5 @@ def load_model(model: str | Path, *, revision: str | None = None) -> Pretrained:
     Raises:
         bigs_cli.core.errors.BigsError: there is no such model, or its files are malformed.
     """
-    name = f"{model}@{revision}" if revision else str(model)
-    opened = open_model(find_model(name))
+    opened = _open(model, revision)
     return CLASSES[opened.config.head]._from_open(opened, {})

@@ -17,6 +17,7 @@ from bigs_cli.checkpoint.run import runs_root
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.devices import NoDeviceError, find_devices
 from bigs_cli.core.environment import describe_machine
+from bigs_cli.core.errors import BigsError
 from bigs_cli.core.hub_client import hub_answers
 from bigs_cli.training.matrix_rate import matrix_rate
 
@@ -93,28 +94,21 @@ def _available() -> int | None:
 
 def _folders() -> Iterator[Finding]:
     """Folders that do not exist yet are judged by the nearest one above that does."""
-    temporary = Path(tempfile.gettempdir()) if _has_temporary() else None
-    for what, path, stops, advice in (
-        ("working folder", Path(), WRITES, "start bigs in a folder that you may write to"),
-        ("runs", runs_root(), ("pretrain", "finetune"), "name another with $BIGS_RUNS"),
-        ("cache", cache_root(), (), "what is compiled and measured is not kept; name another with $BIGS_CACHE"),
-        ("temporary files", temporary, ("tokenize",), "name a folder with $TMPDIR"),
+    for what, find, stops, advice in (
+        ("working folder", Path, WRITES, "start bigs in a folder that you may write to"),
+        ("runs", runs_root, ("pretrain", "finetune"), "name another with $BIGS_RUNS"),
+        ("cache", cache_root, (), "what is compiled and measured is not kept; name another with $BIGS_CACHE"),
+        ("temporary files", lambda: Path(tempfile.gettempdir()), ("tokenize",), "name a folder with $TMPDIR"),
     ):
-        if path is None:
-            yield Finding(what, "there is no folder for them", stops, advice)
+        try:
+            path = find()
+        except (BigsError, FileNotFoundError) as error:
+            yield Finding(what, str(error).rstrip("."), stops, advice)
             continue
         problem = _cannot_write(path)
         free = shutil.disk_usage(_existing(path)).free
         shown = f"{path.absolute()}, {free / 1e9:,.1f} GB free"
         yield Finding(what, shown) if problem is None else Finding(what, f"{shown}: {problem}", stops, advice)
-
-
-def _has_temporary() -> bool:
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _existing(path: Path) -> Path:

@@ -22,9 +22,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from bigs_cli.checkpoint.seal import damage, score, seal
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.paths import plain_path
 
 Warn = Callable[[str], object]
+Shapes = dict[str, tuple[int, ...]]
 
 # Orbax logs every save, which our log has, and errors of its threads, which it also raises where they are waited for.
 for _name in ("absl", "asyncio"):
@@ -67,8 +69,11 @@ class Checkpoints:
         self._keep = keep
         self.scores = {step: score(folder / str(step)) for step in steps(folder)}
         self._saving = -1
+        self._shapes: dict[str, Shapes] = {}
+        self._closing = contextlib.ExitStack()
+        folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
-            folder.absolute(),
+            self._closing.enter_context(plain_path(folder)),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_Policy(keep, self),
                 cleanup_tmp_directories=True,
@@ -80,7 +85,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with self._closing:
+            self._manager.close()
 
     def save(
         self,
@@ -107,6 +113,8 @@ class Checkpoints:
             items["position"] = ocp.args.JsonSave(position)
         self.wait()  # `_seal` is told nothing: one save at a time, as Orbax has it too.
         self._saving, self.scores[step] = step, score
+        trees = {"params": params, "optimizer": optimizer, "ema": ema}
+        self._shapes = {name: _shapes(tree) for name, tree in trees.items() if name in items}
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, params: Any, optimizer: Any, ema: Any = None) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -176,8 +184,18 @@ class Checkpoints:
                 self.remove(step)
 
     def _seal(self) -> None:
-        """Seal the checkpoint being saved. Orbax calls this in its thread, all files written, before it renames."""
+        """Check that the checkpoint being saved can be read, and seal it.
+
+        Orbax calls this in its thread, all files written, before it renames the checkpoint and deletes an older one.
+        """
         (draft,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        for item, shapes in self._shapes.items():
+            try:
+                same = _saved_shapes(draft / item) == shapes
+            except (ValueError, OSError, KeyError) as error:
+                raise BigsError(_not_saved(self.folder / str(self._saving), _reason(error))) from error
+            if not same:
+                raise BigsError(_not_saved(self.folder / str(self._saving), f"not all arrays of {item} are there"))
         seal(draft, self.scores[self._saving])
 
 
@@ -219,9 +237,9 @@ def read_params(folder: Path, shapes: Any, warn: Warn) -> tuple[int, Any]:
         raise RequestError(f"{folder} holds no checkpoint: the run stopped before its first one.")
     place = folder / str(step) / ("ema" if has_average(folder, step) else "params")
     _compare(place, shapes)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+    with plain_path(place) as plain, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:
-            params = reader.restore(place.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
+            params = reader.restore(plain, args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
         except (ValueError, OSError, KeyError) as error:
             raise RequestError(_unreadable(place, error)) from error
     return step, params
@@ -254,11 +272,10 @@ def _compare(place: Path, expected: Any) -> None:
 
     Orbax would find another shape only while it reads, and leave other reads of its unfinished, with tracebacks.
     """
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        try:
-            found = _shapes(reader.metadata(place.absolute()).item_metadata.tree)
-        except (ValueError, OSError, KeyError, AttributeError) as error:
-            raise RequestError(_unreadable(place, error)) from error
+    try:
+        found = _saved_shapes(place)
+    except (ValueError, OSError, KeyError) as error:
+        raise RequestError(_unreadable(place, error)) from error
     wanted = _shapes(expected)
     differing = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
     if differing:
@@ -267,9 +284,27 @@ def _compare(place: Path, expected: Any) -> None:
         raise RequestError(_unreadable(place, ValueError(f"{len(differing)} parameters differ ({one})")))
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _saved_shapes(place: Path) -> Shapes:
+    """Return the shapes of the arrays at `place` by path. Every array is opened; of its values, none are read.
+
+    Raises:
+        ValueError, OSError, KeyError: they cannot be read.
+    """
+    with plain_path(place) as plain, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        saved = reader.metadata(plain).item_metadata
+    if saved is None:
+        raise ValueError("it holds no complete set of arrays")
+    return _shapes(saved.tree)
+
+
+def _shapes(tree: Any) -> Shapes:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+    return {"/".join(map(_key, path)): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _key(key: Any) -> str:
+    """Return the name of a step into a tree: Orbax gives back tuples as lists, and named tuples as mappings."""
+    return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
 
 
 def _abstract(leaf: Any) -> Any:
@@ -277,9 +312,19 @@ def _abstract(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _unreadable(place: Path, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _not_saved(checkpoint: Path, reason: str) -> str:
     return (
-        f"The checkpoint {place} cannot be read: {reason}. If its run's config.json or recipe.yaml was edited, "
+        f"The checkpoint {checkpoint} was written but cannot be read back: {reason}. Earlier checkpoints were kept; "
+        "`bigs doctor` checks whether runs can be saved, and $BIGS_RUNS or --run names another folder."
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+
+
+def _unreadable(place: Path, error: Exception) -> str:
+    return (
+        f"The checkpoint {place} cannot be read: {_reason(error)}. If its run's config.json or recipe.yaml was edited, "
         "undo that; if the files are damaged, remove this checkpoint's folder and use the one before."
     )

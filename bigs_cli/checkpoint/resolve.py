@@ -13,6 +13,7 @@ from bigs_cli.checkpoint.folder import CONFIG, read_model, tokenizer_file
 from bigs_cli.checkpoint.run import RunFolder, runs, runs_root
 from bigs_cli.checkpoint.weights import candidates, choose, needed, weights_in
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.paths import refuse_address
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.config import BiGSConfig
 
@@ -64,10 +65,11 @@ def find_model(name: str | None) -> Found:
     run here, a published short name, a hub id `owner/name[@revision]`.
 
     Raises:
-        RequestError: `name` is none of these, or there is no run yet.
+        RequestError: `name` is none of these, such as an address, or there is no run yet.
     """
     if name is None:
         return _newest_run()
+    refuse_address(name)
     if (found := _here(name)) is not None:
         return found
     base, _, revision = name.partition("@")

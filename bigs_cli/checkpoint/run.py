@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.faults import refused, unreadable
 from bigs_cli.core.files import parse_json, replacing, write_json
+from bigs_cli.core.paths import refuse_address
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
@@ -28,8 +29,14 @@ _PUT_BACK = "Put back a copy of it, or leave this run out."
 
 
 def runs_root() -> Path:
-    """Return where runs lie: $BIGS_RUNS, or `runs` in the working directory."""
-    return Path(os.environ.get("BIGS_RUNS") or "runs")
+    """Return where runs lie: $BIGS_RUNS, or `runs` in the working directory.
+
+    Raises:
+        RequestError: $BIGS_RUNS is an address.
+    """
+    given = os.environ.get("BIGS_RUNS") or "runs"
+    refuse_address(given, "$BIGS_RUNS: ")
+    return Path(given)
 
 
 class _Results(BaseModel):
@@ -229,6 +236,7 @@ def find_run(name: str) -> RunFolder:
     Raises:
         RequestError: it is no run.
     """
+    refuse_address(name)
     for place in (Path(name), runs_root() / name):
         if RunFolder(place).is_run:
             return RunFolder(place)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from bigs_cli.commands import local
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Measure bigs on this machine.",
@@ -15,7 +17,10 @@ app = typer.Typer(
 )
 
 JsonTarget = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON; -: to stdout, and no table.")
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE", help="Write the figures as JSON; -: to stdout, and no table.", parser=local.name
+    ),
 ]
 
 
@@ -23,7 +28,9 @@ JsonTarget = Annotated[
 def load(
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Token shards whose rows are repeated.", show_default="made-up tokens"),
+        typer.Option(
+            "--data", help="Token shards whose rows are repeated.", show_default="made-up tokens", parser=local.path
+        ),
     ] = None,
     lengths: Annotated[
         list[int] | None,
@@ -68,7 +75,7 @@ def tokenize(
         list[str],
         typer.Option("--input", "-i", metavar="SOURCE", help="Text, as for bigs tokenize. Repeat it for more."),
     ],
-    vocab: Annotated[str, typer.Option(metavar="FILE", help="Vocabulary, as for bigs tokenize.")],
+    vocab: Annotated[str, typer.Option(metavar="FILE", help="Vocabulary, as for bigs tokenize.", parser=local.name)],
     length: Annotated[int, typer.Option("--length", "-l", min=8, help="Tokens in a row.")] = 128,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes, and threads of the tokenizer.", show_default="one a core")
@@ -292,13 +299,19 @@ def predict(
             metavar="MODEL",
             help="A run, folder, hub id or short name.",
             show_default="a fresh small one",
+            parser=local.name,
         ),
     ] = None,
     texts: Annotated[int, typer.Option(min=1, help="How many texts.")] = 10_000,
     source: Annotated[
         Path | None,
         typer.Option(
-            "--input", "-i", metavar="FILE", help="A text a line, over and over.", show_default="made-up texts"
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="A text a line, over and over.",
+            show_default="made-up texts",
+            parser=local.path,
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,

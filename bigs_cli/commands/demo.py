@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bigs_cli.commands import local
 from bigs_cli.core.errors import BigsError
 
 EPILOG = "[bold]Example:[/bold] bigs demo --output demo"
@@ -27,7 +28,9 @@ class Step:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Make everything in this folder.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Make everything in this folder.", parser=local.path)
+    ] = Path("demo"),
 ) -> None:
     """Go through the whole lifecycle: tokenize → pretrain → finetune → evaluate → export.
 

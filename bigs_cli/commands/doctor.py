@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from bigs_cli.commands import local
+
 EPILOG = "[bold]Example:[/bold] bigs doctor --json - > doctor.json"
 
 
 def doctor(
     json_file: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE", help="Write the findings as JSON; -: to stdout, and no table."),
+        typer.Option(
+            "--json", metavar="FILE", help="Write the findings as JSON; -: to stdout, and no table.", parser=local.name
+        ),
     ] = None,
 ) -> None:
     """Look at this machine: versions, devices, memory, speed, folders, the hub, and what would stop each verb.

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from bigs_cli.commands import local
+
 EPILOG = """[bold]Examples:[/bold]
 
 bigs eval sst2 --model runs/sst2 --data glue
@@ -39,6 +41,7 @@ def evaluate(
             metavar="MODEL",
             help="A run, folder, hub id or short name; for glue, the folder of the suite's runs.",
             show_default="the newest run",
+            parser=local.name,
         ),
     ] = None,
     data: Annotated[
@@ -48,6 +51,7 @@ def evaluate(
             metavar="PATH",
             help="The task's files; for mlm, token shards or HDF5 files; for custom, pairs and agreement, tables.",
             show_default="the run's, else the hub",
+            parser=local.path,
         ),
     ] = None,
     split: Annotated[
@@ -80,12 +84,20 @@ def evaluate(
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option("--predictions", metavar="FILE", help="Write each example's prediction and scores, as JSONL."),
+        typer.Option(
+            "--predictions",
+            metavar="FILE",
+            help="Write each example's prediction and scores, as JSONL.",
+            parser=local.path,
+        ),
     ] = None,
     submission: Annotated[
         Path | None,
         typer.Option(
-            "--submission", metavar="FILE", help="For glue: predict the test sets, write the zip for the server."
+            "--submission",
+            metavar="FILE",
+            help="For glue: predict the test sets, write the zip for the server.",
+            parser=local.path,
         ),
     ] = None,
     form: Annotated[

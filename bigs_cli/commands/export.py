@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from bigs_cli.commands import local
+
 EPILOG = "[bold]Example:[/bold] bigs export --model runs/mrpc --format transformers --output exports/mrpc"
 
 
@@ -19,6 +21,7 @@ def export(
             metavar="MODEL",
             help="A run, folder, hub id or short name.",
             show_default="the newest run",
+            parser=local.name,
         ),
     ] = None,
     form: Annotated[
@@ -41,7 +44,9 @@ def export(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write into this new folder.", show_default="exports/MODEL-FORMAT"),
+        typer.Option(
+            "--output", "-o", help="Write into this new folder.", show_default="exports/MODEL-FORMAT", parser=local.path
+        ),
     ] = None,
     length: Annotated[
         list[int] | None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bigs_cli.commands import local
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -41,18 +43,26 @@ def finetune(
             metavar="MODEL",
             help="Start from a run, folder, hub id or short name.",
             show_default="the recipe's",
+            parser=local.name,
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with the task's files.", show_default="from the hub")
+        Path | None,
+        typer.Option("--data", help="Folder with the task's files.", show_default="from the hub", parser=local.path),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Folder of the run, with its results.", show_default="runs/RECIPE")
+        Path | None,
+        typer.Option(
+            "--run", help="Folder of the run, with its results.", show_default="runs/RECIPE", parser=local.path
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            "--recipe", "-r", help="Another recipe than the task's own, such as mrpc-128; for glue: 128, freeze, small."
+            "--recipe",
+            "-r",
+            help="Another recipe than the task's own, such as mrpc-128; for glue: 128, freeze, small.",
+            parser=local.name,
         ),
     ] = None,
     sets: Annotated[
@@ -70,10 +80,15 @@ def finetune(
     ] = False,
     train_file: Annotated[
         str | None,
-        typer.Option("--train", metavar="FILE", help="A task of your own: CSV, TSV, JSONL or Parquet to train on."),
+        typer.Option(
+            "--train",
+            metavar="FILE",
+            help="A task of your own: CSV, TSV, JSONL or Parquet to train on.",
+            parser=local.name,
+        ),
     ] = None,
     dev_file: Annotated[
-        str | None, typer.Option("--dev", metavar="FILE", help="The same columns, to measure on.")
+        str | None, typer.Option("--dev", metavar="FILE", help="The same columns, to measure on.", parser=local.name)
     ] = None,
     text: Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of --train with the text.")] = "text",
     pair: Annotated[

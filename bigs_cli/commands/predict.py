@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bigs_cli.commands import local
+
 if TYPE_CHECKING:
     from bigs_cli.prediction.item import Takes
 
@@ -34,7 +36,12 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="A run, folder, hub id or short name.", show_default="the newest run"
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A run, folder, hub id or short name.",
+            show_default="the newest run",
+            parser=local.name,
         ),
     ] = None,
     pair: Annotated[
@@ -73,6 +80,7 @@ def predict(
             metavar="FILE",
             help="Write to this .jsonl or .csv; with --embed, to this .npy or .parquet.",
             show_default="stdout",
+            parser=local.path,
         ),
     ] = None,
     source: Annotated[
@@ -83,6 +91,7 @@ def predict(
             metavar="FILE",
             help="Read a .txt (one a line), .jsonl, .csv, .tsv or .parquet, also packed (.gz), of any size.",
             rich_help_panel=_FILES,
+            parser=local.path,
         ),
     ] = None,
     text: Annotated[

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bigs_cli.commands import local
+
 if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import Found
     from bigs_cli.recipe import PretrainRecipe
@@ -19,16 +21,27 @@ EPILOG = (
 
 
 def pretrain(
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a YAML file.")],
+    recipe: Annotated[
+        str,
+        typer.Option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a YAML file.", parser=local.name),
+    ],
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", help="Folder of token shards, or of the BiGS authors' HDF5 files.", show_default="the recipe's"
+            "--data",
+            help="Folder of token shards, or of the BiGS authors' HDF5 files.",
+            show_default="the recipe's",
+            parser=local.path,
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Folder of the run, with its checkpoints and results.", show_default="runs/RECIPE"),
+        typer.Option(
+            "--run",
+            help="Folder of the run, with its checkpoints and results.",
+            show_default="runs/RECIPE",
+            parser=local.path,
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None,
@@ -36,7 +49,9 @@ def pretrain(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Start from a run, folder, hub id or short name."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Start from a run, folder, hub id or short name.", parser=local.name
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder, bit for bit.")] = False,
     track: Annotated[

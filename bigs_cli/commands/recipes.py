@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from bigs_cli.commands import local
 from bigs_cli.core.errors import RequestError
 
 app = typer.Typer(
@@ -36,7 +37,7 @@ def list_recipes(
 
 @app.command(epilog="[bold]Example:[/bold] bigs recipes show mrpc --resolved > mine.yaml")
 def show(
-    name: Annotated[str, typer.Argument(help="A recipe's name, or a file.")],
+    name: Annotated[str, typer.Argument(help="A recipe's name, or a file.", parser=local.name)],
     resolved: Annotated[
         bool,
         typer.Option("--resolved", help="Print every value in force, those of its parent and defaults included."),
@@ -52,9 +53,10 @@ def show(
 
 @app.command(epilog="[bold]Example:[/bold] bigs recipes copy small mine.yaml")
 def copy(
-    name: Annotated[str, typer.Argument(help="A recipe's name.")],
+    name: Annotated[str, typer.Argument(help="A recipe's name.", parser=local.name)],
     destination: Annotated[
-        Path | None, typer.Argument(metavar="DEST", help="File or folder to write.", show_default="NAME.yaml")
+        Path | None,
+        typer.Argument(metavar="DEST", help="File or folder to write.", show_default="NAME.yaml", parser=local.path),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
@@ -81,7 +83,9 @@ def copy(
 
 @app.command(epilog="[bold]Example:[/bold] bigs recipes validate mine.yaml")
 def validate(
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Recipe files, or recipes' names.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="Recipe files, or recipes' names.", parser=local.name)
+    ],
 ) -> None:
     """Check recipes and name everything that is wrong with them.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bigs_cli.commands import local
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -23,7 +25,10 @@ _RUN = "A run's folder, or its name under $BIGS_RUNS (runs/)."
 @app.command("list", epilog="[bold]Example:[/bold] bigs runs list")
 def list_runs(
     root: Annotated[
-        Path | None, typer.Option("--root", help="List the runs in this folder.", show_default="$BIGS_RUNS, or runs/")
+        Path | None,
+        typer.Option(
+            "--root", help="List the runs in this folder.", show_default="$BIGS_RUNS, or runs/", parser=local.path
+        ),
     ] = None,
 ) -> None:
     """List the runs, the newest first: kind, task, state, and the figure each ended with."""
@@ -39,7 +44,7 @@ def list_runs(
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs show small")
-def show(run: Annotated[str, typer.Argument(help=_RUN)]) -> None:
+def show(run: Annotated[str, typer.Argument(help=_RUN, parser=local.name)]) -> None:
     """Show what a run is: its recipe in brief, how far it is, its results, and its course."""
     from bigs_cli.checkpoint.run import find_run
     from bigs_cli.reporting.console import out
@@ -51,7 +56,7 @@ def show(run: Annotated[str, typer.Argument(help=_RUN)]) -> None:
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs compare small small-2")
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=f"{_RUN} Name two or more.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=f"{_RUN} Name two or more.", parser=local.name)],
     examples: Annotated[
         int, typer.Option("--examples", min=0, help="List so many examples to which two runs give different answers.")
     ] = 10,
@@ -94,7 +99,9 @@ bigs runs plot --confusion mrpc --output confusion.png
 bigs runs plot --kernels JunxiongWang/BiGS_512 --output kernels.png"""
 )
 def plot(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=f"{_RUN} With --kernels, any MODEL.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN", help=f"{_RUN} With --kernels, any MODEL.", parser=local.name)
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -102,6 +109,7 @@ def plot(
             "-o",
             help="Write the picture to this .png or .svg.",
             show_default="runs.png; learning.png, confusion.png, kernels.png",
+            parser=local.path,
         ),
     ] = None,
     learning: Annotated[
@@ -153,8 +161,10 @@ def plot(
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs report mrpc mrpc-2 --output report.html")
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=_RUN)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Write the page to this .html.")] = Path("report.html"),
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=_RUN, parser=local.name)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Write the page to this .html.", parser=local.path)
+    ] = Path("report.html"),
     examples: Annotated[
         int, typer.Option("--examples", min=0, help="List at most so many examples in each place.")
     ] = 10,

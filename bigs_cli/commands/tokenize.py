@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bigs_cli.commands import local
 from bigs_cli.core.errors import BigsError, RequestError
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def tokenize(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the shards into this folder.", rich_help_panel=_ROWS)
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write the shards into this folder.", rich_help_panel=_ROWS, parser=local.path
+        ),
     ] = None,
     length: Annotated[
         int | None,
@@ -54,6 +58,7 @@ def tokenize(
             metavar="FILE",
             help="Vocabulary: a vocab.txt, a tokenizer.json, a folder, or a hub id.",
             rich_help_panel=_ROWS,
+            parser=local.name,
         ),
     ] = None,
     train_vocab: Annotated[
@@ -136,13 +141,19 @@ def tokenize(
     check: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Only read all shards in DIR and name those that are damaged.", rich_help_panel=_LOOK
+            metavar="DIR",
+            help="Only read all shards in DIR and name those that are damaged.",
+            rich_help_panel=_LOOK,
+            parser=local.path,
         ),
     ] = None,
     show: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Only print some rows of DIR, masked as a model reads them.", rich_help_panel=_LOOK
+            metavar="DIR",
+            help="Only print some rows of DIR, masked as a model reads them.",
+            rich_help_panel=_LOOK,
+            parser=local.path,
         ),
     ] = None,
     examples: Annotated[int, typer.Option(help="Rows that --show prints.", min=1, rich_help_panel=_LOOK)] = 3,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError, not_utf8
 from bigs_cli.core.hub_client import hush_client, limit_waiting
+from bigs_cli.core.paths import is_address
 from bigs_cli.data.documents import Bad
 
 if TYPE_CHECKING:
@@ -140,14 +141,12 @@ def find_files(source: str) -> list[TextFile] | None:
         RequestError: no installed package reads such addresses.
         BigsError: the place cannot be reached.
     """
-    import fsspec
-
-    protocol = source.split("://", 1)[0] if "://" in source else "file"
+    protocol = source.split("://", 1)[0] if is_address(source) else "file"
     if protocol == "hf":
         hush_client()
         limit_waiting()
     try:
-        system, root = fsspec.url_to_fs(source)
+        system, root = _system_of(source)
         # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
         if system.info(root)["type"] != "directory":
             if not _is_regular(system, root):
@@ -174,6 +173,17 @@ def find_files(source: str) -> list[TextFile] | None:
             if not any(part.startswith(".") for part in rest.split("/"))
         ]
     )
+
+
+def _system_of(source: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system that `source` lies in, and its path there."""
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    if is_address(source):
+        return fsspec.url_to_fs(source)
+    # Of a path, fsspec would chain file systems at "::" and look for the home of "~".
+    return LocalFileSystem(), str(Path(source).absolute())
 
 
 def _is_regular(system: AbstractFileSystem, path: str) -> bool:

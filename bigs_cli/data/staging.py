@@ -21,6 +21,7 @@ from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.faults import refused
 from bigs_cli.core.files import locked, write_json
 from bigs_cli.core.interrupts import uninterrupted
+from bigs_cli.core.paths import refuse_address
 from bigs_cli.data.corpus import Place
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split
 from bigs_cli.data.readers import How
@@ -168,11 +169,10 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
     """Refuse a folder that shards may not be written into.
 
     Raises:
-        RequestError: it is no folder of this machine, holds what is none of ours, or is in use and neither `resume` nor
+        RequestError: it is an address, no folder, holds what is none of ours, or is in use and neither `resume` nor
             `overwrite` is given.
     """
-    if "://" in str(output) or str(output).startswith(("gs:/", "s3:/", "hf:/")):
-        raise RequestError(f"Shards are mapped into memory, so --output must be a folder here, not {output}.")
+    refuse_address(output)
     if output.exists() and not output.is_dir():
         raise RequestError(f"{output} is a file. --output takes a folder.")
     begun = output / UNFINISHED

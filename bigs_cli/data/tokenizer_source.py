@@ -8,6 +8,7 @@ from pathlib import Path
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.core.hub_client import arriving, hub_answers, patiently, reason_of, status_of
+from bigs_cli.core.paths import refuse_address
 
 TOKENIZER_JSON = "tokenizer.json"
 VOCAB_TXT = "vocab.txt"
@@ -19,9 +20,10 @@ def find_tokenizer(source: str | Path) -> Path:
     What the hub has is fetched into its cache; what that holds is used without a network too.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is none, or `source` is an address.
         BigsError: the hub cannot be reached, or the disk of its cache failed.
     """
+    refuse_address(source)
     path = Path(source)
     if path.is_dir():
         for name in (TOKENIZER_JSON, VOCAB_TXT):

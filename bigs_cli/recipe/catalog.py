@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.paths import refuse_address
 
 Kind = Literal["pretrain", "finetune"]
 
@@ -38,8 +39,9 @@ def recipe_file(name_or_path: str, folder: Path = Path()) -> Path:
     """Return the file that is meant: a path from `folder` if it looks like one, else a shipped recipe's.
 
     Raises:
-        RequestError: it looks like no path, and no shipped recipe has that name.
+        RequestError: it is an address; it looks like no path, and no shipped recipe has that name.
     """
+    refuse_address(name_or_path)
     if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return folder / name_or_path
     return recipe_path(name_or_path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from bigs_cli.core.paths import address_problem
 from bigs_cli.recipe.config import BiGSConfig
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -15,6 +16,15 @@ Count = Annotated[int, Field(ge=1)]
 Tracker = Literal["tensorboard", "wandb"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+
+def _no_address(name: str) -> str:
+    if (problem := address_problem(name)) is not None:
+        raise ValueError(problem.rstrip("."))
+    return name
+
+
+Local = Annotated[str, Field(min_length=1), AfterValidator(_no_address)]
+"""A file or folder on this machine, or the name of something else; no address."""
 
 _TRACK = "where the figures go besides metrics.jsonl: tensorboard, wandb"
 
@@ -130,8 +140,7 @@ class Data(BaseModel):
 
     model_config = _CLOSED
 
-    path: str = Field(
-        min_length=1,
+    path: Local = Field(
         description="folder of token shards, as `bigs tokenize` writes it, or of the BiGS authors' HDF5 files",
     )
     sequence_length: Count = Field(description="tokens in a row; the shards must have the same")
@@ -197,9 +206,7 @@ class PretrainRecipe(BaseModel):
 
     kind: Literal["pretrain"] = Field(description="what the recipe is for")
     model: BiGSConfig = Field(description="size and shape of the model")
-    from_: str | None = Field(
-        default=None, alias="from", min_length=1, description="model to start from; null: a fresh one"
-    )
+    from_: Local | None = Field(default=None, alias="from", description="model to start from; null: a fresh one")
     data: Data = Field(description="the token shards to train on")
     masking: Masking = Field(default_factory=Masking, description="which tokens are predicted")
     batch_size: Count = Field(description="rows per step, over all devices")
@@ -296,9 +303,9 @@ class TaskFiles(BaseModel):
 
     model_config = _CLOSED
 
-    train: str = Field(min_length=1, description="file with the examples to train on")
-    dev: str = Field(min_length=1, description="file with the examples to measure on")
-    test: str | None = Field(default=None, min_length=1, description="file with further examples; null: none")
+    train: Local = Field(description="file with the examples to train on")
+    dev: Local = Field(description="file with the examples to measure on")
+    test: Local | None = Field(default=None, description="file with further examples; null: none")
     text: str = Field(default="text", min_length=1, description="column with the (first) text")
     pair: str | None = Field(default=None, min_length=1, description="column with the second text; null: single texts")
     label: str = Field(default="label", min_length=1, description="column with the class or score")
@@ -316,10 +323,9 @@ class FinetuneRecipe(BaseModel):
     kind: Literal["finetune"] = Field(description="what the recipe is for")
     task: str = Field(min_length=1, description="name of the task; custom: that of `files`")
     files: TaskFiles | None = Field(default=None, description="where a task of one's own lies; null: a known task")
-    from_: str | None = Field(
+    from_: Local | None = Field(
         default=None,
         alias="from",
-        min_length=1,
         description="model to start from; null: to be named with --from",
     )
     sequence_length: Count = Field(description="every input is cut or padded to this many tokens")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.paths import refuse_address
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.table import find_saved, read_hub, read_saved
 from bigs_cli.tasks.task import Task
@@ -63,6 +64,7 @@ def _read(task: Task, split: str, folder: Path | None) -> Examples:
     if folder is None and task.hub is not None:
         return read_hub(task, split)
     folder = folder or Path()
+    refuse_address(folder)
     if not folder.is_dir():
         raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
     found = _find(task, split, folder)

@@ -6,14 +6,19 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.faults import explain
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub_client import hub_answers
+from bigs_cli.core.paths import plain_path
 from bigs_cli.tasks.dataset import read_table
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 def read_hub(task: Task, split: str) -> Examples:
@@ -64,15 +69,15 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
     import datasets
     import pyarrow
     from datasets.table import InMemoryTable
-    from pyarrow import parquet
 
     try:
         if paths[0].is_dir():
             _check_parts(paths[0])
-            table = datasets.load_from_disk(str(paths[0])).with_format(None)  # all columns, whatever is chosen there
+            with plain_path(paths[0]) as plain:
+                table = datasets.load_from_disk(str(plain)).with_format(None)  # all columns, whatever is chosen there
         else:
             # `Dataset.from_parquet` would leave a copy in the user's cache
-            parts = [parquet.read_table(path) for path in paths]
+            parts = [_read_parquet(path) for path in paths]
             table = datasets.Dataset(InMemoryTable(pyarrow.concat_tables(parts)))
     except RequestError:
         raise
@@ -84,6 +89,14 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
         ) from error
     assert isinstance(table, datasets.Dataset)
     return read_table(task, table, str(paths[0]))
+
+
+def _read_parquet(path: Path) -> pyarrow.Table:
+    """Return the table in a file. Its path is kept from pyarrow, which reads addresses and columns into paths."""
+    from pyarrow import parquet
+
+    with path.open("rb") as file:
+        return parquet.read_table(file)
 
 
 def _check_parts(folder: Path) -> None:

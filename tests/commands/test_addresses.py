@@ -1,0 +1,108 @@
+"""An address such as s3://bucket/run is refused wherever a path on this machine is meant, quoted as it was typed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
+
+import pytest
+import typer
+from typer.models import ArgumentInfo
+
+from bigs_cli import BiGSForMaskedLM, load_model
+from bigs_cli.checkpoint.resolve import find_model
+from bigs_cli.cli import app
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.tokenizer_source import find_tokenizer
+from bigs_cli.recipe import load_recipe
+from tests.tiny import bigs
+
+ADDRESS = "s3://b/x"
+TEXTS = {
+    *("tokenize --input", "bench tokenize --input"),  # These read addresses.
+    *("tokenize --text-column", "predict TEXT", "predict --pair", "predict --question", "predict --ending"),
+    *("predict --text", "finetune --text", "finetune --pair", "finetune --label", "evaluate --by", "evaluate --good"),
+    *("evaluate --bad", "evaluate --sentence", "evaluate --columns", "finetune TASK", "evaluate TASK"),
+    *("evaluate --split", "pretrain --set", "finetune --set", "pretrain --track", "finetune --track"),
+    *("pretrain --coordinator", "export --format", "export --from-format", "export --license", "export --push"),
+    *("export --revision", "bench train --shape", "bench train --setting", "bench mixing --mixer"),
+    *("bench export --shape", "bench export --runner"),
+}
+"""Parameters whose values are text or names of something else than files."""
+
+
+def parameters(group: typer.Typer, verb: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Yield every parameter that takes paths or free text, as `verb --option`, and the words that give it an address."""
+    for below in group.registered_groups:
+        assert below.typer_instance is not None
+        yield from parameters(below.typer_instance, (*verb, str(below.name)))
+    for command in group.registered_commands:
+        assert command.callback is not None
+        words = (*verb, command.name or command.callback.__name__.replace("_", "-"))
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            kind, info = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
+            if command.hidden or not {str, Path} & {kind, *get_args(kind), *get_args(next(iter(get_args(kind)), None))}:
+                continue
+            declared = [info.default, *(info.param_decls or ())]  # Typer takes the first for a default.
+            named = [one for one in declared if str(one).startswith("--")] or [f"--{name}".replace("_", "-")]
+            option = [] if isinstance(info, ArgumentInfo) else named[:1]
+            yield " ".join([*words, *(option or [(info.metavar or name).upper()])]), [*words, *option, ADDRESS]
+
+
+ALL = dict(parameters(app))
+
+
+def test_every_parameter_is_a_path_or_known_not_to_be() -> None:
+    assert ALL.keys() >= TEXTS
+    assert len(ALL.keys() - TEXTS) > 40
+
+
+@pytest.mark.parametrize("which", sorted(ALL.keys() - TEXTS))
+def test_a_path_is_no_address(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = bigs(*ALL[which])
+    assert (refused.code, refused.out) == (2, ""), shlex.join(ALL[which])
+    assert f"bigs: {ADDRESS} is an address" in refused.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_in_recipes(tmp_path: Path) -> None:
+    for recipe, key in (("small", "data.path"), ("small", "from"), ("sst2", "from"), ("sst2", "files.dev")):
+        own = [] if key == "from" else ["files.train=a.csv", "files.dev=a.csv"][: 2 * (recipe == "sst2")]
+        with pytest.raises(RequestError, match=f"--set {key}={ADDRESS}: {ADDRESS} is an address"):
+            load_recipe(recipe, [*own, f"{key}={ADDRESS}"])
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: small\ndata:\n  path: {ADDRESS}\n")
+    refused = bigs("recipes", "validate", mine)
+    assert (refused.code, f"{mine}:3:9: {ADDRESS} is an address" in refused.err) == (2, True), refused.err
+    mine.write_text(f"extends: {ADDRESS}\n")
+    assert f"{ADDRESS} is an address" in bigs("recipes", "validate", mine).err
+
+
+def test_addresses_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BIGS_RUNS", ADDRESS)
+    assert f"$BIGS_RUNS: {ADDRESS} is an address" in bigs("runs", "list").err
+    monkeypatch.setenv("BIGS_CACHE", ADDRESS)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    assert f"$BIGS_CACHE: {ADDRESS} is an address" in bigs("doctor").err
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_in_the_api(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that `Path` has made s3:/b/x of."""
+    monkeypatch.chdir(tmp_path)
+    model = load_model(models / "masked-lm")
+    for given in (ADDRESS, Path(ADDRESS)):
+        for call in (load_model, BiGSForMaskedLM.from_pretrained, model.save_pretrained, find_tokenizer):
+            with pytest.raises(RequestError, match=f"^{ADDRESS} is an address"):
+                call(given)
+    with pytest.raises(RequestError, match="name the id|OWNER/NAME"):
+        find_model("https://huggingface.co/JunxiongWang/BiGS_512")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "s3:").mkdir()
+    model.save_pretrained(Path("s3:/b"))
+    load_model(Path("s3:/b"))
+    bigs("predict", "a [MASK]", "--model", "./s3:/b").fine()
