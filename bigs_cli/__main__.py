@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import codecs
 import contextlib
 import io
+import json
 import os
 import sys
 import threading
@@ -43,7 +45,15 @@ def _prepare_streams() -> None:
             assert os.open(os.devnull, os.O_RDWR) == number
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        codecs.register_error("json-escapes", _json_escapes)
+        sys.stdout.reconfigure(errors="json-escapes")
+
+
+def _json_escapes(error: UnicodeError) -> tuple[str, int]:
+    """Spell out what an encoding lacks as JSON does, `\\u00e9`: within a line of JSON it stays that character."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:

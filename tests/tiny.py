@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ DOCUMENTS = (
     "The ship left the harbour in the evening. The people of the village stood on the rock and watched it go.",
 )
 LENGTH = 32
+HANG = 900.0
+"""Seconds after which what a test waits for counts as hanging: far beyond what a slow or busy machine takes."""
 SETS = {
     "model.hidden_size": 16,
     "model.num_hidden_layers": 2,
@@ -91,6 +95,14 @@ def start_bigs(*arguments: object, cwd: Path | None = None, **environment: str) 
         cwd=cwd,
         env=os.environ | environment,
     )
+
+
+def wait_until(condition: Callable[[], object], running: subprocess.Popen[Any]) -> None:
+    """Return once `condition` holds or the process has ended; fail if it hangs."""
+    ends = time.monotonic() + HANG
+    while not condition() and running.poll() is None:
+        assert time.monotonic() < ends, "it hangs"
+        time.sleep(0.005)
 
 
 def settings(**changes: object) -> list[str]:

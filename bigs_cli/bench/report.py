@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import write_json
+from bigs_cli.core.files import to_json, write_json
 from bigs_cli.reporting.console import err, out
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def show(made: Mapping[str, Any], tables: Sequence[Table], summary: Sequence[str
     With "-" for the file, the object is all there is on stdout.
     """
     if target == STDOUT:
-        out.print(json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False))
+        out.print(to_json(made, indent=2, sort_keys=True))
         return
     for table in tables:
         out.print(table)

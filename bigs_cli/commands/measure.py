@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ def evaluate_task(
     """
     from bigs_cli.commands.shared import tokenizer_of
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.core.files import write_lines
+    from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.padding import tell_of_trimming
@@ -55,7 +54,7 @@ def evaluate_task(
         else:
             scores = model.scores(splits, advance)
     if as_json:
-        out.print_json(json.dumps({"task": task.name, "model": opened.source, "metrics": metrics}))
+        out.print(to_json({"task": task.name, "model": opened.source, "metrics": metrics}, indent=2))
     elif labelled:
         out.print(scores_table(task, metrics))
     if predictions is not None:  # Last: a full disk costs no measurement.
@@ -141,6 +140,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.checkpoint.names import to_tree
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import to_json
     from bigs_cli.data.hdf5 import open_corpus
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
@@ -186,7 +186,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
         metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size or 32), advance)
     metrics["unigram_loss"] = unigram_loss(shards)
     if as_json:
-        out.print_json(json.dumps({"task": "mlm", "model": opened.source, "metrics": metrics}))
+        out.print(to_json({"task": "mlm", "model": opened.source, "metrics": metrics}, indent=2))
         return
     made = table(f"Masked words, held-out part of {data}", "metric", "this model", right=("this model",))
     made.add_row("loss (nats)", f"{metrics['loss']:.4f}")

@@ -45,6 +45,24 @@ def not_utf8(text: str) -> str | None:
     return None if shown == text else shown
 
 
+def check_unicode(text: str, place: str) -> None:
+    """Refuse a text that no tokenizer reads: half of a surrogate pair is no character, and UTF-8 cannot write it.
+
+    JSON's escapes can hold one (`"\\ud83d"`), and so can an argument that came in another encoding.
+
+    Raises:
+        RequestError: it has such a half; `place` opens the sentence.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = ascii(text[max(error.start - 20, 0) : error.end + 20])
+        raise RequestError(
+            f"{place} is not Unicode: {near} has half of a surrogate pair, {text[error.start]!a}. "
+            "Convert it to UTF-8, or remove that half."
+        ) from None
+
+
 def listed(names: Collection[str], most: int = 6) -> str:
     """Return the first `most` of `names` as ``"a, b, c and 12 more"``."""
     ordered = list(names)

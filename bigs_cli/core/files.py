@@ -8,9 +8,10 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,15 +117,41 @@ def locked(path: Path) -> Iterator[None]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON with sorted keys, atomically."""
     with replacing(path, "w") as file:
-        json.dump(value, file, indent=2, sort_keys=True, ensure_ascii=False)
-        file.write("\n")
+        file.write(to_json(value, indent=2, sort_keys=True) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Write `values` to `path` as JSON lines, atomically."""
     with replacing(path, "w") as file:
         for value in values:
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            file.write(to_json(value) + "\n")
+
+
+def to_json(
+    value: Any, *, indent: int | None = None, sort_keys: bool = False, default: Callable[[Any], Any] | None = None
+) -> str:
+    """Return `value` as JSON by RFC 8259, which has no NaN and no infinities: they become null.
+
+    Every JSON text that a user or another program reads is made here. `default` is `json.dumps`'s.
+    """
+
+    def dump(value: Any) -> str:
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, indent=indent, sort_keys=sort_keys, default=default
+        )
+
+    try:
+        return dump(value)
+    except ValueError:
+        return dump(_without_nonfinite(value))
+
+
+def _without_nonfinite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nonfinite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nonfinite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_json(text: str | bytes) -> Any:

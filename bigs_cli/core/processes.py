@@ -118,7 +118,7 @@ def _launched_as_one_of_several(environment: Mapping[str, str]) -> bool:
 def _keep_stdout() -> None:
     """Keep stdout for what was asked for: Gloo greets its peers on it."""
     sys.stdout.flush()
-    sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
     with open(os.devnull, "w") as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 1)
 

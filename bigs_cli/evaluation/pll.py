@@ -101,7 +101,7 @@ class MaskedWords:
 
         def log_probabilities(params: Parameters, batch: dict[str, jax.Array]) -> jax.Array:
             ids, mask, positions = batch["input_ids"], batch["attention_mask"], batch["positions"]
-            logits = apply(params, ids, mask, None, positions=positions).logits[:, 0].astype(jnp.float32)
+            logits = apply(params, ids, mask, None, positions=positions).logits[:, 0]
             return jnp.take_along_axis(jax.nn.log_softmax(logits), batch["candidates"], axis=1)
 
         self._log_probabilities = jax.jit(log_probabilities)

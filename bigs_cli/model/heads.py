@@ -1,7 +1,8 @@
 """What stands on the encoder: the eight published heads, each a module with the published attribute names.
 
 Every head is called `head(input_ids, attention_mask, token_type_ids, key=None)` with ids `[B, L]` (multiple choice:
-`[B, choices, L]`), and returns an `Outputs`: a dict of arrays that also answers to attribute names.
+`[B, choices, L]`), and returns an `Outputs`: a dict of arrays that also answers to attribute names. Logits are float32
+in every number format: bfloat16 has no more than three digits.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class PretrainingModel(nnx.Module):
             at = last if positions is None else jnp.take_along_axis(last, positions[..., None], axis=1)
             words = self.cls.predictions(at, self.s4_bert.embeddings.word_embeddings.embedding[...], key is not None)
         if self.cls.seq_relationship is not None and pooled is not None:
-            sentences = self.cls.seq_relationship(pooled).astype(jnp.float32)
+            sentences = self.cls.seq_relationship(pooled, dtype=jnp.float32)
         if words is not None and sentences is not None:
             return Outputs(prediction_logits=words, seq_relationship_logits=sentences, hidden_states=hidden)
         return Outputs(logits=words if sentences is None else sentences, hidden_states=hidden)
@@ -170,7 +171,7 @@ class Classifier(nnx.Module):
         keys = (None, None) if key is None else jax.random.split(key)
         last, pooled, hidden = self.s4_bert(inputs[0], inputs[1], inputs[2], keys[0])  # pyright: ignore[reportArgumentType]
         features = last if pooled is None else pooled
-        logits = self.classifier(dropout(features, self.rate, keys[1])).astype(jnp.float32)
+        logits = self.classifier(dropout(features, self.rate, keys[1]), dtype=jnp.float32)
         if self.of == "choices":
             logits = logits.reshape(rows)
         outputs = Outputs(logits=logits, last_hidden_state=last, hidden_states=hidden)
@@ -193,7 +194,7 @@ class QuestionAnswering(nnx.Module):
     ) -> Outputs:
         """Score every position as the answer's start and end."""
         last, _, hidden = self.s4_bert(input_ids, attention_mask, token_type_ids, key)
-        logits = self.qa_outputs(last).astype(jnp.float32)
+        logits = self.qa_outputs(last, dtype=jnp.float32)
         return Outputs(start_logits=logits[..., 0], end_logits=logits[..., 1], hidden_states=hidden)
 
 

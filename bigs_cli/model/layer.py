@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from bigs_cli.model import kernel
 from bigs_cli.model.mixing import Mixer
@@ -30,16 +31,20 @@ class Dense(nnx.Module):
         self.kernel = nnx.Param(jnp.zeros((in_features, out_features)))
         self.bias = nnx.Param(jnp.zeros(out_features))
 
-    def __call__(self, x: jax.Array, channels_first: bool = False) -> jax.Array:
-        """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`."""
+    def __call__(self, x: jax.Array, channels_first: bool = False, dtype: DTypeLike | None = None) -> jax.Array:
+        """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`.
+
+        The result has `dtype`, by default `compute.dtype`; float32 is that of the sums, not a rounded value cast.
+        """
+        dtype = self.dtype if dtype is None else jnp.dtype(dtype)
         x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]
         if channels_first:
-            return split_rows(linear(kernel, bias, x, transposed=True), 1)
-        if self.as_rows:
+            return split_rows(linear(kernel, bias, x, transposed=True, dtype=dtype), 1)
+        if self.as_rows and dtype == self.dtype:
             y = jnp.dot(x, kernel.astype(self.dtype), precision=precision(self.dtype))
         else:
             y = last_axis_times(x, kernel, dtype=jnp.float32)
-        return split_rows((y + bias).astype(self.dtype), 0)
+        return split_rows((y + bias).astype(dtype), 0)
 
 
 def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, axis: int = -1) -> nnx.LayerNorm:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.prediction.columns import Columns, find_columns
 from bigs_cli.tasks.task import Task
 
@@ -69,7 +69,7 @@ def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:
     if not all(isinstance(ending, str) for ending in endings):
         raise _no_text(place, " or ".join(columns.endings), endings)
     for text in (*([first] if isinstance(first, str) else first), second or "", *endings):
-        _check_characters(text, place)
+        check_unicode(text, place)
     if columns.endings and len(endings) < 2:
         raise RequestError(f"{place} has {len(endings)} ending(s); two or more are needed to choose one.")
     return Item(first, second, tuple(endings), row, place)
@@ -167,14 +167,6 @@ def _cell(row: Mapping[str, Any], name: str, place: str) -> Any:
     if name not in row:
         raise RequestError(f"{place} has no '{name}', which the others have.")
     return row[name]
-
-
-def _check_characters(text: str, place: str) -> None:
-    """Refuse bytes of another encoding, which Python carries on from a command line, and halves of a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise RequestError(f"{place} is not Unicode: {_shown(text)}. Convert it to UTF-8.") from None
 
 
 def _no_text(place: str, name: str | None, value: Any) -> RequestError:

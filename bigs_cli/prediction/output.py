@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -15,7 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import replacing
+from bigs_cli.core.files import replacing, to_json
 from bigs_cli.prediction.heads import Answerer
 from bigs_cli.prediction.heads.answerer import NUMBERS
 from bigs_cli.prediction.item import Item, record
@@ -66,9 +67,7 @@ def write_table(answered: Iterable[Answered], answerer: Answerer, file: IO[str])
 def write_jsonl(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
     """Write each answer as a JSON object on a line."""
     for window in answered:
-        file.writelines(
-            json.dumps(record(item, answer), ensure_ascii=False, default=str) + "\n" for item, answer in window
-        )
+        file.writelines(to_json(record(item, answer), default=str) + "\n" for item, answer in window)
         file.flush()
 
 
@@ -113,14 +112,17 @@ def answer_table(answered: Answered, answerer: Answerer) -> Table:
 def write_embeddings(made: Iterable[tuple[list[Item], Array]], path: Path) -> tuple[int, int]:
     """Write vectors to a .npy or .parquet file, whole or not at all; return their number and size `(n, H)`.
 
-    Parquet has the texts, the `id` where items have one, and `embedding`, beside each other.
+    Parquet has the texts, the `id` where items have one, and `embedding`, beside each other. Ids are whole numbers
+    where all are, else text.
 
     Raises:
         RequestError: there are none.
     """
     made = _begun(made)
-    with replacing(path) as file:
-        return _WRITERS[path.suffix.lower()](made, file)
+    with replacing(path, "w+b") as file:
+        if path.suffix.lower() == ".npy":
+            return _write_npy(made, file)
+        return _write_parquet(made, file, path.parent)
 
 
 def _write_npy(made: Iterable[tuple[list[Item], Array]], file: IO[bytes]) -> tuple[int, int]:
@@ -144,48 +146,91 @@ def _write_npy(made: Iterable[tuple[list[Item], Array]], file: IO[bytes]) -> tup
     return count, size
 
 
-def _write_parquet(made: Iterable[tuple[list[Item], Array]], file: IO[bytes]) -> tuple[int, int]:
-    import pyarrow as pa
+def _write_parquet(made: Iterable[tuple[list[Item], Array]], file: IO[bytes], folder: Path) -> tuple[int, int]:
+    """Write a row group a window.
+
+    Where later ids need another type of column, the file is written again, from a temporary copy in `folder`.
+    """
     from pyarrow import parquet
 
     writer: parquet.ParquetWriter | None = None
-    names: list[str] = []
     count, size = 0, 0
     try:
         for items, vectors in made:
-            columns: dict[str, Any] = {"text": [item.text for item in items], "pair": [item.second for item in items]}
-            if not names:
-                names = ["text", *(["pair"] if items[0].second is not None else [])]
-                names += [ID] if ID in items[0].columns else []
-            size = vectors.shape[1]
-            flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
-            arrays = [pa.array(columns[name], pa.string()) for name in names if name != ID]
-            if ID in names:
-                arrays.append(_ids(items))
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, size))
-            batch = pa.table(dict(zip([*names, "embedding"], arrays, strict=True)))
-            writer = writer or parquet.ParquetWriter(file, batch.schema)
-            writer.write_table(batch.cast(writer.schema))
-            count += len(items)
+            group = _row_group(items, vectors)
+            if writer is None:
+                writer = parquet.ParquetWriter(file, group.schema)
+            elif (wider := _wider(writer.schema, group.schema)) != writer.schema:
+                writer.close()
+                writer = _rewritten(file, wider, folder)
+            writer.write_table(_fitted(group, writer.schema))
+            count, size = count + len(items), vectors.shape[1]
     finally:
         if writer is not None:
             writer.close()
     return count, size
 
 
-_WRITERS: dict[str, Callable[[Iterable[tuple[list[Item], Array]], IO[bytes]], tuple[int, int]]] = {
-    ".npy": _write_npy,
-    ".parquet": _write_parquet,
-}
+def _row_group(items: list[Item], vectors: Array) -> Any:
+    """Return a table of texts, second texts if there are any, ids if there are any, and vectors."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {"text": pa.array([item.text for item in items], pa.string())}
+    if items[0].second is not None:
+        columns["pair"] = pa.array([item.second for item in items], pa.string())
+    if any(ID in item.columns for item in items):
+        columns[ID] = _ids(items)
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+    return pa.table({**columns, "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
 
 
 def _ids(items: list[Item]) -> Any:
-    """Return ids as whole numbers where they are, else as text."""
+    """Return ids as whole numbers where all are some that 64 bits hold, else as text."""
     import pyarrow as pa
 
     values = [item.columns.get(ID) for item in items]
-    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    return pa.array(values if whole else [None if value is None else str(value) for value in values])
+    if all(value is None or (type(value) is int and -(2**63) <= value < 2**63) for value in values):
+        return pa.array(values, pa.int64())
+    # A half of a surrogate pair, which JSON can hold, has no UTF-8: it is written as the escape it came as.
+    texts = [None if value is None else str(value).encode("utf-8", "backslashreplace").decode() for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _wider(schema: Any, other: Any) -> Any:
+    """Return `schema` with a column of ids that also holds those of `other`."""
+    if ID not in other.names:
+        return schema
+    place = schema.get_field_index(ID)
+    if place < 0:
+        return schema.insert(len(schema) - 1, other.field(ID))
+    return schema if other.field(ID).type == "int64" else schema.set(place, other.field(ID))
+
+
+def _fitted(group: Any, schema: Any) -> Any:
+    """Return a table in the columns of `schema`; a column it lacks is null."""
+    import pyarrow as pa
+
+    columns = [
+        group[field.name].cast(field.type) if field.name in group.column_names else pa.nulls(len(group), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _rewritten(file: IO[bytes], schema: Any, folder: Path) -> Any:
+    """Write what is in `file` again, in the columns of `schema`, and return the writer to go on with."""
+    from pyarrow import parquet
+
+    with tempfile.TemporaryFile(dir=folder) as before:
+        file.seek(0)
+        shutil.copyfileobj(file, before)
+        file.seek(0)
+        file.truncate()
+        writer = parquet.ParquetWriter(file, schema)
+        with parquet.ParquetFile(before, pre_buffer=False) as written:
+            for group in range(written.num_row_groups):
+                writer.write_table(_fitted(written.read_row_group(group, use_threads=False), schema))
+    return writer
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,4 +244,4 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict | bool) else value
+    return to_json(value, default=str) if isinstance(value, list | dict | bool) else value

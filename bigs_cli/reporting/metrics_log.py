@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import parse_json, replacing
+from bigs_cli.core.files import parse_json, replacing, to_json
 
 
 class MetricsLog:
@@ -23,7 +22,7 @@ class MetricsLog:
         """Append {"step": step, …}; a number that is not finite is written as null."""
         entry = {"step": step, **{name: _plain(value) for name, value in values.items()}}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(to_json(entry) + "\n")
         if self.also is not None:
             self.also(step, {name: value for name, value in values.items() if _is_number(value)})
 
@@ -31,7 +30,7 @@ class MetricsLog:
         """Remove entries of later steps: a resumed run writes them again."""
         kept = [entry for entry in read_metrics(self.path) if entry["step"] <= step]
         with replacing(self.path, "w") as file:
-            file.writelines(json.dumps(entry) + "\n" for entry in kept)
+            file.writelines(to_json(entry) + "\n" for entry in kept)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

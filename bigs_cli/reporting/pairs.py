@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
+from bigs_cli.core.files import to_json
 from bigs_cli.reporting.console import Format, table
 
 _HEADERS = ("by", "group", "n", "accuracy (%)", "95% interval")
@@ -57,9 +57,7 @@ def accuracy_text(lines: Sequence[Accuracy], form: Format, about: Mapping[str, A
     """Return Markdown (percent, as in the table), CSV or JSON (fractions); `about` opens the JSON object."""
     if form == "json":
         metrics = {"accuracy": lines[0].accuracy, "n": lines[0].n}
-        return json.dumps(
-            {**about, "metrics": metrics, "groups": [line.as_dict() for line in lines]}, indent=2, ensure_ascii=False
-        )
+        return to_json({**about, "metrics": metrics, "groups": [line.as_dict() for line in lines]}, indent=2)
     if form == "markdown":
         rows = [_HEADERS, ["---"] * 2 + ["---:"] * 3, *map(_cells, lines)]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import to_json
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.console import table
 from bigs_cli.reporting.page import Markup, details, element, html_table, page, picture
@@ -125,7 +125,7 @@ def _of_run(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]
         )
     if each.entries:
         yield details("Course in figures", html_table(reporting.course_table("", each.entries)))
-    yield details("Environment", element("pre", json.dumps(each.run.environment(), indent=2, ensure_ascii=False)))
+    yield details("Environment", element("pre", to_json(each.run.environment(), indent=2)))
     recipe = each.run.recipe_file.read_text(encoding="utf-8", errors="replace")
     yield details("Full recipe", element("pre", recipe))
 

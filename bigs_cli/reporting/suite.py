@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
+from bigs_cli.core.files import to_json
 from bigs_cli.reporting.console import Format, table
 
 SETTINGS = ("512", "512 freeze", "128")
@@ -64,7 +64,7 @@ def suite_table(lines: Sequence[Line], title: str) -> Table:
 def suite_text(lines: Sequence[Line], form: Format) -> str:
     """Return the figures as Markdown (percent, as in the table), CSV or JSON (fractions)."""
     if form == "json":
-        return json.dumps([line.as_dict() for line in lines], indent=2, ensure_ascii=False)
+        return to_json([line.as_dict() for line in lines], indent=2)
     if form == "markdown":
         rows = [_HEADERS, ["---"] * 2 + ["---:"] * (len(_HEADERS) - 2), *map(_cells, lines)]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)

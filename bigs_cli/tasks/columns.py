@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.errors import RequestError, check_unicode, did_you_mean
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.data.parquet import damage_of, seekable
 from bigs_cli.data.readers import cells
@@ -31,7 +31,7 @@ class Table:
         """Return the values of a column.
 
         Raises:
-            RequestError: the first row has no such column, or a further one lacks it.
+            RequestError: the first row has no such column, a further one lacks it, or a text in it is not Unicode.
         """
         known = list(self.cells[0])
         if name not in known:
@@ -41,6 +41,8 @@ class Table:
         for row, place in zip(self.cells, self.places, strict=True):
             if name not in row:
                 raise RequestError(f"{place} has no column '{name}', which the rows before it have.")
+            if isinstance(row[name], str):
+                check_unicode(row[name], place)
         return [row[name] for row in self.cells]
 
     def texts(self, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.core.files import parse_json
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.files import TextFile, find_files
@@ -101,8 +101,9 @@ def text_in(row: dict[str, Any], key: str, where: str) -> str:
     """Return the text at `key`.
 
     Raises:
-        RequestError: there is none; `where` opens the sentence.
+        RequestError: there is none, or it is not Unicode; `where` opens the sentence.
     """
     if not isinstance(row.get(key), str):
         raise RequestError(f"{where}: there is no text '{key}'; the keys are: {', '.join(row) or 'none'}.")
+    check_unicode(row[key], where)
     return row[key]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.core.files import parse_json
 from bigs_cli.tasks.examples import Questions
 from bigs_cli.tasks.task import Hub, Task
@@ -76,6 +76,8 @@ def _part(node: Any, key: str, kind: type, where: str) -> Any:
         raise RequestError(
             f"{where}: there is no '{key}' ({kind.__name__}) in it. Is this SQuAD in the official layout?"
         )
+    if isinstance(node[key], str):
+        check_unicode(node[key], where)
     return node[key]
 
 

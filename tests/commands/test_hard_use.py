@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 
 from bigs_cli.checkpoint.folder import read_model, write_flax
 from bigs_cli.commands.runs import app as runs_app
-from tests.tiny import bigs, start_bigs
+from tests.tiny import HANG, bigs, start_bigs, wait_until
 
 TEXTS = ["The old river runs to the sea.", "A stone bridge is old."]
 STANDING = {"kept.txt": "mine", "train-2024.bin": "mine", "heldout-x.bin": "mine", "tokenizer.json": "mine"}
@@ -216,13 +215,13 @@ def test_streams_that_are_closed_or_know_few_letters(classifier: Path) -> None:
     assert "There is no text" in nothing.stderr
     refused = run("--top 0 hi 2>&-")
     assert (refused.returncode, refused.stdout) == (2, "")
-    plain = run("'“hi”' --format jsonl", PYTHONIOENCODING="ascii")
-    assert (plain.returncode, json.loads(plain.stdout)["text"]) == (0, "“hi”")
+    plain = run("'“hi” é😀\u0085' --format jsonl", PYTHONIOENCODING="ascii")
+    assert (plain.returncode, json.loads(plain.stdout)["text"]) == (0, "“hi” é😀\u0085")
 
 
 def test_devices_that_are_not_there(classifier: Path) -> None:
     running = start_bigs("predict", "--model", classifier, "hi", JAX_PLATFORMS="cuda")
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=HANG)
     assert (running.returncode, out) == (2, "")
     assert "JAX finds no device of JAX_PLATFORMS=cuda (" in err
 
@@ -241,11 +240,9 @@ def test_no_home(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_export_leaves_nothing(number: signal.Signals, classifier: Path, tmp_path: Path) -> None:
     running = start_bigs("export", "--model", classifier, "--output", tmp_path / "made", "--format", "stablehlo")
-    ends = time.monotonic() + 60
-    while not list(tmp_path.glob(".made*")) and time.monotonic() < ends:
-        time.sleep(0.01)
+    wait_until(lambda: list(tmp_path.glob(".made*")), running)
     running.send_signal(number)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=HANG)
     assert (running.returncode, "Traceback" in err) == (130, False), err
     assert not list(tmp_path.iterdir())
 

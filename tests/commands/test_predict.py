@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pytest
 
 from bigs_cli import load_model
 from bigs_cli.data.tokenizer import load_tokenizer
-from tests.tiny import bigs, start_bigs
+from tests.tiny import HANG, bigs, start_bigs, wait_until
 
 TEXTS = ["The river runs to the sea.", "Bread, “water” and salt", "Old houses"]
 
@@ -126,6 +126,58 @@ def test_embeddings_to_files(models: Path, tmp_path: Path) -> None:
     assert table["text"] == TEXTS
     assert table["id"] == [0, 1, 2]
     np.testing.assert_array_equal(np.array(table["embedding"], np.float32), expected)
+
+
+def test_json_lines_of_columns_that_json_lacks_numbers_for(models: Path, tmp_path: Path) -> None:
+    rows = [
+        {"text": text, "price": number, "all": [1.0, number]}
+        for text, number in zip(TEXTS, (nan, inf, 0.5), strict=True)
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "in.parquet")
+    ask = ("predict", "--input", tmp_path / "in.parquet", "--model", models / "score")
+    found = [json.loads(line, parse_constant=pytest.fail) for line in bigs(*ask).fine().out.splitlines()]
+    assert [(row["price"], row["all"]) for row in found] == [(None, [1, None]), (None, [1, None]), (0.5, [1, 0.5])]
+    bigs(*ask, "--output", tmp_path / "out.csv").fine()
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        cells = [json.loads(row["all"], parse_constant=pytest.fail) for row in csv.DictReader(file)]
+    assert cells == [[1, None], [1, None], [1, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "written_as"),
+    [
+        ([1, 2, "three", 4], ["1", "2", "three", "4"]),
+        ([1, 2, 2**70, None], ["1", "2", str(2**70), None]),
+        ([None, None, 3, 4], [None, None, 3, 4]),
+        (["\ud800", "b", 3, 4.5], ["\\ud800", "b", "3", "4.5"]),
+    ],
+)
+def test_ids_of_embeddings_that_change_their_type(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[Any], written_as: list[Any]
+) -> None:
+    """What is written before the first of another type is known is as whole as the rest."""
+    monkeypatch.setattr("bigs_cli.prediction.predictor.WINDOW", 2)
+    texts = [*TEXTS, TEXTS[0]]
+    rows = [{"id": one, "text": text} for one, text in zip(ids, texts, strict=True)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / "out.parquet"
+    bigs(
+        "predict", "--input", tmp_path / "in.jsonl", "--model", models / "encoder", "--embed", "--output", output
+    ).fine()
+    table = pyarrow.parquet.read_table(output).to_pydict()
+    assert (table["id"], table["text"]) == (written_as, texts)
+    expected = load_model(models / "encoder").embed(texts)
+    np.testing.assert_allclose(np.array(table["embedding"], np.float32), expected, atol=1e-5)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.parquet"}
+
+
+def test_ids_that_only_later_rows_have(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigs_cli.prediction.predictor.WINDOW", 2)
+    rows = [{"text": TEXTS[0]}, {"text": TEXTS[1]}, {"text": TEXTS[2], "id": 7}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ask = ("predict", "--input", tmp_path / "in.jsonl", "--model", models / "encoder", "--embed")
+    bigs(*ask, "--output", tmp_path / "out.parquet").fine()
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pydict()["id"] == [None, None, 7]
 
 
 def test_what_is_cut_off_is_said(models: Path) -> None:
@@ -247,12 +299,10 @@ def test_nothing_is_left_when_it_is_interrupted(models: Path, tmp_path: Path, nu
     (tmp_path / "in.txt").write_text("the old river runs to the sea\n" * 500_000)
     ask = ("predict", "--input", tmp_path / "in.txt", "--model", models / "trimmed", "--length", 16)
     process = start_bigs(*ask, "--output", tmp_path / "out" / "answers.jsonl")
-    ends = time.monotonic() + 60
-    while not list(tmp_path.glob("out/.*")) and time.monotonic() < ends:
-        time.sleep(0.02)
+    wait_until(lambda: list(tmp_path.glob("out/.*")), process)
     assert list(tmp_path.glob("out/.*"))
     process.send_signal(number)
-    said = process.communicate(timeout=30)[1]
+    said = process.communicate(timeout=HANG)[1]
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert not list((tmp_path / "out").iterdir())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
-from bigs_cli.core.files import replacing, sha256, write_json
+from bigs_cli.core.files import replacing, sha256, to_json, write_json, write_lines
 
 
 def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
@@ -37,6 +39,15 @@ def test_json_is_sorted_and_ends_with_a_newline(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"a": object()})
     assert json.loads((tmp_path / "a.json").read_text())["b"] == 1
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+    values = {"a": math.nan, "b": [1.5, math.inf, (-math.inf, 2)], "c": {"d": np.float64("nan"), "e": "NaN", "f": None}}
+    expected = {"a": None, "b": [1.5, None, [None, 2]], "c": {"d": None, "e": "NaN", "f": None}}
+    write_json(tmp_path / "a.json", values)
+    write_lines(tmp_path / "a.jsonl", [values])
+    for text in (to_json(values), (tmp_path / "a.json").read_text(), (tmp_path / "a.jsonl").read_text()):
+        assert json.loads(text, parse_constant=pytest.fail) == expected
 
 
 def test_suggestions_are_near_or_none() -> None:

@@ -225,6 +225,18 @@ def test_sixteen_bits_leave_the_kernels_alone(tmp_path: Path) -> None:
     assert kept["bigs.encoder.layer.0.dv.weight"] == torch.bfloat16
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "encoder"])
+def test_logits_of_sixteen_bits_are_float32(head: str, autocast: bool, tmp_path: Path) -> None:
+    made, folder = exported(tmp_path, head=head, num_labels=3)
+    loaded = load(folder, head, dtype=torch.float32 if autocast else torch.bfloat16).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        outputs = run(loaded, inputs_of(made, 13, rows=50))
+    for name in [name for name in outputs if name.endswith("logits")]:
+        assert outputs[name].dtype == torch.float32
+        assert (outputs[name].bfloat16().float() == outputs[name]).float().mean() < 0.05
+
+
 def test_an_encoder_for_another_task_and_a_larger_vocabulary(tmp_path: Path) -> None:
     _, folder = exported(tmp_path)
     loaded = load(folder, "sequence-classification", num_labels=5)

@@ -1,4 +1,4 @@
-"""Arithmetic in bfloat16 gives the gradients of float32: what is summed over all tokens is summed in float32."""
+"""Arithmetic in bfloat16: gradients that are sums over all tokens are summed in float32, and logits are float32."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bigs_cli.model.functional import initialize, make_apply
+from bigs_cli.model.heads import HEADS
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -48,3 +49,30 @@ def test_gradients_of_all_parameters(layout):
     errors = {name: np.linalg.norm(rounded[name] - a) / np.linalg.norm(a) for name, a in exact.items()}
     assert len(errors) > 25
     assert not {name: error for name, error in errors.items() if error > 0.04}
+
+
+@pytest.mark.parametrize("layout", ["channels", "tokens", "rows"])
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "encoder"])
+def test_logits_are_not_rounded(head, layout):
+    """A cast of bfloat16 logits would leave bfloat16 values: some hundred different ones in these thousands."""
+    config = CONFIG.model_copy(update={"head": head, "num_labels": 1})
+    shape = (512, 2, 8) if head == "multiple-choice" else (1024, 8)
+    ids = np.random.default_rng(0).integers(1, 64, shape).astype(np.int32)
+    outputs = jax.jit(make_apply(config, Compute(layout=layout, dtype="bfloat16")))(initialize(config, 0), ids)
+    for name in [name for name in outputs if name.endswith("logits")]:
+        logits = outputs[name]
+        assert logits.dtype == jnp.float32
+        representable = np.asarray(logits.astype(jnp.bfloat16).astype(jnp.float32) == logits)
+        assert representable.mean() < 0.01, name
+        assert len(np.unique(np.asarray(logits))) > 0.98 * min(logits.size, 1024), name
+
+
+@pytest.mark.parametrize("layout", ["tokens", "rows"])
+def test_logits_are_the_float32_product_of_the_features(layout):
+    config = CONFIG.model_copy(update={"head": "sequence-classification", "num_labels": 3})
+    ids = np.random.default_rng(0).integers(1, 64, (64, 8)).astype(np.int32)
+    params = initialize(config, 0)
+    outputs = jax.jit(make_apply(config, Compute(layout=layout, dtype="bfloat16")))(params, ids)
+    kernel = np.asarray(params["classifier"]["kernel"].astype(jnp.bfloat16), np.float64)
+    expected = np.asarray(outputs.pooler_output, np.float64) @ kernel
+    np.testing.assert_allclose(np.asarray(outputs.logits), expected, atol=1e-6)

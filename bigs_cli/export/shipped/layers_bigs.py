@@ -222,6 +222,20 @@ class Transform(nn.Module):
         return self.LayerNorm(F.gelu(self.dense(x)))
 
 
+class Float32Linear(nn.Linear):
+    """A linear map with float32 outputs whatever the type of the weights: bfloat16 would round them to three digits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., I]` to float32 `[..., O]`, also under autocast."""
+        return float32_linear(x, self.weight, self.bias)
+
+
+def float32_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x·weightᵀ + bias, computed in float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(x.float(), weight.float(), bias.float())
+
+
 class Words(nn.Module):
     """Hidden states to word logits: the transposed word embedding (or a matrix of its own) and a bias."""
 
@@ -232,8 +246,8 @@ class Words(nn.Module):
         self.bias = nn.Parameter(torch.empty(config.vocab_size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., H]` to `[..., V]`."""
-        return F.linear(self.transform(x), self.decoder.weight, self.bias)
+        """Map `[..., H]` to float32 `[..., V]`."""
+        return float32_linear(self.transform(x), self.decoder.weight, self.bias)
 
 
 class PredictionHeads(nn.Module):
@@ -244,4 +258,4 @@ class PredictionHeads(nn.Module):
         if words:
             self.predictions = Words(config)
         if sentences:
-            self.seq_relationship = nn.Linear(config.hidden_size, 2)
+            self.seq_relationship = Float32Linear(config.hidden_size, 2)

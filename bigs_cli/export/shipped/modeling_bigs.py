@@ -25,7 +25,7 @@ from transformers.modeling_outputs import (
 from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 
 from .configuration_bigs import BiGSConfig
-from .layers_bigs import SSM, Embeddings, Encoder, Kernel, Pooler, PredictionHeads, Words, initial_A_im
+from .layers_bigs import SSM, Embeddings, Encoder, Float32Linear, Kernel, Pooler, PredictionHeads, Words, initial_A_im
 
 
 class BiGSPreTrainedModel(PreTrainedModel):
@@ -262,7 +262,7 @@ class BiGSForSequenceClassification(Headed):
 
     def add_head(self, config: BiGSConfig) -> None:
         """Add the classifier."""
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = Float32Linear(config.hidden_size, config.num_labels)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> SequenceClassifierOutput:
         """Score the classes; one label is regression."""
@@ -286,7 +286,7 @@ class BiGSForTokenClassification(Headed):
 
     def add_head(self, config: BiGSConfig) -> None:
         """Add the classifier."""
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = Float32Linear(config.hidden_size, config.num_labels)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> TokenClassifierOutput:
         """Score the classes of every token."""
@@ -301,7 +301,7 @@ class BiGSForQuestionAnswering(Headed):
 
     def add_head(self, config: BiGSConfig) -> None:
         """Add the two scores of a position."""
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.qa_outputs = Float32Linear(config.hidden_size, 2)
 
     def forward(
         self,
@@ -339,7 +339,7 @@ class BiGSForMultipleChoice(Headed):
 
     def add_head(self, config: BiGSConfig) -> None:
         """Add the score of an ending."""
-        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.classifier = Float32Linear(config.hidden_size, 1)
 
     def forward(
         self,
@@ -367,4 +367,4 @@ class BiGSForMultipleChoice(Headed):
 
 def _cross_entropy(logits: Tensor, labels: Tensor | None) -> Tensor | None:
     """Return the mean over labels that are not −100, or None without labels."""
-    return None if labels is None else F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
+    return None if labels is None else F.cross_entropy(logits.flatten(0, -2), labels.flatten())
