@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     )
     from bigs_cli.recipe.config import BiGSConfig
 
+    __version__: str
+
 __all__ = [
     "BiGSConfig",
     "BiGSForMaskedLM",
@@ -40,6 +42,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bigs")
     if name not in __all__:
         raise AttributeError(f"module 'bigs_cli' has no attribute {name!r}")
     import importlib
@@ -49,4 +55,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

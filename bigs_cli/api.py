@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from pydantic import ValidationError
 
 from bigs_cli.checkpoint.folder import new_folder, write_flax
-from bigs_cli.checkpoint.names import to_apart, to_flat, unnested
+from bigs_cli.checkpoint.names import expected_shapes, to_apart, unnested
 from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoint.transfer import Transfer, transfer
-from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.checkpoint.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
+from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.export.tokenizer import write_tokenizer
 from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
 from bigs_cli.model.heads import Outputs
+from bigs_cli.model.initial import initial_value
+from bigs_cli.prediction.inputs import checked_inputs, checked_positions
 from bigs_cli.prediction.item import Asked, items_of, record
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
@@ -32,6 +37,7 @@ class Pretrained:
     Attributes:
         config: size, shape and head.
         transfer: what `from_pretrained` loaded, made new and left out; None for a model made otherwise.
+        untrained: the dense layers of the head and the pooler that have never been trained, by path.
         source: where the parameters came from.
     """
 
@@ -41,17 +47,31 @@ class Pretrained:
         """Make a model of `config` with fresh parameters (by `seed`), or with `params`, layers held apart.
 
         Raises:
-            ValueError: the config is for another head.
+            ValueError: the config is for another head, the seed is negative, or `params` are not those of the config.
         """
+        if not isinstance(config, BiGSConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"config is a {type(config).__name__}; {type(self).__name__} takes a BiGSConfig.")
         if config.head != self.head:
             raise ValueError(f"{type(self).__name__} has the head {self.head}; the config is for {config.head}.")
+        if params is None:
+            if not _is_count(seed, 0):
+                raise ValueError(f"seed is {seed!r}; it takes a whole number from 0.")
+            params = hold_apart(initialize(config, seed))
+            self.untrained = untrained_layers({}, config)
+        else:
+            _check_params(params, config)
+            self.untrained = ()
         self.config = config
         self.transfer: Transfer | None = None
         self.source = "fresh parameters"
-        self._params = hold_apart(initialize(config, seed)) if params is None else params
+        self._params = params
         self._origin: Origin | None = None
+        self._compile()
+
+    def _compile(self) -> None:
+        """Make what compiled functions need: all that a pickled or copied model does not take along."""
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
-        apply = make_apply(config, Compute(), apart=True)
+        apply = make_apply(self.config, Compute(), apart=True)
 
         def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
             outputs = apply(params, *inputs, **named)
@@ -60,6 +80,31 @@ class Pretrained:
             return outputs
 
         self._run = jax.jit(run, static_argnums=1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what `pickle` and `copy` keep; parameters as NumPy arrays."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_run", "_predictors")}
+        return state | {"_params": jax.tree.map(np.asarray, self._params)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._params = jax.tree.map(jnp.asarray, self._params)
+        self._compile()
+
+    def __repr__(self) -> str:
+        of = self.config
+        labels = {"labels": of.num_labels} if self.head.endswith("classification") else {}
+        facts: dict[str, Any] = {
+            "head": self.head,
+            **labels,
+            "parameters": f"{self.num_parameters:,}",
+            "layers": of.num_hidden_layers,
+            "hidden_size": of.hidden_size,
+            "source": self.source,
+            **({"untrained": ", ".join(self.untrained)} if self.untrained else {}),
+        }
+        return f"{type(self).__name__}({'; '.join(f'{name}: {value}' for name, value in facts.items())})"
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **changes: Any) -> Self:
@@ -81,17 +126,27 @@ class Pretrained:
     def _from_open(cls, opened: OpenModel, changes: dict[str, Any]) -> Self:
         config = _changed(opened.config, {"head": cls.head, **changes})
         origin = Origin.of(opened)
-        fresh: dict[str, Any] = {}
 
         def new(path: str, shape: tuple[int, ...]) -> Any:
-            if not fresh:
-                fresh.update(to_flat(initialize(config, 0), config))
-            return fresh[path]
+            return initial_value(path, shape, config, NEW_HEAD_SEED)
 
         flat, report = transfer(opened.flat, opened.config, config, new)
         opened.flat.clear()  # Each array is let go as it is taken over: one copy of the model at a time.
+        untrained = untrained_layers(flat, config)
         loaded = cls(config, to_apart(flat))
-        loaded.transfer, loaded.source, loaded._origin = report, opened.source, origin
+        loaded.transfer, loaded.source, loaded._origin, loaded.untrained = report, opened.source, origin, untrained
+        if report.new:
+            warnings.warn(
+                f"Some parameters of {cls.__name__} are not in {opened.source} and are newly initialized: "
+                f"{', '.join(report.new)}. Train the model before you use what they compute.",
+                stacklevel=3,
+            )
+        elif untrained:
+            warnings.warn(
+                f"Some layers of {opened.source} were never trained: {', '.join(untrained)}. Train the model before "
+                "you use what they compute.",
+                stacklevel=3,
+            )
         return loaded
 
     def __call__(
@@ -100,30 +155,22 @@ class Pretrained:
         attention_mask: Any = None,
         token_type_ids: Any = None,
         *,
+        positions: Any = None,
         output_hidden_states: bool = False,
-        **named: Any,
     ) -> Outputs:
         """Run the model on ids `[B, L]` (multiple choice `[B, choices, L]`); arrays or lists.
 
-        The mask defaults to "not [PAD]", the token types to 0. A masked-LM model also takes `positions` `[B, P]`.
-        With `output_hidden_states`, `.hidden_states` has the embeddings and what each layer gave.
+        The mask defaults to "not [PAD]", the token types to 0. A model that predicts masked words does so at all
+        positions, or only at `positions` `[B, P]`. With `output_hidden_states`, `.hidden_states` has the embeddings
+        and what each layer gave.
 
         Raises:
-            ValueError: ids of another shape, beyond the vocabulary, or more of them than the model has positions.
+            ValueError: an array is empty or of another shape, holds a value out of its range, or has more tokens than
+                the model has positions.
         """
-        inputs = [None if a is None else np.asarray(a) for a in (input_ids, attention_mask, token_type_ids)]
-        self._check(np.asarray(input_ids))
-        further = {name: np.asarray(value) for name, value in named.items()}
-        return self._run(self._params, output_hidden_states, inputs, further)
-
-    def _check(self, ids: np.ndarray[Any, Any]) -> None:
-        """Refuse what compiled code would turn into NaN, or into an error about something else."""
-        form = "[B, choices, L]" if self.head == "multiple-choice" else "[B, L]"
-        if ids.ndim != form.count(",") + 1:
-            raise ValueError(f"input_ids has the shape {list(ids.shape)}; {type(self).__name__} takes {form}.")
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
-            held = f"input_ids holds ids from {ids.min()} to {ids.max()}"
-            raise ValueError(f"{held}; the vocabulary has {self.config.vocab_size}, from 0.")
+        inputs = checked_inputs(self.config, input_ids, attention_mask, token_type_ids)
+        named = {} if positions is None else {"positions": checked_positions(self.config, positions, inputs[0])}
+        return self._run(self._params, bool(output_hidden_states), list(inputs), named)
 
     def predict(
         self,
@@ -133,6 +180,7 @@ class Pretrained:
         length: int | None = None,
         batch_size: int | None = None,
         trim_padding: bool | None = None,
+        allow_untrained: bool = False,
     ) -> list[dict[str, Any]]:
         """Return what the model's head says of each text, as `bigs predict` does; a single text is a list of one.
 
@@ -153,9 +201,12 @@ class Pretrained:
         than `length` tokens are cut, with a warning, but those that questions are about.
 
         Raises:
-            bigs_cli.core.errors.BigsError: there is no tokenizer, or a text is not what the model takes.
+            bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of its range, a text is not what
+                the model takes, or its head was never trained and `allow_untrained` is not set.
         """
         predictor = self._predictor(top, length, batch_size, trim_padding)
+        if not allow_untrained:
+            check_trained(self.untrained, self.config, self.source, "set allow_untrained=True")
         items = items_of(_listed(texts), predictor.answerer.takes, predictor.settings.task)
         made = [record(item, answer) for window in predictor.answers(items) for item, answer in window]
         _warn_of_cut(predictor)
@@ -172,21 +223,26 @@ class Pretrained:
         """Return float32 vectors `[n, H]` of texts or pairs: the mean of the last hidden state over their tokens.
 
         Raises:
-            bigs_cli.core.errors.BigsError: there is no tokenizer, or a text is none.
+            bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of its range, or a text is none.
         """
         predictor = self._predictor(5, length, batch_size, trim_padding)
         vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), "texts"))]
         _warn_of_cut(predictor)
         return np.concatenate(vectors) if vectors else np.zeros((0, self.config.hidden_size), np.float32)
 
-    def _predictor(self, *asked: Any) -> Predictor:
+    def _predictor(self, top: int, length: int | None, batch_size: int | None, trim: bool | None) -> Predictor:
+        for name, value, least in (("top", top, 1), ("length", length, 4), ("batch_size", batch_size, 1)):
+            if not _is_count(value, least) and (value is not None or name == "top"):
+                raise RequestError(f"{name} is {value!r}; it takes a whole number from {least}.")
+        if trim not in (None, True, False):
+            raise RequestError(f"trim_padding is {trim!r}; it takes True, False or None.")
         if self._origin is None:
             raise RequestError(
                 f"This {type(self).__name__} was not loaded and has no tokenizer, so it cannot read text. Load one: "
                 f"{type(self).__name__}.from_pretrained(MODEL), or call it with token ids."
             )
+        asked = (top, length, batch_size, trim)
         if asked not in self._predictors:
-            top, length, batch_size, trim = asked
             settings = settings_for(self.config, self._origin, length, batch_size, trim, top)
             tokenizer = tokenizer_of(self.config, self._origin)
             self._predictors[asked] = Predictor(self.config, self._params, tokenizer, settings)
@@ -268,7 +324,23 @@ def _open(model: str | Path, revision: str | None) -> OpenModel:
 
 def _listed(texts: Asked | Iterable[Asked]) -> Iterable[Any]:
     """Return a text that stands alone as a list of it."""
-    return [texts] if isinstance(texts, str | Mapping) else texts
+    if isinstance(texts, str | Mapping):
+        return [texts]
+    if not isinstance(texts, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RequestError(f"texts is a {type(texts).__name__}; it takes a text, a pair, a dict, or a list of these.")
+    return texts
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def _check_params(params: Parameters, config: BiGSConfig) -> None:
+    given = {path: np.shape(array) for path, array in unnested(params)}
+    expected = expected_shapes(config)
+    wrong = [path for path in (*expected, *given) if given.get(path) != expected.get(path)]
+    if wrong:
+        raise ValueError(f"params are not those of the config: {listed(dict.fromkeys(wrong))} are missing or differ.")
 
 
 def _warn_of_cut(predictor: Predictor) -> None:
@@ -286,7 +358,13 @@ def _changed(config: BiGSConfig, changes: dict[str, Any]) -> BiGSConfig:
     values = {**config.model_dump(), **changes}
     if values["num_labels"] != config.num_labels and "labels" not in changes:
         values["labels"] = None
-    return BiGSConfig.model_validate(values)
+    try:
+        return BiGSConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        subject = f"{name} is {first['input']!r}: " if name else ""
+        raise RequestError(f"This is no BiGS config. {subject}{first['msg']}.") from None
 
 
 CLASSES: dict[Head, type[Pretrained]] = {cls.head: cls for cls in Pretrained.__subclasses__()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.metadata
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from bigs_cli import BiGSForSequenceClassification, BiGSModel, load_model
 from bigs_cli.api import CLASSES, Pretrained
 from bigs_cli.checkpoint.config_json import ARCHITECTURES
 from bigs_cli.checkpoint.folder import read_model, write_flax
+from bigs_cli.checkpoint.names import to_apart
 from bigs_cli.core.errors import RequestError
 from tests.checkpoint.tiny import HEADS, config, parameters, same
 
@@ -53,7 +57,8 @@ def test_every_head_has_its_class_under_its_published_name() -> None:
     assert set(CLASSES) == set(HEADS)
     for head, architecture in ARCHITECTURES.items():
         assert getattr(bigs_cli, architecture) is CLASSES[head]
-    assert {*ARCHITECTURES.values(), "BiGSConfig", "load_model"} == set(dir(bigs_cli))
+    assert {*ARCHITECTURES.values(), "BiGSConfig", "load_model", "__version__"} == set(dir(bigs_cli))
+    assert bigs_cli.__version__ == importlib.metadata.version("bigs")
     with pytest.raises(AttributeError, match="has no attribute 'BiGSForPoetry'"):
         _ = bigs_cli.BiGSForPoetry  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -61,7 +66,7 @@ def test_every_head_has_its_class_under_its_published_name() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_a_fresh_model_saved_and_loaded_is_the_same(head: str, tmp_path: Path) -> None:
     of = config(head=head, num_labels=LABELS)
-    model = CLASSES[of.head](of)
+    model = CLASSES[of.head](of, seed=1)
     ids = ids_for(head)
     made = outputs(model, ids)
     assert {name: array.shape for name, array in made.items()} == SHAPES[head]
@@ -95,22 +100,82 @@ def test_words_are_predicted_at_chosen_positions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "says"),
+    ("asked", "says"),
     [
-        ([[1] * 6], "The input has 6 tokens; this model takes at most 5."),
-        ([1, 2, 3], r"input_ids has the shape \[3\]; BiGSForMaskedLM takes \[B, L\]"),
-        ([[1, 11]], "ids from 1 to 11; the vocabulary has 11"),
-        ([[1, -1]], "ids from -1 to 1"),
+        ({"batch_size": -1}, "batch_size is -1; it takes a whole number from 1."),
+        ({"batch_size": 0}, "batch_size is 0; it takes a whole number from 1."),
+        ({"batch_size": 2.5}, "batch_size is 2.5; it takes a whole number from 1."),
+        ({"length": 0}, "length is 0; it takes a whole number from 4."),
+        ({"length": 33}, "Length 33 is too long"),
+        ({"trim_padding": "no"}, "trim_padding is 'no'; it takes True, False or None."),
+        ({"texts": None}, "texts is a NoneType; it takes a text, a pair, a dict, or a list of these."),
+        ({"texts": 3}, "texts is a int; it takes a text, a pair, a dict, or a list of these."),
     ],
 )
-def test_ids_that_no_model_takes(ids: Any, says: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=says):
-        load_model(written(tmp_path / "m"))(ids)
+def test_arguments_out_of_their_range(asked: dict[str, Any], says: str, models: Path) -> None:
+    model = load_model(models / "sequence-classification")
+    for method in (model.predict, model.embed):
+        with pytest.raises(RequestError, match=re.escape(says)):
+            method(**{"texts": "a river", **asked})
+
+
+@pytest.mark.parametrize("top", [0, -1, None, True, 1.5])
+def test_how_many_answers_is_a_whole_number(top: Any, models: Path) -> None:
+    with pytest.raises(RequestError, match=re.escape(f"top is {top!r}; it takes a whole number from 1.")):
+        load_model(models / "masked-lm").predict("a [MASK]", top=top)
+
+
+def test_what_a_model_is_made_from_is_checked() -> None:
+    of, other = config(head="encoder"), config(head="encoder", hidden_size=8)
+    with pytest.raises(ValueError, match=re.escape("seed is -1; it takes a whole number from 0.")):
+        BiGSModel(of, seed=-1)
+    with pytest.raises(ValueError, match="config is a dict; BiGSModel takes a BiGSConfig"):
+        BiGSModel(of.model_dump())  # pyright: ignore[reportArgumentType]
+    params = to_apart(parameters(other))
+    assert BiGSModel(other, params)(IDS).pooler_output.shape == (B, 8)
+    with pytest.raises(ValueError, match="params are not those of the config: embeddings/word_embeddings/embedding, "):
+        BiGSModel(of, params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_labels": 0}, "This is no BiGS config. num_labels is 0: Input should be greater than or equal to 1."),
+        ({"num_labels": "many"}, "num_labels is 'many': Input should be a valid integer"),
+        ({"labels": ("a", "b", "c")}, "labels names 3 classes but num_labels is 2."),
+    ],
+)
+def test_config_fields_out_of_their_range(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=re.escape(says)):
+        BiGSForSequenceClassification.from_pretrained(written(tmp_path / "m"), **changes)
+
+
+def test_a_model_is_copied_and_pickled(models: Path) -> None:
+    model = load_model(models / "sequence-classification")
+    expected = model.predict("the old house")
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert type(other) is type(model)
+        assert (other.config, other.source, other.transfer) == (model.config, model.source, model.transfer)
+        assert other.predict("the old house") == expected
+        np.testing.assert_array_equal(other([[1, 2]]).logits, model([[1, 2]]).logits)
+    result = pickle.loads(pickle.dumps(model([[1, 2]])))
+    np.testing.assert_array_equal(result.logits, model([[1, 2]]).logits)
+
+
+def test_a_model_says_what_it_is(tmp_path: Path) -> None:
+    model = load_model(written(tmp_path / "m", head="sequence-classification", num_labels=3))
+    size = f"parameters: {model.num_parameters:,}; layers: 2; hidden_size: 4"
+    source = tmp_path / "m" / "flax_model.msgpack"
+    assert repr(model) == (
+        f"BiGSForSequenceClassification(head: sequence-classification; labels: 3; {size}; source: {source})"
+    )
+    assert repr(BiGSModel(config(head="encoder"))).endswith("source: fresh parameters; untrained: pooler/dense)")
 
 
 def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:
     folder = written(tmp_path / "encoder", head="encoder")
-    model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
+    with pytest.warns(UserWarning, match=r"newly initialized: classifier/kernel, classifier/bias\."):
+        model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
     assert model.transfer is not None
     assert model.transfer.new == ["classifier/kernel", "classifier/bias"]
     assert model.transfer.left == []
@@ -122,7 +187,8 @@ def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:
 
 def test_a_task_model_becomes_another(tmp_path: Path) -> None:
     folder = written(tmp_path / "words")
-    model = CLASSES["question-answering"].from_pretrained(folder)
+    with pytest.warns(UserWarning, match="newly initialized: qa_outputs/kernel, qa_outputs/bias"):
+        model = CLASSES["question-answering"].from_pretrained(folder)
     assert model.transfer is not None
     assert model.transfer.new == ["qa_outputs/kernel", "qa_outputs/bias"]
     assert {path.split("/")[0] for path in model.transfer.left} == {"cls"}
@@ -146,7 +212,9 @@ def test_a_bare_encoder_from_a_task_checkpoint_is_that_checkpoint_s_encoder(tmp_
 
 def test_another_number_of_labels_makes_a_new_classifier(tmp_path: Path) -> None:
     of = {"head": "sequence-classification", "num_labels": 3, "labels": ("no", "maybe", "yes")}
-    model = BiGSForSequenceClassification.from_pretrained(written(tmp_path / "m", **of), num_labels=1)
+    folder = written(tmp_path / "m", **of)
+    with pytest.warns(UserWarning, match="newly initialized: classifier/kernel, classifier/bias"):
+        model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=1)
     assert (model.config.num_labels, model.config.labels) == (1, None)
     assert model.transfer is not None
     assert model.transfer.new == ["classifier/kernel", "classifier/bias"]

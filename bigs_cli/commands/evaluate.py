@@ -104,6 +104,9 @@ def evaluate(
         Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How the figures are printed.")
     ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    allow_untrained: Annotated[
+        bool, typer.Option("--allow-untrained", help="Measure also a head that was never trained.")
+    ] = False,
     by: Annotated[
         list[str] | None,
         typer.Option(
@@ -158,7 +161,7 @@ def evaluate(
     The figures go to stdout. A run's own data and length are used again, so that they are those of its results.json.
     """
     from bigs_cli.commands import measure
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import check_output_file
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
@@ -183,6 +186,8 @@ def evaluate(
         get_task(task)  # An unknown name is refused before anything is loaded.
     prepare_jax()
     opened = open_and_announce(model)
+    if not allow_untrained:
+        refuse_untrained(opened)
     if task in PROBES:
         from bigs_cli.commands import probe
 

@@ -102,6 +102,8 @@ def export(
     err.print(f"Wrote {', '.join(sorted(path.name for path in place.iterdir()))}.")
     for file, difference in exported.differences.items():
         err.print(f"{file} read back: outputs differ by {difference:.1e} of the largest.")
+    for warning in exported.warnings:
+        err.print(f"Warning: {warning}")
     for note in exported.notes:
         err.print(note)
     if to is not None:

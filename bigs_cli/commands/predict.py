@@ -123,6 +123,12 @@ def predict(
             rich_help_panel=_READING,
         ),
     ] = None,
+    allow_untrained: Annotated[
+        bool,
+        typer.Option(
+            "--allow-untrained", help="Answer also with a head that was never trained.", rich_help_panel=_READING
+        ),
+    ] = False,
 ) -> None:
     """Use a model: fill in words, classify, compare, answer, find entities, choose, or embed.
 
@@ -145,7 +151,7 @@ def predict(
         check_output_file(output, "--output")
     form = _check_output(output, form, embed, source is not None, bool(texts))
 
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained, tokenizer_of
     from bigs_cli.reporting.console import err, progress
 
     prepare_jax()
@@ -159,6 +165,8 @@ def predict(
     from bigs_cli.prediction.settings import Origin, settings_for
     from bigs_cli.reporting.padding import tell_of_trimming
 
+    if not (embed or allow_untrained):
+        refuse_untrained(opened)
     config = opened.config
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
     tell_of_trimming(config, settings.trim)

@@ -48,6 +48,17 @@ def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
     return model
 
 
+def refuse_untrained(model: OpenModel) -> None:
+    """Refuse to use the answers of a head that was never trained.
+
+    Raises:
+        RequestError: the model has such a head.
+    """
+    from bigs_cli.checkpoint.untrained import check_trained, untrained_layers
+
+    check_trained(untrained_layers(model.flat, model.config), model.config, model.source, "pass --allow-untrained")
+
+
 def lasting_name(found: Found) -> str:
     """Return a name that finds the same model later, whatever runs there are by then: what a recipe records."""
     folder = found.folder if found.run is None else found.run.path

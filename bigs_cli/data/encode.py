@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import frame
+from bigs_cli.recipe.config import BiGSConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -98,6 +100,19 @@ def encode_texts(
     firsts = np.array([len(e.type_ids) - sum(e.type_ids) for e in encodings], np.int64)
     cut = sum(bool(e.overflowing) for e in encodings)
     return Encoded(*joined([e.ids for e in encodings]), firsts, length, labels, cut=cut)
+
+
+def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:
+    """Refuse pairs of texts for a model with a single token type: the second text would have none.
+
+    Raises:
+        RequestError: `inputs` have a second text, and the model has one token type.
+    """
+    if config.type_vocab_size < 2 and (inputs.first_lengths < np.diff(inputs.starts)).any():
+        raise RequestError(
+            "A pair of texts takes two token types, and this model has one (type_vocab_size: 1). Use a model that was "
+            "pretrained with type_vocab_size: 2."
+        )
 
 
 def framed(tokenizer: Tokenizer) -> Tokenizer:

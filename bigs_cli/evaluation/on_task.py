@@ -12,6 +12,7 @@ import numpy as np
 from bigs_cli.checkpoint.names import to_tree
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
+from bigs_cli.data.encode import check_token_types
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.model.functional import make_apply
@@ -89,7 +90,7 @@ class ModelOnTask:
             RequestError: the model's labels are not the task's.
         """
         self.task, self.settings, self._tokenizer = task, settings, tokenizer
-        self._form = form_of(task)
+        self._form, self._config = form_of(task), opened.config
         order = None
         if opened.config.labels and task.labels and opened.config.labels != task.labels:
             order = places_of(task.labels, opened.config.labels, opened.source)
@@ -108,7 +109,9 @@ class ModelOnTask:
         made = []
         for name in names or found:
             examples = load_examples(self.task, name, data)
-            made.append(Split(name, examples, self._form.encode(self._tokenizer, examples, self.settings.length)))
+            inputs = self._form.encode(self._tokenizer, examples, self.settings.length)
+            check_token_types(inputs, self._config)
+            made.append(Split(name, examples, inputs))
         return made
 
     def measure(

@@ -71,6 +71,7 @@ def write_card(
         f"# {model.name}",
         f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
         f"```python\n{snippet}```",
+        *(f"**Warning**: {warning}" for warning in exported.warnings),
         *([_PADDING.format(length=trained_length(model))] if reads_padding else []),
         *_about_the_run(model),
         "## This export",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bigs_cli.checkpoint.folder import new_folder
 from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoint.untrained import untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.export import onnx_file, stablehlo_file, transformers_folder, weights
 from bigs_cli.export.card import write_card
@@ -57,11 +58,22 @@ def export(
         chosen.write(draft, model, settings)
         if model.tokenizer is not None:
             write_tokenizer(model.tokenizer, draft, model.config.max_position_embeddings)
-        exported = Exported(differences(draft, model, chosen, settings))
+        exported = Exported(differences(draft, model, chosen, settings), _warnings(model, chosen, settings))
         if int8:
             exported.notes += onnx_file.int8_notes(draft, model, settings)
         write_card(draft, model, form, chosen, exported, settings, output.name)
     return exported
+
+
+def _warnings(model: OpenModel, chosen: Format, settings: Settings) -> list[str]:
+    """Return what users of the export would not expect: what was never trained, and what its tool does not honour."""
+    found: list[str] = []
+    if untrained := untrained_layers(model.flat, model.config):
+        found.append(
+            f"Layers that were never trained, or are not in the model: {', '.join(untrained)}. Train the model before "
+            "you use what they compute."
+        )
+    return found + (chosen.tool.warnings(model, settings) if chosen.tool else [])
 
 
 def _lengths(model: OpenModel, form: str, chosen: Format, asked: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bigs_cli.checkpoint.arrays import Array
 from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.recipe.config import BiGSConfig
 
 WeightType = Literal["float32", "bfloat16", "float16"]
 
@@ -47,10 +48,49 @@ class Readback(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A difference between a model and what the tool that a format is written for computes from it.
+
+    `about` is the config field or setting that the tool does not honour, `applies` whether that concerns a model, and
+    `says` what differs and what to do, with config fields in braces.
+    """
+
+    about: str
+    applies: Callable[[OpenModel, Settings], bool]
+    says: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool that a format is written for, and what it cannot do.
+
+    `reads` are the config fields that it honours at every value. Other fields are warned of where they have another
+    value than the default, by their `limits` or, of a field without one, in general: so also of fields to come.
+    """
+
+    name: str
+    reads: frozenset[str]
+    limits: tuple[Limit, ...]
+
+    def warnings(self, model: OpenModel, settings: Settings) -> list[str]:
+        """Return a sentence for everything about `model` that the tool does not honour."""
+        values = model.config.model_dump()
+        known = self.reads | {limit.about for limit in self.limits}
+        defaults = BiGSConfig().model_dump()
+        others = [name for name in values if name not in known and values[name] != defaults[name]]
+        made = [limit.says.format(**values) for limit in self.limits if limit.applies(model, settings)]
+        return made + [
+            f"{name} is {values[name]}, which {self.name} does not read: its outputs differ. Use --format transformers."
+            for name in others
+        ]
+
+
+@dataclass(frozen=True)
 class Format:
     """How a format is written into a folder, and read back from it.
 
-    `fixes_length`: its files take rows of certain lengths; `stores_dtype`: its weights can be of 16 bits.
+    `fixes_length`: its files take rows of certain lengths; `stores_dtype`: its weights can be of 16 bits; `tool`: what
+    it is written for, if that does not honour all of a model.
     """
 
     what: str
@@ -59,13 +99,18 @@ class Format:
     snippet: str
     fixes_length: bool = False
     stores_dtype: bool = False
+    tool: Tool | None = None
 
 
 @dataclass
 class Exported:
-    """What came of an export: how far each file's outputs are from the model's, relative to the largest; sentences."""
+    """What came of an export: how far each file's outputs are from the model's, relative to the largest; sentences.
+
+    `warnings` say where the outputs that users get are not, or cannot be, what they expect of the model.
+    """
 
     differences: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 

@@ -13,7 +13,8 @@ from bigs_cli.checkpoint.folder import CONFIG, read_model, write_flax, write_tor
 from bigs_cli.checkpoint.names import is_ssm
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.export.check import model_run
-from bigs_cli.export.settings import Format, Readback, Settings, WeightType
+from bigs_cli.export.original import ORIGINAL, TORCH_PORT
+from bigs_cli.export.settings import Format, Readback, Settings, Tool, WeightType
 from bigs_cli.recipe.config import BiGSConfig
 
 Writer = Callable[[Path, BiGSConfig, Flat], None]
@@ -40,8 +41,8 @@ def _read_back(files: tuple[str, ...], folder: Path, model: OpenModel, settings:
         yield Readback(file, model_run(loaded.config, loaded.flat), settings.lengths, settings.dtype == "float32")
 
 
-def _weights(what: str, writer: Writer, files: tuple[str, ...], snippet: str) -> Format:
-    return Format(what, partial(_write, writer), partial(_read_back, files), snippet, stores_dtype=True)
+def _weights(what: str, writer: Writer, files: tuple[str, ...], snippet: str, tool: Tool | None = None) -> Format:
+    return Format(what, partial(_write, writer), partial(_read_back, files), snippet, stores_dtype=True, tool=tool)
 
 
 _LOAD = """from bigs_cli import load_model
@@ -50,16 +51,18 @@ model = load_model("{folder}")
 """
 
 FLAX = _weights(
-    "flax_model.msgpack, the published layout, which the original code loads",
+    "flax_model.msgpack, the published layout, for the original Flax code",
     write_flax,
     ("flax_model.msgpack",),
     _LOAD,
+    ORIGINAL,
 )
 TORCH = _weights(
     "model.safetensors and pytorch_model.bin, the layout of the original's Torch port",
     write_torch,
     ("model.safetensors", "pytorch_model.bin"),
     _LOAD,
+    TORCH_PORT,
 )
 SAFETENSORS = _weights(
     "model.safetensors with the names of the Flax layout, for any tool that reads arrays",

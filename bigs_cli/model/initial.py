@@ -74,8 +74,12 @@ def initial_values(shapes: Any, config: BiGSConfig, seed: int) -> Any:
     """Return a tree of initial values `float32` for a tree of shapes, as `functional.parameter_shapes` gives it."""
 
     def value(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Array:
-        name = "/".join(str(key.key) for key in path)
-        rule = next(rule for pattern, rule in RULES if re.search(pattern, name))
-        return rule(np.random.default_rng([seed, zlib.crc32(name.encode())]), leaf.shape, config)
+        return initial_value("/".join(str(key.key) for key in path), leaf.shape, config, seed)
 
     return jax.tree_util.tree_map_with_path(value, shapes)
+
+
+def initial_value(path: str, shape: tuple[int, ...], config: BiGSConfig, seed: int) -> Array:
+    """Return the initial value `float32` of the parameter at `path` in the training tree."""
+    rule = next(rule for pattern, rule in RULES if re.search(pattern, path))
+    return rule(np.random.default_rng([seed, zlib.crc32(path.encode())]), shape, config)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.faults import spoilt
-from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.data.encode import Encoded, check_token_types, encode_texts
 from bigs_cli.model.functional import Parameters, make_apply
 from bigs_cli.model.heads import Outputs
 from bigs_cli.prediction.batches import Array, Batch, batches, rows_at_once, run
@@ -96,6 +96,7 @@ class Predictor:
         size = 0
         for window in windows_of(items):
             inputs = encode(self._tokenizer, window, self.settings.length)
+            check_token_types(inputs, self._config)
             self.cut += inputs.cut
             # All batches of a stream have one size, smaller where all of it is but a few rows.
             size = self.settings.batch_size if size else rows_at_once(len(inputs), self.settings.batch_size)

@@ -21,6 +21,7 @@ from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
 from bigs_cli.core.environment import describe_environment, describe_machine
 from bigs_cli.core.files import write_json, write_lines
+from bigs_cli.data.encode import check_token_types
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.forms import Form, form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
@@ -88,6 +89,7 @@ def finetune(
     with folder.lock(), faults_told(recipe, folder):
         form = form_of(task)
         config, length = target_config(recipe, task, start.config)
+        check_token_types(form.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)

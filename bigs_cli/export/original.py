@@ -1,0 +1,130 @@
+"""What the original Flax code and its Torch port (github.com/jxiw/BiGS, commit 96fa408) do not do as the model does."""
+
+from __future__ import annotations
+
+from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.export.settings import Limit, Settings, Tool, trained_length
+
+_READ_BY_BOTH = {
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "num_ssm",
+    "type_vocab_size",
+    "pad_token_id",
+    "hidden_dropout_prob",
+    "layer_norm_eps",
+    "initializer_range",
+    "scaling",
+    "tie_word_embeddings",
+    "pooler_type",
+    "labels",
+}
+_NOT_PORTED = ("pretraining", "next-sentence")
+_ELSEWHERE = (
+    "Use --format transformers, onnx or stablehlo, load the folder with bigs, or train with mask_padding: false."
+)
+
+
+def _masks_padding(model: OpenModel, settings: Settings) -> bool:
+    return model.config.mask_padding
+
+
+def _trained_on_shorter_rows(model: OpenModel, settings: Settings) -> bool:
+    return not model.config.mask_padding and trained_length(model) < model.config.max_position_embeddings
+
+
+def _has_dropout_of_its_own(model: OpenModel, settings: Settings) -> bool:
+    of = model.config
+    return of.head in ("token-classification", "multiple-choice") and of.classifier_dropout not in (
+        None,
+        of.hidden_dropout_prob,
+    )
+
+
+def _has_other_outputs(model: OpenModel, settings: Settings) -> bool:
+    return model.config.head == "question-answering" and model.config.num_labels != 2
+
+
+def _is_sixteen_bits(model: OpenModel, settings: Settings) -> bool:
+    return settings.dtype != "float32"
+
+
+_DROPOUT = Limit(
+    "classifier_dropout",
+    _has_dropout_of_its_own,
+    "The original code does not read classifier_dropout for {head}: trained further there, the model has a dropout of "
+    "{hidden_dropout_prob} (hidden_dropout_prob) instead of {classifier_dropout}.",
+)
+
+ORIGINAL = Tool(
+    "the original Flax code",
+    frozenset({*_READ_BY_BOTH, "head", "pre_norm"}),
+    (
+        Limit(
+            "mask_padding",
+            _masks_padding,
+            "mask_padding is on, and the original Flax code does not read it: padding changes its outputs, and it pads "
+            "every text to {max_position_embeddings} tokens, the only length it takes. Instead, " + _ELSEWHERE,
+        ),
+        Limit(
+            "max_position_embeddings",
+            _trained_on_shorter_rows,
+            "The original Flax code takes rows of exactly {max_position_embeddings} tokens. This model reads its "
+            "padding and was trained on shorter rows, so its outputs differ there. Use --format torch or transformers, "
+            "or load the folder with bigs.",
+        ),
+        Limit(
+            "num_labels",
+            _has_other_outputs,
+            "The original Flax code makes {num_labels} outputs (num_labels) for question answering instead of 2, and "
+            "cannot load these weights. Remove id2label and label2id from config.json.",
+        ),
+        _DROPOUT,
+        Limit(
+            "dtype",
+            _is_sixteen_bits,
+            "The original Flax code adds the embeddings in 16 bits. Convert the weights after loading them: "
+            "model.params = model.to_fp32(model.params).",
+        ),
+    ),
+)
+
+TORCH_PORT = Tool(
+    "the Torch port",
+    frozenset({*_READ_BY_BOTH, "num_labels", "max_position_embeddings"}),
+    (
+        Limit(
+            "mask_padding",
+            _masks_padding,
+            "mask_padding is on, and the Torch port does not read it: padding changes its outputs. Give it one text at "
+            "a time, without padding; or " + _ELSEWHERE,
+        ),
+        Limit(
+            "pre_norm",
+            lambda model, settings: not model.config.pre_norm,
+            "pre_norm is off, and the Torch port normalizes before every layer all the same: all its outputs differ. "
+            "Use --format flax, transformers, onnx or stablehlo, or load the folder with bigs.",
+        ),
+        Limit(
+            "head",
+            lambda model, settings: model.config.head in _NOT_PORTED,
+            "The Torch port has no {head} model, so it cannot load this folder. Use --format flax or transformers, or "
+            "load it with bigs.",
+        ),
+        Limit(
+            "hidden_act",
+            lambda model, settings: True,
+            "The Torch port computes the exact GELU in its layers where the model has the tanh approximation: its "
+            "logits differ by about 6e-4 of the largest.",
+        ),
+        _DROPOUT,
+        Limit(
+            "dtype",
+            _is_sixteen_bits,
+            "The Torch port's FFT does not take 16-bit numbers on CPU. Convert the model after loading it: "
+            "model.float().",
+        ),
+    ),
+)
