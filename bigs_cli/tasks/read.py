@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.folders import check_link
 from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.table import find_saved, read_hub, read_saved
+from bigs_cli.tasks.table import find_saved, read_hub, read_saved, saved_places
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.tsv import read_tsv
 
@@ -65,6 +66,8 @@ def _read(task: Task, split: str, folder: Path | None) -> Examples:
     folder = folder or Path()
     if not folder.is_dir():
         raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
+    for path in (*_official_paths(task, split, folder), *saved_places(task, split, folder)):
+        check_link(path)
     found = _find(task, split, folder)
     if not found:
         looked = "\n".join(f"  {path}" for path in _official_paths(task, split, folder))
