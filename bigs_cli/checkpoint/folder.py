@@ -30,6 +30,7 @@ from bigs_cli.recipe.config import BiGSConfig
 
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+TOKENIZER_CONFIG = "tokenizer_config.json"  # the settings of a vocab.txt
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from bigs_cli.checkpoint.folder import CONFIG, TOKENIZER_FILES
+from bigs_cli.checkpoint.folder import CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILES
 from bigs_cli.checkpoint.weights import candidates, missing_parts, needed, parts
 from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.faults import AGAIN, of_disk
@@ -88,7 +88,7 @@ def _fetch(repo_id: str, revision: str | None, wanted: list[str], here_only: boo
     """Return the folder with the files of the model, None if it has none of the `wanted`; the client's errors pass."""
     from huggingface_hub import errors, hf_hub_download, snapshot_download
 
-    small = [CONFIG, *TOKENIZER_FILES]
+    small = [CONFIG, *TOKENIZER_FILES, TOKENIZER_CONFIG]
     folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=small, local_files_only=here_only))
     if any((folder / name).is_file() and not missing_parts(folder / name) for name in wanted):
         return folder

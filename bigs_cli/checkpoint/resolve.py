@@ -13,6 +13,7 @@ from bigs_cli.checkpoint.folder import CONFIG, read_model, tokenizer_file
 from bigs_cli.checkpoint.run import RunFolder, runs, runs_root
 from bigs_cli.checkpoint.weights import candidates, choose, needed, weights_in
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.config import BiGSConfig
@@ -131,6 +132,7 @@ def open_model(found: Found, form: str | None = None) -> OpenModel:
 def _here(name: str) -> Found | None:
     """The run or the model folder on this disk that is at `name`, or has that name under the runs folder."""
     for place in (Path(name), runs_root() / name):
+        check_link(place)
         if RunFolder(place).is_run:
             return Found(f"{place} (a run)", run=RunFolder(place))
         if (place / CONFIG).is_file() or weights_in(place):

@@ -20,11 +20,12 @@ from pydantic import BaseModel, ValidationError
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.faults import refused, unreadable
 from bigs_cli.core.files import parse_json, replacing, write_json
+from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import refuse_address
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
-_BEGINNING = {ENVIRONMENT, "recipe.yaml", "config.json", "tokenizer.json", "vocab.txt"}
+_BEGINNING = {ENVIRONMENT, "recipe.yaml", "config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json"}
 _PUT_BACK = "Put back a copy of it, or leave this run out."
 
 
@@ -218,7 +219,8 @@ class RunFolder:
 def runs(root: Path | None = None) -> list[RunFolder]:
     """Return the runs under `root` (default `runs_root()`), the newest first by when their recipe was written.
 
-    Those of a suite or of several seeds lie up to two folders further down: glue/mrpc/seed-42.
+    Those of a suite or of several seeds lie up to two folders further down: glue/mrpc/seed-42. A run that links lead
+    to is listed once, under its own name if that is under `root`.
 
     Raises:
         RequestError: `root` cannot be read.
@@ -226,8 +228,11 @@ def runs(root: Path | None = None) -> list[RunFolder]:
     root = root or runs_root()
     if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
         raise RequestError(f"{root} cannot be read: permission denied. Have its rights changed, or use another folder.")
-    found = [RunFolder(place.parent) for depth in ("*", "*/*", "*/*/*") for place in root.glob(f"{depth}/recipe.yaml")]
-    return sorted(found, key=lambda run: (run.recipe_file.stat().st_mtime_ns, run.path.name), reverse=True)
+    places = [place.parent for depth in ("*", "*/*", "*/*/*") for place in root.glob(f"{depth}/recipe.yaml")]
+    found: dict[Path, RunFolder] = {}
+    for path in sorted(places, key=lambda path: (len(path.parts), path.is_symlink(), path)):
+        found.setdefault(path.resolve(), RunFolder(path))
+    return sorted(found.values(), key=lambda run: (run.recipe_file.stat().st_mtime_ns, run.path.name), reverse=True)
 
 
 def find_run(name: str) -> RunFolder:
@@ -238,6 +243,7 @@ def find_run(name: str) -> RunFolder:
     """
     refuse_address(name)
     for place in (Path(name), runs_root() / name):
+        check_link(place)
         if RunFolder(place).is_run:
             return RunFolder(place)
     if Path(name).exists():

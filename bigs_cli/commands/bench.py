@@ -94,10 +94,10 @@ def tokenize(
     from bigs_cli.bench.tokenize import measure, tokenize_table
     from bigs_cli.data.corpus import find_parts
     from bigs_cli.data.tokenizer import load_tokenizer
-    from bigs_cli.reporting.console import progress
+    from bigs_cli.reporting.console import err, progress
 
     check_target(json_file)
-    find_parts(inputs)
+    find_parts(inputs, say=err.print)
     load_tokenizer(vocab)
     workers, times = workers or os.cpu_count() or 1, times or [1, 10]
     made = heading("tokenize", inputs=inputs, vocab=vocab, length=length, workers=workers, rounds=rounds)

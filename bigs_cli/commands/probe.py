@@ -51,8 +51,9 @@ def evaluate_blimp(
         RequestError: a file cannot be read, or the model predicts no masked words or is too short for a sentence.
     """
     from bigs_cli.evaluation.pairs import fetch_blimp, find_tables, read_blimp
+    from bigs_cli.reporting.console import err
 
-    files = [read_blimp(path, by, limit) for path in find_tables(data or [fetch_blimp()])]
+    files = [read_blimp(path, by, limit) for path in find_tables(data or [fetch_blimp()], err.print)]
     model = _probed(opened, batch_size, length, within_word)
     about = {"task": "blimp", "model": opened.source, "within_word": within_word}
     _report(model, model.ask_sentences, files, about, "BLiMP", predictions, form)
@@ -79,9 +80,10 @@ def evaluate_pairs(
         RequestError: as `evaluate_blimp`, or a column is missing.
     """
     from bigs_cli.evaluation.pairs import find_tables, read_pairs
+    from bigs_cli.reporting.console import err
 
     levels = {name: name for name in by}
-    files = [read_pairs(path, levels, good, bad, limit) for path in find_tables(data)]
+    files = [read_pairs(path, levels, good, bad, limit) for path in find_tables(data, err.print)]
     model = _probed(opened, batch_size, length, within_word)
     about = {"task": "pairs", "model": opened.source, "within_word": within_word}
     _report(model, model.ask_sentences, files, about, "Minimal pairs", predictions, form)
@@ -110,8 +112,9 @@ def evaluate_agreement(
     """
     from bigs_cli.evaluation.agreement import read_agreement
     from bigs_cli.evaluation.pairs import find_tables
+    from bigs_cli.reporting.console import err
 
-    files = [read_agreement(path, by, sentence, good, bad, columns, limit) for path in find_tables(data)]
+    files = [read_agreement(path, by, sentence, good, bad, columns, limit) for path in find_tables(data, err.print)]
     model = _probed(opened, batch_size, length)
     about = {"task": "agreement", "model": opened.source}
     _report(model, model.ask_words, files, about, "Agreement", predictions, form)

@@ -33,10 +33,13 @@ def list_runs(
 ) -> None:
     """List the runs, the newest first: kind, task, state, and the figure each ended with."""
     from bigs_cli.checkpoint.run import runs, runs_root
+    from bigs_cli.core.folders import broken_links
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import list_table
 
     found = runs(root)
+    for path in broken_links(root or runs_root()):
+        err.print(f"{path} is a link that leads nowhere.")
     if not found:
         err.print(f"No runs under {root or runs_root()}/. Make one: bigs demo")
         return

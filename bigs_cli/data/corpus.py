@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict
 
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.data.documents import Bad, Documents
-from bigs_cli.data.files import COMPRESSIONS, find_files
+from bigs_cli.data.files import find_files
+from bigs_cli.data.lines import COMPRESSIONS
 from bigs_cli.data.python_docs import PYTHON_DOCS, read_python_docs
 from bigs_cli.data.readers import READERS, How, check_readable, kinds, read_file, reader_of
 
@@ -61,8 +62,15 @@ class Place(BaseModel):
     used: int = 0
 
 
-def find_parts(sources: Sequence[str], how: How | None = None, weights: Sequence[float] | None = None) -> list[Part]:
+def find_parts(
+    sources: Sequence[str],
+    how: How | None = None,
+    weights: Sequence[float] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> list[Part]:
     """Return what `sources` consist of, in the order it is read; nothing is read yet.
+
+    `say` is told of what a folder holds that cannot be read, such as links that lead nowhere.
 
     Raises:
         RequestError: a source does not exist, or is of no known kind.
@@ -70,7 +78,7 @@ def find_parts(sources: Sequence[str], how: How | None = None, weights: Sequence
     """
     parts = []
     for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
-        parts += [Part(source, weight, *rest) for rest in _parts_of(source, how or How())]
+        parts += [Part(source, weight, *rest) for rest in _parts_of(source, how or How(), say)]
     return parts
 
 
@@ -119,7 +127,9 @@ def sound(document: str | Bad) -> str:
     return document
 
 
-def _parts_of(source: str, how: How) -> Iterator[tuple[str, int, Callable[[int], Documents]]]:
+def _parts_of(
+    source: str, how: How, say: Callable[[str], None]
+) -> Iterator[tuple[str, int, Callable[[int], Documents]]]:
     """Yield the identity, size and reader of everything in a source."""
     if source == PYTHON_DOCS:
         yield PYTHON_DOCS, 1 << 22, lambda skip: itertools.islice(read_python_docs(), skip, None)
@@ -130,7 +140,7 @@ def _parts_of(source: str, how: How) -> Iterator[tuple[str, int, Callable[[int],
         found = find_hub_split(hub["repo"], hub["config"] or None, hub["split"])
         yield f"{found.name} at {found.commit}", 1 << 30, lambda skip: read_hub_split(found, how.text_column, skip)
         return
-    files = find_files(source)
+    files = find_files(source, say)
     if files is None:
         near = [str(path) for path in Path(source).parent.iterdir()] if Path(source).parent.is_dir() else []
         raise RequestError(

@@ -9,7 +9,7 @@ import bz2
 import gzip
 import io
 import lzma
-import shlex
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,15 +17,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError, not_utf8
+from bigs_cli.core.folders import check_link, list_files
 from bigs_cli.core.hub_client import hush_client, limit_waiting
 from bigs_cli.core.paths import is_address
 from bigs_cli.data.documents import Bad
+from bigs_cli.data.lines import COMPRESSIONS, read_lines
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-LONGEST_LINE = 1 << 26
-"""Bytes. A longer line is not text that anybody wrote, and reading it whole would take memory without bound."""
 
 _BUFFER = 1 << 20
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}  # protocol → the extra of ours that installs it
@@ -44,7 +43,6 @@ _DECOMPRESS: dict[str, Callable[[BinaryIO], Any]] = {
     ".xz": lzma.LZMAFile,
     ".zst": _unzstd,
 }
-COMPRESSIONS = tuple(_DECOMPRESS)
 
 # What the libraries raise for bytes that no compressor wrote, or that end too soon; bz2 and pyarrow: a bare OSError.
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
@@ -67,7 +65,7 @@ class TextFile:
     def compression(self) -> str:
         """The ending that tells how it is compressed, or ""."""
         ending = PurePosixPath(self.path.lower()).suffix
-        return ending if ending in _DECOMPRESS else ""
+        return ending if ending in COMPRESSIONS else ""
 
     def size(self) -> int:
         """Return the size in bytes, compressed if it is."""
@@ -85,8 +83,10 @@ class TextFile:
         # fsspec's own files on other machines cannot bound the length of a line.
         return file if hasattr(file, "raw") else io.BufferedReader(cast(Any, file), _BUFFER)
 
-    def lines(self) -> Iterator[tuple[int, str | Bad]]:
+    def lines(self, pieces: bool = False) -> Iterator[tuple[int, str | Bad]]:
         """Yield (number from 1, line with its end), or what is wrong with a line or with all that would follow.
+
+        With `pieces`, a line longer than `LONGEST_PIECE` comes in several pieces, all with its number.
 
         Raises:
             BigsError: the place it lies in broke off.
@@ -94,7 +94,7 @@ class TextFile:
         number = 0
         try:
             with self.open() as file:
-                for number, line in read_lines(file, self.name):
+                for number, line in read_lines(file, self.name, pieces):
                     yield number, line
         except Exception as error:  # Each system has errors of its own.
             yield number + 1, self.unreadable(error)
@@ -116,43 +116,32 @@ class TextFile:
         ) from error
 
 
-def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str | Bad]]:
-    """Yield (number from 1, line with its end) of an open file, or what is wrong with a line."""
-    number = 0
-    while line := file.readline(LONGEST_LINE):
-        number += 1
-        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST_LINE)
-            yield number, Bad(f"{name}:{number} is longer than {LONGEST_LINE >> 20} MiB.")
-            continue
-        try:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            yield number, _not_utf8(name, number, line, error)
-
-
-def find_files(source: str) -> list[TextFile] | None:
+def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) -> list[TextFile] | None:
     """Return the file at a path or address, or all files under a folder, ordered by path; None if nothing is there.
 
-    Hidden files and folders (".git") are passed over.
+    What has no "://" is a path here, whatever else its name holds. Hidden files and folders (".git") are passed over,
+    links are followed (`list_files`); `say` is told of entries of a folder here that cannot be read.
 
     Raises:
-        RequestError: no installed package reads such addresses.
+        RequestError: no installed package reads such addresses, or the path is a link that leads nowhere.
         BigsError: the place cannot be reached.
     """
+    from fsspec.implementations.local import LocalFileSystem
+
     protocol = source.split("://", 1)[0] if is_address(source) else "file"
     if protocol == "hf":
         hush_client()
         limit_waiting()
     try:
         system, root = _system_of(source)
+        if isinstance(system, LocalFileSystem):
+            check_link(Path(root))
         # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
         if system.info(root)["type"] != "directory":
             if not _is_regular(system, root):
                 raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
             return _named([TextFile(system, root, source)])
-        found = [path for path in cast(list[str], system.find(root)) if _is_regular(system, path)]
+        inside = _inside_here(Path(root), say) if isinstance(system, LocalFileSystem) else _inside(system, root)
     except FileNotFoundError:
         return None
     except RequestError:
@@ -165,14 +154,21 @@ def find_files(source: str) -> list[TextFile] | None:
         raise RequestError(f"{source} is no address that can be read ({error}).") from None
     except Exception as error:  # Each system has errors of its own.
         raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the address and the network.") from error
-    inside = [(path, path.removeprefix(root).lstrip("/")) for path in sorted(found)]
-    return _named(
-        [
-            TextFile(system, path, f"{source.rstrip('/')}/{rest}")
-            for path, rest in inside
-            if not any(part.startswith(".") for part in rest.split("/"))
-        ]
-    )
+    return _named([TextFile(system, path, f"{source.rstrip('/')}/{rest}") for path, rest in inside])
+
+
+def _inside(system: AbstractFileSystem, root: str) -> list[tuple[str, str]]:
+    """Return path and relative path of the files under a folder of another machine."""
+    found = [(path, path.removeprefix(root).lstrip("/")) for path in sorted(cast(list[str], system.find(root)))]
+    return [(path, rest) for path, rest in found if not any(part.startswith(".") for part in rest.split("/"))]
+
+
+def _inside_here(root: Path, say: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Return path and relative path of the files under a folder of this machine."""
+    listing = list_files(root)
+    if listing.warning:
+        say(listing.warning)
+    return [(str(path), str(path.relative_to(root))) for path in listing.files]
 
 
 def _system_of(source: str) -> tuple[AbstractFileSystem, str]:
@@ -182,8 +178,9 @@ def _system_of(source: str) -> tuple[AbstractFileSystem, str]:
 
     if is_address(source):
         return fsspec.url_to_fs(source)
-    # Of a path, fsspec would chain file systems at "::" and look for the home of "~".
-    return LocalFileSystem(), str(Path(source).absolute())
+    # Of a path, fsspec would chain file systems at "::".
+    path = Path(source)
+    return LocalFileSystem(), str((path if os.path.lexists(path) else path.expanduser()).absolute())
 
 
 def _is_regular(system: AbstractFileSystem, path: str) -> bool:
@@ -203,19 +200,6 @@ def _named(files: list[TextFile]) -> list[TextFile]:
         if (shown := not_utf8(file.name)) is not None:
             raise RequestError(f"The name of {shown} is not UTF-8. Rename the file.")
     return files
-
-
-def _not_utf8(name: str, number: int, line: bytes, error: UnicodeDecodeError) -> Bad:
-    path = PurePosixPath(name)
-    if path.suffix in _DECOMPRESS:
-        how = "Unpack the file and convert it from what it is, for example with iconv -f LATIN1 -t UTF-8"
-    else:
-        made = shlex.quote(f"fixed{path.suffix}")
-        how = f"Convert the file from what it is: iconv -f LATIN1 -t UTF-8 {shlex.quote(name)} > {made}"
-    return Bad(
-        f"{name}:{number} is not UTF-8 ({error.reason}). {how}",
-        line.decode("utf-8", "replace"),
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -195,10 +195,12 @@ def open_hdf5(folder: Path, tokenizer: Tokenizer, say: Callable[[str], None] = l
     Raises:
         RequestError: h5py is missing, or the files cannot be used; the first that cannot is named.
     """
-    paths = _hdf5_files(folder)
+    paths = _hdf5_paths(folder)
     files: list[HDF5File] = []
     for path in paths:
-        if split := split_of(path):
+        if not path.exists():
+            say(f"{path} is not read: it is a link that leads nowhere.")
+        elif split := split_of(path):
             files.append(inspect(path, split))
         else:
             say(f"{path} is not read: its name says neither train nor test.")
@@ -221,7 +223,7 @@ def open_hdf5(folder: Path, tokenizer: Tokenizer, say: Callable[[str], None] = l
 
 def is_hdf5_folder(folder: Path) -> bool:
     """Say whether `folder` holds HDF5 files, and no token shards."""
-    return folder.is_dir() and not (folder / MANIFEST).exists() and bool(_hdf5_files(folder))
+    return folder.is_dir() and not (folder / MANIFEST).exists() and any(map(Path.is_file, _hdf5_paths(folder)))
 
 
 def hdf5_tokenizer(folder: Path, otherwise: str | Path) -> Tokenizer:
@@ -247,9 +249,12 @@ def _row_bytes(length: int, slots: int) -> int:
     return (4 + 1 + 1) * length + (4 + 4 + 4) * slots
 
 
-def _hdf5_files(folder: Path) -> list[Path]:
+def _hdf5_paths(folder: Path) -> list[Path]:
+    """Return what a folder holds under the name of an HDF5 file: files, and links, wherever they lead."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in HDF5_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in HDF5_SUFFIXES
+        and not path.name.startswith(".")
+        and (path.is_file() or path.is_symlink())
     )

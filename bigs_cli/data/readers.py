@@ -25,7 +25,8 @@ from typing import Any, Literal
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
 from bigs_cli.data.documents import TEXT_COLUMN, Bad, Documents, find_text_column, text_of
-from bigs_cli.data.files import COMPRESSIONS, LONGEST_LINE, TextFile
+from bigs_cli.data.files import TextFile
+from bigs_cli.data.lines import COMPRESSIONS, LONGEST_LINE
 from bigs_cli.data.parquet import read_parquet
 
 TextDocuments = Literal["file", "block", "line"]
@@ -64,7 +65,7 @@ def kinds() -> str:
 
 
 def _read_text(file: TextFile, how: How) -> Documents:
-    lines = file.lines()
+    lines = file.lines(pieces=True)
     first = next(((n, line) for n, line in lines if isinstance(line, Bad) or line.strip()), None)
     if first is None:
         return

@@ -1,4 +1,4 @@
-"""The vocabulary: loading, training and saving WordPiece tokenizers that behave as BERT uncased."""
+"""The vocabulary: loading, training and saving WordPiece tokenizers that behave as BERT's."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import replacing
+from bigs_cli.data.tokenizer_config import (
+    CLS,
+    MASK,
+    PAD,
+    SEP,
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+    UNK,
+    TokenizerConfig,
+    read_tokenizer_config,
+    write_tokenizer_config,
+)
 from bigs_cli.data.tokenizer_source import TOKENIZER_JSON, VOCAB_TXT, find_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""In the order of their ids, which in BERT's vocabularies are 0, 100, 101, 102 and 103."""
 
 RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
 """The first 104 entries of a trained vocabulary: the special tokens stand at BERT's ids."""
@@ -32,15 +41,20 @@ _MOST_GAPS = 10_000  # ids without an entry that a small vocabulary may have; ch
 def load_tokenizer(source: str | Path) -> Tokenizer:
     """Return the tokenizer in a `vocab.txt`, a `tokenizer.json`, a folder holding one, or at a hub id.
 
-    A `vocab.txt` (one entry a line) is read as BERT uncased does: lower case, accents stripped, "##" pieces. A
-    `tokenizer.json` is taken as it is, but for truncation and padding, which are the caller's affair.
+    A `vocab.txt` (one entry a line) is read as BertTokenizer does, with the settings of the `tokenizer_config.json`
+    beside it; without one, as BERT uncased: lower case, accents stripped, "##" pieces. Special tokens that these
+    settings call otherwise have BERT's names in the result. A `tokenizer.json` is taken as it is, but for truncation
+    and padding, which are the caller's affair.
 
     Raises:
         RequestError: it is nowhere, malformed, or lacks a special token.
         BigsError: the hub cannot be reached.
     """
     path = find_tokenizer(source)
-    tokenizer = _from_json(path) if path.suffix == ".json" else _bert_uncased(_read_vocab(path), path)
+    if path.suffix == ".json":
+        tokenizer = _from_json(path)
+    else:
+        tokenizer = _bert(_read_vocab(path), path, read_tokenizer_config(path.parent / TOKENIZER_CONFIG))
     missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
     if missing:
         raise RequestError(
@@ -69,7 +83,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     from tokenizers.trainers import WordPieceTrainer
 
     texts = list(texts)
-    tokenizer = _untrained({UNK: 0})
+    tokenizer = _untrained({UNK: 0}, TokenizerConfig())
     # Left to itself the trainer numbers the "##" characters in the random order of a hash map, and breaks
     # ties between pieces by these numbers.
     fixed = [*RESERVED, *_alphabet(tokenizer, texts)]
@@ -88,7 +102,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _bert_uncased(tokenizer.get_vocab(), Path("the trained vocabulary"))
+    return _bert(tokenizer.get_vocab(), Path("the trained vocabulary"), TokenizerConfig())
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
@@ -106,12 +120,16 @@ def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
     return [*first, *(f"##{character}" for character in first if len(split(f"a{character}")) == 1)]
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write `tokenizer.json` into `folder`, and `vocab.txt` (one entry a line, by id) beside it."""
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, **more: Any) -> None:
+    """Write `tokenizer.json` into `folder`, and beside it `vocab.txt` (one entry a line, by id) and its settings.
+
+    `more` are further entries of `tokenizer_config.json`.
+    """
     with replacing(folder / TOKENIZER_JSON, "w") as file:
         file.write(tokenizer.to_str(pretty=True) + "\n")
     with replacing(folder / VOCAB_TXT, "w") as file:
         file.write(vocabulary_lines(tokenizer))
+    write_tokenizer_config(tokenizer, folder, **more)
 
 
 def vocabulary_lines(tokenizer: Tokenizer) -> str:
@@ -207,27 +225,34 @@ def _read_vocab(path: Path) -> dict[str, int]:
     return vocab
 
 
-def _bert_uncased(vocab: dict[str, int], path: Path) -> Tokenizer:
+def _bert(vocab: dict[str, int], path: Path, config: TokenizerConfig) -> Tokenizer:
     """Return the tokenizer of a vocabulary, adding [CLS] and [SEP] around one text and between two."""
     from tokenizers import AddedToken
 
-    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+    missing = [config.name_of(token) for token in SPECIAL_TOKENS if config.name_of(token) not in vocab]
     if missing:
         raise RequestError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}.")
-    tokenizer = _untrained(vocab)
+    for token in SPECIAL_TOKENS:
+        swapped = {config.name_of(token): token, token: config.name_of(token)}
+        vocab = {swapped.get(entry, entry): number for entry, number in vocab.items()}
+    tokenizer = _untrained(vocab, config)
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
     frame(tokenizer)
     return tokenizer
 
 
-def _untrained(vocab: dict[str, int]) -> Tokenizer:
+def _untrained(vocab: dict[str, int], config: TokenizerConfig) -> Tokenizer:
     from tokenizers import Tokenizer, decoders
     from tokenizers.models import WordPiece
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
 
     tokenizer = Tokenizer(WordPiece(vocab, unk_token=UNK, max_input_chars_per_word=100))
-    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.normalizer = BertNormalizer(
+        handle_chinese_chars=config.tokenize_chinese_chars,
+        strip_accents=config.strip_accents,
+        lowercase=config.do_lower_case,
+    )
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     return tokenizer

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.core.hub_client import arriving, hub_answers, patiently, reason_of, status_of
 from bigs_cli.core.paths import refuse_address
+from bigs_cli.data.tokenizer_config import TOKENIZER_CONFIG
 
 TOKENIZER_JSON = "tokenizer.json"
 VOCAB_TXT = "vocab.txt"
@@ -37,6 +39,19 @@ def find_tokenizer(source: str | Path) -> Path:
     return _fetch(str(source))
 
 
+def _fetch_config(ask: Callable[[], Path], unreached: bool) -> None:
+    """Fetch the settings of a vocab.txt, if there are some: in the repository, or, `unreached`, in the cache."""
+    from huggingface_hub import errors
+
+    try:
+        patiently(ask)
+    except errors.LocalEntryNotFoundError:
+        if not unreached:
+            raise
+    except errors.EntryNotFoundError:
+        return
+
+
 def _fetch(repo_id: str) -> Path:
     from huggingface_hub import constants, errors, hf_hub_download
 
@@ -51,9 +66,14 @@ def _fetch(repo_id: str) -> Path:
     try:
         for name in (TOKENIZER_JSON, VOCAB_TXT):
             try:
-                return patiently(functools.partial(ask, name))
+                found = patiently(functools.partial(ask, name))
+                if name == VOCAB_TXT:
+                    unreached = offline or isinstance(missing, errors.LocalEntryNotFoundError)
+                    _fetch_config(functools.partial(ask, TOKENIZER_CONFIG), unreached)
             except errors.EntryNotFoundError as error:
                 missing = missing if isinstance(missing, errors.LocalEntryNotFoundError) else error
+            else:
+                return found
         assert missing is not None
         raise missing
     except (errors.HFValidationError, errors.RepositoryNotFoundError):

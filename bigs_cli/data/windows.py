@@ -48,7 +48,8 @@ def encode_questions(
 ) -> Windows:
     """Encode questions, cut to 64 tokens or half of `length`, each with every window of its context.
 
-    Of several answers (text, place of its first character) the first one is learned; no answer: [CLS].
+    Of several answers (text, place of its first character) the first one is learned that has a place, not −1; no
+    answer: [CLS].
 
     Raises:
         RequestError: `length` is too short.
@@ -73,7 +74,8 @@ def encode_questions(
         cut += len(question.ids) > longest
         head = np.array([cls, *question.ids[:longest], sep], np.int32)
         tokens, spans = texts[contexts[row]]
-        first, last = _tokens_of(answers[row][0], spans) if answers and answers[row] else (-1, -1)
+        learned = next((answer for answer in answers[row] if answer[1] >= 0), None) if answers else None
+        first, last = _tokens_of(learned, spans) if learned else (-1, -1)
         room = length - len(head) - 1
         for start in window_starts(len(tokens), room):
             end = min(start + room, len(tokens))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.folders import check_link, list_files
 from bigs_cli.reporting.pairs import Accuracy
 from bigs_cli.tasks.columns import Table, read_table_file
 
@@ -75,8 +76,10 @@ def first_rows(table: Table, limit: int | None) -> Table:
     return Table(table.name, table.cells[:limit], table.places[:limit])
 
 
-def find_tables(data: Sequence[Path]) -> list[Path]:
+def find_tables(data: Sequence[Path], say: Callable[[str], None] = lambda sentence: None) -> list[Path]:
     """Return files as they are, and for folders the tables in them and below, by name; hidden ones are passed over.
+
+    `say` is told of what a folder holds that cannot be read, such as links that lead nowhere.
 
     Raises:
         RequestError: none is named, there is no such file or folder, or nothing to read in it.
@@ -86,9 +89,12 @@ def find_tables(data: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in data:
         inside = [place]
+        check_link(place)
         if place.is_dir():
-            below = sorted(path for path in place.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
-            inside = [path for path in below if not any(part.startswith(".") for part in path.relative_to(place).parts)]
+            listing = list_files(place)
+            if listing.warning:
+                say(listing.warning)
+            inside = sorted(path for path in listing.files if path.name.endswith(SUFFIXES))
         elif not place.is_file():
             raise RequestError(f"There is no file or folder {place} (--data).")
         if not inside:

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigs_cli.core.files import write_json
 from bigs_cli.data.encode import framed
-from bigs_cli.data.tokenizer import CLS, MASK, PAD, SEP, UNK, load_tokenizer, save_tokenizer
+from bigs_cli.data.tokenizer import load_tokenizer, save_tokenizer
 
 
 def write_tokenizer(source: Path, folder: Path, longest: int) -> None:
     """Write tokenizer.json, vocab.txt and the tokenizer_config.json that `transformers` reads."""
-    save_tokenizer(framed(load_tokenizer(source)), folder)
-    values = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": longest,
-        "model_input_names": ["input_ids", "attention_mask", "token_type_ids"],
-        "pad_token": PAD,
-        "unk_token": UNK,
-        "cls_token": CLS,
-        "sep_token": SEP,
-        "mask_token": MASK,
-        "clean_up_tokenization_spaces": True,
-    }
-    write_json(folder / "tokenizer_config.json", values)
+    save_tokenizer(
+        framed(load_tokenizer(source)),
+        folder,
+        model_max_length=longest,
+        model_input_names=["input_ids", "attention_mask", "token_type_ids"],
+        clean_up_tokenization_spaces=True,
+    )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.files import TextFile, find_files, read_lines
+from bigs_cli.data.files import TextFile, find_files
+from bigs_cli.data.lines import read_lines
 from bigs_cli.prediction.columns import Columns, Named, find_columns
 from bigs_cli.prediction.item import Item, Takes, item_of
 from bigs_cli.tasks.columns import read_rows

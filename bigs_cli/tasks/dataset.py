@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.tasks.answers import place_answers
 from bigs_cli.tasks.examples import Choices, Examples, Questions, Tagged, Texts
 from bigs_cli.tasks.squad import check_answers
 from bigs_cli.tasks.task import Task
@@ -80,19 +81,20 @@ def _questions(task: Task, table: Dataset, where: str) -> Questions:
     ids = [str(value) for value in columns["id"]] if named else [str(row) for row in range(len(table))]
     answers = None
     if label:
-        given = zip(columns[label], columns[second], strict=True)
-        answers = [_answers(task, value, text, f"{where}, row {row + 1}") for row, (value, text) in enumerate(given)]
-    return Questions(ids, columns[first], columns[second], answers)
+        answers = [_answers(task, value, f"{where}, row {row + 1}") for row, value in enumerate(columns[label])]
+    return place_answers(Questions(ids, columns[first], columns[second], answers), where)
 
 
-def _answers(task: Task, value: Any, context: str, where: str) -> list[tuple[str, int]]:
+def _answers(task: Task, value: Any, where: str) -> list[tuple[str, int]]:
     """Return the (text, place) pairs of `{"text": […], "answer_start": […]}`, as the hub's tables have them."""
     if not isinstance(value, dict) or not {"text", "answer_start"} <= value.keys():
         raise RequestError(f"{where}: the answers are not texts with their answer_start.")
     texts, places = value["text"], value["answer_start"]
     if len(texts) != len(places):
         raise RequestError(f"{where}: {len(texts)} answers have {len(places)} places.")
-    return check_answers(task, list(zip(texts, places, strict=True)), context, where)
+    if not all(isinstance(text, str) and isinstance(at, int) for text, at in zip(texts, places, strict=True)):
+        raise RequestError(f"{where}: an answer is no text, or its answer_start no whole number.")
+    return check_answers(task, list(zip(texts, places, strict=True)), where)
 
 
 def _choices(task: Task, table: Dataset, where: str) -> Choices:

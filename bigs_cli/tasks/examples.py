@@ -13,6 +13,9 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+NOWHERE = -1
+"""The place of an answer that does not stand in its text."""
+
 
 class Examples(Protocol):
     """n examples of any form."""
@@ -109,13 +112,15 @@ class Tagged:
 class Questions:
     """Questions about a text, answered by a part of it.
 
-    `answers[i]` are (text, place in characters where it begins) of every right answer; none: the text does not say.
+    `answers[i]` are (text, place in characters where it begins, or `NOWHERE`) of every right answer; none: the text
+    does not say. `notes` are sentences about what reading them changed or left out.
     """
 
     ids: list[str]
     questions: list[str]
     contexts: list[str]
     answers: list[list[tuple[str, int]]] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -128,14 +133,20 @@ class Questions:
     def take(self, rows: Sequence[int] | Array) -> Questions:
         """Return the questions at `rows`."""
         columns = (self.ids, self.questions, self.contexts, self.answers)
-        return Questions(*(None if column is None else [column[i] for i in rows] for column in columns))  # pyright: ignore[reportArgumentType]
+        return Questions(
+            *(None if column is None else [column[i] for i in rows] for column in columns), notes=self.notes
+        )  # pyright: ignore[reportArgumentType]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield id, text (the question), pair (what it is about), and label: the texts of the right answers."""
+        """Yield id, text (the question), pair (what it is about), and label: the texts of the right answers.
+
+        And `places`: the characters where these begin, None for one that is not in the text.
+        """
         for i, question in enumerate(self.questions):
             record: dict[str, Any] = {"id": self.ids[i], "text": question, "pair": self.contexts[i]}
             if self.answers is not None:
-                record |= {"label": [text for text, _ in self.answers[i]], "places": [at for _, at in self.answers[i]]}
+                places = [None if at == NOWHERE else at for _, at in self.answers[i]]
+                record |= {"label": [text for text, _ in self.answers[i]], "places": places}
             yield record
 
 

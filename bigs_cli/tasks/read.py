@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import refuse_address
-from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.table import find_saved, read_hub, read_saved
+from bigs_cli.tasks.answers import answerable
+from bigs_cli.tasks.examples import Examples, Questions
+from bigs_cli.tasks.table import find_saved, read_hub, read_saved, saved_places
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.tsv import read_tsv
 
@@ -20,6 +22,8 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
     `data` is a folder: the task's official files, or a data set saved by `datasets` or as Parquet, in it or
     in its folder of the task's name. Without `data` the hub is asked. A task that is made from text
     (`Task.generate`) takes `data` as its text source.
+
+    Questions to train on whose answer does not stand in their text are left out, a few of them (`answerable`).
 
     Raises:
         RequestError: there is no such split, nothing is found, or it is malformed (with file and line).
@@ -37,6 +41,8 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
             f"The {split} split of {task.title}{f' in {data}' if data else ''} has no labels: "
             f"there is no column '{task.label}' with values in it."
         )
+    if isinstance(examples, Questions) and split == "train":
+        return answerable(examples, f"The {split} split of {task.title}{f' in {data}' if data else ''}")
     return examples
 
 
@@ -67,6 +73,8 @@ def _read(task: Task, split: str, folder: Path | None) -> Examples:
     refuse_address(folder)
     if not folder.is_dir():
         raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
+    for path in (*_official_paths(task, split, folder), *saved_places(task, split, folder)):
+        check_link(path)
     found = _find(task, split, folder)
     if not found:
         looked = "\n".join(f"  {path}" for path in _official_paths(task, split, folder))

@@ -13,6 +13,7 @@ from typing import Any
 
 from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.core.files import parse_json
+from bigs_cli.tasks.answers import place_answers
 from bigs_cli.tasks.examples import Questions
 from bigs_cli.tasks.task import Hub, Task
 
@@ -24,7 +25,7 @@ def read_squad(task: Task, path: Path) -> Questions:
         RequestError: it is not such a file: with the line, or the article and paragraph, or the question, that is none.
     """
     try:
-        file = parse_json(path.read_text(encoding="utf-8-sig"))
+        file = parse_json(path.read_bytes())  # in UTF-8, 16 or 32
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}:{error.lineno} is not JSON ({error.msg}).") from None
     except UnicodeDecodeError as error:
@@ -49,23 +50,18 @@ def read_squad(task: Task, path: Path) -> Questions:
                     (_part(one, "text", str, where_it_is), _part(one, "answer_start", int, where_it_is))
                     for one in given
                 ]
-                answers.append(check_answers(task, pairs, context, where_it_is))
+                answers.append(check_answers(task, pairs, where_it_is))
     if not ids:
         raise RequestError(f"{path} holds no examples. Fetch or make it again.")
-    return Questions(ids, questions, contexts, answers)
+    return place_answers(Questions(ids, questions, contexts, answers), str(path))
 
 
-def check_answers(task: Task, pairs: Sequence[tuple[str, int]], context: str, where: str) -> list[tuple[str, int]]:
-    """Return `pairs`, the answers (text, place) to a question about `context`; `where` opens the error's sentence.
+def check_answers(task: Task, pairs: Sequence[tuple[str, int]], where: str) -> list[tuple[str, int]]:
+    """Return `pairs`, the answers (text, place) to a question; `where` opens the error's sentence.
 
     Raises:
-        RequestError: a place is not in the context, or there is no answer where there must be one.
+        RequestError: there is no answer where there must be one.
     """
-    for text, at in pairs:
-        if not 0 <= at < len(context):
-            raise RequestError(
-                f"{where}: the answer '{text}' begins at character {at}, which is not in the text of {len(context)}."
-            )
     if not pairs and not task.no_answer:
         raise RequestError(f"{where} has no answer, which {task.title} does not allow.")
     return list(pairs)

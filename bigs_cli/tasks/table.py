@@ -60,6 +60,12 @@ def find_saved(task: Task, split: str, folder: Path) -> list[Path]:
     return []
 
 
+def saved_places(task: Task, split: str, folder: Path) -> list[Path]:
+    """Return the folders and Parquet files that `find_saved` looks for by their whole name."""
+    names = _split_names(task, split)
+    return [place / name for place in _places(task, folder) for split in names for name in (split, f"{split}.parquet")]
+
+
 def read_saved(task: Task, paths: list[Path]) -> Examples:
     """Return the examples of what `find_saved` found.
 

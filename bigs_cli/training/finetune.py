@@ -33,7 +33,7 @@ from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.reporting.padding import tell_of_trimming
 from bigs_cli.reporting.trackers import tracking
-from bigs_cli.tasks.examples import Examples
+from bigs_cli.tasks.examples import Examples, Questions
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.training import mesh as meshes
@@ -60,8 +60,13 @@ class TaskData:
 
 
 def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: int) -> TaskData:
-    """Read train and every dev split there is; with `max_train`, a random part of train, the same for one seed."""
+    """Read train and every dev split there is; with `max_train`, a random part of train, the same for one seed.
+
+    What was changed or left out of train is printed.
+    """
     train = load_examples(task, "train", data)
+    for note in train.notes if isinstance(train, Questions) else ():
+        err.print(note)
     if max_train is not None and max_train < len(train):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:max_train])
         train = train.take(chosen)

@@ -53,6 +53,23 @@ def test_show_tells_what_a_run_is_and_how_it_went(root: Path) -> None:
     assert snapshot(root) == before
 
 
+def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path: Path) -> None:
+    shutil.move(root / "mrpc", tmp_path / "elsewhere")
+    (root / "mrpc").symlink_to(tmp_path / "elsewhere")
+    (root / "a-link").symlink_to("base")
+    (root / "all").symlink_to(".")
+    (root / "gone").symlink_to("nowhere")
+    done = bigs("runs", "list").fine()
+    shown = [Path(name).name for name in rows(done.out) if "/" in name]
+    assert sorted(shown) == ["base", "hot", "mrpc"]
+    assert done.err == f"{root / 'gone'} is a link that leads nowhere.\n"
+    assert bigs("runs", "show", "a-link").fine().out
+    for command in (("runs", "show", "gone"), ("eval", "--model", "gone")):
+        done = bigs(*command)
+        assert (done.code, done.out) == (2, "")
+        assert "gone is a link that leads nowhere (nowhere)" in done.err
+
+
 def test_the_state_is_finished_running_or_where_it_stopped(root: Path) -> None:
     (root / "hot" / "results.json").unlink()
     assert "not finished, step 8 of 8" in bigs("runs", "show", "hot").fine().out

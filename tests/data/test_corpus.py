@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.data import files, readers
+from bigs_cli.data import lines, readers
 from bigs_cli.data import parquet as tables
 from bigs_cli.data.corpus import find_parts, read_documents, read_parts
 from bigs_cli.data.documents import Bad
@@ -207,11 +207,11 @@ def test_damage_deep_in_a_parquet_file(tmp_path):
 
 
 def test_lines_have_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LONGEST_LINE", 64)
-    (tmp_path / "a.txt").write_bytes(b"short\n" + b"x" * 1000 + b"\nlast\n")
-    found, bad = tolerant(tmp_path / "a.txt")
-    assert found == ["short\nlast\n"]
-    assert "a.txt:2 is longer" in bad[0]
+    monkeypatch.setattr(lines, "LONGEST_LINE", 64)
+    (tmp_path / "a.jsonl").write_bytes(rows(["short"]) + b"x" * 1000 + b"\n" + rows(["last"]))
+    found, bad = tolerant(tmp_path / "a.jsonl")
+    assert found == ["short", "last"]
+    assert "a.jsonl:2 is longer" in bad[0]
 
 
 @pytest.mark.parametrize("name", ["empty.txt", "empty.csv", "empty.jsonl"])
@@ -232,6 +232,39 @@ def test_missing_sources_are_refused_at_once(tmp_path):
     (tmp_path / "what.docx").write_bytes(b"x")
     with pytest.raises(RequestError, match="of no known kind"):
         read_documents([str(tmp_path / "what.docx")])
+
+
+ODD = ("run::2024", "a:b", "50%20", "no#1", "[x]", "what?", "star*", "~tilde", "file:x", "a::b::c", " spaces ", "ünï")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_here_is_read_whatever_its_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f"{name}.jsonl").write_bytes(rows(TEXTS))
+    (tmp_path / f"{name}.txt").write_text("Plain.")
+    assert read(f"{name}.txt") == ["Plain."]
+    assert read(name) == read(tmp_path / name) == read(f"{name}/{name}.jsonl") == TEXTS
+
+
+def test_links_are_followed_and_broken_ones_named(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.txt").write_text("Far.")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "linked").symlink_to(tmp_path / "far")
+    (corpus / "gone.txt").symlink_to(tmp_path / "nowhere")
+    said = []
+    parts = find_parts([str(corpus)], say=said.append)
+    assert [record for _, _, record in read_parts(parts)] == ["Far."]
+    assert parts[0].identity == f"{corpus}/linked/a.txt (4 bytes)"
+    assert said == [f"{corpus} holds 1 entry that cannot be read: {corpus}/gone.txt (a link that leads nowhere)."]
+    (corpus / "linked").unlink()
+    with pytest.raises(RequestError, match="holds no"):
+        find_parts([str(corpus)], say=said.append)
+    assert len(said) == 2
+    with pytest.raises(RequestError, match=r"gone\.txt is a link that leads nowhere"):
+        find_parts([str(corpus / "gone.txt")])
 
 
 def test_addresses_are_read_through_fsspec():

@@ -94,6 +94,9 @@ def test_files_are_found_and_those_that_say_neither_are_named(corpus: Path) -> N
     assert [file.path.name for file in found.files] == ["test_0.hdf5", "train_0.hdf5", "train_1.hdf5"]
     assert said == [f"{corpus / 'latest_3.hdf5'} is not read: its name says neither train nor test."]
     assert is_hdf5_folder(corpus)
+    (corpus / "train_9.hdf5").symlink_to("nowhere.hdf5")
+    open_hdf5(corpus, load_tokenizer(corpus), said.append)
+    assert said[2:] == [f"{corpus / 'train_9.hdf5'} is not read: it is a link that leads nowhere."]
     assert not is_hdf5_folder(corpus.parent)
     assert not is_hdf5_folder(corpus / "train_0.hdf5")
     (corpus / "manifest.json").touch()

@@ -49,6 +49,20 @@ def test_csv_tsv_jsonl_and_parquet_are_the_same_pairs(tmp_path: Path) -> None:
         assert len(read_pairs(path, {}, "ok", "wrong", limit=1)) == 1
 
 
+def test_linked_folders_are_read_and_broken_links_named(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.csv").write_text("good,bad\n")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "linked").symlink_to(tmp_path / "far")
+    (here / "gone.csv").symlink_to("nowhere.csv")
+    said: list[str] = []
+    assert find_tables([here], said.append) == [here / "linked" / "a.csv"]
+    assert said == [f"{here} holds 1 entry that cannot be read: {here / 'gone.csv'} (a link that leads nowhere)."]
+    with pytest.raises(RequestError, match=r"gone\.csv is a link that leads nowhere \(nowhere\.csv\)"):
+        find_tables([here / "gone.csv"])
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -108,7 +108,6 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         ("squad", "dev-v1.1.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "article 0, paragraph 0: .*'context'"),
         ("squad", "dev-v1.1.json", '{"data": []}', "holds no examples"),
         ("squad", "dev-v1.1.json", json.dumps(squad()), "question q1 has no answer, which SQuAD does not allow"),
-        ("squad", "dev-v1.1.json", json.dumps(squad(("sea", 99))), "question q1: .*'sea' begins at character 99"),
         ("squad", "dev-v1.1.json", json.dumps(squad(("sea", "1"))), r"question q1: there is no 'answer_start' \(int\)"),
         ("swag", "val.csv", SWAG.replace(",2\n", ",4\n"), r"csv:3: '4' is not the place of an ending of SWAG, 0 to 3"),
         ("swag", "val.csv", SWAG + "x,y\n", r"csv:4: 2 columns where the first line has 12"),
@@ -213,7 +212,7 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
     [
         ("wikiann", {"ner_tags": [[1], [2]]}, "row 1: 2 words have 1 tags"),
         ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 1: column 'tokens' holds something that is not text"),
-        ("squad", {"answers": [{"text": ["x"], "answer_start": [99]}] * 2}, "row 1: the answer 'x' begins at char"),
+        ("squad", {"answers": [{"text": [None], "answer_start": [0]}] * 2}, "row 1: an answer is no text"),
         ("squad", {"answers": [{"text": [], "answer_start": []}] * 2}, "row 1 has no answer"),
         ("squad", {"answers": [{"text": ["x"], "answer_start": []}] * 2}, "row 1: 1 answers have 0 places"),
         ("squad", {"question": ["a", None]}, "column 'question' holds something that is not text"),

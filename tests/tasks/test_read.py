@@ -135,6 +135,14 @@ def hub_table(names: list[str], labels: list[int]) -> datasets.Dataset:
     return datasets.Dataset.from_dict({**rows, "idx": list(range(len(labels)))}, features=features)
 
 
+@pytest.mark.parametrize("name", ["CoLA/dev.tsv", "dev.tsv", "validation", "dev.parquet"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "CoLA").mkdir()
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(RequestError, match=rf"{name} is a link that leads nowhere \(nowhere\)"):
+        load_examples(TASKS["cola"], "dev", tmp_path)
+
+
 def test_hub_labels_are_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from bigs_cli.training.new_pooler import unit_pooler
 
 from bigs_cli.data.encode import Encoded
 from bigs_cli.model.functional import initialize, make_apply
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
-from bigs_cli.training.new_pooler import unit_pooler
 
 CONFIG = BiGSConfig(
     head="sequence-classification",

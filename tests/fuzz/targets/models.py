@@ -33,6 +33,13 @@ def _tokenizer_json(folder: Path) -> tuple[Path, Seeds]:
     return folder / "tokenizer.json", [load_tokenizer(folder / "vocab.txt").to_str().encode()]
 
 
+def _tokenizer_config(folder: Path) -> tuple[Path, Seeds]:
+    (folder / "vocab.txt").write_text("\n".join([*RESERVED[:1], *RESERVED[-4:], *WORDS]) + "\n")
+    save_tokenizer(load_tokenizer(folder / "vocab.txt"), folder)
+    (folder / "tokenizer.json").unlink()
+    return folder / "tokenizer_config.json", [(folder / "tokenizer_config.json").read_bytes()]
+
+
 def _weights(name: str) -> Callable[[Path], tuple[Path, Seeds]]:
     def prepare(folder: Path) -> tuple[Path, Seeds]:
         model = config(head="sequence-classification")
@@ -117,6 +124,7 @@ def _config_of_weights(folder: Path) -> tuple[Path, Seeds]:
 TARGETS = (
     Target("vocab.txt", file_with("vocab.txt", "\n".join([*RESERVED, *WORDS]).encode()), _vocabulary, (b"##a\n",)),
     Target("tokenizer.json", _tokenizer_json, _vocabulary),
+    Target("tokenizer_config.json", _tokenizer_config, lambda path: _vocabulary(path.parent)),
     Target("config.json", _config, read_config),
     Target("config.json beside weights", _config_of_weights, lambda path: read_model(path.parent)),
     Target("flax_model.msgpack", _weights("flax_model.msgpack"), flax_file.read),

@@ -1,0 +1,103 @@
+"""`tokenizer_config.json`: the settings that belong to a `vocab.txt`, read and written as transformers' BertTokenizer.
+
+Settings and defaults: https://huggingface.co/docs/transformers/model_doc/bert#transformers.BertTokenizer
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import parse_json, write_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""In the order of their ids, which in BERT's vocabularies are 0, 100, 101, 102 and 103."""
+
+SPECIAL_KEYS = {PAD: "pad_token", UNK: "unk_token", CLS: "cls_token", SEP: "sep_token", MASK: "mask_token"}
+
+# Classes that cut text as BertTokenizer does. BertJapaneseTokenizer, BertweetTokenizer and others have a vocab.txt too.
+_WORDPIECE = re.compile(
+    r"(Bert|DistilBert|Electra|MobileBert|ConvBert|Funnel|LayoutLM|Lxmert|SqueezeBert|PreTrained)Tokenizer(Fast)?"
+    r"|TokenizersBackend"
+)
+
+
+def _content(value: Any) -> Any:
+    """Return the name of a special token, which is written as a string or as an object with its options."""
+    return value.get("content") if isinstance(value, dict) else value
+
+
+_Token = Annotated[str | None, BeforeValidator(_content)]
+
+
+class TokenizerConfig(BaseModel):
+    """What a `tokenizer_config.json` says about a BERT vocabulary; all else in the file is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tokenizer_class: str | None = None
+    do_lower_case: bool = True
+    strip_accents: bool | None = None
+    """None: as `do_lower_case`."""
+    tokenize_chinese_chars: bool = True
+    pad_token: _Token = None
+    unk_token: _Token = None
+    cls_token: _Token = None
+    sep_token: _Token = None
+    mask_token: _Token = None
+
+    def name_of(self, token: str) -> str:
+        """Return what the vocabulary calls the special token `token` (one of `SPECIAL_TOKENS`)."""
+        return getattr(self, SPECIAL_KEYS[token]) or token
+
+
+def read_tokenizer_config(path: Path) -> TokenizerConfig:
+    """Return the settings in `path`; without that file, the defaults, which are those of BERT uncased.
+
+    Raises:
+        RequestError: the file cannot be read or is malformed, or it is for another kind of tokenizer.
+    """
+    try:
+        config = TokenizerConfig.model_validate(parse_json(path.read_bytes()))
+    except FileNotFoundError:
+        return TokenizerConfig()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror or error}).") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            f"{path}{f', {where}' if where else ''}: {first['msg']}. Correct it, or fetch it again."
+        ) from None
+    except ValueError as error:
+        raise RequestError(f"{path} is not JSON ({error}). Correct it, or fetch it again.") from None
+    if config.tokenizer_class and not _WORDPIECE.fullmatch(config.tokenizer_class):
+        raise RequestError(
+            f"{path} is for a {config.tokenizer_class}, which does not cut text as BERT's tokenizer does. Name a "
+            "tokenizer.json, or a vocabulary for BertTokenizer."
+        )
+    return config
+
+
+def write_tokenizer_config(tokenizer: Tokenizer, folder: Path, **more: Any) -> None:
+    """Write the settings of `tokenizer`, and `more`, into `folder` for its `vocab.txt` and for `AutoTokenizer`."""
+    from tokenizers.normalizers import BertNormalizer
+
+    settings: dict[str, Any] = {}
+    if isinstance(normalizer := tokenizer.normalizer, BertNormalizer):
+        settings = {
+            "do_lower_case": normalizer.lowercase,
+            "strip_accents": normalizer.strip_accents,
+            "tokenize_chinese_chars": normalizer.handle_chinese_chars,
+        }
+    special = {key: token for token, key in SPECIAL_KEYS.items()}
+    write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "PreTrainedTokenizerFast", **settings, **special, **more})

@@ -1,0 +1,136 @@
+"""The settings beside a vocab.txt: cut as BertTokenizer cuts, saved again, fetched from the hub, or refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigs_cli.checkpoint.hub import fetch_model
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.data.shards import open_shards
+from bigs_cli.data.tokenizer import RESERVED, SPECIAL_TOKENS, fingerprint, load_tokenizer, save_tokenizer
+from tests.checkpoint.test_hub import hub, look_at  # noqa: F401
+from tests.hub_server import Fault, Hub
+from tests.tiny import bigs
+
+CASED = [
+    "hello",
+    "Hello",
+    "paris",
+    "Paris",
+    "cafe",
+    "café",
+    "ada",
+    "Ada",
+    "London",
+    ",",
+    ".",
+    "é",
+    "##é",
+    "中",
+    "文",
+    "中文",
+]
+TEXT = "Hello, Paris café. Ada London"
+WHOLE = ["Hello", ",", "Paris", "café", ".", "Ada", "London"]
+
+
+def write(folder: Path, words: Sequence[str] = (*RESERVED, *CASED), **settings: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    if settings:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def cut(source: Path | str, text: str = TEXT) -> list[str]:
+    return load_tokenizer(source).encode(text, add_special_tokens=False).tokens
+
+
+def test_case_and_accents_stay_where_the_settings_say_so(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cased", do_lower_case=False, tokenizer_class="BertTokenizer")
+    assert cut(folder) == cut(folder / "vocab.txt") == WHOLE
+    assert cut(write(tmp_path / "uncased")) == ["hello", ",", "paris", "cafe", ".", "ada", "[UNK]"]
+    assert cut(write(tmp_path / "accents", strip_accents=False)) == ["hello", ",", "paris", "café", ".", "ada", "[UNK]"]
+    bare = ["Hello", ",", "Paris", "cafe", ".", "Ada", "London"]
+    assert cut(write(tmp_path / "bare", do_lower_case=False, strip_accents=True)) == bare
+    assert cut(write(tmp_path / "uncased"), "中文") == ["中", "文"]
+    assert cut(write(tmp_path / "joined", tokenize_chinese_chars=False), "中文") == ["中文"]
+
+
+@pytest.mark.parametrize("settings", [*itertools.product((True, False), (True, False, None), (True, False))])
+def test_saved_forms_agree_with_each_other_and_with_transformers(settings: tuple[Any, ...], tmp_path: Path) -> None:
+    names = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+    folder = write(tmp_path / "given", **dict(zip(names, settings, strict=True)), tokenizer_class="BertTokenizer")
+    given = load_tokenizer(folder)
+    save_tokenizer(given, tmp_path)
+    for name in ("vocab.txt", "tokenizer.json"):
+        assert fingerprint(load_tokenizer(tmp_path / name)) == fingerprint(given)
+    transformers = pytest.importorskip("transformers")
+    ids = given.encode(f"{TEXT} 中文 cafés").ids
+    assert transformers.BertTokenizer.from_pretrained(folder)(f"{TEXT} 中文 cafés").input_ids == ids
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path)(f"{TEXT} 中文 cafés").input_ids == ids
+
+
+def test_special_tokens_of_other_names_get_berts(tmp_path: Path) -> None:
+    words = ["<pad>", "<s>", "</s>", "<unk>", "<mask>", "[MASK]", "hello"]
+    names = {"pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": {"content": "<unk>"}}
+    tokenizer = load_tokenizer(write(tmp_path, words, mask_token="<mask>", **names))
+    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 3, 1, 2, 4]
+    assert tokenizer.encode("hello [MASK] there").ids == [1, 6, 4, 3, 2]
+    assert tokenizer.get_vocab_size() == len(words)
+    with pytest.raises(RequestError, match="lacks <mask>"):
+        load_tokenizer(write(tmp_path / "less", words[:4], mask_token="<mask>", **names))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "tokenizer_config.json is not JSON"),
+        (b"[]", "tokenizer_config.json: Input should be a valid dictionary"),
+        (b'{"do_lower_case": "perhaps"}', "tokenizer_config.json, do_lower_case: Input should be a valid boolean"),
+        (b'{"mask_token": 7}', "tokenizer_config.json, mask_token: Input should be a valid string"),
+        (b'{"tokenizer_class": "BertJapaneseTokenizer"}', "does not cut text as BERT's tokenizer does"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    (write(tmp_path) / "tokenizer_config.json").write_bytes(content)
+    with pytest.raises(RequestError) as error:
+        load_tokenizer(tmp_path / "vocab.txt")
+    assert said in str(error.value)
+
+
+def test_shards_keep_the_settings_and_any_of_their_files_cuts_alike(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cased", do_lower_case=False)
+    (tmp_path / "text.txt").write_text(f"{TEXT}.\n\n" * 9)
+    common = ("tokenize", "--input", tmp_path / "text.txt", "--length", 16, "--heldout", 0)
+    for name, vocab in (("a", folder), ("b", folder / "vocab.txt"), ("c", tmp_path / "a" / "vocab.txt")):
+        bigs(*common, "--vocab", vocab, "--output", tmp_path / name).fine()
+        shards = open_shards(tmp_path / name)
+        assert shards.manifest.report.unknown_rate == 0
+        assert shards.tokenizer().encode(TEXT, add_special_tokens=False).tokens == WHOLE
+
+
+def test_the_settings_come_from_the_hub_too(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: F811
+    write(hub.repositories["someone/all"], do_lower_case=False)
+    assert cut("someone/all") == WHOLE
+    assert cut(fetch_model("someone/all")) == WHOLE
+    look_at("http://127.0.0.1:9", monkeypatch)
+    assert cut("someone/all") == WHOLE, "from the cache"
+
+
+def test_settings_that_the_hub_refuses_are_not_taken_for_none(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    write(hub.repositories["someone/all"], do_lower_case=False)
+    hub.faults.append(Fault("tokenizer_config.json", times=99, status=403))
+    with pytest.raises(BigsError, match=r"tokenizer of someone/all is not in the hub's cache"):
+        load_tokenizer("someone/all")
+
+
+def test_settings_that_the_hub_does_not_have(hub: Hub) -> None:  # noqa: F811
+    write(hub.repositories["someone/all"])
+    assert cut("someone/all")[0] == "hello"
