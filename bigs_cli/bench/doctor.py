@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -57,6 +58,7 @@ def examine() -> Iterator[Finding]:
     yield from _folders()
     yield _hub()
     yield from _devices()
+    yield from _checkpoints()
 
 
 def figures(findings: list[Finding]) -> dict[str, Any]:
@@ -161,3 +163,35 @@ def _devices() -> Iterator[Finding]:
     )
     for dtype in ("float32", "bfloat16"):
         yield Finding(f"{dtype} matrix products", f"{matrix_rate(dtype) / 1e9:,.0f} GFLOP/s on one device")
+
+
+def _checkpoints() -> Iterator[Finding]:
+    """Save a checkpoint where runs lie, read it back, and remove it; nothing where that was found impossible before."""
+    try:
+        runs, _ = runs_root().absolute(), find_devices()
+    except BigsError:  # told before
+        return
+    if _cannot_write(runs) is not None:
+        return
+    import numpy as np
+
+    from bigs_cli.checkpoint.orbax import Checkpoints
+
+    saved = {"x": np.arange(1000, dtype=np.float32)}
+    started = time.perf_counter()
+    try:
+        with tempfile.TemporaryDirectory(prefix=".bigs-doctor-", dir=_existing(runs)) as holder:
+            # Under the names of folders that are not there yet: they too may have characters that are taken for others.
+            with Checkpoints(Path(holder) / runs.relative_to(_existing(runs))) as checkpoints:
+                checkpoints.save(1, saved, saved, {})
+                checkpoints.wait()
+                read = checkpoints.restore(1, saved, saved)[0]
+        problem = None if np.array_equal(read["x"], saved["x"]) else "what is read back is not what was saved"
+    except Exception as error:  # Orbax and TensorStore have errors of their own.
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    if problem is None:
+        yield Finding(
+            "checkpoints", f"one was saved under {runs} and read back in {time.perf_counter() - started:.1f} s"
+        )
+    else:
+        yield Finding("checkpoints", problem, ("pretrain", "finetune"), "name another folder with $BIGS_RUNS")

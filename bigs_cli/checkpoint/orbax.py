@@ -80,13 +80,13 @@ class Checkpoints:
                 async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
             ),
         )
+        self._closing.callback(self._manager.close)
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with self._closing:
-            self._manager.close()
+    def __exit__(self, *error: Any) -> None:
+        self._closing.__exit__(*error)
 
     def save(
         self,

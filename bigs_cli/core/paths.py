@@ -59,7 +59,7 @@ def plain_path(path: Path) -> Iterator[Path]:
     """Yield an absolute path to `path` for libraries that take some paths for patterns or addresses.
 
     It is the path itself, or, if there are characters such as ``[`` in it, one through a symbolic link in the folder
-    for temporary files. Nothing need exist at `path` yet.
+    for temporary files. Nothing need exist at `path` yet. Errors of the system name the path itself.
 
     Raises:
         RequestError: a link is needed, and there is no folder to put it into.
@@ -78,7 +78,12 @@ def plain_path(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bigs-", dir=place) as holder:
         link = Path(holder) / "linked"
         link.symlink_to(whole)
-        yield link
+        try:
+            yield link
+        except OSError as error:
+            if str(error.filename).startswith(str(link)):
+                error.filename = f"{whole}{str(error.filename).removeprefix(str(link))}"
+            raise
 
 
 def _is_plain(path: Path) -> bool:

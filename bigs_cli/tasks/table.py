@@ -32,9 +32,12 @@ def read_hub(task: Task, split: str) -> Examples:
 
     if task.hub is None or split not in task.hub.splits:
         raise RequestError(f"{task.title} has no split '{split}' on the hub; pass --data DIR with its files.")
+    name, kept = task.hub.splits[split], Path(datasets.config.HF_DATASETS_CACHE)
     with _offline_if_unreachable() as hindrance:
         try:
-            table = datasets.load_dataset(task.hub.repo, task.hub.config, split=task.hub.splits[split])
+            kept.mkdir(parents=True, exist_ok=True)
+            with plain_path(kept) as cache:  # `datasets` finds what is in its cache with glob patterns.
+                table = datasets.load_dataset(task.hub.repo, task.hub.config, split=name, cache_dir=str(cache))
         except Exception as error:  # each kind of file has a library with errors of its own
             if (fault := explain(error, Path(constants.HF_HOME))) is not None:
                 raise fault from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -23,7 +24,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_is_well(tmp_path: Path) -> None:
     done = bigs("doctor").fine()
-    for word in ("Python", "jax", "cpu", "matrix products", "GB free", "does not answer"):
+    for word in ("Python", "jax", "cpu", "matrix products", "GB free", "does not answer", "read back in"):
         assert word in done.out
     for verb in ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export"):
         assert f"bigs {verb}: nothing stops it" in done.out
@@ -41,6 +42,19 @@ def test_what_stops_a_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "file is a file" in reason
     (found,) = [one for one in made["findings"] if one["what"] == "runs"]
     assert found["advice"] == "name another with $BIGS_RUNS"
+
+
+def test_runs_that_could_not_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder whose name Orbax takes for a pattern, and no way around it."""
+    monkeypatch.setenv("BIGS_RUNS", str(tmp_path / "runs [1]"))
+    assert "read back in" in bigs("doctor").fine().out
+    monkeypatch.setattr("bigs_cli.checkpoint.orbax.plain_path", contextlib.nullcontext)
+    done = bigs("doctor", "--json", "-")
+    assert done.code == 1
+    (found,) = [one for one in json.loads(done.out)["findings"] if one["what"] == "checkpoints"]
+    assert "was written but cannot be read back" in found["found"]
+    assert found["stops"] == ["pretrain", "finetune"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_hub_that_is_not_to_be_asked_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

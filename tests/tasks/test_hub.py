@@ -98,10 +98,11 @@ def test_tasks_come_from_the_hub_and_then_from_its_cache(hub: Hub, tmp_path: Pat
         [["p"], ["h"], [2]],
         [["q"], ["i"], [0]],
     ]
-    assert read(tmp_path, hub.endpoint, *splits) == expected
+    cache = tmp_path / "home [1]"  # which `datasets` would look into as a pattern
+    assert read(cache, hub.endpoint, *splits) == expected
     hub.requests.clear()
-    assert read(tmp_path, NOWHERE, *splits) == expected
-    assert read(tmp_path, hub.endpoint, *splits, HF_HUB_OFFLINE="1") == expected
+    assert read(cache, NOWHERE, *splits) == expected
+    assert read(cache, hub.endpoint, *splits, HF_HUB_OFFLINE="1") == expected
     assert hub.requests == []
 
 
