@@ -126,7 +126,7 @@ def _id_and_text(line: Mapping[str, Any], width: int | None) -> list[str]:
 def answer(value: Any) -> str:
     """Return a label or a prediction as a person reads it; of several right answers, each once."""
     if isinstance(value, list):
-        return " │ ".join(dict.fromkeys(map(answer, value)))
+        return " │ ".join(dict.fromkeys(map(answer, value))) or "–"
     return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))
 
 

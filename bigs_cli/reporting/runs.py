@@ -245,9 +245,12 @@ def _curves(entries: Entries) -> list[str]:
 
 
 def short_names(runs: Sequence[RunFolder]) -> tuple[str, ...]:
-    """Return the folders' own names; where two have the same, as much of the paths as tells all apart."""
+    """Return the folders' own names, of one of several seeds with the folder of all (``mrpc/seed-42``).
+
+    Where two have the same, return as much of the paths as tells all apart.
+    """
     paths = [run.path.resolve() for run in runs]
-    names = tuple(path.name for path in paths)
+    names = tuple("/".join(path.parts[-2 if path.name.startswith("seed-") else -1 :]) for path in paths)
     return names if len(set(names)) == len(names) else tuple(shortened([str(path) for path in paths]))
 
 

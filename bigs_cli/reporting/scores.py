@@ -51,7 +51,7 @@ def scores_table(task: Task, scores: Scores) -> Table:
     headers = [f"published {row.setting}" for row in published]
     baseline, further = [BASELINE] * bool(scores.baselines), ["split"] * (len(scores.splits) > 1)
     right = ("this model", *baseline, *headers)
-    title = f"{task.title}, {', '.join(map(split_in_words, scores.splits))}, in percent"
+    title = f"{task.title}, {' and '.join(map(split_in_words, scores.splits))}, in percent"
     made = table(title, "metric", *further, *right, right=right)
     for split, metrics in scores.splits.items():
         always = scores.baselines[split].metrics if split in scores.baselines else {}
@@ -63,20 +63,21 @@ def scores_table(task: Task, scores: Scores) -> Table:
 
 
 def seeds_table(task: Task, summary: Mapping[str, Any]) -> Table:
-    """Return a table of what seeds.json says (`evaluation/seeds.py`), beside baseline and published settings."""
-    headers = [f"published {row.setting}" for row in task.published]
-    rows = [(split, *each) for split, metrics in by_split(summary).items() for each in _in_order(task, metrics)]
-    baseline = [BASELINE] * any("baseline" in figures for _, _, figures in rows)
-    right = ("mean", "spread", "best", "95% interval", *baseline, *headers)
-    further = ["split"] * (len({split for split, _, _ in rows}) > 1)
+    """Return a table of what seeds.json says (`evaluation/seeds.py`), a column for each metric."""
+    columns = [(split, *each) for split, metrics in by_split(summary).items() for each in _in_order(task, metrics)]
+    further = ["" if split == "dev" else f", {split_in_words(split)}" for split, _, _ in columns]
+    heads = [metric_in_words(name) + split for (_, name, _), split in zip(columns, further, strict=True)]
     title = f"{task.title}, dev, {counted(len(summary['seeds']), 'seed')}, in percent"
-    made = table(title, "metric", *further, *right, right=right)
-    for split, name, figures in rows:
-        interval = " to ".join(percent(edge, 1) for edge in figures.get("interval", ())) or "–"
-        cells = [percent(figures[key]) for key in ("mean", "std", "best")] + [interval]
-        cells += [percent(figures.get("baseline")) for _ in baseline]
-        cells += [_published(row.scores, name, split) for row in task.published]
-        made.add_row(metric_in_words(name), *(split_in_words(split) for _ in further), *cells)
+    made = table(title, "", *heads, right=tuple(heads))
+    figures = [figures for _, _, figures in columns]
+    for name, key in (("mean", "mean"), ("spread", "std"), ("best", "best")):
+        made.add_row(name, *(percent(of[key]) for of in figures))
+    edges = ([percent(edge, 1) for edge in of.get("interval", ())] for of in figures)
+    made.add_row("95% interval", *(" to ".join(each) or "–" for each in edges))
+    if any("baseline" in of for of in figures):
+        made.add_row(BASELINE, *(percent(of.get("baseline")) for of in figures))
+    for row in task.published:
+        made.add_row(f"published {row.setting}", *(_published(row.scores, name, split) for split, name, _ in columns))
     return made
 
 

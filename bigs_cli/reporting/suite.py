@@ -16,8 +16,8 @@ from bigs_cli.reporting.console import Format, table
 from bigs_cli.reporting.scores import BASELINE
 
 SETTINGS = ("512", "512 freeze", "128")
-_HEADERS = ("task", "split", "metric", "this", "95% interval", BASELINE, *(f"published {name}" for name in SETTINGS))
-_WORDS = 3  # of the columns hold words, the others numbers
+_HEADERS = ("task", "metric", "this", "95% interval", BASELINE, *(f"published {name}" for name in SETTINGS))
+_WORDS = 2  # of the columns hold words, the others numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,5 +102,5 @@ def _cells(line: Line) -> list[str]:
         f"{percent(line.published[name], 1)} ({100 * line.differences[name]:+.1f})" if name in line.published else "–"
         for name in SETTINGS
     ]
-    words = [line.task, split_in_words(line.split), metric_in_words(line.metric)]
-    return [*words, mean, interval, percent(line.baseline, 1), *published]
+    task = line.task if line.split == "dev" else f"{line.task} {split_in_words(line.split).removeprefix('dev ')}"
+    return [task, metric_in_words(line.metric), mean, interval, percent(line.baseline, 1), *published]
