@@ -89,8 +89,23 @@ def test_regression_has_one_output_and_correlations(tuned: dict[str, Path]) -> N
     assert sorted(results(tuned["stsb"])["metrics"]) == ["pearson", "spearman"]
 
 
-def test_mnli_has_both_dev_sets(tuned: dict[str, Path]) -> None:
-    assert sorted(results(tuned["mnli"])["metrics"]) == ["accuracy", "accuracy_mismatched"]
+def test_mnli_has_both_dev_sets(tuned: dict[str, Path], glue: Path) -> None:
+    mnli = results(tuned["mnli"])
+    assert list(mnli["metrics"]) == ["accuracy"]
+    assert mnli["splits"]["dev"] == mnli["metrics"]
+    assert mnli["splits"].keys() == {"dev", "dev_mismatched"}
+    for entry in mnli["history"]:
+        assert entry["splits"]["dev"] == entry["metrics"]
+    logged = [entry for entry in read_metrics(tuned["mnli"] / "metrics.jsonl") if "dev_accuracy" in entry]
+    assert [entry["dev_mismatched_accuracy"] for entry in logged] == [
+        entry["splits"]["dev_mismatched"]["accuracy"] for entry in mnli["history"]
+    ]
+    again = json.loads(bigs("eval", "--model", tuned["mnli"], "--data", glue, "--json").fine().out)
+    assert again["metrics"] == pytest.approx(mnli["metrics"])
+    assert again["splits"]["dev_mismatched"] == pytest.approx(mnli["splits"]["dev_mismatched"])
+    one = bigs("eval", "--model", tuned["mnli"], "--data", glue, "--split", "dev_mismatched", "--json").fine()
+    assert json.loads(one.out)["split"] == "dev_mismatched"
+    assert json.loads(one.out)["metrics"] == pytest.approx(mnli["splits"]["dev_mismatched"])
 
 
 @pytest.mark.parametrize("form", ["flax", "torch", "safetensors", "transformers"])

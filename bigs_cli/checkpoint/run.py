@@ -44,6 +44,7 @@ class _Results(BaseModel):
     """What is read of results.json, which holds more."""
 
     metrics: dict[str, float | None]
+    splits: dict[str, dict[str, float | None]] = {}
     steps: int
     seconds: float
     step: int = 0

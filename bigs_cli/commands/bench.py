@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from bigs_cli.commands import local
+from bigs_cli.core.wording import counted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -172,7 +173,7 @@ def train(
             err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
         measured = measure(config, names, wanted, what, rounds, steps, rates, advance)
     made["matrix_flops"], made["shapes"] = rates, figures(measured)
-    title = f"{PASSES[what]}, {layers} layers, H = {hidden}, V = {vocab_size:,}"
+    title = f"{PASSES[what]}, {counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
     show(made, [train_table(measured, title)], [], json_file)
 
 
@@ -285,7 +286,8 @@ def exported(
     ):
         measured = measure(config, names, length, batch, rounds, Path(folder), advance)
     made["runners"] = figures(measured)
-    title = f"A forward pass of {batch} × {length} tokens, {layers} layers, H = {hidden}, V = {vocab_size:,}, float32"
+    sizes = f"{counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
+    title = f"A forward pass of {batch} × {length} tokens, {sizes}, float32"
     show(made, [export_table(measured, title)], [], json_file)
 
 

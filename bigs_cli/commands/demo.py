@@ -128,13 +128,13 @@ def _summary(
     made.add_row(
         "token shards and vocabulary",
         str(shards),
-        f"{manifest.report.tokens / 1e6:.2f}M tokens, {manifest.vocab_size} words",
+        f"{manifest.report.tokens / 1e6:.2f}M tokens, {manifest.vocab_size:,} words",
         "–",
     )
     made.add_row(
         "pretrained model",
         str(base),
-        f"held-out loss {words['loss']:.2f}, {100 * words['accuracy']:.1f}% of hidden words right",
+        f"validation loss {words['loss']:.2f}, {100 * words['accuracy']:.1f}% of hidden words right",
         f"loss {words['unigram_loss']:.2f} from word frequencies alone",
     )
     made.add_row("word-order classifier", str(task), f"{100 * order['accuracy']:.1f}% of dev sentences right", "50.0%")

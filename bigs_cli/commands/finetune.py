@@ -163,6 +163,7 @@ def finetune(
 
     find_model(model_name)
     prepare_jax()
+    from bigs_cli.evaluation.baselines import scores_of_run
     from bigs_cli.training.finetune import finetune as train
     from bigs_cli.training.finetune import load_task_data
     from bigs_cli.training.seeds import finetune_seeds, seed_folders
@@ -187,12 +188,13 @@ def finetune(
     if seeds > 1:
         summary = finetune_seeds(chosen, chosen_task, examples, model, tokenizer, folder.path, seeds, resume)
         err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder.path}/{summary['best']}.")
-        err.print(seeds_table(chosen_task, summary))
+        err.print(seeds_table(chosen_task, summary), *summary["notes"], sep="\n")
         best = folder.path / summary["best"]
     else:
         result = train(chosen, chosen_task, examples, model, tokenizer, folder, resume)
-        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
-        err.print(scores_table(chosen_task, result["metrics"]))
+        scores = scores_of_run(chosen_task, folder)
+        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']:,}.")
+        err.print(scores_table(chosen_task, scores), *scores.sentences(), sep="\n")
         best = folder.path
     err.print(f"Next: bigs eval --model {shlex.quote(str(best))}")
     out.print(str(folder.path))
@@ -247,7 +249,7 @@ def _suite(
     from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.reporting.suite import suite_table
+    from bigs_cli.reporting.suite import suite_notes, suite_table
 
     prepare_jax()
     from bigs_cli.evaluation.suite import suite_lines
@@ -264,6 +266,7 @@ def _suite(
         plan = SuitePlan(model, folder, variant, tuple(sets), seeds)
         begin_suite(root, plan)
     finetune_suite(plan, _open, root, resume)
-    err.print(suite_table(suite_lines(root), f"GLUE, dev, {root}"))
+    lines = suite_lines(root)
+    err.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"), *suite_notes(lines), sep="\n")
     err.print(f"Next: bigs eval glue --model {shlex.quote(str(root))}")
     out.print(str(root))

@@ -24,12 +24,16 @@ def evaluate_task(
 ) -> None:
     """Print a model's metrics on the dev splits of `task`, or on `split`, and write its `predictions`.
 
+    JSON has the metrics of the first split as `metrics`, those of every split measured as `splits`, fractions all.
+
     Raises:
         RequestError: the model is of another kind, a split cannot be read, or has no labels and no `predictions` file.
     """
     from bigs_cli.commands.shared import tokenizer_of
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json, write_lines
+    from bigs_cli.core.metric_names import with_splits
+    from bigs_cli.evaluation.baselines import scores_of
     from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.padding import tell_of_trimming
@@ -47,16 +51,27 @@ def evaluate_task(
             f"The {split} split of {task.title} has no labels to compare with. Have its predictions written: "
             "--predictions FILE"
         )
-    metrics: dict[str, float] = {}
+    metrics: dict[str, dict[str, float]] = {}
     with progress(task.title, sum(len(each.inputs) for each in splits), "example") as advance:
         if labelled:
             metrics, scores = model.measure(splits, advance)
         else:
             scores = model.scores(splits, advance)
-    if as_json:
-        out.print(to_json({"task": task.name, "model": opened.source, "metrics": metrics}, indent=2))
-    elif labelled:
-        out.print(scores_table(task, metrics))
+    if labelled:
+        lines = model.predictions(splits, scores)
+        answers = [{key: line[key] for key in ("split", "label", "prediction")} for line in lines]
+        found = scores_of(task, metrics, answers)
+        if as_json:
+            baselines = {name: dict(baseline.metrics) for name, baseline in found.baselines.items()}
+            about = {"task": task.name, "model": opened.source, **with_splits(metrics), "baselines": baselines}
+            out.print(to_json(about, indent=2))
+        else:
+            out.print(scores_table(task, found))
+        for sentence in found.notes if as_json else found.sentences():
+            err.print(sentence)
+    elif as_json:
+        about = {"task": task.name, "model": opened.source, "split": split, "metrics": {}, "splits": {}}
+        out.print(to_json(about, indent=2))
     if predictions is not None:  # Last: a full disk costs no measurement.
         write_lines(predictions, model.predictions(splits, scores))
         err.print(f"Every example's prediction is in {predictions}.")
@@ -76,8 +91,8 @@ def evaluate_suite(
         BigsError: a test set is not the official one, so that the server would refuse the submission.
     """
     from bigs_cli.checkpoint.run import runs_root
-    from bigs_cli.reporting.console import out
-    from bigs_cli.reporting.suite import suite_table, suite_text
+    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.suite import suite_notes, suite_table, suite_text
 
     root = Path(model) if model and Path(model).is_dir() else runs_root() / (model or "glue")
     if submission is not None:
@@ -87,9 +102,11 @@ def evaluate_suite(
 
     lines = suite_lines(root)
     if form == "table":
-        out.print(suite_table(lines, f"GLUE, dev, {root}"))
+        out.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"))
     else:
         out.print(suite_text(lines, form))
+    for note in suite_notes(lines):
+        err.print(note)
 
 
 def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | None) -> None:
@@ -182,16 +199,17 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
         masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
     special = MaskIds.of(shards, masking, config.vocab_size) if isinstance(shards, Shards) else None
     evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking)
-    with progress("held-out text", len(shards.split("heldout")), "row") as advance:
+    with progress("validation", len(shards.split("heldout")), "row") as advance:
         metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size or 32), advance)
     metrics["unigram_loss"] = unigram_loss(shards)
     if as_json:
         out.print(to_json({"task": "mlm", "model": opened.source, "metrics": metrics}, indent=2))
         return
-    made = table(f"Masked words, held-out part of {data}", "metric", "this model", right=("this model",))
-    made.add_row("loss (nats)", f"{metrics['loss']:.4f}")
+    title = f"Masked words, validation rows of {data.resolve().name}"
+    made = table(title, "metric", "this model", right=("this model",))
+    made.add_row("validation loss (nats)", f"{metrics['loss']:.4f}")
     made.add_row("  from word frequencies alone", f"{metrics['unigram_loss']:.4f}")
     made.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
-    made.add_row("perplexity", f"{metrics['perplexity']:.1f}")
+    made.add_row("perplexity", f"{metrics['perplexity']:,.1f}")
     made.add_row("words predicted", f"{metrics['predictions']:,.0f}")
     out.print(made)

@@ -145,7 +145,7 @@ def pretrain(
     from bigs_cli.training.pretrain import pretrain as train
 
     result = train(chosen, shards, folder, model, resume)
-    err.print(f"Done in {result.seconds / 60:.1f} minutes: held-out loss {result.heldout['loss']:.4f}.")
+    err.print(f"Done in {result.seconds / 60:.1f} minutes: validation loss {result.heldout['loss']:.4f}.")
     # The published settings are for H = 1024; a narrow model learns next to nothing with them.
     settings = "--recipe sst2-small " if chosen.model.hidden_size < 512 else ""
     made = shlex.quote(str(folder.path))

@@ -167,7 +167,7 @@ def _report(
     }
     lines = accuracies(np.concatenate([one.right for one in compared]), groups)
     if form == "table":
-        out.print(accuracy_table(lines, title))
+        out.print(accuracy_table(lines, f"{title}; chance: 50%"))
     else:
         further = {"padded_to": padded, "left_out": total - kept, "ties": ties}
         out.print(accuracy_text(lines, form, {**about, **further}))

@@ -50,11 +50,17 @@ def list_runs(
 def show(run: Annotated[str, typer.Argument(help=_RUN, parser=local.name)]) -> None:
     """Show what a run is: its recipe in brief, how far it is, its results, and its course."""
     from bigs_cli.checkpoint.run import find_run
-    from bigs_cli.reporting.console import out
-    from bigs_cli.reporting.runs import summary
+    from bigs_cli.evaluation.baselines import scores_of_run
+    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.runs import summary, task_of_run
 
-    for number, part in enumerate(summary(find_run(run))):
+    found = find_run(run)
+    task = task_of_run(found)
+    scores = scores_of_run(task, found) if task is not None and found.finished else None
+    for number, part in enumerate(summary(found, scores)):
         out.print(*([""] if number else []), part, sep="\n")
+    for sentence in scores.sentences() if scores is not None else ():
+        err.print(sentence)
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs compare small small-2")
@@ -205,22 +211,21 @@ def _courses(names: list[str], learning: bool) -> Figure:
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
     from bigs_cli.reporting.metrics_log import read_metrics
-    from bigs_cli.reporting.pictures.course import draw_course
+    from bigs_cli.reporting.pictures.course import PRETRAINING, draw_course
     from bigs_cli.reporting.pictures.learning import draw_learning
-    from bigs_cli.reporting.runs import course_table, short_names
+    from bigs_cli.reporting.runs import course_table, short_names, task_of_run
 
     found = [find_run(name) for name in names]
     courses = dict(zip(short_names(found), (read_metrics(run.metrics_file) for run in found), strict=True))
+    tasks = [task_of_run(run) for run in found]
     if learning:
-        from bigs_cli.evaluation.report import task_of_run
-
-        tasks = [task_of_run(run) for run in found]
         task = tasks[0]
         if task is None or tasks.count(task) < len(tasks):
             raise RequestError("--learning is for fine-tuning runs of one task; draw others without it.")
-        figure = draw_learning(courses, task.metrics[0])
+        figure = draw_learning(courses, task.metrics[0], task.title)
     else:
-        figure = draw_course(courses)
+        objectives = (PRETRAINING if task is None else task.title for task in tasks)
+        figure = draw_course(courses, dict(zip(courses, objectives, strict=True)))
     for name, entries in courses.items():
         err.print(course_table(name, entries, ("loss", "heldout_loss", "learning_rate", "tokens_per_second")))
     return figure
@@ -229,14 +234,15 @@ def _courses(names: list[str], learning: bool) -> Figure:
 def _confusion(name: str) -> Figure:
     from bigs_cli.checkpoint.run import find_run
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.evaluation.report import answered_by, task_of_run
+    from bigs_cli.evaluation.report import answered_by
     from bigs_cli.reporting.report import draw_answers
+    from bigs_cli.reporting.runs import short_names, task_of_run
 
     run = find_run(name)
     task = task_of_run(run)
     if task is None:
         raise RequestError(f"{run.path} is a pretraining run: it has no classes to confuse. Name a fine-tuning run.")
-    return draw_answers(task, answered_by(run, task))
+    return draw_answers(short_names([run])[0], task, answered_by(run, task))
 
 
 def _kernels(name: str, length: int) -> Figure:

@@ -12,6 +12,7 @@ import numpy as np
 from bigs_cli.checkpoint.names import to_tree
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import check_token_types
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
@@ -76,8 +77,8 @@ def settings_for(
 
 
 def _described(head: str, labels: int) -> str:
-    counted = head in ("sequence-classification", "token-classification")
-    return f"{head} model{f' with {labels} label(s)' if counted else ''}"
+    has_labels = head in ("sequence-classification", "token-classification")
+    return f"{head} model with {counted(labels, 'label')}" if has_labels else f"{head} model"
 
 
 class ModelOnTask:
@@ -116,8 +117,8 @@ class ModelOnTask:
 
     def measure(
         self, splits: Sequence[Split], advance: Callable[[int], None] = lambda n: None
-    ) -> tuple[dict[str, float], dict[str, Array]]:
-        """Return the task's metrics on labelled splits, and each split's scores."""
+    ) -> tuple[dict[str, dict[str, float]], dict[str, Array]]:
+        """Return the task's metrics by labelled split, and each split's scores."""
         return self._evaluator.measure(self._params, splits, advance)
 
     def scores(self, splits: Sequence[Split], advance: Callable[[int], None] = lambda n: None) -> dict[str, Array]:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
 
 from bigs_cli.checkpoint.resolve import find_model, open_model
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.baselines import scores_of_run
 from bigs_cli.evaluation.judged import judge
 from bigs_cli.evaluation.paired import pair
 from bigs_cli.evaluation.predictions import answers, of_split, read_predictions
-from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.reporting.paired import Paired
 from bigs_cli.reporting.pictures.kernels import layer_kernels
 from bigs_cli.reporting.report import Answered, Comparison, RunReport
-from bigs_cli.reporting.runs import short_names
-from bigs_cli.tasks import task_of
+from bigs_cli.reporting.runs import short_names, task_of_run
 from bigs_cli.tasks.task import Task
-
-
-def task_of_run(run: RunFolder) -> Task | None:
-    """Return the task that a run was fine-tuned for; None for pretraining."""
-    recipe = load_recipe(str(run.recipe_file))
-    return task_of(recipe) if isinstance(recipe, FinetuneRecipe) else None
 
 
 def answered_by(run: RunFolder, task: Task) -> Answered:
@@ -37,11 +33,13 @@ def answered_by(run: RunFolder, task: Task) -> Answered:
     lines = of_split(read_predictions(run.predictions_file), "dev")
     if not lines:
         raise RequestError(f"{run.predictions_file} holds no predictions of the dev set.")
-    right = judge(task, lines).right
+    judged = judge(task, lines)
+    every = np.arange(judged.count)
+    metrics = {name: metric(every) for name, metric in judged.metrics.items()}
     if task.form in ("choices", "questions"):
-        return Answered(lines, right, None, None)
+        return Answered(lines, metrics, judged.right, None, None)
     both = answers(task, lines)
-    return Answered(lines, right, both.labels, both.predictions)
+    return Answered(lines, metrics, judged.right, both.labels, both.predictions)
 
 
 def paired_with_first(runs: Sequence[tuple[str, RunFolder]]) -> tuple[list[Paired], list[str]]:
@@ -54,7 +52,8 @@ def paired_with_first(runs: Sequence[tuple[str, RunFolder]]) -> tuple[list[Paire
     for name, run in others:
         if task is None or task_of_run(run) != task:
             continue
-        absent = [str(each.path) for each in (first, run) if not each.predictions_file.is_file()]
+        both = ((first_name, first), (name, run))
+        absent = [which for which, each in both if not each.predictions_file.is_file()]
         if absent:
             notes.append(f"No paired test of {first_name} and {name}: {absent[0]} has no predictions.jsonl.")
             continue
@@ -62,7 +61,7 @@ def paired_with_first(runs: Sequence[tuple[str, RunFolder]]) -> tuple[list[Paire
             lines = read_predictions(first.predictions_file), read_predictions(run.predictions_file)
             found.append(pair(task, (first_name, name), lines))
         except RequestError as error:
-            notes.append(str(error))
+            notes.append(reduce(lambda text, each: text.replace(str(each[1].path), each[0]), both, str(error)))
     return found, notes
 
 
@@ -93,4 +92,5 @@ def _of_run(name: str, run: RunFolder, kernel_length: int) -> RunReport:
     if steps(run.best) or steps(run.checkpoints):
         opened = open_model(find_model(str(run.path)))
         kernels = layer_kernels(opened.flat, opened.config, kernel_length)
-    return RunReport(name, run, task, read_metrics(run.metrics_file), answered, kernels)
+    scores = scores_of_run(task, run) if task is not None and run.finished else None
+    return RunReport(name, run, task, read_metrics(run.metrics_file), scores, answered, kernels)

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.metric_names import by_split
+from bigs_cli.evaluation.baselines import scores_of
 from bigs_cli.evaluation.bootstrap import intervals
 from bigs_cli.evaluation.predictions import read_predictions
 from bigs_cli.evaluation.seeds import SUMMARY
@@ -27,6 +29,7 @@ class _Figures(BaseModel):
     best: float
     std: float | None = None
     interval: tuple[float, float] | None = None
+    baseline: float | None = None
 
 
 class _Seeds(BaseModel):
@@ -35,6 +38,8 @@ class _Seeds(BaseModel):
     best: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
     seeds: list[int]
     metrics: dict[str, _Figures]
+    splits: dict[str, dict[str, _Figures]] = {}
+    notes: list[str] = []
 
 
 def best_run(folder: Path) -> RunFolder | None:
@@ -73,23 +78,46 @@ def suite_lines(root: Path) -> list[Line]:
 
 def _lines(task: Task, folder: Path, run: RunFolder) -> list[Line]:
     if run.path == folder:
-        values = run.results()["metrics"]
-        sure = intervals(task, [read_predictions(run.predictions_file)])
-        metrics = {
-            name: _Figures(mean=value, best=value, interval=sure.get(name))
-            for name, value in values.items()
-            if value is not None
+        predictions = read_predictions(run.predictions_file)
+        scores, sure = scores_of(task, by_split(run.results()), predictions), intervals(task, [predictions])
+        splits = {
+            split: {
+                name: _Figures(
+                    mean=value,
+                    best=value,
+                    interval=sure.get(name) if split == "dev" else None,
+                    baseline=scores.baselines[split].metrics.get(name) if split in scores.baselines else None,
+                )
+                for name, value in metrics.items()
+                if value is not None
+            }
+            for split, metrics in scores.splits.items()
         }
-        seeds = 1
+        seeds, notes = 1, list(scores.notes)
     else:
         summary = _read_seeds(folder)
         assert summary is not None
-        metrics, seeds = summary.metrics, len(summary.seeds)
+        splits, seeds, notes = by_split(dict(summary)), len(summary.seeds), summary.notes
     lines = []
-    for name, figures in metrics.items():
-        published = {row.setting: row.scores[name] / 100 for row in task.published if name in row.scores}
-        std = figures.std if seeds > 1 else None
-        lines.append(Line(task.title, name, figures.mean, std, figures.best, seeds, figures.interval, published))
+    for split, metrics in splits.items():
+        for name, figures in metrics.items():
+            own = [row for row in task.published if split == "dev" and name in row.scores]
+            published = {row.setting: row.scores[name] / 100 for row in own}
+            lines.append(
+                Line(
+                    task=task.title,
+                    split=split,
+                    metric=name,
+                    mean=figures.mean,
+                    std=figures.std if seeds > 1 else None,
+                    best=figures.best,
+                    seeds=seeds,
+                    interval=figures.interval,
+                    baseline=figures.baseline,
+                    published=published,
+                    notes=tuple(notes),
+                )
+            )
     return lines
 
 

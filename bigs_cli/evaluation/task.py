@@ -70,20 +70,15 @@ class TaskEvaluator:
 
     def measure(
         self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = lambda n: None
-    ) -> tuple[dict[str, float], dict[str, Array]]:
-        """Return every metric of the task on labelled splits, and the scores of each split.
-
-        The metrics of further splits carry the split's suffix (`accuracy_mismatched`).
-        """
-        metrics: dict[str, float] = {}
+    ) -> tuple[dict[str, dict[str, float]], dict[str, Array]]:
+        """Return every metric of the task by labelled split, and the scores of each split."""
+        metrics: dict[str, dict[str, float]] = {}
         scores: dict[str, Array] = {}
         for split in splits:
             if not split.examples.labelled:
                 raise ValueError(f"the split {split.name} has no labels to compare with")
             scores[split.name] = self.scores(params, split.inputs, advance)
-            suffix = split.name.removeprefix("dev")
-            values = self.form.metrics(split.examples, split.inputs, scores[split.name])
-            metrics |= {f"{name}{suffix}": value for name, value in values.items()}
+            metrics[split.name] = self.form.metrics(split.examples, split.inputs, scores[split.name])
         return metrics, scores
 
     def predictions(self, splits: Sequence[Split], scores: dict[str, Array]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
+from bigs_cli.core.wording import without_folders
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
 from bigs_cli.recipe.config import Head
@@ -98,13 +100,16 @@ def _size(model: OpenModel) -> str:
     )
 
 
-def _without_places(value: Any) -> Any:
-    """Return a recipe with files and folders of this machine under their last name only: a card is for others."""
-    if isinstance(value, dict):
-        return {key: _without_places(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_places(one) for one in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+def _rows_of_results(results: dict[str, Any]) -> list[str]:
+    """Return what a run ended with, fractions in percent; without what was not finite."""
+    found = results["metrics"]
+    if results.get("task"):
+        found = {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
+    return [
+        f"| {key_in_words(key)} | {f'{percent(value)}%' if is_fraction(key) else f'{value:.4g}'} |"
+        for key, value in found.items()
+        if value is not None
+    ]
 
 
 def _about_the_run(model: OpenModel) -> list[str]:
@@ -117,15 +122,15 @@ def _about_the_run(model: OpenModel) -> list[str]:
     if run.finished:
         results = run.results()
         task = results.get("task")
-        rows = [f"| {metric} | {value:.4g} |" for metric, value in results["metrics"].items() if value is not None]
+        rows = _rows_of_results(results)
         if rows:
-            head = f"## Results{f' on {task}, dev' if task else ''}"
+            head = f"## Results{f' on {task}' if task else ''}"
             parts += [head, "\n".join(["| metric | value |", "|---|---|", *rows])]
         data = results.get("data")
         if isinstance(data, dict):
             hashes = [f"| {part} | `{value}` |" for part, value in sorted(data.items()) if part != "path"]
             parts += ["## Data", "\n".join(["| part | SHA-256 |", "|---|---|", *hashes])]
-    recipe = yaml.safe_dump(_without_places(yaml.safe_load(run.recipe_file.read_bytes())), sort_keys=False).rstrip()
+    recipe = yaml.safe_dump(without_folders(yaml.safe_load(run.recipe_file.read_bytes())), sort_keys=False).rstrip()
     versions = {package: version for package, version in run.environment().get("packages", {}).items() if version}
     parts += ["## Recipe", f"```yaml\n{recipe}\n```"]
     if versions:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bigs_cli.core.errors import RequestError, check_unicode
+from bigs_cli.core.wording import counted
 from bigs_cli.prediction.columns import Columns, find_columns
 from bigs_cli.tasks.task import Task
 
@@ -71,7 +72,7 @@ def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:
     for text in (*([first] if isinstance(first, str) else first), second or "", *endings):
         check_unicode(text, place)
     if columns.endings and len(endings) < 2:
-        raise RequestError(f"{place} has {len(endings)} ending(s); two or more are needed to choose one.")
+        raise RequestError(f"{place} has {counted(len(endings), 'ending')}; two or more are needed to choose one.")
     return Item(first, second, tuple(endings), row, place)
 
 

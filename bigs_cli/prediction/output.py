@@ -106,6 +106,9 @@ def answer_table(answered: Answered, answerer: Answerer) -> Table:
     for item, answer in answered:
         for row in answerer.table_rows(item, answer):
             made.add_row(*row)
+    for column in made.columns:
+        # The lines of one cell belong to those of the next.
+        column.no_wrap = any("\n" in str(cell) for cell in column.cells)
     return made
 
 

@@ -25,11 +25,11 @@ Format = Literal["table", "markdown", "csv", "json"]
 
 # Paths and names are printed as they are: nothing in them is markup, an emoji, or worth a colour.
 out = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
-if not out.is_terminal:
-    out.width = 1000  # What another program reads is not cut to a screen's width.
 err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
 for _console in (out, err):
-    if _console.width < 1:  # COLUMNS=0, as some programs that start others set it: nothing would be printed at all
+    if not _console.is_terminal:
+        _console.width = 1000  # What another program or a log reads is not cut to a screen's width.
+    elif _console.width < 1:  # COLUMNS=0, as some programs that start others set it: nothing would be printed at all
         _console.width = 80
 
 

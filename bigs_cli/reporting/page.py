@@ -7,6 +7,8 @@ import html
 from rich.table import Table
 
 VOID = frozenset({"meta"})
+_SHORT = 20  # characters; a shorter cell on the right is a number, an interval or the like, on one line
+_LONG = 40  # characters; a longer cell is text that wraps, and is not to be pressed into a column of single words
 
 CSS = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #24292f; --quiet: #63707d; --line: #d9dde2; --wash: #f5f7f9;
@@ -28,10 +30,14 @@ nav ul { list-style: none; margin: .75rem 0; padding: 0; display: flex; flex-wra
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .3rem; white-space: nowrap; }
 th, td { text-align: left; vertical-align: top; padding: .28rem 1.1rem .28rem 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: anywhere; max-width: 34rem; }
-th { font-weight: 600; color: var(--quiet); overflow-wrap: normal; }
-tbody th { color: inherit; }
-.right { text-align: right; white-space: nowrap; }
+  max-width: 34rem; }
+td { overflow-wrap: break-word; }
+th { font-weight: 600; color: var(--quiet); }
+tbody th { color: inherit; white-space: nowrap; }
+.right { text-align: right; }
+.whole { white-space: nowrap; }
+.text { min-width: 15rem; }
+.lines { white-space: pre; }
 figure { margin: 1rem 0; }
 figure svg { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--quiet); font-size: .85rem; margin-top: .35rem; }
@@ -64,22 +70,31 @@ def joined(*content: str) -> Markup:
 
 def html_table(made: Table) -> Markup:
     """Return a console table as an HTML one, its title as the caption."""
-    sides = [{"class_": "right"} if column.justify == "right" else {} for column in made.columns]
+    right = [column.justify == "right" for column in made.columns]
     caption = element("caption", str(made.title)) if made.title else ""
     head = ""
     if made.show_header:
         names = (
-            element("th", str(column.header), scope="col", **side)
-            for column, side in zip(made.columns, sides, strict=True)
+            element("th", str(column.header), scope="col", **({"class_": "right"} if side else {}))
+            for column, side in zip(made.columns, right, strict=True)
         )
         head = element("thead", element("tr", *names))
     body = []
     for row in zip(*([str(cell) for cell in column.cells] for column in made.columns), strict=True):
-        cells = [element("td", cell, **side) for cell, side in zip(row, sides, strict=True)]
+        cells = [_cell(cell, side) for cell, side in zip(row, right, strict=True)]
         if not made.show_header:  # What each row is about stands first in it.
             cells[0] = element("th", row[0], scope="row")
         body.append(element("tr", *cells))
     return element("div", element("table", caption, head, element("tbody", *body)), class_="wide")
+
+
+def _cell(text: str, right: bool) -> Markup:
+    """Return a cell: numbers to the right, lines that belong to those of the next cell as they are, long text wide."""
+    lines = "\n" in text
+    kinds = {"right": right, "whole": right and len(text) <= _SHORT, "lines": lines}
+    kinds["text"] = not lines and len(text) > _LONG
+    named = " ".join(kind for kind, is_so in kinds.items() if is_so)
+    return element("td", text, **({"class_": named} if named else {}))
 
 
 def details(title: str, *content: str) -> Markup:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from bigs_cli.core.metric_names import metric_in_words, percent
 from bigs_cli.reporting.console import printable, table
+
+_MOST_WORDS = 12  # of a tagged sentence
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ def paired_tables(paired: Paired, examples: int, width: int | None = None) -> li
     """
     first, second = paired.names
     right = (first, second, "difference", "95% interval", "p")
-    tests = table(f"{paired.task}, dev: paired tests", "metric", "test", *right, right=right)
+    tests = table(f"{paired.task}, dev: paired tests, in percent", "metric", "test", *right, right=right)
     for test in paired.tests:
         low, high = (f"{100 * edge:+.2f}" for edge in test.interval)
-        values = [f"{100 * value:.2f}" for value in test.values]
-        tests.add_row(test.metric, test.how, *values, f"{100 * test.difference:+.2f}", f"{low} to {high}", _p(test.p))
+        values = [percent(value) for value in test.values]
+        cells = [*values, f"{100 * test.difference:+.2f}", f"{low} to {high}", _p(test.p)]
+        tests.add_row(metric_in_words(test.metric), test.how, *cells)
     total = max(1, sum(paired.counts.values()))
     counts = table(f"{paired.task}, dev: examples", "", "examples", "share", right=("examples", "share"))
     for name, count in paired.counts.items():
@@ -61,36 +65,69 @@ def paired_tables(paired: Paired, examples: int, width: int | None = None) -> li
     if not shown:
         return [tests, counts]
     title = f"{paired.task}, dev: different answers, {len(shown)} of {len(paired.differing):,}"
-    made = table(title, "id", "text", "label", first, second, right=("id",))
-    for one, other in shown:
-        made.add_row(*example_cells(one, width), _answer_of(other, "prediction"))
+    made = example_table(title, shown, (first, second), width)
     return [tests, counts, made]
 
 
-def example_cells(line: Mapping[str, Any], width: int | None = None) -> list[str]:
-    """Return id, text, label and prediction of a line of predictions.jsonl, the text cut to `width` columns."""
+def example_table(
+    title: str,
+    examples: Sequence[Sequence[Mapping[str, Any]]],
+    predictions: Sequence[str],
+    width: int | None = None,
+    further: Mapping[str, Sequence[str]] | None = None,
+) -> Table:
+    """Return a table of examples: id, text, label and predictions, and the columns of `further`.
+
+    Each example is its lines of one or more predictions.jsonl, whose predictions are headed by `predictions`. Of tagged
+    sentences the words on whose tags label and predictions differ stand one below another, each beside its tags. A text
+    is cut to `width` columns.
+    """
+    tagged = any("words" in lines[0] for lines in examples)
+    answers = ["word"] * tagged + ["label", *predictions, *(further or {})]
+    # Texts of sentences come last, so that the words stand beside their ids also on a narrow screen.
+    headers = ["id", *answers, "text"] if tagged else ["id", "text", *answers]
+    made = table(title, *headers, right=("id", *(further or {})))
+    for number, lines in enumerate(examples):
+        cells = _tagged_cells(lines) if tagged else _answer_cells(lines)
+        cells += [column[number] for column in (further or {}).values()]
+        name, text = _id_and_text(lines[0], width)
+        made.add_row(*([name, *cells, text] if tagged else [name, text, *cells]))
+    if tagged:
+        for column in made.columns[1:-1]:
+            column.no_wrap = True  # A wrapped word would move the tags below it away from their words.
+    return made
+
+
+def _answer_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the label of an example, and each prediction."""
+    return [answer(lines[0].get("label")), *(answer(line.get("prediction")) for line in lines)]
+
+
+def _tagged_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the words of a sentence that are not all tagged alike, their labels and predictions, a line each."""
+    columns = [lines[0]["words"], lines[0].get("label"), *(line.get("prediction") for line in lines)]
+    if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        return ["–", *_answer_cells(lines)]
+    rows = [(str(word), *map(str, tags)) for word, *tags in zip(*columns, strict=True) if len(set(tags)) > 1]
+    if len(rows) > _MOST_WORDS:
+        more = f"… {len(rows) - _MOST_WORDS + 1:,} more"
+        rows = [*rows[: _MOST_WORDS - 1], (more, *[""] * (len(columns) - 1))]
+    return ["\n".join(map(printable, cell)) for cell in zip(*rows, strict=True)] or ["–"] * len(columns)
+
+
+def _id_and_text(line: Mapping[str, Any], width: int | None) -> list[str]:
     parts = list(_texts(line))
     if width is not None:
         each = max(8, (width - 3 * (len(parts) - 1)) // max(1, len(parts)))
         parts = [_cut(part, each) for part in parts]
-    number, text = printable(str(line.get("id", ""))), " │ ".join(parts)
-    return [number, text, _answer_of(line, "label"), _answer_of(line, "prediction")]
+    return [printable(str(line.get("id", ""))), " │ ".join(parts)]
 
 
 def answer(value: Any) -> str:
     """Return a label or a prediction as a person reads it; of several right answers, each once."""
     if isinstance(value, list):
-        return " │ ".join(dict.fromkeys(map(answer, value)))
+        return " │ ".join(dict.fromkeys(map(answer, value))) or "–"
     return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))
-
-
-def _answer_of(line: Mapping[str, Any], of: str) -> str:
-    """Return `label` or `prediction` of a line; of tags, the words that have one, with it: `Paris/B-LOC`."""
-    value, words = line.get(of), line.get("words", ())
-    if not isinstance(value, list) or len(words) != len(value):
-        return answer(value)
-    pairs = zip(words, value, strict=True)
-    return answer(" ".join(f"{word}/{tag}" for word, tag in pairs if tag != "O"))
 
 
 def _texts(line: Mapping[str, Any]) -> Iterator[str]:

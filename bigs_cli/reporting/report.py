@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from bigs_cli.checkpoint.run import RunFolder
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import to_json
+from bigs_cli.core.metric_names import metric_in_words, percent
+from bigs_cli.core.wording import counted, without_folders
 from bigs_cli.reporting import runs as reporting
-from bigs_cli.reporting.console import table
 from bigs_cli.reporting.page import Markup, details, element, html_table, page, picture
-from bigs_cli.reporting.paired import Paired, answer, example_cells, paired_tables
+from bigs_cli.reporting.paired import Paired, answer, example_table, paired_tables
 from bigs_cli.reporting.pictures.answers import draw_confusion, draw_scatter
-from bigs_cli.reporting.pictures.course import dev_names, draw_course
-from bigs_cli.reporting.pictures.kernels import draw_kernels
+from bigs_cli.reporting.pictures.course import PRETRAINING, dev_keys, draw_course
+from bigs_cli.reporting.pictures.kernels import KERNELS_CAPTION, draw_kernels
 from bigs_cli.reporting.pictures.learning import draw_learning
 from bigs_cli.reporting.pictures.style import inline_svg
-from bigs_cli.reporting.scores import scores_table
+from bigs_cli.reporting.scores import BASELINE, Scores, scores_table
 from bigs_cli.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Answered:
     """The dev set as a run answered it: the lines of its predictions.jsonl, and what they come to."""
 
     lines: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, float]
+    """Fractions, by name."""
     right: Array | None
     """`[lines]` bool: which are wholly right; None of scores."""
     labels: Array | None
@@ -50,6 +54,7 @@ class RunReport:
     run: RunFolder
     task: Task | None
     entries: Sequence[Mapping[str, Any]]
+    scores: Scores | None
     answered: Answered | None
     kernels: Array | None
     """`[layers, 2, L]`: see `pictures/kernels.py`."""
@@ -71,14 +76,15 @@ def report(runs: Sequence[RunReport], comparisons: Sequence[Comparison], example
     Raises:
         RequestError: a file of a run is absent or garbled.
     """
-    title = f"Run {runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs"
+    title = f"{'Run' if len(runs) == 1 else 'Runs'} {listed([each.name for each in runs], 4)}"
     numbers = itertools.count()
     parts: list[str] = [element("h1", title)]
     if len(runs) > 1:
         links = [(f"run-{i}", each.name) for i, each in enumerate(runs)]
         links += [(f"comparison-{i}", f"{each.title}, compared") for i, each in enumerate(comparisons)]
         items = (element("li", element("a", text, href=f"#{place}")) for place, text in links)
-        parts += [element("nav", element("ul", *items)), html_table(reporting.list_table(each.run for each in runs))]
+        overview = reporting.list_table([each.run for each in runs], [each.name for each in runs])
+        parts += [element("nav", element("ul", *items)), html_table(overview)]
     for i, each in enumerate(runs):
         parts.append(element("section", *_of_run(each, len(runs) > 1, examples, numbers), id=f"run-{i}"))
     for i, comparison in enumerate(comparisons):
@@ -90,17 +96,11 @@ def _of_run(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]
     brief, *_ = reporting.summary(each.run)
     if titled:
         yield element("h2", each.name)
+    brief.title = None  # The heading names the run.
     yield html_table(brief)
     if each.run.finished:
         yield element("h3", "Results")
-        if each.task is not None:
-            ended = each.run.results()
-            yield html_table(scores_table(each.task, ended["metrics"]))
-            best = f"Measured at step {ended.get('step', 0):,} of {ended['steps']:,}, the best; in percent."
-            published = " Published: the full-size models, single runs." if each.task.published else ""
-            yield element("p", best + published, class_="quiet")
-        else:
-            yield html_table(reporting.results_table(each.run))
+        yield from _results(each)
     if each.entries:
         yield element("h3", "Course")
         yield _curves({each.name: each.entries}, each.task, numbers)
@@ -112,34 +112,55 @@ def _of_run(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]
             else ("Confusion matrix", "Counts, and percent of the label's examples.")
         )
         if each.answered.labels is not None:
-            yield picture(inline_svg(draw_answers(each.task, each.answered), next(numbers)), what, how)
+            svg = inline_svg(draw_answers(each.name, each.task, each.answered), next(numbers))
+            yield picture(svg, what, how)
         yield from _wrong(each.task, each.answered, examples)
     if each.kernels is not None:
         yield element("h3", "What the layers look at")
         layers, _, L = each.kernels.shape
         yield picture(
-            inline_svg(draw_kernels(each.kernels, "convolution kernels"), next(numbers)),
-            f"Convolution kernels of {layers} layers, forward and backward, up to {L} tokens away",
-            "Each layer's kernel by distance, forward to the right of 0, backward to the left; every panel has its own "
-            "scale, and the skip D at 0 is left out.",
+            inline_svg(draw_kernels(each.kernels, f"{each.name}: convolution kernels"), next(numbers)),
+            f"Convolution kernels of {counted(layers, 'layer')}, forward and backward, up to {L} tokens away",
+            KERNELS_CAPTION,
         )
     if each.entries:
         yield details("Course in figures", html_table(reporting.course_table("", each.entries)))
-    yield details("Environment", element("pre", to_json(each.run.environment(), indent=2)))
-    recipe = each.run.recipe_file.read_text(encoding="utf-8", errors="replace")
-    yield details("Full recipe", element("pre", recipe))
+    environment = without_folders(each.run.environment())
+    yield details("Environment", element("pre", to_json(environment, indent=2)))
+    yield details("Full recipe", element("pre", _recipe(each.run)))
+
+
+def _results(each: RunReport) -> Iterator[Markup]:
+    if each.task is None or each.scores is None:
+        yield html_table(reporting.results_table(each.run))
+        return
+    ended = each.run.results()
+    yield html_table(scores_table(each.task, each.scores))
+    best = f"Measured at step {ended.get('step', 0):,} of {ended['steps']:,}, the best."
+    published = ["Published: the full-size models, single runs."] if each.task.published else []
+    yield element("p", " ".join([best, *published, *each.scores.sentences()]), class_="quiet")
+
+
+def _recipe(run: RunFolder) -> str:
+    """Return the recipe as it was written, but for absolute paths: the page is read elsewhere."""
+    text = run.recipe_file.read_text(encoding="utf-8", errors="replace")
+    values = yaml.safe_load(text)
+    shortened = without_folders(values)
+    return text if shortened == values else yaml.safe_dump(shortened, sort_keys=False, allow_unicode=True)
 
 
 def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], task: Task | None, numbers: Iterator[int]) -> Markup:
     names = ", ".join(runs)
-    if task is not None and all(dev_names({name: entries}) for name, entries in runs.items()):
-        svg = inline_svg(draw_learning(runs, task.metrics[0]), next(numbers))
-        note = f"A ring marks the best {task.metrics[0]}, whose checkpoint is kept."
-        return picture(svg, f"Dev figures and loss over the steps of {names}", note)
-    return picture(inline_svg(draw_course(runs), next(numbers)), f"Loss, learning rate and throughput of {names}")
+    if task is not None and all(dev_keys({name: entries}) for name, entries in runs.items()):
+        svg = inline_svg(draw_learning(runs, task.metrics[0], task.title), next(numbers))
+        note = f"A ring marks the best {metric_in_words(task.metrics[0])}, whose checkpoint is kept."
+        return picture(svg, f"Dev metrics and loss over the steps of {names}", note)
+    objectives = dict.fromkeys(runs, PRETRAINING if task is None else task.title)
+    svg = inline_svg(draw_course(runs, objectives), next(numbers))
+    return picture(svg, f"Loss, learning rate and throughput of {names}")
 
 
-def draw_answers(task: Task, answered: Answered) -> Figure:
+def draw_answers(name: str, task: Task, answered: Answered) -> Figure:
     """Draw the confusion matrix of a task with classes, of words where it tags them, or the scatter of one with scores.
 
     Raises:
@@ -148,11 +169,17 @@ def draw_answers(task: Task, answered: Answered) -> Figure:
     labels, predictions = answered.labels, answered.predictions
     if labels is None or predictions is None:
         raise RequestError(f"{task.title} has no classes or scores that could be set against each other.")
-    n = f"{len(labels):,} {'words' if task.form == 'tagged' else 'examples'}"
+    count = counted(len(labels), "word" if task.form == "tagged" else "example")
+    title = f"{name}: {task.title}, dev, {count}"
     if task.labels is None:
-        return draw_scatter(labels, predictions, f"{task.title}, dev: {n}")
-    right = float((labels == predictions).mean())
-    return draw_confusion(labels, predictions, task.labels, f"{task.title}, dev: {100 * right:.1f}% of {n} right")
+        correlations = (f"{metric_in_words(key)} {percent(value, 1)}%" for key, value in answered.metrics.items())
+        return draw_scatter(labels, predictions, f"{title}\n{', '.join(correlations)}")
+    right, most = float((labels == predictions).mean()), np.bincount(labels, minlength=len(task.labels))
+    always = f"always “{task.labels[most.argmax()]}”: {percent(most.max() / len(labels), 1)}%"
+    lines = [title, f"{percent(right, 1)}% right; {BASELINE}, {always}"]
+    if (predictions == predictions[0]).all():
+        lines.append("The model gives only one answer.")
+    return draw_confusion(labels, predictions, task.labels, "\n".join(lines))
 
 
 def _wrong(task: Task, answered: Answered, examples: int) -> Iterator[Markup]:
@@ -171,13 +198,12 @@ def _wrong(task: Task, answered: Answered, examples: int) -> Iterator[Markup]:
             else (np.array([_probability(line) for line in lines]), "probability")
         )
         worst = wrong[np.argsort(-values[wrong], kind="stable")][:examples]
-        which = "Most wrong tags" if task.form == "tagged" else "Wrong, and surest of it"
+        which = "Most wrong tags" if task.form == "tagged" else "Wrong with the highest probability"
         title = f"{which}: {len(worst)} of {len(wrong):,}"
     if len(worst):
-        made = table(title, "id", "text", "label", "prediction", last, right=("id", last))
-        for i in worst:
-            made.add_row(*example_cells(lines[i]), answer(values[i].item()))
-        yield html_table(made)
+        of_worst = [f"{values[i]:.1%}" if last == "probability" else answer(values[i].item()) for i in worst]
+        examples_of = [[lines[i]] for i in worst]
+        yield html_table(example_table(title, examples_of, ["prediction"], further={last: of_worst}))
 
 
 def _wrong_tags(line: Mapping[str, Any]) -> int:

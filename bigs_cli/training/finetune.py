@@ -21,6 +21,8 @@ from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
 from bigs_cli.core.environment import describe_environment, describe_machine
 from bigs_cli.core.files import write_json, write_lines
+from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
+from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import check_token_types
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.forms import Form, form_of
@@ -176,8 +178,8 @@ def _train(
     history: list[dict[str, Any]] = list(position.get("history", []))
 
     err.print(
-        f"Fine-tuning on {task.title}: {len(data.train)} examples, {steps} steps of {recipe.batch_size}, dev "
-        f"{' + '.join(str(len(split.examples)) for split in dev)}."
+        f"Fine-tuning on {task.title}: {counted(len(data.train), 'example')}, {counted(steps, 'step')} of "
+        f"{recipe.batch_size}, {', '.join(f'{split_in_words(split.name)} {len(split.examples):,}' for split in dev)}."
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -206,11 +208,13 @@ def _train(
         with progress("dev", sum(len(split.inputs) for split in dev), "example") as advance:
             values, scores = evaluator.measure(state.averaged, dev, advance)
         earlier = max((entry["metrics"][metric] for entry in history), default=-math.inf)
-        history.append({"step": done, "metrics": values})
-        log.write(done, **{f"dev_{name}": value for name, value in values.items()})
-        shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in values.items())
-        err.print(f"step {done}: dev {shown}{' (best so far)' if values[metric] > earlier else ''}")
-        if values[metric] > earlier:
+        history.append({"step": done, **with_splits(values)})
+        logged = {log_key(split, name): value for split, of in values.items() for name, value in of.items()}
+        log.write(done, **logged)
+        better = history[-1]["metrics"][metric] > earlier
+        shown = ", ".join(f"{key_in_words(key)} {percent(value)}%" for key, value in logged.items())
+        err.print(f"step {done:,}: {shown}{' (best so far)' if better else ''}")
+        if better:
             best.save(done, state.averaged)
             write_lines(folder.predictions_file, evaluator.predictions(dev, scores))
 
@@ -247,7 +251,7 @@ def _train(
             evaluate(done, state)
         save(done, state)
     if done < steps:
-        err.print(f"Stopped early: {recipe.patience} measurements brought nothing better.")
+        err.print(f"Stopped early: {counted(recipe.patience or 0, 'measurement')} brought nothing better.")
 
     # --- the end ------------------------------------------------------------------------------------------------
     best.wait()
@@ -256,7 +260,7 @@ def _train(
     result = {
         "kind": "finetune",
         "task": task.name,
-        "metrics": chosen["metrics"],
+        **with_splits(by_split(chosen)),
         "step": chosen["step"],
         "steps": history[-1]["step"],
         "history": history,

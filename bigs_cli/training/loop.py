@@ -15,6 +15,7 @@ import jax
 
 from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
+from bigs_cli.core.metric_names import percent
 from bigs_cli.core.processes import any_of
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
@@ -113,7 +114,7 @@ def run(
             ending = ending or plan.enough()
             if not ending and _stops(stop, done):
                 saved = "a checkpoint is written" if plan.save(done, state) else "it was skipped, so nothing is written"
-                err.print(f"Stopped after step {done}; {saved}. Continue with --resume.")
+                err.print(f"Stopped after step {done:,}; {saved}. Continue with --resume.")
                 raise KeyboardInterrupt
     return state
 
@@ -129,7 +130,7 @@ def saved_if_stopped(save: Callable[[], bool], checkpoints: Checkpoints, done: i
     except KeyboardInterrupt:
         if jax.process_count() == 1 and done not in checkpoints.steps() and save():
             checkpoints.wait()
-            err.print(f"Stopped after step {done}; a checkpoint is written. Continue with --resume.")
+            err.print(f"Stopped after step {done:,}; a checkpoint is written. Continue with --resume.")
         raise
 
 
@@ -147,9 +148,9 @@ def _check(plan: Plan, done: int, in_a_row: jax.Array) -> None:
 
 def _line(plan: Plan, step: int, values: dict[str, float]) -> str:
     """Return what is logged of a step as a line for a person, where nothing is drawn."""
-    shown = [f"step {step:>{len(str(plan.last))}}/{plan.last}", f"loss {values['loss']:.4f}"]
+    shown = [f"step {step:>{len(f'{plan.last:,}')},}/{plan.last:,}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
-        shown.append(f"accuracy {values['accuracy']:.3f}")
+        shown.append(f"accuracy {percent(values['accuracy'], 1)}%")
     if values["skipped"]:
         shown.append(f"skipped {values['skipped']}")
     return "  ".join([*shown, f"lr {values['learning_rate']:.2e}", f"{values['tokens_per_second']:,.0f} tokens/s"])

@@ -26,7 +26,9 @@ from bigs_cli.checkpoint.transfer import transfer
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.core.metric_names import percent
 from bigs_cli.core.processes import agree, any_of, is_first
+from bigs_cli.core.wording import counted
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.loader import heldout_batches, train_batches
 from bigs_cli.data.manifest import SPLITS
@@ -189,8 +191,8 @@ def _train(
     parameters, last = count(state.params), amount.last_step(recipe)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {_amount(shards)}, "
-        f"{last} steps of {_rows(recipe)} × {recipe.data.sequence_length}, on {jax.device_count()} "
-        f"{jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}."
+        f"{counted(last, 'step')} of {_rows(recipe)} × {recipe.data.sequence_length}, on "
+        f"{counted(jax.device_count(), f'{jax.devices()[0].device_kind} device')}."
     )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -222,11 +224,11 @@ def _train(
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
         held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
         measured = min(len(shards.split("heldout")), (max_batches or sys.maxsize) * recipe.batch_size)
-        with progress("held out", measured, "row") as advance:
+        with progress("validation", measured, "row") as advance:
             values = evaluator(state.averaged, held_out, advance)
         if done > begun or not measured_before:  # A checkpoint is written after the line of its step, if not stopped.
             log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
-        err.print(f"step {done}: held-out loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")
+        err.print(f"step {done:,}: validation loss {values['loss']:.4f}, accuracy {percent(values['accuracy'])}%")
         return values
 
     def save(done: int, state: TrainState, score: float | None = None) -> None:
@@ -266,7 +268,7 @@ def _train(
     with saved_if_stopped(lambda: save_usable(done, state), checkpoints, done):
         heldout = evaluate(done, state, None)
     if not math.isfinite(heldout["loss"]):
-        what = f"The held-out loss after step {done} is not finite"
+        what = f"The validation loss after step {done:,} is not finite"
         raise stopped(what, folder.path, checkpoints, recipe.optimizer)
     save(done, state)
     checkpoints.wait()

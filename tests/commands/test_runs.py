@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -33,23 +35,27 @@ def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    return {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    """Return the cells of each line after its first: columns are parted by two spaces."""
+    cells = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.strip())
+    return {first: rest for first, *rest in cells}
 
 
 def test_show_tells_what_a_run_is_and_how_it_went(root: Path) -> None:
     before = snapshot(root)
     shown = rows(bigs("runs", "show", "base").fine().out)
     assert shown["state"] == ["finished"]
-    assert " ".join(shown["model"]).startswith("2 layers, H 16, I 24, N 4, vocabulary")
-    assert shown["batches"] == ["8", "×", "32", "tokens,", "6", "steps"]
-    result = json.loads((root / "base" / "results.json").read_text())["metrics"]["heldout_loss"]
-    *figures, line = shown["heldout_loss"]
-    assert figures[-1] == f"{result:.4f}"
+    assert shown["model"][0].startswith("2 layers, H 16, I 24, N 4, vocabulary")
+    assert shown["batches"] == ["8 × 32 tokens, 6 steps"]
+    metrics = json.loads((root / "base" / "results.json").read_text())["metrics"]
+    *figures, line = shown["validation loss"]
+    assert figures[-1] == f"{metrics['heldout_loss']:.4f}"
     assert set(line) <= set("▁▂▃▄▅▆▇█")
-    assert shown["tokens_per_second"]
+    assert shown["validation accuracy"][-2] == f"{100 * metrics['heldout_accuracy']:.2f}%"
+    assert shown["tokens/s"]
     tuned = rows(bigs("runs", "show", root / "mrpc").fine().out)
-    assert tuned["kind"] == ["fine-tuning", "on", "MRPC"]
-    assert tuned["dev_accuracy"]
+    assert tuned["kind"] == ["fine-tuning on MRPC"]
+    assert tuned["from"] == ["base"]
+    assert tuned["dev accuracy"][0].endswith("%")
     assert snapshot(root) == before
 
 
@@ -70,23 +76,83 @@ def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path
         assert "gone is a link that leads nowhere (nowhere)" in done.err
 
 
+def test_scores_stand_beside_the_majority_baseline(root: Path) -> None:
+    done = bigs("runs", "show", "mrpc").fine()
+    lines = [json.loads(line) for line in (root / "mrpc" / "predictions.jsonl").read_text().splitlines()]
+    most, count = Counter(line["label"] for line in lines).most_common(1)[0]
+    accuracy = json.loads((root / "mrpc" / "results.json").read_text())["metrics"]["accuracy"]
+    own, baseline, *_ = rows(done.out)["accuracy"]
+    assert (own, baseline) == (f"{100 * accuracy:.2f}", f"{100 * count / len(lines):.2f}")
+    assert f"The majority baseline of dev always answers “{most}”, its most frequent label." in done.err
+    for line in lines:
+        line["prediction"] = "equivalent"
+    (root / "mrpc" / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "The model answers “equivalent” to all 13 dev examples" in bigs("runs", "show", "mrpc").fine().err
+    (root / "mrpc" / "predictions.jsonl").unlink()
+    assert "There is no majority baseline: mrpc/predictions.jsonl" in bigs("runs", "show", "mrpc").fine().err
+
+
+def test_one_is_singular(root: Path) -> None:
+    for epochs, said in ((1, "1 epoch"), (2, "2 epochs"), (0.5, "0.5 epochs")):
+        recipe = root / "mrpc" / "recipe.yaml"
+        recipe.write_text(re.sub(r"^epochs: .*$", f"epochs: {epochs}", recipe.read_text(), flags=re.M))
+        assert rows(bigs("runs", "show", "mrpc").fine().out)["batches"] == [f"8 × 24 tokens, {said}"]
+
+
+def test_the_list_has_names_that_find_the_runs_and_percent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = rows(bigs("runs", "list").fine().out)
+    accuracy = json.loads((root / "mrpc" / "results.json").read_text())["metrics"]["accuracy"]
+    assert listed["mrpc"] == ["finetune", "mrpc", "finished", f"dev accuracy {100 * accuracy:.2f}%"]
+    assert listed["base"][-1].startswith("validation loss ")
+    (root / "suite").mkdir()
+    shutil.copytree(root / "mrpc", root / "suite" / "seed-1")
+    for name in rows(bigs("runs", "list").fine().out).keys() - {"run"}:
+        bigs("runs", "show", name).fine()
+    monkeypatch.setenv("BIGS_RUNS", "elsewhere")
+    for name in rows(bigs("runs", "list", "--root", root).fine().out).keys() - {"run"}:
+        assert not name.startswith("/")
+        bigs("runs", "show", name).fine()
+
+
+def test_runs_of_earlier_releases_stay_readable(root: Path) -> None:
+    """Metrics of further splits had the split in their names: accuracy_mismatched, dev_accuracy_mismatched."""
+    run = root / "mrpc"
+    results = json.loads((run / "results.json").read_text())
+    for entry in (results, *results["history"]):
+        entry["metrics"] = {"accuracy": 0.5, "accuracy_mismatched": 0.25}
+        del entry["split"], entry["splits"]
+    (run / "results.json").write_text(json.dumps(results))
+    course = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for entry in course:
+        if "dev_accuracy" in entry:
+            entry["dev_accuracy_mismatched"] = 0.25
+    (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in course))
+    shown = bigs("runs", "show", "mrpc").fine().out
+    assert re.search(r"^accuracy +dev +50\.00 ", shown, re.M)
+    assert re.search(r"^accuracy +dev mismatched +25\.00 ", shown, re.M)
+    assert rows(shown)["dev mismatched accuracy"][:3] == ["25.00%"] * 3
+    assert rows(bigs("runs", "compare", "mrpc", "base").fine().out)["dev mismatched accuracy"] == ["25.00%", "–"]
+    bigs("runs", "plot", "--learning", "mrpc", "-o", "it.svg").fine()
+    assert ">dev mismatched accuracy<" in Path("it.svg").read_text()
+
+
 def test_the_state_is_finished_running_or_where_it_stopped(root: Path) -> None:
     (root / "hot" / "results.json").unlink()
     assert "not finished, step 8 of 8" in bigs("runs", "show", "hot").fine().out
     with (root / "hot" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "running, step 8 of 8" in bigs("runs", "show", "hot").fine().out
-        assert "running" in rows(bigs("runs", "list").fine().out)[str(root / "hot")]
+        assert "running" in rows(bigs("runs", "list").fine().out)["hot"]
     (root / "hot" / "metrics.jsonl").unlink()
     assert "before its first step" in bigs("runs", "show", "hot").fine().out
 
 
 def test_compare_shows_what_differs_and_all_results(root: Path) -> None:
     shown = rows(bigs("runs", "compare", "base", "hot").fine().out)
-    assert shown["optimizer.learning_rate"] == ["0.002", "0.0200"]
+    assert shown["optimizer.learning_rate"] == ["0.002", "0.02"]
     assert shown["steps"] == ["6", "8"]
     assert "seed" not in shown
-    assert len(shown["metrics.heldout_loss"]) == 2
+    assert len(shown["validation loss"]) == 2
     environment = root / "hot" / "environment.json"
     read = json.loads(environment.read_text())
     environment.write_text(json.dumps(read | {"packages": read["packages"] | {"jax": "0.1"}}))
@@ -116,7 +182,7 @@ def test_compare_takes_the_last_figures_of_a_run_that_is_not_finished(root: Path
     (root / "hot" / "results.json").unlink()
     shown = bigs("runs", "compare", "base", "hot", "mrpc").fine().out
     assert "8 (not finished)" in shown
-    assert len(rows(shown)["metrics.heldout_loss"]) == 3
+    assert len(rows(shown)["validation loss"]) == 3
 
 
 @pytest.mark.parametrize("runs", [("base",), ("base", "hot"), ("mrpc",), ("base", "mrpc")])
@@ -127,9 +193,11 @@ def test_plot_draws_png_and_svg(root: Path, runs: tuple[str, ...]) -> None:
     assert "▁" in done.err
     bigs("runs", "plot", *runs, "--output", "new/curves.svg").fine()
     text = Path("new/curves.svg").read_text()
-    assert all(f">{word}<" in text for word in (*runs, "loss", "learning rate", "tokens per second"))
-    assert (">dev sets<" in text) == ("mrpc" in runs)
-    assert (">held out<" in text) == ("base" in runs)
+    assert all(f">{word}<" in text for word in ("learning rate", "tokens per second"))
+    assert f">{', '.join(runs)}: training<" in text
+    assert (">MRPC loss<" in text) == (">dev, in percent<" in text) == ("mrpc" in runs)
+    assert (">pretraining loss<" in text) == (">validation<" in text) == ("base" in runs)
+    assert "/" not in "".join(re.findall(r">([^<>]+)</text>", text))
 
 
 def test_equal_runs_are_drawn_as_equal_files(root: Path) -> None:
@@ -159,8 +227,8 @@ def test_spoilt_files_are_sentences(root: Path) -> None:
     assert "environment.json cannot be read" in bigs("runs", "compare", "base", "mrpc").err
     (root / "mrpc" / "recipe.yaml").write_text("kind: finetune\n")
     listed = bigs("runs", "list").fine().out
-    assert f"cannot be read: bigs runs show {root / 'mrpc'}" in listed
-    assert str(root / "base") in listed
+    assert "cannot be read: bigs runs show mrpc" in listed
+    assert "base" in rows(listed)
 
 
 def test_a_picture_that_cannot_be_written(root: Path) -> None:

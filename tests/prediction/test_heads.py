@@ -16,6 +16,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.prediction.heads.entities import is_iob, split_words
 from tests.prediction.models import TAGS, outputs, probabilities
+from tests.tiny import bigs
 
 TEXTS = ["The river runs to the sea.", "Bread needs water", "An old house stands among the trees in winter."]
 OTHERS = ["The sea is near.", "The baker mixes flour.", "People walk over the ice."]
@@ -80,6 +81,21 @@ def test_entities_are_parts_of_the_text(models: Path) -> None:
             assert text[part["start"] : part["end"]] == part["text"]
             assert part["type"] in ("PER", "LOC")
         assert [part["type"] for part in answer["entities"]] == [part["type"] for part in of_words["entities"]]
+
+
+def test_a_table_has_a_row_for_a_text_with_its_words_aligned(models: Path) -> None:
+    texts = ["Old people, of the village.", "The teacher wrote"]
+    for model, key, heading in (("token-classification", "entities", "entity"), ("parts", "words", "word")):
+        answers = load_model(models / model).predict(texts)
+        shown = bigs("predict", *texts, "--model", models / model).fine().out.splitlines()
+        starts = [shown[0].index(name) for name in ("text", heading, "type", "probability", "characters")]
+        assert starts == sorted(starts)
+        parts = [part for answer in answers for part in answer[key]]
+        assert len(shown) == 1 + len(parts)
+        for line, part in zip(shown[1:], parts, strict=True):
+            assert line[starts[1] :].split()[: len(part["text"].split())] == part["text"].split()
+            assert line.split()[-1] == f"{part['start']}–{part['end']}"
+        assert [line[: starts[1]].strip() for line in shown[1:] if line[: starts[1]].strip()] == texts
 
 
 def test_tags_that_are_no_entities(models: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 
 from bigs_cli.reporting import console
-from bigs_cli.reporting.scores import scores_table
+from bigs_cli.reporting.scores import Baseline, Scores, scores_table
 from bigs_cli.tasks import get_task
 
 BARS = """
@@ -39,11 +39,24 @@ def test_what_another_program_reads_is_whole_and_as_it_is() -> None:
 
 
 def test_scores_stand_beside_the_published_ones() -> None:
-    header, *rows = printed(scores_table(get_task("mrpc"), {"accuracy": 0.5, "f1": 0.25})).splitlines()[1:]
+    metrics, always = {"accuracy": 0.5, "f1": 0.25}, Baseline("equivalent", {"accuracy": 0.6, "f1": 0.75})
+    scores = Scores({"dev": metrics}, {"dev": always})
+    title, header, *rows = printed(scores_table(get_task("mrpc"), scores)).splitlines()
+    assert title.strip() == "MRPC, dev, in percent"
     assert [word for word in header.split() if word.isdigit()] == ["512", "512", "128"]
     assert [row.split() for row in rows] == [
-        ["accuracy", "50.00", "83.3", "80.4", "82.4"],
-        ["f1", "25.00", "88.3", "86.3", "87.5"],
+        ["accuracy", "50.00", "60.00", "83.3", "80.4", "82.4"],
+        ["F1", "25.00", "75.00", "88.3", "86.3", "87.5"],
+    ]
+
+
+def test_scores_of_a_test_set_stand_beside_nothing_published() -> None:
+    scores = Scores({"test": {"accuracy": 0.5, "f1": None}}, {})
+    assert [line.split() for line in printed(scores_table(get_task("mrpc"), scores)).splitlines()] == [
+        ["MRPC,", "test,", "in", "percent"],
+        ["metric", "this", "model"],
+        ["accuracy", "50.00"],
+        ["F1", "–"],
     ]
 
 

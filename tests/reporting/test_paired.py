@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from bigs_cli.reporting.paired import example_cells
+from typing import Any
+
+from rich.table import Table
+
+from bigs_cli.reporting.paired import example_table
 
 
-def test_tags_stand_with_their_words() -> None:
-    line = {"id": 3, "words": ["In", "Paris"], "label": ["O", "B-LOC"], "prediction": ["O", "O"]}
-    assert example_cells(line) == ["3", "In Paris", "Paris/B-LOC", "–"]
+def cells(made: Table) -> dict[str, list[str]]:
+    return {str(column.header): [str(cell) for cell in column.cells] for column in made.columns}
+
+
+def test_words_with_a_wrong_tag_stand_in_rows_beside_their_tags() -> None:
+    line = {
+        "id": 3,
+        "words": ["In", "Paris", "Ann", "Lee", "sings"],
+        "label": ["O", "B-LOC", "B-PER", "I-PER", "O"],
+    }
+    one = {**line, "prediction": ["O", "B-LOC", "B-PER", "O", "O"]}
+    other = {**line, "prediction": ["O", "O", "B-PER", "I-PER", "O"]}
+    made = cells(example_table("", [(one, other), (one, one)], ("a", "b"), further={"wrong": ["1", "2"]}))
+    assert list(made) == ["id", "word", "label", "a", "b", "wrong", "text"]
+    assert made["word"] == ["Paris\nLee", "Lee"]
+    assert made["label"] == ["B-LOC\nI-PER", "I-PER"]
+    assert made["a"] == ["B-LOC\nO", "O"]
+    assert made["b"] == ["O\nI-PER", "O"]
+    assert made["text"] == ["In Paris Ann Lee sings"] * 2
+    right = {**line, "prediction": line["label"]}
+    assert cells(example_table("", [(right,)], ("a",)))["word"] == ["–"]
+
+
+def test_a_long_sentence_has_an_end() -> None:
+    line = {"words": ["word"] * 30, "label": ["B-PER"] * 30, "prediction": ["O"] * 30}
+    made = cells(example_table("", [(line,)], ("a",)))
+    assert made["word"][0].splitlines()[-2:] == ["word", "… 19 more"]
+    assert [len(made[name][0].split("\n")) for name in ("word", "label", "a")] == [12, 12, 12]
 
 
 def test_a_list_without_words_is_several_answers() -> None:
-    assert example_cells({"text": "where?", "label": ["here", "here", "there"], "prediction": []}) == [
-        *("", "where?", "here │ there", "–")
-    ]
+    line: dict[str, Any] = {"text": "where?", "label": ["here", "here", "there"], "prediction": []}
+    assert cells(example_table("", [(line,)], ("a",))) == {
+        "id": [""],
+        "text": ["where?"],
+        "label": ["here │ there"],
+        "a": ["–"],
+    }

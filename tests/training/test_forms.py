@@ -21,7 +21,7 @@ def write_tagged(folder: Path) -> None:
     """A place is a place and a person a person, wherever it stands; some have two words."""
     random = np.random.default_rng(0)
     folder.mkdir()
-    for split, count in (("train", 96), ("dev", 24)):
+    for split, count in (("train", 96), ("dev", 24), ("test", 24)):
         lines = []
         for _ in range(count):
             for _ in range(random.integers(3, 9)):
@@ -111,6 +111,22 @@ def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
         assert len(line["words"]) == len(line["label"]) == len(line["prediction"]) == len(line["scores"])
         assert set(line["prediction"]) <= {"O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"}
     read_back(tmp_path / "run", confusion=True)
+    test = ("eval", "--model", tmp_path / "run", "--data", tmp_path / "data", "--split", "test")
+    measured = json.loads(bigs(*test, "--json").fine().out)
+    assert measured["split"] == "test"
+    assert set(measured["metrics"]) == {"f1", "precision", "recall", "accuracy"}
+    assert measured["splits"] == {"test": measured["metrics"]}
+    words = [line for line in (tmp_path / "data" / "test").read_text().splitlines() if line]
+    outside = sum(line.endswith("\tO") for line in words) / len(words)
+    assert measured["baselines"] == {
+        "test": {"f1": 0.0, "precision": 0.0, "recall": 0.0, "accuracy": pytest.approx(outside)}
+    }
+    shown = bigs(*test).fine()
+    assert shown.out.startswith("WikiANN, test, in percent")
+    assert re.search(
+        rf"^accuracy +{100 * measured['metrics']['accuracy']:.2f} +{100 * outside:.2f} *$", shown.out, re.M
+    )
+    assert "The majority baseline of test always answers “O”, its most frequent label." in shown.err
 
 
 @pytest.mark.parametrize(("task", "name", "none"), [("squad", "v1.1", 0.0), ("squad2", "v2.0", 0.4)])

@@ -66,17 +66,23 @@ def test_the_suite_is_shown_beside_what_was_published(suite: Path) -> None:
     assert "CoLA" in shown
     assert "67.9" in shown
     lines = json.loads(bigs("eval", "glue", "--model", suite, "--json").fine().out)
-    names = [(line["task"], line["metric"]) for line in lines]
-    assert ("MNLI", "accuracy_mismatched") in names
-    cola = lines[names.index(("CoLA", "matthews"))]
+    names = [(line["task"], line["split"], line["metric"]) for line in lines]
+    assert {("MNLI", "dev", "accuracy"), ("MNLI", "dev_mismatched", "accuracy")} <= set(names)
+    cola = lines[names.index(("CoLA", "dev", "matthews"))]
+    assert cola["baseline"] == 0.0
+    mrpc = lines[names.index(("MRPC", "dev", "accuracy"))]
+    assert 0.5 <= mrpc["baseline"] < 1
+    assert lines[names.index(("STS-B", "dev", "spearman"))]["baseline"] is None
     assert cola["published"] == {"512": 0.679, "512 freeze": 0.6603, "128": 0.655}
     assert cola["difference"]["512"] == pytest.approx(cola["mean"] - 0.679)
     rows = list(csv.DictReader(io.StringIO(bigs("eval", "glue", "--model", suite, "--format", "csv").fine().out)))
-    assert [(row["task"], row["metric"]) for row in rows] == names
+    assert [(row["task"], row["split"], row["metric"]) for row in rows] == names
+    assert float(rows[names.index(("MRPC", "dev", "accuracy"))]["baseline"]) == mrpc["baseline"]
     assert float(rows[0]["difference 512"]) == pytest.approx(cola["difference"]["512"])
     markdown = bigs("eval", "glue", "--model", suite, "--format", "markdown").fine().out.splitlines()
     assert len(markdown) == len(lines) + 2
-    assert {line.count("|") for line in markdown} == {8}
+    assert [line.split(" | ")[0] for line in markdown if "MNLI" in line] == ["| MNLI", "| MNLI mismatched"]
+    assert {line.count("|") for line in markdown} == {9}
 
 
 def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:

@@ -87,14 +87,14 @@ class Entities:
             yield {"entities": parts}
 
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield a row for each entity or word, or one that says there is none."""
-        first = shown(item.text)
-        for part in answer["entities"] if self._iob else answer["words"]:
-            kind = part["type"] if self._iob else part["tag"]
-            yield first, shown(part["text"]), kind, percent(part["probability"]), f"{part['start']}–{part['end']}"
-            first = ""
-        if first:
-            yield first, "–", "", "", ""
+        """Yield one row: the text, and its entities or words with what is said of each, one below another."""
+        parts = answer["entities"] if self._iob else answer["words"]
+        of = "type" if self._iob else "tag"
+        lines = [
+            (shown(part["text"]), part[of], percent(part["probability"]), f"{part['start']}–{part['end']}")
+            for part in parts
+        ]
+        yield shown(item.text), *("\n".join(column) for column in zip(*lines or [("–", "", "", "")], strict=True))
 
 
 def is_iob(labels: Sequence[str]) -> bool:

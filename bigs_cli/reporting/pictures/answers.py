@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+ON_COLOUR = "#fefefe"  # not `PAPER`, which is dark on a dark page
 _MOST_WRITTEN = 20  # classes; beyond it, numbers in cells would cover one another
 _MOST_VECTORS = 3000  # points; beyond it an SVG holds them as one bitmap
 
@@ -62,7 +63,7 @@ def draw_confusion(labels: Array, predictions: Array, names: Sequence[str], titl
                     f"{counts[row, column]:,}{percent}",
                     ha="center",
                     va="center",
-                    color="white" if share[row, column] > 0.55 else INK,
+                    color=ON_COLOUR if share[row, column] > 0.55 else INK,
                     fontsize=font,
                 )
         head(axes, title)

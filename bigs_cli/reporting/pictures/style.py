@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.faults import refused
 from bigs_cli.core.files import replacing
 
@@ -21,6 +21,10 @@ FORMATS = (".png", ".svg")
 
 # Okabe and Ito's colours, told apart by the colour-blind too; their yellow is too faint for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LOOKS = (
+    *(("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", (0, (6, 2))), ("P", (0, (1, 2)))),
+    *(("X", (0, (4, 1, 1, 1, 1, 1))), ("*", (0, (8, 3, 2, 3)))),
+)
 INK, FAINT, PAPER = "#333333", "#d9d9d9", "#ffffff"
 # A layout is made before the ticks of its size are known: what then stands out is part of the picture, too.
 _WHOLE: Any = {"bbox_inches": "tight", "pad_inches": 0.08}
@@ -46,9 +50,20 @@ def style(salt: str = "bigs") -> Iterator[None]:
         yield
 
 
-def colour(number: int) -> str:
-    """Return the colour of the run, or line, of that number."""
-    return COLOURS[number % len(COLOURS)]
+def colours(count: int) -> Sequence[str]:
+    """Return `count` colours, each another one: beyond `COLOURS` from a map that runs through the spectrum."""
+    if count <= len(COLOURS):
+        return COLOURS[:count]
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["turbo"](place / (count - 1))) for place in range(count)]
+
+
+def look(number: int) -> dict[str, Any]:
+    """Return the marker and line style of the metric of that number."""
+    marker, line = LOOKS[number % len(LOOKS)]
+    return {"marker": marker, "ls": line, "ms": 4, "lw": 1.4}
 
 
 def clean(axes: Axes, title: str) -> None:
@@ -74,12 +89,26 @@ def step_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
-def name_runs(figure: Figure, names: Sequence[str]) -> None:
-    """Name the runs' colours above everything."""
+def name_figure(figure: Figure, what: str, names: Sequence[str]) -> None:
+    """Write above everything which runs are drawn, and what of them; several get a legend of their colours below it."""
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=colour(number), lw=2.5, label=name) for number, name in enumerate(names)]
-    figure.legend(handles=lines, loc="outside upper left", ncols=min(len(names), 4), frameon=False, handlelength=1.2)
+    title = f"{listed(names, 4)}: {what}"
+    if len(names) == 1:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
+        return
+    pairs = zip(names, colours(len(names)), strict=True)
+    figure.legend(
+        handles=[Line2D([], [], color=colour, lw=2.5, label=name) for name, colour in pairs],
+        loc="outside upper left",
+        ncols=4,
+        frameon=False,
+        handlelength=1.2,
+        title=title,
+        title_fontproperties={"size": 10, "weight": "bold"},
+        alignment="left",
+        borderpad=0,
+    )
 
 
 def write(figure: Figure, path: Path) -> None:

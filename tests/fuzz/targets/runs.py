@@ -15,7 +15,7 @@ from bigs_cli.evaluation.predictions import read_predictions
 from bigs_cli.evaluation.suite import suite_lines
 from bigs_cli.recipe.catalog import recipe_file
 from bigs_cli.reporting import runs as reporting
-from bigs_cli.reporting.paired import example_cells
+from bigs_cli.reporting.paired import example_table
 from bigs_cli.tasks import get_task
 from bigs_cli.training.suite import saved_plan
 from tests.fuzz.targets.target import Seeds, Target
@@ -48,7 +48,7 @@ def _read_run(path: Path) -> None:
         lambda: reporting.summary(one),
         lambda: reporting.compare([one, two]),
         lambda: judge(get_task("mrpc"), read_predictions(one.predictions_file)),
-        lambda: [example_cells(line) for line in read_predictions(one.predictions_file)],
+        lambda: [example_table("", [[line]], ["a"]) for line in read_predictions(one.predictions_file)],
     )
 
 

@@ -1,0 +1,38 @@
+"""Numbers, names and paths in what people read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def counted(count: float, noun: str, plural: str | None = None) -> str:
+    """Return ``1 epoch``, ``2.5 epochs``, ``1,500 steps``."""
+    shown = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{shown} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def without_folders(value: Any) -> Any:
+    """Return a value of JSON or YAML with absolute paths under their last name only: what is read elsewhere."""
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    return Path(value).name if _is_absolute(value) else value
+
+
+def shortened(values: Sequence[Any]) -> list[Any]:
+    """Return values that stand side by side, absolute paths as their last names, and as many before as tell them apart.
+
+    Other values are returned as `without_folders` returns them.
+    """
+    paths = {value: Path(value).parts[1:] for value in values if _is_absolute(value)}
+    most = max((len(parts) for parts in paths.values()), default=1)
+    apart = (count for count in range(1, most) if len({parts[-count:] for parts in paths.values()}) == len(paths))
+    count = next(apart, most)
+    return ["/".join(paths[one][-count:]) if _is_absolute(one) else without_folders(one) for one in values]
+
+
+def _is_absolute(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 1

@@ -1,0 +1,39 @@
+"""Numbers and paths as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from bigs_cli.core.wording import counted, shortened, without_folders
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 steps"), (1, "1 step"), (1.0, "1 step"), (2.5, "2.5 steps"), (1500, "1,500 steps")]
+)
+def test_one_is_singular_and_thousands_are_separated(count: float, said: str) -> None:
+    assert counted(count, "step") == said
+
+
+def test_absolute_paths_lose_their_folders_wherever_they_stand() -> None:
+    value = {"from": "/home/me/base", "data": {"path": "shards/wiki"}, "command": ["/usr/bin/bigs", "a/b"], "seed": 1}
+    assert without_folders(value) == {
+        "from": "base",
+        "data": {"path": "shards/wiki"},
+        "command": ["bigs", "a/b"],
+        "seed": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["/a/x", "/b/y"], ["x", "y"]),
+        (["/a/x", "/b/x"], ["a/x", "b/x"]),
+        (["/a/c/x", "/b/c/x", None, 3], ["a/c/x", "b/c/x", None, 3]),
+        (["/a/x", "/a/x"], ["x", "x"]),
+        (["/x", "/a/x"], ["x", "a/x"]),
+        ([["/a/x"], "/b"], [["x"], "b"]),
+    ],
+)
+def test_paths_side_by_side_stay_apart(values: list[object], expected: list[object]) -> None:
+    assert shortened(values) == expected
