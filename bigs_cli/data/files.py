@@ -134,18 +134,18 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         limit_waiting()
     try:
         if "://" in source:
-            system, root = fsspec.url_to_fs(source)
+            system, here = fsspec.url_to_fs(source)
+            root = here
         else:
             here = source if os.path.lexists(source) else os.path.expanduser(source)  # noqa: PTH111
+            check_link(Path(here))
             system, root = LocalFileSystem(), os.path.join(os.getcwd(), here)  # noqa: PTH109, PTH118
-        if isinstance(system, LocalFileSystem):
-            check_link(Path(root))
         # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
         if system.info(root)["type"] != "directory":
             if not _is_regular(system, root):
                 raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
             return _named([TextFile(system, root, source)])
-        inside = _inside_here(Path(root), say) if isinstance(system, LocalFileSystem) else _inside(system, root)
+        inside = _inside_here(Path(here), root, say) if isinstance(system, LocalFileSystem) else _inside(system, root)
     except FileNotFoundError:
         return None
     except RequestError:
@@ -167,12 +167,13 @@ def _inside(system: AbstractFileSystem, root: str) -> list[tuple[str, str]]:
     return [(path, rest) for path, rest in found if not any(part.startswith(".") for part in rest.split("/"))]
 
 
-def _inside_here(root: Path, say: Callable[[str], None]) -> list[tuple[str, str]]:
-    """Return path and relative path of the files under a folder of this machine."""
-    listing = list_files(root)
+def _inside_here(folder: Path, root: str, say: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Return path and relative path of the files under a folder of this machine, which `root` is the whole path of."""
+    listing = list_files(folder)
     if listing.warning:
         say(listing.warning)
-    return [(str(path), str(path.relative_to(root))) for path in listing.files]
+    inside = [str(path.relative_to(folder)) for path in listing.files]
+    return [(f"{root.rstrip('/')}/{rest}", rest) for rest in inside]
 
 
 def _is_regular(system: AbstractFileSystem, path: str) -> bool:
