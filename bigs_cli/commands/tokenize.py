@@ -13,6 +13,8 @@ from bigs_cli.core.errors import BigsError, RequestError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from bigs_cli.data.validation import ValidationRule
+
 EPILOG = "\n\n".join(
     (
         "[bold]Examples:[/bold]",
@@ -161,7 +163,8 @@ def tokenize(
     """Turn text into token shards: rows of LENGTH tokens for [bold]bigs pretrain[/bold].
 
     Rows are filled with whole sentences; the last row of a document is padded, and no row holds two, unless asked.
-    Whole documents are held out by the hash of their text. The tokenizer travels in the shards' folder. Prints the
+    Whole documents are held out by the hash of their text; where there are too few of them, whole paragraphs or
+    sentences. The tokenizer travels in the shards' folder. Prints the
     path of the manifest.
     """
     if check is not None or show is not None:
@@ -231,12 +234,12 @@ def tokenize(
         limit_documents=limit_documents,
     )
 
-    def tokenizer() -> Tokenizer:
+    def tokenizer(rule: ValidationRule) -> Tokenizer:
         if given is not None:
             return given
         assert train_vocab is not None
         console.err.print(f"Training a vocabulary of {train_vocab:,} entries.")
-        return train_on(request, train_vocab, skip_bad)
+        return train_on(request, rule, train_vocab, skip_bad)
 
     try:
         with console.progress("tokenizing", unit="tokens") as advance:
@@ -249,6 +252,7 @@ def tokenize(
                 resume=resume,
                 overwrite=overwrite,
                 advance=advance,
+                say=console.err.print,
             )
     except KeyboardInterrupt:
         kept = (

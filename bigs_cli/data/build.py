@@ -23,6 +23,7 @@ from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Counts, Progress, Request, Staging, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
+from bigs_cli.data.validation import ValidationRule, choose_validation_rule, text_digest
 from bigs_cli.data.workers import Batch, pack_batches
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _SMALL = 1 << 23  # bytes; below this, starting processes takes longer than they
 
 def build_shards(
     request: Request,
-    tokenizer: Callable[[], Tokenizer],
+    tokenizer: Callable[[ValidationRule], Tokenizer],
     output: Path,
     *,
     workers: int | None = None,
@@ -47,13 +48,15 @@ def build_shards(
     resume: bool = False,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda tokens: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Manifest:
     """Write what `request` asks for into `output` and return its manifest; the bytes depend on nothing else.
 
-    `tokenizer` is called when it is needed: not if one was saved by a run that is resumed. Until all is written
-    the folder keeps what it held. `workers` processes pack rows; None: as many as there are cores, for text
-    worth it. Records that cannot be read end it, unless `skip_bad` has them counted and passed over. `advance` is
-    told the tokens of every batch.
+    `tokenizer` is called when it is needed, with the rule by which text is held out: not if one was saved by a run that
+    is resumed. Until all is written the folder keeps what it held. `workers` processes pack rows; None: as many as
+    there are cores, for text worth it. Records that cannot be read end it, unless `skip_bad` has them counted and
+    passed over. `advance` is told the tokens of every batch; `say`, in a sentence, which entries of a folder are not
+    read, and if anything else than whole documents is held out.
 
     Raises:
         RequestError: the folder is in use, the text is bad, what is resumed is something else, or one of the two
@@ -66,7 +69,7 @@ def build_shards(
             raise RequestError(f"{output} holds shards made with other settings. Replace them with --overwrite.")
         return manifest
     check_packing(request.sequence_length, request.packing)
-    parts = find_parts(request.sources, request.how, request.weights)
+    parts = find_parts(request.sources, request.how, request.weights, say)
     with staging(output, resume=resume, overwrite=overwrite) as place:
         if place.finished:
             return place.publish()
@@ -74,12 +77,19 @@ def build_shards(
         begun = place.progress()
         if begun is not None:
             _check_same(begun, fresh, output)
-        progress = begun or fresh
         with _resumable(place):
             if begun is None:
-                chosen = tokenizer()
+                rule = choose_validation_rule(lambda: _texts(request, parts), request.heldout)
+                if rule.unit != "documents":
+                    say(
+                        f"There are too few documents to hold out whole ones (--heldout {request.heldout}): whole "
+                        f"{rule.unit} are held out instead."
+                    )
+                progress = fresh.model_copy(update={"validation": rule})
+                chosen = tokenizer(rule)
                 save_tokenizer(chosen, place.folder)
             else:
+                progress = begun
                 chosen = load_tokenizer(place.folder)
             if not request.drop_duplicates:
                 return _build(progress, parts, chosen, place, None, workers, skip_bad, advance)
@@ -121,6 +131,7 @@ def _build(
     request = progress.request
     length, dtype = request.sequence_length, dtype_for(tokenizer.get_vocab_size())
     ids = special_ids(tokenizer)
+    rule = progress.rule
     batches = _batches(request, parts, progress, seen, skip_bad)
     if workers is None:
         workers = 1 if sum(part.size for part in parts) < _SMALL else (os.cpu_count() or 1)
@@ -143,7 +154,7 @@ def _build(
                 saved = time.monotonic()
         splits = {split: writer.finish() for split, writer in writers.items()}
     if not splits["train"] or (request.heldout > 0 and not splits["heldout"]):
-        raise RequestError(_too_little("heldout" if splits["train"] else "train", counts, request.heldout))
+        raise RequestError(_too_little("heldout" if splits["train"] else "train", counts, request.packing.min_tokens))
     manifest = Manifest(
         sources=request.sources,
         sequence_length=length,
@@ -154,7 +165,7 @@ def _build(
         packing=request.packing,
         request=request.digest(),
         splits=splits,
-        report=counts.report(length, time.monotonic() - before),
+        report=counts.report(length, time.monotonic() - before, rule.unit),
     )
     return place.publish(manifest)
 
@@ -164,31 +175,24 @@ def _batches(
 ) -> Iterator[Batch[tuple[Place, Counts]]]:
     """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and what was counted."""
     texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
-    taken, used = progress.counts.records, progress.place.used
-    for part, after, record in read_parts(parts, progress.place):
-        before, place = place, after
+    rule = progress.rule
+    used = progress.place.used
+    for part, before, after, record in _chosen(request, parts, progress.place, progress.counts.records):
         if isinstance(record, Bad):
             if not skip_bad:
                 raise RequestError(f"{record.message} To leave out what cannot be read: --skip-bad")
             counts += Counts(bad=1)
+            place = after
             continue
-        if request.limit_documents is not None and taken >= request.limit_documents:
-            break
-        text = record.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        text, place = record, after
         digest = text_digest(text)
-        copies = _copies(digest, part.weight)
-        if not copies:
-            continue
-        taken += 1
         if seen and not seen.add(digest, after):
             counts += Counts(records=1, duplicates=1)
             continue
-        held = is_heldout(text, request.heldout)
-        # So that no batch is larger than another: a long text is several documents, and its copies need not be in one.
-        pieces = list(split_text(text, LONGEST_TEXT)) * (1 if held else copies)
-        for number, piece in enumerate(pieces[used:], start=used + 1):
-            texts["heldout" if held else "train"].append(piece)
-            counts += Counts(documents=1, heldout=int(held), records=int(number == len(pieces)))
+        pieces = _pieces(text, rule, _copies(digest, part.weight))
+        for number, (split, piece, counted) in enumerate(pieces[used:], start=used + 1):
+            texts[split].append(piece)
+            counts += counted + Counts(records=int(number == len(pieces)))
             size += len(piece)
             if size >= BATCH_CHARACTERS:
                 here = place if number == len(pieces) else before.model_copy(update={"used": number})
@@ -198,18 +202,56 @@ def _batches(
     yield Batch(texts, (place, counts))
 
 
+def _chosen(
+    request: Request, parts: Sequence[Part], start: Place, taken: int = 0
+) -> Iterator[tuple[Part, Place, Place, str | Bad]]:
+    """Yield (part, place before, place after, text or what is wrong) of the records from `start` on that are used.
+
+    `taken` texts were used before.
+    """
+    place = start
+    for part, after, record in read_parts(parts, start):
+        before, place = place, after
+        if isinstance(record, Bad):
+            yield part, before, after, record
+            continue
+        if request.limit_documents is not None and taken >= request.limit_documents:
+            return
+        text = record.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        if _copies(text_digest(text), part.weight):
+            taken += 1
+            yield part, before, after, text
+
+
+def _texts(request: Request, parts: Sequence[Part]) -> Iterator[str]:
+    """Yield the texts that are used, from the beginning; what is wrong with others is met again when rows are made."""
+    for _, _, _, record in _chosen(request, parts, Place()):
+        if isinstance(record, str):
+            yield record
+
+
+def _pieces(text: str, rule: ValidationRule, copies: int) -> list[tuple[Split, str, Counts]]:
+    """Return what becomes of a document: pieces of their split, and what each of them counts.
+
+    So that no batch is larger than another, a long text is several documents, and its copies need not be in one.
+    """
+    units = rule.split(text)
+    kept, held = map("".join, units)
+    made: list[tuple[Split, str, Counts]] = []
+    if kept.strip():
+        made = [("train", piece, Counts(documents=1)) for piece in split_text(kept, LONGEST_TEXT)] * copies
+    if held.strip():
+        whole, alone = rule.unit == "documents", not made
+        for number, piece in enumerate(split_text(held, LONGEST_TEXT)):
+            counted = Counts(documents=1, heldout=1)
+            if not whole:
+                counted = Counts() if number else Counts(documents=int(alone), heldout=len(units[1]))
+            made.append(("heldout", piece, counted))
+    return made
+
+
 def _no_texts() -> dict[Split, list[str]]:
     return {split: [] for split in SPLITS}
-
-
-def text_digest(text: str) -> bytes:
-    """Return 16 bytes that stand for a text: what chance decides of it is decided by them, the same for ever."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def is_heldout(text: str, fraction: float) -> bool:
-    """Say whether a document is held out: by its text alone, for about `fraction` of all texts."""
-    return int.from_bytes(text_digest(text)[:8]) < fraction * 2.0**64
 
 
 def _copies(digest: bytes, weight: float) -> int:
@@ -244,12 +286,11 @@ def _check_same(saved: Progress, asked: Progress, output: Path) -> None:
         )
 
 
-def _too_little(empty: str, counts: Counts, heldout: float) -> str:
-    if counts.documents == counts.short:
+def _too_little(empty: Split, counts: Counts, min_tokens: int) -> str:
+    if counts.documents <= counts.short:
         return f"None of the {counts.documents} documents is long enough for a row. Lower --min-tokens, or add text."
-    if empty == "train":
-        return f"All {counts.documents} documents fell into the held-out part. Lower --heldout {heldout}, or add text."
+    part = "to train on" if empty == "train" else "that is held out"
     return (
-        f"None of the {counts.documents} documents fell into the held-out part (--heldout {heldout}). "
-        "Raise it, add text, or do without with --heldout 0."
+        f"None of the text {part} is long enough for a row (--min-tokens {min_tokens}). Lower --min-tokens, change "
+        "--heldout, or add text."
     )

@@ -126,22 +126,20 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         RequestError: no installed package reads such addresses, or the path is a link that leads nowhere.
         BigsError: the place cannot be reached.
     """
-    from fsspec.implementations.local import LocalFileSystem
-
     protocol = source.split("://", 1)[0] if is_address(source) else "file"
     if protocol == "hf":
         hush_client()
         limit_waiting()
     try:
-        system, root = _system_of(source)
-        if isinstance(system, LocalFileSystem):
-            check_link(Path(root))
+        system, root, here = _system_of(source)
+        if here is not None:
+            check_link(here)
         # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
         if system.info(root)["type"] != "directory":
-            if not _is_regular(system, root):
+            if here is not None and not here.is_file():  # a pipe or device may never end
                 raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
             return _named([TextFile(system, root, source)])
-        inside = _inside_here(Path(root), say) if isinstance(system, LocalFileSystem) else _inside(system, root)
+        inside = _inside(system, root) if here is None else _inside_here(here, root, say)
     except FileNotFoundError:
         return None
     except RequestError:
@@ -163,31 +161,27 @@ def _inside(system: AbstractFileSystem, root: str) -> list[tuple[str, str]]:
     return [(path, rest) for path, rest in found if not any(part.startswith(".") for part in rest.split("/"))]
 
 
-def _inside_here(root: Path, say: Callable[[str], None]) -> list[tuple[str, str]]:
-    """Return path and relative path of the files under a folder of this machine."""
-    listing = list_files(root)
+def _inside_here(folder: Path, root: str, say: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Return path and relative path of the files under a folder of this machine, which `root` is the whole path of."""
+    listing = list_files(folder)
     if listing.warning:
         say(listing.warning)
-    return [(str(path), str(path.relative_to(root))) for path in listing.files]
+    inside = [str(path.relative_to(folder)) for path in listing.files]
+    return [(f"{root.rstrip('/')}/{rest}", rest) for rest in inside]
 
 
-def _system_of(source: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system that `source` lies in, and its path there."""
+def _system_of(source: str) -> tuple[AbstractFileSystem, str, Path | None]:
+    """Return the file system that `source` lies in, its path there, and, on this machine, its path as it is named."""
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
     if is_address(source):
-        return fsspec.url_to_fs(source)
+        system, root = fsspec.url_to_fs(source)
+        return system, root, Path(root) if isinstance(system, LocalFileSystem) else None
     # Of a path, fsspec would chain file systems at "::".
     path = Path(source)
-    return LocalFileSystem(), str((path if os.path.lexists(path) else path.expanduser()).absolute())
-
-
-def _is_regular(system: AbstractFileSystem, path: str) -> bool:
-    """Whether a path is a file, or a link to one: a pipe or device may never end. On other machines there are none."""
-    from fsspec.implementations.local import LocalFileSystem
-
-    return not isinstance(system, LocalFileSystem) or Path(path).is_file()
+    path = path if os.path.lexists(path) else path.expanduser()
+    return LocalFileSystem(), str(path.absolute()), path
 
 
 def _named(files: list[TextFile]) -> list[TextFile]:

@@ -13,6 +13,9 @@ UNFINISHED = ".partial"
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 
+ValidationUnit = Literal["documents", "paragraphs", "sentences"]
+"""What is held out as a whole."""
+
 _CLOSED = ConfigDict(frozen=True, extra="forbid")
 Count = Annotated[int, Field(ge=1)]
 Tally = Annotated[int, Field(ge=0)]
@@ -48,6 +51,8 @@ class Report(BaseModel):
 
     documents: Tally
     heldout_documents: Tally
+    """How many of `heldout_unit` were held out."""
+    heldout_unit: ValidationUnit = "documents"
     short_documents: Tally
     """Documents with fewer tokens than the minimum; they are in no row."""
     duplicate_documents: Tally = 0

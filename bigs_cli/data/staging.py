@@ -23,10 +23,11 @@ from bigs_cli.core.files import locked, write_json
 from bigs_cli.core.interrupts import uninterrupted
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.data.corpus import Place
-from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split
+from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split, ValidationUnit
 from bigs_cli.data.readers import How
 from bigs_cli.data.shard_writer import DamagedDraftError, Written
 from bigs_cli.data.shards import open_shards
+from bigs_cli.data.validation import ValidationRule
 
 _PROGRESS = "progress.json"
 _LOCK = "lock"
@@ -66,6 +67,7 @@ class Counts:
     """Texts taken from the sources, however often each is used."""
     documents: int = 0
     heldout: int = 0
+    """Documents, paragraphs or sentences, whatever is held out as a whole."""
     short: int = 0
     duplicates: int = 0
     bad: int = 0
@@ -79,11 +81,12 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
-    def report(self, sequence_length: int, seconds: float) -> Report:
+    def report(self, sequence_length: int, seconds: float, unit: ValidationUnit = "documents") -> Report:
         """Return what is said of shards with rows of `sequence_length` tokens, made in `seconds`."""
         return Report(
             documents=self.documents,
             heldout_documents=self.heldout,
+            heldout_unit=unit,
             short_documents=self.short,
             duplicate_documents=self.duplicates,
             bad_records=self.bad,
@@ -106,9 +109,16 @@ class Progress(BaseModel):
     corpus: str
     """A digest of the names and sizes of what is read."""
     place: Place = Place()
+    validation: ValidationRule | None = None
+    """None, as older versions wrote it: whole documents."""
     counts: Counts = Counts()
     written: dict[Split, Written] = Field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def rule(self) -> ValidationRule:
+        """What is held out."""
+        return self.validation or ValidationRule(fraction=self.request.heldout)
 
 
 class Staging:

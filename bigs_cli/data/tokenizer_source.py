@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.faults import AGAIN, of_disk
+from bigs_cli.core.folders import check_link
 from bigs_cli.core.hub_client import arriving, hub_answers, patiently, reason_of, status_of
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.data.tokenizer_config import TOKENIZER_CONFIG
@@ -27,6 +28,7 @@ def find_tokenizer(source: str | Path) -> Path:
     """
     refuse_address(source)
     path = Path(source)
+    check_link(path)
     if path.is_dir():
         for name in (TOKENIZER_JSON, VOCAB_TXT):
             if (path / name).is_file():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bigs_cli.data.build import is_heldout
 from bigs_cli.data.corpus import find_parts, read_parts, sound
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.staging import Request
 from bigs_cli.data.tokenizer import train_tokenizer
+from bigs_cli.data.validation import ValidationRule
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -18,16 +18,16 @@ SAMPLE_CHARACTERS = 50_000_000
 """As much text as a vocabulary is trained on, in equal parts of all sources; it is held in memory."""
 
 
-def train_on(request: Request, size: int, skip_bad: bool = False) -> Tokenizer:
-    """Return a vocabulary of `size` entries trained on what `request` reads, held-out documents left out.
+def train_on(request: Request, validation: ValidationRule, size: int, skip_bad: bool = False) -> Tokenizer:
+    """Return a vocabulary of `size` entries trained on what `request` reads, but not on what is held out.
 
     Raises:
         RequestError: there is no text, it cannot be read, or `size` is too small for its characters.
     """
-    return train_tokenizer(_sample(request, skip_bad), size)
+    return train_tokenizer(_sample(request, validation, skip_bad), size)
 
 
-def _sample(request: Request, skip_bad: bool) -> Iterator[str]:
+def _sample(request: Request, validation: ValidationRule, skip_bad: bool) -> Iterator[str]:
     limit = request.limit_documents
     for source in dict.fromkeys(request.sources):
         left, taken = SAMPLE_CHARACTERS // len(request.sources), 0
@@ -38,6 +38,7 @@ def _sample(request: Request, skip_bad: bool) -> Iterator[str]:
             taken += 1
             if left <= 0 or (limit is not None and taken > limit):
                 break
-            if not is_heldout(document, request.heldout):
-                yield document[:left]
-                left -= len(document)
+            kept = "".join(validation.split(document)[0])
+            if kept.strip():
+                yield kept[:left]
+                left -= len(kept)

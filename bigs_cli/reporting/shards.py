@@ -11,11 +11,13 @@ from bigs_cli.reporting.console import table
 def report_table(manifest: Manifest) -> Table:
     """Return a table of what was read to make the shards, and what became of it. What did not occur has no line."""
     report, packing = manifest.report, manifest.packing
+    whole = report.heldout_unit == "documents"
     made = table("", "what", "how much", right=("how much",))
     lines = [
         ("documents", f"{report.documents:,}" if packing else ""),
-        ("  of them held out", f"{report.heldout_documents:,}" if packing else ""),
+        ("  of them held out", f"{report.heldout_documents:,}" if packing and whole else ""),
         ("  of them too short, left out", f"{report.short_documents:,}" if packing else ""),
+        (f"{report.heldout_unit} held out", "" if whole else f"{report.heldout_documents:,}"),
         ("equal documents, left out", f"{report.duplicate_documents:,}" if report.duplicate_documents else ""),
         ("unreadable records, left out", f"{report.bad_records:,}" if report.bad_records else ""),
         (packing.split if packing else "", f"{report.sentences:,}" if report.sentences else ""),

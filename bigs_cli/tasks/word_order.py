@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -39,20 +39,23 @@ def make_examples(split: str, source: str | None = None) -> Texts:
     from bigs_cli.data.corpus import read_documents
 
     source = source or PYTHON_DOCS
-    return balance(split_sentences(split, read_documents([source])), CAPS[split], f"the {split} part of {source}")
+    found = split_sentences(split, lambda: read_documents([source]))
+    return balance(found, CAPS[split], f"the {split} part of {source}")
 
 
-def split_sentences(split: str, documents: Iterable[str]) -> set[str]:
-    """Return the distinct sentences of the documents in `split`; a sentence found in both is left to dev.
+def split_sentences(split: str, documents: Callable[[], Iterable[str]]) -> set[str]:
+    """Return the distinct sentences in `split` of a corpus, which `documents()` reads; one in both is left to dev.
 
-    A tenth of the documents are dev: those that `bigs tokenize --heldout 0.1` holds out, so that a model pretrained
-    on such shards has not seen them. The others are train.
+    A tenth of the text is dev: what `bigs tokenize --heldout 0.1` holds out, so that a model pretrained on such shards
+    has not seen it. The rest is train.
     """
-    from bigs_cli.data.build import is_heldout
+    from bigs_cli.data.validation import choose_validation_rule
 
+    rule = choose_validation_rule(documents, DEV_FRACTION)
     parts: dict[str, set[str]] = {"train": set(), "dev": set()}
-    for text in documents:
-        parts["dev" if is_heldout(text, DEV_FRACTION) else "train"].update(sentences(text))
+    for text in documents():
+        for name, units in zip(("train", "dev"), rule.split(text), strict=True):
+            parts[name].update(sentences("".join(units)))
     return parts["dev"] if split == "dev" else parts["train"] - parts["dev"]
 
 

@@ -120,7 +120,6 @@ def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path)
         (("--train-vocab", "180", "--length", "0"), "--length 0 is too short"),
         (("--train-vocab", "180", "--text-column", "body"), "no column 'body'"),
         (("--train-vocab", "180", "--input", "nothing.txt"), "no file or folder nothing.txt"),
-        (("--train-vocab", "180", "--heldout", "1e-9"), "fell into the held-out part"),
         (("--train-vocab", "180", "--weight", "1", "--weight", "2"), "give every --input one"),
         (("--train-vocab", "1000000000000"), "Invalid value for '--train-vocab'"),
         (("--train-vocab", "180", "--weight", "0"), "A --weight is a number above 0"),

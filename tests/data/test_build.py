@@ -8,7 +8,7 @@ import pytest
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import locked
 from bigs_cli.data import build as module
-from bigs_cli.data.build import build_shards, is_heldout
+from bigs_cli.data.build import build_shards
 from bigs_cli.data.manifest import Packing
 from bigs_cli.data.packing import Packer
 from bigs_cli.data.readers import How
@@ -16,6 +16,7 @@ from bigs_cli.data.shard_writer import ShardWriter
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Request
 from bigs_cli.data.tokenizer import fingerprint
+from bigs_cli.data.validation import is_heldout
 from tests.data.conftest import make_documents
 
 L = 16
@@ -41,7 +42,7 @@ def build(output, tokenizer, *sources, weights=None, **options):
         sequence_length=L,
         **settings,
     )
-    return build_shards(request, lambda: tokenizer, output, **options)
+    return build_shards(request, lambda rule: tokenizer, output, **options)
 
 
 def content(folder):
@@ -69,7 +70,8 @@ def test_shards_hold_the_rows_and_the_manifest_says_what(tmp_path, documents, to
     assert report.unknown_rate == 0
     assert fingerprint(shards.tokenizer()) == manifest.tokenizer
     assert sorted(path.name for path in shards.folder.iterdir()) == [
-        "heldout-00000.bin", "manifest.json", "tokenizer.json", "train-00000.bin", "vocab.txt",
+        "heldout-00000.bin", "manifest.json", "tokenizer.json", "tokenizer_config.json", "train-00000.bin",
+        "vocab.txt",
     ]  # fmt: skip
 
 
@@ -290,8 +292,11 @@ def test_half_a_surrogate_pair_is_no_text(tmp_path, tokenizer):
 
 def test_a_split_must_not_be_empty_unasked(tmp_path, documents, tokenizer):
     two = write(tmp_path / "two.jsonl", documents[:2])
-    with pytest.raises(RequestError, match=r"None of the 2 documents fell into the held-out part"):
-        build(tmp_path / "out", tokenizer, two, heldout=1e-9)
+    short = write(tmp_path / "one.jsonl", ["stone", "the old river falls"])
+    with pytest.raises(
+        RequestError, match=r"None of the text that is held out is long enough for a row \(--min-tokens 2"
+    ):
+        build(tmp_path / "out", tokenizer, short, heldout=1e-9)
     with pytest.raises(RequestError, match="long enough"):
         build(tmp_path / "out", tokenizer, write(tmp_path / "short.jsonl", ["a", "the"]))
     assert not (tmp_path / "out").exists()

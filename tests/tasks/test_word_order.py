@@ -45,7 +45,7 @@ def test_shuffling_moves_words_and_keeps_them(words: list[str]) -> None:
 
 
 def test_splits_are_balanced_apart_and_the_same_again() -> None:
-    parts = {split: split_sentences(split, DOCUMENTS) for split in ("train", "dev")}
+    parts = {split: split_sentences(split, lambda: DOCUMENTS) for split in ("train", "dev")}
     assert not parts["train"] & parts["dev"]
     assert len(parts["train"]) > len(parts["dev"]) > 0
     examples = balance(parts["train"], 8000, "here")

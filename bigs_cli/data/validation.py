@@ -1,0 +1,122 @@
+"""What is held out of a corpus: whole documents, or, where there are too few of them, whole paragraphs or sentences.
+
+Chance decides by the text alone, so that equal texts are always on the same side, in whatever order they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.manifest import ValidationUnit
+from bigs_cli.data.packing import split_text
+from bigs_cli.data.sentences import MARK, mark
+
+# All in characters, or as a share of all characters; chosen here.
+_FEWEST = 512  # of what is held out as paragraphs or sentences, where there is enough text: a few rows of tokens
+_MOST = 0.2  # of a short text that is held out, if no larger part is asked for; also of a single paragraph
+_LONGEST_SENTENCE = 512  # a longer one is cut at white space
+
+
+class ValidationRule(BaseModel):
+    """The rule by which text is held out. `fraction` is the part that was asked for.
+
+    Documents are held out if their hash, as a fraction of the highest, is below `fraction`. Paragraphs and sentences
+    are if their hash is at most `threshold` and they have at most `longest` characters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: ValidationUnit = "documents"
+    fraction: float
+    threshold: int = 0
+    longest: int = 0
+
+    def split(self, text: str) -> tuple[list[str], list[str]]:
+        """Return the units of a document to train on, and those held out, each in order. Joined, they are the text."""
+        if self.unit == "documents":
+            return ([], [text]) if is_heldout(text, self.fraction) else ([text], [])
+        kept: list[str] = []
+        held: list[str] = []
+        for unit in units_of(text, self.unit):
+            bare = unit.strip()
+            chosen = bool(bare) and len(bare) <= self.longest and _hash(bare) <= self.threshold
+            (held if chosen else kept).append(unit)
+        return kept, held
+
+
+def text_digest(text: str) -> bytes:
+    """Return 16 bytes that stand for a text: what chance decides of it is decided by them, the same for ever."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def is_heldout(text: str, fraction: float) -> bool:
+    """Say whether a document is held out: by its text alone, for about `fraction` of all texts."""
+    return int.from_bytes(text_digest(text)[:8]) < fraction * 2.0**64
+
+
+def choose_validation_rule(texts: Callable[[], Iterable[str]], fraction: float) -> ValidationRule:
+    """Return the rule to hold out about `fraction` of a corpus; `texts()` reads its documents from the beginning.
+
+    Whole documents, if that leaves some on both sides; else the finer unit of which that can be said. Reading stops as
+    soon as whole documents will do: in a large corpus after about 1 / `fraction` of them.
+
+    Raises:
+        RequestError: all of the text is one sentence.
+    """
+    rule = ValidationRule(fraction=fraction)
+    if fraction == 0:
+        return rule
+    sides: set[bool] = set()
+    for text in texts():
+        sides.add(is_heldout(text, fraction))
+        if len(sides) == 2:
+            return rule
+    if not sides:
+        return rule
+    for unit in ("paragraphs", "sentences"):
+        found = _finer(itertools.chain.from_iterable(units_of(text, unit) for text in texts()), unit, fraction)
+        if found is not None:
+            return found
+    raise RequestError(
+        "The text is too short to hold out a part of it: it is a single sentence. Add text, or train without a "
+        "held-out part: --heldout 0."
+    )
+
+
+def units_of(text: str, unit: ValidationUnit) -> Iterator[str]:
+    """Yield the paragraphs or sentences of `text`, each with the white space after it. Joined, they are the text."""
+    for paragraph in mark(text, "paragraphs").split(MARK):
+        if unit == "paragraphs":
+            yield paragraph
+        else:
+            for sentence in mark(paragraph, "sentences").split(MARK):
+                yield from split_text(sentence, _LONGEST_SENTENCE)
+
+
+def _finer(units: Iterable[str], unit: ValidationUnit, fraction: float) -> ValidationRule | None:
+    """Return the rule to hold out some of `units`; None if that leaves none, or next to nothing, on either side."""
+    bare = (text.strip() for text in units)
+    found = np.fromiter(((_hash(text), len(text)) for text in bare if text), np.dtype([("hash", "u8"), ("size", "i8")]))
+    hashes, first, same = np.unique(found["hash"], return_index=True, return_inverse=True)
+    if len(hashes) < 2:
+        return None
+    sizes = np.bincount(same, found["size"])  # of equal units, all are held out or none is
+    total = sizes.sum()
+    wanted = min(max(fraction * total, _FEWEST), max(fraction, _MOST) * total)
+    longest = int(max(fraction, 0.5 if unit == "sentences" else _MOST) * total)
+    fit = np.flatnonzero(found["size"][first] <= longest)[: len(hashes) - 1]  # one is left to train on
+    held = np.cumsum(sizes[fit])
+    if not len(fit) or (unit == "paragraphs" and not wanted / 2 <= held[-1]):
+        return None
+    last = min(int(np.searchsorted(held, wanted)), len(fit) - 1)
+    return ValidationRule(unit=unit, fraction=fraction, threshold=int(hashes[fit[last]]), longest=longest)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(text_digest(text)[:8])
