@@ -131,6 +131,13 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str | Bad]]:
             yield number, _not_utf8(name, number, line, error)
 
 
+def local_file(path: Path) -> TextFile:
+    """Return the file at a path of this machine, whatever characters are in its name."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return TextFile(LocalFileSystem(), str(path.absolute()), str(path))
+
+
 def find_files(source: str) -> list[TextFile] | None:
     """Return the file at a path or address, or all files under a folder, ordered by path; None if nothing is there.
 
@@ -141,13 +148,16 @@ def find_files(source: str) -> list[TextFile] | None:
         BigsError: the place cannot be reached.
     """
     import fsspec
+    from fsspec.implementations.local import LocalFileSystem
 
     protocol = source.split("://", 1)[0] if "://" in source else "file"
     if protocol == "hf":
         hush_client()
         limit_waiting()
     try:
-        system, root = fsspec.url_to_fs(source)
+        # What is here is no address, even if its name has the "::" that chains addresses.
+        here = "://" not in source and Path(source).exists()
+        system, root = (LocalFileSystem(), str(Path(source).absolute())) if here else fsspec.url_to_fs(source)
         # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
         if system.info(root)["type"] != "directory":
             if not _is_regular(system, root):

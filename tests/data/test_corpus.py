@@ -234,6 +234,11 @@ def test_missing_sources_are_refused_at_once(tmp_path):
         read_documents([str(tmp_path / "what.docx")])
 
 
+def test_the_name_of_a_file_is_no_address(tmp_path):
+    (tmp_path / "run::2024.jsonl").write_bytes(rows(TEXTS))
+    assert read(tmp_path / "run::2024.jsonl") == TEXTS
+
+
 def test_addresses_are_read_through_fsspec():
     memory = fsspec.filesystem("memory")
     with memory.open("/corpus/AA/wiki_00.gz", "wb") as file:
