@@ -186,7 +186,7 @@ class Pretrained:
 
         A text is a str; a pair (text, pair); for questions {"question": …, "context": …}; for choices {"text": …,
         "endings": […, …]}; for entities a list of words too. A dict's keys go on into the answer; one that has the
-        name of an answer's becomes ``input.NAME``.
+        name of an answer's becomes ``input.NAME``, or ``input.NAME.2``, … if there is such a key too.
 
         | head | keys of an answer |
         |---|---|
@@ -208,7 +208,7 @@ class Pretrained:
         if not allow_untrained:
             check_trained(self.untrained, self.config, self.source, "set allow_untrained=True")
         items = items_of(_listed(texts), predictor.answerer.takes, predictor.settings.task)
-        made = [record(item, answer) for window in predictor.answers(items) for item, answer in window]
+        made = [record(item.columns.items(), answer) for window in predictor.answers(items) for item, answer in window]
         _warn_of_cut(predictor)
         return made
 

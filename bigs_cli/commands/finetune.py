@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bigs_cli.checkpoint.resolve import OpenModel
     from bigs_cli.checkpoint.run import RunFolder
     from bigs_cli.recipe import FinetuneRecipe
+    from bigs_cli.recipe.schema import TaskFiles
+
+TaskType = Literal["sequence-classification", "classification", "regression"]
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -32,8 +35,8 @@ def finetune(
         str | None,
         typer.Argument(
             help="cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, imdb, contract-nli, wikiann, squad, squad2, "
-            "swag, codah, word-order; or glue: all of its tasks.",
-            show_default="that of --train",
+            "swag, codah, word-order; glue: all of its tasks; custom: one of your own.",
+            show_default="that of --train, or of the recipe",
         ),
     ] = None,
     start: Annotated[
@@ -90,12 +93,26 @@ def finetune(
     dev_file: Annotated[
         str | None, typer.Option("--dev", metavar="FILE", help="The same columns, to measure on.", parser=local.name)
     ] = None,
-    text: Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of --train with the text.")] = "text",
+    text: Annotated[
+        str | None,
+        typer.Option("--text", metavar="COLUMN", help="Column of --train with the text.", show_default="text"),
+    ] = None,
     pair: Annotated[
         str | None,
         typer.Option("--pair", metavar="COLUMN", help="Column with the second text.", show_default="single texts"),
     ] = None,
-    label: Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column with the class or score.")] = "label",
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="COLUMN", help="Column with the class or score.", show_default="label"),
+    ] = None,
+    task_type: Annotated[
+        TaskType | None,
+        typer.Option(
+            "--task-type",
+            help="Whether labels are classes or scores (classification: short for sequence-classification).",
+            show_default="proposed from the labels",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
     track: Annotated[
         list[str] | None,
@@ -122,12 +139,23 @@ def finetune(
     changes = [*(sets or ()), *(["freeze=true"] if freeze else [])]
     if track:
         changes.append(f"track=[{', '.join(track)}]")
-    if train_file is None and dev_file is not None:
+    files = {
+        "files.train": train_file,
+        "files.dev": dev_file,
+        "files.text": text,
+        "files.pair": pair,
+        "files.label": label,
+        "files.task_type": task_type,
+    }
+    own = task is not None and task.lower() == "custom"
+    options = _own_options(None if own else task, {key: value for key, value in files.items() if value is not None})
+    named = recipe is not None or any(change.startswith("files.") for change in changes)
+    if dev_file is not None and train_file is None and not named:
         raise RequestError("--dev names the dev set of a task of your own; name its --train file too.")
-    if train_file is not None and task is not None:
-        raise RequestError(f"{task} is a known task with files of its own; --train is for one of yours. Leave one out.")
-    if task is None and train_file is None and not (resume and run):
+    if task is None and train_file is None and not named and not (resume and run):
         raise RequestError("Say what to train for: bigs finetune TASK, or --train FILE --dev FILE for a task of yours.")
+    if own:
+        options["task"] = "custom"
     if task is not None and task.lower() == "glue":
         if dry_run:
             raise RequestError("--dry-run shows one run. Name one task: bigs finetune cola --dry-run")
@@ -139,17 +167,23 @@ def finetune(
     from bigs_cli.reporting.trackers import check_trackers
     from bigs_cli.tasks import get_task, task_of
 
-    name = recipe or (get_task(task).name if task else "custom")
+    wanted = None if task is None else "custom" if own else get_task(task).name
+    name = recipe or wanted or "custom"
     folder = RunFolder(run or runs_root() / (Path(train_file).stem if train_file and not recipe else Path(name).stem))
     saved = _saved_recipe(folder, seeds) if resume else None
-    chosen = load_recipe(str(saved) if saved else name, changes)
+    chosen = load_recipe(str(saved), changes) if saved else load_recipe(name, changes, options)
     if not isinstance(chosen, FinetuneRecipe):
         raise RequestError(f"The recipe {name} is for pretraining. Use it so: bigs pretrain --recipe {name}")
-    if train_file is not None and saved is None:
-        chosen = _with_files(chosen, train_file, dev_file, text, pair, label)
+    if chosen.files is not None and wanted not in (None, "custom"):
+        raise RequestError(
+            f"{wanted} is a known task with files of its own; `files` are for one of yours. Leave them out, or train "
+            "for yours: bigs finetune custom"
+        )
+    if chosen.files is not None and saved is None:
+        chosen = _with_labels(chosen, chosen.files)
     chosen_task = task_of(chosen)
-    if task is not None and chosen_task.name != get_task(task).name:
-        raise RequestError(f"The recipe {name} is for the task {chosen.task}, not {get_task(task).name}.")
+    if wanted not in (None, chosen_task.name):
+        raise RequestError(f"The recipe {name} is for the task {chosen.task}, not {wanted}.")
     if seeds == 1:
         folder.check(resume)
     check_trackers(chosen.track)
@@ -219,19 +253,29 @@ def _saved_recipe(folder: RunFolder, seeds: int) -> Path | None:
     return begun[min(numbers, key=int)] if numbers else None
 
 
-def _with_files(
-    recipe: FinetuneRecipe, train: str, dev: str | None, text: str, pair: str | None, label: str
-) -> FinetuneRecipe:
-    """Return the recipe for a task of one's own, its labels found in the data, and say what they are."""
+def _own_options(task: str | None, files: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options for a task of one's own set in a recipe; `task` is a known one, None if none is named."""
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.recipe.schema import TaskFiles
+
+    if not files:
+        return {}
+    if task is not None:
+        option = f"--{next(iter(files)).removeprefix('files.').replace('_', '-')}"
+        raise RequestError(
+            f"{task} is a known task with files of its own; {option} is for one of yours. Leave one out."
+        )
+    # Classes that the recipe lists are not meant for scores.
+    without = {"files.labels": None} if files.get("files.task_type") == "regression" else {}
+    return {**files, **without, "task": "custom"}
+
+
+def _with_labels(recipe: FinetuneRecipe, files: TaskFiles) -> FinetuneRecipe:
+    """Return the recipe for a task of one's own, its task type and classes known, and say what they are and why."""
     from bigs_cli.reporting.console import err
     from bigs_cli.tasks.custom import NAME, look_at
 
-    if dev is None:
-        raise RequestError("Name the examples to measure on: --dev FILE, with the same columns as --train.")
-    files, what = look_at(TaskFiles(train=train, dev=dev, text=text, pair=pair, label=label))
-    err.print(f"{train}, column {label}: {what}.")
+    files, what = look_at(files)
+    err.print(f"{files.train}, column {files.label}: {what}")
     return recipe.model_copy(update={"task": NAME, "files": files})
 
 

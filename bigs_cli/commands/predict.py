@@ -158,9 +158,10 @@ def predict(
     opened = open_and_announce(model)
     from bigs_cli.checkpoint.names import to_apart
     from bigs_cli.prediction.columns import Named
+    from bigs_cli.prediction.embeddings import write_embeddings
     from bigs_cli.prediction.files import items_in, texts_on
     from bigs_cli.prediction.item import check_given, items_with
-    from bigs_cli.prediction.output import write_answers, write_embeddings
+    from bigs_cli.prediction.output import write_answers
     from bigs_cli.prediction.predictor import Predictor
     from bigs_cli.prediction.settings import Origin, settings_for
     from bigs_cli.reporting.padding import tell_of_trimming

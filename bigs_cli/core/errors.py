@@ -31,8 +31,8 @@ class RequestError(BigsError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the known name nearest to `name`, or ``""`` when none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """Return ``" Did you mean 'x'?"`` for the known name nearest to `name`, or ``""`` when no other name is near."""
+    near = difflib.get_close_matches(name, [other for other in known if other != name], n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 

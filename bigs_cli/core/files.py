@@ -11,6 +11,7 @@ import json
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -154,16 +155,25 @@ def _without_nonfinite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return the value that JSON `text` stands for.
+def parse_json(text: str | bytes, unique_keys: bool = False) -> Any:
+    """Return the value that JSON `text` stands for; of a key that an object has twice, the last value.
 
     Raises:
-        ValueError: it is no JSON, is not UTF-8, or is nested deeper than Python reads.
+        ValueError: it is no JSON, is not UTF-8, or is nested deeper than Python reads, or, with `unique_keys`, an
+            object has a key twice.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique_keys else None)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key '{twice}' twice")
+    return made
 
 
 def sha256(path: Path) -> str:

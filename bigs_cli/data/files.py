@@ -116,6 +116,13 @@ class TextFile:
         ) from error
 
 
+def local_file(path: Path) -> TextFile:
+    """Return the file at a path of this machine, whatever characters are in its name."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return TextFile(LocalFileSystem(), str(path.absolute()), str(path))
+
+
 def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) -> list[TextFile] | None:
     """Return the file at a path or address, or all files under a folder, ordered by path; None if nothing is there.
 

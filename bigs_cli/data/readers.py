@@ -13,20 +13,20 @@ All may be compressed: `.gz`, `.bz2`, `.xz`, `.zst`.
 
 from __future__ import annotations
 
-import csv
 import html
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
+from bigs_cli.data.delimited import parse_number, read_cells, unique_names
 from bigs_cli.data.documents import TEXT_COLUMN, Bad, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
-from bigs_cli.data.lines import COMPRESSIONS, LONGEST_LINE
+from bigs_cli.data.lines import COMPRESSIONS
 from bigs_cli.data.parquet import read_parquet
 
 TextDocuments = Literal["file", "block", "line"]
@@ -159,63 +159,18 @@ def _hint(line: str) -> str:
 
 def _read_csv(file: TextFile, how: How) -> Documents:
     """The first line that is not blank names the columns."""
-    bad: list[Bad] = []
-
-    def sound() -> Iterator[str]:
-        for _, line in file.lines():
-            if isinstance(line, Bad):
-                bad.append(line)
-                line = line.text  # Its quotes and commas still count; the row it is in does not.
-            yield line.replace("\0", "")  # which the module would refuse
-
-    rows = cells(file, sound())
     header: list[str] | None = None
-    place = 0
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            yield Bad(f"{file.name}:{rows.line_num} is no row of a table ({error}).")
-            return
-        spoilt = bool(bad)
-        yield from bad
-        bad.clear()
-        if row is None:
-            return
-        if not row:
-            continue
-        if header is None:
-            header = row
-            continue
-        if spoilt:
-            continue
-        where = f"{file.name}:{rows.line_num}"
-        if len(row) != len(header):
-            yield Bad(f"{where} has {len(row)} cells; the first line names {len(header)} columns.")
-            continue
-        if not place:
-            strings = [name for name, cell in zip(header, row, strict=True) if not _number(cell)]
-            place = 1 + header.index(find_text_column(header, strings, how.text_column, file.name))
-        yield row[place - 1]
-
-
-def cells(file: TextFile, lines: Iterable[str]) -> Any:
-    """Return a `csv.reader` of the lines of a CSV or TSV file.
-
-    In a CSV quotes are as in RFC 4180, and a quoted cell may hold line ends. In a TSV a quote belongs to the text, as
-    in GLUE and the other tables of this field that are separated by tabs.
-    """
-    csv.field_size_limit(LONGEST_LINE)
-    tabs = file.suffix == ".tsv"
-    return csv.reader(lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
-
-
-def _number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    place: int | None = None
+    for _, row in read_cells(file):
+        if isinstance(row, Bad):
+            yield row
+        elif header is None:
+            header = unique_names(row)
+        else:
+            if place is None:
+                strings = [name for name, cell in zip(header, row, strict=True) if parse_number(cell) is None]
+                place = header.index(find_text_column(header, strings, how.text_column, file.name))
+            yield row[place]
 
 
 READERS: dict[str, Reader] = {

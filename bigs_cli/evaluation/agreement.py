@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.delimited import read_cells
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.evaluation.pairs import BAD, GOOD, Array, Pairs, first_rows, groups_of, pairs_of
 from bigs_cli.evaluation.pll import Places, Sentences, encode_sentences
 from bigs_cli.tasks.columns import Table, read_table_file
+from bigs_cli.tasks.jsonl import good
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -119,12 +120,7 @@ def _read(path: Path, columns: Sequence[str] | None) -> Table:
 def _headless(file: TextFile, columns: Sequence[str]) -> Table:
     cells: list[Mapping[str, str]] = []
     places: list[str] = []
-    for number, line in file.lines():
-        if isinstance(line, Bad):
-            raise RequestError(line.message)
-        if not line.strip():
-            continue
-        row = line.rstrip("\r\n").split("\t")
+    for number, row in good(read_cells(file, "\t", ragged=True)):
         if len(row) != len(columns):
             raise RequestError(
                 f"{file.name}:{number} has {len(row)} cells separated by tabs; the columns are "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -42,9 +43,22 @@ class Item:
         return len(self.text) + len(self.second or "") + sum(map(len, self.endings))
 
 
-def record(item: Item, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer behind the columns that the item came with; those of an answer's name become ``input.NAME``."""
-    return {f"input.{name}" if name in answer else name: value for name, value in item.columns.items()} | dict(answer)
+def record(columns: Iterable[tuple[str, Any]], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer behind the columns that its item came with, none of which is lost.
+
+    A column that has the name of an answer's key, or of an earlier column, becomes ``input.NAME``, or, if there is such
+    a column too, ``input.NAME.2``, ``input.NAME.3``, …
+    """
+    columns = list(columns)
+    taken = {name for name, _ in columns} | answer.keys()
+    made: dict[str, Any] = {}
+    for name, value in columns:
+        if name in answer or name in made:
+            numbered = (f"input.{name}.{number}" for number in itertools.count(2))
+            name = next(new for new in itertools.chain([f"input.{name}"], numbered) if new not in taken)
+            taken.add(name)
+        made[name] = value
+    return made | dict(answer)
 
 
 def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:

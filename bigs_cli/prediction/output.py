@@ -1,18 +1,15 @@
-"""Answers as JSON lines, CSV or tables, and embeddings as .npy or Parquet: written as they come."""
+"""Answers as JSON lines, CSV or tables, written as they come."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
-import numpy as np
 from rich.table import Table
 
 from bigs_cli.core.errors import RequestError
@@ -22,11 +19,9 @@ from bigs_cli.prediction.heads.answerer import NUMBERS
 from bigs_cli.prediction.item import Item, record
 from bigs_cli.reporting.console import out, table
 
-Array = np.ndarray[Any, Any]
 Format = Literal["table", "jsonl", "csv"]
 Answered = list[tuple[Item, dict[str, Any]]]
-ID = "id"
-_Window = TypeVar("_Window")
+Window = TypeVar("Window")
 
 
 def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Format, path: Path | None) -> None:
@@ -35,7 +30,7 @@ def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Format
     Raises:
         RequestError: there are none.
     """
-    answered = _begun(answered)
+    answered = begun(answered)
     if path is not None:
         with replacing(path, "w") as file:
             _WRITE[form](answered, answerer, file)
@@ -46,7 +41,7 @@ def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Format
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _begun(windows: Iterable[_Window]) -> Iterator[_Window]:
+def begun(windows: Iterable[Window]) -> Iterator[Window]:
     """Return all windows, the first of which is there: before it is, nothing is written, nor a folder made."""
     rest = iter(windows)
     first = next(rest, None)
@@ -67,7 +62,7 @@ def write_table(answered: Iterable[Answered], answerer: Answerer, file: IO[str])
 def write_jsonl(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
     """Write each answer as a JSON object on a line."""
     for window in answered:
-        file.writelines(to_json(record(item, answer), default=str) + "\n" for item, answer in window)
+        file.writelines(to_json(record(item.columns.items(), answer), default=str) + "\n" for item, answer in window)
         file.flush()
 
 
@@ -80,7 +75,7 @@ def write_csv(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -
     writer: csv.DictWriter[str] | None = None
     for window in answered:
         for item, answer in window:
-            row = _flat(record(item, answer))
+            row = record(_flat(item.columns), dict(_flat(answer)))
             if writer is None:
                 writer = csv.DictWriter(file, list(row), restval="")
                 writer.writeheader()
@@ -112,138 +107,13 @@ def answer_table(answered: Answered, answerer: Answerer) -> Table:
     return made
 
 
-def write_embeddings(made: Iterable[tuple[list[Item], Array]], path: Path) -> tuple[int, int]:
-    """Write vectors to a .npy or .parquet file, whole or not at all; return their number and size `(n, H)`.
-
-    Parquet has the texts, the `id` where items have one, and `embedding`, beside each other. Ids are whole numbers
-    where all are, else text.
-
-    Raises:
-        RequestError: there are none.
-    """
-    made = _begun(made)
-    with replacing(path, "w+b") as file:
-        if path.suffix.lower() == ".npy":
-            return _write_npy(made, file)
-        return _write_parquet(made, file, path.parent)
-
-
-def _write_npy(made: Iterable[tuple[list[Item], Array]], file: IO[bytes]) -> tuple[int, int]:
-    """Write the vectors behind a header that is written again once their number is known: it has room for that."""
-
-    def header(shape: tuple[int, int]) -> int:
-        file.seek(0)
-        described = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(np.dtype("<f4"))}
-        np.lib.format.write_array_header_1_0(file, described)
-        return file.tell()
-
-    count, size, start = 0, 0, 0
-    for _, vectors in made:
-        if not count:
-            size = vectors.shape[1]
-            start = header((0, size))
-        file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
-        count += len(vectors)
-    if count and header((count, size)) != start:
-        raise AssertionError("numpy's header left no room for the number of rows")
-    return count, size
-
-
-def _write_parquet(made: Iterable[tuple[list[Item], Array]], file: IO[bytes], folder: Path) -> tuple[int, int]:
-    """Write a row group a window.
-
-    Where later ids need another type of column, the file is written again, from a temporary copy in `folder`.
-    """
-    from pyarrow import parquet
-
-    writer: parquet.ParquetWriter | None = None
-    count, size = 0, 0
-    try:
-        for items, vectors in made:
-            group = _row_group(items, vectors)
-            if writer is None:
-                writer = parquet.ParquetWriter(file, group.schema)
-            elif (wider := _wider(writer.schema, group.schema)) != writer.schema:
-                writer.close()
-                writer = _rewritten(file, wider, folder)
-            writer.write_table(_fitted(group, writer.schema))
-            count, size = count + len(items), vectors.shape[1]
-    finally:
-        if writer is not None:
-            writer.close()
-    return count, size
-
-
-def _row_group(items: list[Item], vectors: Array) -> Any:
-    """Return a table of texts, second texts if there are any, ids if there are any, and vectors."""
-    import pyarrow as pa
-
-    columns: dict[str, Any] = {"text": pa.array([item.text for item in items], pa.string())}
-    if items[0].second is not None:
-        columns["pair"] = pa.array([item.second for item in items], pa.string())
-    if any(ID in item.columns for item in items):
-        columns[ID] = _ids(items)
-    flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
-    return pa.table({**columns, "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
-
-
-def _ids(items: list[Item]) -> Any:
-    """Return ids as whole numbers where all are some that 64 bits hold, else as text."""
-    import pyarrow as pa
-
-    values = [item.columns.get(ID) for item in items]
-    if all(value is None or (type(value) is int and -(2**63) <= value < 2**63) for value in values):
-        return pa.array(values, pa.int64())
-    # A half of a surrogate pair, which JSON can hold, has no UTF-8: it is written as the escape it came as.
-    texts = [None if value is None else str(value).encode("utf-8", "backslashreplace").decode() for value in values]
-    return pa.array(texts, pa.string())
-
-
-def _wider(schema: Any, other: Any) -> Any:
-    """Return `schema` with a column of ids that also holds those of `other`."""
-    if ID not in other.names:
-        return schema
-    place = schema.get_field_index(ID)
-    if place < 0:
-        return schema.insert(len(schema) - 1, other.field(ID))
-    return schema if other.field(ID).type == "int64" else schema.set(place, other.field(ID))
-
-
-def _fitted(group: Any, schema: Any) -> Any:
-    """Return a table in the columns of `schema`; a column it lacks is null."""
-    import pyarrow as pa
-
-    columns = [
-        group[field.name].cast(field.type) if field.name in group.column_names else pa.nulls(len(group), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def _rewritten(file: IO[bytes], schema: Any, folder: Path) -> Any:
-    """Write what is in `file` again, in the columns of `schema`, and return the writer to go on with."""
-    from pyarrow import parquet
-
-    with tempfile.TemporaryFile(dir=folder) as before:
-        file.seek(0)
-        shutil.copyfileobj(file, before)
-        file.seek(0)
-        file.truncate()
-        writer = parquet.ParquetWriter(file, schema)
-        with parquet.ParquetFile(before, pre_buffer=False) as written:
-            for group in range(written.num_row_groups):
-                writer.write_table(_fitted(written.read_row_group(group, use_threads=False), schema))
-    return writer
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the columns of a CSV that values become."""
     for name, value in values.items():
         if isinstance(value, dict):
-            made |= {f"{name}.{key}": _cell(one) for key, one in value.items()}
+            yield from ((f"{name}.{key}", _cell(one)) for key, one in value.items())
         else:
-            made[name] = _cell(value)
-    return made
+            yield name, _cell(value)
 
 
 def _cell(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,10 +34,11 @@ _WORDS = {
 }
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Recipe:
     """Return the checked recipe of a shipped name (``mrpc``) or a file (``mine.yaml``, ``./mine``).
 
     `overrides` are ``key.subkey=value`` with YAML values, as given to ``--set``; for one key the last counts.
+    `options` maps ``key.subkey`` to the value of the command's option called ``--subkey``, and wins over both.
 
     Raises:
         RequestError: with a sentence and a place for everything that is wrong.
@@ -46,6 +47,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     source = _extended(read_source(path), path)
     for text in overrides:
         _override(source, text)
+    for key, value in reversed((options or {}).items()):  # what is missing beside them is told of the first
+        option = f"--{key.rpartition('.')[2].replace('_', '-')}"
+        if isinstance(value, str) and (shown := not_utf8(value)) is not None:
+            source.problems.append(f"{option} {shown}: This is not UTF-8. Rename the file or column.")
+        else:
+            _lay(source, key.split("."), value, f"{option} {value}")
     recipe = _checked(source)
     if recipe is None:
         raise _refusal(source)
@@ -124,6 +131,11 @@ def _override(source: Source, text: str) -> None:
     source.problems += problems
     if problems:
         return
+    _lay(source, keys, data, place)
+
+
+def _lay(source: Source, keys: Sequence[str], data: Any, place: str) -> None:
+    """Lay `data`, which is at `keys` and was given at `place`, over `source`."""
     for key in reversed(keys):
         data = {key: data}
     _merge(source, data, {tuple(keys[:n]): Place(place, place) for n in range(1, len(keys) + 1)}, ())

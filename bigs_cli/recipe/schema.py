@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Annotated, Literal
 
@@ -303,16 +304,46 @@ class TaskFiles(BaseModel):
 
     model_config = _CLOSED
 
-    train: Local = Field(description="file with the examples to train on")
-    dev: Local = Field(description="file with the examples to measure on")
+    train: Local = Field(description="file with the examples to train on (--train FILE)")
+    dev: Local = Field(description="file with the examples to measure on (--dev FILE)")
     test: Local | None = Field(default=None, description="file with further examples; null: none")
     text: str = Field(default="text", min_length=1, description="column with the (first) text")
     pair: str | None = Field(default=None, min_length=1, description="column with the second text; null: single texts")
     label: str = Field(default="label", min_length=1, description="column with the class or score")
-    regression: bool = Field(default=False, description="labels are scores; found from the data by bigs finetune")
-    labels: tuple[str, ...] | None = Field(
-        default=None, description="the classes in order; null: those that the training file has, or scores"
+    task_type: Literal["sequence-classification", "regression"] | None = Field(
+        default=None,
+        description="whether labels are classes or scores; classification is short for sequence-classification; "
+        "null: what the labels of the training file suggest",
     )
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="the classes in order; null: those that the training file has, in order"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, given: object) -> object:
+        """Take `regression: true` or `false`, as earlier recipes have it, and the short name of classification."""
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        older = values.pop("regression", None)
+        if older not in (None, True, False):
+            raise ValueError("files.regression is true or false. Use files.task_type: regression instead")
+        if values.get("task_type") is None and (older or (older is False and values.get("labels"))):
+            values["task_type"] = "regression" if older else "sequence-classification"
+        if values.get("task_type") == "classification":
+            values["task_type"] = "sequence-classification"
+        labels = values.get("labels")
+        if isinstance(labels, list | tuple):
+            # Classes called 0 and 1, or true and false, need no quotes.
+            values["labels"] = tuple(json.dumps(one) if isinstance(one, bool | int | float) else one for one in labels)
+        return values
+
+    @model_validator(mode="after")
+    def _scores_have_no_classes(self) -> TaskFiles:
+        if self.task_type == "regression" and self.labels is not None:
+            raise ValueError("files.task_type is regression, but files.labels lists classes. Set one of them to null")
+        return self
 
 
 class FinetuneRecipe(BaseModel):

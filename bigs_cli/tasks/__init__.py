@@ -5,7 +5,7 @@ from __future__ import annotations
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.recipe import FinetuneRecipe
 from bigs_cli.tasks.contract_nli import CONTRACT_NLI
-from bigs_cli.tasks.custom import custom_task
+from bigs_cli.tasks.custom import NAME, custom_task
 from bigs_cli.tasks.endings import CODAH, SWAG
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.glue import GLUE
@@ -51,8 +51,12 @@ def task_of(recipe: FinetuneRecipe) -> Task:
     """Return the task a recipe is for: a known one, or that of its files.
 
     Raises:
-        RequestError: it names no known task.
+        RequestError: it names no known task, or is for a task of one's own without files.
     """
+    if recipe.files is None and recipe.task == NAME:
+        raise RequestError(
+            "A task of your own needs its files: --train FILE --dev FILE, or `files` with train and dev in the recipe."
+        )
     return get_task(recipe.task) if recipe.files is None else custom_task(recipe.files)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError, check_unicode, did_you_mean
+from bigs_cli.data.delimited import read_cells, unique_names
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.data.parquet import damage_of, seekable
-from bigs_cli.data.readers import cells
-from bigs_cli.tasks.jsonl import lines_of, objects_of
+from bigs_cli.tasks.jsonl import good, objects_of
 
 _ROWS = 1024
 """Of Parquet, that are in memory at a time."""
@@ -90,27 +89,12 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _csv(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The first line that is not blank names the columns."""
-    rows = cells(file, (line for _, line in lines_of(file)))
     header: list[str] | None = None
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise RequestError(f"{file.name}:{rows.line_num} is no row of a table ({error}).") from error
-        if row is None:
-            return
-        if not row:
-            continue
+    for number, row in good(read_cells(file)):
         if header is None:
-            if twice := [name for name in row if row.count(name) > 1]:
-                raise RequestError(f"{file.name} names the column '{twice[0]}' twice. Give each another name.")
-            header = row
-            continue
-        place = f"{file.name}:{rows.line_num}"
-        if len(row) != len(header):
-            raise RequestError(f"{place} has {len(row)} cells; the first line names {len(header)} columns.")
-        yield place, dict(zip(header, row, strict=True))
+            header = unique_names(row)
+        else:
+            yield f"{file.name}:{number}", dict(zip(header, row, strict=True))
 
 
 def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -120,8 +104,9 @@ def _parquet(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         # Without threads of pyarrow's own, which a process that ends soon after was seen to be aborted by.
         with seekable(file) as raw, parquet.ParquetFile(raw, pre_buffer=False) as table:
+            names = unique_names(table.schema_arrow.names)
             for batch in table.iter_batches(_ROWS, use_threads=False):
-                for row in batch.to_pylist():
+                for row in batch.rename_columns(names).to_pylist():
                     yield f"{file.name}, row {number}", row
                     number += 1
     except UnicodeDecodeError as error:

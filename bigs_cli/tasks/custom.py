@@ -2,77 +2,102 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, listed
+from bigs_cli.data.delimited import parse_number
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.columns import Table, read_table_file
 from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.labels import label_text, parse_label, required_label
 from bigs_cli.tasks.task import Task
-from bigs_cli.tasks.tsv import parse_label
 
 NAME = "custom"
-MOST_CLASSES = 50
-"""Whole numbers with more different values than this are scores, and texts with more are no labels."""
+FEW_CLASSES = 20
+"""Whole numbers are proposed as classes if there are no more different ones than this, or if they repeat."""
+FEW_EXAMPLES = 5
+"""A class with fewer training examples is warned of. Chosen here, as the one above."""
+
+TaskType = Literal["sequence-classification", "regression"]
 
 
 def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
-    """Return `files` with the labels that the training file has (None: scores), and a sentence that says what they are.
+    """Return `files` with the task type and the classes known, and sentences that say what they are and why.
 
-    Labels that are given stay. A column of numbers that are not all whole, or are of more than 50 values, holds scores;
-    everything else, classes, in the order of their numbers or their letters.
+    What is given stays. Otherwise the labels of the training file decide, none of which may be missing: numbers are
+    scores unless they are whole and few or repeated; everything else, classes. Classes are in the order of their
+    numbers or their letters, so that the same data gives the same ids in any order of rows and any format.
 
     Raises:
-        RequestError: a file cannot be read or lacks a column, there is one class only, or every text has its own.
+        RequestError: a file cannot be read or lacks a column, a label is missing or does not fit the task type, there
+            is one class only, or each text has its own.
     """
     table = read_table_file(Path(files.train))
     _texts(files, table)
-    values = [_written(value) for value in table.column(files.label)]
-    for value, place in zip(values, table.places, strict=True):
-        if not value:
-            raise RequestError(f"{place} has no label: column '{files.label}' is empty.")
-    if files.regression or files.labels:
-        found = files
-    else:
-        distinct = sorted(set(values))
-        numbers = [_number(value) for value in distinct]
-        whole = all(number is not None and number.is_integer() for number in numbers)
-        if all(number is not None for number in numbers) and not (whole and len(distinct) <= MOST_CLASSES):
-            found = files.model_copy(update={"regression": True})
-        elif len(distinct) > MOST_CLASSES:
-            raise RequestError(
-                f"Column '{files.label}' of {files.train} has {len(distinct)} different values, too many for classes "
-                f"(at most {MOST_CLASSES}). Name another one with --label."
-            )
-        else:
-            ordered = sorted(distinct, key=float) if whole else distinct
-            found = files.model_copy(update={"labels": tuple(ordered)})
-    if found.regression:
-        scores = [
-            parse_label(custom_task(found), value, place) for value, place in zip(values, table.places, strict=True)
-        ]
-        return found, f"{len(values)} scores from {min(scores):g} to {max(scores):g}: regression"
-    labels = found.labels or ()
+    values = [required_label(*row) for row in zip(table.column(files.label), table.places, strict=True)]
+    counts = Counter(values)
+    task_type, reason = files.task_type, ""
+    if task_type is None and files.labels is None:
+        task_type, reason = _proposal(files, counts)
+    if task_type == "regression":
+        found = files.model_copy(update={"task_type": task_type})
+        task = custom_task(found)
+        scores = [parse_label(task, value, place) for value, place in zip(values, table.places, strict=True)]
+        return found, f"{len(values)} scores from {min(scores):g} to {max(scores):g}: regression{reason}."
+    labels = files.labels or tuple(sorted(counts, key=_order))
     if len(labels) < 2:
         raise RequestError(f"Every label in {files.train} is '{values[0]}': there is nothing to tell apart.")
-    counts = ", ".join(f"{label} {values.count(label)}" for label in labels)
-    return found, f"{len(labels)} classes ({counts}): classification"
+    what = f"{len(labels)} classes ({listed([f'{label} {counts[label]}' for label in labels], 20)})"
+    rare = [label for label in labels if counts[label] < FEW_EXAMPLES]
+    warning = f"\nClasses with fewer than {FEW_EXAMPLES} examples: {len(rare)} ({listed(rare, 10)})." if rare else ""
+    found = files.model_copy(update={"task_type": "sequence-classification", "labels": labels})
+    return found, f"{what}: classification{reason}.{warning}"
+
+
+def _proposal(files: TaskFiles, counts: Counter[str]) -> tuple[TaskType, str]:
+    """Return the task type that labels suggest, and the rest of a sentence with the reason and the alternative."""
+    rows, different = counts.total(), len(counts)
+    numbers = [parse_number(value) for value in counts]
+    instead = "For {} pass --task-type {}"
+    if any(number is None for number in numbers):
+        if rows == different > FEW_CLASSES:
+            raise RequestError(
+                f"Column '{files.label}' of {files.train} has {different} different values in {rows} rows. "
+                "Name another one with --label; if they are classes, pass --task-type classification."
+            )
+        return "sequence-classification", ", since the labels are not all numbers"
+    if any(number is not None and not number.is_integer() for number in numbers):
+        reason = ", since some labels are not whole numbers. "
+        return "regression", reason + instead.format("classes", "classification")
+    reason = f", since the labels are {different} different whole numbers in {rows} rows. "
+    if different <= FEW_CLASSES or different * 2 <= rows:
+        return "sequence-classification", reason + instead.format("scores", "regression")
+    return "regression", reason + instead.format("classes", "classification")
+
+
+def _order(label: str) -> tuple[bool, float, str]:
+    """Return what classes are sorted by: numbers by size, then names."""
+    number = parse_number(label)
+    return (number is None, 0.0 if number is None else number, label)
 
 
 def custom_task(files: TaskFiles) -> Task:
     """Return the task that `files` describe, their labels being known."""
     splits = {"train": files.train, "dev": files.dev, "test": files.test}
+    regression = files.task_type == "regression"
     # Of two classes that mean no and yes, or 0 and 1, the second is what F1 is about.
-    metrics = ("spearman", "pearson") if files.regression else ("accuracy", "macro_f1")
+    metrics = ("spearman", "pearson") if regression else ("accuracy", "macro_f1")
     return Task(
         name=NAME,
         title=Path(files.train).name,
         source=files.train,
-        labels=None if files.regression else files.labels,
+        labels=None if regression else files.labels,
+        classes_from=" Those are the classes of the training file, or the ones that `files.labels` lists; to train "
+        "with others, --set 'files.labels=[…]', or =null for those of the file.",
         metrics=metrics,
         first=files.text,
         second=files.pair,
@@ -88,17 +113,16 @@ def read_custom(task: Task, path: Path) -> Texts:
     """Return the examples of a table; one without a label column, or with an empty one, has no labels.
 
     Raises:
-        RequestError: with file and line: a column is missing, a text is none, a label is not the task's.
+        RequestError: with file and line: a column is missing, a text is none, a label is missing or not the task's.
     """
     table = read_table_file(path)
     first = table.texts(task.first)
     second = table.texts(task.second) if task.second else None
     labels = None
     if task.label in table.cells[0]:
-        values = [_written(value) for value in table.column(task.label)]
-        if any(values):
-            parsed = [parse_label(task, value, place) for value, place in zip(values, table.places, strict=True)]
-            labels = np.array(parsed, task.label_dtype)
+        labelled = list(zip(table.column(task.label), table.places, strict=True))
+        if any(label_text(value, place) is not None for value, place in labelled):
+            labels = np.array([parse_label(task, value, place) for value, place in labelled], task.label_dtype)
     return Texts(first, second, labels, np.arange(len(first)))
 
 
@@ -106,20 +130,3 @@ def _texts(files: TaskFiles, table: Table) -> None:
     table.texts(files.text)
     if files.pair:
         table.texts(files.pair)
-
-
-def _written(value: Any) -> str:
-    """Return a label as text; 1.0 and 1 are the same."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

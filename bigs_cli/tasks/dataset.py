@@ -10,9 +10,9 @@ import numpy as np
 from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks.answers import place_answers
 from bigs_cli.tasks.examples import Choices, Examples, Questions, Tagged, Texts
+from bigs_cli.tasks.labels import label_text, parse_choice, parse_label
 from bigs_cli.tasks.squad import check_answers
 from bigs_cli.tasks.task import Task
-from bigs_cli.tasks.tsv import parse_choice, parse_label
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,7 +64,7 @@ def _tagged(task: Task, table: Dataset, where: str) -> Tagged:
     return Tagged(
         words,
         [
-            [int(parse_label(task, names[tag] if names else str(tag), f"{where}, row {row + 1}")) for tag in marks]
+            [int(parse_label(task, _named(names, tag), f"{where}, row {row + 1}")) for tag in marks or []]
             for row, marks in enumerate(tags)
         ],
     )
@@ -108,9 +108,9 @@ def _choices(task: Task, table: Dataset, where: str) -> Choices:
         _check_texts(columns[name], f"{where}: column '{name}'")
     endings = [list(row) for row in zip(*(columns[name] for name in task.endings), strict=True)]
     values = columns[label] if label else []
-    if all(value is None or value == -1 for value in values):
+    if _unlabelled(values, where):
         return Choices(columns[first], endings, None)
-    labels = [parse_choice(task, str(value), f"{where}, row {row + 1}") for row, value in enumerate(values)]
+    labels = [parse_choice(task, value, f"{where}, row {row + 1}") for row, value in enumerate(values)]
     return Choices(columns[first], endings, np.array(labels, np.int32))
 
 
@@ -148,12 +148,22 @@ def _text_columns(task: Task, columns: list[str], where: str) -> tuple[str, str 
 
 
 def _labels(task: Task, values: list[Any], feature: Any, where: str) -> np.ndarray[Any, Any] | None:
-    if all(value is None or value == -1 for value in values):
+    if _unlabelled(values, where):
         return None
     names = _class_names(task, feature, where)
-    texts = [str(value) if names is None or value in (None, -1) else names[value] for value in values]
-    labels = [parse_label(task, text, f"{where}, row {row + 1}") for row, text in enumerate(texts)]
+    labels = [parse_label(task, _named(names, value), f"{where}, row {row + 1}") for row, value in enumerate(values)]
     return np.array(labels, task.label_dtype)
+
+
+def _unlabelled(values: list[Any], where: str) -> bool:
+    """Whether no value is a label: all are missing, or −1 as in the hub's test splits."""
+    return all(label_text(value, where) in (None, "-1") for value in values)
+
+
+def _named(names: list[str] | None, value: Any) -> Any:
+    """Return the name of a class by its number in the table; any other value as it is."""
+    known = names is not None and isinstance(value, int) and 0 <= value < len(names)
+    return names[value] if names is not None and known else value
 
 
 def _class_names(task: Task, feature: Any, where: str) -> list[str] | None:

@@ -6,18 +6,18 @@ Zellers et al. 2018 (https://arxiv.org/abs/1808.05326, files from https://github
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.data.delimited import read_cells
+from bigs_cli.data.files import local_file
 from bigs_cli.tasks.examples import Choices
-from bigs_cli.tasks.jsonl import read_lines
+from bigs_cli.tasks.jsonl import good
+from bigs_cli.tasks.labels import parse_choice
 from bigs_cli.tasks.task import Hub, Task
-from bigs_cli.tasks.tsv import find_columns, parse_choice, tsv_rows
+from bigs_cli.tasks.tsv import find_columns
 
 
 def read_endings(task: Task, path: Path) -> Choices:
@@ -26,7 +26,7 @@ def read_endings(task: Task, path: Path) -> Choices:
     Raises:
         RequestError: with file and line: a missing column, a row of other length, a label that is no ending's place.
     """
-    columns, rows = find_columns(task, path, _csv_rows(path) if path.suffix == ".csv" else tsv_rows(path))
+    columns, rows = find_columns(task, path, good(read_cells(local_file(path), ragged=True)))
     first, endings = columns.index(task.first), [columns.index(name) for name in task.endings]
     label = columns.index(task.label) if task.label in columns else None
     texts: list[str] = []
@@ -42,17 +42,6 @@ def read_endings(task: Task, path: Path) -> Choices:
     if not texts:
         raise RequestError(f"{path} holds no examples. Fetch or make it again.")
     return Choices(texts, choices, None if label is None else np.array(labels, np.int32))
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) for each row; a quoted field may hold line ends, a row is named by its last line."""
-    rows = csv.reader(io.StringIO("\n".join(line for _, line in read_lines(path)), newline=""), strict=True)
-    try:
-        for fields in rows:
-            if fields:
-                yield rows.line_num, fields
-    except csv.Error as error:
-        raise RequestError(f"{path}:{rows.line_num} is no row of a table ({error}).") from None
 
 
 _ENDINGS = ("ending0", "ending1", "ending2", "ending3")

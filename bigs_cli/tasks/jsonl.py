@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from bigs_cli.core.files import parse_json
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.labels import label_text, parse_label
 from bigs_cli.tasks.task import Task
-from bigs_cli.tasks.tsv import parse_label
+
+Read = TypeVar("Read")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -37,8 +39,8 @@ def lines_of(file: TextFile) -> Iterator[tuple[int, str]]:
     yield from good(file.lines())
 
 
-def good(lines: Iterable[tuple[int, str | Bad]]) -> Iterator[tuple[int, str]]:
-    """Yield lines as they come.
+def good(lines: Iterable[tuple[int, Read | Bad]]) -> Iterator[tuple[int, Read]]:
+    """Yield lines, or rows, as they come.
 
     Raises:
         RequestError: one cannot be read.
@@ -60,7 +62,7 @@ def objects_of(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         where = f"{file.name}:{number}"
         try:
-            row = parse_json(line)
+            row = parse_json(line, unique_keys=True)
         except ValueError as error:
             raise RequestError(f"{where} is not JSON ({error}). One object a line is expected.") from None
         if not isinstance(row, dict):
@@ -83,8 +85,8 @@ def texts_of(
         one, other = texts(row, where)
         first.append(one)
         second.append(other)
-        if row.get(label) is not None:
-            labels.append(parse_label(task, str(row[label]), where))
+        if label_text(row.get(label), where) is not None:
+            labels.append(parse_label(task, row[label], where))
         if labels and len(labels) != len(first):
             raise RequestError(f"{where}: some examples have a '{label}' and some have none.")
     if not first:

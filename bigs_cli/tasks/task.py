@@ -57,6 +57,8 @@ class Task:
     """Headers of the columns with the endings of `first`, of choices."""
     no_answer: bool = False
     """Questions may have none: the answer is then "", and version 2 of the rules for answers counts."""
+    classes_from: str = ""
+    """Where the labels come from: added to the sentence about one that is unknown, after a space."""
     digits: bool = True
     """Files and submissions write labels as ids (0, 1), not only as words."""
     folder: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -10,7 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.data.delimited import read_cells
+from bigs_cli.data.files import local_file
 from bigs_cli.tasks.examples import Texts
+from bigs_cli.tasks.jsonl import good
+from bigs_cli.tasks.labels import parse_label
 from bigs_cli.tasks.task import Task
 
 
@@ -53,58 +56,13 @@ def read_tsv(task: Task, path: Path) -> Texts:
     )
 
 
-def parse_label(task: Task, text: str, where: str) -> float:
-    """Return the id of the class (or the score) that `text` writes; `where` opens the error's sentence.
-
-    A class may be written as its name, or as its id where the task's files do so.
-
-    Raises:
-        RequestError: `text` names no class of the task, or is no finite number.
-    """
-    text = text.strip()
-    if task.labels is None:
-        try:
-            score = float(text)
-        except ValueError:
-            score = math.nan
-        if not math.isfinite(score):
-            raise RequestError(f"{where}: the {task.title} score '{text}' is not a number.")
-        return score
-    if text in task.labels:
-        return task.labels.index(text)
-    ids = [str(i) for i in range(len(task.labels))] if task.digits else []
-    if text in ids:
-        return int(text)
-    known = [f"{i} ({name})" for i, name in zip(ids, task.labels, strict=True)] if ids else task.labels
-    raise RequestError(f"{where}: '{text}' is not a label of {task.title}. Its labels are {', '.join(known)}.")
-
-
-def parse_choice(task: Task, text: str, where: str) -> int:
-    """Return the place of the right one among the task's endings, counted from 0, that `text` writes.
-
-    Raises:
-        RequestError: there is no such ending; `where` opens the sentence.
-    """
-    count = len(task.endings)
-    if text.strip() not in map(str, range(count)):
-        raise RequestError(f"{where}: '{text}' is not the place of an ending of {task.title}, 0 to {count - 1}.")
-    return int(text)
-
-
 def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) for each line that is not empty; a byte order mark is dropped.
+    """Return an iterator over (line number, fields) of each line that is not empty; a byte order mark is dropped.
 
     Raises:
         RequestError: the file is not UTF-8.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.removesuffix("\n").removesuffix("\r")
-                if text:
-                    yield number, text.split("\t")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error}). Convert it, or fetch it again.") from error
+    return good(read_cells(local_file(path), "\t", ragged=True))
 
 
 def find_columns(

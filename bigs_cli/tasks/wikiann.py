@@ -12,8 +12,8 @@ from pathlib import Path
 from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks.examples import Tagged
 from bigs_cli.tasks.jsonl import read_lines
+from bigs_cli.tasks.labels import parse_label
 from bigs_cli.tasks.task import Hub, Task
-from bigs_cli.tasks.tsv import parse_label
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
 

@@ -21,6 +21,7 @@ import pytest
 
 from bigs_cli import load_model
 from bigs_cli.data.tokenizer import load_tokenizer
+from bigs_cli.prediction import predictor
 from tests.tiny import HANG, bigs, start_bigs, wait_until
 
 TEXTS = ["The river runs to the sea.", "Bread, “water” and salt", "Old houses"]
@@ -311,6 +312,64 @@ def test_nothing_is_left_when_it_is_interrupted(models: Path, tmp_path: Path, nu
 def test_help_stays_light() -> None:
     script = "import sys; from bigs_cli.commands import predict; print('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_predicting_again_and_again_loses_no_column(models: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "0.csv").write_text("id,text,id\n007,the sea,a\n008,old houses,b\n")
+    rounds: list[list[dict[str, Any]]] = []
+    for n, head in enumerate(
+        ("sequence-classification", "score", "sequence-classification", "sequence-classification")
+    ):
+        source = tmp_path / (f"{n}.{kind}" if n else "0.csv")
+        written = tmp_path / f"{n + 1}.{kind}"
+        bigs("predict", "--input", source, "--text", "text", "--output", written, "--model", models / head).fine()
+        text = written.read_text()
+        rounds.append(list(csv.DictReader(io.StringIO(text))) if kind == "csv" else lines(text))
+    first, score, *_, last = ([row[key] for row in found] for found in rounds for key in ("prediction",))
+    assert [row["id.1"] for row in rounds[-1]] == ["007", "008"]
+    assert [row["id.2"] for row in rounds[-1]] == ["a", "b"]
+    assert [row["input.prediction"] for row in rounds[-1]] == first
+    assert [row["input.prediction.2"] for row in rounds[-1]] == score
+    assert [row["input.prediction.3"] for row in rounds[-1]] == last
+    assert [row["prediction"] for row in rounds[-1]] == last
+    scores = [{key for key in row if "scores" in key} for row in rounds[-1]]
+    names = ("scores.bad", "scores.fair", "scores.good") if kind == "csv" else ("scores",)
+    assert scores == [{name for key in names for name in (key, f"input.{key}", f"input.{key}.2")}] * 2
+    assert len(rounds[-1][0]) == (16 if kind == "csv" else 10)
+
+
+def test_embeddings_keep_all_columns(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where their types change after the first rows were written."""
+    monkeypatch.setattr(predictor, "WINDOW", 2)
+    rows: list[dict[str, Any]] = [
+        {"id": 1, "text": "the sea", "embedding": "mine", "flag": True, "n": None},
+        {"id": 2, "text": "the rock", "embedding": "mine", "flag": None, "n": None},
+        {"id": 2**70, "text": "the town", "embedding": "mine", "flag": False, "n": 1.5},
+        {"id": "x", "text": "the river", "embedding": "mine", "more": ["\ud83d"]},
+        {"id": None, "text": "the hills", "embedding": "mine", "n": 2},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ask = ("predict", "--input", tmp_path / "in.jsonl", "--text", "text", "--embed", "--model", models / "encoder")
+    bigs(*ask, "--output", tmp_path / "out.parquet").fine()
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pydict()
+    vectors = np.array(table.pop("embedding"), np.float32)
+    np.testing.assert_allclose(vectors, load_model(models / "encoder").embed([row["text"] for row in rows]), atol=1e-6)
+    assert table == {
+        "text": [row["text"] for row in rows],
+        "id": ["1", "2", str(2**70), "x", None],
+        "input.embedding": ["mine"] * 5,
+        "flag": [True, None, False, None, None],
+        "n": [None, None, 1.5, None, 2.0],
+        "more": [None, None, None, '["\\ud83d"]', None],
+    }
+
+
+def test_a_key_that_an_object_has_twice_is_refused(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "the sea", "id": 1, "id": 2}\n')
+    done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "score")
+    assert (done.code, done.out) == (2, "")
+    assert "in.jsonl:1 is not JSON (an object has the key 'id' twice)" in done.err
 
 
 def test_columns_named_as_an_answer_are_kept(models: Path, tmp_path: Path) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from pyarrow import parquet
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.custom import custom_task, look_at
+from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.read import load_examples
 from tests.tiny import bigs
 
@@ -29,9 +34,9 @@ ROWS = [
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     import csv
 
-    if ".csv" in path.suffixes:
+    if path.suffix in (".csv", ".tsv"):
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
             writer.writeheader()
             writer.writerows(rows)
     elif path.suffix == ".parquet":
@@ -50,7 +55,7 @@ def files(path: Path, **more: Any) -> TaskFiles:
 def test_every_kind_of_table_says_the_same(name: str, tmp_path: Path) -> None:
     found, what = look_at(files(write(tmp_path / name, ROWS), pair="title"))
     assert found.labels == ("1", "3", "5")
-    assert what == "3 classes (1 1, 3 1, 5 2): classification"
+    assert what.startswith("3 classes (1 1, 3 1, 5 2): classification, since")
     task = custom_task(found)
     examples = load_examples(task, "dev")
     assert list(examples.records()) == [
@@ -59,17 +64,127 @@ def test_every_kind_of_table_says_the_same(name: str, tmp_path: Path) -> None:
     ]
 
 
-def test_scores_are_told_from_classes(tmp_path: Path) -> None:
-    halves = [{"review": "x", "stars": 0.5 * i} for i in range(5)]
-    found, what = look_at(files(write(tmp_path / "a.jsonl", halves)))
-    assert (found.regression, found.labels) == (True, None)
-    assert what == "5 scores from 0 to 2: regression"
-    many = [{"review": "x", "stars": i} for i in range(60)]
-    assert look_at(files(write(tmp_path / "b.csv", many)))[0].regression
-    whole = [{"review": "x", "stars": float(i % 2)} for i in range(4)]
-    assert look_at(files(write(tmp_path / "c.parquet", whole)))[0].labels == ("0", "1")
-    words = [{"review": "x", "stars": word} for word in ("no", "yes", "no")]
-    assert look_at(files(write(tmp_path / "d.csv", words)))[0].labels == ("no", "yes")
+def labelled(path: Path, labels: Iterable[Any]) -> Path:
+    return write(path, [{"review": "x", "stars": label} for label in labels])
+
+
+@pytest.mark.parametrize(
+    ("labels", "proposed", "classes", "reason"),
+    [
+        ([0.5 * i for i in range(5)], "regression", None, "since some labels are not whole numbers"),
+        (range(60), "regression", None, "since the labels are 60 different whole numbers in 60 rows"),
+        ([i % 30 for i in range(60)], "sequence-classification", tuple(map(str, range(30))), "30 different whole"),
+        (
+            [float(i % 2) for i in range(4)],
+            "sequence-classification",
+            ("0", "1"),
+            "2 different whole numbers in 4 rows",
+        ),
+        (["no", "yes", "no"], "sequence-classification", ("no", "yes"), "since the labels are not all numbers"),
+        (
+            ["10", "9", "none", 9],
+            "sequence-classification",
+            ("9", "10", "none"),
+            "since the labels are not all numbers",
+        ),
+        ([f"intent_{i % 77}" for i in range(400)], "sequence-classification", ..., "77 classes (intent_0 6"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_task_type_is_proposed_and_can_be_chosen(
+    tmp_path: Path, labels: Iterable[Any], proposed: str, classes: Any, reason: str, kind: str
+) -> None:
+    table = labelled(tmp_path / f"t.{kind}", labels)
+    found, what = look_at(files(table))
+    assert found.task_type == proposed
+    assert found.labels == classes or classes is ...
+    assert reason in what
+    numbers = "not all numbers" not in what and "intent" not in what
+    other = "classification" if proposed == "regression" else "regression"
+    assert (f"pass --task-type {other}" in what) == numbers
+    if numbers:
+        chosen, what = look_at(files(table, task_type=other))
+        assert chosen.task_type == {"classification": "sequence-classification"}.get(other, other)
+        assert (chosen.labels is None) == (other == "regression")
+        assert "since" not in what
+
+
+def test_classes_with_few_examples_are_warned_of(tmp_path: Path) -> None:
+    assert "few" not in look_at(files(labelled(tmp_path / "a.csv", ["a", "b"] * 5)))[1]
+    assert (
+        "Classes with fewer than 5 examples: 2 (b, c)."
+        in look_at(files(labelled(tmp_path / "b.csv", ["a"] * 5 + ["b"] * 4), labels=("a", "b", "c")))[1]
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("missing", [None, float("nan"), "", " ", "NaN", "null"])
+def test_a_missing_label_is_refused_in_every_format(tmp_path: Path, kind: str, missing: Any) -> None:
+    if kind == "parquet" and isinstance(missing, str):
+        pytest.skip("a column of Parquet has one type")
+    table = labelled(tmp_path / f"t.{kind}", [0.5, 1.5, missing, 2.25])
+    place = f"{table}, row 3" if kind == "parquet" else f"{table}:{3 if kind == 'jsonl' else 4}"
+    for task_type in (None, "regression", "classification"):
+        with pytest.raises(RequestError) as refused:
+            look_at(files(table, task_type=task_type))
+        assert f"{place} has no label" in str(refused.value)
+    complete = labelled(tmp_path / f"u.{kind}", [0.5, 1.5])
+    found, _ = look_at(TaskFiles(train=str(complete), dev=str(table), text="review", label="stars"))
+    with pytest.raises(RequestError, match="has no label"):
+        load_examples(custom_task(found), "dev")
+
+
+def test_equal_labels_are_one_class_in_every_format(tmp_path: Path) -> None:
+    written = {
+        "csv": ["1", "1.0", "+1", "True", "2020_01", "-0", "007", "1e1"],
+        "jsonl": [1, 1.0, "1", True, "2020_01", 0, "007", 10],
+    }
+    classes = ("0", "1", "10", "007", "2020_01", "true")
+    ids = [1, 1, 1, 5, 4, 0, 3, 2]
+    tables = {kind: labelled(tmp_path / f"t.{kind}", labels) for kind, labels in written.items()}
+    tables["float.parquet"] = labelled(tmp_path / "float.parquet", [0.0, 1.0, 10.0])
+    tables["integer.parquet"] = labelled(tmp_path / "integer.parquet", [0, 1, 10])
+    tables["text.parquet"] = labelled(tmp_path / "text.parquet", ["0", "1.0", "10"])
+    for train in ("csv", "jsonl"):
+        for dev, table in tables.items():
+            named = TaskFiles(train=str(tables[train]), dev=str(table), text="review", label="stars")
+            found, _ = look_at(named)
+            assert found.labels == classes
+            examples = load_examples(custom_task(found), "dev")
+            assert isinstance(examples, Texts)
+            assert examples.labels is not None
+            assert examples.labels.tolist() == (ids if dev in written else [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("labels", "task_type", "sentence"),
+    [
+        ([[1], [2]], None, ":1: the label is of type list ([1])"),
+        ([{"a": 1}, 2], None, ":1: the label is of type object"),
+        ([1.5, float("inf")], None, ":2: the label 'inf' is not a finite number"),
+        ([1.5, "-Infinity"], None, ":2: the label '-Infinity' is not a finite number"),
+        ([1.5, "2020_01"], "regression", ":2: the t.jsonl score '2020_01' is not a number"),
+        ([1.5, "0x10"], "regression", ":2: the t.jsonl score '0x10' is not a number"),
+    ],
+)
+def test_what_is_no_label_is_refused(tmp_path: Path, labels: list[Any], task_type: str | None, sentence: str) -> None:
+    table = labelled(tmp_path / "t.jsonl", labels)
+    with pytest.raises(RequestError) as refused:
+        look_at(files(table, task_type=task_type))
+    assert f"{table}{sentence}" in str(refused.value)
+
+
+def test_a_class_that_only_the_dev_set_has(tmp_path: Path) -> None:
+    train, dev = labelled(tmp_path / "train.csv", "abab"), labelled(tmp_path / "dev.csv", "abc")
+    named = {"train": str(train), "dev": str(dev), "text": "review", "label": "stars"}
+    found, _ = look_at(TaskFiles(**named))
+    with pytest.raises(RequestError) as refused:
+        load_examples(custom_task(found), "dev")
+    assert f"{dev}:4: 'c' is not a label of train.csv. Its labels are a, b." in str(refused.value)
+    assert "files.labels" in str(refused.value)
+    found, _ = look_at(TaskFiles(**named, labels=("c", "b", "a")))
+    assert found.labels == ("c", "b", "a")
+    assert len(load_examples(custom_task(found), "dev")) == 3
 
 
 @pytest.mark.parametrize(
@@ -140,3 +255,102 @@ def test_it_is_trained_and_measured(pretrained: Path, tmp_path: Path) -> None:
     refused = bigs("finetune", "--train", train, *columns, "--from", pretrained, "--run", tmp_path / "none")
     assert (refused.code, (tmp_path / "none").exists()) == (2, False)
     assert "--dev FILE" in refused.err
+
+
+RECIPE = """\
+extends: _glue
+task: custom
+sequence_length: 16
+files: {{train: {0}, dev: {0}, text: review, label: stars}}
+"""
+
+
+def resolved(*arguments: object) -> dict[str, Any]:
+    """Return `files` of the recipe that a dry run shows."""
+    shown = bigs("finetune", *arguments, "--dry-run").fine().out
+    block = shown.split("\nfiles:\n")[1]
+    lines = itertools.takewhile(lambda line: line.startswith(" "), block.splitlines())
+    return yaml.safe_load("\n".join(lines))
+
+
+def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"review": "the river", "title": "the bread", "stars": i % 3, "half": i / 2} for i in range(12)]
+    table, other = write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", rows[1:])
+    (tmp_path / "mine.yaml").write_text(RECIPE.format("a.csv"))
+    start = ("--from", pretrained)
+    whole = {"train": "a.csv", "dev": "a.csv", "test": None, "text": "review", "pair": None, "label": "stars"}
+    whole |= {"task_type": "sequence-classification", "labels": ["0", "1", "2"]}
+    assert resolved("custom", "--recipe", "mine.yaml", *start) == whole
+    assert resolved("--recipe", "./mine.yaml", *start) == whole
+    changed = resolved("--recipe", "mine.yaml", "--train", "b.csv", "--set", "files.pair=title", *start)
+    assert changed == whole | {"train": "b.csv", "pair": "title"}
+    scores = {"task_type": "regression", "labels": None}
+    options = ("--recipe", "mine.yaml", "--set", "files.label=stars", "--label", "half", *start)
+    assert resolved(*options) == whole | scores | {"label": "half"}
+    named = ("--set", "files.text=review", "--set", "files.label=stars", "--train", table, "--dev", other, *start)
+    assert resolved(*named) == whole | {"train": str(table), "dev": str(other)}
+    assert resolved("custom", *named, "--task-type", "regression")["task_type"] == "regression"
+    listed = ("--set", "files.labels=[2, 1, 0]", "--recipe", "mine.yaml", *start)
+    assert resolved(*listed) == whole | {"labels": ["2", "1", "0"]}
+    assert resolved(*listed, "--task-type", "regression") == whole | scores
+    assert resolved(*listed, "--task-type", "classification") == whole | {"labels": ["2", "1", "0"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("custom",), "A task of your own needs its files: --train FILE --dev FILE, or `files`"),
+        ((), "Say what to train for"),
+        (
+            ("--train", "a.csv"),
+            "--train a.csv: 'files.dev' is missing: file with the examples to measure on (--dev FILE)",
+        ),
+        (("--dev", "a.csv"), "name its --train file too"),
+        (("sst2", "--label", "stars"), "sst2 is a known task with files of its own; --label is for one of yours"),
+        (("sst2", "--set", "files.train=a", "--set", "files.dev=b"), "sst2 is a known task with files of its own"),
+        (("custom", "--recipe", "sst2"), "needs its files"),
+        (("mrpc", "--recipe", "mine.yaml"), "mrpc is a known task with files of its own; `files` are for one of yours"),
+        (("--recipe", "mine.yaml", "--set", "files.task_type=scores"), "'files.task_type' should be"),
+        (
+            ("--recipe", "mine.yaml", "--set", "files.task_type=regression", "--set", "files.labels=[a]"),
+            "files.task_type is regression, but files.labels lists classes",
+        ),
+        (("--recipe", "mine.yaml", "--label", "star"), "has no column 'star'. Did you mean 'stars'?"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.csv", [{"review": "the river", "stars": i % 3} for i in range(6)])
+    (tmp_path / "mine.yaml").write_text(RECIPE.format("a.csv"))
+    done = bigs("finetune", *arguments, "--from", pretrained)
+    assert (done.code, done.out, (tmp_path / "runs").exists()) == (2, "", False)
+    assert sentence in done.err
+
+
+@pytest.mark.parametrize(
+    ("older", "task_type"),
+    [
+        ({"regression": True, "labels": None}, "regression"),
+        ({"regression": False, "labels": ["False", "True"]}, "sequence-classification"),
+        ({"regression": False}, None),
+        ({"task_type": "classification"}, "sequence-classification"),
+    ],
+)
+def test_recipes_of_earlier_runs(tmp_path: Path, older: dict[str, Any], task_type: str | None) -> None:
+    table = labelled(tmp_path / "t.jsonl", [True, False] if "labels" in older else [1, 0])
+    named = {"train": str(table), "dev": str(table), "text": "review", "label": "stars"}
+    (tmp_path / "mine.yaml").write_text(
+        f"extends: _glue\ntask: custom\nsequence_length: 16\nfiles: {json.dumps(named | older)}\n"
+    )
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert isinstance(recipe, FinetuneRecipe)
+    assert recipe.files is not None
+    assert recipe.files.task_type == task_type
+    if older.get("labels"):
+        examples = load_examples(custom_task(recipe.files), "dev")
+        assert isinstance(examples, Texts)
+        assert examples.labels is not None
+        assert examples.labels.tolist() == [1, 0]

@@ -111,7 +111,7 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         ("squad", "dev-v1.1.json", json.dumps(squad(("sea", "1"))), r"question q1: there is no 'answer_start' \(int\)"),
         ("swag", "val.csv", SWAG.replace(",2\n", ",4\n"), r"csv:3: '4' is not the place of an ending of SWAG, 0 to 3"),
         ("swag", "val.csv", SWAG + "x,y\n", r"csv:4: 2 columns where the first line has 12"),
-        ("swag", "val.csv", SWAG + '1,"a\n', r"csv:4 is no row of a table"),
+        ("swag", "val.csv", SWAG + '1,"a\n', r"csv:4 opens a quote that is never closed"),
         ("swag", "val.csv", SWAG.replace("ending3", "other"), r"csv:1: no column 'ending3', which SWAG needs"),
         ("codah", "dev.tsv", CODAH + "o\ta\tb\n", r"tsv:2: 3 columns"),
         ("codah", "dev.tsv", "a\tb\n", r"tsv:1: no column 'prompt'"),
@@ -216,6 +216,9 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         ("squad", {"answers": [{"text": [], "answer_start": []}] * 2}, "row 1 has no answer"),
         ("squad", {"answers": [{"text": ["x"], "answer_start": []}] * 2}, "row 1: 1 answers have 0 places"),
         ("squad", {"question": ["a", None]}, "column 'question' holds something that is not text"),
+        ("wikiann", {"ner_tags": [[1, -1], [2]]}, "row 1: '-1' is not a label of WikiANN"),
+        ("wikiann", {"ner_tags": [[1, None], [2]]}, "row 1 has no label"),
+        ("swag", {"label": [0, None]}, "row 2: 'None' is not the place of an ending"),
         ("swag", {"label": [0, -1]}, "row 2: '-1' is not the place of an ending"),
         ("swag", {"ending3": ["a", None]}, "column 'ending3' holds something"),
     ],
@@ -224,6 +227,37 @@ def test_malformed_tables_are_named_with_their_row(tmp_path: Path, task: str, ch
     table(task, **changes).to_parquet(tmp_path / "validation.parquet")
     with pytest.raises(RequestError, match=said):
         read(task, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["parquet", "disk"])
+@pytest.mark.parametrize(
+    ("task", "columns", "labels", "said"),
+    [
+        ("stsb", ("sentence1", "sentence2"), [1.5, float("nan")], "row 2 has no label: the value is nan"),
+        ("stsb", ("sentence1", "sentence2"), [1.5, None], "row 2 has no label: the cell is empty"),
+        ("stsb", ("sentence1", "sentence2"), [1.5, float("inf")], "row 2: the label 'inf' is not a finite number"),
+        ("sst2", ("sentence",), [1.0, float("nan")], "row 2 has no label"),
+        ("sst2", ("sentence",), [1, 7], "row 2: '7' is not a label of SST-2"),
+        ("sst2", ("sentence",), [[1], [0]], "the label is of type list"),
+        ("sst2", ("sentence",), [float("nan"), None], "has no labels"),
+    ],
+)
+def test_missing_labels_are_refused_in_tables(
+    tmp_path: Path, place: str, task: str, columns: tuple[str, ...], labels: list[Any], said: str
+) -> None:
+    data = datasets.Dataset.from_dict({name: ["a", "b"] for name in columns} | {"label": labels})
+    if place == "parquet":
+        data.to_parquet(tmp_path / "validation.parquet")
+    else:
+        datasets.DatasetDict(validation=data).save_to_disk(tmp_path)
+    with pytest.raises(RequestError, match=said):
+        read(task, tmp_path)
+
+
+def test_a_class_id_may_be_a_float(tmp_path: Path) -> None:
+    table = datasets.Dataset.from_dict({"sentence": ["a", "b"], "label": [1.0, 0.0]})
+    table.to_parquet(tmp_path / "validation.parquet")
+    assert read("sst2", tmp_path).labels.tolist() == [1, 0]
 
 
 def test_columns_and_classes_of_another_task_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""The one reader of CSV and TSV files, and what counts as a number in them.
+
+Every command that reads such tables goes through `read_cells`, so that quotes, delimiters, encodings and line numbers
+are the same for all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from bigs_cli.core.notices import notice
+from bigs_cli.data.documents import Bad
+from bigs_cli.data.files import LONGEST_LINE, TextFile
+
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "pipes"}
+_QUOTED = re.compile(r'"(?:[^"]|"")*+"?')
+# As JSON writes numbers, and with a leading plus, or nothing before or behind the point. `float` would also take
+# 2020_01, nan, and the digits of every script.
+_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def parse_number(text: str) -> float | None:
+    """Return the number that `text` writes (infinite if it is too large for a float), or None if it is no number."""
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def read_cells(
+    file: TextFile, delimiter: str | None = None, ragged: bool = False
+) -> Iterator[tuple[int, list[str] | Bad]]:
+    """Yield (number of its last line, cells) of each row that is not blank; the first names the columns.
+
+    A row that cannot be read is `Bad`, and reading goes on behind it. Cells are separated by `delimiter`; None: by
+    commas, or tabs in a `.tsv`, unless the first row has none of these but another of `,`, tab, `;` and `|`, which is
+    then said on stderr. In a `.tsv` with tabs each line is a row, and a quote belongs to the text, as in GLUE.
+    Everywhere else quotes are those of RFC 4180, and a quoted cell may hold line ends. Rows of another length than the
+    first are `Bad`, unless they may be `ragged`.
+
+    Raises:
+        BigsError: the place that the file lies in broke off.
+    """
+    lines = _Lines(file)
+    delimiter = delimiter or _delimiter(file, lines.peek())
+    plain = delimiter == "\t" and file.suffix == ".tsv"
+    length: int | None = None
+    for number, row in lines.plain_rows(delimiter) if plain else lines.quoted_rows(delimiter):
+        if isinstance(row, Bad) or ragged:
+            yield number, row
+            continue
+        if length is not None and len(row) != length:
+            what = f"{file.name}:{number} has {len(row)} cells; the first line names {length} columns."
+            yield number, Bad(f"{what} Cells are separated by {_DELIMITERS.get(delimiter, delimiter)}.")
+            continue
+        length = len(row)
+        yield number, row
+
+
+def unique_names(header: Sequence[str]) -> list[str]:
+    """Return the names of columns with those that occur several times numbered: ``id.1``, ``id.2``."""
+    counts = Counter(header)
+    if len(counts) == len(header):
+        return list(header)
+    taken, numbers, names = set(counts), Counter[str](), []
+    for name in header:
+        new = name
+        while counts[name] > 1 and new in taken:
+            numbers[name] += 1
+            new = f"{name or 'unnamed'}.{numbers[name]}"
+        taken.add(new)
+        names.append(new)
+    return names
+
+
+def _delimiter(file: TextFile, first: str) -> str:
+    """Return what separates the cells of `file`, whose first line with text is `first`."""
+    usual = "\t" if file.suffix == ".tsv" else ","
+    counts = Counter(_QUOTED.sub("", first))
+    found = usual if counts[usual] else max(_DELIMITERS, key=lambda mark: counts[mark])
+    if not counts[found]:
+        return usual
+    if found != usual:
+        notice(f"{file.name}: the columns are separated by {_DELIMITERS[found]}, not {_DELIMITERS[usual]}.")
+    return found
+
+
+class _Lines:
+    """The lines of a file; those of the row that is being read are held, to say what is wrong with it."""
+
+    def __init__(self, file: TextFile) -> None:
+        self._name = file.name
+        self._lines = file.lines()
+        self._number = 0
+        self._held: list[str] = []
+        self._bad: list[Bad] = []
+
+    def peek(self) -> str:
+        """Return the first line with text, "" if there is none; only empty lines before it are then read."""
+        kept: list[tuple[int, str | Bad]] = []
+        text = ""
+        for number, line in self._lines:
+            text = (line.text if isinstance(line, Bad) else line).strip("\r\n")
+            if text or isinstance(line, Bad):
+                kept.append((number, line))
+            if text:
+                break
+        self._lines = itertools.chain(kept, self._lines)
+        return text
+
+    def _next(self) -> Iterator[str]:
+        """Yield lines; of one that is not UTF-8, all that can be read: its quotes and delimiters still count."""
+        size = 0
+        for number, line in self._lines:
+            self._number = number
+            text = line.text if isinstance(line, Bad) else line
+            if isinstance(line, Bad):
+                self._bad.append(line)
+            size = len(text) + (size if self._held else 0)
+            self._held.append(text)
+            yield text
+            if self._held and size > LONGEST_LINE:  # A quote was not closed; a cell is no longer than a line may be.
+                return
+
+    def _row(self, cells: list[str] | None, first: bool) -> Iterator[tuple[int, list[str] | Bad]]:
+        """Yield what a row gives, and let go of its lines; of a first row, the names of columns count in any case."""
+        for bad in self._bad:
+            yield self._number, bad
+        if cells and (first or not self._bad):
+            yield self._number, cells
+        self._bad.clear()
+        self._held.clear()
+
+    def plain_rows(self, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
+        first = True
+        for line in self._next():
+            text = line.removesuffix("\n").removesuffix("\r")
+            yield from self._row(text.split(delimiter) if text else None, first)
+            first = first and not text
+
+    def quoted_rows(self, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
+        csv.field_size_limit(2 * LONGEST_LINE)
+        rows = csv.reader(self._next(), delimiter=delimiter, strict=True)
+        first = True
+        while True:
+            try:
+                cells = next(rows, None)
+            except csv.Error as error:
+                self._bad.append(Bad(self._problem(delimiter, error)))
+                cells = []
+            yield from self._row(cells, first)
+            if cells is None:
+                return
+            first = first and not cells
+
+    def _problem(self, delimiter: str, error: csv.Error) -> str:
+        """Say what is wrong with the row whose lines are held."""
+        text = "".join(self._held)
+        quote, closed = _last_quote(text, delimiter)
+        begins = self._number - len(self._held) + 1
+        if quote is None:
+            reason = "a carriage return without a newline" if "new-line character" in str(error) else error
+            return f"{self._name}:{self._number} is no row of a table ({reason})."
+        opened = begins + text.count("\n", 0, quote)
+        if not closed:
+            return (
+                f"{self._name}:{opened} opens a quote that is never closed, so the rows behind it cannot be read. "
+                'Close it; a quote that is part of a text is written "" within a cell in quotes.'
+            )
+        return (
+            f"{self._name}:{self._number} has text behind the quote that ends the cell begun on line {opened}. "
+            'Close the cell where it ends; a quote that is part of a text is written "" within a cell in quotes.'
+        )
+
+
+def _last_quote(text: str, delimiter: str) -> tuple[int | None, bool]:
+    """Return where the quoted cell begins that ends wrongly (None: there is none), and whether it is closed."""
+    quote, closed, place = None, True, 0
+    while True:
+        if text.startswith('"', place):
+            found = _QUOTED.match(text, place)
+            assert found is not None
+            quote, place = place, found.end()
+            closed = text.count('"', quote, place) % 2 == 0
+            if not closed or not text.startswith((delimiter, "\r", "\n"), place):
+                return quote, closed
+        place = text.find(delimiter, place) + 1
+        if not place:
+            return None, True
