@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 
 from bigs_cli.core.notices import notice
 from bigs_cli.data.documents import Bad
-from bigs_cli.data.files import LONGEST_LINE, TextFile
+from bigs_cli.data.files import TextFile
+from bigs_cli.data.lines import LONGEST_LINE, LONGEST_PIECE
 
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "pipes"}
 _QUOTED = re.compile(r'"(?:[^"]|"")*+"?')
@@ -120,7 +121,7 @@ class _Lines:
             size = len(text) + (size if self._held else 0)
             self._held.append(text)
             yield text
-            if self._held and size > LONGEST_LINE:  # A quote was not closed; a cell is no longer than a line may be.
+            if self._held and size > LONGEST_PIECE:  # A quote was not closed: no row of several lines is that long.
                 return
 
     def _row(self, cells: list[str] | None, first: bool) -> Iterator[tuple[int, list[str] | Bad]]:
@@ -140,7 +141,7 @@ class _Lines:
             first = first and not text
 
     def quoted_rows(self, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
-        csv.field_size_limit(2 * LONGEST_LINE)
+        csv.field_size_limit(LONGEST_LINE)
         rows = csv.reader(self._next(), delimiter=delimiter, strict=True)
         first = True
         while True:

@@ -57,7 +57,7 @@ def test_rows_that_are_none_are_named_and_the_others_read(tmp_path: Path, text: 
 
 
 def test_a_quote_that_would_swallow_a_large_file_is_named_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "LONGEST_LINE", 100)
+    monkeypatch.setattr(delimited, "LONGEST_PIECE", 100)
     rows = read(tmp_path, 'a,b\n1,"open\n' + "2,x\n" * 1000)
     assert rows[0] == ["a", "b"]
     assert str(rows[1]).startswith("2 opens a quote")
