@@ -124,6 +124,11 @@ def test_an_export_gives_the_same_logits(
     }[form]
     always = {"config.json", "README.md", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
     assert {path.name for path in folder.iterdir()} == weights | always
+    card, metrics = (folder / "README.md").read_text(), results(run)["metrics"]
+    if task == "base":
+        assert f"| validation loss | {metrics['heldout_loss']:.4g} |" in card
+    else:
+        assert f"| dev accuracy | {100 * metrics['accuracy']:.2f}% |" in card
     ids = np.random.default_rng(0).integers(1, 300, (3, LENGTH))
     ids[:, 20:] = 0
     ours, theirs = (np.asarray(load_model(place)(ids).logits) for place in (run, folder))
