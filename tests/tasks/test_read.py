@@ -138,7 +138,7 @@ def hub_table(names: list[str], labels: list[int]) -> datasets.Dataset:
 def test_hub_labels_are_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def load(repo: str, config: str, *, split: str) -> datasets.Dataset:
+    def load(repo: str, config: str, *, split: str, cache_dir: str) -> datasets.Dataset:
         asked.append((repo, config, split))
         return hub_table(["contradiction", "entailment", "neutral"], [0, 1, 2])
 
