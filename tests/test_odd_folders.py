@@ -1,4 +1,4 @@
-"""Folders whose names mean something to globs, URLs, fsspec, shells or markup are folders like others, in every verb."""
+"""Folders whose names mean something to globs, URLs, fsspec or shells are folders like others, in every verb."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_a_checkpoint_that_cannot_be_read_replaces_none(
         checkpoints.save(1, saved)
     before = snapshot(folder / "1")
     monkeypatch.setattr("bigs_cli.checkpoint.orbax.plain_path", contextlib.nullcontext)
-    with pytest.raises(BigsError, match="checkpoints/2 was written but cannot be read back"):  # noqa: SIM117
-        with Checkpoints(folder, Keep(1)) as checkpoints:
-            checkpoints.save(2, saved)
+    with Checkpoints(folder, Keep(1)) as checkpoints:
+        checkpoints.save(2, saved)
+        with pytest.raises(BigsError, match="checkpoints/2 was written but cannot be read back"):
             checkpoints.wait()
     assert (steps(folder), snapshot(folder / "1")) == ([1], before)
     run = tmp_path / "run[2]"

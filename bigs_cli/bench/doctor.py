@@ -178,20 +178,20 @@ def _checkpoints() -> Iterator[Finding]:
     from bigs_cli.checkpoint.orbax import Checkpoints
 
     saved = {"x": np.arange(1000, dtype=np.float32)}
-    started = time.perf_counter()
+    there, started = _existing(runs), time.perf_counter()
     try:
-        with tempfile.TemporaryDirectory(prefix=".bigs-doctor-", dir=_existing(runs)) as holder:
-            # Under the names of folders that are not there yet: they too may have characters that are taken for others.
-            with Checkpoints(Path(holder) / runs.relative_to(_existing(runs))) as checkpoints:
-                checkpoints.save(1, saved, saved, {})
-                checkpoints.wait()
-                read = checkpoints.restore(1, saved, saved)[0]
+        with (
+            tempfile.TemporaryDirectory(prefix=".bigs-doctor-", dir=there) as holder,
+            Checkpoints(Path(holder) / runs.relative_to(there)) as checkpoints,  # with the names that are not there yet
+        ):
+            checkpoints.save(1, saved, saved, {})
+            checkpoints.wait()
+            read = checkpoints.restore(1, saved, saved)[0]
         problem = None if np.array_equal(read["x"], saved["x"]) else "what is read back is not what was saved"
     except Exception as error:  # Orbax and TensorStore have errors of their own.
         problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if problem is None:
-        yield Finding(
-            "checkpoints", f"one was saved under {runs} and read back in {time.perf_counter() - started:.1f} s"
-        )
+        took = time.perf_counter() - started
+        yield Finding("checkpoints", f"one was saved under {runs} and read back in {took:.1f} s")
     else:
         yield Finding("checkpoints", problem, ("pretrain", "finetune"), "name another folder with $BIGS_RUNS")

@@ -24,6 +24,7 @@ from orbax.checkpoint import checkpoint_managers
 from bigs_cli.checkpoint.seal import damage, score, seal
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.paths import plain_path
+from bigs_cli.core.processes import is_first
 
 Warn = Callable[[str], object]
 Shapes = dict[str, tuple[int, ...]]
@@ -71,7 +72,8 @@ class Checkpoints:
         self._saving = -1
         self._shapes: dict[str, Shapes] = {}
         self._closing = contextlib.ExitStack()
-        folder.mkdir(parents=True, exist_ok=True)
+        if is_first():  # Orbax could not make it through a link.
+            folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self._closing.enter_context(plain_path(folder)),
             options=ocp.CheckpointManagerOptions(

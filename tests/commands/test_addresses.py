@@ -34,7 +34,7 @@ TEXTS = {
 
 
 def parameters(group: typer.Typer, verb: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
-    """Yield every parameter that takes paths or free text, as `verb --option`, and the words that give it an address."""
+    """Yield every parameter that takes paths or free text, as `verb --option`, and words that give it an address."""
     for below in group.registered_groups:
         assert below.typer_instance is not None
         yield from parameters(below.typer_instance, (*verb, str(below.name)))
@@ -99,7 +99,7 @@ def test_addresses_in_the_api(models: Path, tmp_path: Path, monkeypatch: pytest.
         for call in (load_model, BiGSForMaskedLM.from_pretrained, model.save_pretrained, find_tokenizer):
             with pytest.raises(RequestError, match=f"^{ADDRESS} is an address"):
                 call(given)
-    with pytest.raises(RequestError, match="name the id|OWNER/NAME"):
+    with pytest.raises(RequestError, match="named by its id, OWNER/NAME"):
         find_model("https://huggingface.co/JunxiongWang/BiGS_512")
     assert not list(tmp_path.iterdir())
     (tmp_path / "s3:").mkdir()

@@ -176,7 +176,7 @@ TAGS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-ORG", "I-ORG"]  # in another
 def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     asked = []
 
-    def load(repo: str, config: str, *, split: str) -> datasets.Dataset:
+    def load(repo: str, config: str, *, split: str, cache_dir: str) -> datasets.Dataset:
         asked.append((repo, config, split))
         return table({"unimelb-nlp/wikiann": "wikiann", "rajpurkar/squad": "squad", "allenai/swag": "swag"}[repo])
 

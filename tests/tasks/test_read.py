@@ -149,7 +149,7 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
 def test_hub_labels_are_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def load(repo: str, config: str, *, split: str) -> datasets.Dataset:
+    def load(repo: str, config: str, *, split: str, cache_dir: str) -> datasets.Dataset:
         asked.append((repo, config, split))
         return hub_table(["contradiction", "entailment", "neutral"], [0, 1, 2])
 

@@ -86,7 +86,7 @@ def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_processes_do_the_same_and_go_on_as_one(shards: Path, everything: Path, tmp_path: Path) -> None:
     """Each reads its part of every size of batch, and the average lies on both."""
-    two = tmp_path / "two"
+    two = tmp_path / "two [2]"  # Both reach it through a link of their own.
     said = finish(start(2, shards, two, *RAMP, **EVERYTHING))
     assert "on 2 cpu devices" in said[0]
     assert "step" not in said[1]
