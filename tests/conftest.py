@@ -1,4 +1,4 @@
-"""Shared by all tests: JAX on the CPU with a compilation cache, and the optional reference data beside the project."""
+"""Shared by all tests: JAX on the CPU with a compilation cache, settings of hypothesis, the optional reference data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -16,6 +17,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs tests in the background has them, and all they start, ignore Ctrl-C: some are about it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same cases every time, and none is a fault for the time it takes.
+settings.register_profile("bigs", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bigs")
 
 # After the settings above, which JAX reads as it is imported: fixtures for all tests.
 from tests.prediction.models import models  # noqa: E402, F401

@@ -16,6 +16,7 @@ from bigs_cli.checkpoint.folder import write_flax
 from tests.checkpoint.tiny import config, parameters
 from tests.hub_server import COMMIT, Hub, serving
 from tests.tasks.test_hub import GLUE, glue
+from tests.tiny import HANG
 
 MNLI = "JunxiongWang/BiGS_512_MNLI"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdef"]
@@ -50,7 +51,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub
 
         def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, *map(str, arguments)]
-            return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=120)
+            return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=HANG)
 
         yield hub, run
 

@@ -17,7 +17,7 @@ from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.tasks import get_task
 from tests.hub_server import Hub, serving
-from tests.tiny import LENGTH, bigs, finetune, parameters, pretrain, start_bigs
+from tests.tiny import HANG, LENGTH, bigs, finetune, parameters, pretrain, start_bigs
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_else_a_short_name_is_the_published_model(tuned: dict[str, Path], glue: 
     with serving(Hub({"JunxiongWang/BiGS_512_MNLI": tmp_path / "published"})) as hub:
         asked = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "BIGS_RUNS": str(tmp_path / "none")}
         running = start_bigs(*arguments, **asked)
-        out, err = running.communicate(timeout=120)
+        out, err = running.communicate(timeout=HANG)
     assert running.returncode == 0, err
     assert out == f"{tmp_path / 'mrpc'}\n"
     assert "JunxiongWang/BiGS_512_MNLI (published; there is no finished mnli run" in err
@@ -189,7 +189,7 @@ def test_else_a_short_name_is_the_published_model(tuned: dict[str, Path], glue: 
 def test_without_the_network_a_published_model_is_a_sentence(glue: Path, tmp_path: Path) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "BIGS_RUNS": str(tmp_path / "none")}
     running = start_bigs(*finetune("mrpc", "mnli", glue, tmp_path / "mrpc"), **offline)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=HANG)
     assert (running.returncode, out) == (1, "")
     assert "JunxiongWang/BiGS_512_MNLI is not in the hub's cache" in err
     assert "Traceback" not in err

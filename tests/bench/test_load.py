@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from bigs_cli.bench.load import corpus_sizes
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.verify import verify
 from tests.data.tiny import numbered, write_shards
-from tests.tiny import bigs, start_bigs
+from tests.tiny import HANG, bigs, start_bigs, wait_until
 
 QUICK = ("--tokens", 20_000, "--sizes", 2, "--seconds", 0.1, "--batch", 4)
 SIZE = {
@@ -97,12 +96,10 @@ def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, temporary: Path) -> None:
     started = start_bigs("bench", "load", "--tokens", "1e5", "--sizes", 2, "--seconds", 60, TMPDIR=str(temporary))
-    deadline = time.monotonic() + 60
-    while not list(temporary.glob("*/shards/manifest.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: list(temporary.glob("*/shards/manifest.json")), started)
     assert list(temporary.glob("*/shards/manifest.json"))
     started.send_signal(number)
-    started.communicate(timeout=30)
+    started.communicate(timeout=HANG)
     assert started.returncode == 130
     assert not list(temporary.iterdir())
 

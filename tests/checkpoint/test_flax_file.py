@@ -81,7 +81,7 @@ def test_an_absent_file_is_told(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(1, 400), flip=st.integers(0, 399))
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_damaged_file_is_read_or_told_but_nothing_else(
     cut: int, flip: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -200,8 +200,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut the client's waits short: for an answer, and between its attempts."""
     wait = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: wait(min(seconds, 0.01)))
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2.0)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 2.0)
 
 
 @pytest.mark.parametrize(

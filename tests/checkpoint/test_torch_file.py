@@ -133,7 +133,7 @@ def test_whatever_is_no_tensor_is_refused(pickled: bytes, tmp_path: Path) -> Non
 
 
 @given(at=st.integers(0, 200), to=st.integers(0, 255))
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_damaged_pickle_is_read_or_told_but_nothing_else(
     at: int, to: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

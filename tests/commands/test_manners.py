@@ -9,14 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from bigs_cli.recipe import load_recipe
-from tests.tiny import LENGTH, ROOT, bigs, pretrain, settings, snapshot, start_bigs
+from tests.tiny import HANG, LENGTH, ROOT, bigs, pretrain, settings, snapshot, start_bigs, wait_until
 
 COMMANDS = (
     ("tokenize",),
@@ -200,11 +199,9 @@ def test_ctrl_c_ends_with_130(shards: Path, tmp_path: Path) -> None:
     """Wherever it comes: here while the run is still being set up, or in its first steps."""
     run = tmp_path / "run"
     running = start_bigs(*pretrain(shards, run, steps=100_000))
-    ends = time.monotonic() + 60
-    while not (run / "recipe.yaml").exists() and time.monotonic() < ends:
-        time.sleep(0.02)
+    wait_until((run / "recipe.yaml").exists, running)
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=HANG)
     assert (running.returncode, out) == (130, ""), err
     assert "Traceback" not in err
     assert not (run / "results.json").exists()
@@ -222,7 +219,7 @@ def test_every_help_has_a_worked_example(command: tuple[str, ...]) -> None:
 def test_help_flows_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERMINAL_WIDTH", "60")
-    paragraph = start_bigs("runs", "compare", "--help").communicate(timeout=60)[0].split("Fine-tuning runs", 1)[1]
+    paragraph = start_bigs("runs", "compare", "--help").communicate(timeout=HANG)[0].split("Fine-tuning runs", 1)[1]
     lines = f"Fine-tuning runs{paragraph.split('╭', 1)[0]}".strip().splitlines()
     assert all(len(line.split()) > 4 for line in lines[:-1]), lines
 
@@ -251,28 +248,23 @@ def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
     assert completed.stdout.split() == ["pretrain", "predict"], completed.stderr
 
 
-def test_help_is_quick_and_imports_no_jax() -> None:
-    check = (
-        "import sys; sys.argv = ['bigs', '--help']\n"
+def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
+    """What it takes is counted in packages, not in seconds, which depend on the machine."""
+    show = (
+        "import sys; sys.argv, before = ['bigs', '--help'], set(sys.modules)\n"
         "from bigs_cli.cli import main\n"
         "try: main()\n"
         "except SystemExit as ended: assert not ended.code\n"
-        "heavy = {'jax', 'flax', 'optax', 'orbax', 'grain', 'datasets', 'tokenizers', 'sklearn', 'scipy',"
-        " 'matplotlib', 'numpy'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+        "more = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)\n"
+        "print(*sorted(more), file=sys.stderr)"
     )
-    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
-    best = float("inf")
-    for _ in range(30):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "bigs_cli", "--help"], check=True, stdout=subprocess.DEVNULL)
-        best = min(best, time.perf_counter() - started)
-        if best < 0.4:
-            break
-    assert best < 0.4
+    done = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True)
+    assert "Usage: bigs" in done.stdout
+    typer_needs = {"annotated_doc", "click", "markdown_it", "mdurl", "pygments", "rich", "shellingham", "typer"}
+    assert set(done.stderr.split()) <= typer_needs | {"bigs_cli", "typing_extensions"}
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     running = start_bigs("--debug", "recipes", "show", "none-such")
-    assert "Traceback" in running.communicate(timeout=60)[1]
+    assert "Traceback" in running.communicate(timeout=HANG)[1]
     assert load_recipe("demo")

@@ -16,7 +16,7 @@ import pytest
 
 from bigs_cli import load_model
 from bigs_cli.tasks import get_task
-from tests.tiny import bigs, finetune, snapshot
+from tests.tiny import HANG, bigs, finetune, snapshot
 
 VOID = {"meta", "br", "img", "link"}
 HOSTILE = """<script>document.title = "run"</script><img src=x onerror="document.title = 'run'">"""
@@ -362,10 +362,10 @@ def test_a_browser_shows_the_page_and_runs_nothing_of_it(root: Path) -> None:
     report(*hostile_runs(root))
     page = Path("new/it.html").resolve().as_uri()
     headless = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,3000"]
-    shown = subprocess.run([*headless, "--dump-dom", page], capture_output=True, text=True, check=True, timeout=120)
+    shown = subprocess.run([*headless, "--dump-dom", page], capture_output=True, text=True, check=True, timeout=HANG)
     assert "<title>2 runs</title>" in shown.stdout
     assert shown.stdout.count("<svg") == 7
-    subprocess.run([*headless, "--screenshot=it.png", page], capture_output=True, check=True, timeout=120)
+    subprocess.run([*headless, "--screenshot=it.png", page], capture_output=True, check=True, timeout=HANG)
     drawn(Path("it.png"))
 
 

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from bigs_cli.data.shards import open_shards
 from tests.data.test_build import content
-from tests.tiny import bigs
+from tests.tiny import HANG, bigs, wait_until
 
 WORDS = "the a river stone bridge crosses under over slowly water old light of and near falls"
 
@@ -24,6 +23,21 @@ HURRIED = (
     "import sys; from bigs_cli.data import build; build.SAVE_SECONDS, build.BATCH_CHARACTERS = 0.0, 3000; "
     "from bigs_cli.cli import main; main()"
 )
+# … which some saves in, and a random moment after, is gone as after `kill -9`.
+KILLED = """
+import os, sys, threading
+from bigs_cli.data import staging
+left, delay, save = int(sys.argv.pop(1)), float(sys.argv.pop(1)), staging.Staging.save
+def end():
+    os.kill(os.getpid(), 9)
+def save_and_end(self, progress):
+    global left
+    save(self, progress)
+    left -= 1
+    if not left:
+        threading.Timer(delay, end).start() if delay else end()
+staging.Staging.save = save_and_end
+"""
 
 
 @pytest.fixture
@@ -54,26 +68,14 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     lines = (json.dumps({"text": ". ".join(rng.choices(WORDS.split(), k=200))}) for _ in range(2000))
     file.write_text("\n".join(lines) + "\n")
     arguments = ["tokenize", "--input", file, "--length", 32, "--heldout", 0.1, "--train-vocab", 180, "--workers", 2]
-    command = [sys.executable, "-c", HURRIED, *map(str, arguments), "--drop-duplicates", "--cross-documents"]
-    started = time.monotonic()
-    subprocess.run([*command, "--output", str(tmp_path / "whole")], check=True, capture_output=True)
-    took, kills, parts = time.monotonic() - started, 0, tmp_path / "parts"
-    for attempt in range(30):
-        running = subprocess.Popen(
-            [*command, "--output", str(parts), "--resume"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        try:
-            # The first three are killed at any time, the others only if they hang.
-            running.communicate(timeout=rng.uniform(0.4, 1.0) * took if attempt < 3 else 60)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.communicate()
-            kills += 1
-            continue
-        assert running.returncode == 0
-        break
-    assert kills
-    assert content(parts) == content(tmp_path / "whole")
+    command = [*map(str, arguments), "--drop-duplicates", "--cross-documents", "--output"]
+    subprocess.run([sys.executable, "-c", HURRIED, *command, str(tmp_path / "whole")], check=True, capture_output=True)
+    parts, codes = str(tmp_path / "parts"), []
+    for saves, delay in ((5, 0.0), (30, rng.uniform(0, 0.05)), (30, rng.uniform(0, 0.05)), (10**9, 0.0)):
+        killed = [sys.executable, "-c", KILLED + HURRIED, str(saves), str(delay), *command, parts, "--resume"]
+        codes.append(subprocess.run(killed, capture_output=True, check=False, timeout=HANG).returncode)
+    assert (codes[0], codes[-1]) == (-signal.SIGKILL, 0)
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -84,11 +86,9 @@ def test_stopped_by_a_signal(tmp_path: Path, text: Path, number: signal.Signals)
     running = subprocess.Popen(
         [*command, "--train-vocab", "180", "--output", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    ends = time.monotonic() + 60
-    while not (out / ".partial" / "progress.json").exists() and time.monotonic() < ends:
-        time.sleep(0.005)
+    wait_until((out / ".partial" / "progress.json").exists, running)
     running.send_signal(number)
-    printed, said = running.communicate(timeout=60)
+    printed, said = running.communicate(timeout=HANG)
     assert (running.returncode, printed) == (130, b""), said
     assert b"add --resume to go on" in said
     assert b"Traceback" not in said

@@ -18,6 +18,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.hub_server import Hub, serving
+from tests.tiny import HANG
 
 NOWHERE = "http://127.0.0.1:9"
 MANY = [f"{number} {random.Random(number).randbytes(2300).hex()}" for number in range(4000)]  # cannot be compressed
@@ -31,7 +32,11 @@ from bigs_cli.core.errors import BigsError
 from bigs_cli.data.documents import Bad
 from bigs_cli.data.hub import find_hub_split, read_hub_split
 wait = time.sleep
-time.sleep = lambda seconds: wait(min(seconds, 0.02))
+def sleep(seconds):
+    if "AT_ONCE" in os.environ:
+        raise SystemExit(f"It waits for {seconds} seconds.")
+    wait(min(seconds, 0.02))
+time.sleep = sleep
 constants.HF_HUB_DOWNLOAD_TIMEOUT = float(os.environ.get("ANSWER_WITHIN", 10))
 for asked in json.loads(sys.argv[1]):
     documents, digest, count, error = [], hashlib.sha256(), 0, None
@@ -168,7 +173,7 @@ def start(hub: Hub, tmp_path: Path) -> Iterator[Any]:
             env={**os.environ, **known, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG,
         )
         assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr  # not a word of the libraries'
         return ended.stdout.splitlines()

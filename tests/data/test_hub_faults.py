@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from tests.data.hub_reading import LINES, MANY, NOWHERE, read, whole
 from tests.hub_server import Fault, Hub
+from tests.tiny import HANG
 
 
 def test_faults_on_the_way_leave_the_text_whole(hub: Hub, start: Any) -> None:
@@ -15,11 +15,11 @@ def test_faults_on_the_way_leave_the_text_whole(hub: Hub, start: Any) -> None:
         Fault("train-0.parquet", after=1000),
         Fault("train-0.parquet", after=200_000),
         Fault("train-1.parquet", times=4, status=503),
-        Fault("train-1.parquet", after=200_000, stall=30),
-        Fault(lines, stall=30),
+        Fault("train-1.parquet", after=200_000, stall=2 * HANG),
+        Fault(lines, stall=2 * HANG),
         Fault(lines, after=10),
         Fault(lines, status=500),
-        Fault(tree, stall=30),
+        Fault(tree, stall=2 * HANG),
         Fault(tree, status=502),
         Fault("GET /api/datasets/someone/configs", times=2, status=504),
         Fault("/someone/configs/resolve/0123456789abcdef0123456789abcdef01234567/README.md", status=503),
@@ -27,7 +27,7 @@ def test_faults_on_the_way_leave_the_text_whole(hub: Hub, start: Any) -> None:
         Fault("train.csv", after=5),
     ]
     asked = [{"repo": "many"}, {"repo": "lines"}, {"repo": "configs", "config": "20231101.en"}, {"repo": "rows"}]
-    assert read(start, *asked, ANSWER_WITHIN="0.5") == [
+    assert read(start, *asked, ANSWER_WITHIN="2") == [
         whole([*MANY[::2], *MANY[1::2]]),
         whole(LINES),
         whole(["one", "two"]),
@@ -42,16 +42,14 @@ def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> No
         Fault("lines/resolve", times=99, after=10),
         Fault("rows/resolve", times=99, after=10),
         Fault("array/tree", times=99, status=502),
-        Fault("plain/resolve", times=99, after=10, stall=30),
+        Fault("plain/resolve", times=99, after=10, stall=2 * HANG),
         Fault("numbers/resolve", times=99, status=503),
     ]
-    started = time.monotonic()
     many, lines, rows, array, plain, numbers = read(
         start,
         *({"repo": name} for name in ("many", "lines", "rows", "array", "plain", "numbers")),
-        ANSWER_WITHIN="0.5",
+        ANSWER_WITHIN="2",
     )
-    assert time.monotonic() - started < 30
     on = "Check the network and try again; an interrupted `bigs tokenize` goes on with --resume."
     where = f"from {hub.endpoint} broke off"
     assert (many[0], many[1]) == (MANY[:20:2], 2000)
@@ -124,10 +122,8 @@ def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
 
 
 def test_without_a_network_one_sentence_says_so_at_once(start: Any) -> None:
-    started = time.monotonic()
-    ((_, _, _, away),) = read(start, {"repo": "lines"}, HF_ENDPOINT=NOWHERE)
-    ((_, _, _, offline),) = read(start, {"repo": "lines"}, HF_HUB_OFFLINE="1")
-    assert time.monotonic() - started < 15
+    ((_, _, _, away),) = read(start, {"repo": "lines"}, HF_ENDPOINT=NOWHERE, AT_ONCE="1")
+    ((_, _, _, offline),) = read(start, {"repo": "lines"}, HF_HUB_OFFLINE="1", AT_ONCE="1")
     assert away == (
         f"BigsError: someone/lines is no file or folder here, and the hub ({NOWHERE}) cannot be reached to look for it "
         "there. Check the network and try again, or name text that is on this machine."

@@ -81,7 +81,7 @@ def places(batch: MaskedBatch, row: int) -> list[int]:
 
 
 @EITHER
-@settings(derandomize=True, deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(2, L), min_size=8, max_size=8), step=st.integers(0, 1000))
 def test_what_is_predicted_is_right_and_nothing_else_is_changed(
     masking: Masking, lengths: list[int], step: int

@@ -15,7 +15,7 @@ from bigs_cli.data.sentences import MARK, mark
 PAD, UNK, CLS, SEP = 0, 100, 101, 102
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(1, 30), max_size=12), st.integers(6, 20), st.integers(1, 3), st.integers(0, 5))
 def test_rows_cover_all_tokens_and_end_where_a_sentence_does(sizes, body, min_tokens, begin):
     ends = [begin + n for n in itertools.accumulate(sizes)]
@@ -31,7 +31,7 @@ def test_rows_cover_all_tokens_and_end_where_a_sentence_does(sizes, body, min_to
         assert all(stop - start >= min_tokens for start, stop in rows[-1:])
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text("ab \n", max_size=80), st.integers(1, 20))
 def test_pieces_join_to_the_text(text, size):
     pieces = list(split_text(text, size))

@@ -81,7 +81,7 @@ def berts(shared):
     return [load_tokenizer(folder / name) for name in ("bert-uncased-vocab.txt", "tokenizer.json")]
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(max_examples=50)
 @example("Ça va? [MASK] 東京 naïve\u200b unaffable\tx" + "y" * 101)
 @given(st.text())
 def test_both_forms_of_berts_vocabulary_agree(berts, text):

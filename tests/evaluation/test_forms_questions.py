@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
@@ -35,7 +35,6 @@ def long_text(words: int, seed: int = 0) -> str:
     return " ".join(random.choice(" ".join(DOCUMENTS).split(), words))
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.integers(0, 2000), st.integers(1, 500))
 def test_windows_hold_every_token_and_overlap(tokens: int, room: int) -> None:
     starts = list(window_starts(tokens, room))

@@ -15,7 +15,7 @@ from bigs_cli.evaluation.metrics import METRICS, compute
 binary = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(binary)
 def test_class_metrics_follow_the_confusion_matrix(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(pairs).T

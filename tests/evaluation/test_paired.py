@@ -19,7 +19,7 @@ from bigs_cli.tasks.task import Task
 NAMES = ("one", "two")
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
 def test_mcnemar_counts_the_ways_in_which_coins_fall_as_unevenly(rights: list[tuple[bool, bool]]) -> None:
     first, second = np.array(rights, bool).reshape(-1, 2).T

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.pairs import BLIMP_FILES, accuracies, find_tables, read_blimp, read_pairs
 from tests.hub_server import Hub, serving
+from tests.tiny import HANG
 
 ROWS = [("the cat sleeps", "the cat sleep", "near"), ("the dogs are here", "the dogs is here", "far")]
 READ = """
@@ -109,7 +110,7 @@ def test_blimp_has_the_names_of_its_paper(tmp_path: Path) -> None:
 
 def ask(home: Path, endpoint: str, **environment: str) -> str:
     asked = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
-    ended = subprocess.run([sys.executable, "-c", READ], env=asked, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", READ], env=asked, capture_output=True, text=True, timeout=HANG)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
 

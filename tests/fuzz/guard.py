@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.cache import cache_root
+from tests.tiny import HANG
 
 SECONDS = 10
-"""The longest that one file may take to be read, refused or not."""
+"""The most of the processor's time that one file may take to be read, refused or not: what else runs does not count."""
 MEGABYTES = 400
 """The most that this process may grow by while it reads one small file."""
 
@@ -59,13 +60,16 @@ def watched(folder: Path) -> Iterator[None]:
     before = _peak(anew=True)
     _seen.clear()
     _allowed = (os.path.realpath(folder), os.path.realpath(cache_root()), os.devnull)
-    previous = signal.signal(signal.SIGALRM, _late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    previous = [signal.signal(number, _late) for number in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, HANG)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
+        for number, handler in zip((signal.SIGPROF, signal.SIGALRM), previous, strict=True):
+            signal.signal(number, handler)
         _allowed = None
     if _seen:
         raise Offence("; ".join(_seen))
@@ -86,4 +90,4 @@ def _peak(anew: bool = False) -> int:
 
 
 def _late(number: int, frame: Any) -> None:
-    raise Offence(f"not done after {SECONDS} s")
+    raise Offence("it hangs" if number == signal.SIGALRM else f"not done after {SECONDS} s")

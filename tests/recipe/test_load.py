@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import PretrainRecipe, dump_recipe, load_recipe, recipe_comment, recipe_names
 
-deterministic = settings(derandomize=True, deadline=None, max_examples=40)
+deterministic = settings(max_examples=40)
 
 
 def refusal(path: Path, text: str | bytes, overrides: Sequence[str] = ()) -> str:

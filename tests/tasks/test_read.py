@@ -51,7 +51,7 @@ def test_line_ends_quotes_and_byte_order_mark(tmp_path: Path) -> None:
     assert labels_of(examples) == [1, 0]
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_characters="\t\n\r\ufeff", codec="utf-8")), min_size=1, max_size=8))
 def test_any_text_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("sst")

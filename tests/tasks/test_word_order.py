@@ -35,7 +35,7 @@ def test_only_plain_sentences_of_some_length_count() -> None:
     assert list(sentences("Word " * 31 + "ends.")) == []
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["a", "b", "the", "of"]), min_size=2, max_size=30).filter(lambda w: len(set(w)) > 1))
 def test_shuffling_moves_words_and_keeps_them(words: list[str]) -> None:
     sentence = " ".join(words)

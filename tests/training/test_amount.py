@@ -43,7 +43,7 @@ def test_the_batch_doubles_until_it_is_full() -> None:
 
 
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(80, 90), st.integers(1, 10_000))
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_number_of_tokens_ends_with_the_step_that_reaches_it(
     doublings: int, over: int, steps: int, tokens: int
 ) -> None:

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from subprocess import Popen
 
-from tests.tiny import bigs, pretrain, start_bigs
+from tests.tiny import HANG, bigs, pretrain, start_bigs
 
 
 def start(count: int, shards: Path, run: Path, *more: object, **changes: object) -> list[Popen[str]]:
@@ -27,7 +27,7 @@ def finish(running: list[Popen[str]], code: int = 0) -> list[str]:
     said = []
     try:
         for process in running:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=HANG)
             assert process.returncode == code, err
             assert bool(out) == (process is running[0] and code == 0), out
             said.append(err)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,32 @@ from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.core.files import sha256
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.reporting.metrics_log import read_metrics
-from tests.tiny import LENGTH, bigs, finetune, parameters, pretrain, snapshot, start_bigs
+from tests.tiny import HANG, LENGTH, bigs, finetune, parameters, pretrain, snapshot
 
 TIMES = ("tokens_per_second", "data_wait_fraction")
 
 
-def interrupt(running: Popen[str], run: Path, after: int, number: int = signal.SIGINT) -> str:
-    """Wait until the run has logged step `after`, send the signal, and return its stderr."""
-    ends = time.monotonic() + 60
-    while running.poll() is None and time.monotonic() < ends:
-        if any(entry["step"] >= after for entry in read_metrics(run / "metrics.jsonl")):
-            running.send_signal(number)
-            break
-        time.sleep(0.005)
-    out, err = running.communicate(timeout=60)
-    assert (running.returncode, out) == (130, ""), err
-    return err
+# Sends the signal to itself when it logs a step: another process might be too late.
+STOPPED = """
+import os, sys
+from bigs_cli.__main__ import main
+from bigs_cli.reporting.metrics_log import MetricsLog
+number, after, write = int(sys.argv.pop(1)), int(sys.argv.pop(1)), MetricsLog.write
+def write_and_stop(self, step, **values):
+    write(self, step, **values)
+    if step == after:
+        os.kill(os.getpid(), number)
+MetricsLog.write = write_and_stop
+main()
+"""
+
+
+def interrupt(arguments: list[object], after: int, number: int = signal.SIGINT) -> str:
+    """Start `bigs arguments…`, which gets the signal when it has logged step `after`; return its stderr."""
+    command = [sys.executable, "-c", STOPPED, str(int(number)), str(after), *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
+    assert (ended.returncode, ended.stdout) == (130, ""), ended.stderr
+    return ended.stderr
 
 
 def course(run: Path) -> list[dict[str, Any]]:
@@ -49,7 +59,7 @@ def test_pretraining(shards: Path, tmp_path: Path) -> None:
     steady, stopped = tmp_path / "steady", tmp_path / "stopped"
     changes = {"steps": 120, "evaluate__every_steps": 50, "checkpoint__every_steps": 30}
     bigs(*pretrain(shards, steady, **changes)).fine()
-    err = interrupt(start_bigs(*pretrain(shards, stopped, **changes)), stopped, 4)
+    err = interrupt(pretrain(shards, stopped, **changes), 4)
     assert "Continue with --resume" in err
     assert not (stopped / "results.json").exists()
     reached = steps(stopped / "checkpoints")[-1]
@@ -67,7 +77,7 @@ def test_finetuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     steady, stopped = tmp_path / "steady", tmp_path / "stopped"
     more = ("--set", "epochs=8", "--set", "optimizer.ema=0.9")
     bigs(*finetune("cola", pretrained, glue, steady, *more)).fine()
-    interrupt(start_bigs(*finetune("cola", pretrained, glue, stopped, *more)), stopped, 4, signal.SIGTERM)
+    interrupt(finetune("cola", pretrained, glue, stopped, *more), 4, signal.SIGTERM)
     bigs(*finetune("cola", pretrained, glue, stopped, "--resume")).fine()
     assert same(steady / "checkpoints", stopped / "checkpoints")
     assert same(steady / "best", stopped / "best")
