@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from rich.table import Table
@@ -21,6 +21,9 @@ from bigs_cli.prediction.heads import Answerer
 from bigs_cli.prediction.heads.answerer import NUMBERS
 from bigs_cli.prediction.item import Item, record
 from bigs_cli.reporting.console import out, table
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetWriter
 
 Array = np.ndarray[Any, Any]
 Format = Literal["table", "jsonl", "csv"]
@@ -153,7 +156,7 @@ def _write_parquet(made: Iterable[tuple[list[Item], Array]], file: IO[bytes], fo
     """
     from pyarrow import parquet
 
-    writer: parquet.ParquetWriter | None = None
+    writer: ParquetWriter | None = None
     count, size = 0, 0
     try:
         for items, vectors in made:
@@ -217,7 +220,7 @@ def _fitted(group: Any, schema: Any) -> Any:
     return pa.table(columns, schema=schema)
 
 
-def _rewritten(file: IO[bytes], schema: Any, folder: Path) -> Any:
+def _rewritten(file: IO[bytes], schema: Any, folder: Path) -> ParquetWriter:
     """Write what is in `file` again, in the columns of `schema`, and return the writer to go on with."""
     from pyarrow import parquet
 

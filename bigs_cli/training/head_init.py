@@ -1,0 +1,64 @@
+"""`head_init: unit`: the layers of a new head, scaled to what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+from bigs_cli.data.encode import Encoded
+from bigs_cli.model.functional import Parameters, make_apply
+from bigs_cli.recipe import BiGSConfig
+from bigs_cli.recipe.schema import Compute
+
+Array = np.ndarray[Any, Any]
+
+ROWS = 64
+"""Rows of the batch that is measured; chosen here, as the next two."""
+POOLER_SIZE = 1.0
+"""Root mean square of what a new pooler's tanh takes, at most: it passes a gradient there."""
+LOGIT_SIZE = 0.1
+"""Root mean square of a new head's logits, at most: at 1, two classes can start at twice the loss of guessing."""
+
+
+def unit_head(
+    config: BiGSConfig, compute: Compute, params: Parameters, new: Collection[str], examples: Encoded
+) -> Parameters:
+    """Return `params` with a head that starts near the loss of guessing; only layers whose paths are `new` change.
+
+    The last hidden state of a pre-norm encoder is a sum over its layers that nothing normalizes. Where pretraining has
+    let it grow, a layer drawn at the published size is far too large for it: a pooler's tanh is ±1 everywhere and
+    passes no gradient, and the loss of tokens starts at hundreds of nats. So each new layer, in the order of the
+    forward pass, is scaled down until the root mean square of its outputs over the first rows of `examples` is at most
+    `POOLER_SIZE` or `LOGIT_SIZE`: a data-dependent initialization, as by Mishkin and Matas 2016 (arXiv 1511.06422).
+    A regression starts at the mean of the examples' scores.
+    """
+    rows = np.arange(min(ROWS, len(examples)))
+    batch = examples.batch(rows, len(rows))
+    inputs = [batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
+    last = jax.jit(lambda params, *inputs: make_apply(config, compute)(params, *inputs).hidden_states[-1])
+    hidden = np.asarray(last(params, *inputs), np.float32)  # [rows, L, H], a row for every choice
+    mask = inputs[1].reshape(hidden.shape[:2])
+    features, output = hidden[mask > 0], "qa_outputs" if config.head == "question-answering" else "classifier"
+    if "pooler" in params["s4_bert"]:
+        features = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+        dense = params["s4_bert"]["pooler"]["dense"]
+        if "s4_bert/pooler/dense/kernel" in new:
+            dense = _scaled(dense, features, POOLER_SIZE)
+        params = {**params, "s4_bert": {**params["s4_bert"], "pooler": {"dense": dense}}}
+        features = np.tanh(features @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"]))
+    if f"{output}/kernel" not in new:
+        return params
+    dense = _scaled(params[output], features, LOGIT_SIZE)
+    if config.head == "sequence-classification" and config.num_labels == 1 and examples.labels is not None:
+        dense["bias"] = np.full(1, examples.labels.mean(), np.float32)
+    return {**params, output: dense}
+
+
+def _scaled(dense: Any, features: Array, size: float) -> dict[str, Any]:
+    """Return a dense layer whose kernel is small enough for outputs of `size`."""
+    kernel = np.asarray(dense["kernel"])
+    larger = float(np.sqrt(np.square(features @ kernel).mean())) / size
+    return {**dense, "kernel": kernel / max(larger, 1.0)}
