@@ -164,6 +164,7 @@ def finetune(
 
     from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
+    from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.trackers import check_trackers
     from bigs_cli.tasks import get_task, task_of
 
@@ -171,7 +172,7 @@ def finetune(
     name = recipe or wanted or "custom"
     folder = RunFolder(run or runs_root() / (Path(train_file).stem if train_file and not recipe else Path(name).stem))
     saved = _saved_recipe(folder, seeds) if resume else None
-    chosen = load_recipe(str(saved), changes) if saved else load_recipe(name, changes, options)
+    chosen = load_recipe(str(saved), changes) if saved else load_recipe(name, changes, options, err.print)
     if not isinstance(chosen, FinetuneRecipe):
         raise RequestError(f"The recipe {name} is for pretraining. Use it so: bigs pretrain --recipe {name}")
     if chosen.files is not None and wanted not in (None, "custom"):
@@ -192,7 +193,6 @@ def finetune(
         raise RequestError(f"The recipe {name} names no model to start from. Name one: --from MODEL")
     from bigs_cli.checkpoint.resolve import find_model
     from bigs_cli.commands.shared import prepare_jax
-    from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
 
     find_model(model_name)

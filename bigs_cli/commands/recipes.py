@@ -92,11 +92,12 @@ def validate(
     Prints a line for each that is sound; ends with exit code 2 if one is not.
     """
     from bigs_cli.recipe import load_recipe
+    from bigs_cli.reporting.console import err
 
     refused = []
     for file in files:
         try:
-            recipe = load_recipe(file)
+            recipe = load_recipe(file, deprecated=err.print)
         except RequestError as error:
             refused.append(str(error))
         else:

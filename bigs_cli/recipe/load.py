@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +20,8 @@ _KINDS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
     "pretrain": PretrainRecipe,
     "finetune": FinetuneRecipe,
 }
+RENAMED = {"new_pooler": "head_init"}
+"""Keys of earlier releases, which this one still reads, and what they are called now."""
 # pydantic's words for a type → a reader's
 _WORDS = {
     "a valid integer": "a whole number",
@@ -34,19 +36,25 @@ _WORDS = {
 }
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    deprecated: Callable[[str], object] = lambda note: None,
+) -> Recipe:
     """Return the checked recipe of a shipped name (``mrpc``) or a file (``mine.yaml``, ``./mine``).
 
     `overrides` are ``key.subkey=value`` with YAML values, as given to ``--set``; for one key the last counts.
-    `options` maps ``key.subkey`` to the value of the command's option called ``--subkey``, and wins over both.
+    `options` maps ``key.subkey`` to the value of the command's option called ``--subkey``, and wins over both. A key
+    that has another name now is read under it, and a sentence that says so passed to `deprecated`.
 
     Raises:
         RequestError: with a sentence and a place for everything that is wrong.
     """
     path = recipe_file(name_or_path)
-    source = _extended(read_source(path), path)
+    source = _extended(_renamed(read_source(path), deprecated), path)
     for text in overrides:
-        _override(source, text)
+        _override(source, text, deprecated)
     for key, value in reversed((options or {}).items()):  # what is missing beside them is told of the first
         option = f"--{key.rpartition('.')[2].replace('_', '-')}"
         if isinstance(value, str) and (shown := not_utf8(value)) is not None:
@@ -80,7 +88,7 @@ def _extended(source: Source, path: Path) -> Source:
         source.problems.append(f"{place}: 'extends' names one recipe, and this is {_shown(name)}.")
         raise _refusal(source)
     try:
-        parent = read_source(recipe_file(name, path.parent))
+        parent = _renamed(read_source(recipe_file(name, path.parent)), lambda note: None)
     except RequestError as error:
         source.problems.append(f"{place}: {error}")
         raise _refusal(source) from None
@@ -95,6 +103,16 @@ def _extended(source: Source, path: Path) -> Source:
     parent.places[()] = source.places[()]
     _merge(parent, source.data, source.places, ())
     return parent
+
+
+def _renamed(source: Source, deprecated: Callable[[str], object]) -> Source:
+    """Give renamed keys of `source` their new names; one that is there under both names is left, to be refused."""
+    for old, new in RENAMED.items():
+        if old in source.data and new not in source.data:
+            deprecated(f"{source.place((old,), key=True)}: '{old}' is called '{new}' now; write that from here on.")
+            source.data = {new if key == old else key: value for key, value in source.data.items()}
+            source.places = {(new, *key[1:]) if key[:1] == (old,) else key: at for key, at in source.places.items()}
+    return source
 
 
 def _merge(into: Source, data: dict[str, Any], places: dict[Key, Place], path: Key) -> None:
@@ -113,7 +131,7 @@ def _merge(into: Source, data: dict[str, Any], places: dict[Key, Place], path: K
             into.places = kept | {at: place for at, place in places.items() if at[: len(here)] == here}
 
 
-def _override(source: Source, text: str) -> None:
+def _override(source: Source, text: str, deprecated: Callable[[str], object]) -> None:
     """Lay the ``key.subkey=value`` in `text` over `source`."""
     place = f"--set {text}"
     dotted, equals, value = text.partition("=")
@@ -131,14 +149,22 @@ def _override(source: Source, text: str) -> None:
     source.problems += problems
     if problems:
         return
-    _lay(source, keys, data, place)
+    _lay(source, keys, data, place, deprecated)
 
 
-def _lay(source: Source, keys: Sequence[str], data: Any, place: str) -> None:
+def _lay(
+    source: Source,
+    keys: Sequence[str],
+    data: Any,
+    place: str,
+    deprecated: Callable[[str], object] = lambda note: None,
+) -> None:
     """Lay `data`, which is at `keys` and was given at `place`, over `source`."""
     for key in reversed(keys):
         data = {key: data}
-    _merge(source, data, {tuple(keys[:n]): Place(place, place) for n in range(1, len(keys) + 1)}, ())
+    places: dict[Key, Place] = {tuple(keys[:n]): Place(place, place) for n in range(1, len(keys) + 1)}
+    given = _renamed(Source(place, data, places), deprecated)
+    _merge(source, given.data, given.places, ())
 
 
 def _checked(source: Source) -> Recipe | None:

@@ -365,10 +365,10 @@ class FinetuneRecipe(BaseModel):
     eval_batch_size: Count = Field(default=64, description="examples per step of an evaluation")
     optimizer: Optimizer = Field(description="AdamW")
     schedule: Schedule = Field(description="the learning rate over the run")
-    new_pooler: Literal["published", "unit"] = Field(
-        "published",
-        description="how a pooler that the start model lacks begins: as published, N(0, initializer_range); or that, "
-        "scaled to inputs of size 1 to its tanh, which large hidden states would else saturate",
+    head_init: Literal["published", "unit"] = Field(
+        "unit",
+        description="how the layers of a head begin that the start model lacks: as published; or that, scaled down to "
+        "the hidden states that they read, so that the loss starts near that of guessing",
     )
     evaluate_every: Count | None = Field(
         default=None, description="steps between two measurements on the dev set; null: an epoch"

@@ -41,9 +41,9 @@ from bigs_cli.tasks.task import Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
 from bigs_cli.training.faults import faults_told
+from bigs_cli.training.head_init import ROWS, unit_head
 from bigs_cli.training.loop import Every, Plan, run, saved_if_stopped
 from bigs_cli.training.matrix_rate import matrix_rate
-from bigs_cli.training.new_pooler import unit_pooler
 from bigs_cli.training.nonfinite import broken, usable
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.state import TrainState, make_step
@@ -112,9 +112,10 @@ def finetune(
         folder.start(dump_recipe(recipe), ran_on, resume, begin_folder)
         err.print(f"Starting from {start.source}:\n{report.describe()}")
         params = to_tree(flat, config)
-        if recipe.new_pooler == "unit" and "s4_bert/pooler/dense/kernel" in report.new:
-            few = form.encode(tokenizer, data.train.take(range(min(64, len(data.train)))), length)
-            params = unit_pooler(config, recipe.compute, params, few)
+        if recipe.head_init == "unit":
+            some = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
+            few = form.encode(tokenizer, data.train.take(some), length)
+            params = unit_head(config, recipe.compute, params, report.new, few)
         with (
             Checkpoints(folder.checkpoints) as last,
             Checkpoints(folder.best) as best,

@@ -1,6 +1,9 @@
-"""`new_pooler: unit`: a pooler that the start model lacks, made to fit hidden states of any size."""
+"""`head_init: unit`: the layers of a new head, scaled to what they read."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,22 +13,52 @@ from bigs_cli.model.functional import Parameters, make_apply
 from bigs_cli.recipe import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
+Array = np.ndarray[Any, Any]
 
-def unit_pooler(config: BiGSConfig, compute: Compute, params: Parameters, examples: Encoded) -> Parameters:
-    """Return `params` with the pooler's kernel shrunk so that its tanh takes inputs of root mean square 1, at most.
+ROWS = 64
+"""Rows of the batch that is measured; chosen here, as the next two."""
+POOLER_SIZE = 1.0
+"""Root mean square of what a new pooler's tanh takes, at most: it passes a gradient there."""
+LOGIT_SIZE = 0.1
+"""Root mean square of a new head's logits, at most: at 1, two classes can start at twice the loss of guessing."""
 
-    Nothing normalizes the last hidden state. Where pretraining has let it grow, a pooler drawn at the published size
-    answers ±1 to everything and passes no gradient.
+
+def unit_head(
+    config: BiGSConfig, compute: Compute, params: Parameters, new: Collection[str], examples: Encoded
+) -> Parameters:
+    """Return `params` with a head that starts near the loss of guessing; only layers whose paths are `new` change.
+
+    The last hidden state of a pre-norm encoder is a sum over its layers that nothing normalizes. Where pretraining has
+    let it grow, a layer drawn at the published size is far too large for it: a pooler's tanh is ±1 everywhere and
+    passes no gradient, and the loss of tokens starts at hundreds of nats. So each new layer, in the order of the
+    forward pass, is scaled down until the root mean square of its outputs over the first rows of `examples` is at most
+    `POOLER_SIZE` or `LOGIT_SIZE`: a data-dependent initialization, as by Mishkin and Matas 2016 (arXiv 1511.06422).
+    A regression starts at the mean of the examples' scores.
     """
-    batch = examples.batch(np.arange(len(examples)), len(examples))
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs = [batch[name].reshape(-1, batch[name].shape[-1]) for name in names]
-    encode = make_apply(config.model_copy(update={"head": "encoder"}), compute)
-    hidden = np.asarray(jax.jit(encode)(params["s4_bert"], *inputs).last_hidden_state, np.float32)
-    mask = inputs[1][..., None]
-    mean = (hidden * mask).sum(1) / mask.sum(1)
-    encoder = params["s4_bert"]
-    dense = encoder["pooler"]["dense"]
-    size = float(np.sqrt(np.square(mean @ np.asarray(dense["kernel"])).mean()))
-    scaled = {**dense, "kernel": dense["kernel"] / max(size, 1.0)}
-    return {**params, "s4_bert": {**encoder, "pooler": {"dense": scaled}}}
+    rows = np.arange(min(ROWS, len(examples)))
+    batch = examples.batch(rows, len(rows))
+    inputs = [batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
+    last = jax.jit(lambda params, *inputs: make_apply(config, compute)(params, *inputs).hidden_states[-1])
+    hidden = np.asarray(last(params, *inputs), np.float32)  # [rows, L, H], a row for every choice
+    mask = inputs[1].reshape(hidden.shape[:2])
+    features, output = hidden[mask > 0], "qa_outputs" if config.head == "question-answering" else "classifier"
+    if "pooler" in params["s4_bert"]:
+        features = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+        dense = params["s4_bert"]["pooler"]["dense"]
+        if "s4_bert/pooler/dense/kernel" in new:
+            dense = _scaled(dense, features, POOLER_SIZE)
+        params = {**params, "s4_bert": {**params["s4_bert"], "pooler": {"dense": dense}}}
+        features = np.tanh(features @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"]))
+    if f"{output}/kernel" not in new:
+        return params
+    dense = _scaled(params[output], features, LOGIT_SIZE)
+    if config.head == "sequence-classification" and config.num_labels == 1 and examples.labels is not None:
+        dense["bias"] = np.full(1, examples.labels.mean(), np.float32)
+    return {**params, output: dense}
+
+
+def _scaled(dense: Any, features: Array, size: float) -> dict[str, Any]:
+    """Return a dense layer whose kernel is small enough for outputs of `size`."""
+    kernel = np.asarray(dense["kernel"])
+    larger = float(np.sqrt(np.square(features @ kernel).mean())) / size
+    return {**dense, "kernel": kernel / max(larger, 1.0)}

@@ -149,7 +149,7 @@ def test_questions_are_answered(pretrained: Path, tmp_path: Path, task: str, nam
 
 def test_endings_are_chosen(pretrained: Path, tmp_path: Path) -> None:
     write_choices(tmp_path / "data")
-    results, lines = learned("codah", pretrained, tmp_path / "data", tmp_path, 6, "new_pooler=unit")
+    results, lines = learned("codah", pretrained, tmp_path / "data", tmp_path, 6, "head_init=unit")
     assert results["metrics"]["accuracy"] > 0.8
     assert np.mean([line["prediction"] == line["label"] for line in lines]) == results["metrics"]["accuracy"]
     assert all(int(np.argmax(line["scores"])) == line["prediction"] for line in lines)

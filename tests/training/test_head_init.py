@@ -1,0 +1,126 @@
+"""`head_init: unit`: a new head of any kind starts near the loss of guessing, however large the hidden states are."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from bigs_cli.checkpoint.folder import write_flax
+from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.data.encode import Encoded
+from bigs_cli.model.functional import initialize, make_apply
+from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.recipe.schema import Compute
+from bigs_cli.reporting.metrics_log import read_metrics
+from bigs_cli.training.head_init import unit_head
+from tests.tiny import bigs, finetune
+from tests.training.test_forms import write_choices, write_questions, write_tagged
+
+CONFIG = BiGSConfig(
+    head="sequence-classification",
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=2,
+    intermediate_size=24,
+    num_ssm=4,
+    max_position_embeddings=32,
+)
+NEW = ["s4_bert/pooler/dense/kernel", "classifier/kernel"]
+
+
+@pytest.fixture(scope="module")
+def grown(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pretrained model with hidden states 1,000 times as large: a pre-norm encoder of the same function.
+
+    What is added to the residual stream is multiplied; every layer normalizes what it reads of it.
+    """
+    folder = tmp_path_factory.mktemp("grown")
+    model = open_model(find_model(str(pretrained)))
+    added = ("/do/kernel", "/do/bias", "embeddings/LayerNorm/scale", "embeddings/LayerNorm/bias")
+    flat = {path: a * np.float32(1000 if path.endswith(added) else 1) for path, a in model.flat.items()}
+    write_flax(folder, model.config, flat)
+    shutil.copy(pretrained / "tokenizer.json", folder)
+    return folder
+
+
+def first_loss(start: Path, data: Path, task: str, recipe: str, run: Path, *sets: str) -> float:
+    """The loss of a new head on the first batch, before it is trained."""
+    more = [word for value in ("epochs=0.1", "batch_size=24", *sets) for word in ("--set", value)]
+    bigs(*finetune(task, start, data, run, "--recipe", recipe, *more)).fine()
+    return read_metrics(run / "metrics.jsonl")[0]["loss"]
+
+
+@pytest.mark.parametrize("task", ["wikiann", "squad", "codah", "mrpc"])
+def test_the_first_loss_is_that_of_guessing(task: str, grown: Path, glue: Path, tmp_path: Path) -> None:
+    data = glue if task == "mrpc" else tmp_path / "data"
+    {"wikiann": write_tagged, "codah": write_choices, "squad": lambda path: write_questions(path, "v1.1", 0.0)}.get(
+        task, lambda path: None
+    )(data)
+    # Of a question, the tokens of its window: 24 at most, and a dozen at least.
+    guessing = math.log({"wikiann": 7, "squad": 18, "codah": 4, "mrpc": 2}[task])
+    for recipe in (f"{task}-small", task):
+        if (recipe, task) != ("mrpc", "mrpc"):
+            loss = first_loss(grown, data, task, recipe, tmp_path / recipe)
+            assert loss < 1.5 * guessing, recipe
+    if task in ("wikiann", "squad"):
+        assert first_loss(grown, data, task, task, tmp_path / "published", "head_init=published") > 20 * guessing
+
+
+def test_a_new_score_starts_at_the_mean_of_the_labels(grown: Path, glue: Path, tmp_path: Path) -> None:
+    rows = (glue / "STS-B" / "train.tsv").read_text().splitlines()[1:]
+    scores = np.array([float(row.split("\t")[-1]) for row in rows])
+    assert first_loss(grown, glue, "stsb", "stsb-small", tmp_path / "run") < 1.5 * scores.var()
+
+
+@pytest.fixture(scope="module")
+def examples() -> Encoded:
+    ids = np.random.default_rng(0).integers(1, 50, 8 * 12).astype(np.int32)
+    return Encoded(ids, np.arange(0, 97, 12), np.full(8, 12), 32)
+
+
+def test_large_hidden_states_no_longer_saturate_a_pooler(examples: Encoded) -> None:
+    params = initialize(CONFIG, 0)
+    params["s4_bert"]["encoder"]["layer"]["do"]["bias"] += 1000.0
+    params["s4_bert"]["embeddings"]["LayerNorm"]["scale"] *= 1000.0
+    batch = examples.batch(np.arange(8), 8)
+    apply = jax.jit(make_apply(CONFIG, Compute()))
+
+    def saturated(params: Any) -> float:
+        pooled = apply(params, batch["input_ids"], batch["attention_mask"]).pooler_output
+        return float((np.abs(np.asarray(pooled)) > 0.999).mean())
+
+    assert saturated(params) > 0.5
+    assert saturated(unit_head(CONFIG, Compute(), params, NEW, examples)) < 0.05
+
+
+def test_only_what_is_new_is_scaled(examples: Encoded) -> None:
+    params = initialize(CONFIG, 0)
+    params["s4_bert"]["embeddings"]["LayerNorm"]["scale"] *= 1000.0
+    for new in ([], NEW[1:], NEW):
+        changed = unit_head(CONFIG, Compute(), params, new, examples)
+        before = dict(jax.tree_util.tree_leaves_with_path(params))
+        paths = [path for path, leaf in jax.tree_util.tree_leaves_with_path(changed) if (leaf != before[path]).any()]
+        assert ["/".join(key.key for key in path) for path in paths] == sorted(new)
+
+
+@pytest.mark.parametrize("place", ["file", "--set"])
+def test_the_key_of_earlier_releases(place: str, tmp_path: Path) -> None:
+    """It means what it meant, above what a parent says under the new name."""
+    text = "extends: _glue\ntask: sst2\n"
+    (tmp_path / "mine.yaml").write_text(f"{text}new_pooler: unit\n" if place == "file" else text)
+    if place == "file":
+        done = bigs("recipes", "validate", tmp_path / "mine.yaml").fine()
+        assert "mine.yaml:3:1: 'new_pooler' is called 'head_init' now" in done.err.replace("\n", "")
+    told: list[str] = []
+    sets = ["new_pooler=unit"] if place == "--set" else []
+    recipe = load_recipe(str(tmp_path / "mine.yaml"), sets, told.append)
+    assert isinstance(recipe, FinetuneRecipe)
+    assert recipe.head_init == "unit"
+    assert len(told) == 1
