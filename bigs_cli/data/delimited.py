@@ -64,7 +64,9 @@ def unique_names(header: Sequence[str]) -> list[str]:
     counts = Counter(header)
     if len(counts) == len(header):
         return list(header)
-    taken, numbers, names = set(counts), Counter[str](), []
+    taken = set(counts)
+    numbers: Counter[str] = Counter()
+    names: list[str] = []
     for name in header:
         new = name
         while counts[name] > 1 and new in taken:
@@ -92,7 +94,7 @@ class _Lines:
 
     def __init__(self, file: TextFile) -> None:
         self._name = file.name
-        self._lines = file.lines()
+        self._lines: Iterator[tuple[int, str | Bad]] = file.lines()
         self._number = 0
         self._held: list[str] = []
         self._bad: list[Bad] = []
@@ -149,7 +151,7 @@ class _Lines:
                 cells = next(rows, None)
             except csv.Error as error:
                 self._bad.append(Bad(self._problem(delimiter, error)))
-                cells = []
+                cells = None if first else []  # Without the names of the columns, no row can be read.
             yield from self._row(cells, first)
             if cells is None:
                 return

@@ -92,7 +92,7 @@ def parse_choice(task: Task, value: Any, where: str) -> int:
     """
     count = len(task.endings)
     text = label_text(value, where)
-    if text not in map(str, range(count)):
+    if text is None or text not in map(str, range(count)):
         raise RequestError(f"{where}: '{value}' is not the place of an ending of {task.title}, 0 to {count - 1}.")
     return int(text)
 
