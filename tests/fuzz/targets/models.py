@@ -124,7 +124,7 @@ def _config_of_weights(folder: Path) -> tuple[Path, Seeds]:
 TARGETS = (
     Target("vocab.txt", file_with("vocab.txt", "\n".join([*RESERVED, *WORDS]).encode()), _vocabulary, (b"##a\n",)),
     Target("tokenizer.json", _tokenizer_json, _vocabulary),
-    Target("tokenizer_config.json", _tokenizer_config, lambda path: _vocabulary(path.parent)),
+    Target("tokenizer_config.json", _tokenizer_config, lambda path: _vocabulary(path.with_name("vocab.txt"))),
     Target("config.json", _config, read_config),
     Target("config.json beside weights", _config_of_weights, lambda path: read_model(path.parent)),
     Target("flax_model.msgpack", _weights("flax_model.msgpack"), flax_file.read),
