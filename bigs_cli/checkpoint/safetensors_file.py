@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from bigs_cli.checkpoint.arrays import Array, Flat
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.faults import unreadable
+from bigs_cli.core.files import apply_umask
 
 
 def read(path: Path) -> Flat:
@@ -33,3 +34,4 @@ def write(path: Path, state: Mapping[str, Array]) -> None:
     """Write `state` to `path`, marked as PyTorch's (``format: pt``), which `transformers` asks for."""
     # The library writes memory as it lies: a transposed view would come back unturned.
     save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, path, metadata={"format": "pt"})
+    apply_umask(path)  # newer releases of the library write a private temporary file and rename it

@@ -52,7 +52,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                temporary.chmod(0o666 & ~_umask())
+                apply_umask(temporary)
                 temporary.replace(path)
         except BaseException:
             if temporary is not None:
@@ -210,7 +210,8 @@ def _sweep(path: Path) -> None:
             left.unlink()
 
 
-def _umask() -> int:
+def apply_umask(path: Path) -> None:
+    """Give the file at `path` the permissions that a file opened for writing gets: those of the umask."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    path.chmod(0o666 & ~mask)

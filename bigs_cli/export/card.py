@@ -11,7 +11,7 @@ from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
 from bigs_cli.core.wording import without_folders
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
-from bigs_cli.export.transformers_folder import AUTO_CLASSES
+from bigs_cli.export.snippets import snippet
 from bigs_cli.recipe.config import Head
 
 _TAGS: dict[Head, str] = {
@@ -23,13 +23,6 @@ _TAGS: dict[Head, str] = {
     "token-classification": "token-classification",
     "question-answering": "question-answering",
     "multiple-choice": "multiple-choice",
-}
-_EXAMPLES: dict[Head, str] = {
-    "masked-lm": '"The goal of life is [MASK]."',
-    "pretraining": '"The goal of life is [MASK]."',
-    "next-sentence": '"She opened the door.", "It was cold outside."',
-    "question-answering": '"What is the capital?", "Oslo is the capital of Norway."',
-    "multiple-choice": '["She opened the door"] * 2, ["and went in.", "and flew away."]',
 }
 _PADDING = (
     "**Padding is part of this model**: its layers read it, so that a text padded to another length has other outputs. "
@@ -43,7 +36,6 @@ def write_card(
 ) -> None:
     """Write README.md into `folder`, which will be called `name`."""
     config = model.config
-    auto = next(auto for auto, head in AUTO_CLASSES.items() if head == config.head)
     front: dict[str, Any] = {
         "tags": ["bigs", "state-space-model", "attention-free"],
         "pipeline_tag": _TAGS[config.head],
@@ -55,24 +47,12 @@ def write_card(
     if form == "transformers":
         front["library_name"] = "transformers"
     reads_padding = not config.mask_padding
-    choices = config.head == "multiple-choice"
-    padding = ", padding=True" if choices else ""
-    if reads_padding:
-        padding = f', padding="max_length", max_length={trained_length(model)}, truncation=True'
-    snippet = chosen.snippet.format(
-        folder=name,
-        auto=auto,
-        file=next(iter(exported.differences)),
-        shape=f"[B, C, {settings.lengths[0]}]" if choices else f"[B, {settings.lengths[0]}]",
-        example=_EXAMPLES.get(config.head, '"A text."'),
-        padding=padding,
-        inputs="{name: value[None] for name, value in inputs.items()}" if choices else "inputs",
-    )
+    code = snippet(model, chosen, name, next(iter(exported.differences)), settings.lengths[0])
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {model.name}",
         f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
-        f"```python\n{snippet}```",
+        f"```python\n{code}```",
         *(f"**Warning**: {warning}" for warning in exported.warnings),
         *([_PADDING.format(length=trained_length(model))] if reads_padding else []),
         *_about_the_run(model),

@@ -35,6 +35,11 @@ class Labelled:
     encoded: Encoded
     labels: Array
 
+    def first_batch(self) -> Inputs:
+        """Return up to 16 texts as one batch."""
+        rows = np.arange(min(_ROWS, len(self.encoded)))
+        return _inputs(self.encoded.batch(rows, len(rows)))
+
 
 def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
     """Return the first 1,000 texts and labels of the run's predictions.jsonl, cut to `length` tokens.
@@ -91,7 +96,8 @@ def agreement(config: BiGSConfig, examples: Labelled, exact: Run, changed: Run) 
 
 def _answers(encoded: Encoded, run: Run) -> Array:
     batches = (batch for _, batch in encoded.in_order(_ROWS))
-    outputs = [
-        run(Inputs(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]))[0] for batch in batches
-    ]
-    return np.concatenate(outputs)[: len(encoded)]
+    return np.concatenate([run(_inputs(batch))[0] for batch in batches])[: len(encoded)]
+
+
+def _inputs(batch: dict[str, Array]) -> Inputs:
+    return Inputs(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])

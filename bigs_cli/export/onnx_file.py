@@ -11,6 +11,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from bigs_cli.checkpoint.names import completed, is_ssm
 from bigs_cli.checkpoint.onnx_file import SSM_METADATA
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.core.errors import BigsError
+from bigs_cli.export.check import largest_difference
 from bigs_cli.export.forward import OUTPUTS, make_forward, mixing_constants
+from bigs_cli.export.int8 import to_int8
 from bigs_cli.export.labelled import agreement, labelled_examples
-from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
+from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings, inputs_of
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LARGEST_SINGLE_FILE = 1_500_000_000  # bytes; a protobuf ends at 2 GiB, and larger weights lie beside it
@@ -47,11 +50,13 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
         BigsError: jax2onnx or onnxruntime is not installed.
     """
     _needs("jax2onnx", "onnx", "onnxruntime")
+    import onnx  # pyright: ignore[reportMissingImports]
+
     write_config(folder / CONFIG, model.config)
     for length, name in file_names(settings).items():
         _save(_convert(model, length), folder / name)
         if settings.int8:
-            _quantize(folder / name)
+            _save(to_int8(onnx.load(folder / name)), folder / _int8(name))
 
 
 def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
@@ -63,18 +68,35 @@ def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Re
 
 
 def int8_notes(folder: Path, model: OpenModel, settings: Settings) -> list[str]:
-    """Say what 8-bit matrices save, and what they cost in accuracy on the dev examples of the model's run."""
+    """Say what 8-bit matrices save, how far outputs are from float32, and what accuracy they cost.
+
+    Measured on the dev examples of the model's run, or, for outputs only, on random ids.
+    """
     notes = []
     for length, name in file_names(settings).items():
         size, small = ((folder / file).stat().st_size for file in (name, _int8(name)))
         notes.append(f"{_int8(name)}: {small / 1e6:,.1f} MB instead of {size / 1e6:,.1f}.")
+        exact, changed = (session_run(folder / file) for file in (name, _int8(name)))
         examples = labelled_examples(model, length)
+        inputs = inputs_of(model, length, rows=16) if examples is None else examples.first_batch()
+        notes.append(f"{_int8(name)}: {_batch_agreement(exact, changed, inputs)}")
         if examples is None:
             notes.append(f"{_int8(name)}: accuracy not measured: the model comes from no run with labelled texts.")
-            continue
-        scores = [session_run(folder / file) for file in (name, _int8(name))]
-        notes.append(f"{_int8(name)}: {agreement(model.config, examples, *scores)}")
+        else:
+            notes.append(f"{_int8(name)}: {agreement(model.config, examples, exact, changed)}")
     return notes
+
+
+def _batch_agreement(exact: Run, changed: Run, inputs: Inputs) -> str:
+    """Say how far outputs are from the exact ones, in a batch and row by row, and these from each other."""
+    expected, together = exact(inputs), changed(inputs)
+    rows = [changed(Inputs(*(array[i : i + 1] for array in inputs))) for i in range(len(inputs.ids))]
+    alone = [np.concatenate(outputs) for outputs in zip(*rows, strict=True)]
+    return (
+        f"outputs differ from float32 by {largest_difference(expected, together):.1e} of the largest in a batch of "
+        f"{len(rows)}, and by {largest_difference(expected, alone):.1e} with each row alone; in the batch and alone "
+        f"they differ by {largest_difference(together, alone):.1e}."
+    )
 
 
 def session_run(path: Path) -> Run:
@@ -134,7 +156,7 @@ def _convert(model: OpenModel, length: int) -> Any:
     _take_int64(graph)
     kernels = save({path: np.ascontiguousarray(array) for path, array in flat.items() if is_ssm(path)})
     _describe(made, {SSM_METADATA: base64.b64encode(kernels).decode(), "bigs.length": str(length)})
-    made.producer_name = "bigs"
+    made.producer_name, made.producer_version = "bigs", version("bigs")
     return made
 
 
@@ -167,16 +189,6 @@ def _save(made: Any, path: Path) -> None:
     onnx.checker.check_model(str(path))
 
 
-def _quantize(path: Path) -> None:
-    """Write beside the file at `path` one whose dense matrices are 8-bit integers, one scale a column."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # pyright: ignore[reportMissingImports]
-
-    with _quiet():
-        quantize_dynamic(
-            path, path.with_name(_int8(path.name)), per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=None
-        )
-
-
 def _int8(name: str) -> str:
     return name.replace(".onnx", "-int8.onnx")
 
@@ -194,11 +206,11 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-SNIPPET = """import onnxruntime as ort
-
+SNIPPET = """import numpy as np
+import onnxruntime as ort
+{numpy_inputs}
 session = ort.InferenceSession("{folder}/{file}")
-(logits, *_) = session.run(None, {{  # int64 {shape}
-    "input_ids": ids, "attention_mask": mask, "token_type_ids": types}})
+{outputs} = session.run(None, {{"input_ids": ids, "attention_mask": mask, "token_type_ids": types}})
 """
 
 ONNX = Format("a graph of matrix products for onnxruntime and others", write, read_back, SNIPPET, fixes_length=True)

@@ -69,12 +69,15 @@ def program_run(folder: Path, length: int) -> Run:
     return lambda inputs: [np.asarray(output) for output in call(weights, *inputs)]
 
 
-SNIPPET = """import jax, jax.export
-from safetensors.numpy import load_file
+SNIPPET = """from pathlib import Path
 
-program = jax.export.deserialize(bytearray(open("{folder}/{file}", "rb").read()))
+import jax.export
+import numpy as np
+from safetensors.numpy import load_file
+{numpy_inputs}
+program = jax.export.deserialize(bytearray(Path("{folder}/{file}").read_bytes()))
 weights = load_file("{folder}/model.safetensors")
-outputs = program.call(weights, input_ids, attention_mask, token_type_ids)  # int32 {shape}; no bigs needed
+{outputs} = program.call(weights, *(array.astype(np.int32) for array in (ids, mask, types)))
 """
 
 STABLEHLO = Format(

@@ -20,20 +20,11 @@ from bigs_cli.core.files import write_json
 from bigs_cli.export.check import model_run
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
+from bigs_cli.export.snippets import AUTO_CLASSES
 from bigs_cli.export.weights import stored
 from bigs_cli.recipe.config import Head
 
 CODE = ("configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py")
-AUTO_CLASSES: dict[str, Head] = {
-    "AutoModel": "encoder",
-    "AutoModelForMaskedLM": "masked-lm",
-    "AutoModelForPreTraining": "pretraining",
-    "AutoModelForNextSentencePrediction": "next-sentence",
-    "AutoModelForSequenceClassification": "sequence-classification",
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForQuestionAnswering": "question-answering",
-    "AutoModelForMultipleChoice": "multiple-choice",
-}
 
 
 def write(folder: Path, model: OpenModel, settings: Settings) -> None:
@@ -89,12 +80,10 @@ def torch_run(folder: Path, head: Head) -> Run:
     return run
 
 
-SNIPPET = """from transformers import {auto}, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{folder}", trust_remote_code=True)
+SNIPPET = """from transformers import {auto}
+{torch_inputs}
 model = {auto}.from_pretrained("{folder}", trust_remote_code=True)
-inputs = tokenizer({example}{padding}, return_tensors="pt")
-outputs = model(**{inputs})
+outputs = model(**inputs)
 """
 
 TRANSFORMERS = Format(

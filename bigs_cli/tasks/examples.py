@@ -11,6 +11,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from bigs_cli.core.numbers import shortest_float
+
 Array = np.ndarray[Any, Any]
 
 NOWHERE = -1
@@ -76,7 +78,8 @@ class Texts:
             if self.second is not None:
                 record["pair"] = self.second[i]
             if self.labels is not None:
-                record["label"] = self.labels[i].item()
+                label = self.labels[i]
+                record["label"] = shortest_float(label) if label.dtype == np.float32 else int(label)
             yield record
 
 

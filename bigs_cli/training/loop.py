@@ -16,6 +16,7 @@ import jax
 from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.metric_names import percent
+from bigs_cli.core.numbers import shortest_float
 from bigs_cli.core.processes import any_of
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
@@ -92,7 +93,7 @@ def run(
                     _check(plan, done - plan.stop_after, earlier)
                 earlier = in_a_row
             if done % plan.log_every == 0 or ending or done == plan.first + 1:
-                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                values = {name: shortest_float(value) for name, value in jax.device_get(metrics).items()}
                 now = time.perf_counter()
                 values |= {
                     "skipped": int(values["skipped"]),

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,6 +95,16 @@ def test_files_keep_their_columns(models: Path, tmp_path: Path, kind: str) -> No
         table = list(csv.DictReader(file))
     assert [row["prediction"] for row in table] == [row["prediction"] for row in expected]
     assert float(table[0]["scores.good"]) == expected[0]["scores"]["good"]
+
+
+def test_scores_have_as_many_decimals_as_float32(models: Path, tmp_path: Path) -> None:
+    expected = load_model(models / "score").predict(TEXTS)
+    ask = ("predict", "--input", written(tmp_path, "jsonl"), "--text", "review", "--model", models / "score")
+    found = re.findall(r'"prediction": ([^,}]+)', bigs(*ask).fine().out)
+    bigs(*ask, "--output", tmp_path / "out.csv").fine()
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["prediction"] for row in csv.DictReader(file)] == found
+    assert found == [str(np.float32(number)) for number in found] == [str(row["prediction"]) for row in expected]
 
 
 def test_lines_of_a_text_and_of_stdin(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

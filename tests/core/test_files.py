@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,11 @@ def test_the_environment_is_plain_json() -> None:
     described = json.loads(json.dumps(describe_environment()))
     assert described["packages"]["bigs"]
     assert described["devices"][0].startswith("cpu")
+
+
+def test_files_of_a_run_have_the_permissions_of_the_umask(pretrained: Path, models: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (*pretrained.rglob("*"), *models.rglob("*")):
+        expected = (0o777 if path.is_dir() else 0o666) & ~mask
+        assert oct(path.stat().st_mode & 0o777) == oct(expected), path

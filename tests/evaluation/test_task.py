@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -87,4 +88,16 @@ def test_a_regression_predicts_the_score_itself() -> None:
     of_dev = split("dev", 2 * scores[:, 0] + 1)
     metrics, again = evaluator.measure(params, [of_dev])
     assert metrics["dev"] == pytest.approx({"spearman": 1.0, "pearson": 1.0})
-    assert [line["prediction"] for line in evaluator.predictions([of_dev], again)] == scores[:, 0].tolist()
+    written = [line["prediction"] for line in evaluator.predictions([of_dev], again)]
+    assert np.array_equal(np.array(written, np.float32), scores[:, 0])
+
+
+def test_scores_are_written_with_as_few_decimals_as_they_have() -> None:
+    """Those of float32: 2.4, not 2.4000000953674316."""
+    form = form_of(get_task("stsb"))
+    examples = Texts(["a"] * 3, ["b"] * 3, np.array([2.4, 0.2, 5], np.float32), np.arange(3))
+    scores = np.array([[0.1], [-1e-7], [1 / 3]], np.float32)
+    made = list(form.predictions(examples, inputs(3), scores))
+    assert json.dumps([(line["label"], line["prediction"]) for line in made]) == (
+        "[[2.4, 0.1], [0.2, -1e-07], [5.0, 0.33333334]]"
+    )

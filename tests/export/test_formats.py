@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ FILES = {
     "transformers": {*ALWAYS, "model.safetensors", "configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py"},
     "stablehlo": {*ALWAYS, "model.safetensors", "model-5.stablehlo"},
 }
+TOKENIZER = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"}
 NEEDS_MORE = {"onnx"}  # tested where its packages are: test_onnx.py
 
 
@@ -81,12 +83,33 @@ def test_a_bare_encoder_without_a_pooler(form: str, tmp_path: Path) -> None:
     assert same(read_model(tmp_path / "out").flat, completed(flat, of) if whole else flat)
 
 
+@pytest.mark.parametrize("form", FILES)
+def test_files_have_the_permissions_of_the_umask(form: str, tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    before = os.umask(0o027)
+    try:
+        export(model(tmp_path / "vocab.txt"), form, tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "out").iterdir()} == dict.fromkeys(
+        FILES[form] | TOKENIZER, "0o640"
+    )
+
+
+def test_sixteen_bits_in_the_ports_layout_say_what_the_port_needs(tmp_path: Path) -> None:
+    notes = export(model(), "torch", tmp_path / "out", dtype="bfloat16").notes
+    assert any("does not take bfloat16 on a CPU: there, call `.float()` on the model" in note for note in notes)
+    assert notes[0] in (tmp_path / "out" / "README.md").read_text()
+    assert export(model(), "torch", tmp_path / "whole").notes == []
+
+
 def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     export(model(tmp_path / "vocab.txt"), "flax", tmp_path / "out")
-    tokenizer = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES["flax"] | tokenizer
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES["flax"] | TOKENIZER
     again = read_model(tmp_path / "out").tokenizer_path
     assert again is not None
     assert fingerprint(load_tokenizer(again)) == fingerprint(load_tokenizer(tmp_path / "vocab.txt"))

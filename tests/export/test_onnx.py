@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from bigs_cli.export import onnx_file
 from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
 from bigs_cli.export.forward import OUTPUTS
-from bigs_cli.export.settings import inputs_of
+from bigs_cli.export.settings import Inputs, inputs_of
 from tests.checkpoint.tiny import HEADS, config, parameters, same
 from tests.tiny import bigs, finetune
 
@@ -123,12 +125,44 @@ def test_eight_bits_say_their_size_and_accuracy(pretrained: Path, glue: Path, tm
     opened = open_model(find_model(str(tmp_path / "mrpc")))
     result = export(opened, "onnx", tmp_path / "out", int8=True)
     assert result.differences["model.onnx"] < 5e-6 < result.differences["model-int8.onnx"]
-    size, accuracy = result.notes
+    size, outputs, accuracy = result.notes
     files = [tmp_path / "out" / name for name in ("model-int8.onnx", "model.onnx")]
     small, large = (path.stat().st_size for path in files)
     assert small < 0.9 * large
     assert size == f"model-int8.onnx: {small / 1e6:,.1f} MB instead of {large / 1e6:,.1f}."
+    said = r"by (\S+) of the largest in a batch of 13, and by \1 with each row alone; .* they differ by (\S+)\.$"
+    found = re.search(said, outputs)
+    assert found
+    assert float(found[1]) < 0.2
+    assert float(found[2]) < 5e-6
+    assert outputs in (tmp_path / "out" / "README.md").read_text()
     measured = 100 * json.loads((tmp_path / "mrpc" / "results.json").read_text())["metrics"]["accuracy"]
     assert f"instead of {measured:.1f}% on" in accuracy
     notes = export(model(), "onnx", tmp_path / "bare", int8=True).notes
-    assert "accuracy not measured" in notes[1]
+    assert "accuracy not measured" in notes[2]
+
+
+@pytest.mark.parametrize("head", ["masked-lm", "sequence-classification", "multiple-choice"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_eight_bits_give_a_row_the_same_outputs_alone_and_in_a_batch(head: str, tied: bool, tmp_path: Path) -> None:
+    made = model(head=head, num_labels=3, hidden_size=32, intermediate_size=48, tie_word_embeddings=tied)
+    result = export(made, "onnx", tmp_path / "out", int8=True)
+    assert 1e-4 < result.differences["model-int8.onnx"] < 0.2
+    run = onnx_file.session_run(tmp_path / "out" / "model-int8.onnx")
+    inputs = inputs_of(made, 5, rows=64)
+    (together,) = run(inputs)
+    alone = [run(Inputs(*(array[i : i + 1] for array in inputs)))[0][0] for i in range(64)]
+    np.testing.assert_allclose(together, alone, atol=1e-6 * float(np.abs(together).max()))
+    graph = onnx.load(tmp_path / "out" / "model-int8.onnx")
+    assert {entry.domain for entry in graph.opset_import} == {""}
+    kinds = [node.op_type for node in graph.graph.node]
+    assert kinds.count("MatMulInteger") == 7 * made.config.num_hidden_layers + {"masked-lm": 2}.get(head, 1)
+    large = {t.name for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and min(t.dims) >= 8}
+    assert not large & made.flat.keys()
+
+
+def test_both_files_name_their_producer(tmp_path: Path) -> None:
+    export(model(), "onnx", tmp_path / "out", int8=True)
+    for file in (tmp_path / "out").glob("*.onnx"):
+        made = onnx.load(file)
+        assert (made.producer_name, made.producer_version) == ("bigs", version("bigs"))

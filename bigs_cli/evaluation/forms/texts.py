@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from bigs_cli.core.numbers import shortest_float
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.evaluation.metrics import compute
@@ -59,7 +60,7 @@ class TextsForm:
         names = self.task.labels
         for record, answer, row in zip(examples.records(), self.answers(scores), scores, strict=True):
             if names is None:
-                yield {**record, "prediction": float(answer)}
+                yield {**record, "prediction": shortest_float(answer)}
                 continue
             if "label" in record:
                 record["label"] = names[record["label"]]

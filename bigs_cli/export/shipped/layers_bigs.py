@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_bigs import BiGSConfig
 
@@ -27,19 +27,24 @@ class Kernel(nn.Module):
         self.C = nn.Parameter(torch.empty(N, 2))
         self.log_step = nn.Parameter(torch.empty(1))
 
-    def discrete(self) -> tuple[Tensor, Tensor]:
-        """Return sA and C(e^{sA} − 1)/A, each `[N]` complex; zero-order hold over steps of s = exp(log_step).
+    def forward(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return Re sA, Im sA, and Re and Im of C(e^{sA} − 1)/A, each `[N]`; zero-order hold over s = exp(log_step).
 
-        In double precision: a phase of thousands of turns has to be right to a small part of one.
+        In double precision: a phase of thousands of turns has to be right to a small part of one. In real arithmetic,
+        which compilers generate code for.
         """
         wide = torch.float32 if self.A_re.device.type == "mps" else torch.float64
-        A = torch.complex(self.A_re.to(wide).clamp(max=LARGEST_DECAY_RATE), self.A_im.to(wide))
-        sA = self.log_step.to(wide).exp() * A
-        C = torch.view_as_complex(self.C.to(wide).contiguous())
+        A_re, A_im = self.A_re.to(wide).clamp(max=LARGEST_DECAY_RATE), self.A_im.to(wide)
+        C_re, C_im = self.C.to(wide).unbind(-1)
+        step = self.log_step.to(wide).exp()
+        a, b = step * A_re, step * A_im
         # e^{a+ib} − 1 without cancellation: expm1(a) cos b − 2 sin²(b/2) + i eᵃ sin b.
-        a, b = sA.real, sA.imag
-        held = torch.complex(torch.expm1(a) * torch.cos(b) - 2 * torch.sin(b / 2) ** 2, torch.exp(a) * torch.sin(b))
-        return sA, C * held / A
+        held_re = torch.expm1(a) * torch.cos(b) - 2 * torch.sin(b / 2) ** 2
+        held_im = torch.exp(a) * torch.sin(b)
+        square = A_re**2 + A_im**2
+        ratio_re = (held_re * A_re + held_im * A_im) / square
+        ratio_im = (held_im * A_re - held_re * A_im) / square
+        return a, b, C_re * ratio_re - C_im * ratio_im, C_re * ratio_im + C_im * ratio_re
 
 
 def initial_A_im(scaling: str, N: int) -> Tensor:
@@ -58,7 +63,8 @@ def initial_A_im(scaling: str, N: int) -> Tensor:
 class SSM(nn.Module):
     """y[l] = Σ_{j ≤ l} K[l−j] u[j] + D u[l], with K[l] = Re Σ_n C_n (e^{sA_n} − 1)/A_n · e^{l s A_n}, for all channels.
 
-    Up to 1,024 tokens by one matrix, beyond that in chunks whose states are handed on: O(L).
+    Up to 1,024 tokens by one matrix, beyond that in chunks whose states are handed on: O(L). The matrices are computed
+    from the parameters in every call: nothing is cached, so that no change of a parameter can be missed.
     """
 
     def __init__(self, config: BiGSConfig, backward: bool) -> None:
@@ -66,19 +72,20 @@ class SSM(nn.Module):
         self.kernel = Kernel(config)
         self.D = nn.Parameter(torch.empty(1))
         self.backward_in_time = backward
-        self._kept: tuple[Any, tuple[Tensor, ...]] | None = None
 
     def forward(self, u: Tensor) -> Tensor:
         """Mix u `[B, L, H]` along L; backward in time, y[l] hears u[j] with j ≥ l."""
         L = u.shape[1]
         if L <= LONGEST_MATRIX:
-            (T,) = self._constants(L, u.dtype)
+            a, b, w_re, w_im = self.kernel()
+            re, im = _powers(a, b, L)
+            T = _toeplitz(re * w_re - im * w_im, self.D, u.dtype)
             return torch.matmul(T.T if self.backward_in_time else T, u)
         return self._chunked(u.flip(1)).flip(1) if self.backward_in_time else self._chunked(u)
 
     def _chunked(self, u: Tensor) -> Tensor:
         B, L, H = u.shape
-        T, absorb, decay, emit = self._constants(CHUNK, u.dtype)
+        T, absorb, decay, emit = self._operators(u.dtype)
         rows = F.pad(u, (0, 0, 0, -L % CHUNK)).reshape(B, -1, CHUNK, H)
         added = torch.matmul(absorb, rows).unflatten(2, (2, -1))  # [B, C, 2, N, H]
         states = [torch.zeros_like(added[:, 0])]
@@ -89,43 +96,34 @@ class SSM(nn.Module):
         y = torch.matmul(T, rows) + torch.matmul(emit, torch.stack(states, 1).flatten(2, 3))
         return y.reshape(B, -1, H)[:, :L]
 
-    def _constants(self, L: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Return T `[L, L]` and, for chunks, absorb `[2N, L]`, decay `[2, N, 1]`, emit `[L, 2N]`.
-
-        Outside training they are kept until a parameter, the length or the number format changes.
-        """
-        parameters = (*self.kernel.parameters(), self.D)
-        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-            return self._computed(L, dtype)
-        key = (L, dtype, *((id(p), p._version, p.device) for p in parameters))
-        if self._kept is None or self._kept[0] != key:
-            # Tensors of inference mode could not be used in training later.
-            with torch.inference_mode(False), torch.no_grad():
-                self._kept = (key, self._computed(L, dtype))
-        return self._kept[1]
-
-    def _computed(self, L: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        sA, weight = self.kernel.discrete()
-        l = torch.arange(L + 1, device=sA.device, dtype=sA.real.dtype)
-        powers = torch.exp(l[:, None] * sA)  # [L + 1, N]
-        K = (powers[:L] * weight).real.sum(1)
-        K = torch.cat([K[:1] + self.D.to(K.dtype), K[1:]])
-        lag = torch.arange(L, device=sA.device)
-        lag = lag[:, None] - lag
-        T = torch.where(lag >= 0, K[lag.clamp(min=0)], K.new_zeros(()))
-        if L != CHUNK:
-            return (T.to(dtype),)
-        absorb, out = powers[:L].flip(0).T, powers[1:] * weight
-        parts = (
-            T,
-            torch.cat([absorb.real, absorb.imag]),
-            torch.stack([powers[L].real, powers[L].imag])[..., None],
-            torch.cat([out.real, -out.imag], 1),
-        )
-        return tuple(part.to(dtype) for part in parts)
+    def _operators(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what mixes chunks of Q tokens: T `[Q, Q]`, absorb `[2N, Q]`, decay `[2, N, 1]`, emit `[Q, 2N]`."""
+        a, b, w_re, w_im = self.kernel()
+        re, im = _powers(a, b, CHUNK + 1)
+        out_re, out_im = re * w_re - im * w_im, re * w_im + im * w_re
+        absorb = torch.cat([re[:CHUNK], im[:CHUNK]], 1).flip(0).T
+        decay = torch.stack([re[CHUNK], im[CHUNK]])[..., None]
+        emit = torch.cat([out_re[1:], -out_im[1:]], 1)
+        return _toeplitz(out_re[:CHUNK], self.D, dtype), absorb.to(dtype), decay.to(dtype), emit.to(dtype)
 
 
-class Layer(nn.Module):
+def _powers(a: Tensor, b: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return Re and Im of e^{l(a + ib)} for l = 0 … count − 1, each `[count, N]`."""
+    l = torch.arange(count, device=a.device, dtype=a.dtype)[:, None]
+    decay = torch.exp(l * a)
+    return decay * torch.cos(l * b), decay * torch.sin(l * b)
+
+
+def _toeplitz(terms: Tensor, D: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return T `[L, L]`, T[l, j] = K[l − j] for j ≤ l and else 0, with K the sum of `terms` `[L, N]` and D on K[0]."""
+    L = terms.shape[0]
+    K = terms.sum(1) + F.pad(D.to(terms.dtype), (0, L - 1))
+    K = K.to(torch.promote_types(dtype, torch.float32))  # in which gradients are added up
+    # Row l is the window of [K[L−1], …, K[0], 0, …, 0] that starts at L − 1 − l. `unfold` would compile every length.
+    return F.pad(K.flip(0), (0, L - 1)).as_strided((L, L), (1, 1)).flip(0).to(dtype)
+
+
+class Layer(GradientCheckpointingLayer):
     """With h = LN(x): v = gelu(dv·h), u = gelu(du·h) in both directions, out = x + do(gelu(dol(f ⊙ b)) ⊙ v).
 
     f = duc_forward·S_f(u_f), b = duc_backward·S_b(u_b). Without `pre_norm`, h = x and the sum is normalized.
@@ -178,12 +176,11 @@ class Embeddings(nn.Module):
         L, longest = words.shape[1], self.position_embeddings.num_embeddings
         if longest < L:
             raise ValueError(f"The input has {L} tokens; this model takes at most {longest}.")
-        types = (
-            self.token_type_embeddings.weight[0]
-            if token_type_ids is None
-            else self.token_type_embeddings(token_type_ids)
-        )
-        return self.dropout(self.LayerNorm(words + types + self.position_embeddings.weight[:L]))
+        if token_type_ids is None:
+            token_type_ids = torch.zeros(1, dtype=torch.long, device=words.device)
+        # Modules are called, not their weights read: hooks of `accelerate` bring a module's weights when it is called.
+        positions = self.position_embeddings(torch.arange(L, device=words.device))
+        return self.dropout(self.LayerNorm(words + self.token_type_embeddings(token_type_ids) + positions))
 
 
 class Encoder(nn.Module):

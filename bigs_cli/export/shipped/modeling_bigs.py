@@ -33,7 +33,7 @@ class BiGSPreTrainedModel(PreTrainedModel):
 
     config_class = BiGSConfig
     base_model_prefix = "bigs"
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
     # Kernels of parameters rounded to 16 bits are other kernels.
     _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"fs4", "bs4"}
     accepts_loss_kwargs = False  # losses are means over the batch at hand
@@ -89,9 +89,22 @@ class BiGSModel(BiGSPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        **others: Any,
     ) -> Any:
-        """Encode ids `[B, L]`; without a mask every token but [PAD] is real."""
+        """Encode ids `[B, L]`; without a mask every token but [PAD] is real.
+
+        Raises:
+            TypeError: an argument that BiGS does not have is given, and is not None or False.
+            ValueError: both or none of `input_ids` and `inputs_embeds`, too long a row, or `output_attentions`.
+        """
+        if others.pop("output_attentions", None) or getattr(self.config, "output_attentions", False):
+            raise ValueError(
+                "BiGS has no attention, so it has no attention weights to return: leave out output_attentions. "
+                "output_hidden_states=True returns the hidden states of all layers."
+            )
+        unknown = [name for name, value in others.items() if value is not None and value is not False]
+        if unknown:
+            raise TypeError(f"BiGS does not take the argument {', '.join(unknown)}.")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds.")
         if attention_mask is None:
@@ -156,10 +169,10 @@ class Headed(BiGSPreTrainedModel, ABC):
         labels: dict[str, Tensor | None],
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        **others: Any,
     ) -> Any:
         """Encode `inputs` and answer; `labels` may hold None."""
-        encoded = self.bigs(*inputs, output_hidden_states=output_hidden_states, return_dict=True)
+        encoded = self.bigs(*inputs, output_hidden_states=output_hidden_states, return_dict=True, **others)
         outputs = self.answer(encoded, labels)
         if encoded.hidden_states is not None:
             outputs["hidden_states"] = encoded.hidden_states
@@ -349,11 +362,11 @@ class BiGSForMultipleChoice(Headed):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        **others: Any,
     ) -> Any:
         """Score each choice by itself."""
         rows = tuple(None if a is None else a.flatten(0, 1) for a in (input_ids, attention_mask, token_type_ids))
-        each = self.respond(rows, {}, output_hidden_states, True)
+        each = self.respond(rows, {}, output_hidden_states, True, **others)
         logits = each.logits.reshape(input_ids.shape[:2])
         outputs = MultipleChoiceModelOutput(
             loss=_cross_entropy(logits, labels), logits=logits, hidden_states=each.hidden_states

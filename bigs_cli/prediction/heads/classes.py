@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.numbers import shortest_float
 from bigs_cli.data.encode import Encoded
 from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.evaluation.forms.texts import TextsForm
@@ -49,7 +50,7 @@ class Classes:
     def answers(self, items: Sequence[Item], inputs: Encoded, scores: Any) -> Iterator[dict[str, Any]]:
         """Yield `prediction`, a label or a score, and `scores`, the probability of each label."""
         if self._labels is None:
-            yield from ({"prediction": score} for score in scores[:, 0].tolist())
+            yield from ({"prediction": shortest_float(score)} for score in scores[:, 0])
             return
         best = scores.argmax(-1).tolist()
         for place, row in zip(best, softmax(scores).round(6).tolist(), strict=True):
