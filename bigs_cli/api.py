@@ -332,7 +332,7 @@ def _listed(texts: Asked | Iterable[Asked]) -> Iterable[Any]:
 
 
 def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def _check_params(params: Parameters, config: BiGSConfig) -> None:

@@ -52,7 +52,7 @@ def test_pretraining_goes_on(size: int, shards: Path, pretrained: Path, tmp_path
     with small_files(size):
         done = bigs(*pretrain(shards, run))
     begun = size > 300
-    told(done, f"and go on with --resume --run {run}." if begun else "and give the command again.")
+    told(done, f"and continue with `bigs pretrain --resume --run {run}`." if begun else "and give the command again.")
     assert (run / "recipe.yaml").exists() == begun
     assert steps(run / "checkpoints") == []
     bigs(*pretrain(shards, run, *(["--resume"] if begun else []))).fine()
@@ -75,7 +75,10 @@ def test_finetuning_goes_on_with_the_best_kept(
     monkeypatch.setattr(orbax, "seal", full)
     done = bigs(*finetune("mrpc", pretrained, glue, run))
     assert done.code == 1
-    assert f"The disk of {run} is full. Make room, and go on with --resume --run {run}." in done.err.splitlines()[-1]
+    assert (
+        f"The disk of {run} is full. Make room, and continue with `bigs finetune --resume --run {run}`."
+        in done.err.splitlines()[-1]
+    )
     assert (steps(run / "best"), steps(run / "checkpoints")) == ([], [])
     monkeypatch.setattr(orbax, "seal", seal)
     bigs(*finetune("mrpc", pretrained, glue, run, "--resume")).fine()
@@ -168,5 +171,8 @@ def test_shards_that_vanish_are_told(shards: Path, tmp_path: Path, monkeypatch: 
     done = bigs(*pretrain(moved, run, checkpoint__every_steps=2))
     assert done.code == 1
     gone = f"{moved}/heldout-00000.bin is not there, or not any more. Put it back"
-    assert f"{gone}, or name another place, and go on with --resume --run {run}." in done.err.splitlines()[-1]
+    assert (
+        f"{gone}, or name another place, and continue with `bigs pretrain --resume --run {run}`."
+        in done.err.splitlines()[-1]
+    )
     assert steps(run / "checkpoints") == [2]

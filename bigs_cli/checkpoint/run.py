@@ -1,6 +1,7 @@
 """A run folder: everything one training run was given, did and made.
 
 recipe.yaml, environment.json, config.json, tokenizer.json: what is needed to understand and repeat it;
+resume.json: where its inputs are, for --resume;
 metrics.jsonl: its course; checkpoints/: training states; best/: the best parameters (fine-tuning);
 results.json: written last, so a run with it is finished.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bigs_cli.checkpoint.resume import RESUME, resume_command_of
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.faults import refused, unreadable
 from bigs_cli.core.files import parse_json, replacing, write_json
@@ -25,7 +27,11 @@ from bigs_cli.core.paths import refuse_address
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
-_BEGINNING = {ENVIRONMENT, "recipe.yaml", "config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json"}
+SUITE_PLAN = "suite.json"
+_BEGINNING = {
+    *(ENVIRONMENT, RESUME, "recipe.yaml", "config.json"),
+    *("tokenizer.json", "vocab.txt", "tokenizer_config.json"),
+}
 _PUT_BACK = "Put back a copy of it, or leave this run out."
 
 
@@ -149,7 +155,8 @@ class RunFolder:
         elif self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file. Name a folder with --run.")
         elif self.path.exists() and not self._unbegun():
-            go_on = "Add --resume to continue the run in it, or name" if self.is_run else "Name"
+            begun = self.is_run or (self.path / RESUME).is_file()
+            go_on = f"Continue the run in it with `{resume_command_of(self.path)}`, or name" if begun else "Name"
             if self.running:
                 go_on = "Another process is running in it: wait for it to end, or name"
             raise RequestError(f"The folder {self.path} is in use. {go_on} another folder with --run {self.path}-2.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,8 +70,8 @@ def demo(
     err.print(_summary(shards, base, task, exported, words, order))
     err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Go on with:")
     for line in (
-        f"bigs eval word-order --model {task}",
-        f"bigs export --model {task} --format torch --output {output / 'torch'}",
+        shlex.join(["bigs", "eval", "word-order", "--model", str(task)]),
+        shlex.join(["bigs", "export", "--model", str(task), "--format", "torch", "--output", str(output / "torch")]),
         "bigs recipes list",
         "bigs tokenize --input TEXT… --length 128 --train-vocab 30522 --output shards/mine",
         "bigs pretrain --recipe small --data shards/mine --run runs/mine",
@@ -86,7 +87,7 @@ def _run(step: Step) -> None:
     from bigs_cli.data.manifest import UNFINISHED
     from bigs_cli.reporting.console import err
 
-    shown = f"bigs {' '.join(step.arguments)}"
+    shown = shlex.join(["bigs", *step.arguments])
     if step.made.is_file():
         err.print(f"done before: {shown}", style="dim")
         return
@@ -99,7 +100,7 @@ def _run(step: Step) -> None:
 def _measure(arguments: list[str]) -> dict[str, float]:
     from bigs_cli.reporting.console import err
 
-    shown = f"bigs eval {' '.join(arguments)}"
+    shown = shlex.join(["bigs", "eval", *arguments])
     err.print(f"$ {shown}", style="bold")
     ended = subprocess.run(_bigs(["eval", *arguments, "--json"]), stdout=subprocess.PIPE, text=True, check=False)
     _check(ended, shown)

@@ -160,11 +160,12 @@ def evaluate(
 
     The figures go to stdout. A run's own data and length are used again, so that they are those of its results.json.
     """
+    from bigs_cli.checkpoint.resume import run_recipe
     from bigs_cli.commands import measure
     from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import check_output_file
-    from bigs_cli.recipe import FinetuneRecipe, load_recipe
+    from bigs_cli.recipe import FinetuneRecipe
     from bigs_cli.tasks import get_task, task_of
 
     form = "json" if as_json else form
@@ -201,7 +202,7 @@ def evaluate(
             listed = columns.split(",") if columns else None
             probe.evaluate_agreement(opened, data or (), by or (), sentence, columns=listed, **names, **common)
         return
-    recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
+    recipe = None if opened.run is None else run_recipe(opened.run.path)
     trained_for = recipe.task if isinstance(recipe, FinetuneRecipe) else None if recipe is None else "mlm"
     task = task or trained_for
     if task is None:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from bigs_cli.checkpoint.resolve import OpenModel
     from bigs_cli.checkpoint.run import RunFolder
-    from bigs_cli.recipe import FinetuneRecipe
+    from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
     from bigs_cli.recipe.schema import TaskFiles
+    from bigs_cli.tasks.task import Task
+    from bigs_cli.training.finetune import TaskData
+    from bigs_cli.training.job import Job
 
 TaskType = Literal["sequence-classification", "classification", "regression"]
 
@@ -73,11 +76,14 @@ def finetune(
         typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. Repeat it for more."),
     ] = None,
     seeds: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--seeds", min=1, help="Train with so many seeds, each in RUN/seed-N, and report mean, spread and best."
+            "--seeds",
+            min=1,
+            help="Train with so many seeds, each in RUN/seed-N, and report mean, spread and best.",
+            show_default="1",
         ),
-    ] = 1,
+    ] = None,
     freeze: Annotated[
         bool, typer.Option("--freeze", help="Keep the state-space parameters as they are: --set freeze=true.")
     ] = False,
@@ -113,7 +119,9 @@ def finetune(
             show_default="proposed from the labels",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --run; it knows its task, recipe, model and data.")
+    ] = False,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,12 +138,12 @@ def finetune(
     """Train a model for a labelled task and keep its best checkpoint.
 
     Best is by the task's first metric on the dev set, measured after every epoch or every evaluate_every steps.
-    Ctrl-C saves and stops; --resume continues exactly where it stopped. Prints the path of the run folder.
+    Ctrl-C saves and stops; --resume --run RUN continues exactly where it stopped. Prints the path of the run folder.
     """
     from bigs_cli.core.errors import RequestError
 
     if resume and (sets or freeze):
-        raise RequestError("A run goes on with its own recipe: leave out --set, or start a new run --from this one.")
+        raise RequestError("A run is resumed with its own recipe: leave out --set, or start a new run --from this one.")
     changes = [*(sets or ()), *(["freeze=true"] if freeze else [])]
     if track:
         changes.append(f"track=[{', '.join(track)}]")
@@ -150,88 +158,124 @@ def finetune(
     own = task is not None and task.lower() == "custom"
     options = _own_options(None if own else task, {key: value for key, value in files.items() if value is not None})
     named = recipe is not None or any(change.startswith("files.") for change in changes)
-    if dev_file is not None and train_file is None and not named:
+    if dev_file is not None and train_file is None and not named and not resume:
         raise RequestError("--dev names the dev set of a task of your own; name its --train file too.")
     if task is None and train_file is None and not named and not (resume and run):
         raise RequestError("Say what to train for: bigs finetune TASK, or --train FILE --dev FILE for a task of yours.")
     if own:
         options["task"] = "custom"
-    if task is not None and task.lower() == "glue":
+    if _is_suite(task, run, resume):
         if dry_run:
             raise RequestError("--dry-run shows one run. Name one task: bigs finetune cola --dry-run")
         _suite(start, data, run, recipe, changes, seeds, resume)
         return
 
+    from bigs_cli.checkpoint.resume import RESUME, check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
-    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.console import err
     from bigs_cli.reporting.trackers import check_trackers
     from bigs_cli.tasks import get_task, task_of
 
     wanted = None if task is None else "custom" if own else get_task(task).name
     name = recipe or wanted or "custom"
     folder = RunFolder(run or runs_root() / (Path(train_file).stem if train_file and not recipe else Path(name).stem))
-    saved = _saved_recipe(folder, seeds) if resume else None
-    chosen = load_recipe(str(saved), changes) if saved else load_recipe(name, changes, options, err.print)
-    if not isinstance(chosen, FinetuneRecipe):
-        raise RequestError(f"The recipe {name} is for pretraining. Use it so: bigs pretrain --recipe {name}")
-    if chosen.files is not None and wanted not in (None, "custom"):
-        raise RequestError(
-            f"{wanted} is a known task with files of its own; `files` are for one of yours. Leave them out, or train "
-            "for yours: bigs finetune custom"
-        )
-    if chosen.files is not None and saved is None:
-        chosen = _with_labels(chosen, chosen.files)
+    count = _count_seeds(folder, seeds) if resume else seeds or 1
+    begun = _first_begun(folder, count) if resume else None
+    if begun is None:
+        if count == 1 or resume or (folder.path / RESUME).is_file():
+            folder.check(resume)
+        chosen, what = load_recipe(name, changes, options, err.print), f"The recipe {name}"
+        if not isinstance(chosen, FinetuneRecipe):
+            raise RequestError(f"{what} is for pretraining. Use it so: bigs pretrain --recipe {name}")
+        if chosen.files is not None and wanted not in (None, "custom"):
+            raise RequestError(
+                f"{wanted} is a known task with files of its own; `files` are for one of yours. Leave them out, or "
+                "train for yours: bigs finetune custom"
+            )
+        if chosen.files is not None:
+            chosen = _with_labels(chosen, chosen.files)
+    else:
+        check_recipe(folder.path, recipe)
+        chosen, what = _begun_recipe(begun, changes, train_file, dev_file), f"The run {folder.path}"
+        _check_files(chosen, what, {"--text": text, "--pair": pair, "--label": label, "--task-type": task_type})
     chosen_task = task_of(chosen)
     if wanted not in (None, chosen_task.name):
-        raise RequestError(f"The recipe {name} is for the task {chosen.task}, not {wanted}.")
-    if seeds == 1:
-        folder.check(resume)
+        raise RequestError(f"{what} is for the task {chosen.task}, not {wanted}.")
     check_trackers(chosen.track)
     model_name = start or chosen.from_
     if model_name is None:
-        raise RequestError(f"The recipe {name} names no model to start from. Name one: --from MODEL")
+        raise RequestError(f"{what} names no model to start from. Name one: --from MODEL")
+    from bigs_cli.checkpoint.config_json import read_config
+    from bigs_cli.checkpoint.folder import CONFIG
     from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.commands.shared import prepare_jax
-    from bigs_cli.reporting.scores import scores_table, seeds_table
+    from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.data.tokenizer import load_tokenizer
 
-    find_model(model_name)
-    prepare_jax()
-    from bigs_cli.evaluation.baselines import scores_of_run
-    from bigs_cli.training.finetune import finetune as train
-    from bigs_cli.training.finetune import load_task_data
-    from bigs_cli.training.seeds import finetune_seeds, seed_folders
-
-    if seeds > 1:
-        for each in seed_folders(folder.path, chosen.seed, seeds):
-            each.check(resume and each.is_run)
-    examples = load_task_data(chosen_task, data, chosen.max_train_examples, chosen.seed)
-    model, tokenizer, lasting = _open(model_name)
-    chosen = chosen.model_copy(update={"from_": lasting})
-    if dry_run:
-        from bigs_cli.recipe import dump_recipe
-        from bigs_cli.training.preview import preview_finetune
-
-        tables, example = preview_finetune(chosen, chosen_task, examples.train, model.config, tokenizer)
-        out.print(dump_recipe(chosen))
-        for part in tables:
-            out.print(part, "", sep="\n")
-        out.print(example)
-        err.print("A dry run: there is no run folder. Leave out --dry-run to train.")
-        return
-    if seeds > 1:
-        summary = finetune_seeds(chosen, chosen_task, examples, model, tokenizer, folder.path, seeds, resume)
-        err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder.path}/{summary['best']}.")
-        err.print(seeds_table(chosen_task, summary), *summary["notes"], sep="\n")
-        best = folder.path / summary["best"]
+    recorded = read_record(folder.path)
+    if begun is None:
+        chosen = chosen.model_copy(update={"from_": lasting_name(find_model(model_name))})
+        recorded = recorded.model_copy(update={"recipe": name})
     else:
-        result = train(chosen, chosen_task, examples, model, tokenizer, folder, resume)
-        scores = scores_of_run(chosen_task, folder)
-        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']:,}.")
-        err.print(scores_table(chosen_task, scores), *scores.sentences(), sep="\n")
-        best = folder.path
+        check_start(folder.path, None if start is None else lasting_name(find_model(start)), chosen)
+        data = data or (None if recorded.data is None else Path(recorded.data))
+    prepare_jax()
+    from bigs_cli.training.finetune import load_task_data
+    from bigs_cli.training.job import Job, seed_jobs
+
+    record = record_of(chosen, recorded.recipe, data).model_copy(update={"seeds": count})
+    tracked = [word for tracker in track or () for word in ("--track", tracker)] if resume else []
+    job = Job(folder, record, resume_command("finetune", folder.path, *tracked), resume)
+    jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
+    for each in jobs:
+        each.folder.check(each.resume)
+    examples = load_task_data(chosen_task, data, chosen.max_train_examples, chosen.seed)
+    model = open_and_announce(model_name) if any(each.needs_start for each in jobs) else None
+    # A run that is resumed reads texts as it did before, whatever became of the model it started from.
+    tokenizer = tokenizer_of(model) if model is not None and begun is None else load_tokenizer((begun or folder).path)
+    if dry_run:
+        config = read_config((begun or folder).path / CONFIG) if model is None else model.config
+        _dry_run(chosen, chosen_task, examples, config, tokenizer)
+    else:
+        _train(chosen, chosen_task, examples, model, tokenizer, job)
+
+
+def _train(
+    recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
+) -> None:
+    """Train, with one seed or several, and print what came of it."""
+    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.scores import scores_table, seeds_table
+    from bigs_cli.training.finetune import finetune as train
+    from bigs_cli.training.seeds import finetune_seeds
+
+    folder = job.folder.path
+    if job.record.seeds > 1:
+        summary = finetune_seeds(recipe, task, data, model, tokenizer, job)
+        err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder}/{summary['best']}.")
+        err.print(seeds_table(task, summary))
+        best = folder / summary["best"]
+    else:
+        result = train(recipe, task, data, model, tokenizer, job)
+        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
+        err.print(scores_table(task, result["metrics"]))
+        best = folder
     err.print(f"Next: bigs eval --model {shlex.quote(str(best))}")
-    out.print(str(folder.path))
+    out.print(str(folder))
+
+
+def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSConfig, tokenizer: Tokenizer) -> None:
+    """Print what would be trained from a model of that config, and the first example."""
+    from bigs_cli.recipe import dump_recipe
+    from bigs_cli.reporting.console import err, out
+    from bigs_cli.training.preview import preview_finetune
+
+    tables, example = preview_finetune(recipe, task, data.train, config, tokenizer)
+    out.print(dump_recipe(recipe))
+    for part in tables:
+        out.print(part, "", sep="\n")
+    out.print(example)
+    err.print("A dry run: there is no run folder. Leave out --dry-run to train.")
 
 
 def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
@@ -244,13 +288,84 @@ def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
     return model, tokenizer_of(model), lasting
 
 
-def _saved_recipe(folder: RunFolder, seeds: int) -> Path | None:
-    """Return the recipe of the run, or of the first seed's, that goes on."""
-    if seeds == 1:
-        return folder.recipe_file if folder.is_run else None
-    begun = {path.parent.name.removeprefix("seed-"): path for path in folder.path.glob("seed-*/recipe.yaml")}
-    numbers = [name for name in begun if name.isdecimal()]
-    return begun[min(numbers, key=int)] if numbers else None
+def _count_seeds(folder: RunFolder, asked: int | None) -> int:
+    """Return how many seeds the run to be resumed has: as it was started, or more if more are asked for.
+
+    Raises:
+        RequestError: fewer are asked for, or it is not known.
+    """
+    from bigs_cli.checkpoint.resume import read_record
+    from bigs_cli.core.errors import RequestError
+
+    recorded = 1 if folder.is_run else read_record(folder.path).seeds
+    if folder.is_run and asked not in (None, 1):
+        raise RequestError(
+            f"{folder.path} is a run of one seed. Leave out --seeds to resume it, or start a new run: --run "
+            f"{folder.path}-2"
+        )
+    if asked is not None and asked < recorded:
+        raise RequestError(f"{folder.path} was started with --seeds {recorded}. Leave it out, or name more.")
+    if asked is None and recorded == 1 and not folder.is_run and any(folder.path.glob("seed-*/recipe.yaml")):
+        raise RequestError(f"{folder.path} holds the runs of several seeds. Say how many it is to have: --seeds N")
+    return asked or recorded
+
+
+def _first_begun(folder: RunFolder, count: int) -> RunFolder | None:
+    """Return the run that is to be resumed, or the first of several seeds' runs; None if there is none."""
+    if count == 1:
+        return folder if folder.is_run else None
+    runs = {path.parent.name.removeprefix("seed-"): path.parent for path in folder.path.glob("seed-*/recipe.yaml")}
+    numbers = [name for name in runs if name.isdecimal()]
+    return type(folder)(runs[min(numbers, key=int)]) if numbers else None
+
+
+def _begun_recipe(run: RunFolder, changes: Sequence[str], train: str | None, dev: str | None) -> FinetuneRecipe:
+    """Return the recipe of the run that is to be resumed, with its files where they are given.
+
+    Raises:
+        RequestError: it is a pretraining run, or has no files.
+    """
+    from bigs_cli.checkpoint.resume import resume_command, run_recipe
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe import FinetuneRecipe
+
+    recipe = run_recipe(run.path, changes)
+    if not isinstance(recipe, FinetuneRecipe):
+        command = resume_command("pretrain", run.path)
+        raise RequestError(f"{run.path} is a pretraining run. Continue it with `{command}`")
+    files = {name: path for name, path in (("train", train), ("dev", dev)) if path is not None}
+    if files and recipe.files is None:
+        raise RequestError(f"{run.path} was trained for {recipe.task}, which has files of its own: leave out --train.")
+    return recipe.model_copy(update={"files": recipe.files and recipe.files.model_copy(update=files)})
+
+
+def _check_files(recipe: FinetuneRecipe, what: str, given: dict[str, str | None]) -> None:
+    """Refuse to resume a run with other columns, or labels of another kind, than it was started with.
+
+    Raises:
+        RequestError: one of the options `given` says something else.
+    """
+    from bigs_cli.core.errors import RequestError
+
+    files = recipe.files
+    if files is None:
+        return
+    started = {"--text": files.text, "--pair": files.pair, "--label": files.label, "--task-type": files.task_type}
+    for option, asked in given.items():
+        if asked is not None and asked.replace("sequence-", "") != (started[option] or "").replace("sequence-", ""):
+            raise RequestError(
+                f"{what} was started with {option} {started[option] or '(none)'}, not {asked}. Leave out {option} to "
+                "resume it."
+            )
+
+
+def _is_suite(task: str | None, run: Path | None, resume: bool) -> bool:
+    """Return whether all of GLUE is asked for, or the run to be resumed is of all of it."""
+    from bigs_cli.checkpoint.run import SUITE_PLAN
+
+    return (task is not None and task.lower() == "glue") or (
+        resume and task is None and run is not None and (run / SUITE_PLAN).is_file()
+    )
 
 
 def _own_options(task: str | None, files: dict[str, Any]) -> dict[str, Any]:
@@ -285,10 +400,11 @@ def _suite(
     run: Path | None,
     variant: str | None,
     sets: Sequence[str],
-    seeds: int,
+    seeds: int | None,
     resume: bool,
 ) -> None:
     from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.checkpoint.resume import absolute
     from bigs_cli.checkpoint.run import runs_root
     from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.core.errors import RequestError
@@ -303,11 +419,11 @@ def _suite(
     model = None if start is None else lasting_name(find_model(start))
     folder = None if data is None else str(data)
     if resume:
-        plan = resumed_plan(root, model, folder, variant, seeds if seeds > 1 else None)
+        plan = resumed_plan(root, model, folder, variant, seeds)
     elif model is None:
         raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
     else:
-        plan = SuitePlan(model, folder, variant, tuple(sets), seeds)
+        plan = SuitePlan(absolute(model), None if data is None else absolute(data), variant, tuple(sets), seeds or 1)
         begin_suite(root, plan)
     finetune_suite(plan, _open, root, resume)
     lines = suite_lines(root)

@@ -150,11 +150,14 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
 def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, as_json: bool) -> None:
     """Print a masked-LM model's loss on the held-out part of token shards or HDF5 files, in nats per token.
 
+    Of `data` without a held-out part, all rows are measured. By default the data is what the model's run validated on.
+
     Raises:
         RequestError: it is another model, or the shards are absent, altered, or not made for it.
     """
     from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.names import to_tree
+    from bigs_cli.checkpoint.resume import run_recipe
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json
@@ -162,10 +165,11 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
     from bigs_cli.data.shards import Shards
+    from bigs_cli.data.validation_rows import Validation
     from bigs_cli.data.verify import verify
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.model.functional import make_apply
-    from bigs_cli.recipe import PretrainRecipe, load_recipe
+    from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.recipe.schema import Compute, Masking
     from bigs_cli.reporting.console import err, out, progress, table
 
@@ -174,41 +178,55 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
         raise RequestError(
             f"{opened.source} is a {config.head} model; mlm needs a masked-lm model, such as a pretraining run."
         )
-    recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
-    if data is None:
-        if not isinstance(recipe, PretrainRecipe):
-            raise RequestError("Name the token shards to measure on: bigs eval mlm --data DIR (made by bigs tokenize).")
-        data = Path(recipe.data.path)
-    shards = open_corpus(data, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
+    recipe = None if opened.run is None else run_recipe(opened.run.path)
+    own = recipe if isinstance(recipe, PretrainRecipe) else None
+    if data is None and own is None:
+        raise RequestError("Name the token shards to measure on: bigs eval mlm --data DIR (made by bigs tokenize).")
+    place = data or Path((own and (own.data.validation or own.data.path)) or "")
+    shards = open_corpus(place, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
     check_tokenizer(opened.tokenizer, opened.source, shards)
+    if data is None and own is not None and own.data.validation is None and not shards.has_split("heldout"):
+        raise RequestError(
+            f"{opened.source} was trained without validation: {place} has no held-out rows. Name other token shards to "
+            "measure on: --data DIR"
+        )
     with progress("verifying", shards.nbytes, "bytes") as advance:
         if isinstance(shards, Shards):
             verify(shards, advance=advance)
         else:
             shards.verify(advance)
+    validation = Validation.of(shards)
     if (
         shards.manifest.vocab_size > config.vocab_size
         or shards.manifest.sequence_length > config.max_position_embeddings
     ):
         raise RequestError(
-            f"The shards in {data} (vocabulary {shards.manifest.vocab_size}, length {shards.manifest.sequence_length}) "
-            f"do not fit the model (vocabulary {config.vocab_size}, at most {config.max_position_embeddings} tokens)."
+            f"The shards in {place} (vocabulary {shards.manifest.vocab_size}, length "
+            f"{shards.manifest.sequence_length}) do not fit the model (vocabulary {config.vocab_size}, at most "
+            f"{config.max_position_embeddings} tokens)."
         )
     masking, compute = Masking(), Compute()
-    if isinstance(recipe, PretrainRecipe):
-        masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
+    if own is not None:
+        masking, compute, batch_size = own.masking, own.compute, batch_size or own.batch_size
     special = MaskIds.of(shards, masking, config.vocab_size) if isinstance(shards, Shards) else None
     evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking)
-    with progress("validation", len(shards.split("heldout")), "row") as advance:
-        metrics = evaluator(to_tree(opened.flat, config), heldout_batches(shards, batch_size or 32), advance)
-    metrics["unigram_loss"] = unigram_loss(shards)
+    batches = heldout_batches(shards, batch_size or 32, validation.split)
+    with progress("validation", len(validation), "row") as advance:
+        metrics = evaluator(to_tree(opened.flat, config), batches, advance)
+    if validation.split == "heldout":
+        metrics["unigram_loss"] = unigram_loss(shards, validation)
+    else:
+        err.print(f"No row of {place} is held out: all {len(validation):,} rows are measured.")
     if as_json:
         out.print(to_json({"task": "mlm", "model": opened.source, "metrics": metrics}, indent=2))
         return
-    title = f"Masked words, validation rows of {data.resolve().name}"
-    made = table(title, "metric", "this model", right=("this model",))
+    which = "validation rows" if validation.split == "heldout" else "all rows"
+    made = table(
+        f"Masked words, {which} of {Path(place).resolve().name}", "metric", "this model", right=("this model",)
+    )
     made.add_row("validation loss (nats)", f"{metrics['loss']:.4f}")
-    made.add_row("  from word frequencies alone", f"{metrics['unigram_loss']:.4f}")
+    if "unigram_loss" in metrics:
+        made.add_row("  from word frequencies alone", f"{metrics['unigram_loss']:.4f}")
     made.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
     made.add_row("perplexity", f"{metrics['perplexity']:,.1f}")
     made.add_row("words predicted", f"{metrics['predictions']:,.0f}")

@@ -11,7 +11,11 @@ import typer
 from bigs_cli.commands import local
 
 if TYPE_CHECKING:
-    from bigs_cli.checkpoint.resolve import Found
+    from collections.abc import Sequence
+
+    from bigs_cli.checkpoint.run import RunFolder
+    from bigs_cli.data.hdf5 import Corpus
+    from bigs_cli.data.validation_rows import Validation
     from bigs_cli.recipe import PretrainRecipe
 
 EPILOG = (
@@ -22,15 +26,24 @@ EPILOG = (
 
 def pretrain(
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a YAML file.", parser=local.name),
-    ],
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
             help="Folder of token shards, or of the BiGS authors' HDF5 files.",
             show_default="the recipe's",
+            parser=local.path,
+        ),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            "--validation",
+            help="Folder of other shards to validate on: their held-out rows, or all rows if none were held out.",
+            show_default="the held-out rows of --data",
             parser=local.path,
         ),
     ] = None,
@@ -53,7 +66,9 @@ def pretrain(
             "--from", metavar="MODEL", help="Start from a run, folder, hub id or short name.", parser=local.name
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder, bit for bit.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --run, bit for bit; it knows its recipe and data.")
+    ] = False,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,7 +78,8 @@ def pretrain(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Show the recipe in full, sizes, FLOPs, shardings and a masked row; write nothing."
+            "--dry-run",
+            help="Show the recipe in full, sizes, FLOPs, shardings and a masked row; write nothing.",
         ),
     ] = False,
     coordinator: Annotated[
@@ -76,111 +92,204 @@ def pretrain(
 ) -> None:
     """Train a masked language model on token shards, or on HDF5 files with the masks that are in them.
 
-    Ctrl-C saves and stops; --resume continues exactly where it stopped, as if it had never done so. Under Slurm (srun),
+    Ctrl-C saves and stops; --resume --run RUN continues exactly where it stopped, as if it had never done so. Shards
+    without held-out rows are trained on without validation, unless --validation names others. Under Slurm (srun),
     Open MPI (mpirun) and on TPU pods the processes find one another; elsewhere start each with --coordinator, --process
     and --processes. Prints the path of the run folder.
 
     A longer model may start --from a shorter one, as wiki-books-4096 does from the 512 model: its position table is
     that one's, repeated from its start until it is long enough. One that is too long is cut.
     """
+    from bigs_cli.checkpoint.resume import check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoint.run import RunFolder, runs_root
     from bigs_cli.core import processes as group
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.data.hdf5 import is_hdf5_folder, open_corpus
-    from bigs_cli.data.manifest import MANIFEST
-    from bigs_cli.recipe import PretrainRecipe, load_recipe
     from bigs_cli.reporting.trackers import check_trackers
 
-    folder = RunFolder(run or runs_root() / Path(recipe).stem)
-    source = str(folder.recipe_file) if resume and folder.is_run else recipe
-    chosen = load_recipe(source, sets or ())
-    if not isinstance(chosen, PretrainRecipe):
+    if run is None and recipe is None:
         raise RequestError(
-            f"The recipe {recipe} is for fine-tuning. Use it so: bigs finetune {chosen.task} --recipe {recipe}"
+            "Name the run to continue: --run RUN; `bigs runs list` shows the runs here."
+            if resume
+            else "Name a recipe: --recipe small; `bigs recipes list` shows them all."
         )
+    folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
+    chosen = _recipe(folder, recipe, sets or (), resume)
     group.join(coordinator, process, processes)
     if group.is_first():
         folder.check(resume)
-    if resume and not all(change.startswith("mesh.") for change in sets or ()):
-        raise RequestError(
-            "A run goes on with its own recipe, except for mesh: leave out --set, or start a new run --from this one."
-        )
+    if resume:
+        check_recipe(folder.path, recipe)
+        if not all(change.startswith("mesh.") for change in sets or ()):
+            raise RequestError(
+                "A run is resumed with its own recipe, except for mesh: leave out --set, or start a new run --from "
+                "this one."
+            )
+        if validation is not None and chosen.data.validation is None:
+            raise RequestError(
+                f"{folder.path} was started without --validation. Leave it out, or start a new run: --run "
+                f"{folder.path}-2"
+            )
     if track:
         chosen = chosen.model_copy(update={"track": tuple(track)})
     check_trackers(chosen.track)
-    if start is not None:
-        chosen = chosen.model_copy(update={"from_": start})
-    place = data or Path(chosen.data.path)
-    chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"path": str(place)})})
-    if not (place / MANIFEST).is_file() and not is_hdf5_folder(place):
-        length = chosen.data.sequence_length
-        raise RequestError(
-            f"There are no token shards at {place}. Name them with --data, or make them: bigs tokenize --input "
-            f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output {place}"
-        )
+    chosen = _with_data(chosen, data, validation)
 
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoint.resolve import find_model, open_model
-    from bigs_cli.commands.shared import check_tokenizer, lasting_name, prepare_jax
+    from bigs_cli.commands.shared import lasting_name, prepare_jax
+
+    if start is not None and resume:
+        check_start(folder.path, lasting_name(find_model(start)), chosen)
+    elif start is not None:
+        chosen = chosen.model_copy(update={"from_": start})
+    if dry_run:
+        _dry_run(chosen, folder.path if resume else None)
+        return
+    _check_there(Path(chosen.data.path), chosen.data.sequence_length)
+    if chosen.from_ is not None and not resume:
+        chosen = chosen.model_copy(update={"from_": lasting_name(find_model(chosen.from_))})
+    prepare_jax()
+
     from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err, out
-
-    found = find_model(chosen.from_) if chosen.from_ is not None and not resume else None
-    if dry_run:
-        _dry_run(chosen, place, folder.path if resume else None, found)
-        return
-    prepare_jax()
-    find_devices()
-    err.quiet = out.quiet = not group.is_first()
-    model = None
-    tokenizer = folder.path if resume else None
-    if found is not None:
-        err.print(f"Model to start from: {found.why}")
-        model = open_model(found)
-        tokenizer = model.tokenizer
-        chosen = chosen.model_copy(update={"from_": lasting_name(found)})
-    shards = open_corpus(place, tokenizer or PUBLISHED_TOKENIZER, err.print)
-    check_tokenizer(tokenizer, str(folder.path) if model is None else model.source, shards)
-
+    from bigs_cli.training.job import Job
     from bigs_cli.training.pretrain import pretrain as train
 
-    result = train(chosen, shards, folder, model, resume)
-    err.print(f"Done in {result.seconds / 60:.1f} minutes: validation loss {result.heldout['loss']:.4f}.")
+    find_devices()
+    err.quiet = out.quiet = not group.is_first()
+    together = {"--coordinator": coordinator, "--process": process, "--processes": processes}
+    options = [word for name, value in together.items() if value is not None for word in (name, str(value))]
+    if resume:  # Of these the run itself knows nothing.
+        options += [word for change in sets or () for word in ("--set", change)]
+        options += [word for name in track or () for word in ("--track", name)]
+    command = resume_command("pretrain", folder.path, *options)
+    record = record_of(chosen, read_record(folder.path).recipe if resume else recipe)
+    job = Job(folder, record, command, resume)
+    model, tokenizer = None, folder.path if resume else None
+    if chosen.from_ is not None and job.needs_start:
+        found = find_model(chosen.from_)
+        err.print(f"Model to start from: {found.why}")
+        model = open_model(found)
+        tokenizer = tokenizer or model.tokenizer
+    shards, valid = _open_data(chosen, tokenizer, str(folder.path) if model is None else model.source)
+    result = train(chosen, shards, valid, job, model)
+    loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
+    err.print(f"Done in {result.seconds / 60:.1f} minutes{loss}.")
     # The published settings are for H = 1024; a narrow model learns next to nothing with them.
     settings = "--recipe sst2-small " if chosen.model.hidden_size < 512 else ""
     made = shlex.quote(str(folder.path))
-    err.print(f"Next: bigs eval mlm --model {made}   or   bigs finetune sst2 {settings}--from {made}")
+    measure = f"bigs eval mlm --model {made}   or   " if result.heldout else ""
+    err.print(f"Next: {measure}bigs finetune sst2 {settings}--from {made}")
     out.print(str(folder.path))
 
 
-def _dry_run(recipe: PretrainRecipe, data: Path, run: Path | None, start: Found | None) -> None:
-    """Print what would be trained, and one of the rows; `run` is that to resume, `start` the model to start from.
+def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bool) -> PretrainRecipe:
+    """Return the recipe called `name`, or that of the run to be resumed.
+
+    Raises:
+        RequestError: there is none, it is wrong, or it is for fine-tuning.
+    """
+    from bigs_cli.checkpoint.resume import resume_command, run_recipe
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe import PretrainRecipe, load_recipe
+
+    if resume and (folder.is_run or name is None):
+        folder.check(resume)
+        chosen = run_recipe(folder.path, sets)
+        other = f"{folder.path} is a fine-tuning run. Continue it with `{resume_command('finetune', folder.path)}`"
+    else:
+        chosen = load_recipe(name or "", sets)
+        task = "" if isinstance(chosen, PretrainRecipe) else chosen.task
+        other = f"The recipe {name} is for fine-tuning. Use it so: bigs finetune {task} --recipe {name}"
+    if not isinstance(chosen, PretrainRecipe):
+        raise RequestError(other)
+    return chosen
+
+
+def _with_data(recipe: PretrainRecipe, data: Path | None, validation: Path | None) -> PretrainRecipe:
+    """Return the recipe with the folders that were given in place of its own."""
+    given = {"path": data, "validation": validation}
+    changes = {name: str(place) for name, place in given.items() if place is not None}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+
+
+def _check_there(folder: Path, length: int) -> None:
+    """Refuse a folder that holds no shards, finished or not, and no HDF5 files (RequestError)."""
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.hdf5 import is_hdf5_folder
+    from bigs_cli.data.manifest import MANIFEST, UNFINISHED
+
+    if not any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) and not is_hdf5_folder(folder):
+        raise RequestError(
+            f"There are no token shards at {folder}. Name them with --data, or make them: bigs tokenize --input "
+            f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output "
+            f"{shlex.quote(str(folder))}"
+        )
+
+
+def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tuple[Corpus, Validation | None]:
+    """Return what to train on and what to validate on; `tokenizer` is that of the model or run called `owner`.
+
+    Raises:
+        RequestError: it cannot be read, or was not made with that tokenizer.
+    """
+    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
+    from bigs_cli.commands.shared import check_tokenizer
+    from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.data.shards import Shards
+    from bigs_cli.data.validation_rows import find_validation
+    from bigs_cli.reporting.console import err
+
+    shards = open_corpus(Path(recipe.data.path), tokenizer or PUBLISHED_TOKENIZER, err.print)
+    check_tokenizer(tokenizer, owner, shards)
+    other = None
+    if recipe.data.validation is not None:
+        own = shards.folder if isinstance(shards, Shards) else PUBLISHED_TOKENIZER
+        other = open_corpus(Path(recipe.data.validation), tokenizer or own, err.print)
+    found = find_validation(shards, other)
+    if found is None:
+        best = ", so that checkpoint.keep_best keeps none" if recipe.checkpoint.keep_best else ""
+        err.print(
+            f"Training without validation{best}: {shards.folder} has no held-out rows. --validation names others."
+        )
+    elif other is not None:
+        err.print(f"Validating on {found}.")
+    return shards, found
+
+
+def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
+    """Print what would be trained and, if there are shards, one of their rows; `run` is that to resume.
 
     Nothing is written or fetched: a model on the hub is not asked for, and JAX's cache is not turned on.
     """
     from bigs_cli.checkpoint.config_json import read_config
     from bigs_cli.checkpoint.folder import CONFIG, tokenizer_file
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
+    from bigs_cli.checkpoint.resolve import find_model
     from bigs_cli.checkpoint.transfer import check_encoders
-    from bigs_cli.commands.shared import check_tokenizer
-    from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.examples import print_examples
     from bigs_cli.training.preview import preview
 
     model, tokenizer = None, run
-    if start is not None:
+    if recipe.from_ is not None and run is None:
+        start = find_model(recipe.from_)
         err.print(f"Model to start from: {start.why}")
         model = start.folder if start.run is None else start.run.path
         tokenizer = None if model is None else tokenizer_file(model)
     if model is not None and (model / CONFIG).is_file():
         check_encoders(read_config(model / CONFIG), recipe.model)
-    shards = open_corpus(data, tokenizer or PUBLISHED_TOKENIZER, err.print)
-    check_tokenizer(tokenizer, str(run or model), shards)
+    shards = None
+    try:
+        _check_there(Path(recipe.data.path), recipe.data.sequence_length)
+    except RequestError as error:
+        err.print(f"{error}\nWithout them, no masked row is shown.")
+    else:
+        shards, _ = _open_data(recipe, tokenizer, str(run or model))
     tables = preview(recipe, shards)
     out.print(dump_recipe(recipe))
     for part in tables:
         out.print(part, "", sep="\n")
-    print_examples(shards, recipe.masking, 1, recipe.seed)
+    if shards is not None:
+        print_examples(shards, recipe.masking, 1, recipe.seed)
     err.print("A dry run: nothing was written. Leave out --dry-run to train.")

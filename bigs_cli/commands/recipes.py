@@ -84,23 +84,31 @@ def copy(
 @app.command(epilog="[bold]Example:[/bold] bigs recipes validate mine.yaml")
 def validate(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Recipe files, or recipes' names.", parser=local.name)
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Recipe files, or recipes' names.",
+            show_default="every recipe that ships with bigs",
+            parser=local.name,
+        ),
+    ] = None,
 ) -> None:
     """Check recipes and name everything that is wrong with them.
 
-    Prints a line for each that is sound; ends with exit code 2 if one is not.
+    Prints a line for each that is valid; ends with exit code 2 if one is not.
     """
-    from bigs_cli.recipe import load_recipe
+    from bigs_cli.recipe import load_recipe, recipe_names
     from bigs_cli.reporting.console import err
 
     refused = []
-    for file in files:
+    for file in files or recipe_names():
         try:
             recipe = load_recipe(file, deprecated=err.print)
         except RequestError as error:
             refused.append(str(error))
         else:
-            typer.echo(f"{file}: a sound {recipe.kind} recipe")
+            typer.echo(f"{file}: a valid {recipe.kind} recipe")
     if refused:
         raise RequestError("\n".join(refused))
+    if not files:
+        typer.echo("These ship with bigs. To check one of your own: bigs recipes validate mine.yaml", err=True)

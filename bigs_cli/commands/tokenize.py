@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +15,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from bigs_cli.data.staging import Request
     from bigs_cli.data.validation import ValidationRule
 
 EPILOG = "\n\n".join(
@@ -136,7 +139,9 @@ def tokenize(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with an interrupted tokenization; the shards are those of one that ran through."
+            "--resume",
+            help="Continue the interrupted tokenization in --output, as it was begun; the shards are those of one that "
+            "was not interrupted.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace shards that are there already.")] = False,
@@ -175,6 +180,20 @@ def tokenize(
         elif show:
             _show(show, examples)
         return
+    if resume and overwrite:
+        raise RequestError("Choose either --resume or --overwrite: continue what is there, or start over.")
+    if resume and not inputs and output is not None:
+        ours = (length, vocab, train_vocab, weights, text_column, limit_documents)
+        if any(value is not None for value in ours) or (
+            (text_documents, drop_duplicates, split, cross_documents, heldout, min_tokens)
+            != ("file", False, "sentences", False, 0.005, 2)
+        ):
+            raise RequestError(
+                "A tokenization is resumed as it was begun. Beside --resume and --output name only --workers and "
+                "--skip-bad, or repeat the whole command that began it."
+            )
+        _resume(output, workers, skip_bad)
+        return
     if not inputs:
         raise RequestError("There is nothing to tokenize. Name text with --input PATH; see bigs tokenize --help.")
     if output is None:
@@ -198,8 +217,6 @@ def tokenize(
             )
         _convert(Path(inputs[0]), output, vocab, length, heldout, overwrite)
         return
-    if resume and overwrite:
-        raise RequestError("Choose either --resume or --overwrite: go on with what is there, or start over.")
     if length is None:
         raise RequestError("Say how many tokens a row takes, as the recipe will: --length 128")
     if (vocab is None) == (train_vocab is None):
@@ -211,14 +228,12 @@ def tokenize(
     if any(not 0 < weight <= 1000 for weight in weights or ()):
         raise RequestError("A --weight is a number above 0, and 1000 at most. To leave a source out, do not name it.")
 
-    from bigs_cli.data.build import build_shards
-    from bigs_cli.data.manifest import MANIFEST, Packing
+    from bigs_cli.data.manifest import Packing
     from bigs_cli.data.readers import How
     from bigs_cli.data.staging import Request, check_output
     from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
     from bigs_cli.data.vocabulary import train_on
     from bigs_cli.reporting import console
-    from bigs_cli.reporting.shards import report_table
 
     check_output(output, resume=resume, overwrite=overwrite)
     given = None if vocab is None else load_tokenizer(vocab)
@@ -241,6 +256,25 @@ def tokenize(
         console.err.print(f"Training a vocabulary of {train_vocab:,} entries.")
         return train_on(request, rule, train_vocab, skip_bad)
 
+    _build(request, tokenizer, output, workers, skip_bad, resume, overwrite)
+
+
+def _build(
+    request: Request,
+    tokenizer: Callable[[ValidationRule], Tokenizer],
+    output: Path,
+    workers: int | None,
+    skip_bad: bool,
+    resume: bool,
+    overwrite: bool = False,
+) -> None:
+    """Make the shards, say what they are, and print the path of their manifest."""
+    from bigs_cli.data.build import build_shards
+    from bigs_cli.data.manifest import MANIFEST
+    from bigs_cli.data.staging import Staging, resume_command
+    from bigs_cli.reporting import console
+    from bigs_cli.reporting.shards import report_table
+
     try:
         with console.progress("tokenizing", unit="tokens") as advance:
             manifest = build_shards(
@@ -255,13 +289,53 @@ def tokenize(
                 say=console.err.print,
             )
     except KeyboardInterrupt:
-        kept = (
-            "What was written so far is kept: add --resume to go on." if output.exists() else "Nothing was saved yet."
-        )
-        console.err.print(f"Stopped. {kept}")
+        kept = f"What was written so far is kept. Continue with: {resume_command(output)}"
+        console.err.print(f"Stopped. {kept if Staging(output).folder.exists() else 'Nothing was saved yet.'}")
         raise
     console.err.print(report_table(manifest))
     typer.echo(output / MANIFEST)
+
+
+def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
+    """Continue the tokenization in `output` as it was begun, in the working directory that it was begun in.
+
+    Raises:
+        RequestError: there is none.
+    """
+    from bigs_cli.data.manifest import MANIFEST
+    from bigs_cli.data.shards import open_shards
+    from bigs_cli.data.staging import Staging, check_output, staging
+    from bigs_cli.data.tokenizer import load_tokenizer
+    from bigs_cli.reporting import console
+    from bigs_cli.reporting.shards import report_table
+
+    check_output(output, resume=True)
+    progress = Staging(output).progress()
+    if progress is None:
+        if Staging(output).finished:
+            with staging(output, resume=True) as place:
+                place.publish()
+        if not (output / MANIFEST).is_file():
+            raise RequestError(
+                f"There is no unfinished tokenization in {output}. Name the text to begin one with: --input PATH"
+            )
+        console.err.print(report_table(open_shards(output).manifest))
+        typer.echo(output / MANIFEST)
+        return
+    directory = progress.directory
+    if directory and Path(directory).is_dir() and not Path(directory).samefile(Path.cwd()):
+        output = output.absolute()
+        with contextlib.chdir(directory):
+            _resume(output, workers, skip_bad)
+        return
+    _build(
+        progress.request,
+        lambda rule: load_tokenizer(Staging(output).folder),
+        output,
+        workers,
+        skip_bad or progress.skip_bad,
+        resume=True,
+    )
 
 
 def _convert(

@@ -8,9 +8,10 @@ import signal
 from typing import NoReturn
 
 _SENTENCE = (
-    b"bigs: A file that was being read, of token shards or weights, was cut short, or its disk is out of reach (bus "
-    b"error). Put it back, and go on with --resume, or give the command again.\n"
+    "bigs: A file that was being read, of token shards or weights, was cut short, or its disk is out of reach (bus "
+    "error). Put it back, and {then}.\n"
 )
+_message = _SENTENCE.format(then="give the command again").encode()
 
 
 def tell_cut_files() -> None:
@@ -25,8 +26,14 @@ def tell_cut_files() -> None:
     library.signal(signal.SIGBUS, ctypes.cast(_handler, ctypes.c_void_p))
 
 
+def set_resume_command(command: str) -> None:
+    """Have that sentence say that `command` continues the work."""
+    global _message
+    _message = _SENTENCE.format(then=f"continue with `{command}`").encode("utf-8", "surrogateescape")
+
+
 def _end(_: int) -> NoReturn:
-    os.write(2, _SENTENCE)
+    os.write(2, _message)
     os._exit(1)
 
 

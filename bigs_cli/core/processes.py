@@ -25,6 +25,7 @@ _INTERRUPTED = 130
 _ALIVE, _ENDED = "bigs/alive/", "bigs/ended/"
 
 _watch: _Watch | None = None
+_resume_command: str | None = None
 
 
 def join(coordinator: str | None = None, process: int | None = None, processes: int | None = None) -> None:
@@ -66,6 +67,12 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
     global _watch
     _watch = _Watch()
     _keep_stdout()
+
+
+def set_resume_command(command: str) -> None:
+    """Have this process say, if another one ends, that `command` in every process continues the run."""
+    global _resume_command
+    _resume_command = command
 
 
 def launch(environment: Mapping[str, str]) -> int:
@@ -188,9 +195,9 @@ class _Watch:
     def _lost(self, other: int, code: int, why: str) -> None:
         if other == self.index or self._leaving.is_set():
             return
+        again = "Start all of them again" + (f" with `{_resume_command}`" if _resume_command else "")
         print(
-            f"bigs: process {other} of {self.count} ended: {why.rstrip('.')}. Process {self.index} ends too; start all "
-            "again with --resume.",
+            f"bigs: process {other} of {self.count} ended: {why.rstrip('.')}. Process {self.index} ends too. {again}.",
             file=sys.stderr,
         )
         if self.index == 0:  # So that the others name it as well before their store is gone.

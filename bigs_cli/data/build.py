@@ -21,7 +21,7 @@ from bigs_cli.data.packing import Packed, check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
 from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
 from bigs_cli.data.shards import open_shards
-from bigs_cli.data.staging import Counts, Progress, Request, Staging, staging
+from bigs_cli.data.staging import Counts, Progress, Request, Staging, resume_command, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
 from bigs_cli.data.validation import ValidationRule, choose_validation_rule, text_digest
 from bigs_cli.data.workers import Batch, pack_batches
@@ -73,7 +73,7 @@ def build_shards(
     with staging(output, resume=resume, overwrite=overwrite) as place:
         if place.finished:
             return place.publish()
-        fresh = Progress(request=request, corpus=_corpus(parts))
+        fresh = Progress(request=request, corpus=_corpus(parts), directory=os.getcwd(), skip_bad=skip_bad)  # noqa: PTH109
         begun = place.progress()
         if begun is not None:
             _check_same(begun, fresh, output)
@@ -89,7 +89,7 @@ def build_shards(
                 chosen = tokenizer(rule)
                 save_tokenizer(chosen, place.folder)
             else:
-                progress = begun
+                progress = begun.model_copy(update={"skip_bad": skip_bad})
                 chosen = load_tokenizer(place.folder)
             if not request.drop_duplicates:
                 return _build(progress, parts, chosen, place, None, workers, skip_bad, advance)
@@ -107,11 +107,14 @@ def _resumable(place: Staging) -> Iterator[None]:
     except BigsError as error:
         if place.progress() is None:
             raise
-        kept = "What was written so far is kept: --resume goes on from there. With other files take --overwrite."
-        raise type(error)(f"{error} {kept}") from error
+        raise type(error)(
+            f"{error} What was written so far is kept: continue with `{resume_command(place.output)}`, or repeat the "
+            "command that began it, with --overwrite, if the files are to be others."
+        ) from error
     except (OSError, sqlite3.OperationalError) as error:
         kept = place.finished or place.progress() is not None
-        sentence = of_disk(disk_error(error), place.output, "and go on with --resume" if kept else AGAIN)
+        then = f"and continue with `{resume_command(place.output)}`" if kept else AGAIN
+        sentence = of_disk(disk_error(error), place.output, then)
         if sentence is None:
             raise
         raise BigsError(sentence) from error
@@ -281,8 +284,8 @@ def _check_same(saved: Progress, asked: Progress, output: Path) -> None:
         differing = ["the files read, by their names and sizes"]
     if differing:
         raise RequestError(
-            f"{output} was begun with other settings: {', '.join(differing)}. Repeat the command that began it, "
-            "with --resume; or start over with --overwrite."
+            f"{output} was begun with other settings: {', '.join(differing)}. Continue as it was begun with "
+            f"`{resume_command(output)}`, or repeat this command with --overwrite to start over."
         )
 
 

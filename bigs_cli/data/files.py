@@ -111,9 +111,7 @@ class TextFile:
         strerror = getattr(error, "strerror", None) or reason
         if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
             return Bad(f"{self.name} cannot be read ({strerror}).")
-        raise BigsError(
-            f"Reading {self.name} broke off ({strerror}). Try again later; bigs tokenize then goes on with --resume."
-        ) from error
+        raise BigsError(f"Reading {self.name} broke off ({strerror}). Try again later.") from error
 
 
 def local_file(path: Path) -> TextFile:

@@ -119,6 +119,10 @@ class HDF5Corpus:
         self._tokenizer = tokenizer
         self._sha256 = functools.cache(sha256)
 
+    def has_split(self, name: Split) -> bool:
+        """Return whether there are train files or, for "heldout", test files."""
+        return any(file.split == name for file in self.files)
+
     def split(self, name: Split) -> HDF5Rows:
         """Return the rows of the train files or, as "heldout", of the test files.
 

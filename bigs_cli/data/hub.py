@@ -76,7 +76,7 @@ def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> D
 
         raise BigsError(
             f"Reading {found.name} from {constants.ENDPOINT} broke off ({reason_of(error)}). "
-            "Check the network and try again; an interrupted `bigs tokenize` goes on with --resume."
+            "Check the network and try again."
         ) from error
 
 

@@ -103,15 +103,15 @@ def train_batches(
     return iterator
 
 
-def heldout_batches(shards: Splits[Batch], batch_size: int) -> Iterator[tuple[Batch, Array]]:
-    """Yield every held-out row once, in order, as (rows `[B, L]`, valid `[B]` bool); the last batch is filled up.
+def heldout_batches(shards: Splits[Batch], batch_size: int, split: Split = "heldout") -> Iterator[tuple[Batch, Array]]:
+    """Yield every row of a split once, in order, as (rows `[B, L]`, valid `[B]` bool); the last batch is filled up.
 
     Filler rows repeat the last row and are not valid.
 
     Raises:
-        RequestError: there are no held-out rows.
+        RequestError: the split has no rows.
     """
-    rows = shards.split("heldout")
+    rows = shards.split(split)
     for start in range(0, len(rows), batch_size):
         places = np.arange(start, start + batch_size)
         yield rows.take(np.minimum(places, len(rows) - 1)), places < len(rows)

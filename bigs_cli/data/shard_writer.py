@@ -25,7 +25,10 @@ class DamagedDraftError(RequestError):
     """What an earlier process left unfinished is not as it left it, so that none can go on from there."""
 
     def __init__(self, path: Path, what: str = "is damaged") -> None:
-        super().__init__(f"{path} {what}, so this cannot be resumed. Start over: --overwrite instead of --resume.")
+        super().__init__(
+            f"{path} {what}, so this cannot be resumed. To start over, repeat the command that began it, with "
+            "--overwrite instead of --resume."
+        )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import itertools
 import resource
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,10 @@ class Shards:
     def nbytes(self) -> int:
         """The size of all shards together, in bytes."""
         return sum(shard.rows for _, shard in self.files()) * self.manifest.row_bytes
+
+    def has_split(self, name: Split) -> bool:
+        """Return whether the split has any rows."""
+        return self.manifest.rows(name) > 0
 
     def split(self, name: Split) -> Rows:
         """Return the rows of "train" or "heldout", mapped into memory.
@@ -155,8 +160,8 @@ def read_manifest(folder: str | Path) -> Shards:
     if not path.is_file():
         if (folder / UNFINISHED).is_dir():
             raise RequestError(
-                f"There are no token shards in {folder} yet: making them is unfinished. Repeat the command that began "
-                "it with --resume."
+                f"There are no token shards in {folder} yet: making them is unfinished. Continue with "
+                f"`bigs tokenize --resume --output {shlex.quote(str(folder))}`."
             )
         raise RequestError(
             f"There are no token shards in {folder} (no {MANIFEST}). "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -108,6 +109,10 @@ class Progress(BaseModel):
     request: Request
     corpus: str
     """A digest of the names and sizes of what is read."""
+    directory: str = ""
+    """The working directory that relative sources are in; "": that of the process."""
+    skip_bad: bool = False
+    """Whether what cannot be read is left out."""
     place: Place = Place()
     validation: ValidationRule | None = None
     """None, as older versions wrote it: whole documents."""
@@ -175,6 +180,11 @@ class Staging:
         return (self.folder / MANIFEST).is_file()
 
 
+def resume_command(output: Path) -> str:
+    """Return the command that continues the tokenization into `output`, ready for a shell."""
+    return shlex.join(["bigs", "tokenize", "--resume", "--output", str(output)])
+
+
 def check_output(output: Path, *, resume: bool = False, overwrite: bool = False) -> None:
     """Refuse a folder that shards may not be written into.
 
@@ -202,7 +212,8 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
         )
     if (output / UNFINISHED / _PROGRESS).exists():
         raise RequestError(
-            f"{output} holds an unfinished tokenization. Go on with it: --resume; or start over: --overwrite."
+            f"{output} holds an unfinished tokenization. Continue with `{resume_command(output)}`, or repeat this "
+            "command with --overwrite to start over."
         )
 
 

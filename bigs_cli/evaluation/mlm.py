@@ -13,6 +13,7 @@ from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.hdf5_file import unmask
 from bigs_cli.data.manifest import Split
 from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
+from bigs_cli.data.validation_rows import Validation
 from bigs_cli.model.functional import Apply, Parameters
 from bigs_cli.model.losses import classification_sums
 from bigs_cli.recipe.schema import Masking
@@ -35,24 +36,25 @@ def masked_batch(key: jax.Array, batch: dict[str, jax.Array], special: MaskIds |
     return mask_tokens(key, batch["row"], batch["input_ids"], special, masking)
 
 
-def unigram_loss(shards: Corpus, most_rows: int = 1 << 16) -> float:
-    """Return the held-out loss (nats per token) of knowing only how often each word occurs: what to beat.
+def unigram_loss(train: Corpus, validation: Validation, most_rows: int = 1 << 16) -> float:
+    """Return the validation loss (nats per token) of knowing only how often each word occurs: what to beat.
 
-    Frequencies, plus one for every word, are those of at most `most_rows` training rows; special tokens do not count.
+    Frequencies, plus one for every word, are those of at most `most_rows` training rows of `train`; special tokens do
+    not count.
     """
 
-    def counts(split: Split) -> np.ndarray[Any, np.dtype[np.float64]]:
-        rows = shards.split(split)
-        total = np.zeros(shards.manifest.vocab_size)
+    def counts(corpus: Corpus, split: Split) -> np.ndarray[Any, np.dtype[np.float64]]:
+        rows = corpus.split(split)
+        total = np.zeros(corpus.manifest.vocab_size)
         for start in range(0, min(len(rows), most_rows), 1024):
             block = rows.take(np.arange(start, min(start + 1024, len(rows))))
             tokens = unmask(block) if isinstance(block, dict) else block
             total += np.bincount(tokens.ravel(), minlength=len(total))
-        total[list(shards.manifest.special_ids.values())] = 0
+        total[list(corpus.manifest.special_ids.values())] = 0
         return total
 
-    train, held_out = counts("train") + 1, counts("heldout")
-    return float(-(held_out * np.log(train / train.sum())).sum() / max(held_out.sum(), 1))
+    known, met = counts(train, "train") + 1, counts(validation.corpus, validation.split)
+    return float(-(met * np.log(known / known.sum())).sum() / max(met.sum(), 1))
 
 
 class MaskedLMEvaluator:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bigs_cli.checkpoint.names import to_tree
 from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoint.resume import locate, read_record
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import check_token_types
@@ -67,7 +68,7 @@ def settings_for(
         if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
             batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
             if data is None and (path := results.get("data", {}).get("path")):
-                data = Path(str(path))
+                data = Path(locate(str(path), read_record(opened.run.path).data))
     length = length or config.max_position_embeddings
     if length > config.max_position_embeddings:
         raise RequestError(

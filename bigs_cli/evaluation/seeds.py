@@ -18,12 +18,12 @@ SUMMARY = "seeds.json"
 """The file, beside the runs, that has what `summarize` says of them."""
 
 
-def summarize(task: Task, runs: Sequence[RunFolder]) -> dict[str, Any]:
+def summarize(task: Task, runs: Sequence[RunFolder], resume: str) -> dict[str, Any]:
     """Return, for every metric, mean, sample standard deviation (0 of one run), best, and values by seed.
 
     Metrics of the dev set itself also have the 95% bootstrap `interval` of their mean, and those of classes their
     majority `baseline`. `best` names the run that did best on the first metric, `notes` the runs whose predictions are
-    all the same.
+    all the same. `resume` is the command that trains those which are not there.
 
     Raises:
         RequestError: a run is not finished, lacks a metric, or its predictions are absent or garbled.
@@ -40,7 +40,7 @@ def summarize(task: Task, runs: Sequence[RunFolder]) -> dict[str, Any]:
         if None in found:
             raise RequestError(
                 f"{runs[found.index(None)].results_file} has no {name}, which the figures of all seeds are made "
-                f"from. Remove the folder {runs[found.index(None)].path}, and train that seed again with --resume."
+                f"from. Remove the folder {runs[found.index(None)].path}, and train that seed again with `{resume}`."
             )
         values = [float(value) for value in found if value is not None]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0

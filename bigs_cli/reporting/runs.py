@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def list_table(runs: Iterable[RunFolder], names: Sequence[str] | None = None) ->
             task = recipe.task if isinstance(recipe, FinetuneRecipe) else "mlm"
             ended = headline(run, recipe) if run.finished else ""
         except RequestError:
-            made.add_row(name, "", "", f"cannot be read: bigs runs show {name}", "")
+            made.add_row(name, "", "", f"cannot be read: bigs runs show {shlex.quote(name)}", "")
             continue
         state = "finished" if run.finished else "running" if run.running else "not finished"
         made.add_row(name, recipe.kind, task, state, ended)

@@ -106,10 +106,11 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any]) -> Iterator[Write]:
+def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any], resume: str) -> Iterator[Write]:
     """Open the trackers called `names` for the run in `folder`; yield what writes to all; close them whatever happens.
 
-    One that fails on the way is told of and left out from there on: it is no reason to end a run.
+    `resume` is the command that resumes the run. A tracker that fails on the way is told of and left out from there on:
+    it is no reason to end a run.
 
     Raises:
         RequestError: as `check_trackers` does.
@@ -132,8 +133,8 @@ def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any]) -> I
                 opened[name] = TRACKERS[name].make(folder, recipe)
             except Exception as error:
                 raise BigsError(
-                    f"{name} could not be started: {str(error).rstrip('.')}. Mend that and go on with --resume, or "
-                    f"leave out --track {name} in a new run."
+                    f"{name} could not be started: {str(error).rstrip('.')}. Solve that and continue with "
+                    f"`{resume}`, or start a new run without --track {name}."
                 ) from error
         yield lambda step, values: each(lambda tracker: tracker.write(step, values))
     finally:

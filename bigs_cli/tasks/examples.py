@@ -135,10 +135,9 @@ class Questions:
 
     def take(self, rows: Sequence[int] | Array) -> Questions:
         """Return the questions at `rows`."""
-        columns = (self.ids, self.questions, self.contexts, self.answers)
-        return Questions(
-            *(None if column is None else [column[i] for i in rows] for column in columns), notes=self.notes
-        )  # pyright: ignore[reportArgumentType]
+        ids, questions, contexts = ([column[i] for i in rows] for column in (self.ids, self.questions, self.contexts))
+        answers = None if self.answers is None else [self.answers[i] for i in rows]
+        return Questions(ids, questions, contexts, answers, self.notes)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield id, text (the question), pair (what it is about), and label: the texts of the right answers.

@@ -28,11 +28,12 @@ def read_hub(task: Task, split: str) -> Examples:
         RequestError: the task is not on the hub, or neither the hub nor a cached copy can be reached.
     """
     import datasets
+    from datasets import config
     from huggingface_hub import constants
 
     if task.hub is None or split not in task.hub.splits:
         raise RequestError(f"{task.title} has no split '{split}' on the hub; pass --data DIR with its files.")
-    name, kept = task.hub.splits[split], Path(datasets.config.HF_DATASETS_CACHE)
+    name, kept = task.hub.splits[split], Path(config.HF_DATASETS_CACHE)
     with _offline_if_unreachable() as hindrance:
         try:
             kept.mkdir(parents=True, exist_ok=True)

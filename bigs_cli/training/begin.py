@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,13 +10,13 @@ import numpy as np
 import optax
 
 from bigs_cli.checkpoint.orbax import Checkpoints
-from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.processes import agree, is_first
 from bigs_cli.model.functional import Parameters
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
+from bigs_cli.training.job import Job
 from bigs_cli.training.state import TrainState, new_state
 
 
@@ -23,9 +24,9 @@ def begin(
     params: Parameters,
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
-    folder: RunFolder,
+    job: Job,
     checkpoints: Checkpoints,
-    data: str,
+    data: Mapping[str, str],
     average: bool = False,
 ) -> tuple[TrainState, int, dict[str, Any]]:
     """Return the state to go on from, laid out on `mesh`, the steps done, and the position saved with them.
@@ -33,8 +34,9 @@ def begin(
     In this order: the newest checkpoint of the run that is not damaged; else `params` at step 0 and an empty position.
     What the log has of steps after the checkpoint is dropped: they come again.
 
-    With `average`, the state has a moving average of the parameters. `data` is the digest of what is trained on:
-    positions are saved with it, and with what was skipped (`saved_position`).
+    With `average`, the state has a moving average of the parameters. `data` has the digest of each part of the data,
+    what is trained on first: positions are saved with it, and with what was skipped (`saved_position`). Once the run is
+    known to continue, the record of its folder is brought up to date.
 
     Raises:
         RequestError: every checkpoint is damaged, or the newest sound one holds another model or saw other data.
@@ -44,20 +46,23 @@ def begin(
     shapes = jax.eval_shape(lambda params: new_state(params, optimizer, average), params)
     places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
     state = jax.jit(lambda params: new_state(params, optimizer, average), out_shardings=places)(params)
+    folder = job.folder
     done = agree(checkpoints.newest(err.print) or 0 if is_first() else 0)
     checkpoints.reload()
     if not done:
         if is_first():
             MetricsLog(folder.metrics_file).drop_after(0)
+            job.update_record()
         return state, 0, {}
     restored, optimizer_state, ema, position = checkpoints.restore(done, state.params, state.optimizer, state.ema)
-    if position["data"] != data:
+    if changed := _changed(position["data"], data):
         raise RequestError(
-            f"The data is not what {folder.path} was trained on until step {done}. Resume with the same data, or start "
-            f"a new run from this one: --run {folder.path}-2 --from {folder.path}"
+            f"The data is not what {folder.path} was trained on until step {done} (changed: {', '.join(changed)}). "
+            f"Resume with the same data, or start a new run from this one: --run {folder.path}-2 --from {folder.path}"
         )
     if is_first():
         MetricsLog(folder.metrics_file).drop_after(done)
+        job.update_record()
     err.print(f"Resuming {folder.path} after step {done}.")
     # Checkpoints from before steps were skipped do not count them.
     counts = (done, position.get("skipped", 0), position.get("skipped_in_a_row", 0))
@@ -65,7 +70,18 @@ def begin(
     return TrainState(restored, optimizer_state, step, ema, skipped, in_a_row), done, position
 
 
-def saved_position(state: TrainState, data: str, **more: Any) -> dict[str, Any]:
-    """Return the position to save with `state`: `more`, what `begin` needs of it, and the digest of the data."""
+def saved_position(state: TrainState, data: Mapping[str, str], **more: Any) -> dict[str, Any]:
+    """Return the position to save with `state`: `more`, what `begin` needs of it, and the digests of the data."""
     counts = {"skipped": int(state.skipped), "skipped_in_a_row": int(state.skipped_in_a_row)}
-    return {**more, "data": data, **counts}
+    return {**more, "data": dict(data), **counts}
+
+
+def _changed(saved: Mapping[str, str] | str, data: Mapping[str, str]) -> list[str]:
+    """Return the names of the parts of the data that differ from those in a checkpoint.
+
+    Older checkpoints have one digest, that of the first part.
+    """
+    if isinstance(saved, str):
+        first = next(iter(data))
+        return [] if data[first] == saved else [first]
+    return [name for name in dict.fromkeys([*data, *saved]) if data.get(name) != saved.get(name)]

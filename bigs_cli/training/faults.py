@@ -5,23 +5,24 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from bigs_cli.checkpoint.orbax import steps
-from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.faults import AGAIN, of_disk, of_memory, told
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe
+from bigs_cli.training.job import Job
 
 
-def faults_told(recipe: PretrainRecipe | FinetuneRecipe, folder: RunFolder) -> AbstractContextManager[None]:
-    """Turn a fault of the machine in the run of `recipe` in `folder`, such as a full disk, into sentences.
+def faults_told(recipe: PretrainRecipe | FinetuneRecipe, job: Job) -> AbstractContextManager[None]:
+    """Turn a fault of the machine in the run of `recipe`, such as a full disk, into sentences.
 
     Raises:
         BigsError: there was one. Other errors pass.
     """
-    return told(lambda error: _explained(error, recipe, folder))
+    return told(lambda error: _explained(error, recipe, job))
 
 
-def _explained(error: Exception, recipe: PretrainRecipe | FinetuneRecipe, folder: RunFolder) -> BigsError | None:
-    go_on = f"and go on with --resume --run {folder.path}" if folder.is_run else AGAIN
+def _explained(error: Exception, recipe: PretrainRecipe | FinetuneRecipe, job: Job) -> BigsError | None:
+    folder = job.folder
+    go_on = f"and continue with `{job.command}`" if folder.is_run else AGAIN
     if (sentence := of_disk(error, folder.path, go_on)) is not None:
         return BigsError(sentence)
     if (sentence := of_memory(error)) is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -12,25 +14,24 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bigs_cli.checkpoint.config_json import write_config
+from bigs_cli.checkpoint.config_json import read_config, write_config
 from bigs_cli.checkpoint.folder import CONFIG
 from bigs_cli.checkpoint.names import to_flat, to_tree
 from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
-from bigs_cli.core.environment import describe_environment, describe_machine
+from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import check_token_types
-from bigs_cli.data.tokenizer import save_tokenizer
+from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
 from bigs_cli.evaluation.forms import Form, form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Parameters, make_apply, parameter_shapes
 from bigs_cli.model.initial import initial_values
-from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, dump_recipe
+from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.reporting.padding import tell_of_trimming
@@ -42,6 +43,7 @@ from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
 from bigs_cli.training.faults import faults_told
 from bigs_cli.training.head_init import ROWS, unit_head
+from bigs_cli.training.job import Job
 from bigs_cli.training.loop import Every, Plan, run, saved_if_stopped
 from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.nonfinite import broken, usable
@@ -80,12 +82,13 @@ def finetune(
     recipe: FinetuneRecipe,
     task: Task,
     data: TaskData,
-    start: OpenModel,
+    start: OpenModel | None,
     tokenizer: Tokenizer,
-    folder: RunFolder,
-    resume: bool = False,
+    job: Job,
 ) -> dict[str, Any]:
-    """Train `start` on `task` in `folder`; return what results.json says. The best checkpoint is kept in best/.
+    """Train `start` on `task` as the `job` says; return what results.json says. The best checkpoint is kept in best/.
+
+    A run that continues from a checkpoint needs no `start`.
 
     Raises:
         RequestError: recipe, model and folder do not go together; nothing is changed then.
@@ -93,36 +96,39 @@ def finetune(
             kept.
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
-    with folder.lock(), faults_told(recipe, folder):
+    folder = job.folder
+    with folder.lock(), faults_told(recipe, job):
         form = form_of(task)
-        config, length = target_config(recipe, task, start.config)
+        begun = read_config(folder.path / CONFIG) if start is None else start.config
+        config, length = target_config(recipe, task, begun)
         check_token_types(form.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
-        new = to_flat(initial_values(parameter_shapes(config), config, recipe.seed), config)
-        flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
+        params = initial_values(parameter_shapes(config), config, recipe.seed)
 
         def begin_folder(path: Path) -> None:
             write_config(path / CONFIG, config)
             save_tokenizer(tokenizer, path)
 
-        # A resumed run keeps what it began with: no need to read all parameters for their digest.
-        ran_on = {} if resume else describe_environment() | {"start": start.digest}
-        folder.start(dump_recipe(recipe), ran_on, resume, begin_folder)
-        err.print(f"Starting from {start.source}:\n{report.describe()}")
-        params = to_tree(flat, config)
-        if recipe.head_init == "unit":
-            some = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
-            few = form.encode(tokenizer, data.train.take(some), length)
-            params = unit_head(config, recipe.compute, params, report.new, few)
+        job.start(recipe, start, begin_folder)
+        job.announce()
+        if start is not None:
+            new = to_flat(params, config)
+            flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
+            err.print(f"Starting from {start.source}:\n{report.describe()}")
+            params = to_tree(flat, config)
+            if recipe.head_init == "unit":
+                some = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
+                few = form.encode(tokenizer, data.train.take(some), length)
+                params = unit_head(config, recipe.compute, params, report.new, few)
         with (
             Checkpoints(folder.checkpoints) as last,
             Checkpoints(folder.best) as best,
-            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
+            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
         ):
             log = MetricsLog(folder.metrics_file, also)
-            return _train(recipe, task, form, data, tokenizer, config, length, params, mesh, folder, last, best, log)
+            return _train(recipe, task, form, data, tokenizer, config, length, params, mesh, job, last, best, log)
 
 
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
@@ -145,7 +151,7 @@ def _train(
     length: int,
     params: Parameters,
     mesh: jax.sharding.Mesh,
-    folder: RunFolder,
+    job: Job,
     last: Checkpoints,
     best: Checkpoints,
     log: MetricsLog,
@@ -173,9 +179,9 @@ def _train(
     placement = meshes.batch_sharding(mesh)
     place = functools.partial(jax.device_put, device=placement)
     evaluator = TaskEvaluator(apply, form, recipe.eval_batch_size, trim, place=place)
-    metric = task.metrics[0]
-    digest = data_digest(data.train)
-    state, begun, position = begin(params, optimizer, mesh, folder, last, digest, settings.ema is not None)
+    metric, folder = task.metrics[0], job.folder
+    digests = data_digests(task, data, tokenizer)
+    state, begun, position = begin(params, optimizer, mesh, job, last, digests, settings.ema is not None)
     history: list[dict[str, Any]] = list(position.get("history", []))
 
     err.print(
@@ -201,7 +207,7 @@ def _train(
         if fine := usable(done, state):
             best.wait()  # A run that goes on from here counts the best parameters as kept.
             seconds = before + time.perf_counter() - started
-            position = saved_position(state, digest, history=list(history), seconds=seconds)
+            position = saved_position(state, digests, history=list(history), seconds=seconds)
             last.save(done, state.params, state.optimizer, position, state.ema)
         return fine
 
@@ -231,6 +237,7 @@ def _train(
 
     plan = Plan(
         name="finetune",
+        job=job,
         first=begun,
         last=steps,
         log_every=recipe.log_every,
@@ -248,7 +255,7 @@ def _train(
         state = run(plan, state, step, next_batch, log)
     done = int(state.step)
     if not history or history[-1]["step"] != done:
-        with saved_if_stopped(lambda: save(done, state), last, done):
+        with saved_if_stopped(lambda: save(done, state), last, done, job):
             evaluate(done, state)
         save(done, state)
     if done < steps:
@@ -270,11 +277,18 @@ def _train(
         "length": length,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "versions": describe_machine()["packages"],
-        "data": {"path": None if data.folder is None else str(data.folder), "train": digest}
-        | {name: data_digest(split) for name, split in data.dev.items()},
+        "data": {"path": None if data.folder is None else str(data.folder)}
+        | {name: digests[name] for name in ("train", *data.dev)},
     }
     write_json(folder.results_file, result)
     return result
+
+
+def data_digests(task: Task, data: TaskData, tokenizer: Tokenizer) -> dict[str, str]:
+    """Return what stands for all data that decides what the run ends with, that to train on first."""
+    labels = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
+    dev = {name: data_digest(split) for name, split in data.dev.items()}
+    return {"train": data_digest(data.train), **dev, "labels": labels, "tokenizer": fingerprint(tokenizer)}
 
 
 def _best(history: list[dict[str, Any]], metric: str) -> int:

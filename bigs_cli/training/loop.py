@@ -21,6 +21,7 @@ from bigs_cli.core.processes import any_of
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
 from bigs_cli.reporting.metrics_log import MetricsLog
+from bigs_cli.training.job import Job
 from bigs_cli.training.state import Metrics, TrainState
 
 TOKENS = "input_ids"  # the array of a batch `[B, L]` whose size counts its tokens, padding included
@@ -38,12 +39,14 @@ class Every:
 class Plan:
     """How many steps, from where, and what else happens on the way.
 
-    `save` says whether it wrote a checkpoint. `time_is_up` ends the loop before `last`, but not before step 1; so does
-    `enough`, which is asked once everything that follows a step is done. After `stop_after` skipped steps in a row the
-    loop raises what `broken` makes of the first of them; the steps' own `stop_after` is the same.
+    `save` says whether it wrote a checkpoint, `job` how the run continues from it. `time_is_up` ends the loop before
+    `last`, but not before step 1; so does `enough`, which is asked once everything that follows a step is done. After
+    `stop_after` skipped steps in a row the loop raises what `broken` makes of the first of them; the steps' own
+    `stop_after` is the same.
     """
 
     name: str
+    job: Job
     first: int
     last: int
     log_every: int
@@ -115,13 +118,13 @@ def run(
             ending = ending or plan.enough()
             if not ending and _stops(stop, done):
                 saved = "a checkpoint is written" if plan.save(done, state) else "it was skipped, so nothing is written"
-                err.print(f"Stopped after step {done:,}; {saved}. Continue with --resume.")
+                err.print(f"Stopped after step {done:,}; {saved}. {plan.job.continue_with()}")
                 raise KeyboardInterrupt
     return state
 
 
 @contextmanager
-def saved_if_stopped(save: Callable[[], bool], checkpoints: Checkpoints, done: int) -> Iterator[None]:
+def saved_if_stopped(save: Callable[[], bool], checkpoints: Checkpoints, done: int, job: Job) -> Iterator[None]:
     """Have a Ctrl-C in what follows the last step, a measurement, leave its checkpoint behind.
 
     Not of several processes, which write one together: the others may not have been asked to stop.
@@ -131,7 +134,7 @@ def saved_if_stopped(save: Callable[[], bool], checkpoints: Checkpoints, done: i
     except KeyboardInterrupt:
         if jax.process_count() == 1 and done not in checkpoints.steps() and save():
             checkpoints.wait()
-            err.print(f"Stopped after step {done:,}; a checkpoint is written. Continue with --resume.")
+            err.print(f"Stopped after step {done:,}; a checkpoint is written. {job.continue_with()}")
         raise
 
 

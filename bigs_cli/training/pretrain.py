@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bigs_cli.checkpoint.config_json import write_config
@@ -21,9 +22,7 @@ from bigs_cli.checkpoint.folder import CONFIG
 from bigs_cli.checkpoint.names import to_flat, to_tree
 from bigs_cli.checkpoint.orbax import Checkpoints, Keep
 from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.run import RunFolder
 from bigs_cli.checkpoint.transfer import transfer
-from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.core.metric_names import percent
@@ -31,17 +30,17 @@ from bigs_cli.core.processes import agree, any_of, is_first
 from bigs_cli.core.wording import counted
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.loader import heldout_batches, train_batches
-from bigs_cli.data.manifest import SPLITS
 from bigs_cli.data.masking import MaskIds, word_continuations
 from bigs_cli.data.shards import Shards
 from bigs_cli.data.tokenizer import save_tokenizer
+from bigs_cli.data.validation_rows import Validation
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
 from bigs_cli.model.flops import count_flops
 from bigs_cli.model.functional import Apply, Parameters, count, make_apply, parameter_shapes
 from bigs_cli.model.initial import initial_values
 from bigs_cli.model.losses import classification_sums
-from bigs_cli.recipe import PretrainRecipe, dump_recipe
+from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
@@ -50,6 +49,7 @@ from bigs_cli.training import amount
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
 from bigs_cli.training.faults import faults_told
+from bigs_cli.training.job import Job
 from bigs_cli.training.loop import TOKENS, Every, Plan, run, saved_if_stopped
 from bigs_cli.training.matrix_rate import matrix_rate
 from bigs_cli.training.nonfinite import broken, stopped, usable
@@ -59,7 +59,10 @@ from bigs_cli.training.state import SummedLoss, TrainState, make_step
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a finished run has: held-out metrics, steps, and seconds of all its sittings; also in results.json."""
+    """What a finished run has: held-out metrics, steps, and seconds of all its sittings; also in results.json.
+
+    Without validation there are no metrics.
+    """
 
     heldout: dict[str, float]
     steps: int
@@ -69,11 +72,13 @@ class PretrainResult:
 def pretrain(
     recipe: PretrainRecipe,
     shards: Corpus,
-    folder: RunFolder,
+    validation: Validation | None,
+    job: Job,
     start: OpenModel | None = None,
-    resume: bool = False,
 ) -> PretrainResult:
-    """Train `recipe` on `shards` in `folder`; `start` gives initial parameters, `resume` continues bit for bit.
+    """Train `recipe` on `shards` as the `job` says: a new run, or one that continues bit for bit.
+
+    `start` gives a new run its initial parameters.
 
     Raises:
         RequestError: recipe, shards, model and folder do not go together, or shards were altered; nothing is changed
@@ -83,13 +88,11 @@ def pretrain(
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     check_shards(recipe, shards)
-    with progress("verifying shards", shards.nbytes // jax.process_count(), "bytes") as advance:
-        if isinstance(shards, Shards):
-            verify(shards, jax.process_index(), jax.process_count(), advance)
-        elif not resume:  # A resumed run has their digest, which says that they still are what was verified.
-            shards.verify(advance)
+    for corpus in {id(corpus): corpus for corpus in (shards, *([validation.corpus] if validation else []))}.values():
+        _verify(corpus, job.resume)
+    folder = job.folder
     # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
-    with folder.lock() if is_first() else contextlib.nullcontext(), faults_told(recipe, folder):
+    with folder.lock() if is_first() else contextlib.nullcontext(), faults_told(recipe, job):
         mesh = meshes.make_mesh(recipe.mesh)
         meshes.check_batch(mesh, amount.unit(recipe) // recipe.accumulate)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
@@ -100,30 +103,37 @@ def pretrain(
             save_tokenizer(tokenizer, path)
 
         if is_first():
-            began = {} if start is None or resume else {"start": start.digest}
-            ran_on = describe_environment() | began
-            folder.start(dump_recipe(recipe), ran_on, resume, begin_folder)
+            job.start(recipe, start, begin_folder)
+        job.announce()
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
         track = recipe.track if is_first() else ()
         with (
             Checkpoints(folder.checkpoints, keep) as checkpoints,
-            tracking(track, folder.path, recipe.model_dump(mode="json", by_alias=True)) as also,
+            tracking(track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
         ):
             log = MetricsLog(folder.metrics_file if is_first() else Path(os.devnull), also)
-            return _train(recipe, shards, folder, mesh, params, checkpoints, log)
+            return _train(recipe, shards, validation, job, mesh, params, checkpoints, log)
+
+
+def _verify(corpus: Corpus, resume: bool) -> None:
+    """Raise RequestError if a corpus was altered since it was made."""
+    with progress("verifying shards", corpus.nbytes // jax.process_count(), "bytes") as advance:
+        if isinstance(corpus, Shards):
+            verify(corpus, jax.process_index(), jax.process_count(), advance)
+        elif not resume:  # A resumed run has its digest, which says that it still is what was verified.
+            corpus.verify(advance)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
     """Refuse shards or HDF5 files that the recipe cannot be trained on.
 
     Raises:
-        RequestError: their length or vocabulary is another, there is no part to train on or none held out, or the
-            tokenizer has no words where the recipe masks whole ones.
+        RequestError: their length or vocabulary is another, there is no part to train on, or the tokenizer has no
+            words where the recipe masks whole ones.
     """
     manifest = shards.manifest
-    for split in SPLITS:
-        shards.split(split)
+    shards.split("train")
     if manifest.sequence_length != recipe.data.sequence_length:
         raise RequestError(
             f"The shards in {shards.folder} have rows of {manifest.sequence_length} tokens; the recipe wants "
@@ -161,7 +171,8 @@ def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> S
 def _train(
     recipe: PretrainRecipe,
     shards: Corpus,
-    folder: RunFolder,
+    validation: Validation | None,
+    job: Job,
     mesh: jax.sharding.Mesh,
     params: Parameters,
     checkpoints: Checkpoints,
@@ -169,7 +180,7 @@ def _train(
 ) -> PretrainResult:
     # --- the step ---------------------------------------------------------------------------------------------
     apply = make_apply(recipe.model, recipe.compute)
-    special = MaskIds.of(shards, recipe.masking, recipe.model.vocab_size) if isinstance(shards, Shards) else None
+    special = _mask_ids(recipe, shards)
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.steps)
     optimizer = make_optimizer(recipe.optimizer, rate)
     step = make_step(
@@ -182,7 +193,8 @@ def _train(
         stop_after=recipe.optimizer.stop_after_nonfinite,
     )
     average = recipe.optimizer.ema is not None
-    state, begun, position = begin(params, optimizer, mesh, folder, checkpoints, shards.digest, average)
+    folder, digests = job.folder, _digests(shards, validation)
+    state, begun, position = begin(params, optimizer, mesh, job, checkpoints, digests, average)
     placement, unit = meshes.batch_sharding(mesh), amount.unit(recipe)
     rows_here = functools.cache(lambda rows: meshes.rows_here(placement, rows))
     # A growing batch is shared out anew at every size, so that each process reads all of it.
@@ -218,12 +230,17 @@ def _train(
         here = jax.tree.map(lambda part: part[mine], batch)
         return meshes.place(here, placement, recipe.batch_size, mine)
 
-    evaluator = MaskedLMEvaluator(apply, special, recipe.masking, place)
+    evaluator = None
+    if validation is not None:
+        evaluator = MaskedLMEvaluator(apply, _mask_ids(recipe, validation.corpus), recipe.masking, place)
     measured_before = any(e["step"] == begun and "heldout_loss" in e for e in read_metrics(log.path))
 
     def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
-        held_out = itertools.islice(heldout_batches(shards, recipe.batch_size), max_batches)
-        measured = min(len(shards.split("heldout")), (max_batches or sys.maxsize) * recipe.batch_size)
+        assert validation is not None
+        assert evaluator is not None
+        rows = heldout_batches(validation.corpus, recipe.batch_size, validation.split)
+        held_out = itertools.islice(rows, max_batches)
+        measured = min(len(validation), (max_batches or sys.maxsize) * recipe.batch_size)
         with progress("validation", measured, "row") as advance:
             values = evaluator(state.averaged, held_out, advance)
         if done > begun or not measured_before:  # A checkpoint is written after the line of its step, if not stopped.
@@ -232,7 +249,7 @@ def _train(
         return values
 
     def save(done: int, state: TrainState, score: float | None = None) -> None:
-        position = saved_position(state, shards.digest, loader=batches.get_state(), seconds=seconds())
+        position = saved_position(state, digests, loader=batches.get_state(), seconds=seconds())
         checkpoints.save(done, state.params, state.optimizer, position, state.ema, score)
 
     def save_usable(done: int, state: TrainState) -> bool:
@@ -248,11 +265,12 @@ def _train(
 
     plan = Plan(
         name="pretrain",
+        job=job,
         first=begun,
         last=last,
         log_every=recipe.log_every,
         every=(
-            Every(recipe.evaluate.every_steps, judge),
+            *([] if validation is None else [Every(recipe.evaluate.every_steps, judge)]),
             Every(recipe.checkpoint.every_steps, save_usable),
         ),
         save=save_usable,
@@ -265,10 +283,15 @@ def _train(
     done = int(state.step)
 
     # --- the end: all of the held-out part, the last checkpoint, results.json -----------------------------------------
-    with saved_if_stopped(lambda: save_usable(done, state), checkpoints, done):
-        heldout = evaluate(done, state, None)
-    if not math.isfinite(heldout["loss"]):
+    heldout: dict[str, float] = {}
+    if validation is not None:
+        with saved_if_stopped(lambda: save_usable(done, state), checkpoints, done, job):
+            heldout = evaluate(done, state, None)
+    if not math.isfinite(heldout.get("loss", 0.0)):
         what = f"The validation loss after step {done:,} is not finite"
+        raise stopped(what, folder.path, checkpoints, recipe.optimizer)
+    if validation is None and not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.averaged)):
+        what = f"The parameters after step {done} are not finite"
         raise stopped(what, folder.path, checkpoints, recipe.optimizer)
     save(done, state)
     checkpoints.wait()
@@ -286,10 +309,23 @@ def _train(
             "seconds": round(result.seconds, 1),
             "parameters": parameters,
             "metrics": {f"heldout_{name}": value for name, value in result.heldout.items()},
-            "data": {"path": str(shards.folder), "shards": shards.digest, "tokenizer": shards.manifest.tokenizer},
+            "data": {"path": str(shards.folder), **digests},
         },
     )
     return result
+
+
+def _mask_ids(recipe: PretrainRecipe, corpus: Corpus) -> MaskIds | None:
+    """Return what `masked_batch` masks rows of `corpus` with; None for HDF5 files, which are masked already."""
+    return MaskIds.of(corpus, recipe.masking, recipe.model.vocab_size) if isinstance(corpus, Shards) else None
+
+
+def _digests(shards: Corpus, validation: Validation | None) -> dict[str, str]:
+    """Return the digests of all data that decides what the run ends with, that to train on first."""
+    digests = {"shards": shards.digest, "tokenizer": shards.manifest.tokenizer}
+    if validation is not None and validation.corpus is not shards:
+        digests["validation"] = validation.corpus.digest
+    return digests
 
 
 def _full_rate(recipe: PretrainRecipe) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.data.manifest import dtype_for
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.mlm import as_batch
 from bigs_cli.model.flops import count_flops
@@ -46,14 +47,20 @@ class _Run:
     choices: int = 1  # sequences in a row
 
 
-def preview(recipe: PretrainRecipe, shards: Corpus) -> list[Table]:
+def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
     """Return two tables: sizes and arithmetic, and the sharding of parameters. No array of the model's size is made.
+
+    Without `shards`, rows are as `bigs tokenize` would make them.
 
     Raises:
         RequestError: recipe, shards and devices do not go together: the run would be refused as well.
     """
-    check_shards(recipe, shards)
-    row, L = as_batch(shards.split("train").take(np.zeros(1, np.int64))), recipe.data.sequence_length
+    L = recipe.data.sequence_length
+    if shards is None:
+        row = {"input_ids": np.zeros((1, L), dtype_for(recipe.model.vocab_size))}
+    else:
+        check_shards(recipe, shards)
+        row = as_batch(shards.split("train").take(np.zeros(1, np.int64)))
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
     run = _Run(recipe.model, recipe, recipe.batch_size, L, amount.last_step(recipe), row, predictions)
     return _tables(run, amount.unit(recipe) // recipe.accumulate)

@@ -2,52 +2,72 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.evaluation.seeds import SUMMARY, summarize
 from bigs_cli.recipe import FinetuneRecipe
 from bigs_cli.reporting.console import err
 from bigs_cli.tasks.task import Task
-from bigs_cli.training.finetune import TaskData, finetune
+from bigs_cli.training.finetune import TaskData, data_digests, finetune
+from bigs_cli.training.job import Job, check_start_digest, seed_jobs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-
-def seed_folders(folder: Path, first: int, count: int) -> list[RunFolder]:
-    """Return the run folders of `count` seeds from `first` on."""
-    return [RunFolder(folder / f"seed-{seed}") for seed in range(first, first + count)]
 
 
 def finetune_seeds(
     recipe: FinetuneRecipe,
     task: Task,
     data: TaskData,
-    start: OpenModel,
+    start: OpenModel | None,
     tokenizer: Tokenizer,
-    folder: Path,
-    count: int,
-    resume: bool = False,
+    job: Job,
 ) -> dict[str, Any]:
-    """Fine-tune `count` times, each in a run folder of its own; return what seeds.json says of them all.
+    """Fine-tune with as many seeds as the record of `job` says, each in a run folder of its own below that of `job`.
 
-    With `resume`, finished runs stay as they are, and one that was stopped goes on.
+    Return what seeds.json says of them all. When the job is resumed, finished runs stay as they are, and one that was
+    stopped continues. `start` is needed unless every run has a checkpoint.
 
     Raises:
-        RequestError, BigsError, KeyboardInterrupt: as `finetune` does; seeds that are finished stay.
+        RequestError: the model or the data are not those of the seeds that were trained before, or as `finetune`.
+        BigsError, KeyboardInterrupt: as `finetune` does; seeds that are finished stay.
     """
-    runs = seed_folders(folder, recipe.seed, count)
-    for number, run in enumerate(runs):
-        if resume and run.finished:
+    jobs = seed_jobs(job, recipe.seed)
+    begun = [each.folder for each in jobs if each.resume]
+    if start is not None and begun:
+        check_start_digest(begun[0], start)
+    digests = data_digests(task, data, tokenizer)
+    for run in begun:
+        if run.finished:
+            _check_data(run, digests)
+    for number, each in enumerate(jobs):
+        run = each.folder
+        if job.resume and run.finished:
             err.print(f"{run.path} is finished.")
             continue
-        err.print(f"Seed {number + 1} of {count}: {run.path}")
+        err.print(f"Seed {number + 1} of {len(jobs)}: {run.path}")
         of_seed = recipe.model_copy(update={"seed": recipe.seed + number})
-        finetune(of_seed, task, data, start, tokenizer, run, resume and run.is_run)
-    summary = summarize(task, runs)
-    write_json(folder / SUMMARY, summary)
+        finetune(of_seed, task, data, start if each.needs_start else None, tokenizer, each)
+    summary = summarize(task, [each.folder for each in jobs], job.command)
+    write_json(job.folder.path / SUMMARY, summary)
     return summary
+
+
+def _check_data(run: RunFolder, digests: Mapping[str, str]) -> None:
+    """Refuse data that is not what a finished seed was trained and measured on: their figures belong together.
+
+    Raises:
+        RequestError: it is other data.
+    """
+    recorded = run.results().get("data", {})
+    changed = [name for name, digest in digests.items() if recorded.get(name, digest) != digest]
+    if changed:
+        raise RequestError(
+            f"The data is not what {run.path} was trained on (changed: {', '.join(changed)}). Resume with the same "
+            f"data, or train all seeds again: --run {run.path.parent}-2"
+        )

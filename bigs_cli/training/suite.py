@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
 from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoint.resume import record_of, resume_command, same_place
+from bigs_cli.checkpoint.run import SUITE_PLAN, RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import check_writable, write_json
 from bigs_cli.evaluation.suite import TASK_ORDER, best_run
@@ -20,21 +21,23 @@ from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.read import available_splits
 from bigs_cli.tasks.task import Task
 from bigs_cli.training.finetune import finetune, load_task_data
+from bigs_cli.training.job import Job
 from bigs_cli.training.seeds import finetune_seeds
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SUITE = "glue"
-PLAN = "suite.json"
+VERB = f"finetune {SUITE}"
 
 
 @dataclass(frozen=True)
 class SuitePlan:
     """What a suite was begun with, kept in its folder as suite.json: it goes on so.
 
-    `model` is the name it is found by later, `data` the folder of the tasks (None: the hub), `variant` and `sets` are
-    as `suite_recipes` takes them, `seeds` is how many each task has.
+    `model` is the name it is found by later, `data` the folder of the tasks (None: the hub), both as absolute paths
+    where they are on this disk; `variant` and `sets` are as `suite_recipes` takes them, `seeds` is how many each task
+    has.
     """
 
     model: str
@@ -50,7 +53,7 @@ def saved_plan(root: Path) -> SuitePlan:
     Raises:
         RequestError: there is no suite, or its plan is damaged.
     """
-    file = root / PLAN
+    file = root / SUITE_PLAN
     try:
         return TypeAdapter(SuitePlan).validate_json(file.read_bytes())
     except OSError:
@@ -69,8 +72,10 @@ def resumed_plan(root: Path, model: str | None, data: str | None, variant: str |
         RequestError: it was begun with something else, or as `saved_plan`.
     """
     plan = saved_plan(root)
-    if data is not None and plan.data is not None and Path(data).resolve() == Path(plan.data).resolve():
+    if data is not None and plan.data is not None and same_place(data, plan.data):
         data = plan.data
+    if model is not None and same_place(model, plan.model):
+        model = plan.model
     asked = (("--from", model, plan.model), ("--data", data, plan.data), ("--recipe", variant, plan.variant))
     for option, wanted, kept in (*asked, ("--seeds", seeds, plan.seeds)):
         if wanted not in (None, kept):
@@ -89,12 +94,14 @@ def begin_suite(root: Path, plan: SuitePlan) -> None:
             written then.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise RequestError(f"The folder {root} is in use. Add --resume to go on, or name another: --run {root}-2")
+        begun = (root / SUITE_PLAN).is_file()
+        go_on = f"Continue the suite in it with `{resume_command(VERB, root)}`, or name" if begun else "Name"
+        raise RequestError(f"The folder {root} is in use. {go_on} another one: --run {root}-2")
     check_writable(root, f"The folder {root}")
     # Both are asked again by `finetune_suite`: here, so that a wrong request leaves no plan behind.
     suite_recipes(plan.variant, plan.sets)
     present(None if plan.data is None else Path(plan.data))
-    write_json(root / PLAN, asdict(plan))
+    write_json(root / SUITE_PLAN, asdict(plan))
 
 
 def suite_recipes(variant: str | None, sets: Sequence[str]) -> dict[str, FinetuneRecipe]:
@@ -145,7 +152,7 @@ def finetune_suite(
     Raises:
         RequestError: a folder is in use, or a model or the data of a task cannot be read; earlier tasks are done then.
     """
-    recipes, seeds = suite_recipes(plan.variant, plan.sets), plan.seeds
+    recipes, command = suite_recipes(plan.variant, plan.sets), resume_command(VERB, root)
     data = None if plan.data is None else Path(plan.data)
     tasks = present(data)
     missing = [name for name in TASK_ORDER if name not in {task.name for task in tasks}]
@@ -153,7 +160,7 @@ def finetune_suite(
         err.print(f"Not under {data}, and left out: {', '.join(TASKS[name].title for name in missing)}.")
     for number, task in enumerate(tasks):
         folder, recipe = root / task.name, recipes[task.name]
-        if resume and best_run(folder) is not None and _complete(folder, seeds):
+        if resume and best_run(folder) is not None and _complete(folder, plan.seeds):
             err.print(f"{task.title} is finished.")
             continue
         start = plan.model
@@ -163,11 +170,13 @@ def finetune_suite(
         opened, tokenizer, name = open_start(start)
         recipe = recipe.model_copy(update={"from_": name})
         examples = load_task_data(task, data, recipe.max_train_examples, recipe.seed)
-        if seeds > 1:
-            finetune_seeds(recipe, task, examples, opened, tokenizer, folder, seeds, resume)
+        record = record_of(recipe, None, data).model_copy(update={"seeds": plan.seeds})
+        job = Job(RunFolder(folder), record, command, resume)
+        if plan.seeds > 1:
+            finetune_seeds(recipe, task, examples, opened, tokenizer, job)
         else:
-            run = RunFolder(folder)
-            finetune(recipe, task, examples, opened, tokenizer, run, resume and run.is_run)
+            job = replace(job, resume=resume and job.folder.is_run)
+            finetune(recipe, task, examples, opened if job.needs_start else None, tokenizer, job)
 
 
 def _complete(folder: Path, seeds: int) -> bool:

@@ -176,15 +176,6 @@ def test_a_run_folder_held_by_another_process(place: Path) -> None:
         assert snapshot(place) == before
 
 
-def test_shards_without_a_held_out_part(place: Path) -> None:
-    manifest = json.loads(Path("shards/manifest.json").read_text())
-    Path("shards/manifest.json").write_text(json.dumps(manifest | {"splits": {"train": manifest["splits"]["train"]}}))
-    done = bigs(*train(*NEW))
-    assert (done.code, done.out) == (2, "")
-    assert "no heldout rows" in done.err
-    assert not Path("runs/new").exists()
-
-
 def test_stdout_is_data(place: Path) -> None:
     """The run folder, a JSON object, a folder: nothing else, so that commands can be chained."""
     done = bigs(*pretrain(Path("shards"), Path("runs/new"), steps=2)).fine()

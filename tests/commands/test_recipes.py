@@ -65,13 +65,23 @@ def test_validate_names_every_problem_of_every_file() -> None:
     Path("bad.yaml").write_text("extends: small\nstep: 1\n")
     Path("worse.yaml").write_text("kind: x\n")
     assert run("validate", "good.yaml", "small").stdout.splitlines() == [
-        "good.yaml: a sound pretrain recipe",
-        "small: a sound pretrain recipe",
+        "good.yaml: a valid pretrain recipe",
+        "small: a valid pretrain recipe",
     ]
     with pytest.raises(RequestError) as caught:
         run("validate", "bad.yaml", "good.yaml", "worse.yaml")
     assert "bad.yaml:2:1: There is no key 'step'" in str(caught.value)
     assert "worse.yaml:1:7: 'kind' is 'x'" in str(caught.value)
+
+
+def test_validate_without_an_argument_checks_every_shipped_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("validate")
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == recipe_names()
+    assert "bigs recipes validate mine.yaml" in done.stderr
+    Path("bad.yaml").write_text("extends: small\nstep: 1\n")
+    monkeypatch.setattr("bigs_cli.recipe.recipe_names", lambda: ["small", "./bad.yaml"])
+    with pytest.raises(RequestError, match="There is no key 'step'"):
+        run("validate")
 
 
 @pytest.mark.parametrize("verb", ["list", "show", "copy", "validate"])

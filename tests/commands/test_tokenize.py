@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -90,9 +91,43 @@ def test_stopped_by_a_signal(tmp_path: Path, text: Path, number: signal.Signals)
     running.send_signal(number)
     printed, said = running.communicate(timeout=HANG)
     assert (running.returncode, printed) == (130, b""), said
-    assert b"add --resume to go on" in said
+    assert f"Continue with: bigs tokenize --resume --output {out}\n".encode() in said
     assert b"Traceback" not in said
     assert "unfinished" in bigs("tokenize", "--show", out).err
+
+
+def test_resumed_by_its_folder_alone(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The printed command, from another working directory, with what cannot be read left out as before."""
+    from bigs_cli.data import build
+
+    text.write_text(text.read_text() + "{bad\n" + text.read_text())
+    monkeypatch.chdir(tmp_path)
+    cut = ("--input", text.name, "--length", 32, "--train-vocab", 180, "--heldout", 0.2, "--skip-bad")
+    bigs("tokenize", *cut, "--output", "whole").fine()
+    assert "no unfinished tokenization in none" in bigs("tokenize", "--resume", "--output", "none").err
+    save = build.Staging.save
+
+    def stop(self: build.Staging, progress: build.Progress) -> None:
+        save(self, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "BATCH_CHARACTERS", 1500)
+        patch.setattr(build, "SAVE_SECONDS", 0.0)
+        patch.setattr(build.Staging, "save", stop)
+        ended = bigs("tokenize", *cut, "--output", "two parts")
+    assert ended.code == 130
+    (line,) = [line for line in ended.err.splitlines() if "Continue with: " in line]
+    command = shlex.split(line.partition("Continue with: ")[2])
+    assert command == ["bigs", "tokenize", "--resume", "--output", "two parts"]
+    assert f"`{shlex.join(command)}`" in bigs("tokenize", *cut, "--output", "two parts").err
+    assert bigs(*command[1:], "--length", 16).code == 2
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    made = tmp_path / "two parts"
+    assert bigs(*command[1:-1], made).fine().out == f"{made}/manifest.json\n"
+    assert content(made) == content(tmp_path / "whole")
+    assert bigs(*command[1:-1], made).fine().out == f"{made}/manifest.json\n"
 
 
 def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path) -> None:

@@ -103,8 +103,9 @@ def test_what_is_mapped_and_cut_short_ends_with_a_sentence(tmp_path: Path) -> No
     code = """
 import os, sys
 import numpy as np
-from bigs_cli.core.mapped import tell_cut_files
+from bigs_cli.core.mapped import set_resume_command, tell_cut_files
 tell_cut_files()
+set_resume_command("bigs pretrain --resume --run runs/x")
 mapped = np.memmap(sys.argv[1], np.uint8, "r")
 os.truncate(sys.argv[1], 0)
 print(mapped.sum())
@@ -112,4 +113,4 @@ print(mapped.sum())
     ended = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("bigs: A file that was being read")
-    assert "--resume" in ended.stderr
+    assert ended.stderr.endswith("continue with `bigs pretrain --resume --run runs/x`.\n")

@@ -135,11 +135,11 @@ def begin(output, tokenizer, *sources, monkeypatch, **options):
 def test_an_unfinished_build_is_not_lost_nor_mistaken(tmp_path, tokenizer, text, monkeypatch):
     out = tmp_path / "out"
     begin(out, tokenizer, text, monkeypatch=monkeypatch)
-    with pytest.raises(RequestError, match=r"no token shards in .*unfinished.*--resume"):
+    with pytest.raises(RequestError, match=r"no token shards in .*unfinished.*`bigs tokenize --resume --output .*out`"):
         open_shards(out)
-    with pytest.raises(RequestError, match=r"unfinished tokenization\. Go on with it: --resume; or start over"):
+    with pytest.raises(RequestError, match=r"unfinished tokenization\. Continue with `bigs tokenize --resume"):
         build(out, tokenizer, text)
-    with pytest.raises(RequestError, match=r"begun with other settings: packing, heldout\. Repeat"):
+    with pytest.raises(RequestError, match=r"begun with other settings: packing, heldout\. Continue"):
         build(out, tokenizer, text, heldout=0.1, packing=Packing(min_tokens=3), resume=True)
     build(out, tokenizer, text, overwrite=True)
     begin(tmp_path / "again", tokenizer, text, monkeypatch=monkeypatch)
@@ -160,7 +160,7 @@ def test_a_damaged_draft_is_not_said_to_be_resumable(tmp_path, tokenizer, text, 
     out = tmp_path / "out"
     begin(out, tokenizer, text, monkeypatch=monkeypatch, drop_duplicates=True)
     (out / ".partial" / name).write_bytes(content)
-    with pytest.raises(RequestError, match=rf"{name} is .*Start over: --overwrite instead of --resume\.$"):
+    with pytest.raises(RequestError, match=rf"{name} is .*with --overwrite instead of --resume\.$"):
         build(out, tokenizer, text, drop_duplicates=True, resume=True)
     build(out, tokenizer, text, drop_duplicates=True, overwrite=True)
 
@@ -170,7 +170,7 @@ def test_after_an_error_the_work_so_far_is_kept(tmp_path, documents, tokenizer, 
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
     with text.open("a") as file:
         file.write("{bad\n")
-    with pytest.raises(RequestError, match=r"jsonl:61 is not JSON.*--skip-bad.*--resume goes on from there"):
+    with pytest.raises(RequestError, match=r"jsonl:61 is not JSON.*--skip-bad.*continue with `bigs tokenize --resume"):
         build(tmp_path / "out", tokenizer, text)
     report = build(tmp_path / "out", tokenizer, text, resume=True, skip_bad=True).report
     assert (report.documents, report.bad_records) == (60, 1)

@@ -12,6 +12,7 @@ from bigs_cli.checkpoint.resolve import find_model, open_model
 from bigs_cli.data.loader import heldout_batches
 from bigs_cli.data.masking import MaskIds
 from bigs_cli.data.shards import open_shards
+from bigs_cli.data.validation_rows import Validation
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
 from bigs_cli.model.functional import make_apply
 from bigs_cli.recipe import PretrainRecipe, load_recipe
@@ -47,4 +48,4 @@ def test_unigram_loss_is_the_cross_entropy_of_smoothed_frequencies(shards: Path)
     total = len(train) + size - len(special)
     expected = np.mean([-np.log((np.sum(train == word) + 1) / total) for word in held_out])
     # What a special token's one count takes from the others is little.
-    assert unigram_loss(opened) == pytest.approx(expected, abs=0.01)
+    assert unigram_loss(opened, Validation.of(opened)) == pytest.approx(expected, abs=0.01)

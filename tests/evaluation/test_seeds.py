@@ -12,6 +12,8 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.seeds import summarize
 from bigs_cli.tasks import get_task
 
+RESUME = "bigs finetune --resume --run x"
+
 
 def finished(folder: Path, seed: int, **metrics: float | None) -> RunFolder:
     """A run on CoLA that ended with these metrics."""
@@ -25,7 +27,9 @@ def finished(folder: Path, seed: int, **metrics: float | None) -> RunFolder:
 
 
 def test_mean_spread_and_best(tmp_path: Path) -> None:
-    summary = summarize(get_task("cola"), [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, matthews=0.75)])
+    summary = summarize(
+        get_task("cola"), [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, matthews=0.75)], RESUME
+    )
     assert (summary["seeds"], summary["best"], summary["seconds"]) == ([1, 2], "seed-2", 3.0)
     figures = summary["metrics"]["matthews"]
     assert (figures["mean"], figures["best"], figures["values"]) == (0.5, 0.75, [0.25, 0.75])
@@ -37,5 +41,7 @@ def test_mean_spread_and_best(tmp_path: Path) -> None:
 def test_a_run_without_the_metric_is_named(metrics: dict[str, float | None], tmp_path: Path) -> None:
     runs = [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, **metrics)]
     for order in (runs, runs[::-1]):
-        with pytest.raises(RequestError, match=r"seed-2/results\.json has no matthews.* --resume"):
-            summarize(get_task("cola"), order)
+        with pytest.raises(
+            RequestError, match=r"seed-2/results\.json has no matthews.*`bigs finetune --resume --run x`"
+        ):
+            summarize(get_task("cola"), order, RESUME)

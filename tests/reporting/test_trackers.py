@@ -16,6 +16,8 @@ from bigs_cli.recipe.schema import PretrainRecipe
 from bigs_cli.reporting.trackers import TRACKERS, tracking
 from tests.tiny import bigs, finetune, pretrain
 
+RESUME = "bigs pretrain --resume --run runs/x"
+
 
 class Packages:
     """Stand-ins for tensorboardX and wandb that keep what they are told."""
@@ -85,7 +87,7 @@ def test_one_that_fails_on_the_way_is_left_out(
     packages: Packages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     packages.broken = None  # type: ignore[assignment]
-    with tracking(("wandb", "tensorboard"), tmp_path, {}) as write:
+    with tracking(("wandb", "tensorboard"), tmp_path, {}, RESUME) as write:
         for step in range(5):
             write(step, {"loss": 1.0})
     assert len(packages.rows) == 3
@@ -97,8 +99,8 @@ def test_one_that_fails_on_the_way_is_left_out(
 def test_one_that_cannot_start_ends_the_request(packages: Packages, tmp_path: Path) -> None:
     packages.broken = True
     with (
-        pytest.raises(BigsError, match=r"wandb could not be started: no account\. Mend that and go on with --resume"),
-        tracking(("tensorboard", "wandb"), tmp_path, {}),
+        pytest.raises(BigsError, match=f"could not be started: no account. Solve that and continue with `{RESUME}`"),
+        tracking(("tensorboard", "wandb"), tmp_path, {}, RESUME),
     ):
         pass
     assert packages.closed == ["tensorboard"]

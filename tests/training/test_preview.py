@@ -46,6 +46,21 @@ def test_it_says_what_the_run_will_be_and_writes_nothing(
     assert "nothing was written" in done.err
 
 
+def test_without_shards_only_the_row_is_missing(
+    pretrained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with_shards = bigs(*pretrain(shards, tmp_path / "run", "--dry-run")).fine().out.partition("\nwhat it takes")[2]
+    size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
+    done = bigs("pretrain", "--recipe", "demo", "--dry-run", *settings(model__vocab_size=size)).fine()
+    told = done.out.partition("\nwhat it takes")[2]
+    assert told.strip() == with_shards[: with_shards.index("train row")].strip()
+    assert "There are no token shards at shards/demo" in done.err
+    assert "Without them, no masked row is shown." in done.err
+    assert "batch on each device" in rows(bigs("pretrain", "--recipe", "wiki-books-512", "--dry-run").fine().out)
+    assert not any(tmp_path.iterdir())
+
+
 def test_what_lies_on_a_device_follows_the_mesh(shards: Path, tmp_path: Path) -> None:
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     mesh = settings(model__vocab_size=size, mesh__data=1, mesh__fsdp=2, mesh__tensor=2)

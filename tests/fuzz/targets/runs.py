@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bigs_cli.checkpoint import seal
 from bigs_cli.checkpoint.resolve import find_model
+from bigs_cli.checkpoint.resume import run_recipe
 from bigs_cli.checkpoint.run import RunFolder, runs
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.evaluation.judged import judge
@@ -24,6 +25,7 @@ _RESULTS = {"metrics": {"accuracy": 0.5, "f1": 0.6}, "step": 4, "steps": 6, "sec
 _RUN: dict[str, bytes] = {
     "recipe.yaml": recipe_file("mrpc").read_bytes(),
     "environment.json": json.dumps({"python": "3.11", "packages": {"jax": "1"}, "devices": ["cpu"]}).encode(),
+    "resume.json": b'{"recipe": "mrpc", "data": "/glue", "validation": null, "start": "base", "files": {}, "seeds": 1}',
     "results.json": json.dumps(_RESULTS).encode(),
     "metrics.jsonl": b'{"step": 1, "loss": 2.5, "learning_rate": 0.1}\n{"step": 2, "loss": 2.0, "dev_accuracy": 0.5}\n',
     "predictions.jsonl": b'{"split": "dev", "label": "not_equivalent", "prediction": "equivalent", "text": "a"}\n'
@@ -46,6 +48,7 @@ def _read_run(path: Path) -> None:
     one, two = RunFolder(path.parent), RunFolder(path.parent.with_name("two"))
     _each(
         lambda: reporting.summary(one),
+        lambda: run_recipe(one.path),
         lambda: reporting.compare([one, two]),
         lambda: judge(get_task("mrpc"), read_predictions(one.predictions_file)),
         lambda: [example_table("", [[line]], ["a"]) for line in read_predictions(one.predictions_file)],

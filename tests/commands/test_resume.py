@@ -1,0 +1,286 @@
+"""The command that is printed to continue works as printed; what contradicts the run is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator
+from bigs_cli.evaluation.task import TaskEvaluator
+from bigs_cli.training import finetune as finetuning
+from bigs_cli.training import pretrain as pretraining
+from tests.tiny import DOCUMENTS, bigs, finetune, parameters, pretrain, snapshot
+from tests.training.test_resume import same
+
+TINY = [
+    word
+    for value in ("epochs=2", "batch_size=8", "eval_batch_size=8", "sequence_length=24", "optimizer.learning_rate=3e-3")
+    for word in ("--set", value)
+]
+
+
+@pytest.fixture
+def stops(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Every measurement is interrupted: a run stops, with a checkpoint, after the step of its first one. Undo it."""
+    with monkeypatch.context() as patch:
+        for evaluator, name in ((MaskedLMEvaluator, "__call__"), (TaskEvaluator, "measure")):
+            measure = getattr(evaluator, name)
+
+            def interrupted(self: Any, *arguments: Any, measure: Any = measure) -> Any:
+                signal.raise_signal(signal.SIGINT)
+                return measure(self, *arguments)
+
+            patch.setattr(evaluator, name, interrupted)
+        yield patch
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory whose name needs quotes."""
+    folder = tmp_path / "my work's place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+def stopped(*arguments: object) -> list[str]:
+    """Run a command that is interrupted, and return the arguments of the command it prints to continue."""
+    done = bigs(*arguments)
+    assert (done.code, done.out) == (130, ""), done.err
+    (line,) = [line for line in done.err.splitlines() if "Continue with: " in line]
+    name, *command = shlex.split(line.partition("Continue with: ")[2])
+    assert name == "bigs"
+    return command
+
+
+def refused(*arguments: object) -> str:
+    """Run a command that is refused, and return what it says."""
+    done = bigs(*arguments)
+    assert (done.code, done.out) == (2, ""), done.err
+    return done.err
+
+
+def relative(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def write_table(path: Path) -> Path:
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("body", "kind"))
+        rows.writerows((text, ("sea", "land")["sea" not in text]) for text in DOCUMENTS * 2)
+    return path
+
+
+def test_pretraining(shards: Path, pretrained: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
+    command = stopped(*pretrain(Path(relative(shards)), Path("a run")))
+    assert command == ["pretrain", "--resume", "--run", "a run"]
+    stops.undo()
+    assert bigs(*command).fine().out == "a run\n"
+    assert same(here / "a run" / "checkpoints", pretrained / "checkpoints")
+    data = [json.loads((run / "results.json").read_text())["data"] for run in (here / "a run", pretrained)]
+    assert data[0] == data[1] | {"path": relative(shards)}
+
+
+@pytest.mark.parametrize("task", ["mrpc", "files", "word-order", "glue"])
+def test_fine_tuning(
+    task: str, pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with relative paths, from another working directory, and without the model once there are checkpoints."""
+    base, run = shutil.copytree(pretrained, here / "base"), here / "new run"
+    text = here / "text.jsonl"
+    documents = (f"{one} {two}" for one in DOCUMENTS for two in DOCUMENTS if one != two)
+    text.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    table = write_table(here / "all.csv").name
+    asked = {
+        "mrpc": ["mrpc", "--data", relative(glue)],
+        "files": ["--train", table, "--dev", table, "--text", "body", "--label", "kind"],
+        "word-order": ["word-order", "--data", text.name],
+        "glue": ["glue", "--data", relative(glue)],
+    }[task]
+    command = stopped("finetune", *asked, "--from", "base", "--run", "new run", *TINY)
+    assert command == ["finetune", *(["glue"] if task == "glue" else []), "--resume", "--run", "new run"]
+    stops.undo()
+    monkeypatch.chdir("..")
+    if task != "glue":
+        shutil.rmtree(base)
+    done = bigs(*(str(run) if word == "new run" else word for word in command)).fine()
+    assert done.out == f"{run}\n"
+    ended = {str(path.parent.relative_to(run)) for path in run.rglob("results.json")}
+    assert ended == ({"cola", "mnli", "mrpc", "stsb"} if task == "glue" else {"."})
+    (following,) = [line for line in done.err.splitlines() if line.startswith("Next: bigs ")]
+    bigs(*shlex.split(following)[2:]).fine()
+    if task == "glue":
+        assert "MRPC is finished." in bigs("finetune", "--resume", "--run", run).fine().err
+        told = refused("finetune", "glue", "--from", pretrained, "--run", run)
+        assert shlex.join(["bigs", "finetune", "glue", "--resume", "--run", str(run)]) in told
+
+
+def test_several_seeds(
+    pretrained: Path, here: Path, stops: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those that were never stopped, and more can be added."""
+    asked = ["--train", write_table(here / "a.csv").name, "--dev", "a.csv", "--text", "body", "--label", "kind"]
+    command = stopped("finetune", *asked, "--from", pretrained, "--run", "run", "--seeds", 2, *TINY)
+    stops.undo()
+    bigs("finetune", *asked, "--from", pretrained, "--run", "steady", "--seeds", 2, *TINY).fine()
+    bigs(*command).fine()
+    for seed in ("seed-42", "seed-43"):
+        assert all(same(here / "run" / seed / kept, here / "steady" / seed / kept) for kept in ("best", "checkpoints"))
+    monkeypatch.chdir("..")
+    more = bigs("finetune", "--resume", "--run", here / "run", "--seeds", 3).fine()
+    assert "Seed 3 of 3" in more.err
+    assert "started with --seeds 3" in refused("finetune", "--resume", "--run", here / "run", "--seeds", 2)
+    assert "is finished" in bigs("finetune", "--resume", "--run", here / "run").fine().err
+
+
+def test_a_folder_in_use_names_the_command(pretrained: Path, shards: Path, glue: Path, here: Path) -> None:
+    run = shutil.copytree(pretrained, here / "run")
+    assert f"`{shlex.join(['bigs', 'pretrain', '--resume', '--run', str(run)])}`" in refused(*pretrain(shards, run))
+    bigs(*finetune("cola", pretrained, glue, Path("tuned"), "--seeds", 2)).fine()
+    for more in (("--seeds", 2), ()):
+        told = refused(*finetune("cola", pretrained, glue, Path("tuned"), *more))
+        assert "`bigs finetune --resume --run tuned`" in told
+
+
+def test_what_contradicts_the_run_is_refused(pretrained: Path, shards: Path, glue: Path, here: Path) -> None:
+    table = write_table(here / "a.csv").name
+    asked = ["--train", table, "--dev", table, "--text", "body", "--label", "kind", "--from", pretrained]
+    bigs("finetune", *asked, "--run", "tuned", *TINY).fine()
+    run = shutil.copytree(pretrained, here / "base")
+    before = snapshot(here)
+    for words, told in (
+        (("pretrain", "--run", run, "--recipe", "small"), "was started with --recipe demo"),
+        (("pretrain", "--run", run, "--from", "tuned"), "was started with a new model, not from tuned"),
+        (("pretrain", "--run", run, "--validation", shards), "was started without --validation"),
+        (("pretrain", "--run", run, "--set", "steps=9"), "leave out --set"),
+        (("pretrain", "--run", "tuned"), "Continue it with `bigs finetune --resume --run tuned`"),
+        (("pretrain",), "Name the run to continue: --run RUN"),
+        (("finetune", "--run", run), "is a pretraining run. Continue it with `bigs pretrain --resume"),
+        (("finetune", "--run", "tuned", "--from", run), f"was started from {pretrained}, not from {run}"),
+        (("finetune", "--run", "tuned", "--recipe", "mrpc"), "was started with --recipe custom"),
+        (("finetune", "--run", "tuned", "--text", "kind"), "with body as its --text, not kind"),
+        (("finetune", "--run", "tuned", "--pair", "body"), "with no column as its --pair, not body"),
+        (("finetune", "--run", "tuned", "--seeds", 2), "is a run of one seed"),
+        (("finetune", "mrpc", "--run", "tuned"), "is for the task custom, not mrpc"),
+        (("finetune", "--run", "none"), "There is no run to resume at none"),
+    ):
+        assert told in refused(*words, "--resume")
+    assert snapshot(here) == before
+    # What says the same again is no contradiction.
+    same_again = ("--recipe", "demo", "--data", relative(shards), "--resume", "--run", run)
+    assert bigs("pretrain", *same_again).fine().out == f"{run}\n"
+    bigs("finetune", *asked, "--run", "tuned", "--resume").fine()
+
+
+def test_data_that_was_moved_is_found_from_then_on(
+    shards: Path, pretrained: Path, here: Path, stops: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(shards, here / "shards")
+    stopped(*pretrain(Path("shards"), Path("run"), steps=9))
+    moved = own.rename(here / "moved")
+    assert "There are no token shards at" in refused("pretrain", "--resume", "--run", "run")
+    command = stopped("pretrain", "--resume", "--run", "run", "--data", moved.name)
+    stops.undo()
+    assert "after step 6" in bigs(*command).fine().err
+
+
+def test_changed_dev_data_is_noticed(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
+    own = shutil.copytree(glue, here / "glue")
+    command = stopped(*finetune("mrpc", pretrained, own, Path("run"), "--seeds", 2))
+    stops.undo()
+    dev = own / "MRPC" / "dev.tsv"
+    lines = dev.read_text().splitlines()
+    dev.write_text("\n".join([*lines[:-1], lines[1]]) + "\n")
+    before = snapshot(here)
+    told = refused(*command)
+    assert "is not what run/seed-42 was trained on until step 3 (changed: dev)" in told
+    assert snapshot(here) == before
+    dev.write_text("\n".join(lines) + "\n")
+    bigs(*command).fine()
+    shutil.rmtree("run/seed-43")
+    dev.write_text("\n".join([*lines[:-1], lines[1]]) + "\n")
+    assert "is not what run/seed-42 was trained on (changed: dev)" in refused(*command)
+    assert not Path("run/seed-43").exists()
+
+
+def test_a_changed_tokenizer_is_noticed(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
+    command = stopped(*finetune("mrpc", pretrained, glue, Path("run")))
+    stops.undo()
+    tokenizer = json.loads(Path("run/tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    one, two = list(vocabulary)[-2:]
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    Path("run/tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "(changed: tokenizer)" in refused(*command)
+
+
+def test_runs_from_before_continue_with_their_options(
+    shards: Path, pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch
+) -> None:
+    """They have no resume.json, and one digest in their checkpoints."""
+    for module in (pretraining, finetuning):
+        save = module.saved_position
+
+        def saved(state: Any, data: Any, *, save: Any = save, **more: Any) -> dict[str, Any]:
+            return save(state, data, **more) | {"data": next(iter(data.values()))}
+
+        stops.setattr(module, "saved_position", saved)
+    for command in (pretrain(shards, here / "base"), finetune("mrpc", pretrained, glue, here / "tuned")):
+        assert bigs(*command).code == 130
+    stops.undo()
+    for run in ("base", "tuned"):
+        (here / run / "resume.json").unlink()
+    other = shutil.copytree(glue, here / "glue")
+    train = other / "MRPC" / "train.tsv"
+    train.write_text(train.read_text().replace("sea", "see"))
+    assert "(changed: train)" in refused(*finetune("mrpc", pretrained, other, here / "tuned", "--resume"))
+    bigs(*finetune("mrpc", pretrained, glue, here / "tuned", "--resume")).fine()
+    bigs(*pretrain(shards, here / "base", "--resume")).fine()
+    assert same(here / "base" / "checkpoints", pretrained / "checkpoints")
+    # From then on the folder is enough.
+    shutil.rmtree(here / "tuned" / "checkpoints" / "6")
+    bigs("finetune", "--resume", "--run", "tuned").fine()
+
+
+def test_without_a_checkpoint_it_starts_from_the_same_model(shards: Path, pretrained: Path, here: Path) -> None:
+    """As after a crash before the first one; the start must not be a fresh model."""
+    base = shutil.copytree(pretrained, here / "base")
+    bigs(*pretrain(shards, Path("run"), "--from", "base")).fine()
+    reached = parameters(here / "run" / "checkpoints")
+    shutil.rmtree("run/checkpoints")
+    again = bigs("pretrain", "--resume", "--run", "run").fine()
+    assert same_arrays(parameters(here / "run" / "checkpoints"), reached)
+    assert "Starting from base" in again.err
+    shutil.rmtree("run/checkpoints")
+    bigs(*pretrain(shards, Path("other"), seed=3)).fine()
+    shutil.rmtree(base / "checkpoints")
+    shutil.copytree("other/checkpoints", base / "checkpoints")
+    assert "has changed since run started from it" in refused("pretrain", "--resume", "--run", "run")
+
+
+def same_arrays(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return ours.keys() == theirs.keys() and all((ours[path] == theirs[path]).all() for path in ours)
+
+
+def test_a_damaged_record_is_a_sentence(pretrained: Path, here: Path) -> None:
+    shutil.copytree(pretrained, "run")
+    Path("run/resume.json").write_text('{"seeds": 0}')
+    assert "run/resume.json is damaged: seeds" in refused("pretrain", "--resume", "--run", "run")
+
+
+def test_a_dry_run_of_a_resumed_run(pretrained: Path, shards: Path, here: Path) -> None:
+    before = snapshot(pretrained)
+    shown = bigs("pretrain", "--resume", "--run", pretrained, "--dry-run").fine()
+    assert f"path: {shards}" in shown.out
+    assert snapshot(pretrained) == before

@@ -1,0 +1,150 @@
+"""Pretraining on shards without held-out rows: with no validation at all, or on other shards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.reporting.metrics_log import read_metrics
+from tests.data.hdf5_files import corpus as hdf5_corpus
+from tests.data.hdf5_files import pretrain as pretrain_hdf5
+from tests.tiny import bigs, parameters, pretrain, snapshot
+from tests.training.test_resume import same
+
+corpus = hdf5_corpus
+
+
+def without_heldout(shards: Path, copy: Path) -> Path:
+    """Return a copy of shards as --heldout 0 would have made them of the same rows."""
+    shutil.copytree(shards, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["splits"]["heldout"] = []
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "heldout-00000.bin").unlink()
+    return copy
+
+
+@pytest.fixture
+def bare(shards: Path, tmp_path: Path) -> Path:
+    return without_heldout(shards, tmp_path / "bare")
+
+
+def metrics(run: Path) -> dict[str, float]:
+    return json.loads((run / "results.json").read_text())["metrics"]
+
+
+def test_tokenize_makes_shards_to_train_on(shards: Path, tmp_path: Path) -> None:
+    text = shards.parent / "text.jsonl"
+    made, run = tmp_path / "made", tmp_path / "run"
+    bigs("tokenize", "--input", text, "--length", 32, "--vocab", shards, "--heldout", 0, "--output", made).fine()
+    done = bigs(*pretrain(made, run, checkpoint__keep_best="true")).fine()
+    (said,) = [line for line in done.err.splitlines() if "without validation" in line]
+    assert said == (
+        f"Training without validation, so that checkpoint.keep_best keeps none: {made} has no held-out rows. "
+        "--validation names some."
+    )
+    assert "held-out loss" not in done.err
+    assert "Next: bigs finetune" in done.err
+
+
+def test_everything_that_reads_a_run_copes(
+    bare: Path, shards: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    bigs(*pretrain(bare, run)).fine()
+    assert metrics(run) == {}
+    assert same(run / "checkpoints", pretrained / "checkpoints")
+    assert not any(name.startswith("heldout") for entry in read_metrics(run / "metrics.jsonl") for name in entry)
+    monkeypatch.setenv("BIGS_RUNS", str(tmp_path))
+    assert "finished" in bigs("runs", "list").fine().out
+    assert "finished" in bigs("runs", "show", run).fine().out
+    assert "heldout_loss" in bigs("runs", "compare", run, pretrained).fine().out
+    bigs("runs", "plot", run, "--output", tmp_path / "p.svg").fine()
+    bigs("runs", "report", run, pretrained, "--output", tmp_path / "r.html").fine()
+    bigs("export", "--model", run, "--output", tmp_path / "exported").fine()
+    refused = bigs("eval", "mlm", "--model", run)
+    assert (refused.code, refused.out) == (2, "")
+    assert "was trained without validation" in refused.err
+    assert "--data DIR" in refused.err
+    asked = ("eval", "mlm", "--json", "--model", run, "--data")
+    assert json.loads(bigs(*asked, shards).fine().out)["metrics"]["loss"] == pytest.approx(
+        metrics(pretrained)["heldout_loss"], rel=1e-5
+    )
+    all_rows = bigs(*asked, bare).fine()
+    assert "unigram_loss" not in json.loads(all_rows.out)["metrics"]
+    assert "No row of" in all_rows.err
+    bigs("pretrain", "--resume", "--run", run).fine()
+    assert metrics(run) == {}
+
+
+def test_other_shards_to_validate_on(bare: Path, shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    """Their held-out rows, as the option or a recipe's key says; what the run ends with is what `bigs eval` gives."""
+    run = tmp_path / "run"
+    done = bigs(*pretrain(bare, run, "--validation", shards, checkpoint__keep_best="true")).fine()
+    assert f"Validating on the held-out {len_of(shards)} rows of {shards}." in done.err
+    assert metrics(run) == metrics(pretrained)
+    measured = json.loads(bigs("eval", "mlm", "--json", "--model", run).fine().out)["metrics"]
+    assert measured["loss"] == pytest.approx(metrics(run)["heldout_loss"], rel=1e-5)
+    by_key = tmp_path / "by-key"
+    bigs(*pretrain(bare, by_key, data__validation=shards)).fine()
+    assert metrics(by_key) == metrics(pretrained)
+
+
+def len_of(shards: Path) -> int:
+    return json.loads((shards / "manifest.json").read_text())["splits"]["heldout"][0]["rows"]
+
+
+def test_the_validation_data_is_part_of_the_digest(shards: Path, bare: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", shutil.copytree(shards, tmp_path / "other")
+    bigs(*pretrain(shards, run, "--validation", bare, checkpoint__every_steps=3)).fine()
+    before = metrics(run)
+    shutil.rmtree(run / "checkpoints" / "6")
+    (run / "results.json").unlink()
+    bigs("pretrain", "--resume", "--run", run).fine()
+    assert metrics(run) == before
+    changed = snapshot(run)
+    refused = bigs("pretrain", "--resume", "--run", run, "--validation", other)
+    assert (refused.code, refused.out) == (2, "")
+    assert "(changed: validation)" in refused.err
+    assert snapshot(run) == changed
+
+
+def test_what_cannot_be_validated_on_is_refused(shards: Path, bare: Path, tmp_path: Path) -> None:
+    text, made = shards.parent / "text.jsonl", tmp_path / "made"
+    for option, words in (("--length", 16), ("--train-vocab", 300)):
+        cut = {"--length": 32, "--vocab": shards, option: words}
+        if option == "--train-vocab":
+            del cut["--vocab"]
+        given = [word for pair in cut.items() for word in pair]
+        bigs("tokenize", "--input", text, *given, "--heldout", 0, "--output", made / option.strip("-")).fine()
+    run = tmp_path / "run"
+    for place, told in (
+        (bare, "holds the rows that are trained on"),
+        (made / "length", "differ in sequence_length (16 instead of 32)"),
+        (made / "train-vocab", "differ in vocab_size"),
+        (tmp_path / "none", "There are no token shards in"),
+    ):
+        for more in ((), ("--dry-run",)):
+            refused = bigs(*pretrain(bare, run, "--validation", place, *more))
+            assert (refused.code, refused.out) == (2, "")
+            assert told in refused.err
+    assert not run.exists()
+    shown = bigs(*pretrain(bare, run, "--validation", shards, "--dry-run")).fine()
+    assert f"validation: {shards}" in shown.out
+
+
+def test_hdf5_files_without_test_files(corpus: Path, tmp_path: Path) -> None:
+    held, run = tmp_path / "held", tmp_path / "run"
+    held.mkdir()
+    (corpus / "test_0.hdf5").rename(held / "test_0.hdf5")
+    done = bigs(*pretrain_hdf5(corpus, run)).fine()
+    assert "Training without validation" in done.err
+    assert metrics(run) == {}
+    validated = tmp_path / "validated"
+    bigs(*pretrain_hdf5(corpus, validated, "--validation", held)).fine()
+    assert metrics(validated)["heldout_loss"] > 0
+    ours, theirs = parameters(run / "checkpoints"), parameters(validated / "checkpoints")
+    assert all((ours[path] == theirs[path]).all() for path in ours)
