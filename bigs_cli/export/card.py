@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def write_card(
     if reads_padding:
         padding = f', padding="max_length", max_length={trained_length(model)}, truncation=True'
     snippet = chosen.snippet.format(
-        folder=name,
+        folder=json.dumps(name, ensure_ascii=False)[1:-1],  # between the quotes of Python code
         auto=auto,
         file=next(iter(exported.differences)),
         shape=f"[B, C, {settings.lengths[0]}]" if choices else f"[B, {settings.lengths[0]}]",
