@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -56,6 +57,12 @@ def test_a_whole_lifecycle(odd: Path, tmp_path: Path) -> None:
     for form in ("safetensors", "torch"):
         bigs("export", "--model", base, "--format", form, "--output", odd / form).fine()
         load_model(odd / form).save_pretrained(odd / f"{form}-saved")
+    named = 'say "a\\b" [1]'
+    bigs("export", "--model", base, "--format", "safetensors", "--output", odd / named).fine()
+    code = (odd / named / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert f"{named}/model.safetensors" in [
+        node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {"gs:"}
 
 

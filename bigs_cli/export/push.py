@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,4 +149,5 @@ def _said(error: Exception) -> str:
 
 def _by_hand(folder: Path, to: Destination) -> str:
     more = ("" if to.public else " --private") + (f" --revision {to.branch}" if to.branch else "")
-    return f"The export itself is whole, in {folder}; to push it later: hf upload {to.repo} {folder} .{more}"
+    upload = f"hf upload {to.repo} {shlex.quote(str(folder))} .{more}"
+    return f"The export itself is whole, in {folder}; to push it later: {upload}"
