@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from bigs_cli.checkpoint.folder import write_flax
 from bigs_cli.checkpoint.hub import fetch_model
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.tokenizer import RESERVED, SPECIAL_TOKENS, fingerprint, load_tokenizer, save_tokenizer
 from tests.checkpoint.test_hub import hub, look_at  # noqa: F401
+from tests.checkpoint.tiny import config, parameters
 from tests.hub_server import Fault, Hub
 from tests.tiny import bigs
 
@@ -134,3 +136,11 @@ def test_settings_that_the_hub_refuses_are_not_taken_for_none(hub: Hub, monkeypa
 def test_settings_that_the_hub_does_not_have(hub: Hub) -> None:  # noqa: F811
     write(hub.repositories["someone/all"])
     assert cut("someone/all")[0] == "hello"
+
+
+def test_an_export_of_a_published_folder_keeps_the_settings(tmp_path: Path) -> None:
+    of = config(head="masked-lm", vocab_size=200)
+    write_flax(write(tmp_path / "model", do_lower_case=False), of, parameters(of))
+    bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "out").fine()
+    for name in ("vocab.txt", "tokenizer.json"):
+        assert cut(tmp_path / "out" / name) == WHOLE
