@@ -88,8 +88,9 @@ def pretrain(
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     check_shards(recipe, shards)
-    for corpus in {id(corpus): corpus for corpus in (shards, *([validation.corpus] if validation else []))}.values():
-        _verify(corpus, job.resume)
+    _verify(shards, job)
+    if validation is not None and validation.corpus is not shards:
+        _verify(validation.corpus, job)
     folder = job.folder
     # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
     with folder.lock() if is_first() else contextlib.nullcontext(), faults_told(recipe, job):
@@ -116,12 +117,12 @@ def pretrain(
             return _train(recipe, shards, validation, job, mesh, params, checkpoints, log)
 
 
-def _verify(corpus: Corpus, resume: bool) -> None:
+def _verify(corpus: Corpus, job: Job) -> None:
     """Raise RequestError if a corpus was altered since it was made."""
     with progress("verifying shards", corpus.nbytes // jax.process_count(), "bytes") as advance:
         if isinstance(corpus, Shards):
             verify(corpus, jax.process_index(), jax.process_count(), advance)
-        elif not resume:  # A resumed run has its digest, which says that it still is what was verified.
+        elif job.needs_start:  # A checkpoint has its digest, which says that it still is what was verified.
             corpus.verify(advance)
 
 

@@ -131,7 +131,7 @@ def test_long_rows_are_differentiated_as_short_ones_are(tmp_path: Path) -> None:
         np.testing.assert_allclose(gradients[1][name].numpy(), gradient.numpy(), atol=1e-4 * scale, err_msg=name)
 
 
-def test_it_trains_and_what_it_kept_is_let_go(tmp_path: Path) -> None:
+def test_it_trains_and_evaluation_between_steps_sees_the_new_weights(tmp_path: Path) -> None:
     made, folder = exported(tmp_path)
     loaded = load(folder, "masked-lm").eval()
     inputs = inputs_of(made, 16)
@@ -139,11 +139,11 @@ def test_it_trains_and_what_it_kept_is_let_go(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(loaded.parameters(), 0.05)
     losses = []
     for _ in range(8):
-        with torch.no_grad():  # kernels are kept here, and must not be used after the next step
-            kept = float(run(loaded, inputs, labels=labels).loss)
+        with torch.no_grad():
+            evaluated = float(run(loaded, inputs, labels=labels).loss)
         loss = run(loaded, inputs, labels=labels).loss
-        assert kept == pytest.approx(loss.item(), abs=1e-5)
-        losses.append(kept)
+        assert evaluated == pytest.approx(loss.item(), abs=1e-5)
+        losses.append(evaluated)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -194,7 +194,7 @@ def test_trainers_find_the_labels(head: str, names: list[str], tmp_path: Path) -
     assert loaded.accepts_loss_kwargs is False
 
 
-def test_constants_of_inference_serve_training(tmp_path: Path) -> None:
+def test_training_after_inference_mode_with_frozen_kernels(tmp_path: Path) -> None:
     made, folder = exported(tmp_path)
     loaded = load(folder, "masked-lm").eval()
     for name, parameter in loaded.named_parameters():
