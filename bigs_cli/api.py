@@ -114,7 +114,8 @@ class Pretrained:
         and not fetched again; with HF_HUB_OFFLINE=1 the hub is not asked.
 
         A model with another head gives its encoder; what was loaded, what is new and what was left out is in
-        `.transfer` (print `model.transfer.describe()`). `changes` are config fields to differ in, such as
+        `.transfer` (print `model.transfer.describe()`). A warning names the parameters that are new, or that were
+        never trained: `predict` refuses a head of these. `changes` are config fields to differ in, such as
         `num_labels=3`, which also drops the old labels' names.
 
         Raises:

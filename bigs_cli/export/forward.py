@@ -119,6 +119,7 @@ def make_forward(config: BiGSConfig, constants: list[tuple[Toeplitz | Chunks, To
         choices = ids.shape[1]
         if config.head == "multiple-choice":
             ids, mask, types = (a.reshape(-1, a.shape[-1]) for a in (ids, mask, types))
+        ids, types = _refusing(ids, config.vocab_size), _refusing(types, config.type_vocab_size)
         keep = mask.astype(jnp.float32)[..., None]
         x = jnp.take(weights[encoder + WORDS], ids, axis=0)
         x = x + jnp.take(weights[f"{encoder}embeddings/token_type_embeddings/embedding"], types, axis=0)
@@ -146,6 +147,14 @@ def make_forward(config: BiGSConfig, constants: list[tuple[Toeplitz | Chunks, To
                 return (dense("classifier", pooled(x)).reshape(-1, choices),)
 
     return forward
+
+
+def _refusing(ids: jax.Array, count: int) -> jax.Array:
+    """Return ids with negative ones, which would be counted from the end, out of range as those from `count` are.
+
+    Runtimes then refuse them (ONNX), or give NaN (StableHLO).
+    """
+    return jnp.where(ids < 0, count, ids)
 
 
 def _gelu(x: jax.Array) -> jax.Array:

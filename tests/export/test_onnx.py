@@ -61,6 +61,16 @@ def test_it_is_matrix_products_without_loops_and_says_what_it_was_made_from(tmp_
     assert weights == {path for path in made.flat if "/fs4/" not in path and "/bs4/" not in path}
 
 
+@pytest.mark.parametrize(("name", "value"), [("ids", 11), ("ids", -1), ("types", 2), ("types", -1)])
+def test_ids_out_of_range_are_refused(name: str, value: int, tmp_path: Path) -> None:
+    made = model()
+    export(made, "onnx", tmp_path / "out")
+    inputs = inputs_of(made, 5)
+    getattr(inputs, name)[0, 0] = value
+    with pytest.raises(Exception, match="out of data bounds"):
+        onnx_file.session_run(tmp_path / "out" / "model.onnx")(inputs)
+
+
 def test_rows_longer_than_a_matrix(tmp_path: Path) -> None:
     made = model(hidden_size=16, max_position_embeddings=1300)
     flat = {path: -np.abs(array) if path.endswith("A_re") else array for path, array in made.flat.items()}

@@ -13,6 +13,7 @@ from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
 from bigs_cli.export.settings import Inputs, inputs_of
+from bigs_cli.export.stablehlo_file import program_run
 from tests.checkpoint.tiny import config, parameters
 
 USE = """
@@ -60,3 +61,15 @@ def test_rows_longer_than_a_matrix(mask_padding: bool, tmp_path: Path) -> None:
     flat = {path: -np.abs(array) if path.endswith("A_re") else array for path, array in parameters(of).items()}
     result = export(OpenModel("tiny", of, flat, None, "a tiny model"), "stablehlo", tmp_path / "out")
     assert result.differences.keys() == {"model-1300.stablehlo"}  # all of 5e-5, which export itself demands
+
+
+@pytest.mark.parametrize(("name", "value"), [("ids", 11), ("ids", -1), ("types", 2), ("types", -1)])
+def test_ids_out_of_range_give_no_numbers(name: str, value: int, tmp_path: Path) -> None:
+    of = config(head="token-classification")
+    made = OpenModel("tiny", of, parameters(of), None, "a tiny model")
+    export(made, "stablehlo", tmp_path / "out")
+    inputs = inputs_of(made, 5)
+    getattr(inputs, name)[0, 0] = value
+    (logits,) = program_run(tmp_path / "out", 5)(inputs)
+    assert np.isnan(logits[0]).all()
+    assert np.isfinite(logits[1]).all()

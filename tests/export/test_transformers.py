@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,42 @@ def test_every_head_by_its_auto_class(head: str, tmp_path: Path) -> None:
     assert len(states) == made.config.num_hidden_layers + 1
     loaded.save_pretrained(tmp_path / "again")
     assert same(read_model(tmp_path / "again").flat, made.flat)
+
+
+@pytest.mark.parametrize(
+    ("head", "missing"),
+    [
+        ("masked-lm", set()),
+        ("encoder", {"pooler.dense.weight", "pooler.dense.bias"}),
+        ("question-answering", {"qa_outputs.weight", "qa_outputs.bias"}),
+        (
+            "sequence-classification",
+            {"bigs.pooler.dense.weight", "bigs.pooler.dense.bias", "classifier.weight", "classifier.bias"},
+        ),
+    ],
+)
+def test_the_library_names_what_a_masked_lm_model_lacks(
+    head: str, missing: set[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, folder = exported(tmp_path)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        _, info = load(folder, head, output_loading_info=True)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert set(info["missing_keys"]) == missing
+    assert all(name in caplog.text for name in missing)
+    assert ("MISSING" in caplog.text) == bool(missing)
+
+
+@pytest.mark.parametrize(("name", "value"), [("ids", len(WORDS)), ("ids", -1), ("types", 2), ("types", -1)])
+def test_ids_out_of_range_are_refused(name: str, value: int, tmp_path: Path) -> None:
+    made, folder = exported(tmp_path)
+    inputs = inputs_of(made, 5)
+    getattr(inputs, name)[0, 0] = value
+    with pytest.raises(IndexError):
+        run(load(folder, "masked-lm"), inputs)
 
 
 @pytest.mark.parametrize(

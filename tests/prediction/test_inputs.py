@@ -35,7 +35,7 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         ("masked-lm", {"input_ids": [[1, -1]]}, "input_ids holds values from -1 to 1; the ids of the vocabulary are 0"),
         ("masked-lm", {"input_ids": [[1.5]]}, "input_ids holds float64 values; it takes whole numbers."),
         ("masked-lm", {"input_ids": [[True]]}, "input_ids holds bool values; it takes whole numbers."),
-        ("masked-lm", {"input_ids": [["a"]]}, "input_ids holds <U1 values; it takes whole numbers."),
+        ("masked-lm", {"input_ids": [["a"]]}, "input_ids holds str32 values; it takes whole numbers."),
         ("masked-lm", {"input_ids": None}, "input_ids holds object values; it takes whole numbers."),
         ("masked-lm", {"input_ids": [[1], [1, 2]]}, "input_ids has rows of different lengths. Pad them to one length."),
         ("masked-lm", {"input_ids": np.zeros((0, 5), int)}, "input_ids is empty: its shape is [0, 5]."),

@@ -14,6 +14,7 @@ from bigs_cli.reporting.page import CSS, details, element, html_table, page
 from bigs_cli.reporting.paired import example_table
 from bigs_cli.reporting.scores import Baseline, Scores, scores_table
 from bigs_cli.tasks import get_task
+from tests.tiny import HANG
 
 TEXT = "Responsibilities of internationalization committees were redistributed unceremoniously among shareholders"
 MEASURE = """
@@ -70,7 +71,7 @@ def test_a_narrow_screen_breaks_no_word_and_is_not_overflown(tmp_path: Path) -> 
     file.write_text(text.replace("</body>", f"<script>{MEASURE}</script></body>"), encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,2000", "--dump-dom"]
     options += [f"--user-data-dir={tmp_path / 'browser'}", "--no-first-run", "--disable-background-networking"]
-    shown = subprocess.run([browser, *options, file.as_uri()], capture_output=True, text=True, check=True, timeout=120)
+    shown = subprocess.run([browser, *options, file.as_uri()], capture_output=True, text=True, check=True, timeout=HANG)
     measured = json.loads(re.findall(r"<output>(.*?)</output>", shown.stdout, re.S)[0])
     assert measured["widest"] <= 500
     assert measured["broken"] == []
