@@ -55,7 +55,7 @@ def load_recipe(
     source = _extended(_renamed(read_source(path), deprecated), path)
     for text in overrides:
         _override(source, text, deprecated)
-    for key, value in reversed((options or {}).items()):  # what is missing beside them is told of the first
+    for key, value in reversed(list((options or {}).items())):  # what is missing beside them is told of the first
         option = f"--{key.rpartition('.')[2].replace('_', '-')}"
         if isinstance(value, str) and (shown := not_utf8(value)) is not None:
             source.problems.append(f"{option} {shown}: This is not UTF-8. Rename the file or column.")
