@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoint.resolve import OpenModel
-    from bigs_cli.checkpoint.run import RunFolder
     from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
     from bigs_cli.recipe.schema import TaskFiles
     from bigs_cli.tasks.task import Task
@@ -172,6 +171,7 @@ def finetune(
 
     from bigs_cli.checkpoint.resume import RESUME, check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoint.run import RunFolder, runs_root
+    from bigs_cli.commands.resumed import begun_recipe, check_files, count_seeds, first_begun
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
     from bigs_cli.reporting.console import err
     from bigs_cli.reporting.trackers import check_trackers
@@ -180,8 +180,8 @@ def finetune(
     wanted = None if task is None else "custom" if own else get_task(task).name
     name = recipe or wanted or "custom"
     folder = RunFolder(run or runs_root() / (Path(train_file).stem if train_file and not recipe else Path(name).stem))
-    count = _count_seeds(folder, seeds) if resume else seeds or 1
-    begun = _first_begun(folder, count) if resume else None
+    count = count_seeds(folder, seeds) if resume else seeds or 1
+    begun = first_begun(folder, count) if resume else None
     if begun is None:
         if count == 1 or resume or (folder.path / RESUME).is_file():
             folder.check(resume)
@@ -197,8 +197,8 @@ def finetune(
             chosen = _with_labels(chosen, chosen.files)
     else:
         check_recipe(folder.path, recipe)
-        chosen, what = _begun_recipe(begun, changes, train_file, dev_file), f"The run {folder.path}"
-        _check_files(chosen, what, {"--text": text, "--pair": pair, "--label": label, "--task-type": task_type})
+        chosen, what = begun_recipe(begun, changes, train_file, dev_file), f"The run {folder.path}"
+        check_files(chosen, what, {"--text": text, "--pair": pair, "--label": label, "--task-type": task_type})
     chosen_task = task_of(chosen)
     if wanted not in (None, chosen_task.name):
         raise RequestError(f"{what} is for the task {chosen.task}, not {wanted}.")
@@ -244,6 +244,7 @@ def _train(
     recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
 ) -> None:
     """Train, with one seed or several, and print what came of it."""
+    from bigs_cli.evaluation.baselines import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
     from bigs_cli.training.finetune import finetune as train
@@ -253,12 +254,13 @@ def _train(
     if job.record.seeds > 1:
         summary = finetune_seeds(recipe, task, data, model, tokenizer, job)
         err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder}/{summary['best']}.")
-        err.print(seeds_table(task, summary))
+        err.print(seeds_table(task, summary), *summary["notes"], sep="\n")
         best = folder / summary["best"]
     else:
         result = train(recipe, task, data, model, tokenizer, job)
-        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']}.")
-        err.print(scores_table(task, result["metrics"]))
+        scores = scores_of_run(task, job.folder)
+        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']:,}.")
+        err.print(scores_table(task, scores), *scores.sentences(), sep="\n")
         best = folder
     err.print(f"Next: bigs eval --model {shlex.quote(str(best))}")
     out.print(str(folder))
@@ -286,77 +288,6 @@ def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
     lasting = lasting_name(find_model(name))
     model = open_and_announce(name)
     return model, tokenizer_of(model), lasting
-
-
-def _count_seeds(folder: RunFolder, asked: int | None) -> int:
-    """Return how many seeds the run to be resumed has: as it was started, or more if more are asked for.
-
-    Raises:
-        RequestError: fewer are asked for, or it is not known.
-    """
-    from bigs_cli.checkpoint.resume import read_record
-    from bigs_cli.core.errors import RequestError
-
-    recorded = 1 if folder.is_run else read_record(folder.path).seeds
-    if folder.is_run and asked not in (None, 1):
-        raise RequestError(
-            f"{folder.path} is a run of one seed. Leave out --seeds to resume it, or start a new run: --run "
-            f"{folder.path}-2"
-        )
-    if asked is not None and asked < recorded:
-        raise RequestError(f"{folder.path} was started with --seeds {recorded}. Leave it out, or name more.")
-    if asked is None and recorded == 1 and not folder.is_run and any(folder.path.glob("seed-*/recipe.yaml")):
-        raise RequestError(f"{folder.path} holds the runs of several seeds. Say how many it is to have: --seeds N")
-    return asked or recorded
-
-
-def _first_begun(folder: RunFolder, count: int) -> RunFolder | None:
-    """Return the run that is to be resumed, or the first of several seeds' runs; None if there is none."""
-    if count == 1:
-        return folder if folder.is_run else None
-    runs = {path.parent.name.removeprefix("seed-"): path.parent for path in folder.path.glob("seed-*/recipe.yaml")}
-    numbers = [name for name in runs if name.isdecimal()]
-    return type(folder)(runs[min(numbers, key=int)]) if numbers else None
-
-
-def _begun_recipe(run: RunFolder, changes: Sequence[str], train: str | None, dev: str | None) -> FinetuneRecipe:
-    """Return the recipe of the run that is to be resumed, with its files where they are given.
-
-    Raises:
-        RequestError: it is a pretraining run, or has no files.
-    """
-    from bigs_cli.checkpoint.resume import resume_command, run_recipe
-    from bigs_cli.core.errors import RequestError
-    from bigs_cli.recipe import FinetuneRecipe
-
-    recipe = run_recipe(run.path, changes)
-    if not isinstance(recipe, FinetuneRecipe):
-        command = resume_command("pretrain", run.path)
-        raise RequestError(f"{run.path} is a pretraining run. Continue it with `{command}`")
-    files = {name: path for name, path in (("train", train), ("dev", dev)) if path is not None}
-    if files and recipe.files is None:
-        raise RequestError(f"{run.path} was trained for {recipe.task}, which has files of its own: leave out --train.")
-    return recipe.model_copy(update={"files": recipe.files and recipe.files.model_copy(update=files)})
-
-
-def _check_files(recipe: FinetuneRecipe, what: str, given: dict[str, str | None]) -> None:
-    """Refuse to resume a run with other columns, or labels of another kind, than it was started with.
-
-    Raises:
-        RequestError: one of the options `given` says something else.
-    """
-    from bigs_cli.core.errors import RequestError
-
-    files = recipe.files
-    if files is None:
-        return
-    started = {"--text": files.text, "--pair": files.pair, "--label": files.label, "--task-type": files.task_type}
-    for option, asked in given.items():
-        if asked is not None and asked.replace("sequence-", "") != (started[option] or "").replace("sequence-", ""):
-            raise RequestError(
-                f"{what} was started with {option} {started[option] or '(none)'}, not {asked}. Leave out {option} to "
-                "resume it."
-            )
 
 
 def _is_suite(task: str | None, run: Path | None, resume: bool) -> bool:
