@@ -13,6 +13,7 @@ from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.export.formats import FORMATS, export
 from bigs_cli.export.forward import OUTPUTS
 from tests.checkpoint.tiny import config, parameters
+from tests.export.remote_code import own_module_cache
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "text", ".", "she", "opened", "the", "door", "and", "went"]
 PACKAGES = {"transformers": ("torch", "transformers"), "onnx": ("jax2onnx", "onnx", "onnxruntime")}
@@ -40,7 +41,7 @@ def test_it_runs_as_printed(
     if absent:
         pytest.skip(f"{', '.join(absent)} is not installed")
     if form == "transformers":
-        monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+        own_module_cache(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Path("vocab.txt").write_text("\n".join(WORDS))
     of = config(head=head, vocab_size=len(WORDS), max_position_embeddings=12, mask_padding=mask_padding)

@@ -20,6 +20,7 @@ from bigs_cli.export.formats import export
 from bigs_cli.export.settings import Inputs, inputs_of
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
 from tests.checkpoint.tiny import HEADS, config, parameters, same
+from tests.export.remote_code import own_module_cache
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'bigs[torch]'")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'bigs[torch]'")
@@ -45,8 +46,7 @@ SIZES: dict[str, Any] = {"vocab_size": len(WORDS), "hidden_size": 8, "max_positi
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code of a folder is copied there by the library."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    own_module_cache(tmp_path, monkeypatch)
 
 
 def small(of: Any) -> Flat:

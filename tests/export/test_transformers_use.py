@@ -167,6 +167,11 @@ def test_it_is_one_graph_whatever_the_length(
     assert len(graphs) == (2 if dynamic else 3)
 
 
+# 5.24 renames it "activation checkpointing"; both names work.
+renamed = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")
+
+
+@renamed
 def test_checkpointing_gives_the_same_gradients_and_keeps_less(tmp_path: Path) -> None:
     _, folder = exported(tmp_path, num_hidden_layers=4, max_position_embeddings=64)
     ids = torch.randint(1, 14, (2, 64), generator=torch.Generator().manual_seed(0))
@@ -174,7 +179,7 @@ def test_checkpointing_gives_the_same_gradients_and_keeps_less(tmp_path: Path) -
     for checkpointed in (False, True):
         model = load(folder, "masked-lm").train()
         if checkpointed:
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
         kept: dict[int, int] = {}
 
         def keep(tensor: Any, kept: dict[int, int] = kept) -> Any:
@@ -201,7 +206,7 @@ def test_what_it_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="BiGS does not take the argument position_ids"):
         model(input_ids=ids, position_ids=torch.arange(6)[None], head_mask=None)
     plain = model(input_ids=ids, output_attentions=False, use_cache=False, head_mask=None)
-    assert torch.equal(plain.logits, logits(model))
+    torch.testing.assert_close(plain.logits, logits(model))
     choices = load(folder, "multiple-choice")
     with pytest.raises(ValueError, match="no attention weights"):
         choices(input_ids=ids[None], output_attentions=True)
@@ -210,6 +215,7 @@ def test_what_it_does_not_have_is_refused(tmp_path: Path) -> None:
         model(input_ids=ids)
 
 
+@renamed
 @pytest.mark.parametrize(
     "more", [{}, {"torch_compile": True, "torch_compile_backend": "aot_eager"}, {"checkpoint": True}]
 )
@@ -258,12 +264,7 @@ def test_weights_that_accelerate_brings_when_they_are_needed(tmp_path: Path) -> 
 def test_sentence_transformers(tmp_path: Path) -> None:
     library = pytest.importorskip("sentence_transformers", reason="pip install sentence-transformers")
     made, folder = exported(tmp_path, head="encoder", mask_padding=True)
-    trusted: dict[str, Any] = {"trust_remote_code": True}
-    words = library.models.Transformer(
-        str(folder), model_args=trusted, config_args=trusted, tokenizer_args=trusted, max_seq_length=16
-    )
-    pooling = library.models.Pooling(words.get_word_embedding_dimension(), "mean")
-    model = library.SentenceTransformer(modules=[words, pooling], device="cpu")
+    model = library.SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
     texts = ["the old house", "trees and water by the house"]
     vectors = model.encode(texts)
     assert vectors.shape == (2, made.config.hidden_size)
