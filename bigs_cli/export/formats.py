@@ -61,8 +61,6 @@ def export(
         exported = Exported(differences(draft, model, chosen, settings), _warnings(model, chosen, settings))
         if int8:
             exported.notes += onnx_file.int8_notes(draft, model, settings)
-        if form == "torch" and dtype != "float32":
-            exported.notes.append(weights.PORT_NEEDS_FLOAT32.format(dtype=dtype))
         write_card(draft, model, form, chosen, exported, settings, output.name)
     return exported
 

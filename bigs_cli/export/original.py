@@ -23,7 +23,7 @@ _READ_BY_BOTH = {
 }
 _NOT_PORTED = ("pretraining", "next-sentence")
 _ELSEWHERE = (
-    "Use --format transformers, onnx or stablehlo, load the folder with bigs, or train with mask_padding: false."
+    "use --format transformers, onnx or stablehlo, load the folder with bigs, or train with mask_padding: false."
 )
 
 

@@ -64,12 +64,6 @@ TORCH = _weights(
     _LOAD,
     TORCH_PORT,
 )
-PORT_NEEDS_FLOAT32 = (
-    "The authors' Torch port mixes with an FFT that does not take {dtype} on a CPU: there, call `.float()` on the "
-    "model after loading it. `load_model` of bigs computes in float32 by itself."
-)
-"""The note on 16-bit weights in the port's layout."""
-
 SAFETENSORS = _weights(
     "model.safetensors with the names of the Flax layout, for any tool that reads arrays",
     write_safetensors,

@@ -60,9 +60,9 @@ def _whole_numbers(name: str, given: Any) -> Array:
     except ValueError:
         raise ValueError(f"{name} has rows of different lengths. Pad them to one length.") from None
     if name == "attention_mask" and array.dtype.kind in "bf":  # a mask may be of booleans, or of 0.0 and 1.0
-        whole = array.astype(np.int32)
-        array = whole if np.array_equal(whole, array) else array
-    if array.dtype.kind not in "iu":
+        array = array.astype(np.int32) if np.isin(array, (0, 1)).all() else array
+    # An empty list has no numbers, so NumPy calls it an array of floats: what is wrong with it is that it is empty.
+    if array.dtype.kind not in "iu" and array.size:
         raise ValueError(f"{name} holds {array.dtype.name} values; it takes whole numbers.")
     return array
 

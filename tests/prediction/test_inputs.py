@@ -40,6 +40,7 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         ("masked-lm", {"input_ids": [[1], [1, 2]]}, "input_ids has rows of different lengths. Pad them to one length."),
         ("masked-lm", {"input_ids": np.zeros((0, 5), int)}, "input_ids is empty: its shape is [0, 5]."),
         ("masked-lm", {"input_ids": np.zeros((2, 0), int)}, "input_ids is empty: its shape is [2, 0]."),
+        ("masked-lm", {"input_ids": [[]]}, "input_ids is empty: its shape is [1, 0]."),
         ("encoder", {"token_type_ids": [[7] * 5] * 2}, "token_type_ids holds values from 7 to 7; the token types of"),
         (
             "encoder",
@@ -60,6 +61,11 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         (
             "encoder",
             {"attention_mask": [[0.5] * 5] * 2},
+            "attention_mask holds float64 values; it takes whole numbers.",
+        ),
+        (
+            "encoder",
+            {"attention_mask": [[np.nan] * 5] * 2},
             "attention_mask holds float64 values; it takes whole numbers.",
         ),
         ("encoder", {"positions": [[1], [1]]}, "positions are for models that predict masked words; the head of this"),
