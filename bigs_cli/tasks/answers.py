@@ -66,8 +66,10 @@ def answerable(questions: Questions, where: str) -> Questions:
 
 
 def _place(text: str, at: int, context: str) -> int:
-    """Return where an answer stands: at `at`, or at the only other place."""
+    """Return where an answer stands: at `at`, or at the only other place. One without a word stands nowhere."""
+    if not text.strip():
+        return NOWHERE
     if 0 <= at < len(context) and context.startswith(text, at):
         return at
     first = context.find(text)
-    return first if text and first == context.rfind(text) else NOWHERE
+    return first if first == context.rfind(text) else NOWHERE

@@ -90,6 +90,13 @@ def test_places_beyond_the_text_and_before_it(tmp_path: Path) -> None:
     assert learned(load(write(tmp_path, "train-v1.1.json", (CAFE, answers)))) == ["1898", "1931", "opened"]
 
 
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_answer_without_a_word_is_left_out_of_training(text: str, tmp_path: Path) -> None:
+    made = load(write(tmp_path, "train-v1.1.json", (CAFE, {"blank": (text, CAFE.index(" ")), **many(120)})))
+    assert made.ids == [f"q{i}" for i in range(120)]
+    assert "1 of 121 questions (blank) have an answer that stands neither" in made.notes[0]
+
+
 def test_what_a_model_is_measured_with_stays(tmp_path: Path) -> None:
     made = load(write(tmp_path, "dev-v1.1.json", (CAFE, {"a": ("1999", 7), "b": ("1931", 84)})), "dev")
     assert made.answers == [[("1999", NOWHERE)], [("1931", 82)]]
