@@ -20,6 +20,7 @@ from bigs_cli.checkpoint.names import to_flat, to_tree
 from bigs_cli.checkpoint.orbax import Checkpoints
 from bigs_cli.checkpoint.resolve import OpenModel
 from bigs_cli.checkpoint.transfer import transfer
+from bigs_cli.checkpoint.untrained import untrained_layers
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
@@ -121,7 +122,8 @@ def finetune(
             if recipe.head_init == "unit":
                 some = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
                 few = form.encode(tokenizer, data.train.take(some), length)
-                params = unit_head(config, recipe.compute, params, report.new, few)
+                new_layers = {*report.new, *(f"{layer}/kernel" for layer in untrained_layers(flat, config))}
+                params = unit_head(config, recipe.compute, params, new_layers, few)
         with (
             Checkpoints(folder.checkpoints) as last,
             Checkpoints(folder.best) as best,

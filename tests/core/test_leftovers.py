@@ -12,6 +12,7 @@ from bigs_cli.checkpoint.folder import new_folder
 from bigs_cli.checkpoint.run import RunFolder, runs
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import check_output_file, replacing, write_lines
+from bigs_cli.recipe import dump_recipe, load_recipe
 from tests.tiny import bigs
 
 
@@ -79,7 +80,7 @@ def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
 def begin(run: RunFolder) -> None:
     with run.lock():
-        run.start("kind: none\n", {"command": []}, resume=False)
+        run.start(dump_recipe(load_recipe("demo")), {"command": []}, resume=False)
 
 
 def test_a_start_that_was_cut_short_may_be_made_again(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_start_that_was_cut_short_may_be_made_again(tmp_path: Path) -> None:
         (run.path / name).write_text("{}")
     begin(run)
     assert run.is_run
-    with pytest.raises(RequestError, match=r"is in use\. Add --resume"):
+    with pytest.raises(RequestError, match=r"is in use\. Continue the run in it with `bigs pretrain"):
         run.check(resume=False)
 
 

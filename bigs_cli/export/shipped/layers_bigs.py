@@ -224,13 +224,9 @@ class Float32Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., I]` to float32 `[..., O]`, also under autocast."""
-        return float32_linear(x, self.weight, self.bias)
-
-
-def float32_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return x·weightᵀ + bias, computed in float32."""
-    with torch.autocast(x.device.type, enabled=False):
-        return F.linear(x.float(), weight.float(), bias.float())
+        bias = None if self.bias is None else self.bias.float()
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight.float(), bias)
 
 
 class Words(nn.Module):
@@ -239,12 +235,12 @@ class Words(nn.Module):
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
         self.transform = Transform(config)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.decoder = Float32Linear(config.hidden_size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.empty(config.vocab_size))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., H]` to float32 `[..., V]`."""
-        return float32_linear(self.transform(x), self.decoder.weight, self.bias)
+        return self.decoder(self.transform(x)) + self.bias.float()
 
 
 class PredictionHeads(nn.Module):
