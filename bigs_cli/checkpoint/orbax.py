@@ -21,7 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from bigs_cli.checkpoint.seal import damage, score, seal
+from bigs_cli.checkpoint.seal import damage, score, seal, steps
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.paths import plain_path
 from bigs_cli.core.processes import is_first
@@ -211,13 +211,6 @@ class _Policy(checkpoint_managers.PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         kept = self.keep.kept({info.step: self.checkpoints.scores.get(info.step) for info in checkpoints})
         return [info.step in kept for info in checkpoints]
-
-
-def steps(folder: Path) -> list[int]:
-    """Return the steps with a checkpoint in `folder`, ascending; an absent folder has none."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isascii() and entry.name.isdigit())
 
 
 def has_average(folder: Path, step: int) -> bool:

@@ -11,6 +11,7 @@ from bigs_cli.checkpoint.arrays import Flat, digest
 from bigs_cli.checkpoint.config_json import read_config
 from bigs_cli.checkpoint.folder import CONFIG, read_model, tokenizer_file
 from bigs_cli.checkpoint.run import RunFolder, runs, runs_root
+from bigs_cli.checkpoint.seal import steps
 from bigs_cli.checkpoint.weights import candidates, choose, needed, weights_in
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.folders import check_link
@@ -161,7 +162,7 @@ def _newest_of_task(name: str) -> RunFolder | None:
 
 def _open_run(run: RunFolder) -> OpenModel:
     from bigs_cli.checkpoint.names import to_flat
-    from bigs_cli.checkpoint.orbax import has_average, read_params, steps
+    from bigs_cli.checkpoint.orbax import has_average, read_params
     from bigs_cli.model.functional import parameter_shapes
 
     config = read_config(run.path / CONFIG)

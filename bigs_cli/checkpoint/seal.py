@@ -57,3 +57,10 @@ def damage(folder: Path, item: str = "") -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{SEAL} is damaged"
     return None
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps with a checkpoint in `folder`, ascending; an absent folder has none."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isascii() and entry.name.isdigit())

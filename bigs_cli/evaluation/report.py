@@ -9,6 +9,7 @@ import numpy as np
 
 from bigs_cli.checkpoint.resolve import find_model, open_model
 from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoint.seal import steps
 from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.baselines import scores_of_run
 from bigs_cli.evaluation.judged import judge
@@ -84,8 +85,6 @@ def gather(runs: Sequence[RunFolder], kernel_length: int) -> tuple[list[RunRepor
 
 
 def _of_run(name: str, run: RunFolder, kernel_length: int) -> RunReport:
-    from bigs_cli.checkpoint.orbax import steps  # It takes seconds to be imported, and only kernels need it.
-
     task, answered, kernels = task_of_run(run), None, None
     if task is not None and run.predictions_file.is_file():
         answered = answered_by(run, task)

@@ -144,9 +144,8 @@ class Data(BaseModel):
     path: Local = Field(
         description="folder of token shards, as `bigs tokenize` writes it, or of the BiGS authors' HDF5 files",
     )
-    validation: str | None = Field(
+    validation: Local | None = Field(
         default=None,
-        min_length=1,
         description="folder of other token shards or HDF5 files to validate on: their held-out rows, or all rows if "
         "none were held out; null: the held-out rows of path, if there are any",
     )

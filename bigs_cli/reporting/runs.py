@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from bigs_cli.checkpoint.run import RunFolder, runs_root
+from bigs_cli.checkpoint.seal import steps
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
 from bigs_cli.core.wording import counted, shortened, without_folders
@@ -34,9 +35,15 @@ def state(run: RunFolder, recipe: Recipe, entries: Entries) -> str:
     """Return how far the run is: finished, running, or stopped, and after which step."""
     if run.finished:
         return "finished"
-    steps = f" of {recipe.steps:,}" if not isinstance(recipe, FinetuneRecipe) else ""
-    done = f"step {entries[-1]['step']:,}{steps}" if entries else "before its first step"
+    of_all = f" of {recipe.steps:,}" if not isinstance(recipe, FinetuneRecipe) else ""
+    reached = _reached(run, entries)
+    done = f"step {reached:,}{of_all}" if reached else "before its first step"
     return f"running, {done}" if run.running else f"not finished, {done}"
+
+
+def _reached(run: RunFolder, entries: Entries) -> int:
+    """Return the last step that was logged or saved: a run stops between two entries of its log too."""
+    return max([0, *(entry["step"] for entry in entries[-1:]), *steps(run.checkpoints)])
 
 
 def task_of_run(run: RunFolder) -> Task | None:
@@ -196,9 +203,8 @@ def _results(run: RunFolder, metrics: bool = True) -> dict[str, str]:
         return {_ENDED.get(key) or key_in_words(key): format_value(key, value) for key, value in found.items()}
     entries = read_metrics(run.metrics_file)
     last = {key: curve(entries, key)[1][-1] for key in _curves(entries) if key.startswith(("heldout_", "dev_"))}
-    done = entries[-1]["step"] if entries else 0
     return {key_in_words(key): format_value(key, value) for key, value in last.items()} | {
-        "steps": f"{done:,} (not finished)"
+        "steps": f"{_reached(run, entries):,} (not finished)"
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.checkpoint.seal import steps
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.faults import AGAIN, of_disk, of_memory, told
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe

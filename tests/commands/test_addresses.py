@@ -69,7 +69,8 @@ def test_a_path_is_no_address(which: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_addresses_in_recipes(tmp_path: Path) -> None:
-    for recipe, key in (("small", "data.path"), ("small", "from"), ("sst2", "from"), ("sst2", "files.dev")):
+    places = {"small": ("data.path", "data.validation", "from"), "sst2": ("from", "files.dev")}
+    for recipe, key in ((recipe, key) for recipe, keys in places.items() for key in keys):
         own = [] if key == "from" else ["files.train=a.csv", "files.dev=a.csv"][: 2 * (recipe == "sst2")]
         with pytest.raises(RequestError, match=f"--set {key}={ADDRESS}: {ADDRESS} is an address"):
             load_recipe(recipe, [*own, f"{key}={ADDRESS}"])

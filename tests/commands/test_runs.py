@@ -139,6 +139,10 @@ def test_runs_of_earlier_releases_stay_readable(root: Path) -> None:
 def test_the_state_is_finished_running_or_where_it_stopped(root: Path) -> None:
     (root / "hot" / "results.json").unlink()
     assert "not finished, step 8 of 8" in bigs("runs", "show", "hot").fine().out
+    course = (root / "hot" / "metrics.jsonl").read_text()
+    (root / "hot" / "metrics.jsonl").write_text(course.splitlines(keepends=True)[0])
+    assert "not finished, step 8 of 8" in bigs("runs", "show", "hot").fine().out  # The step of its checkpoint.
+    (root / "hot" / "metrics.jsonl").write_text(course)
     with (root / "hot" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "running, step 8 of 8" in bigs("runs", "show", "hot").fine().out

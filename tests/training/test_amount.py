@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigs_cli.checkpoint.orbax import steps
 from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoint.seal import steps
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.loader import train_batches
 from bigs_cli.data.shards import open_shards
