@@ -120,7 +120,7 @@ def test_the_key_of_earlier_releases(place: str, tmp_path: Path) -> None:
         assert "mine.yaml:3:1: 'new_pooler' is called 'head_init' now" in done.err.replace("\n", "")
     told: list[str] = []
     sets = ["new_pooler=unit"] if place == "--set" else []
-    recipe = load_recipe(str(tmp_path / "mine.yaml"), sets, told.append)
+    recipe = load_recipe(str(tmp_path / "mine.yaml"), sets, deprecated=told.append)
     assert isinstance(recipe, FinetuneRecipe)
     assert recipe.head_init == "unit"
     assert len(told) == 1
