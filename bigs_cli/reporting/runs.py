@@ -263,7 +263,7 @@ def short_names(runs: Sequence[RunFolder]) -> tuple[str, ...]:
 
 def display_name(run: RunFolder) -> str:
     """Return the name under which `find_run` finds a run: under the runs folder, or from the working directory."""
-    path, root = run.path.resolve(), runs_root().resolve()
+    path, root = run.path.absolute(), runs_root().absolute()
     return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else os.path.relpath(path)
 
 

@@ -66,8 +66,7 @@ def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path
     (root / "all").symlink_to(".")
     (root / "gone").symlink_to("nowhere")
     done = bigs("runs", "list").fine()
-    shown = [Path(name).name for name in rows(done.out) if "/" in name]
-    assert sorted(shown) == ["base", "hot", "mrpc"]
+    assert rows(done.out).keys() - {"run"} == {"base", "hot", "mrpc"}
     assert done.err == f"{root / 'gone'} is a link that leads nowhere.\n"
     assert bigs("runs", "show", "a-link").fine().out
     for command in (("runs", "show", "gone"), ("eval", "--model", "gone")):
@@ -148,6 +147,7 @@ def test_the_state_is_finished_running_or_where_it_stopped(root: Path) -> None:
         assert "running, step 8 of 8" in bigs("runs", "show", "hot").fine().out
         assert "running" in rows(bigs("runs", "list").fine().out)["hot"]
     (root / "hot" / "metrics.jsonl").unlink()
+    shutil.rmtree(root / "hot" / "checkpoints")
     assert "before its first step" in bigs("runs", "show", "hot").fine().out
 
 
