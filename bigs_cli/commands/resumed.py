@@ -66,7 +66,5 @@ def check_files(recipe: FinetuneRecipe, what: str, given: dict[str, str | None])
     started = {"--text": files.text, "--pair": files.pair, "--label": files.label, "--task-type": files.task_type}
     for option, asked in given.items():
         if asked is not None and asked.replace("sequence-", "") != (started[option] or "").replace("sequence-", ""):
-            raise RequestError(
-                f"{what} was started with {option} {started[option] or '(none)'}, not {asked}. Leave out {option} to "
-                "resume it."
-            )
+            own = f"with {option} {started[option]}" if started[option] else f"without {option}"
+            raise RequestError(f"{what} was started {own}, not {asked}. Leave out {option} to resume it.")
