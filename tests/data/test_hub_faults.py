@@ -50,7 +50,7 @@ def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> No
         *({"repo": name} for name in ("many", "lines", "rows", "array", "plain", "numbers")),
         ANSWER_WITHIN="2",
     )
-    on = "Check the network and try again; an interrupted `bigs tokenize` goes on with --resume."
+    on = "Check the network and try again."
     where = f"from {hub.endpoint} broke off"
     assert (many[0], many[1]) == (MANY[:20:2], 2000)
     assert many[3] == f"BigsError: Reading someone/many:default:train {where} (HTTP 503). {on}"

@@ -185,4 +185,4 @@ def test_a_model_is_pretrained_on_one_file(text: str, tmp_path: Path) -> None:
     common = ("--length", LENGTH, "--train-vocab", 180, "--output", tmp_path / "shards")
     bigs("tokenize", "--input", tmp_path / "book.txt", *common).fine()
     bigs(*pretrain(tmp_path / "shards", tmp_path / "run")).fine()
-    assert "held-out part" in bigs("eval", "mlm", "--model", tmp_path / "run").fine().out
+    assert "validation rows" in bigs("eval", "mlm", "--model", tmp_path / "run").fine().out
