@@ -61,7 +61,7 @@ def test_everything_that_reads_a_run_copes(
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path))
     assert "finished" in bigs("runs", "list").fine().out
     assert "finished" in bigs("runs", "show", run).fine().out
-    assert "heldout_loss" in bigs("runs", "compare", run, pretrained).fine().out
+    assert "validation loss" in bigs("runs", "compare", run, pretrained).fine().out
     bigs("runs", "plot", run, "--output", tmp_path / "p.svg").fine()
     bigs("runs", "report", run, pretrained, "--output", tmp_path / "r.html").fine()
     bigs("export", "--model", run, "--output", tmp_path / "exported").fine()
