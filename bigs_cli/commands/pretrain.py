@@ -235,7 +235,6 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.data.hdf5 import open_corpus
-    from bigs_cli.data.shards import Shards
     from bigs_cli.data.validation_rows import find_validation
     from bigs_cli.reporting.console import err
 
@@ -243,8 +242,7 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     check_tokenizer(tokenizer, owner, shards)
     other = None
     if recipe.data.validation is not None:
-        own = shards.folder if isinstance(shards, Shards) else PUBLISHED_TOKENIZER
-        other = open_corpus(Path(recipe.data.validation), tokenizer or own, err.print)
+        other = open_corpus(Path(recipe.data.validation), shards.tokenizer(), err.print)
     found = find_validation(shards, other)
     if found is None:
         best = ", so that checkpoint.keep_best keeps none" if recipe.checkpoint.keep_best else ""

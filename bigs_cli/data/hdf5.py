@@ -179,7 +179,7 @@ Corpus = Shards | HDF5Corpus
 """What a masked language model is trained on and measured with."""
 
 
-def open_corpus(folder: Path, tokenizer: str | Path, say: Callable[[str], None]) -> Corpus:
+def open_corpus(folder: Path, tokenizer: str | Path | Tokenizer, say: Callable[[str], None]) -> Corpus:
     """Return the token shards or the HDF5 files in `folder`; see `hdf5_tokenizer` and `open_hdf5` for the rest.
 
     Raises:
@@ -230,8 +230,8 @@ def is_hdf5_folder(folder: Path) -> bool:
     return folder.is_dir() and not (folder / MANIFEST).exists() and any(map(Path.is_file, _hdf5_paths(folder)))
 
 
-def hdf5_tokenizer(folder: Path, otherwise: str | Path) -> Tokenizer:
-    """Return the tokenizer that lies in a folder of HDF5 files, or `otherwise`: a file, a folder or a hub id.
+def hdf5_tokenizer(folder: Path, otherwise: str | Path | Tokenizer) -> Tokenizer:
+    """Return the tokenizer that lies in a folder of HDF5 files, or `otherwise`: itself, or its file, folder or hub id.
 
     Raises:
         RequestError: it cannot be used, or there is none of that name.
@@ -239,6 +239,8 @@ def hdf5_tokenizer(folder: Path, otherwise: str | Path) -> Tokenizer:
     """
     if any((folder / name).is_file() for name in (TOKENIZER_JSON, VOCAB_TXT)):
         return load_tokenizer(folder)
+    if not isinstance(otherwise, str | Path):
+        return otherwise
     try:
         return load_tokenizer(otherwise)
     except BigsError as error:
