@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import ValidationError
 
-from bigs_cli.checkpoint.folder import new_folder, write_flax
-from bigs_cli.checkpoint.names import expected_shapes, to_apart, unnested
-from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
-from bigs_cli.checkpoint.transfer import Transfer, transfer
-from bigs_cli.checkpoint.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
+from bigs_cli.checkpoints.folder import atomic_directory, write_flax
+from bigs_cli.checkpoints.names import expected_shapes, to_apart, unnested
+from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
+from bigs_cli.checkpoints.transfer import Transfer, transfer
+from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.export.tokenizer import write_tokenizer
-from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
-from bigs_cli.model.heads import Outputs
-from bigs_cli.model.initial import initial_value
+from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
+from bigs_cli.models.heads import Outputs
+from bigs_cli.models.init import init_parameter
 from bigs_cli.prediction.inputs import checked_inputs, checked_positions
 from bigs_cli.prediction.item import Asked, items_of, record
 from bigs_cli.prediction.predictor import Predictor
@@ -56,7 +56,7 @@ class Pretrained:
         if params is None:
             if not _is_count(seed, 0):
                 raise ValueError(f"seed is {seed!r}; it takes a whole number from 0.")
-            params = hold_apart(initialize(config, seed))
+            params = unstack_layers(initialize(config, seed))
             self.untrained = untrained_layers({}, config)
         else:
             _check_params(params, config)
@@ -129,7 +129,7 @@ class Pretrained:
         origin = Origin.of(opened)
 
         def new(path: str, shape: tuple[int, ...]) -> Any:
-            return initial_value(path, shape, config, NEW_HEAD_SEED)
+            return init_parameter(path, shape, config, NEW_HEAD_SEED)
 
         flat, report = transfer(opened.flat, opened.config, config, new)
         opened.flat.clear()  # Each array is let go as it is taken over: one copy of the model at a time.
@@ -264,7 +264,7 @@ class Pretrained:
             bigs_cli.core.errors.RequestError: the folder is in use, is an address, or cannot be written.
         """
         refuse_address(folder)
-        with new_folder(Path(folder)) as draft:
+        with atomic_directory(Path(folder)) as draft:
             if self._origin is not None and self._origin.tokenizer is not None:
                 write_tokenizer(self._origin.tokenizer, draft, self.config.max_position_embeddings)
             write_flax(draft, self.config, {path: np.asarray(leaf) for path, leaf in unnested(self._params)})

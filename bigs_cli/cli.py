@@ -29,8 +29,8 @@ from bigs_cli.commands import (
     runs,
     tokenize,
 )
+from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.faults import explain
 from bigs_cli.core.processes import end_together
 
 app = typer.Typer(
@@ -113,7 +113,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        if (fault := explain(error)) is not None:
+        if (fault := translate_error(error)) is not None:
             _end(fault.exit_code, str(fault))
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         failed = f"the run failed: {reason} ({type(error).__name__})"

@@ -15,11 +15,11 @@ import pytest
 import bigs_cli
 from bigs_cli import BiGSForSequenceClassification, BiGSModel, load_model
 from bigs_cli.api import CLASSES, Pretrained
-from bigs_cli.checkpoint.config_json import ARCHITECTURES
-from bigs_cli.checkpoint.folder import read_model, write_flax
-from bigs_cli.checkpoint.names import to_apart
+from bigs_cli.checkpoints.config_json import ARCHITECTURES
+from bigs_cli.checkpoints.folder import read_model, write_flax
+from bigs_cli.checkpoints.names import to_apart
 from bigs_cli.core.errors import RequestError
-from tests.checkpoint.tiny import HEADS, config, parameters, same
+from tests.checkpoints.tiny import HEADS, config, parameters, same
 
 B, L, V, H, LABELS, CHOICES = 2, 5, 11, 4, 3, 2
 IDS = [[2, 7, 1, 3, 9], [2, 5, 3, 0, 0]]

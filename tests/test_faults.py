@@ -20,8 +20,8 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from bigs_cli.checkpoint import orbax
-from bigs_cli.checkpoint.orbax import Checkpoints, steps
+from bigs_cli.checkpoints import orbax
+from bigs_cli.checkpoints.orbax import Checkpoints, steps
 from tests.tiny import Done, bigs, finetune, pretrain
 from tests.training.test_resume import course, same
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import write_flax
-from tests.checkpoint.tiny import config, parameters
+from bigs_cli.checkpoints.folder import write_flax
+from tests.checkpoints.tiny import config, parameters
 from tests.hub_server import COMMIT, Hub, serving
 from tests.tasks.test_hub import GLUE, glue
 from tests.tiny import HANG

@@ -23,8 +23,8 @@ LEVELS = (
     ("training", "prediction"),
     ("evaluation",),
     ("export", "reporting"),
-    ("data", "tasks", "checkpoint"),
-    ("model",),
+    ("data", "tasks", "checkpoints"),
+    ("models",),
     ("recipe",),
     ("core",),
 )
@@ -118,18 +118,18 @@ def test_imports_are_absolute_but_in_shipped_files() -> None:
 
 def test_only_one_file_imports_orbax() -> None:
     users = {path for path, tree in sources().items() for _, name in imports(tree) if name.split(".")[0] == "orbax"}
-    assert users == {"checkpoint/orbax.py"}
+    assert users == {"checkpoints/orbax.py"}
 
 
 def test_the_model_knows_no_files() -> None:
     known = {
-        name.split(".")[0] for path, tree in sources().items() if owner(path) == "model" for _, name in imports(tree)
+        name.split(".")[0] for path, tree in sources().items() if owner(path) == "models" for _, name in imports(tree)
     }
     assert not known & {"os", "io", "pathlib", "shutil", "tempfile", "safetensors", "msgpack"}
     assert not [
         path
         for path, call in calls()
-        if owner(path) == "model" and isinstance(call.func, ast.Name) and call.func.id == "open"
+        if owner(path) == "models" and isinstance(call.func, ast.Name) and call.func.id == "open"
     ]
 
 

@@ -14,13 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bigs_cli.checkpoint.run import runs_root
+from bigs_cli.checkpoints.run import runs_root
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.devices import NoDeviceError, find_devices
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.hub_client import hub_answers
-from bigs_cli.training.matrix_rate import matrix_rate
+from bigs_cli.training.peak_flops import peak_flops
 
 VERBS = ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export")
 WRITES = ("tokenize", "pretrain", "finetune", "export")
@@ -162,7 +162,7 @@ def _devices() -> Iterator[Finding]:
         advice="there is an NVIDIA GPU that JAX does not use: pip install 'bigs[cuda]'" if unused else "",
     )
     for dtype in ("float32", "bfloat16"):
-        yield Finding(f"{dtype} matrix products", f"{matrix_rate(dtype) / 1e9:,.0f} GFLOP/s on one device")
+        yield Finding(f"{dtype} matrix products", f"{peak_flops(dtype) / 1e9:,.0f} GFLOP/s on one device")
 
 
 def _checkpoints() -> Iterator[Finding]:
@@ -175,7 +175,7 @@ def _checkpoints() -> Iterator[Finding]:
         return
     import numpy as np
 
-    from bigs_cli.checkpoint.orbax import Checkpoints
+    from bigs_cli.checkpoints.orbax import Checkpoints
 
     saved = {"x": np.arange(1000, dtype=np.float32)}
     there, started = _existing(runs), time.perf_counter()

@@ -1,4 +1,4 @@
-"""What mixing costs a token, by mixer and length: the table behind `auto` in `model/mixing.py`.
+"""What mixing costs a token, by mixer and length: the table behind `auto` in `models/mixers.py`.
 
 Run as a script, it measures all mixers at one length, taking turns, in a process of its own.
 """
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.model.kernel import SSMParameters, discretize, initial_state_matrix
-from bigs_cli.model.mixing import MIXERS
+from bigs_cli.models.kernel import SSMParameters, discretize, initial_state_matrix
+from bigs_cli.models.mixers import MIXERS
 from bigs_cli.reporting.console import table
 
 LONGEST_DENSE = 4096

@@ -21,11 +21,11 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.checkpoint.names import to_apart
-from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoints.names import to_apart
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.python_docs import read_python_docs
 from bigs_cli.data.tokenizer import MASK, train_tokenizer
-from bigs_cli.model.functional import Parameters, hold_apart, initialize
+from bigs_cli.models.functional import Parameters, initialize, unstack_layers
 from bigs_cli.prediction.item import Item, Takes, items_of
 from bigs_cli.prediction.output import write_answers
 from bigs_cli.prediction.predictor import Predictor
@@ -155,7 +155,7 @@ def _opened(name: str) -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
 
 
 def _fresh() -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
-    params = hold_apart(initialize(SMALL, seed=0))
+    params = unstack_layers(initialize(SMALL, seed=0))
     return SMALL, Origin("fresh parameters", None, None), params, train_tokenizer(read_python_docs(), SMALL.vocab_size)
 
 

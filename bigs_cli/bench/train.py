@@ -62,7 +62,7 @@ def shape_of(text: str) -> tuple[int, int]:
     return int(length), int(batch)
 
 
-def matrix_rates(names: Sequence[str]) -> dict[str, float]:
+def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
     """Return the measured matrix products' operations per second for the types of the settings."""
     types = {COMPUTES[name].dtype for name in names}
     return {dtype: float(run_child("bigs_cli.bench.matrix", dtype)) for dtype in sorted(types)}

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.data.masking import MaskIds, mask_tokens
-from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Apply, Parameters, hold_apart, initialize, make_apply
-from bigs_cli.model.losses import classification_sums
+from bigs_cli.models.flops import count_flops
+from bigs_cli.models.functional import Apply, Parameters, initialize, make_apply, unstack_layers
+from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Masking, Optimizer, Schedule
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
@@ -93,7 +93,7 @@ def _forward(setting: Setting) -> Callable[[], None]:
     apply = make_apply(setting.model, setting.compute, apart)
     params = jax.tree_util.tree_map_with_path(_cast(setting.compute), initialize(setting.model, 0))
     if apart:
-        params = hold_apart(params)
+        params = unstack_layers(params)
     ids = _ids(setting)
     gives = "last_hidden_state" if setting.pass_ == "encode" else "logits"
     run = jax.jit(lambda params, ids: apply(params, ids)[gives])

@@ -147,7 +147,7 @@ def train(
 ) -> None:
     """Measure training steps, or forward passes, beside the original code's way, as a share of the matrix rate."""
     from bigs_cli.bench.report import check_target, figures, heading, show
-    from bigs_cli.bench.train import COMPUTES, PASSES, matrix_rates, measure, shape_of, train_table
+    from bigs_cli.bench.train import COMPUTES, PASSES, all_peak_flops, measure, shape_of, train_table
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
     from bigs_cli.reporting.console import err, progress
@@ -168,7 +168,7 @@ def train(
     )
     made = heading("train", model=config.model_dump(), shapes=wanted, rounds=rounds, steps=steps, measured=what)
     with progress("measuring", len(wanted) * len(names) * rounds, "measurement") as advance:
-        rates = matrix_rates(names)
+        rates = all_peak_flops(names)
         for dtype, rate in rates.items():
             err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
         measured = measure(config, names, wanted, what, rounds, steps, rates, advance)
@@ -207,7 +207,7 @@ def mixing(
     from bigs_cli.bench.mixing import LONGEST_DENSE, measure, mixing_table
     from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.core.errors import RequestError, did_you_mean
-    from bigs_cli.model.mixing import MIXERS
+    from bigs_cli.models.mixers import MIXERS
     from bigs_cli.reporting.console import progress
 
     check_target(json_file)
@@ -321,7 +321,7 @@ def predict(
 ) -> None:
     """Measure bigs predict, from texts to a file of answers, beside the forward pass of the same batches alone."""
     from bigs_cli.bench.report import check_target, heading, show
-    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
 

@@ -160,7 +160,7 @@ def evaluate(
 
     The figures go to stdout. A run's own data and length are used again, so that they are those of its results.json.
     """
-    from bigs_cli.checkpoint.resume import run_recipe
+    from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.commands import measure
     from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
     from bigs_cli.core.errors import RequestError

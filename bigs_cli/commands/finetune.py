@@ -14,7 +14,7 @@ from bigs_cli.commands import local
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.checkpoints.resolve import OpenModel
     from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
     from bigs_cli.recipe.schema import TaskFiles
     from bigs_cli.tasks.task import Task
@@ -169,8 +169,8 @@ def finetune(
         _suite(start, data, run, recipe, changes, seeds, resume)
         return
 
-    from bigs_cli.checkpoint.resume import RESUME, check_recipe, check_start, read_record, record_of, resume_command
-    from bigs_cli.checkpoint.run import RunFolder, runs_root
+    from bigs_cli.checkpoints.resume import RESUME, check_recipe, check_start, read_record, record_of, resume_command
+    from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.commands.resumed import begun_recipe, check_files, count_seeds, first_begun
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
     from bigs_cli.reporting.console import err
@@ -206,9 +206,9 @@ def finetune(
     model_name = start or chosen.from_
     if model_name is None:
         raise RequestError(f"{what} names no model to start from. Name one: --from MODEL")
-    from bigs_cli.checkpoint.config_json import read_config
-    from bigs_cli.checkpoint.folder import CONFIG
-    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.checkpoints.config_json import read_config
+    from bigs_cli.checkpoints.folder import CONFIG
+    from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.data.tokenizer import load_tokenizer
 
@@ -270,7 +270,7 @@ def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSCon
     """Print what would be trained from a model of that config, and the first example."""
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.training.preview import preview_finetune
+    from bigs_cli.training.dry_run import preview_finetune
 
     tables, example = preview_finetune(recipe, task, data.train, config, tokenizer)
     out.print(dump_recipe(recipe))
@@ -282,7 +282,7 @@ def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSCon
 
 def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
     """Return the model, its tokenizer, and the name that finds it again later."""
-    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.commands.shared import lasting_name, open_and_announce, tokenizer_of
 
     lasting = lasting_name(find_model(name))
@@ -292,7 +292,7 @@ def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
 
 def _is_suite(task: str | None, run: Path | None, resume: bool) -> bool:
     """Return whether all of GLUE is asked for, or the run to be resumed is of all of it."""
-    from bigs_cli.checkpoint.run import SUITE_PLAN
+    from bigs_cli.checkpoints.run import SUITE_PLAN
 
     return (task is not None and task.lower() == "glue") or (
         resume and task is None and run is not None and (run / SUITE_PLAN).is_file()
@@ -334,9 +334,9 @@ def _suite(
     seeds: int | None,
     resume: bool,
 ) -> None:
-    from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.checkpoint.resume import absolute
-    from bigs_cli.checkpoint.run import runs_root
+    from bigs_cli.checkpoints.resolve import find_model
+    from bigs_cli.checkpoints.resume import absolute
+    from bigs_cli.checkpoints.run import runs_root
     from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, out

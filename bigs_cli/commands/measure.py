@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.checkpoints.resolve import OpenModel
     from bigs_cli.reporting.console import Format
     from bigs_cli.tasks.task import Task
 
@@ -90,7 +90,7 @@ def evaluate_suite(
         RequestError: there is no finished run, or a file of one is garbled.
         BigsError: a test set is not the official one, so that the server would refuse the submission.
     """
-    from bigs_cli.checkpoint.run import runs_root
+    from bigs_cli.checkpoints.run import runs_root
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.suite import suite_notes, suite_table, suite_text
 
@@ -155,9 +155,9 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     Raises:
         RequestError: it is another model, or the shards are absent, altered, or not made for it.
     """
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
-    from bigs_cli.checkpoint.names import to_tree
-    from bigs_cli.checkpoint.resume import run_recipe
+    from bigs_cli.checkpoints.hub import PUBLISHED_TOKENIZER
+    from bigs_cli.checkpoints.names import to_tree
+    from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json
@@ -168,7 +168,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.data.validation_rows import Validation
     from bigs_cli.data.verify import verify
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
-    from bigs_cli.model.functional import make_apply
+    from bigs_cli.models.functional import make_apply
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.recipe.schema import Compute, Masking
     from bigs_cli.reporting.console import err, out, progress, table

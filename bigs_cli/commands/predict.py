@@ -156,7 +156,7 @@ def predict(
 
     prepare_jax()
     opened = open_and_announce(model)
-    from bigs_cli.checkpoint.names import to_apart
+    from bigs_cli.checkpoints.names import to_apart
     from bigs_cli.prediction.columns import Named
     from bigs_cli.prediction.embeddings import write_embeddings
     from bigs_cli.prediction.files import items_in, texts_on

@@ -13,7 +13,7 @@ from bigs_cli.commands import local
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bigs_cli.checkpoint.run import RunFolder
+    from bigs_cli.checkpoints.run import RunFolder
     from bigs_cli.data.hdf5 import Corpus
     from bigs_cli.data.validation_rows import Validation
     from bigs_cli.recipe import PretrainRecipe
@@ -100,8 +100,8 @@ def pretrain(
     A longer model may start --from a shorter one, as wiki-books-4096 does from the 512 model: its position table is
     that one's, repeated from its start until it is long enough. One that is too long is cut.
     """
-    from bigs_cli.checkpoint.resume import check_recipe, check_start, read_record, record_of, resume_command
-    from bigs_cli.checkpoint.run import RunFolder, runs_root
+    from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
+    from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.core import processes as group
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.trackers import check_trackers
@@ -115,7 +115,7 @@ def pretrain(
     folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
     chosen = _recipe(folder, recipe, sets or (), resume)
     group.join(coordinator, process, processes)
-    if group.is_first():
+    if group.is_main_process():
         folder.check(resume)
     if resume:
         check_recipe(folder.path, recipe)
@@ -134,7 +134,7 @@ def pretrain(
     check_trackers(chosen.track)
     chosen = _with_data(chosen, data, validation)
 
-    from bigs_cli.checkpoint.resolve import find_model, open_model
+    from bigs_cli.checkpoints.resolve import find_model, open_model
     from bigs_cli.commands.shared import lasting_name, prepare_jax
 
     if start is not None and resume:
@@ -155,7 +155,7 @@ def pretrain(
     from bigs_cli.training.pretrain import pretrain as train
 
     find_devices()
-    err.quiet = out.quiet = not group.is_first()
+    err.quiet = out.quiet = not group.is_main_process()
     together = {"--coordinator": coordinator, "--process": process, "--processes": processes}
     options = [word for name, value in together.items() if value is not None for word in (name, str(value))]
     if resume:  # Of these the run itself knows nothing.
@@ -188,7 +188,7 @@ def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bo
     Raises:
         RequestError: there is none, it is wrong, or it is for fine-tuning.
     """
-    from bigs_cli.checkpoint.resume import resume_command, run_recipe
+    from bigs_cli.checkpoints.resume import resume_command, run_recipe
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import PretrainRecipe, load_recipe
 
@@ -232,7 +232,7 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     Raises:
         RequestError: it cannot be read, or was not made with that tokenizer.
     """
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
+    from bigs_cli.checkpoints.hub import PUBLISHED_TOKENIZER
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.data.hdf5 import open_corpus
     from bigs_cli.data.validation_rows import find_validation
@@ -259,15 +259,15 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
 
     Nothing is written or fetched: a model on the hub is not asked for, and JAX's cache is not turned on.
     """
-    from bigs_cli.checkpoint.config_json import read_config
-    from bigs_cli.checkpoint.folder import CONFIG, tokenizer_file
-    from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.checkpoint.transfer import check_encoders
+    from bigs_cli.checkpoints.config_json import read_config
+    from bigs_cli.checkpoints.folder import CONFIG, tokenizer_file
+    from bigs_cli.checkpoints.resolve import find_model
+    from bigs_cli.checkpoints.transfer import check_encoders
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.examples import print_examples
-    from bigs_cli.training.preview import preview
+    from bigs_cli.training.dry_run import preview
 
     model, tokenizer = None, run
     if recipe.from_ is not None and run is None:

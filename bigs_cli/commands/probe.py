@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
-    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.checkpoints.resolve import OpenModel
     from bigs_cli.evaluation.pairs import Pairs
     from bigs_cli.evaluation.probe import Asked, ProbedModel
     from bigs_cli.reporting.console import Format

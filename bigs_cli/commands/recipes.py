@@ -61,8 +61,8 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
     """Copy a recipe to a file of your own, to edit and name with --recipe. Prints the path of the file."""
-    from bigs_cli.core.faults import refused
-    from bigs_cli.core.files import replacing
+    from bigs_cli.core.error_messages import refused
+    from bigs_cli.core.files import atomic_write
     from bigs_cli.recipe import recipe_path
 
     source = recipe_path(name)
@@ -74,7 +74,7 @@ def copy(
     if target.exists() and not force:
         raise RequestError(f"{target} is there already. Name another file, or replace it with --force.")
     try:
-        with replacing(target) as file:
+        with atomic_write(target) as file:
             file.write(source.read_bytes())
     except OSError as error:
         raise refused(str(target), error, "Name another file.") from None

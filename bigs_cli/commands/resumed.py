@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bigs_cli.checkpoint.resume import read_record, resume_command, run_recipe
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.resume import read_record, resume_command, run_recipe
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe
 

@@ -32,7 +32,7 @@ def list_runs(
     ] = None,
 ) -> None:
     """List the runs, the newest first: kind, task, state, and the figure each ended with."""
-    from bigs_cli.checkpoint.run import runs, runs_root
+    from bigs_cli.checkpoints.run import runs, runs_root
     from bigs_cli.core.folders import broken_links
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import list_table
@@ -49,7 +49,7 @@ def list_runs(
 @app.command(epilog="[bold]Example:[/bold] bigs runs show small")
 def show(run: Annotated[str, typer.Argument(help=_RUN, parser=local.name)]) -> None:
     """Show what a run is: its recipe in brief, how far it is, its results, and its course."""
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.evaluation.baselines import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import summary, task_of_run
@@ -75,7 +75,7 @@ def compare(
     Fine-tuning runs of one task are also compared example by example, the first with each other: McNemar's exact test
     of their classes, or a paired bootstrap of their metric, and the examples to which they give different answers.
     """
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting import runs as reporting
     from bigs_cli.reporting.console import err, out
@@ -146,7 +146,7 @@ def plot(
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import out
-    from bigs_cli.reporting.pictures.style import check_picture, write
+    from bigs_cli.reporting.plots.style import check_picture, write
 
     asked = [name for name, on in (("learning", learning), ("confusion", confusion), ("kernels", kernels)) if on]
     if len(asked) > 1:
@@ -183,11 +183,11 @@ def report(
 
     The page needs no other file and no network, and holds no script. Prints its path.
     """
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.core.error_messages import refused
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.core.faults import refused
-    from bigs_cli.core.files import replacing
+    from bigs_cli.core.files import atomic_write
     from bigs_cli.reporting.console import out
 
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
@@ -199,7 +199,7 @@ def report(
 
     text = written(*gather(found, length), examples)
     try:
-        with replacing(output, "w") as file:
+        with atomic_write(output, "w") as file:
             file.write(text)
     except OSError as error:
         raise refused(str(output), error, "Name another file with --output.") from error
@@ -207,12 +207,12 @@ def report(
 
 
 def _courses(names: list[str], learning: bool) -> Figure:
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
     from bigs_cli.reporting.metrics_log import read_metrics
-    from bigs_cli.reporting.pictures.course import PRETRAINING, draw_course
-    from bigs_cli.reporting.pictures.learning import draw_learning
+    from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_course
+    from bigs_cli.reporting.plots.validation_curve import draw_learning
     from bigs_cli.reporting.runs import course_table, short_names, task_of_run
 
     found = [find_run(name) for name in names]
@@ -232,7 +232,7 @@ def _courses(names: list[str], learning: bool) -> Figure:
 
 
 def _confusion(name: str) -> Figure:
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.evaluation.report import answered_by
     from bigs_cli.reporting.report import draw_answers
@@ -247,7 +247,7 @@ def _confusion(name: str) -> Figure:
 
 def _kernels(name: str, length: int) -> Figure:
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
-    from bigs_cli.reporting.pictures.kernels import draw_kernels, layer_kernels
+    from bigs_cli.reporting.plots.kernels import draw_kernels, layer_kernels
 
     prepare_jax()
     model = open_and_announce(name)

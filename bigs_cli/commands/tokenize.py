@@ -229,7 +229,7 @@ def tokenize(
         raise RequestError("A --weight is a number above 0, and 1000 at most. To leave a source out, do not name it.")
 
     from bigs_cli.data.manifest import Packing
-    from bigs_cli.data.readers import How
+    from bigs_cli.data.readers import ReadOptions
     from bigs_cli.data.staging import Request, check_output
     from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
     from bigs_cli.data.vocabulary import train_on
@@ -244,7 +244,7 @@ def tokenize(
         sequence_length=length,
         packing=Packing(split=split, cross_documents=cross_documents, min_tokens=min_tokens),
         heldout=heldout,
-        how=How(text_column, text_documents),
+        how=ReadOptions(text_column, text_documents),
         drop_duplicates=drop_duplicates,
         limit_documents=limit_documents,
     )
@@ -342,7 +342,7 @@ def _convert(
     folder: Path, output: Path, vocab: str | None, length: int | None, heldout: float, overwrite: bool
 ) -> None:
     """Turn the BiGS authors' HDF5 shards into ours."""
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
+    from bigs_cli.checkpoints.hub import PUBLISHED_TOKENIZER
     from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
     from bigs_cli.data.hdf5_convert import convert_hdf5
     from bigs_cli.data.manifest import MANIFEST

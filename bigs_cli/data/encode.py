@@ -93,7 +93,7 @@ def encode_texts(
     tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str] | None, length: int, labels: Array | None = None
 ) -> Encoded:
     """Encode texts or pairs of texts; those longer than `length` lose tokens from the end of their longer text."""
-    own = framed(tokenizer)
+    own = add_special_tokens(tokenizer)
     own.enable_truncation(length, strategy="longest_first")
     texts = list(first) if second is None else list(zip(first, second, strict=True))
     encodings = own.encode_batch(texts)
@@ -115,7 +115,7 @@ def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:
         )
 
 
-def framed(tokenizer: Tokenizer) -> Tokenizer:
+def add_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
     """Return a copy of `tokenizer` that adds [CLS] and [SEP] as the models expect them, and neither pads nor cuts."""
     from tokenizers import Tokenizer as Loader
 

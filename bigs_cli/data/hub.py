@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, cast
 from bigs_cli.core.errors import BigsError, RequestError, did_you_mean, listed
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
-from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
+from bigs_cli.data.documents import BadRecord, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
 from bigs_cli.data.hub_repository import NAMED, builder_of, describe
 from bigs_cli.data.parquet import count_rows
-from bigs_cli.data.readers import How, read_file, reader_of
+from bigs_cli.data.readers import ReadOptions, read_file, reader_of
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder, IterableDataset
@@ -50,7 +50,7 @@ class HubSplit:
 
 
 class _HubFile(TextFile):
-    def unreadable(self, error: Exception) -> Bad:
+    def unreadable(self, error: Exception) -> BadRecord:
         """Let the errors of the client pass, which `read_hub_split` words; the rest as of any file."""
         if hasattr(error, "response"):
             raise error
@@ -68,7 +68,7 @@ def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> D
     """
     try:
         if found.files:
-            yield from _read_files(found.files, How(text_column, text_documents="line"), skip)
+            yield from _read_files(found.files, ReadOptions(text_column, text_documents="line"), skip)
         else:
             yield from _read_rows(found, text_column, skip)
     except network_errors() as error:
@@ -146,14 +146,14 @@ def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
         return False
     if files[0].suffix != ".json":
         return True
-    first = next((line for _, line in files[0].lines() if isinstance(line, Bad) or line.strip()), "{}")
+    first = next((line for _, line in files[0].lines() if isinstance(line, BadRecord) or line.strip()), "{}")
     try:  # `.json` is one array or object over many lines, or one object a line
         return isinstance(first, str) and isinstance(parse_json(first), dict)
     except ValueError:
         return False
 
 
-def _read_files(files: Sequence[TextFile], how: How, skip: int) -> Documents:
+def _read_files(files: Sequence[TextFile], how: ReadOptions, skip: int) -> Documents:
     for file in files:
         limit_waiting()
         if skip and file.suffix == ".parquet":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import replacing
+from bigs_cli.core.files import atomic_write
 from bigs_cli.data.tokenizer_config import (
     CLS,
     MASK,
@@ -125,9 +125,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, **more: Any) -> None:
 
     `more` are further entries of `tokenizer_config.json`.
     """
-    with replacing(folder / TOKENIZER_JSON, "w") as file:
+    with atomic_write(folder / TOKENIZER_JSON, "w") as file:
         file.write(tokenizer.to_str(pretty=True) + "\n")
-    with replacing(folder / VOCAB_TXT, "w") as file:
+    with atomic_write(folder / VOCAB_TXT, "w") as file:
         file.write(vocabulary_lines(tokenizer))
     write_tokenizer_config(tokenizer, folder, **more)
 

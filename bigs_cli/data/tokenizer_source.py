@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+from bigs_cli.core.error_messages import AGAIN, of_disk
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.core.folders import check_link
 from bigs_cli.core.hub_client import arriving, hub_answers, patiently, reason_of, status_of
 from bigs_cli.core.paths import refuse_address

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, split_in_words
 from bigs_cli.core.wording import counted

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigs_cli.checkpoint.names import to_tree
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.resume import locate, read_record
+from bigs_cli.checkpoints.names import to_tree
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.resume import locate, read_record
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import check_token_types
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
-from bigs_cli.model.functional import make_apply
+from bigs_cli.models.functional import make_apply
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks.read import available_splits, load_examples

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.data.encode import framed
-from bigs_cli.model.functional import Apply, Parameters
+from bigs_cli.data.encode import add_special_tokens
+from bigs_cli.models.functional import Apply, Parameters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,7 +55,7 @@ class Places(NamedTuple):
 
 def encode_sentences(tokenizer: Tokenizer, texts: Sequence[str]) -> Sentences:
     """Return texts as the model reads them; none is cut."""
-    encodings = framed(tokenizer).encode_batch(list(texts))
+    encodings = add_special_tokens(tokenizer).encode_batch(list(texts))
     found: dict[tuple[int, ...], int] = {}
     which = [found.setdefault(tuple(encoding.ids), len(found)) for encoding in encodings]
     first = np.unique(which, return_index=True)[1]

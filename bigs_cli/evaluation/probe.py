@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigs_cli.checkpoint.names import to_apart
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.names import to_apart
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import special_ids
 from bigs_cli.evaluation.agreement import choices
@@ -24,7 +24,7 @@ from bigs_cli.evaluation.pll import (
     padded_lengths,
     sum_up,
 )
-from bigs_cli.model.functional import make_apply
+from bigs_cli.models.functional import make_apply
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 

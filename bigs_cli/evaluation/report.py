@@ -7,9 +7,9 @@ from functools import reduce
 
 import numpy as np
 
-from bigs_cli.checkpoint.resolve import find_model, open_model
-from bigs_cli.checkpoint.run import RunFolder
-from bigs_cli.checkpoint.seal import steps
+from bigs_cli.checkpoints.checksums import steps
+from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.baselines import scores_of_run
 from bigs_cli.evaluation.judged import judge
@@ -17,7 +17,7 @@ from bigs_cli.evaluation.paired import pair
 from bigs_cli.evaluation.predictions import answers, of_split, read_predictions
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.reporting.paired import Paired
-from bigs_cli.reporting.pictures.kernels import layer_kernels
+from bigs_cli.reporting.plots.kernels import layer_kernels
 from bigs_cli.reporting.report import Answered, Comparison, RunReport
 from bigs_cli.reporting.runs import short_names, task_of_run
 from bigs_cli.tasks.task import Task

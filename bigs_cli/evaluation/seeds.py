@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, with_splits
 from bigs_cli.evaluation.baselines import scores_of

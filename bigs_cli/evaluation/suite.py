@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split
 from bigs_cli.evaluation.baselines import scores_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from bigs_cli.data.encode import Encoded
 from bigs_cli.evaluation.forms import Form
-from bigs_cli.model.functional import Apply, Parameters
+from bigs_cli.models.functional import Apply, Parameters
 from bigs_cli.tasks.examples import Examples
 
 Array = np.ndarray[Any, Any]

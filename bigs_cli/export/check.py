@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bigs_cli.checkpoint.arrays import Array, Flat
-from bigs_cli.checkpoint.names import completed, to_apart
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.arrays import Array, Flat
+from bigs_cli.checkpoints.names import completed, to_apart
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.faults import spoilt
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Run, Settings, inputs_of, named_outputs
-from bigs_cli.model.functional import make_apply
+from bigs_cli.models.functional import make_apply
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -46,7 +46,7 @@ def differences(folder: Path, model: OpenModel, form: Format, settings: Settings
                 inputs = inputs_of(model, length)
                 expected[length] = inputs, ours(inputs)
                 if not all(np.isfinite(output).all() for output in expected[length][1]):
-                    raise spoilt(model.source)
+                    raise nonfinite_error(model.source)
             inputs, outputs = expected[length]
             found[file] = max(
                 found.get(file, 0.0),

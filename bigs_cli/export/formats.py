@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigs_cli.checkpoint.folder import new_folder
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.untrained import untrained_layers
+from bigs_cli.checkpoints.folder import atomic_directory
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.untrained import untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.export import onnx_file, stablehlo_file, transformers_folder, weights
 from bigs_cli.export.card import write_card
@@ -54,7 +54,7 @@ def export(
         raise RequestError(f"--int8 is of the format onnx; {form} has no 8-bit weights.")
     if dtype != "float32" and not chosen.stores_dtype:
         raise RequestError(f"The format {form} is written in float32; leave out --dtype {dtype}.")
-    with new_folder(output) as draft:
+    with atomic_directory(output) as draft:
         chosen.write(draft, model, settings)
         if model.tokenizer is not None:
             write_tokenizer(model.tokenizer, draft, model.config.max_position_embeddings)

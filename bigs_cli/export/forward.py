@@ -1,6 +1,6 @@
 """The forward pass in plain operations: what an ONNX or StableHLO file holds.
 
-`model/` is written for training on the machine that runs it. A file that other runtimes load wants the same
+`models/` is written for training on the machine that runs it. A file that other runtimes load wants the same
 equations as few, ordinary products: weights by name, kernels as constants, `[B, L, H]` throughout, no loops. The
 export's check compares the two.
 """
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from bigs_cli.checkpoint.arrays import Array, Flat
-from bigs_cli.checkpoint.names import DECODER, POSITIONS, WORDS, prefix
-from bigs_cli.model.kernel import DiscreteSSM, SSMParameters, convolution_kernel, discretize, powers
+from bigs_cli.checkpoints.arrays import Array, Flat
+from bigs_cli.checkpoints.names import DECODER, POSITIONS, WORDS, prefix
+from bigs_cli.models.kernel import DiscreteSSM, SSMParameters, convolution_kernel, discretize, powers
 from bigs_cli.recipe.config import BiGSConfig
 
 LONGEST_DENSE = 1024

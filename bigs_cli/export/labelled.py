@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel
 
-from bigs_cli.checkpoint.arrays import Array
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.arrays import Array
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import load_tokenizer

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
 
-from bigs_cli.checkpoint.arrays import Array
-from bigs_cli.checkpoint.config_json import write_config
-from bigs_cli.checkpoint.folder import CONFIG
-from bigs_cli.checkpoint.names import completed, is_ssm
-from bigs_cli.checkpoint.onnx_file import SSM_METADATA
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.arrays import Array
+from bigs_cli.checkpoints.config_json import write_config
+from bigs_cli.checkpoints.folder import CONFIG
+from bigs_cli.checkpoints.names import completed, is_ssm
+from bigs_cli.checkpoints.onnx_file import SSM_METADATA
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import BigsError
 from bigs_cli.export.check import largest_difference
 from bigs_cli.export.forward import OUTPUTS, make_forward, mixing_constants

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigs_cli.checkpoint.weights import INDEX, WEIGHTS
+from bigs_cli.checkpoints.weights import INDEX, WEIGHTS
 from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.hub_client import limit_waiting, network_errors, reason_of, status_of
 

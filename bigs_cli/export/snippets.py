@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, trained_length
 from bigs_cli.recipe.config import BiGSConfig, Head

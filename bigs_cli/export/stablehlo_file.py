@@ -12,9 +12,9 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.checkpoint import safetensors_file
-from bigs_cli.checkpoint.names import completed
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints import safetensors_file
+from bigs_cli.checkpoints.names import completed
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.forward import make_forward, mixing_constants
 from bigs_cli.export.settings import Format, Readback, Run, Settings
 from bigs_cli.export.weights import write_safetensors

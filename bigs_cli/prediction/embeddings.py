@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigs_cli.core.files import replacing, to_json
+from bigs_cli.core.files import atomic_write, to_json
 from bigs_cli.prediction.item import Item, record
 from bigs_cli.prediction.output import begun
 
@@ -33,7 +33,7 @@ def write_embeddings(made: Embedded, path: Path) -> tuple[int, int]:
         RequestError: there are none.
     """
     made = begun(made)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         return _WRITERS[path.suffix.lower()](made, file)
 
 

@@ -13,7 +13,7 @@ from typing import IO, Any, Literal, TypeVar
 from rich.table import Table
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import replacing, to_json
+from bigs_cli.core.files import atomic_write, to_json
 from bigs_cli.prediction.heads import Answerer
 from bigs_cli.prediction.heads.answerer import NUMBERS
 from bigs_cli.prediction.item import Item, record
@@ -32,7 +32,7 @@ def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Format
     """
     answered = begun(answered)
     if path is not None:
-        with replacing(path, "w") as file:
+        with atomic_write(path, "w") as file:
             _WRITE[form](answered, answerer, file)
         return
     try:

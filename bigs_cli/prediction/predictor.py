@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.faults import spoilt
 from bigs_cli.data.encode import Encoded, check_token_types, encode_texts
-from bigs_cli.model.functional import Parameters, make_apply
-from bigs_cli.model.heads import Outputs
+from bigs_cli.models.functional import Parameters, make_apply
+from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.batches import Array, Batch, batches, rows_at_once, run
 from bigs_cli.prediction.heads import ANSWERERS, Answerer
 from bigs_cli.prediction.heads.classes import texts_of
@@ -40,7 +40,7 @@ class Predictor:
     """
 
     def __init__(self, config: BiGSConfig, params: Parameters, tokenizer: Tokenizer, settings: Settings) -> None:
-        """`params` are held apart, as `hold_apart` gives them."""
+        """`params` are held apart, as `unstack_layers` gives them."""
         self._config, self.params, self._tokenizer, self.settings = config, params, tokenizer, settings
         self._apply = make_apply(config, settings.compute, apart=True)
         self.cut = 0
@@ -139,7 +139,7 @@ def windows_of(items: Iterable[Item]) -> Iterator[list[Item]]:
 def _check_numbers(given: Any) -> None:
     """Refuse what a model with spoilt weights gives (BigsError)."""
     if not all(np.isfinite(one).all() for one in (given if isinstance(given, tuple) else (given,))):
-        raise spoilt("The model")
+        raise nonfinite_error("The model")
 
 
 def _encode_texts(tokenizer: Tokenizer, items: list[Item], length: int) -> Encoded:

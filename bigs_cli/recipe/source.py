@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from bigs_cli.core.error_messages import unreadable
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.faults import unreadable
 
 MAX_BYTES = 2**20
 """The largest file that is read as a recipe; chosen here, as the next one: the shipped ones have a few KB."""

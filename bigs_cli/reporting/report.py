@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import to_json
 from bigs_cli.core.metric_names import metric_in_words, percent
@@ -18,11 +18,11 @@ from bigs_cli.core.wording import counted, without_folders
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.page import Markup, details, element, html_table, page, picture
 from bigs_cli.reporting.paired import Paired, answer, example_table, paired_tables
-from bigs_cli.reporting.pictures.answers import draw_confusion, draw_scatter
-from bigs_cli.reporting.pictures.course import PRETRAINING, dev_keys, draw_course
-from bigs_cli.reporting.pictures.kernels import KERNELS_CAPTION, draw_kernels
-from bigs_cli.reporting.pictures.learning import draw_learning
-from bigs_cli.reporting.pictures.style import inline_svg
+from bigs_cli.reporting.plots.answers import draw_confusion, draw_scatter
+from bigs_cli.reporting.plots.kernels import KERNELS_CAPTION, draw_kernels
+from bigs_cli.reporting.plots.style import inline_svg
+from bigs_cli.reporting.plots.training_curves import PRETRAINING, dev_keys, draw_course
+from bigs_cli.reporting.plots.validation_curve import draw_learning
 from bigs_cli.reporting.scores import BASELINE, Scores, scores_table
 from bigs_cli.tasks.task import Task
 

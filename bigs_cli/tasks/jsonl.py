@@ -10,7 +10,7 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.core.files import parse_json
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.labels import label_text, parse_label
@@ -39,14 +39,14 @@ def lines_of(file: TextFile) -> Iterator[tuple[int, str]]:
     yield from good(file.lines())
 
 
-def good(lines: Iterable[tuple[int, Read | Bad]]) -> Iterator[tuple[int, Read]]:
+def good(lines: Iterable[tuple[int, Read | BadRecord]]) -> Iterator[tuple[int, Read]]:
     """Yield lines, or rows, as they come.
 
     Raises:
         RequestError: one cannot be read.
     """
     for number, line in lines:
-        if isinstance(line, Bad):
+        if isinstance(line, BadRecord):
             raise RequestError(line.message)
         yield number, line
 

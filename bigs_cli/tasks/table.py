@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.faults import explain
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub_client import hub_answers
 from bigs_cli.core.paths import plain_path
@@ -40,7 +40,7 @@ def read_hub(task: Task, split: str) -> Examples:
             with plain_path(kept) as cache:  # `datasets` finds what is in its cache with glob patterns.
                 table = datasets.load_dataset(task.hub.repo, task.hub.config, split=name, cache_dir=str(cache))
         except Exception as error:  # each kind of file has a library with errors of its own
-            if (fault := explain(error, Path(constants.HF_HOME))) is not None:
+            if (fault := translate_error(error, Path(constants.HF_HOME))) is not None:
                 raise fault from error
             why = hindrance or f"the hub does not give it ({_reason(error)})"
             files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
@@ -92,7 +92,7 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
     except RequestError:
         raise
     except Exception as error:  # What is wrong with state.json, the library meets as any error of Python's.
-        if isinstance(error, MemoryError) and (fault := explain(error, paths[0])) is not None:
+        if isinstance(error, MemoryError) and (fault := translate_error(error, paths[0])) is not None:
             raise fault from error
         raise RequestError(
             f"{paths[0]} cannot be read as a data set ({_reason(error)}). Save or fetch it again."

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import optax
 
-from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.processes import agree, is_first
-from bigs_cli.model.functional import Parameters
+from bigs_cli.core.processes import broadcast, is_main_process
+from bigs_cli.models.functional import Parameters
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training import mesh as meshes
@@ -47,10 +47,10 @@ def begin(
     places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
     state = jax.jit(lambda params: new_state(params, optimizer, average), out_shardings=places)(params)
     folder = job.folder
-    done = agree(checkpoints.newest(err.print) or 0 if is_first() else 0)
+    done = broadcast(checkpoints.newest(err.print) or 0 if is_main_process() else 0)
     checkpoints.reload()
     if not done:
-        if is_first():
+        if is_main_process():
             MetricsLog(folder.metrics_file).drop_after(0)
             job.update_record()
         return state, 0, {}
@@ -60,7 +60,7 @@ def begin(
             f"The data is not what {folder.path} was trained on until step {done} (changed: {', '.join(changed)}). "
             f"Resume with the same data, or start a new run from this one: --run {folder.path}-2 --from {folder.path}"
         )
-    if is_first():
+    if is_main_process():
         MetricsLog(folder.metrics_file).drop_after(done)
         job.update_record()
     err.print(f"Resuming {folder.path} after step {done}.")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bigs_cli.checkpoint.config_json import read_config, write_config
-from bigs_cli.checkpoint.folder import CONFIG
-from bigs_cli.checkpoint.names import to_flat, to_tree
-from bigs_cli.checkpoint.orbax import Checkpoints
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.transfer import transfer
-from bigs_cli.checkpoint.untrained import untrained_layers
+from bigs_cli.checkpoints.config_json import read_config, write_config
+from bigs_cli.checkpoints.folder import CONFIG
+from bigs_cli.checkpoints.names import to_flat, to_tree
+from bigs_cli.checkpoints.orbax import Checkpoints
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.transfer import transfer
+from bigs_cli.checkpoints.untrained import untrained_layers
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
@@ -29,9 +29,9 @@ from bigs_cli.data.encode import check_token_types
 from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
 from bigs_cli.evaluation.forms import Form, form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
-from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Parameters, make_apply, parameter_shapes
-from bigs_cli.model.initial import initial_values
+from bigs_cli.models.flops import count_flops
+from bigs_cli.models.functional import Parameters, make_apply, parameter_shapes
+from bigs_cli.models.init import init_parameters
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -42,13 +42,13 @@ from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
-from bigs_cli.training.faults import faults_told
+from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.head_init import ROWS, unit_head
 from bigs_cli.training.job import Job
 from bigs_cli.training.loop import Every, Plan, run, saved_if_stopped
-from bigs_cli.training.matrix_rate import matrix_rate
-from bigs_cli.training.nonfinite import broken, usable
+from bigs_cli.training.nonfinite import broken, is_finite
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
+from bigs_cli.training.peak_flops import peak_flops
 from bigs_cli.training.state import TrainState, make_step
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def finetune(
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     folder = job.folder
-    with folder.lock(), faults_told(recipe, job):
+    with folder.lock(), translate_errors(recipe, job):
         form = form_of(task)
         begun = read_config(folder.path / CONFIG) if start is None else start.config
         config, length = target_config(recipe, task, begun)
@@ -106,7 +106,7 @@ def finetune(
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
-        params = initial_values(parameter_shapes(config), config, recipe.seed)
+        params = init_parameters(parameter_shapes(config), config, recipe.seed)
 
         def begin_folder(path: Path) -> None:
             write_config(path / CONFIG, config)
@@ -206,7 +206,7 @@ def _train(
         return place(train.batch(rows, recipe.batch_size, trim))
 
     def save(done: int, state: TrainState) -> bool:
-        if fine := usable(done, state):
+        if fine := is_finite(done, state):
             best.wait()  # A run that goes on from here counts the best parameters as kept.
             seconds = before + time.perf_counter() - started
             position = saved_position(state, digests, history=list(history), seconds=seconds)
@@ -245,7 +245,7 @@ def _train(
         log_every=recipe.log_every,
         every=(Every(recipe.evaluate_every or per_epoch, evaluate_and_save),),
         save=save,
-        full_rate=matrix_rate(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
+        full_rate=peak_flops(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
         if err.is_terminal
         else None,
         stop_after=settings.stop_after_nonfinite,

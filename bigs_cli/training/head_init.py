@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.model.functional import Parameters, make_apply
+from bigs_cli.models.functional import Parameters, make_apply
 from bigs_cli.recipe import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 
-from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.metric_names import percent
 from bigs_cli.core.numbers import shortest_float
-from bigs_cli.core.processes import any_of
+from bigs_cli.core.processes import any_process
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -140,7 +140,7 @@ def saved_if_stopped(save: Callable[[], bool], checkpoints: Checkpoints, done: i
 
 def _stops(stop: threading.Event, done: int) -> bool:
     """Whether the run ends here. Several processes ask one another at every tenth step: they stop at the same one."""
-    return stop.is_set() if jax.process_count() == 1 else done % 10 == 0 and any_of(stop.is_set())
+    return stop.is_set() if jax.process_count() == 1 else done % 10 == 0 and any_process(stop.is_set())
 
 
 def _check(plan: Plan, done: int, in_a_row: jax.Array) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.reporting.console import err
 from bigs_cli.training.state import TrainState
 
 
-def usable(done: int, state: TrainState) -> bool:
+def is_finite(done: int, state: TrainState) -> bool:
     """Return whether step `done` was taken; if it was skipped, say that its state is not saved.
 
     The parameters may be what made it so. A run that goes on from an earlier checkpoint comes by here again.

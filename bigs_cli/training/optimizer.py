@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bigs_cli.model.functional import Parameters
-from bigs_cli.model.kernel import SSMParameters
+from bigs_cli.models.functional import Parameters
+from bigs_cli.models.kernel import SSMParameters
 from bigs_cli.recipe.schema import Optimizer, Schedule
 
 SSM_NAMES = frozenset(SSMParameters._fields)

@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.checkpoint.config_json import write_config
-from bigs_cli.checkpoint.folder import CONFIG
-from bigs_cli.checkpoint.names import to_flat, to_tree
-from bigs_cli.checkpoint.orbax import Checkpoints, Keep
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.transfer import transfer
+from bigs_cli.checkpoints.config_json import write_config
+from bigs_cli.checkpoints.folder import CONFIG
+from bigs_cli.checkpoints.names import to_flat, to_tree
+from bigs_cli.checkpoints.orbax import Checkpoints, Keep
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.core.metric_names import percent
-from bigs_cli.core.processes import agree, any_of, is_first
+from bigs_cli.core.processes import any_process, broadcast, is_main_process
 from bigs_cli.core.wording import counted
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.loader import heldout_batches, train_batches
@@ -36,24 +36,24 @@ from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.validation_rows import Validation
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
-from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Apply, Parameters, count, make_apply, parameter_shapes
-from bigs_cli.model.initial import initial_values
-from bigs_cli.model.losses import classification_sums
+from bigs_cli.models.flops import count_flops
+from bigs_cli.models.functional import Apply, Parameters, count, make_apply, parameter_shapes
+from bigs_cli.models.init import init_parameters
+from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.reporting.trackers import tracking
-from bigs_cli.training import amount
+from bigs_cli.training import batch_schedule
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.begin import begin, saved_position
-from bigs_cli.training.faults import faults_told
+from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.job import Job
 from bigs_cli.training.loop import TOKENS, Every, Plan, run, saved_if_stopped
-from bigs_cli.training.matrix_rate import matrix_rate
-from bigs_cli.training.nonfinite import broken, stopped, usable
+from bigs_cli.training.nonfinite import broken, is_finite, stopped
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
+from bigs_cli.training.peak_flops import peak_flops
 from bigs_cli.training.state import SummedLoss, TrainState, make_step
 
 
@@ -93,27 +93,27 @@ def pretrain(
         _verify(validation.corpus, job)
     folder = job.folder
     # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
-    with folder.lock() if is_first() else contextlib.nullcontext(), faults_told(recipe, job):
+    with folder.lock() if is_main_process() else contextlib.nullcontext(), translate_errors(recipe, job):
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, amount.unit(recipe) // recipe.accumulate)
+        meshes.check_batch(mesh, batch_schedule.unit(recipe) // recipe.accumulate)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
-        agree(0)
+        broadcast(0)
 
         def begin_folder(path: Path) -> None:
             write_config(path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, path)
 
-        if is_first():
+        if is_main_process():
             job.start(recipe, start, begin_folder)
         job.announce()
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
-        track = recipe.track if is_first() else ()
+        track = recipe.track if is_main_process() else ()
         with (
             Checkpoints(folder.checkpoints, keep) as checkpoints,
             tracking(track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
         ):
-            log = MetricsLog(folder.metrics_file if is_first() else Path(os.devnull), also)
+            log = MetricsLog(folder.metrics_file if is_main_process() else Path(os.devnull), also)
             return _train(recipe, shards, validation, job, mesh, params, checkpoints, log)
 
 
@@ -196,12 +196,12 @@ def _train(
     average = recipe.optimizer.ema is not None
     folder, digests = job.folder, _digests(shards, validation)
     state, begun, position = begin(params, optimizer, mesh, job, checkpoints, digests, average)
-    placement, unit = meshes.batch_sharding(mesh), amount.unit(recipe)
+    placement, unit = meshes.batch_sharding(mesh), batch_schedule.unit(recipe)
     rows_here = functools.cache(lambda rows: meshes.rows_here(placement, rows))
     # A growing batch is shared out anew at every size, so that each process reads all of it.
     read = rows_here(unit) if recipe.batch_ramp is None else np.arange(unit)
     batches = train_batches(shards, unit, recipe.seed, mine=read, start_state=position.get("loader"))
-    parameters, last = count(state.params), amount.last_step(recipe)
+    parameters, last = count(state.params), batch_schedule.last_step(recipe)
     err.print(
         f"Pretraining {parameters / 1e6:.1f}M parameters on {_amount(shards)}, "
         f"{counted(last, 'step')} of {_rows(recipe)} × {recipe.data.sequence_length}, on "
@@ -213,9 +213,9 @@ def _train(
 
     def next_batch() -> dict[str, jax.Array]:
         nonlocal taken
-        rows = amount.rows_of(recipe, taken)
+        rows = batch_schedule.rows_of(recipe, taken)
         taken += 1
-        batch, mine = amount.take(batches, rows // unit), rows_here(rows)
+        batch, mine = batch_schedule.take(batches, rows // unit), rows_here(rows)
         if len(mine) < len(batch[TOKENS]):
             batch = {name: part[mine] for name, part in batch.items()}
         return meshes.place({**batch, "row": mine.astype(np.int32)}, placement, rows, mine)
@@ -224,7 +224,7 @@ def _train(
         return before + time.perf_counter() - started
 
     def time_is_up() -> bool:
-        return recipe.max_minutes is not None and any_of(seconds() >= 60 * recipe.max_minutes)
+        return recipe.max_minutes is not None and any_process(seconds() >= 60 * recipe.max_minutes)
 
     def place(batch: dict[str, Any]) -> dict[str, jax.Array]:
         mine = rows_here(recipe.batch_size)
@@ -253,15 +253,15 @@ def _train(
         position = saved_position(state, digests, loader=batches.get_state(), seconds=seconds())
         checkpoints.save(done, state.params, state.optimizer, position, state.ema, score)
 
-    def save_usable(done: int, state: TrainState) -> bool:
-        if fine := usable(done, state):
+    def save_if_finite(done: int, state: TrainState) -> bool:
+        if fine := is_finite(done, state):
             save(done, state)
         return fine
 
     def judge(done: int, state: TrainState) -> None:
         loss, best = evaluate(done, state, recipe.evaluate.max_batches)["loss"], checkpoints.best()
         better = math.isfinite(loss) and (best is None or loss < best)
-        if recipe.checkpoint.keep_best and better and usable(done, state):
+        if recipe.checkpoint.keep_best and better and is_finite(done, state):
             save(done, state, loss)
 
     plan = Plan(
@@ -272,9 +272,9 @@ def _train(
         log_every=recipe.log_every,
         every=(
             *([] if validation is None else [Every(recipe.evaluate.every_steps, judge)]),
-            Every(recipe.checkpoint.every_steps, save_usable),
+            Every(recipe.checkpoint.every_steps, save_if_finite),
         ),
-        save=save_usable,
+        save=save_if_finite,
         stop_after=recipe.optimizer.stop_after_nonfinite,
         broken=lambda first: broken(folder.path, checkpoints, recipe.optimizer, first),
         time_is_up=time_is_up,
@@ -286,7 +286,7 @@ def _train(
     # --- the end: all of the held-out part, the last checkpoint, results.json -----------------------------------------
     heldout: dict[str, float] = {}
     if validation is not None:
-        with saved_if_stopped(lambda: save_usable(done, state), checkpoints, done, job):
+        with saved_if_stopped(lambda: save_if_finite(done, state), checkpoints, done, job):
             heldout = evaluate(done, state, None)
     if not math.isfinite(heldout.get("loss", 0.0)):
         what = f"The validation loss after step {done:,} is not finite"
@@ -297,7 +297,7 @@ def _train(
     save(done, state)
     checkpoints.wait()
     result = PretrainResult(heldout, done, seconds())
-    if not is_first():
+    if not is_main_process():
         return result
     write_json(
         folder.results_file,
@@ -305,7 +305,7 @@ def _train(
             "kind": "pretrain",
             "steps": result.steps,
             "stopped_by": "steps" if done == recipe.steps else "max_tokens" if done == last else "max_minutes",
-            "tokens": amount.tokens_until(recipe, done),
+            "tokens": batch_schedule.tokens_until(recipe, done),
             "skipped": int(state.skipped),
             "seconds": round(result.seconds, 1),
             "parameters": parameters,
@@ -333,7 +333,7 @@ def _full_rate(recipe: PretrainRecipe) -> float:
     """Return the tokens per second if training were as fast as this machine's matrix products."""
     L, compute = recipe.data.sequence_length, recipe.compute
     row = count_flops(recipe.model, L, compute.mixing, recipe.masking.predictions(L)).training
-    return matrix_rate(compute.dtype) * jax.device_count() * L / row
+    return peak_flops(compute.dtype) * jax.device_count() * L / row
 
 
 def _rows(recipe: PretrainRecipe) -> str:
@@ -348,7 +348,7 @@ def _amount(shards: Corpus) -> str:
 
 def _initial_parameters(recipe: PretrainRecipe, start: OpenModel | None) -> Parameters:
     # On the host: on a device of a mesh they would stay, whole, beside its share of them.
-    fresh = initial_values(parameter_shapes(recipe.model), recipe.model, recipe.seed)
+    fresh = init_parameters(parameter_shapes(recipe.model), recipe.model, recipe.seed)
     if start is None:
         return fresh
     new = to_flat(fresh, recipe.model)

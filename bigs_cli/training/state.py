@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from bigs_cli.model.functional import Parameters
+from bigs_cli.models.functional import Parameters
 
 Metrics = dict[str, jax.Array]
 # (params, batch, key of the step, part of the batch) → (summed loss, {"weight": what to divide by, further sums})
@@ -136,7 +136,7 @@ def make_step(
         # What was put nowhere in particular stays so: given a place, it would have the next step compiled anew.
         places = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
         mesh = next((place.mesh for place in places if isinstance(place, NamedSharding)), None)
-        # With the mesh set, the model keeps its activations split by rows (`model/rows.py`).
+        # With the mesh set, the model keeps its activations split by rows (`models/batch_sharding.py`).
         with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
             # The seed is an argument, not a constant: runs that differ in nothing else share what is compiled.
             return compiled(places, structure)(state, batch, np.uint32(seed))

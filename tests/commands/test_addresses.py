@@ -12,7 +12,7 @@ import typer
 from typer.models import ArgumentInfo
 
 from bigs_cli import BiGSForMaskedLM, load_model
-from bigs_cli.checkpoint.resolve import find_model
+from bigs_cli.checkpoints.resolve import find_model
 from bigs_cli.cli import app
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer_source import find_tokenizer

@@ -48,7 +48,7 @@ def test_runs_that_could_not_be_saved(tmp_path: Path, monkeypatch: pytest.Monkey
     """A folder whose name Orbax takes for a pattern, and no way around it."""
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path / "runs [1]"))
     assert "read back in" in bigs("doctor").fine().out
-    monkeypatch.setattr("bigs_cli.checkpoint.orbax.plain_path", contextlib.nullcontext)
+    monkeypatch.setattr("bigs_cli.checkpoints.orbax.plain_path", contextlib.nullcontext)
     done = bigs("doctor", "--json", "-")
     assert done.code == 1
     (found,) = [one for one in json.loads(done.out)["findings"] if one["what"] == "checkpoints"]

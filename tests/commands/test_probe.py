@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import write_flax
-from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoints.folder import write_flax
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.commands.probe import evaluate_agreement, evaluate_blimp, evaluate_pairs
 from bigs_cli.core.errors import RequestError
 from tests.evaluation.probing import VOCABULARY, config, opened, opened_frequencies

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from bigs_cli.checkpoint.folder import write_flax
-from bigs_cli.checkpoint.hub import fetch_model
+from bigs_cli.checkpoints.folder import write_flax
+from bigs_cli.checkpoints.hub import fetch_model
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.tokenizer import RESERVED, SPECIAL_TOKENS, fingerprint, load_tokenizer, save_tokenizer
-from tests.checkpoint.test_hub import hub, look_at  # noqa: F401
-from tests.checkpoint.tiny import config, parameters
+from tests.checkpoints.test_hub import hub, look_at  # noqa: F401
+from tests.checkpoints.tiny import config, parameters
 from tests.hub_server import Fault, Hub
 from tests.tiny import bigs
 

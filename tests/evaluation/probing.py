@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.checkpoint.arrays import Flat
-from bigs_cli.checkpoint.names import expected_shapes, to_flat
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.model.functional import initialize
+from bigs_cli.checkpoints.arrays import Flat
+from bigs_cli.checkpoints.names import expected_shapes, to_flat
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.models.functional import initialize
 from bigs_cli.recipe.config import BiGSConfig
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import train_tokenizer
-from bigs_cli.data.windows import OVERLAP, encode_questions, window_starts
+from bigs_cli.data.windows import DOC_STRIDE, encode_questions, window_starts
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.forms.questions import BEST, LONGEST_ANSWER, find_answers
 from bigs_cli.tasks import get_task
@@ -43,7 +43,7 @@ def test_windows_hold_every_token_and_overlap(tokens: int, room: int) -> None:
     for start in starts:
         held[start : start + room] += 1
     assert (held > 0).all()
-    shared = min(OVERLAP, room // 2)
+    shared = min(DOC_STRIDE, room // 2)
     assert all(second - first == room - shared for first, second in itertools.pairwise(starts))
     assert len(starts) == 1 or starts[-2] + room < tokens  # none is for nothing
 

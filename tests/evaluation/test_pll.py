@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from bigs_cli.checkpoint.names import to_apart, to_tree
+from bigs_cli.checkpoints.names import to_apart, to_tree
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.evaluation.pll import MaskedWords, encode_sentences, every_token, padded_lengths, sum_up
-from bigs_cli.model.functional import make_apply
+from bigs_cli.models.functional import make_apply
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 from tests.evaluation.probing import VOCABULARY, config, parameters, write_vocabulary

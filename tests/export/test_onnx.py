@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import read_model
-from bigs_cli.checkpoint.onnx_file import SSM_METADATA
-from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
+from bigs_cli.checkpoints.folder import read_model
+from bigs_cli.checkpoints.onnx_file import SSM_METADATA
+from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.core.errors import RequestError
 from bigs_cli.export import onnx_file
 from bigs_cli.export.check import model_run
@@ -22,7 +22,7 @@ from bigs_cli.export.formats import export
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.int8 import POOLER
 from bigs_cli.export.settings import Inputs, inputs_of
-from tests.checkpoint.tiny import HEADS, config, parameters, same
+from tests.checkpoints.tiny import HEADS, config, parameters, same
 from tests.tiny import bigs, finetune
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bigs[onnx]'")

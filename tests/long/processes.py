@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from subprocess import Popen
 
-from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.checkpoints.orbax import steps
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import bigs, pretrain, write_shards
 from tests.training.test_mesh import back_to, near

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import write_flax
-from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoints.folder import write_flax
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.encode import Encoded
-from bigs_cli.model.functional import initialize, make_apply
+from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute

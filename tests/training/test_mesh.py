@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from bigs_cli.model.functional import parameter_shapes
+from bigs_cli.models.functional import parameter_shapes
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.training.mesh import AXES, shardings
@@ -115,8 +115,8 @@ def on_eight_devices(code: str) -> str:
 
 STEPS = """
 import jax, numpy as np, jax.numpy as jnp
-from bigs_cli.model.functional import initialize, make_apply
-from bigs_cli.model.losses import classification_sums
+from bigs_cli.models.functional import initialize, make_apply
+from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.optimizer import make_optimizer
@@ -154,7 +154,7 @@ GATHERED = """
 import re
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from bigs_cli.model.functional import make_apply, parameter_shapes
+from bigs_cli.models.functional import make_apply, parameter_shapes
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Mesh
 from bigs_cli.training import mesh as meshes

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.orbax import Checkpoints, Keep, steps
-from bigs_cli.model.functional import Parameters
+from bigs_cli.checkpoints.orbax import Checkpoints, Keep, steps
+from bigs_cli.models.functional import Parameters
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.nonfinite import broken

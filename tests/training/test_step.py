@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.model.functional import Parameters, initialize, make_apply
-from bigs_cli.model.losses import classification_sums
+from bigs_cli.models.functional import Parameters, initialize, make_apply
+from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
 from bigs_cli.training.mesh import batch_sharding, check_batch, make_mesh, shardings

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.model.heads import Outputs
+from bigs_cli.models.heads import Outputs
 from bigs_cli.recipe.config import Head
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Form(Protocol):
         ...
 
     def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the summed loss of a batch, and further sums, as `model/losses.py` does."""
+        """Return the summed loss of a batch, and further sums, as `models/losses.py` does."""
         ...
 
     def metrics(self, examples: Any, inputs: Encoded, scores: Array) -> dict[str, float]:

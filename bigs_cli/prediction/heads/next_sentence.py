@@ -9,7 +9,7 @@ import jax
 
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.evaluation.forms.form import softmax
-from bigs_cli.model.heads import Outputs
+from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.heads.answerer import percent, shown
 from bigs_cli.prediction.item import Item, Takes
 from bigs_cli.prediction.settings import Settings

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bigs_cli.checkpoint import seal
-from bigs_cli.checkpoint.resolve import find_model
-from bigs_cli.checkpoint.resume import run_recipe
-from bigs_cli.checkpoint.run import RunFolder, runs
+from bigs_cli.checkpoints import seal
+from bigs_cli.checkpoints.resolve import find_model
+from bigs_cli.checkpoints.resume import run_recipe
+from bigs_cli.checkpoints.run import RunFolder, runs
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.evaluation.judged import judge
 from bigs_cli.evaluation.predictions import read_predictions
