@@ -139,7 +139,7 @@ def test_a_step_that_xla_has_no_memory_for_names_them_too(
     def step(*_: Any) -> Any:
         return jnp.zeros(1 << 45).block_until_ready()
 
-    monkeypatch.setattr("bigs_cli.training.finetune.make_step", lambda *_, **__: step)
+    monkeypatch.setattr("bigs_cli.training.loop.make_step", lambda *_, **__: step)
     run = tmp_path / "run"
     done = bigs(*finetune("mrpc", pretrained, glue, run))
     assert done.code == 1

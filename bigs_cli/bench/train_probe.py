@@ -27,7 +27,7 @@ from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Masking, Optimizer, Schedule
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import masked_lm_loss
-from bigs_cli.training.state import SummedLoss, make_step, new_state
+from bigs_cli.training.step import SummedLoss, make_step, new_state
 
 _STEPS_OF_SCHEDULE = 1000
 

@@ -27,7 +27,7 @@ from bigs_cli.training import mesh as meshes
 from bigs_cli.training.finetune import target_config
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import check_shards
-from bigs_cli.training.state import TrainState, new_state
+from bigs_cli.training.step import TrainState, new_state
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,7 +12,7 @@ from bigs_cli.models.kernel import SSMParameters, convolution_kernel, discretize
 from bigs_cli.models.losses import classification_sums, cross_entropy, regression_sums
 from bigs_cli.recipe.schema import Compute, Kernel, Optimizer, Schedule
 from bigs_cli.training.optimizer import decayed, learning_rate, make_optimizer
-from bigs_cli.training.state import make_step, new_state
+from bigs_cli.training.step import make_step, new_state
 
 LOGITS, LOSS, DENSE_GRADIENT, SSM_GRADIENT, KERNEL = 5e-5, 1e-5, 1e-4, 1e-3, 2e-5
 SSM = {"A_re", "A_im", "C", "D", "log_step"}

@@ -21,7 +21,7 @@ from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.training.mesh import AXES, shardings
 from bigs_cli.training.optimizer import make_optimizer
-from bigs_cli.training.state import TrainState, new_state
+from bigs_cli.training.step import TrainState, new_state
 from tests.tiny import bigs, parameters, pretrain
 from tests.training.test_resume import course
 
@@ -120,7 +120,7 @@ from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
 from bigs_cli.training import mesh as meshes
 from bigs_cli.training.optimizer import make_optimizer
-from bigs_cli.training.state import TrainState, make_step, new_state
+from bigs_cli.training.step import TrainState, make_step, new_state
 from tests.training.test_step import CONFIG, batch
 
 mesh = meshes.make_mesh(Mesh(data=2, fsdp=4, tensor=1))

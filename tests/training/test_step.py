@@ -22,7 +22,7 @@ from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
 from bigs_cli.training.mesh import batch_sharding, check_batch, make_mesh, shardings
 from bigs_cli.training.optimizer import SSM_NAMES, make_optimizer
-from bigs_cli.training.state import TrainState, make_step, new_state
+from bigs_cli.training.step import TrainState, make_step, new_state
 from tests.tiny import bigs, finetune, parameters
 
 CONFIG = BiGSConfig(
