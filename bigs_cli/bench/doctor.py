@@ -19,7 +19,7 @@ from bigs_cli.core.cache import cache_root
 from bigs_cli.core.devices import NoDeviceError, find_devices
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.hub_client import hub_answers
+from bigs_cli.core.hub import endpoint, hub_answers, is_logged_in, is_offline
 from bigs_cli.training.peak_flops import peak_flops
 
 VERBS = ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export")
@@ -132,17 +132,15 @@ def _cannot_write(path: Path) -> str | None:
 
 
 def _hub() -> Finding:
-    from huggingface_hub import constants, get_token
-
     login = (
-        "logged in" if get_token() else "not logged in, which only private and gated repositories and --push ask for"
+        "logged in" if is_logged_in() else "not logged in, which only private and gated repositories and --push need"
     )
-    if constants.HF_HUB_OFFLINE:
+    if is_offline():
         return Finding("hub", f"offline by HF_HUB_OFFLINE; {login}", advice="only what is in its cache is used")
     if hub_answers():
-        return Finding("hub", f"{constants.ENDPOINT} answers; {login}")
+        return Finding("hub", f"{endpoint()} answers; {login}")
     advice = "published models and hub data must be in its cache; files and runs of your own work"
-    return Finding("hub", f"{constants.ENDPOINT} does not answer; {login}", advice=advice)
+    return Finding("hub", f"{endpoint()} does not answer; {login}", advice=advice)
 
 
 def _devices() -> Iterator[Finding]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from bigs_cli.checkpoints.arrays import Flat, digest
 from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.config_json import read_config
-from bigs_cli.checkpoints.folder import CONFIG, read_model, tokenizer_file
+from bigs_cli.checkpoints.folder import CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILES, read_model, tokenizer_file
 from bigs_cli.checkpoints.run import RunFolder, runs, runs_root
-from bigs_cli.checkpoints.weights import candidates, choose, needed, weights_in
-from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.checkpoints.weights import candidates, choose, missing_parts, needed, parts, weights_in
+from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
@@ -118,8 +118,6 @@ def open_model(found: Found, form: str | None = None) -> OpenModel:
         return _open_run(found.run)
     folder = found.folder
     if folder is None:
-        from bigs_cli.checkpoints.hub import fetch_model
-
         repo, _, revision = (found.repo or "").partition("@")
         folder = fetch_model(repo, revision or None, form)
     loaded = read_model(folder, choose(folder, form).name)
@@ -128,6 +126,38 @@ def open_model(found: Found, form: str | None = None) -> OpenModel:
     name = (found.repo or folder.resolve().name).rpartition("/")[2].partition("@")[0]
     source = str(loaded.source_file)
     return OpenModel(name, loaded.config, loaded.flat, loaded.tokenizer_path, source, tuple(notes), repo=found.repo)
+
+
+def fetch_model(repo: str, revision: str | None = None, form: str | None = None) -> Path:
+    """Return the folder in the hub's cache with the config, the tokenizer and the weights of `repo`.
+
+    The weights are one file, or an index and the shards it names: of the format named `form` if given, else of the
+    preferred one there. What the cache holds is not fetched again; without a network, the cached copy is used.
+
+    Raises:
+        RequestError: there is no such model, revision or format, no access to it, or a shard is missing.
+        BigsError: the hub cannot be reached.
+    """
+    from bigs_cli.core.hub import fetch_files, fetch_first
+
+    wanted = candidates(form)
+    folder = fetch_files(repo, [CONFIG, *TOKENIZER_FILES, TOKENIZER_CONFIG], revision)
+    if any((folder / name).is_file() and not missing_parts(folder / name) for name in wanted):
+        return folder
+    source = fetch_first(repo, wanted, folder.name)
+    if source is None:
+        at = f"{repo}@{revision}" if revision else repo
+        raise RequestError(
+            f"{at} on the hub holds no weights{f' in the format {form}' if form else ''}. {needed(form)}"
+        )
+    if missing_parts(source):
+        fetch_files(repo, parts(source), folder.name)
+    if missing := missing_parts(source):
+        raise RequestError(
+            f"{repo} on the hub lacks shards that its {source.name} names: {listed(missing)}. "
+            "Tell its owner, or choose another format with --from-format."
+        )
+    return folder
 
 
 def _here(name: str) -> Found | None:

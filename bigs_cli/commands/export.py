@@ -86,15 +86,19 @@ def export(
     Prints the path of the folder.
     """
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
-    from bigs_cli.export import push as hub
+    from bigs_cli.core import hub
+    from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, out
 
-    to = hub.destination(push, revision, public)
+    to = None if push is None else hub.Destination(push, revision, public)
+    if to is None and (revision is not None or public):
+        raise RequestError(f"{'--public' if public else '--revision'} says how to push: add --push owner/name.")
     if to is not None:
         hub.check_destination(to)
     prepare_jax()
     opened = open_and_announce(model, from_format)
     from bigs_cli.export.formats import export as write
+    from bigs_cli.export.formats import other_weights
 
     place = output or Path("exports") / f"{opened.name}-{form}"
     asked: dict[str, Any] = {"lengths": tuple(length or ()), "int8": int8, "dtype": dtype, "license": license}
@@ -107,7 +111,8 @@ def export(
     for note in exported.notes:
         err.print(note)
     if to is not None:
-        pushed = hub.push(place, to, f"{opened.name} in the format {form}, exported by bigs")
-        for note in (f"Pushed to {pushed.page}", *pushed.notes):
+        page, files = hub.push(place, to, f"{opened.name} in the format {form}, exported by bigs")
+        err.print(f"Pushed to {page}")
+        if note := other_weights(to, files, place):
             err.print(note)
     out.print(str(place))

@@ -155,7 +155,6 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     Raises:
         RequestError: it is another model, or the shards are absent, altered, or not made for it.
     """
-    from bigs_cli.checkpoints.hub import PUBLISHED_TOKENIZER
     from bigs_cli.checkpoints.names import to_tree
     from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.commands.shared import check_tokenizer
@@ -165,6 +164,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
     from bigs_cli.data.shards import Shards
+    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
     from bigs_cli.data.validation_rows import Validation
     from bigs_cli.data.verify import verify
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss

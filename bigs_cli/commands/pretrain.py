@@ -232,9 +232,9 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     Raises:
         RequestError: it cannot be read, or was not made with that tokenizer.
     """
-    from bigs_cli.checkpoints.hub import PUBLISHED_TOKENIZER
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
     from bigs_cli.data.validation_rows import find_validation
     from bigs_cli.reporting.console import err
 

@@ -342,12 +342,11 @@ def _convert(
     folder: Path, output: Path, vocab: str | None, length: int | None, heldout: float, overwrite: bool
 ) -> None:
     """Turn the BiGS authors' HDF5 shards into ours."""
-    from bigs_cli.checkpoints.hub import PUBLISHED_TOKENIZER
     from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
     from bigs_cli.data.hdf5_convert import convert_hdf5
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.staging import check_output
-    from bigs_cli.data.tokenizer import load_tokenizer
+    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
     from bigs_cli.reporting import console
     from bigs_cli.reporting.shards import report_table
 

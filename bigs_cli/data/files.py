@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError, not_utf8
 from bigs_cli.core.folders import check_link, list_files
-from bigs_cli.core.hub_client import hush_client, limit_waiting
+from bigs_cli.core.hub import hush_client, limit_waiting
 from bigs_cli.core.paths import is_address
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.lines import COMPRESSIONS, read_lines

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.folders import check_link, list_files
 from bigs_cli.reporting.pairs import Accuracy
 from bigs_cli.tasks.columns import Table, read_table_file
@@ -118,32 +118,21 @@ def fetch_blimp() -> Path:
     Raises:
         RequestError: neither the hub nor a whole cached copy can be reached.
     """
-    from huggingface_hub import constants, errors, snapshot_download
-
-    from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
+    from bigs_cli.core.hub import fetch_files, hush_client
 
     hush_client()
-    limit_waiting()
-    hindrance = ""
-    if constants.HF_HUB_OFFLINE:
-        hindrance = "HF_HUB_OFFLINE is set"
-    elif not hub_answers():
-        hindrance = f"the hub ({constants.ENDPOINT}) cannot be reached"
-    wanted = {"repo_type": "dataset", "allow_patterns": "*/train-*.parquet", "local_files_only": bool(hindrance)}
     try:
         # All files at once, eight in parallel: `datasets` would ask several things of the hub for each of the 67.
-        folder = Path(snapshot_download(BLIMP_REPOSITORY, **wanted))
-        found = len(find_tables([folder])) if folder.is_dir() else 0
-        why = hindrance or f"{BLIMP_REPOSITORY} on the hub is laid out in another way"
-        if found == BLIMP_FILES:
+        folder = fetch_files(BLIMP_REPOSITORY, ["*/train-*.parquet"], kind="dataset")
+        count = len(find_tables([folder])) if folder.is_dir() else 0
+        if count == BLIMP_FILES:
             return folder
-        have = f"only {found} of its {BLIMP_FILES} files are"
-    except (errors.LocalEntryNotFoundError, errors.RepositoryNotFoundError, *network_errors()) as error:
-        why = hindrance or f"the hub does not give it ({reason_of(error)})"
-        have = "it is not"
+        problem = f"{BLIMP_REPOSITORY} has {count} of its {BLIMP_FILES} files."
+    except BigsError as error:
+        problem = str(error)
     raise RequestError(
-        f"BLiMP was to be read from the hub; {have} on this machine, and {why}. Pass --data DIR holding its .jsonl "
-        "files (https://github.com/alexwarstadt/blimp), or connect to the hub once."
+        f"BLiMP could not be read from the hub: {problem} Pass --data DIR holding its .jsonl files "
+        "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
     )
 
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bigs_cli.checkpoints.hub import PUBLISHED_TOKENIZER
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.tokenizer import load_tokenizer
+from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute

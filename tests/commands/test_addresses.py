@@ -15,7 +15,7 @@ from bigs_cli import BiGSForMaskedLM, load_model
 from bigs_cli.checkpoints.resolve import find_model
 from bigs_cli.cli import app
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.tokenizer_source import find_tokenizer
+from bigs_cli.data.tokenizer import find_tokenizer
 from bigs_cli.recipe import load_recipe
 from tests.tiny import bigs
 

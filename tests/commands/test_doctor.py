@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from bigs_cli.bench.doctor import EXTRAS
-from bigs_cli.core.hub_client import hub_answers
+from bigs_cli.core.hub import hub_answers
 from tests.tiny import bigs
 
 
