@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.models.kernel import SSMParameters, discretize, initial_state_matrix
 from bigs_cli.models.mixers import MIXERS
+from bigs_cli.models.ssm import SSMParameters, discretize, initial_state_matrix
 from bigs_cli.reporting.console import table
 
 LONGEST_DENSE = 4096

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.console import table
 

@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict
 
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, initialize, make_apply, unstack_layers
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Masking, Optimizer, Schedule
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import masked_lm_loss

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bigs_cli.core.paths import address_problem
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -12,10 +12,10 @@ import optax
 from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.processes import broadcast, is_main_process
+from bigs_cli.models import sharding as meshes
 from bigs_cli.models.functional import Parameters
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.metrics_log import MetricsLog
-from bigs_cli.training import mesh as meshes
 from bigs_cli.training.job import Job
 from bigs_cli.training.state import TrainState, new_state
 

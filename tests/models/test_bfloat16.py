@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.heads import HEADS
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
 B, L, WORDS = 256, 32, 8

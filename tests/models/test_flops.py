@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.flops import MIXING, count_flops
 from bigs_cli.models.functional import make_apply, parameter_shapes
 from bigs_cli.models.mixers import MIXERS
-from bigs_cli.recipe.config import BiGSConfig, Head
 from bigs_cli.recipe.schema import Compute
 
 SHAPE: dict[str, Any] = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bigs_cli.models import mixers
-from bigs_cli.models.kernel import SSMParameters, convolution_kernel, discretize, initial_state_matrix
+from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize, initial_state_matrix
 
 N, H, B = 8, 6, 2
 

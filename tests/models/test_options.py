@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
 SIZE = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 12, "num_ssm": 4}
