@@ -10,7 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.models.matmul import dense, project
+from bigs_cli.models.matmul import dense, has_symbolic_size, project
 from bigs_cli.models.sharding import constrain_batch_sharding
 from bigs_cli.models.ssm import SSM
 from bigs_cli.recipe.schema import Compute
@@ -24,19 +24,23 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
 
 
-class Dense(nnx.Module):
+class Dense(nnx.Linear):
     """A dense map, kernel `[I, O]` and bias `[O]`, in `compute.dtype`. Sums and their gradients are float32."""
 
     def __init__(self, in_features: int, out_features: int, compute: Compute) -> None:
-        self.dtype = jnp.dtype(compute.dtype)
-        self.kernel = nnx.Param(jnp.zeros((in_features, out_features)))
-        self.bias = nnx.Param(jnp.zeros(out_features))
+        super().__init__(
+            in_features, out_features, dtype=jnp.dtype(compute.dtype), precision="highest", rngs=nnx.Rngs(0)
+        )
 
-    def __call__(self, x: jax.Array, channels_first: bool = False, dtype: DTypeLike | None = None) -> jax.Array:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: jax.Array, channels_first: bool = False, dtype: DTypeLike | None = None
+    ) -> jax.Array:
         """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`.
 
         The result has `dtype`, by default `compute.dtype`. With float32 it is the unrounded sum.
         """
+        if has_symbolic_size(x):  # An export: jax2onnx converts nnx.Linear to one Gemm, other products to Einsum.
+            return super().__call__(x)
         dtype = self.dtype if dtype is None else jnp.dtype(dtype)
         x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]
         if channels_first:

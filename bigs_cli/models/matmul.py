@@ -24,6 +24,8 @@ def matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DType
     """
     dtype = jnp.dtype(dtype or a.dtype)
     contracted = (((a.ndim - 1,), (1 if transposed else 0,)), ((), ()))
+    if has_symbolic_size(a):
+        return jnp.matmul(a, b.T if transposed else b, precision=precision(a.dtype), preferred_element_type=dtype)
     multiply = partial(jax.lax.dot_general, dimension_numbers=contracted, precision=precision(a.dtype))
     if a.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
         return multiply(a, b, preferred_element_type=dtype)
@@ -33,6 +35,11 @@ def matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DType
 def precision(dtype: DTypeLike) -> jax.lax.Precision | None:
     """Return the precision for operands of `dtype`: by default, GPUs and TPUs round float32 operands to fewer bits."""
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
+
+
+def has_symbolic_size(x: jax.Array) -> bool:
+    """Return whether a size of x is symbolic. That is so only while a model is exported, in float32."""
+    return any(map(is_symbolic_dim, x.shape))
 
 
 def dense(
@@ -115,10 +122,10 @@ def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
 def flatten_rows(u: jax.Array) -> jax.Array:
     """Return u `[..., K]` as `[M, K]` on a single CPU, where that is a tenth faster, and unchanged elsewhere.
 
-    Shapes with symbolic sizes, which only exports have, stay as they are: other backends run the exported program.
+    In an export it stays as it is: other backends run the exported program.
     """
     single_cpu = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
-    return u.reshape(-1, u.shape[-1]) if single_cpu and not any(map(is_symbolic_dim, u.shape)) else u
+    return u.reshape(-1, u.shape[-1]) if single_cpu and not has_symbolic_size(u) else u
 
 
 def _row_major(array: jax.Array) -> jax.Array:

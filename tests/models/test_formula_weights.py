@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bigs_cli.bench.reference import REFERENCES, make_reference_apply
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply, unstack_layers
 from bigs_cli.models.losses import cross_entropy
@@ -73,6 +74,14 @@ def test_masked_lm_logits_and_loss(compute, unstacked):
     rows, places, labels = np.array([(0, 2, 11), (0, 5, 19), (0, 9, 37), (1, 2, 8)]).T
     loss = cross_entropy(logits[rows, places], jnp.asarray(labels))[0].mean()
     assert float(loss) == pytest.approx(3.792815, abs=2e-6)
+
+
+@pytest.mark.parametrize("mixer", REFERENCES)
+def test_the_reference_of_benchmarks_gives_the_same_logits(mixer):
+    params = unstack_layers(to_tree(formula_weights(config("masked-lm")), config("masked-lm")))
+    apply = jax.jit(make_reference_apply(config("masked-lm"), REFERENCES[mixer]))
+    logits = apply(params, IDS, (IDS > 0).astype(np.int32), TYPES).logits
+    np.testing.assert_allclose(logits, outputs("masked-lm").logits, atol=3e-6)
 
 
 def test_classification_logits():
