@@ -13,21 +13,21 @@ import numpy as np
 from pydantic import ValidationError
 
 from bigs_cli.checkpoints.folder import atomic_directory, write_flax
-from bigs_cli.checkpoints.names import expected_shapes, to_apart, unnested
 from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoints.transfer import Transfer, transfer
 from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.export.tokenizer import write_tokenizer
+from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.init import init_parameter
+from bigs_cli.models.published import published_shapes, to_unstacked, unnested
 from bigs_cli.prediction.inputs import checked_inputs, checked_positions
 from bigs_cli.prediction.item import Asked, items_of, record
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
-from bigs_cli.recipe.config import BiGSConfig, Head
 from bigs_cli.recipe.schema import Compute
 
 
@@ -71,7 +71,7 @@ class Pretrained:
     def _compile(self) -> None:
         """Make what compiled functions need: all that a pickled or copied model does not take along."""
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
-        apply = make_apply(self.config, Compute(), apart=True)
+        apply = make_apply(self.config, Compute(), unstacked=True)
 
         def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
             outputs = apply(params, *inputs, **named)
@@ -134,7 +134,7 @@ class Pretrained:
         flat, report = transfer(opened.flat, opened.config, config, new)
         opened.flat.clear()  # Each array is let go as it is taken over: one copy of the model at a time.
         untrained = untrained_layers(flat, config)
-        loaded = cls(config, to_apart(flat))
+        loaded = cls(config, to_unstacked(flat))
         loaded.transfer, loaded.source, loaded._origin, loaded.untrained = report, opened.source, origin, untrained
         if report.new:
             warnings.warn(
@@ -338,7 +338,7 @@ def _is_count(value: object, least: int) -> bool:
 
 def _check_params(params: Parameters, config: BiGSConfig) -> None:
     given = {path: np.shape(array) for path, array in unnested(params)}
-    expected = expected_shapes(config)
+    expected = published_shapes(config)
     wrong = [path for path in (*expected, *given) if given.get(path) != expected.get(path)]
     if wrong:
         raise ValueError(f"params are not those of the config: {listed(dict.fromkeys(wrong))} are missing or differ.")

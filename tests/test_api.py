@@ -17,8 +17,8 @@ from bigs_cli import BiGSForSequenceClassification, BiGSModel, load_model
 from bigs_cli.api import CLASSES, Pretrained
 from bigs_cli.checkpoints.config_json import ARCHITECTURES
 from bigs_cli.checkpoints.folder import read_model, write_flax
-from bigs_cli.checkpoints.names import to_apart
 from bigs_cli.core.errors import RequestError
+from bigs_cli.models.published import to_unstacked
 from tests.checkpoints.tiny import HEADS, config, parameters, same
 
 B, L, V, H, LABELS, CHOICES = 2, 5, 11, 4, 3, 2
@@ -131,7 +131,7 @@ def test_what_a_model_is_made_from_is_checked() -> None:
         BiGSModel(of, seed=-1)
     with pytest.raises(ValueError, match="config is a dict; BiGSModel takes a BiGSConfig"):
         BiGSModel(of.model_dump())  # pyright: ignore[reportArgumentType]
-    params = to_apart(parameters(other))
+    params = to_unstacked(parameters(other))
     assert BiGSModel(other, params)(IDS).pooler_output.shape == (B, 8)
     with pytest.raises(ValueError, match="params are not those of the config: embeddings/word_embeddings/embedding, "):
         BiGSModel(of, params)

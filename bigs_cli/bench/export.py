@@ -16,12 +16,12 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.checkpoints.names import to_flat
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.formats import export
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import parameter_shapes
 from bigs_cli.models.init import init_parameters
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.published import to_flat
 from bigs_cli.reporting.console import table
 
 RUNNERS: dict[str, tuple[str, ...]] = {

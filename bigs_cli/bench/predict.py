@@ -21,16 +21,16 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.checkpoints.names import to_apart
 from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.python_docs import read_python_docs
 from bigs_cli.data.tokenizer import MASK, train_tokenizer
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import Parameters, initialize, unstack_layers
+from bigs_cli.models.published import to_unstacked
 from bigs_cli.prediction.item import Item, Takes, items_of
 from bigs_cli.prediction.output import write_answers
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.reporting.console import table
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> 
 def _opened(name: str) -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
     opened = open_model(find_model(name))
     origin = Origin.of(opened)
-    return opened.config, origin, to_apart(opened.flat), tokenizer_of(opened.config, origin)
+    return opened.config, origin, to_unstacked(opened.flat), tokenizer_of(opened.config, origin)
 
 
 def _fresh() -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from bigs_cli.core.error_messages import unreadable
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.files import parse_json, write_json
-from bigs_cli.recipe.config import BiGSConfig, Head
+from bigs_cli.models.config import BiGSConfig, Head
 
 ARCHITECTURES: dict[Head, str] = {
     "encoder": "BiGSModel",

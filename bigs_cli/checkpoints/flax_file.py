@@ -16,10 +16,10 @@ import msgpack
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import FLOATS, Array, Flat
-from bigs_cli.checkpoints.names import nested
 from bigs_cli.core.error_messages import unreadable
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import atomic_write
+from bigs_cli.models.published import nested
 
 _ARRAY = 1  # flax.serialization's extension type of an ndarray
 _CHUNKED = "__msgpack_chunked_array__"

@@ -13,20 +13,20 @@ from pathlib import Path
 from bigs_cli.checkpoints import flax_file, safetensors_file, torch_file
 from bigs_cli.checkpoints.arrays import Array, Flat, to_float32
 from bigs_cli.checkpoints.config_json import names_architecture, read_config, write_config
-from bigs_cli.checkpoints.names import (
-    expected_shapes,
-    from_torch,
-    guess_head,
-    optional_paths,
-    to_torch,
-    torch_name,
-)
 from bigs_cli.checkpoints.weights import choose, has_torch_names, read_weights
 from bigs_cli.core.error_messages import told, translate_error
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import check_writable
 from bigs_cli.core.interrupts import defer_signals
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.published import (
+    from_torch,
+    guess_head,
+    optional_paths,
+    published_shapes,
+    to_torch,
+    torch_name,
+)
 
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
@@ -150,7 +150,7 @@ def _claim(draft: Path, path: Path) -> int:
 
 
 def _drop_unused(flat: Flat, config: BiGSConfig) -> tuple[str, ...]:
-    unused = [name for name in flat.keys() - expected_shapes(config).keys() if _may_be_unused(name)]
+    unused = [name for name in flat.keys() - published_shapes(config).keys() if _may_be_unused(name)]
     for name in unused:
         del flat[name]
     return tuple(sorted(unused))
@@ -163,7 +163,7 @@ def _may_be_unused(name: str) -> bool:
 
 def _check(flat: Flat, config: BiGSConfig, source: Path, torch_names: bool) -> None:
     """Raise unless `flat` is a model of `config`, with the names, as in the file, of what is amiss."""
-    expected = expected_shapes(config)
+    expected = published_shapes(config)
     name = torch_name if torch_names else str
     missing = [name(path) for path in expected if path not in flat and path not in optional_paths(config)]
     misshapen = [

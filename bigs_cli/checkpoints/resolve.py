@@ -16,8 +16,8 @@ from bigs_cli.checkpoints.weights import candidates, choose, missing_parts, need
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import refuse_address
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
-from bigs_cli.recipe.config import BiGSConfig
 
 # Short names of published models; a finished run of that task here comes first.
 PUBLISHED = {
@@ -191,9 +191,9 @@ def _newest_of_task(name: str) -> RunFolder | None:
 
 
 def _open_run(run: RunFolder) -> OpenModel:
-    from bigs_cli.checkpoints.names import to_flat
     from bigs_cli.checkpoints.orbax import has_average, read_params
     from bigs_cli.models.functional import parameter_shapes
+    from bigs_cli.models.published import to_flat
 
     config = read_config(run.path / CONFIG)
     kept = run.best if steps(run.best) else run.checkpoints

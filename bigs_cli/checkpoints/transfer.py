@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import Array, Flat
-from bigs_cli.checkpoints.names import DECODER, POSITIONS, WORDS, Shape, expected_shapes, prefix
 from bigs_cli.core.errors import RequestError, listed
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.published import DECODER, POSITIONS, WORDS, Shape, prefix, published_shapes
 
 Fresh = Callable[[str, Shape], Array]
 
@@ -67,7 +67,7 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
     columns = _label_columns(config, target)
     result: Flat = {}
     report = Transfer()
-    for path, shape in expected_shapes(target).items():
+    for path, shape in published_shapes(target).items():
         plain = path.removeprefix("s4_bert/")
         if plain == DECODER and plain not in rest and config.tie_word_embeddings:
             array, how = flat[prefix(config.head) + WORDS].T, "copied from the word embedding"

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import FLOATS, Array
-from bigs_cli.checkpoints.names import expected_shapes
 from bigs_cli.core.errors import RequestError, listed
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.init import init_parameter
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.published import published_shapes
 
 NEW_HEAD_SEED = 0
 """The seed of the parameters that `from_pretrained` initializes."""
@@ -27,7 +27,7 @@ def untrained_layers(flat: Mapping[str, Array], config: BiGSConfig) -> tuple[str
     """
     kernels = [
         path
-        for path in expected_shapes(config)
+        for path in published_shapes(config)
         if path.endswith("/kernel") and path.removeprefix("s4_bert/").startswith(_HEADS)
     ]
     return tuple(

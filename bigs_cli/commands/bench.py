@@ -205,16 +205,17 @@ def mixing(
     Each length is measured in a process of its own; with the default settings, minutes.
     """
     from bigs_cli.bench.mixing import LONGEST_DENSE, measure, mixing_table
+    from bigs_cli.bench.reference import ALL_MIXERS
     from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.core.errors import RequestError, did_you_mean
-    from bigs_cli.models.mixers import MIXERS
     from bigs_cli.reporting.console import progress
 
     check_target(json_file)
     names = mixers or ["dense", "chunked", "fft"]
     for name in names:
-        if name not in MIXERS:
-            raise RequestError(f"There is no mixer {name}.{did_you_mean(name, MIXERS)} There are {', '.join(MIXERS)}.")
+        if name not in ALL_MIXERS:
+            near = did_you_mean(name, ALL_MIXERS)
+            raise RequestError(f"There is no mixer {name}.{near} The mixers are {', '.join(ALL_MIXERS)}.")
     wanted = lengths or [128 << power for power in range(10)]
     made = heading("mixing", mixers=names, tokens=tokens, channels=channels, states=states, dtype=dtype)
     measured = []

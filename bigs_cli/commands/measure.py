@@ -155,7 +155,6 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     Raises:
         RequestError: it is another model, or the shards are absent, altered, or not made for it.
     """
-    from bigs_cli.checkpoints.names import to_tree
     from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
@@ -169,6 +168,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.data.verify import verify
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.models.functional import make_apply
+    from bigs_cli.models.published import to_tree
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.recipe.schema import Compute, Masking
     from bigs_cli.reporting.console import err, out, progress, table

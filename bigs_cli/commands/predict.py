@@ -156,7 +156,7 @@ def predict(
 
     prepare_jax()
     opened = open_and_announce(model)
-    from bigs_cli.checkpoints.names import to_apart
+    from bigs_cli.models.published import to_unstacked
     from bigs_cli.prediction.columns import Named
     from bigs_cli.prediction.embeddings import write_embeddings
     from bigs_cli.prediction.files import items_in, texts_on
@@ -171,7 +171,7 @@ def predict(
     config = opened.config
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
     tell_of_trimming(config, settings.trim)
-    predictor = Predictor(config, to_apart(opened.flat), tokenizer_of(opened), settings)
+    predictor = Predictor(config, to_unstacked(opened.flat), tokenizer_of(opened), settings)
     answerer = None if embed else predictor.answerer
     takes: Takes = "texts" if answerer is None else answerer.takes
     endings = endings or []

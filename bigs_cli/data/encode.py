@@ -11,7 +11,7 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import frame
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

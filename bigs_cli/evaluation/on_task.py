@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigs_cli.checkpoints.names import to_tree
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.resume import locate, read_record
 from bigs_cli.core.errors import RequestError
@@ -18,6 +17,7 @@ from bigs_cli.data.encode import check_token_types
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.models.functional import make_apply
+from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks.read import available_splits, load_examples

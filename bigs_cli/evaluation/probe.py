@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigs_cli.checkpoints.names import to_apart
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import special_ids
@@ -25,6 +24,7 @@ from bigs_cli.evaluation.pll import (
     sum_up,
 )
 from bigs_cli.models.functional import make_apply
+from bigs_cli.models.published import to_unstacked
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 
@@ -115,8 +115,8 @@ class ProbedModel:
         recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
         compute = Compute() if recipe is None or isinstance(recipe, FinetuneRecipe) else recipe.compute
         self._config, self._tokenizer, self._length = config, tokenizer, length
-        self._params = to_apart(opened.flat)
-        apply = make_apply(config, compute, apart=True)
+        self._params = to_unstacked(opened.flat)
+        apply = make_apply(config, compute, unstacked=True)
         self._scorer = MaskedWords(apply, special_ids(tokenizer)["[MASK]"], batch_size or BATCH, within_word)
 
     @property

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import Array, Flat
-from bigs_cli.checkpoints.names import completed, to_apart
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.core.errors import BigsError
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Run, Settings, inputs_of, named_outputs
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.published import completed, to_unstacked
 from bigs_cli.recipe.schema import Compute
 
 LARGEST_DIFFERENCE = 5e-5  # of the largest output, between the model and an export in float32
@@ -25,8 +25,8 @@ def model_run(config: BiGSConfig, flat: Flat) -> Run:
     """Return a function that runs our own model on a batch. A bare encoder's absent pooler counts as zeros."""
     import jax
 
-    params = to_apart(completed(flat, config))
-    apply = jax.jit(make_apply(config, Compute(), apart=True))
+    params = to_unstacked(completed(flat, config))
+    apply = jax.jit(make_apply(config, Compute(), unstacked=True))
     return lambda inputs: named_outputs(apply(params, *inputs), OUTPUTS[config.head])
 
 

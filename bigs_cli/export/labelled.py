@@ -14,7 +14,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.export.settings import Inputs, Run
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 MOST = 1000  # a figure right to some percent, in seconds
 _ROWS = 16  # at once

@@ -14,7 +14,6 @@ from bigs_cli.checkpoints import safetensors_file
 from bigs_cli.checkpoints.arrays import Array
 from bigs_cli.checkpoints.config_json import ARCHITECTURES, config_values
 from bigs_cli.checkpoints.folder import CONFIG, read_model
-from bigs_cli.checkpoints.names import completed, to_torch
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.files import write_json
 from bigs_cli.export.check import model_run
@@ -22,7 +21,8 @@ from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
 from bigs_cli.export.snippets import AUTO_CLASSES
 from bigs_cli.export.weights import stored
-from bigs_cli.recipe.config import Head
+from bigs_cli.models.config import Head
+from bigs_cli.models.published import completed, to_torch
 
 CODE = ("configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py")
 

@@ -1,17 +1,19 @@
-"""Token ids to hidden states: embeddings, the stack of layers, the pooler."""
+"""From token ids to hidden states: embeddings, the stack of blocks, the pooler."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bigs_cli.models import kernel, mixers
-from bigs_cli.models.batch_sharding import constrain_batch_sharding
-from bigs_cli.models.layer import Dense, Layer, layer_norm
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models import mixers, ssm
+from bigs_cli.models.blocks import Dense, GatedBlock, Mix, layer_norm
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.sharding import constrain_batch_sharding
 from bigs_cli.recipe.schema import Compute
 
 
@@ -40,110 +42,142 @@ class Embeddings(nnx.Module):
         """Embed ids `[B, L]`; token types default to 0.
 
         Raises:
-            ValueError: there are more tokens than positions.
+            ValueError: the input is longer than the position table.
         """
-        L, longest = input_ids.shape[1], self.position_embeddings.num_embeddings
-        if longest < L:
-            raise ValueError(f"The input has {L} tokens; this model takes at most {longest}.")
+        L, limit = input_ids.shape[1], self.position_embeddings.num_embeddings
+        if limit < L:
+            raise ValueError(f"The input has {L} tokens; this model takes at most {limit}.")
         positions = self.position_embeddings.embedding[:L]
         if token_type_ids is None:
             types = self.token_type_embeddings.embedding[0]
         else:
             types = self.token_type_embeddings(token_type_ids)
-        # Looked up in the table's own type: the gradient of a frequent word is a sum of thousands, and bfloat16 stops
-        # counting at a few hundred.
+        # In the table's own type: the gradient of a frequent word is a sum of thousands, and bfloat16 sums stop growing
+        # at a few hundred.
         x = (self.word_embeddings(input_ids) + types + positions).astype(self.dtype)
         return dropout(self.LayerNorm(constrain_batch_sharding(x, 0)), self.rate, key)
 
 
 class Encoder(nnx.Module):
-    """The layers. `layer` is one `Layer` whose arrays carry a leading layer axis, or a list of layers held apart.
+    """The stack of blocks.
 
-    Stacked, compile time need not grow with depth and the optimizer sees few arrays; apart, a forward pass reads
-    weights in place. `compute.scan_layers` says whether stacked layers run in a `jax.lax.scan`.
+    `layer` is one block whose arrays have a leading layer axis, or, if `unstacked`, a list of blocks. Stacked blocks
+    are for training: the optimizer sees few arrays, and except on CPU the blocks run in a `jax.lax.scan`, whose compile
+    time does not grow with depth. Their activations are `[H, B·L]`, which no product of the backward pass transposes.
+    Unstacked blocks are for inference: they read weights in place, and their activations are `[B, L, H]`.
+
+    `mixing`, if set, replaces the mixing that the SSM parameters define: it maps a layer's index to the functions of
+    its two directions (unstacked only).
     """
 
-    def __init__(self, config: BiGSConfig, compute: Compute, *, apart: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.depth = config.num_hidden_layers
         self.compute = compute
-        self.layout = compute.layout if compute.layout != "auto" else "tokens" if apart else "channels"
+        self.mixing: Callable[[int], tuple[Mix, Mix]] | None = None
 
-        def layer(rngs: nnx.Rngs) -> Layer:
-            return Layer(config, compute, channels_first=self.layout == "channels", rngs=rngs)
+        def block(rngs: nnx.Rngs) -> GatedBlock:
+            return GatedBlock(config, compute, channels_first=not unstacked, rngs=rngs)
 
         self.layer = (
-            nnx.List([layer(rngs) for _ in range(self.depth)]) if apart else nnx.vmap(layer)(rngs.split(self.depth))
+            nnx.List([block(rngs) for _ in range(self.depth)]) if unstacked else nnx.vmap(block)(rngs.split(self.depth))
         )
 
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
-        """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and what every layer gave, `[depth]` of them.
+        """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the output of every block, `[depth]` of them.
 
         `keep` `[B, L]` is 0 where mixing must not see a position, or None.
         """
+        keep = None if keep is None else keep[..., None]
+        if not isinstance(self.layer, GatedBlock):
+            return self._unstacked(x, keep)
         B, L, H = x.shape
+
+        def enter(x: jax.Array) -> jax.Array:
+            return x.reshape(B * L, -1).T
+
+        def leave(x: jax.Array) -> jax.Array:
+            return x.T.reshape(B, L, H)
+
+        keep = None if keep is None else enter(keep)
+        graph, stacked = nnx.split(self.layer)
         mixer = mixers.choose(self.compute.mixing, L)
         operands = self._operands(mixer, L)
 
-        def enter(x: jax.Array) -> jax.Array:
-            if self.layout == "rows":
-                return x
-            x = x.reshape(B * L, -1)
-            return x.T if self.layout == "channels" else x
+        def run(state: Any, x: jax.Array, operands: tuple[Any, Any]) -> jax.Array:
+            def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
+                return mixer.mix(operands, _masked(u, keep).reshape(H, B, L), reverse).reshape(u.shape)
 
-        def leave(x: jax.Array) -> jax.Array:
-            return (x.T if self.layout == "channels" else x).reshape(B, L, H)
-
-        kept = None if keep is None else enter(keep[..., None])
-
-        def run(graph: nnx.GraphDef[Layer], state: Any, x: jax.Array, operands: tuple[Any, Any]) -> jax.Array:
-            return nnx.merge(graph, state)(x, mixer, operands, kept, B)
+            return nnx.merge(graph, state)(x, *_directions(mix, operands))
 
         if self.compute.remat == "layer":
-            run = jax.checkpoint(run, static_argnums=(0,))
+            run = jax.checkpoint(run)
         x = enter(x)
-        if isinstance(self.layer, Layer) and self._scans():
-            graph, stacked = nnx.split(self.layer)
+        if scans_layers():
 
-            def body(x: jax.Array, one: tuple[Any, tuple[Any, Any]]) -> tuple[jax.Array, jax.Array]:
-                x = run(graph, one[0], x, one[1])
+            def body(x: jax.Array, layer: tuple[Any, tuple[Any, Any]]) -> tuple[jax.Array, jax.Array]:
+                x = run(layer[0], x, layer[1])
                 return x, x
 
             x, hidden = jax.lax.scan(body, x, (stacked, operands))
             return leave(x), jax.vmap(leave)(hidden)
         states = []
-        for (graph, state), one in zip(self._layers(), unstack(operands, self.depth), strict=True):
-            x = run(graph, state, x, one)
+        for state, layer_operands in unstack((stacked, operands), self.depth):
+            x = run(state, x, layer_operands)
             states.append(leave(x))
         return leave(x), states
 
-    def _scans(self) -> bool:
-        if self.compute.scan_layers == "auto":
-            # On CPU each scan step copies the layer's weights, which costs about a forward pass.
-            return jax.default_backend() != "cpu"
-        return bool(self.compute.scan_layers)
+    def _unstacked(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array]]:
+        mixing = self._computed_mixing(x.shape[1]) if self.mixing is None else self.mixing
 
-    def _layers(self) -> list[tuple[nnx.GraphDef[Layer], Any]]:
-        if isinstance(self.layer, Layer):
-            graph, stacked = nnx.split(self.layer)
-            return [(graph, one) for one in unstack(stacked, self.depth)]
-        return [nnx.split(layer) for layer in self.layer]
+        def masked(mix: Mix) -> Mix:
+            return lambda u: mix(_masked(u, keep))
+
+        states = []
+        for index, block in enumerate(self.layer):  # pyright: ignore[reportArgumentType]
+            x = block(x, *map(masked, mixing(index)))
+            states.append(x)
+        return x, states
+
+    def _computed_mixing(self, L: int) -> Callable[[int], tuple[Mix, Mix]]:
+        mixer = mixers.choose(self.compute.mixing, L)
+        operands = unstack(self._operands(mixer, L), self.depth)
+
+        def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
+            return mixer.mix(operands, u.swapaxes(1, 2), reverse).swapaxes(1, 2)
+
+        return lambda index: _directions(mix, operands[index])
 
     def _operands(self, mixer: mixers.Mixer, L: int) -> tuple[Any, Any]:
         """Prepare the mixing of all layers at once: (forward, backward), each with a leading layer axis."""
 
         def prepare(direction: str) -> Any:
-            if isinstance(self.layer, Layer):
-                ssm = getattr(self.layer, direction).parameters()
+            if isinstance(self.layer, GatedBlock):
+                parameters = getattr(self.layer, direction).parameters()
             else:
-                each = [getattr(layer, direction).parameters() for layer in self.layer]
-                ssm = kernel.SSMParameters(*map(jnp.stack, zip(*each, strict=True)))
-            return mixer.operands(kernel.discretize(ssm), L)
+                each = [getattr(block, direction).parameters() for block in self.layer]
+                parameters = ssm.SSMParameters(*map(jnp.stack, zip(*each, strict=True)))
+            return mixer.operands(ssm.discretize(parameters), L)
 
         return prepare("fs4"), prepare("bs4")
 
 
+def scans_layers() -> bool:
+    """Return whether stacked blocks run in a scan. On CPU the copies of their weights would cost a forward pass."""
+    return jax.default_backend() != "cpu"
+
+
+def _masked(u: jax.Array, keep: jax.Array | None) -> jax.Array:
+    return u if keep is None else u * keep.astype(u.dtype)
+
+
+def _directions(mix: Callable[[jax.Array, Any, bool], jax.Array], operands: tuple[Any, Any]) -> tuple[Mix, Mix]:
+    """Return `mix` with the operands of either direction."""
+    forward, backward = operands
+    return partial(mix, operands=forward, reverse=False), partial(mix, operands=backward, reverse=True)
+
+
 class Pooler(nnx.Module):
-    """Mean over the real tokens (or, "mean", over every position) → dense → tanh, giving `[B, H]`."""
+    """Mean over the real tokens (`pooler_type: mean`: over every position) → dense → tanh, giving `[B, H]`."""
 
     def __init__(self, config: BiGSConfig, compute: Compute) -> None:
         self.everywhere = config.pooler_type == "mean"
@@ -160,11 +194,11 @@ class Pooler(nnx.Module):
 class BiGS(nnx.Module):
     """Embeddings and encoder, and the pooler where the head needs one."""
 
-    def __init__(self, config: BiGSConfig, compute: Compute, *, pooler: bool, apart: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: BiGSConfig, compute: Compute, *, pooler: bool, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.pad_token_id = config.pad_token_id
         self.mask_padding = config.mask_padding
         self.embeddings = Embeddings(config, compute, rngs=rngs)
-        self.encoder = Encoder(config, compute, apart=apart, rngs=rngs)
+        self.encoder = Encoder(config, compute, unstacked=unstacked, rngs=rngs)
         self.pooler = Pooler(config, compute) if pooler else None
 
     def __call__(
@@ -177,7 +211,7 @@ class BiGS(nnx.Module):
         """Return the last hidden state `[B, L, H]`, the pooled `[B, H]` or None, and every hidden state.
 
         The mask defaults to "not [PAD]". It acts in the pooler, and before mixing if `mask_padding` is on. `key`
-        turns dropout on. The hidden states are the embeddings and what each layer gave.
+        turns dropout on. The hidden states are the embeddings and the output of each block.
         """
         if attention_mask is None:
             attention_mask = (input_ids != self.pad_token_id).astype(jnp.int32)

@@ -1,35 +1,21 @@
-"""How much arithmetic a model takes: counted from its shapes, nothing is run.
+"""The number of floating-point operations of a model, computed from its config.
 
-A multiplication and an addition are two operations. Counted are the products that grow with the square of something:
-dense maps, mixing, the head. Not counted is what is done once an entry (norms, GELUs, gates) or once a step whatever
-its rows (the kernels of the SSMs): under 1% at the published size.
+A multiplication and an addition count as two operations. Matrix products are counted: dense maps, mixing, the head.
+Elementwise operations (norms, GELUs, gates) and the SSM kernels, which are computed once per step, are not: they are
+under 1% at the published size.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from bigs_cli.models.mixers import CHUNK, resolve
-from bigs_cli.recipe.config import BiGSConfig
-
-# (L, N) → operations for one channel of one row, in one direction: one entry for each of `mixing.MIXERS`.
-MIXING: dict[str, Callable[[int, int], float]] = {
-    # T `[L, L]` times u `[L]`, zeros included.
-    "dense": lambda L, N: 2 * L * L,
-    # In each chunk of Q: T `[Q, Q]`, Q tokens to 2N numbers of the state, and these back. The last chunk is filled up.
-    "chunked": lambda L, N: 2 * math.ceil(L / min(CHUNK, L)) * min(CHUNK, L) * (min(CHUNK, L) + 4 * N),
-    # Two real transforms of length 2L, each 2.5 · 2L · log2(2L) by the usual count, and L + 1 complex products.
-    "fft": lambda L, N: 2 * 2.5 * 2 * L * math.log2(2 * L) + 6 * (L + 1),
-    # For each token and state a complex product (6) and sum (2), and the real part of another, summed (4).
-    "recurrence": lambda L, N: 12 * L * N,
-}
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.mixers import choose
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of a forward pass of one row, by what they are spent on."""
+    """Operations of a forward pass of one row, by part of the model."""
 
     dense: float
     mixing: float
@@ -44,8 +30,8 @@ class Flops:
     def training(self) -> float:
         """A forward and a backward pass.
 
-        Each product of two factors has two in its gradient, one for either factor, of the same size: three times the
-        forward pass. What `remat` computes again is not counted: it is the price of memory, not work on the model.
+        The gradient of a product is two products of the same size, one for each factor: three times the forward pass.
+        What `remat` recomputes is not counted.
         """
         return 3 * self.forward
 
@@ -54,8 +40,8 @@ def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: i
     """Count the operations of one row of `L` tokens (multiple choice: of one choice).
 
     For a token, each layer multiplies with dv, dol and do (H·I each) and with du and duc in both directions (4 H²).
-    Mixing is counted as `mixing` does it, for H channels in both directions. The word head works on `predictions` (P)
-    places, or on all: H² for its transform and H·V for the vocabulary. Poolers and classifiers are H² and H·labels.
+    Mixing is counted for the mixer `mixing`, H channels and both directions. The word head runs at `predictions` (P)
+    positions, or at all: H² for its transform and H·V for the vocabulary. Poolers and classifiers are H² and H·labels.
 
     Raises:
         ValueError: there is no mixer of that name.
@@ -75,6 +61,6 @@ def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: i
     }[config.head]
     return Flops(
         dense=depth * 2 * L * (3 * H * I + 4 * H * H),
-        mixing=depth * 2 * H * MIXING[resolve(mixing, L)](L, config.num_ssm),
+        mixing=depth * 2 * H * choose(mixing, L).flops(L, config.num_ssm),
         head=head,
     )

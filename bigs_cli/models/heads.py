@@ -1,8 +1,8 @@
-"""What stands on the encoder: the eight published heads, each a module with the published attribute names.
+"""The eight published heads on the encoder, each a module with the published attribute names.
 
 Every head is called `head(input_ids, attention_mask, token_type_ids, key=None)` with ids `[B, L]` (multiple choice:
-`[B, choices, L]`), and returns an `Outputs`: a dict of arrays that also answers to attribute names. Logits are float32
-in every number format: bfloat16 has no more than three digits.
+`[B, choices, L]`) and returns an `Outputs`: a dict of arrays with attribute access. Logits are always float32: bfloat16
+has only three digits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bigs_cli.models.batch_sharding import constrain_batch_sharding
+from bigs_cli.models.blocks import Dense, layer_norm
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.encoder import BiGS, dropout
-from bigs_cli.models.layer import Dense, layer_norm
-from bigs_cli.models.matmul import last_axis_times, linear
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.matmul import dense, project
+from bigs_cli.models.sharding import constrain_batch_sharding
 from bigs_cli.recipe.schema import Compute
 
 
@@ -72,14 +72,14 @@ class Predictions(nnx.Module):
     def __call__(self, x: jax.Array, word_embedding: jax.Array, train: bool) -> jax.Array:
         """Map `[..., H]` to float32 logits `[..., V]`; `word_embedding` is `[V, H]`.
 
-        `train`: lay the logits out words first, which spares the gradient its largest transposition.
+        `train`: compute the logits words-first, which avoids the largest transposition of the backward pass.
         """
         h = self.transform(x)
         matrix, tied = (word_embedding, True) if self.decoder is None else (self.decoder.kernel[...], False)
         if not train:
-            return last_axis_times(h, matrix, tied, jnp.float32) + self.bias[...]
+            return project(h, matrix, tied, jnp.float32) + self.bias[...]
         logits = constrain_batch_sharding(
-            linear(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32), 1
+            dense(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32), 1
         )
         return jnp.moveaxis(logits.reshape(-1, *h.shape[:-1]), 0, -1)
 
@@ -95,11 +95,11 @@ class _Cls(nnx.Module):
 class EncoderModel(BiGS):
     """The bare encoder with its pooler: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`."""
 
-    def __init__(self, config: BiGSConfig, compute: Compute, *, apart: bool, rngs: nnx.Rngs) -> None:
-        super().__init__(config, compute, pooler=True, apart=apart, rngs=rngs)
+    def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
+        super().__init__(config, compute, pooler=True, unstacked=unstacked, rngs=rngs)
 
     def __call__(self, *inputs: Any, **named: Any) -> Outputs:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Encode; the hidden states are the embeddings and what each layer gave."""
+        """Encode; the hidden states are the embeddings and the output of each block."""
         last, pooled, hidden = super().__call__(*inputs, **named)
         return Outputs(last_hidden_state=last, pooler_output=pooled, hidden_states=hidden)
 
@@ -107,7 +107,7 @@ class EncoderModel(BiGS):
 class PretrainingModel(nnx.Module):
     """Masked words, next sentence, or both.
 
-    Gives `logits` of the one head, or `prediction_logits` and `seq_relationship_logits` of both.
+    Returns `logits` of the one head, or `prediction_logits` and `seq_relationship_logits` of both.
     """
 
     def __init__(
@@ -117,10 +117,10 @@ class PretrainingModel(nnx.Module):
         *,
         words: bool,
         sentences: bool,
-        apart: bool,
+        unstacked: bool,
         rngs: nnx.Rngs,
     ) -> None:
-        self.s4_bert = BiGS(config, compute, pooler=sentences, apart=apart, rngs=rngs)
+        self.s4_bert = BiGS(config, compute, pooler=sentences, unstacked=unstacked, rngs=rngs)
         self.cls = _Cls(config, compute, words=words, sentences=sentences, rngs=rngs)
 
     def __call__(
@@ -150,11 +150,11 @@ class Classifier(nnx.Module):
     `[B, num_labels]` for sequences (one label: regression), `[B, L, num_labels]` for tokens, `[B, choices]`.
     """
 
-    def __init__(self, config: BiGSConfig, compute: Compute, *, of: str, apart: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: BiGSConfig, compute: Compute, *, of: str, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.of = of
         specific = config.classifier_dropout
         self.rate = config.hidden_dropout_prob if specific is None else specific
-        self.s4_bert = BiGS(config, compute, pooler=of != "tokens", apart=apart, rngs=rngs)
+        self.s4_bert = BiGS(config, compute, pooler=of != "tokens", unstacked=unstacked, rngs=rngs)
         outputs = 1 if of == "choices" else config.num_labels
         self.classifier = Dense(config.hidden_size, outputs, compute)
 
@@ -183,8 +183,8 @@ class Classifier(nnx.Module):
 class QuestionAnswering(nnx.Module):
     """Where an answer starts and ends: `start_logits`, `end_logits`, each `[B, L]`."""
 
-    def __init__(self, config: BiGSConfig, compute: Compute, *, apart: bool, rngs: nnx.Rngs) -> None:
-        self.s4_bert = BiGS(config, compute, pooler=False, apart=apart, rngs=rngs)
+    def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
+        self.s4_bert = BiGS(config, compute, pooler=False, unstacked=unstacked, rngs=rngs)
         self.qa_outputs = Dense(config.hidden_size, 2, compute)
 
     def __call__(

@@ -3,15 +3,15 @@
 | parameter | initial value |
 |---|---|
 | embeddings; dense kernels of the layers and the pooler | N(0, `initializer_range`²) |
-| dense kernels of the heads, `decoder` | LeCun normal: N(0, 1 / inputs), cut off at two standard deviations |
+| dense kernels of the heads, `decoder` | LeCun normal: N(0, 1 / inputs), truncated at two standard deviations |
 | LayerNorm scales, D | 1 |
 | biases | 0 |
-| A_re, A_im | `kernel.initial_state_matrix` of `scaling` |
+| A_re, A_im | `ssm.initial_state_matrix` of `scaling` |
 | C | N(0, ½) a component |
 | log_step | log-uniform between `SMALLEST_STEP` and `LARGEST_STEP` |
 
-These are the original code's (of arXiv 2212.10544). They are drawn with NumPy, each parameter from a stream of its own
-that the seed and its path start: the same on every backend and mesh, and nothing is compiled.
+These are the original code's (of arXiv 2212.10544). They are drawn with NumPy; the random stream of each parameter is
+seeded by the seed and its path. Values are therefore the same on every backend and mesh, and nothing is compiled.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import jax
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from bigs_cli.models.kernel import LARGEST_STEP, SMALLEST_STEP, initial_state_matrix
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.ssm import LARGEST_STEP, SMALLEST_STEP, initial_state_matrix
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Rule = Callable[[np.random.Generator, tuple[int, ...], BiGSConfig], Array]
 
-_CUT = 2.0
-_STD_WHEN_CUT = 0.87962566103423978  # of N(0, 1) cut off at ±2
+_TRUNCATION = 2.0
+_TRUNCATED_STD = 0.87962566103423978  # of N(0, 1) truncated at ±2
 
 
 def _normal(draw: np.random.Generator, shape: tuple[int, ...], config: BiGSConfig) -> Array:
@@ -40,8 +40,8 @@ def _normal(draw: np.random.Generator, shape: tuple[int, ...], config: BiGSConfi
 
 
 def _lecun_normal(draw: np.random.Generator, shape: tuple[int, ...], config: BiGSConfig) -> Array:
-    inside = draw.uniform(ndtr(-_CUT), ndtr(_CUT), shape)
-    return (ndtri(inside) / _STD_WHEN_CUT / np.sqrt(shape[-2])).astype(np.float32)
+    inside = draw.uniform(ndtr(-_TRUNCATION), ndtr(_TRUNCATION), shape)
+    return (ndtri(inside) / _TRUNCATED_STD / np.sqrt(shape[-2])).astype(np.float32)
 
 
 def _state_matrix(part: int) -> Rule:
@@ -54,7 +54,7 @@ def _constant(value: float) -> Rule:
     return lambda draw, shape, config: np.full(shape, value, np.float32)
 
 
-# The first pattern found in a parameter's path decides.
+# First match wins; patterns are searched in the parameter's path.
 RULES: tuple[tuple[str, Rule], ...] = (
     (r"/A_re$", _state_matrix(0)),
     (r"/A_im$", _state_matrix(1)),

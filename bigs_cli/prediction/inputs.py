@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 Array = np.ndarray[Any, Any]
 

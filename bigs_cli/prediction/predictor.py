@@ -13,6 +13,7 @@ import numpy as np
 from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.encode import Encoded, check_token_types, encode_texts
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import Parameters, make_apply
 from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.batches import Array, Batch, batches, rows_at_once, run
@@ -20,7 +21,6 @@ from bigs_cli.prediction.heads import ANSWERERS, Answerer
 from bigs_cli.prediction.heads.classes import texts_of
 from bigs_cli.prediction.item import Item
 from bigs_cli.prediction.settings import Settings
-from bigs_cli.recipe.config import BiGSConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,7 +42,7 @@ class Predictor:
     def __init__(self, config: BiGSConfig, params: Parameters, tokenizer: Tokenizer, settings: Settings) -> None:
         """`params` are held apart, as `unstack_layers` gives them."""
         self._config, self.params, self._tokenizer, self.settings = config, params, tokenizer, settings
-        self._apply = make_apply(config, settings.compute, apart=True)
+        self._apply = make_apply(config, settings.compute, unstacked=True)
         self.cut = 0
 
     @functools.cached_property

@@ -22,6 +22,12 @@ _KINDS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
 }
 RENAMED = {"new_pooler": "head_init"}
 """Keys of earlier releases, which this one still reads, and what they are called now."""
+REMOVED: dict[tuple[str, ...], tuple[Any, ...] | None] = {
+    ("compute", "layout"): None,
+    ("compute", "scan_layers"): None,
+    ("compute", "mixing"): ("fft", "recurrence"),
+}
+"""Keys of earlier releases that are ignored, with any value or only with these. They never changed the results."""
 # pydantic's words for a type → a reader's
 _WORDS = {
     "a valid integer": "a whole number",
@@ -112,7 +118,26 @@ def _renamed(source: Source, deprecated: Callable[[str], object]) -> Source:
             deprecated(f"{source.place((old,), key=True)}: '{old}' is called '{new}' now; write that from here on.")
             source.data = {new if key == old else key: value for key, value in source.data.items()}
             source.places = {(new, *key[1:]) if key[:1] == (old,) else key: at for key, at in source.places.items()}
+    _drop_removed(source, deprecated)
     return source
+
+
+def _drop_removed(source: Source, deprecated: Callable[[str], object]) -> None:
+    """Delete the removed keys of `source`. Those that say "auto", as every recipe saved in a run did, need no note."""
+    for (*parents, name), values in REMOVED.items():
+        section: Any = source.data
+        for key in parents:
+            section = section.get(key) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or name not in section:
+            continue
+        value = section[name]
+        if values is not None and value not in values:
+            continue
+        if value != "auto":
+            place, dotted = source.place((*parents, name), key=True), ".".join([*parents, name])
+            what = f"'{dotted}' no longer exists" if values is None else f"'{dotted}: {value}' no longer exists"
+            deprecated(f"{place}: {what} and is ignored; the fastest way is chosen by itself. Remove it.")
+        del section[name]
 
 
 def _merge(into: Source, data: dict[str, Any], places: dict[Key, Place], path: Key) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bigs_cli.core.paths import address_problem
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -97,21 +97,18 @@ class Schedule(BaseModel):
 
 
 class Compute(BaseModel):
-    """How the arithmetic is done. Only `dtype` changes what is computed."""
+    """How the model is computed. Only `dtype` changes the results."""
 
     model_config = _CLOSED
 
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="type of the activations")
-    mixing: Literal["auto", "dense", "chunked", "fft", "recurrence"] = Field(
+    mixing: Literal["auto", "dense", "chunked"] = Field(
         default="auto",
         description="how the SSMs are applied; auto: the fastest at this length on this machine",
     )
-    remat: Literal["none", "layer"] = Field(default="none", description="layer: recompute each layer, to save memory")
-    scan_layers: Literal["auto", True, False] = Field(default="auto", description="compile one layer and loop over it")
-    layout: Literal["auto", "channels", "tokens", "rows"] = Field(
-        default="auto",
-        description="what the layers work on: channels [H, B·L], tokens [B·L, H], or rows [B, L, H] as in the "
-        "original code; auto: the fastest",
+    remat: Literal["none", "layer"] = Field(
+        default="none",
+        description="layer: recompute each layer in the backward pass, to save memory",
     )
 
 

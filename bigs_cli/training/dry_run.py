@@ -16,6 +16,7 @@ from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.manifest import dtype_for
 from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.mlm import as_batch
+from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import count, parameter_shapes
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, PretrainRecipe, Recipe
@@ -23,7 +24,6 @@ from bigs_cli.reporting.console import table
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.training import batch_schedule
-from bigs_cli.training import mesh as meshes
 from bigs_cli.training.finetune import target_config
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import check_shards

@@ -16,7 +16,6 @@ import numpy as np
 
 from bigs_cli.checkpoints.config_json import read_config, write_config
 from bigs_cli.checkpoints.folder import CONFIG
-from bigs_cli.checkpoints.names import to_flat, to_tree
 from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
@@ -30,9 +29,11 @@ from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
 from bigs_cli.evaluation.forms import Form, form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
+from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, make_apply, parameter_shapes
 from bigs_cli.models.init import init_parameters
+from bigs_cli.models.published import to_flat, to_tree
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -41,7 +42,6 @@ from bigs_cli.reporting.trackers import tracking
 from bigs_cli.tasks.examples import Examples, Questions
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
-from bigs_cli.training import mesh as meshes
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.head_init import ROWS, unit_head
 from bigs_cli.training.job import Job

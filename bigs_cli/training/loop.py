@@ -25,12 +25,12 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import percent
 from bigs_cli.core.numbers import shortest_float
 from bigs_cli.core.processes import any_process, broadcast, is_main_process
+from bigs_cli.models import sharding as meshes
 from bigs_cli.models.functional import Parameters
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
 from bigs_cli.reporting.metrics_log import MetricsLog
-from bigs_cli.training import mesh as meshes
 from bigs_cli.training.job import Job
 from bigs_cli.training.nonfinite import diverged, divergence_error, is_finite
 from bigs_cli.training.optimizer import learning_rate, make_optimizer

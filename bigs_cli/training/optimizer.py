@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from bigs_cli.models.functional import Parameters
-from bigs_cli.models.kernel import SSMParameters
+from bigs_cli.models.ssm import SSMParameters
 from bigs_cli.recipe.schema import Optimizer, Schedule
 
 SSM_NAMES = frozenset(SSMParameters._fields)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.environment import processor
 from bigs_cli.core.files import parse_json, write_json
-from bigs_cli.models.matmul import product
+from bigs_cli.models.matmul import matmul
 
 _SECONDS = 0.5  # of multiplying; the fastest product counts, so that what else the machine does hardly matters
 
@@ -41,7 +41,7 @@ def peak_flops(dtype: str) -> float:
 def measure_peak_flops(dtype: str, seconds: float = _SECONDS) -> float:
     """Measure what `peak_flops` returns."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
-    multiply = jax.jit(lambda a: product(a, a, dtype="float32"))
+    multiply = jax.jit(lambda a: matmul(a, a, dtype="float32"))
     a = jnp.ones((size, size), dtype)
     multiply(a).block_until_ready()
     best, ends = float("inf"), time.perf_counter() + seconds

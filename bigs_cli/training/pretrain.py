@@ -18,7 +18,6 @@ import numpy as np
 
 from bigs_cli.checkpoints.config_json import write_config
 from bigs_cli.checkpoints.folder import CONFIG
-from bigs_cli.checkpoints.names import to_flat, to_tree
 from bigs_cli.checkpoints.orbax import Checkpoints, Keep
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.transfer import transfer
@@ -35,17 +34,18 @@ from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.validation_rows import Validation
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
+from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, count, make_apply, parameter_shapes
 from bigs_cli.models.init import init_parameters
 from bigs_cli.models.losses import classification_sums
+from bigs_cli.models.published import to_flat, to_tree
 from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import batch_schedule
-from bigs_cli.training import mesh as meshes
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.job import Job
 from bigs_cli.training.loop import TOKENS, Training, train

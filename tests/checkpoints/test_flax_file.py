@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigs_cli.checkpoints import flax_file
-from bigs_cli.checkpoints.names import nested
 from bigs_cli.core.errors import RequestError
+from bigs_cli.models.published import nested
 from tests.checkpoints.tiny import config, parameters, same
 
 

@@ -11,8 +11,8 @@ import pytest
 from bigs_cli.checkpoints import flax_file, safetensors_file, torch_file
 from bigs_cli.checkpoints.config_json import write_config
 from bigs_cli.checkpoints.folder import atomic_directory, read_model, write_flax, write_torch
-from bigs_cli.checkpoints.names import to_torch
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.models.published import to_torch
 from tests.checkpoints.tiny import HEADS, config, parameters, same
 
 

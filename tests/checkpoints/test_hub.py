@@ -11,10 +11,10 @@ from huggingface_hub import constants
 
 import bigs_cli
 from bigs_cli.checkpoints.folder import read_model, write_flax, write_torch
-from bigs_cli.checkpoints.names import to_torch
 from bigs_cli.checkpoints.resolve import fetch_model
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.tokenizer import load_tokenizer
+from bigs_cli.models.published import to_torch
 from tests.checkpoints.test_weights import write_sharded
 from tests.checkpoints.tiny import config, parameters, same
 from tests.hub_server import COMMIT, Fault, Hub, serving

@@ -8,8 +8,8 @@ import pytest
 from safetensors import safe_open
 
 from bigs_cli.checkpoints import safetensors_file
-from bigs_cli.checkpoints.names import to_torch
 from bigs_cli.core.errors import RequestError
+from bigs_cli.models.published import to_torch
 from tests.checkpoints.tiny import config, parameters, same
 
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigs_cli.checkpoints import safetensors_file, torch_file
-from bigs_cli.checkpoints.names import to_torch
 from bigs_cli.checkpoints.torch_pickle import TensorSpec, write_state
 from bigs_cli.core.errors import RequestError
+from bigs_cli.models.published import to_torch
 from tests.checkpoints.tiny import config, parameters, same
 
 

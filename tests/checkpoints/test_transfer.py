@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bigs_cli.checkpoints.arrays import Array
-from bigs_cli.checkpoints.names import expected_shapes
 from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.core.errors import RequestError
+from bigs_cli.models.published import published_shapes
 from tests.checkpoints.tiny import HEADS, config, parameters
 
 WORDS = "s4_bert/embeddings/word_embeddings/embedding"
@@ -28,8 +28,8 @@ def test_every_head_from_every_other(source: str, target: str) -> None:
     of, to = config(head=source), config(head=target)
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
-    assert {path: array.shape for path, array in result.items()} == expected_shapes(to)
-    assert sorted([*report.loaded, *report.new, *report.changed]) == sorted(expected_shapes(to))
+    assert {path: array.shape for path, array in result.items()} == published_shapes(to)
+    assert sorted([*report.loaded, *report.new, *report.changed]) == sorted(published_shapes(to))
     inside = {path.removeprefix("s4_bert/"): array for path, array in flat.items()}
     assert all(result[path] is inside[path.removeprefix("s4_bert/")] for path in report.loaded)
     assert not any("encoder" in path or "embeddings" in path for path in [*report.new, *report.left])

@@ -16,10 +16,10 @@ from bigs_cli.checkpoints import flax_file, safetensors_file, torch_file
 from bigs_cli.checkpoints.arrays import Flat
 from bigs_cli.checkpoints.config_json import write_config
 from bigs_cli.checkpoints.folder import read_model, write_flax, write_torch
-from bigs_cli.checkpoints.names import to_torch
 from bigs_cli.checkpoints.weights import WEIGHTS, choose, weights_in
 from bigs_cli.core.errors import RequestError
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.published import to_torch
 from tests.checkpoints.test_torch_file import Writes, archive
 from tests.checkpoints.tiny import HEADS, config, parameters, same
 from tests.tiny import bigs

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import Flat
-from bigs_cli.checkpoints.names import expected_shapes
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.published import published_shapes
 
 HEADS = (
     "encoder",
@@ -36,7 +36,7 @@ def config(**changes: Any) -> BiGSConfig:
 
 def parameters(of: BiGSConfig, seed: int = 0) -> Flat:
     random = np.random.default_rng(seed)
-    return {path: random.standard_normal(shape, np.float32) for path, shape in expected_shapes(of).items()}
+    return {path: random.standard_normal(shape, np.float32) for path, shape in published_shapes(of).items()}
 
 
 def same(one: Flat, other: Flat) -> bool:

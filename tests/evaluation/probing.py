@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import Flat
-from bigs_cli.checkpoints.names import expected_shapes, to_flat
 from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.published import published_shapes, to_flat
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [
@@ -73,7 +73,7 @@ def opened(folder: Path, of: BiGSConfig) -> OpenModel:
 def opened_frequencies(folder: Path, **frequencies: float) -> OpenModel:
     """A model that expects the same at every place: words by their log-frequencies, all others at 0."""
     of = config()
-    flat = {path: np.zeros(shape, np.float32) for path, shape in expected_shapes(of).items()}
+    flat = {path: np.zeros(shape, np.float32) for path, shape in published_shapes(of).items()}
     for word, frequency in frequencies.items():
         flat["cls/predictions/bias"][VOCABULARY.index(word)] = frequency
     return OpenModel("frequencies", of, flat, write_vocabulary(folder), "frequencies")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoints.names import to_tree
 from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.loader import heldout_batches
 from bigs_cli.data.masking import MaskIds
@@ -15,6 +14,7 @@ from bigs_cli.data.shards import open_shards
 from bigs_cli.data.validation_rows import Validation
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
 from bigs_cli.models.functional import make_apply
+from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import PretrainRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from bigs_cli.checkpoints.names import to_apart, to_tree
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.evaluation.pll import MaskedWords, encode_sentences, every_token, padded_lengths, sum_up
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.published import to_tree, to_unstacked
 from bigs_cli.recipe.schema import Compute
 from tests.evaluation.probing import VOCABULARY, config, parameters, write_vocabulary
 
@@ -32,7 +32,7 @@ TEXTS = [
 
 @cache
 def scorer_of(of: BiGSConfig, batch_size: int, within_word: bool) -> MaskedWords:
-    return MaskedWords(make_apply(of, Compute(), apart=True), MASK, batch_size, within_word)
+    return MaskedWords(make_apply(of, Compute(), unstacked=True), MASK, batch_size, within_word)
 
 
 def score(
@@ -43,7 +43,7 @@ def score(
     lengths = padded_lengths(sentences.lengths, of.max_position_embeddings, not of.mask_padding)
     seen: list[int] = []
     made = scorer_of(of, batch_size, within_word).log_probabilities(
-        to_apart(parameters(of)), sentences, places, lengths, seen.append
+        to_unstacked(parameters(of)), sentences, places, lengths, seen.append
     )
     assert sum(seen) == len(places.sequence)
     return sum_up(sentences, places, made)

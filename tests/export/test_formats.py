@@ -16,7 +16,6 @@ import yaml
 
 from bigs_cli.checkpoints.arrays import Flat
 from bigs_cli.checkpoints.folder import read_model
-from bigs_cli.checkpoints.names import completed
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.weights import WEIGHTS
 from bigs_cli.core.errors import BigsError, RequestError
@@ -26,6 +25,7 @@ from bigs_cli.export import weights
 from bigs_cli.export.formats import FORMATS, export
 from bigs_cli.export.settings import Settings
 from bigs_cli.export.weights import write_safetensors
+from bigs_cli.models.published import completed
 from tests.checkpoints.tiny import HEADS, config, parameters, same
 from tests.tiny import bigs, finetune
 

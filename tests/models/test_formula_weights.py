@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoints.names import expected_shapes, to_tree
+from bigs_cli.bench.reference import REFERENCES, make_reference_apply
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply, unstack_layers
 from bigs_cli.models.losses import cross_entropy
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.published import published_shapes, to_tree
 from bigs_cli.recipe.schema import Compute
 
 DEFAULT = Compute()
@@ -40,29 +41,27 @@ def formula_weights(config):
         value = 0.2 * np.sin(i + sum(path.encode())) + base.get(name, 0.0)
         return (value + np.pi * i * (name == "A_im")).astype(np.float32).reshape(shape)
 
-    return {path: one(path, shape) for path, shape in expected_shapes(config).items()}
+    return {path: one(path, shape) for path, shape in published_shapes(config).items()}
 
 
-def outputs(head, *, compute=DEFAULT, apart=False, ids=IDS, types=TYPES):
+def outputs(head, *, compute=DEFAULT, unstacked=False, ids=IDS, types=TYPES):
     tree = to_tree(formula_weights(config(head)), config(head))
-    params = unstack_layers(tree) if apart else tree
-    return jax.jit(make_apply(config(head), compute, apart))(params, ids, (ids > 0).astype(np.int32), types)
+    params = unstack_layers(tree) if unstacked else tree
+    return jax.jit(make_apply(config(head), compute, unstacked))(params, ids, (ids > 0).astype(np.int32), types)
 
 
 @pytest.mark.parametrize(
-    ("compute", "apart"),
+    ("compute", "unstacked"),
     [
         (Compute(), False),
         (Compute(), True),
-        (Compute(scan_layers=True), False),
         (Compute(remat="layer"), False),
         (Compute(mixing="chunked"), False),
-        (Compute(mixing="fft"), False),
-        (Compute(mixing="recurrence"), False),
+        (Compute(mixing="chunked"), True),
     ],
 )
-def test_masked_lm_logits_and_loss(compute, apart):
-    logits = outputs("masked-lm", compute=compute, apart=apart).logits
+def test_masked_lm_logits_and_loss(compute, unstacked):
+    logits = outputs("masked-lm", compute=compute, unstacked=unstacked).logits
     expected = [
         [0.167853, -1.289405, 0.219451, 1.001467, -0.765105, -0.829462],
         [0.685670, -1.226199, -0.316759, 1.094298, -0.255909, -1.070469],
@@ -75,6 +74,14 @@ def test_masked_lm_logits_and_loss(compute, apart):
     rows, places, labels = np.array([(0, 2, 11), (0, 5, 19), (0, 9, 37), (1, 2, 8)]).T
     loss = cross_entropy(logits[rows, places], jnp.asarray(labels))[0].mean()
     assert float(loss) == pytest.approx(3.792815, abs=2e-6)
+
+
+@pytest.mark.parametrize("mixer", REFERENCES)
+def test_the_reference_of_benchmarks_gives_the_same_logits(mixer):
+    params = unstack_layers(to_tree(formula_weights(config("masked-lm")), config("masked-lm")))
+    apply = jax.jit(make_reference_apply(config("masked-lm"), REFERENCES[mixer]))
+    logits = apply(params, IDS, (IDS > 0).astype(np.int32), TYPES).logits
+    np.testing.assert_allclose(logits, outputs("masked-lm").logits, atol=3e-6)
 
 
 def test_classification_logits():

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, parameter_shapes
 from bigs_cli.models.heads import HEADS
-from bigs_cli.recipe.config import BiGSConfig
 
 CONFIG = BiGSConfig(
     vocab_size=512,

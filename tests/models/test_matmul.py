@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.models.matmul import last_axis_times, linear, product
+from bigs_cli.models.matmul import dense, matmul, project
 
 TOLERANCE = {"float32": 2e-6, "bfloat16": 2e-2}
 
@@ -24,10 +24,10 @@ def close(actual, expected, tolerance):
 def test_product_keeps_float32_sums(M, K, N, dtype):
     a, b = drawn(M, K).astype(dtype), drawn(K, N).astype(dtype)
     exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64)
-    plain = jax.jit(lambda a, b: (product(a, b), product(a, b.T, transposed=True)))(a, b)
+    plain = jax.jit(lambda a, b: (matmul(a, b), matmul(a, b.T, transposed=True)))(a, b)
     assert {y.dtype for y in plain} == {jnp.dtype(dtype)}
     # Of factors that are bfloat16 already, a sum asked for in float32 has float32's accuracy.
-    for y in (product(a, b, dtype=jnp.float32), product(a, b.T, transposed=True, dtype=jnp.float32)):
+    for y in (matmul(a, b, dtype=jnp.float32), matmul(a, b.T, transposed=True, dtype=jnp.float32)):
         assert y.dtype == jnp.float32
         close(y, exact, 2e-6)
     for y in plain:
@@ -51,12 +51,12 @@ def test_linear_and_its_gradients(transposed, dtype):
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
 
     (_, expected), wanted = of(plain)(matrix, bias, x)
-    (_, y), gradients = of(lambda m, b, x: linear(m, b, x.astype(dtype), transposed))(matrix, bias, x)
+    (_, y), gradients = of(lambda m, b, x: dense(m, b, x.astype(dtype), transposed))(matrix, bias, x)
     assert y.dtype == dtype
     assert {g.dtype for g in gradients} == {jnp.dtype("float32")}
     for actual, right in zip((y, *gradients), (expected, *wanted), strict=True):
         close(actual, right, TOLERANCE[dtype])
-    assert linear(matrix, bias, x.astype(dtype), transposed, jnp.float32).dtype == jnp.float32
+    assert dense(matrix, bias, x.astype(dtype), transposed, jnp.float32).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -71,7 +71,7 @@ def test_times_the_last_axis_and_its_gradients(transposed, dtype):
         return u @ (m.T if transposed else m)
 
     def ours(u, m):
-        return last_axis_times(u.astype(dtype), m, transposed)
+        return project(u.astype(dtype), m, transposed)
 
     assert ours(u, matrix).dtype == dtype
     close(ours(u, matrix), plain(u, matrix), TOLERANCE[dtype])

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bigs_cli.bench.reference import ALL_MIXERS
 from bigs_cli.models import mixers
-from bigs_cli.models.kernel import SSMParameters, convolution_kernel, discretize, initial_state_matrix
+from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize, initial_state_matrix
 
 N, H, B = 8, 6, 2
 
@@ -24,7 +25,7 @@ def parameters(seed=0):
 
 
 def mixed(name, L, reverse, ssm, u):
-    mixer = mixers.choose(name, L)
+    mixer = ALL_MIXERS[name]
     return mixer.mix(mixer.operands(discretize(ssm), L), u, reverse)
 
 
@@ -35,7 +36,7 @@ def close(actual, expected, tolerance):
 
 @pytest.mark.parametrize("L", [1, 5, 16, 39])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("name", [name for name in mixers.MIXERS if name != "recurrence"])
+@pytest.mark.parametrize("name", [name for name in ALL_MIXERS if name != "recurrence"])
 def test_mixers_equal_the_recurrence(name, reverse, L, monkeypatch):
     monkeypatch.setattr(mixers, "CHUNK", 16)
     rng = np.random.default_rng(L)
@@ -80,7 +81,7 @@ def test_operands_of_many_layers_are_those_of_each():
     """Leading axes: what the encoder prepares for all layers at once equals one layer at a time."""
     models = [parameters(seed) for seed in range(3)]
     stacked = SSMParameters(*map(jnp.stack, zip(*models, strict=True)))
-    for mixer in mixers.MIXERS.values():
+    for mixer in ALL_MIXERS.values():
         together = mixer.operands(discretize(stacked), 10)
         for i, model in enumerate(models):
             alone = mixer.operands(discretize(model), 10)

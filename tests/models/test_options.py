@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from bigs_cli.models.functional import initialize, make_apply
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models import encoder
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import initialize, make_apply, unstack_layers
 from bigs_cli.recipe.schema import Compute
 
 SIZE = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 12, "num_ssm": 4}
@@ -47,11 +48,16 @@ def test_an_untied_model_predicts_with_its_own_matrix():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_layouts_differ_in_nothing_but_speed(masked):
+@pytest.mark.parametrize("mixing", ["dense", "chunked"])
+def test_stacked_scanned_and_unstacked_layers_agree(masked, mixing, monkeypatch):
     config = BiGSConfig(mask_padding=masked, max_position_embeddings=16, initializer_range=0.3, **SIZE)
     params, padded = initialize(config, 0), np.pad(IDS, ((0, 0), (0, 7)))
-    outputs = [
-        make_apply(config, Compute(layout=layout))(params, padded).logits for layout in ("rows", "tokens", "channels")
-    ]
-    for other in outputs[1:]:
-        np.testing.assert_allclose(other, outputs[0], atol=1e-5 * np.abs(outputs[0]).max())
+    compute = Compute(mixing=mixing)
+    stacked = make_apply(config, compute)(params, padded)
+    unstacked = make_apply(config, compute, unstacked=True)(unstack_layers(params), padded)
+    monkeypatch.setattr(encoder, "scans_layers", lambda: True)
+    scanned = make_apply(config, compute)(params, padded)
+    for other in (unstacked, scanned):
+        np.testing.assert_allclose(other.logits, stacked.logits, atol=1e-5 * np.abs(stacked.logits).max())
+        for one, two in zip(other.hidden_states, stacked.hidden_states, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5 * np.abs(two).max())

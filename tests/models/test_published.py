@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bigs_cli.checkpoints.folder import read_model
-from bigs_cli.checkpoints.names import to_flat, to_tree
 from bigs_cli.models.functional import initialize, make_apply
-from bigs_cli.models.kernel import SSMParameters, convolution_kernel, discretize
 from bigs_cli.models.losses import classification_sums, cross_entropy, regression_sums
+from bigs_cli.models.published import to_flat, to_tree
+from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize
 from bigs_cli.recipe.schema import Compute, Kernel, Optimizer, Schedule
 from bigs_cli.training.optimizer import decayed, learning_rate, make_optimizer
 from bigs_cli.training.step import make_step, new_state

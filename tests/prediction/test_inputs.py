@@ -13,7 +13,7 @@ import pytest
 from bigs_cli import BiGSModel
 from bigs_cli.api import CLASSES
 from bigs_cli.checkpoints.config_json import read_config
-from bigs_cli.recipe.config import Head
+from bigs_cli.models.config import Head
 from tests.checkpoints.tiny import config
 from tests.tiny import bigs, finetune
 

@@ -151,7 +151,7 @@ _positive = st.floats(min_value=1e-300, max_value=1e300)
     rate=_positive,
     fraction=st.floats(0, 1),
     seed=st.integers(0, 2**32 - 1),
-    scan=st.sampled_from(["auto", True, False]),
+    remat=st.sampled_from(["none", "layer"]),
 )
 def test_any_recipe_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -161,12 +161,12 @@ def test_any_recipe_survives_the_round_trip(
     rate: float,
     fraction: float,
     seed: int,
-    scan: str | bool,
+    remat: str,
 ) -> None:
     plain = load_recipe("cola")
     optimizer = plain.optimizer.model_copy(update={"learning_rate": rate})
     schedule = plain.schedule.model_copy(update={"warmup_fraction": fraction, "final_fraction": 1 - fraction})
-    compute = plain.compute.model_copy(update={"scan_layers": scan})
+    compute = plain.compute.model_copy(update={"remat": remat})
     parts = {"optimizer": optimizer, "schedule": schedule, "compute": compute}
     recipe = plain.model_copy(update={"task": task, "from_": start, "epochs": epochs, "seed": seed, **parts})
     path = tmp_path_factory.getbasetemp() / "any.yaml"

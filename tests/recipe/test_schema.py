@@ -149,7 +149,7 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
         ("steps=1e3", "should be a whole number, not 1000.0"),
         ("batch_size=0", "should be greater than or equal to 1, not 0"),
         ("compute.dtype=bfloat", "Did you mean 'bfloat16'?"),
-        ("compute.scan_layers=maybe", "should be 'auto', true or false, not 'maybe'"),
+        ("compute.mixing=attention", "should be 'auto', 'dense' or 'chunked', not 'attention'"),
     ],
 )
 def test_what_cannot_be_is_refused(override: str, said: str) -> None:

@@ -14,9 +14,9 @@ import pytest
 from bigs_cli.checkpoints.folder import write_flax
 from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.encode import Encoded
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.head_init import unit_head

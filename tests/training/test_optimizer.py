@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.recipe.schema import Kernel, Optimizer, Schedule
 from bigs_cli.training.optimizer import SSM_NAMES, decayed, learning_rate, make_optimizer, select
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import Parameters, initialize, make_apply
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.sharding import batch_sharding, check_batch, make_mesh, shardings
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
-from bigs_cli.training.mesh import batch_sharding, check_batch, make_mesh, shardings
 from bigs_cli.training.optimizer import SSM_NAMES, make_optimizer
 from bigs_cli.training.step import TrainState, make_step, new_state
 from tests.tiny import bigs, finetune, parameters

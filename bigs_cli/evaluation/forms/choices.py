@@ -12,9 +12,9 @@ import numpy as np
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.evaluation.metrics import compute
+from bigs_cli.models.config import Head
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.config import Head
 from bigs_cli.tasks.examples import Choices
 from bigs_cli.tasks.task import Task
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
+from bigs_cli.models.config import Head
 from bigs_cli.models.heads import Outputs
-from bigs_cli.recipe.config import Head
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

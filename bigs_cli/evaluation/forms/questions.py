@@ -13,9 +13,9 @@ import numpy as np
 from bigs_cli.data.encode import Encoded
 from bigs_cli.data.windows import Windows, encode_questions
 from bigs_cli.evaluation.squad import squad_scores
+from bigs_cli.models.config import Head
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.losses import cross_entropy
-from bigs_cli.recipe.config import Head
 from bigs_cli.tasks.examples import Questions
 from bigs_cli.tasks.task import Task
 

@@ -12,9 +12,9 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.data.words import EncodedWords, encode_words
 from bigs_cli.evaluation.entities import OUTSIDE, entity_scores
 from bigs_cli.evaluation.forms.form import softmax
+from bigs_cli.models.config import Head
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.config import Head
 from bigs_cli.tasks.examples import Tagged
 from bigs_cli.tasks.task import Task
 

@@ -12,9 +12,9 @@ from bigs_cli.core.numbers import shortest_float
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.evaluation.metrics import compute
+from bigs_cli.models.config import Head
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.losses import classification_sums, regression_sums
-from bigs_cli.recipe.config import Head
 from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.task import Task
 

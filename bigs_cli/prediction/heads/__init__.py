@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.prediction.heads.answerer import Answerer
 from bigs_cli.prediction.heads.classes import Classes
 from bigs_cli.prediction.heads.endings import Endings
@@ -13,7 +14,6 @@ from bigs_cli.prediction.heads.fill_mask import FillMask
 from bigs_cli.prediction.heads.next_sentence import NextSentence
 from bigs_cli.prediction.heads.spans import Spans
 from bigs_cli.prediction.settings import Settings
-from bigs_cli.recipe.config import BiGSConfig, Head
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

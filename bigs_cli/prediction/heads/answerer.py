@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bigs_cli.data.encode import Encoded
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.item import Item, Takes
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import numpy as np
 from bigs_cli.data.encode import Encoded
 from bigs_cli.evaluation.forms.choices import ChoicesForm
 from bigs_cli.evaluation.forms.form import softmax
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.heads.answerer import percent, predicting, shown
 from bigs_cli.prediction.item import Item, Takes
 from bigs_cli.prediction.settings import Settings
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.tasks.examples import Choices
 
 if TYPE_CHECKING:

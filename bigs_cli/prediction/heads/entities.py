@@ -13,11 +13,11 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.evaluation.entities import OUTSIDE, entities
 from bigs_cli.evaluation.forms.form import softmax
 from bigs_cli.evaluation.forms.tagged import TaggedForm, asked_words
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.heads.answerer import names_of, percent, predicting, shown
 from bigs_cli.prediction.item import Item, Takes
 from bigs_cli.prediction.settings import Settings
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.tasks.examples import Tagged
 
 if TYPE_CHECKING:

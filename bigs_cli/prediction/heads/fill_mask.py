@@ -14,11 +14,11 @@ import numpy as np
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import MASK
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.heads.answerer import percent, shown
 from bigs_cli.prediction.item import Item, Takes
 from bigs_cli.prediction.settings import Settings
-from bigs_cli.recipe.config import BiGSConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,11 +9,11 @@ import jax
 
 from bigs_cli.data.encode import Encoded
 from bigs_cli.evaluation.forms.questions import QuestionsForm, find_answers
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.heads.answerer import percent, predicting, shown
 from bigs_cli.prediction.item import Item, Takes
 from bigs_cli.prediction.settings import Settings
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.tasks.examples import Questions
 
 if TYPE_CHECKING:

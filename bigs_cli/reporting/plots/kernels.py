@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import Flat
-from bigs_cli.checkpoints.names import prefix
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.published import prefix
 from bigs_cli.reporting.plots.style import COLOURS, FAINT, INK, clean, style
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def layer_kernels(flat: Flat, config: BiGSConfig, length: int) -> Array:
     """
     import jax.numpy as jnp
 
-    from bigs_cli.models.kernel import SSMParameters, convolution_kernel, discretize
+    from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize
 
     layers = [f"{prefix(config.head)}encoder/layer/{i}" for i in range(config.num_hidden_layers)]
 

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bigs_cli.checkpoints.names import to_flat
 from bigs_cli.core.errors import RequestError
 from bigs_cli.models.functional import initialize
+from bigs_cli.models.published import to_flat
 from bigs_cli.recipe import BiGSConfig
 from bigs_cli.reporting.plots.answers import draw_confusion, draw_scatter
 from bigs_cli.reporting.plots.kernels import draw_kernels, layer_kernels

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoints.names import (
-    expected_shapes,
+from bigs_cli.models.published import (
     from_torch,
     guess_head,
     optional_paths,
+    published_shapes,
     to_flat,
     to_torch,
     to_tree,
@@ -90,7 +90,7 @@ def test_the_golden_torch_names() -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_has_the_published_parameters(head: str) -> None:
-    shapes = expected_shapes(config(head=head, num_labels=3))
+    shapes = published_shapes(config(head=head, num_labels=3))
     own = {path: shape for path, shape in shapes.items() if "/embeddings/" not in f"/{path}" and "/layer/" not in path}
     assert own == HEAD_SHAPES[head]
     assert len(shapes) - len(own) == 5 + 2 * 26
@@ -98,7 +98,7 @@ def test_every_head_has_the_published_parameters(head: str) -> None:
 
 
 def test_an_untied_model_has_its_own_decoder() -> None:
-    tied, untied = (expected_shapes(config(tie_word_embeddings=tie)) for tie in (True, False))
+    tied, untied = (published_shapes(config(tie_word_embeddings=tie)) for tie in (True, False))
     assert untied.items() - tied.items() == {("cls/predictions/decoder/kernel", (4, 11))}
 
 
@@ -158,7 +158,7 @@ def test_an_encoder_without_pooler_becomes_a_tree_and_comes_back() -> None:
 def test_the_head_is_known_by_its_names_unless_it_is_a_classifier(head: str) -> None:
     of = config(head=head)
     shared = {"sequence-classification", "token-classification", "multiple-choice"}
-    for names in (expected_shapes(of), to_torch(parameters(of), of)):
+    for names in (published_shapes(of), to_torch(parameters(of), of)):
         assert guess_head(names) == (None if head in shared else head)
 
 

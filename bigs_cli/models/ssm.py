@@ -1,4 +1,4 @@
-"""The state-space model of one layer and direction, shared by all channels: its parameters and its kernel.
+"""The state-space model of one layer and direction, shared by all channels: parameters, discretization, kernel.
 
 S4D (Gu, Gupta, Goel, Ré; arXiv 2206.11893): x' = A x + u, y = Re(C x) + D u with diagonal complex A, held over
 steps of length s (zero-order hold, B = 1), so that
@@ -18,8 +18,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from bigs_cli.models import double_float as df
+from bigs_cli.models.config import BiGSConfig
 
 LARGEST_DECAY_RATE = -1e-4  # Re A is clipped to this: no state may grow. These three are the original code's.
 SMALLEST_STEP, LARGEST_STEP = 0.01, 1.0  # of the initial s; a token is one unit of time
@@ -34,6 +36,22 @@ class SSMParameters(NamedTuple):
     C: jax.Array
     D: jax.Array
     log_step: jax.Array
+
+
+class SSM(nnx.Module):
+    """The trained parameters of one direction, always float32."""
+
+    def __init__(self, config: BiGSConfig) -> None:
+        N = config.num_ssm
+        self.A_re = nnx.Param(jnp.zeros(N))
+        self.A_im = nnx.Param(jnp.zeros(N))
+        self.C = nnx.Param(jnp.zeros((N, 2)))
+        self.D = nnx.Param(jnp.zeros(1))
+        self.log_step = nnx.Param(jnp.zeros(1))
+
+    def parameters(self) -> SSMParameters:
+        """Return the arrays."""
+        return SSMParameters(self.A_re[...], self.A_im[...], self.C[...], self.D[...], self.log_step[...])
 
 
 class DiscreteSSM(NamedTuple):

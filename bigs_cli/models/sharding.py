@@ -1,7 +1,7 @@
-"""Devices as a mesh of `data` × `fsdp` × `tensor`, and where each array lies on it.
+"""The device mesh `data` × `fsdp` × `tensor`, and how each array is sharded on it.
 
-A batch is split over data × fsdp. A parameter is split by the first line of `RULES` that matches its path; axis
-sizes that do not divide a dimension leave it whole.
+Batches and activations are sharded by rows over data × fsdp. A parameter is sharded by the first row of `RULES` that
+matches its path; a dimension that an axis size does not divide is replicated.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe.schema import Mesh as MeshSizes
 
 AXES = ("data", "fsdp", "tensor")
+ROW_AXES = ("data", "fsdp")
+"""The mesh axes over which the rows of a batch are sharded."""
 
-# First match wins. Layers carry a leading layer axis. Maps into the layer split their outputs over `tensor`, maps back
-# to the residual stream their inputs, so that one sum over `tensor` ends each pair.
+# First match wins. Layers have a leading layer axis. Dense maps into the layer shard their outputs over `tensor`, maps
+# back to the residual stream their inputs, so that each pair ends with a single sum over `tensor`.
 RULES: tuple[tuple[str, P], ...] = (
     (r"word_embeddings/embedding$", P("tensor", "fsdp")),
     (r"(position|token_type)_embeddings/embedding$", P(None, "fsdp")),
@@ -34,7 +36,7 @@ RULES: tuple[tuple[str, P], ...] = (
 
 
 def make_mesh(sizes: MeshSizes) -> jax.sharding.Mesh:
-    """Arrange all devices; one size may be −1, "the rest".
+    """Arrange all devices in a mesh; one size may be −1, which takes all remaining devices.
 
     Raises:
         RequestError: the sizes do not multiply to the number of devices.
@@ -61,19 +63,34 @@ def shardings(mesh: jax.sharding.Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
+def constrain_batch_sharding(x: jax.Array, axis: int) -> jax.Array:
+    """Return x with its `axis`, which counts rows (or the tokens of all rows), sharded over `ROW_AXES`.
+
+    Uses the mesh set by `jax.set_mesh`; without one, x is returned unchanged. Every dense map constrains its result:
+    otherwise the compiler may gather the activations, which are many times larger than the parameters, instead of the
+    parameters that are sharded over the same devices.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not set(ROW_AXES) <= set(mesh.axis_names):
+        return x
+    spec: list[Any] = [P.UNCONSTRAINED] * x.ndim
+    spec[axis] = ROW_AXES
+    return jax.lax.with_sharding_constraint(x, P(*spec))
+
+
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Return the sharding of a batch: rows over data × fsdp."""
-    return NamedSharding(mesh, P(("data", "fsdp")))
+    return NamedSharding(mesh, P(ROW_AXES))
 
 
 def rows_here(placement: NamedSharding, rows: int) -> np.ndarray[Any, Any]:
-    """Return which of a batch's `rows` this process's devices hold, ascending: all of them if it is alone."""
+    """Return which of a batch's `rows` the devices of this process hold, ascending."""
     indices = placement.addressable_devices_indices_map((rows,)).values()
     return np.unique(np.concatenate([np.arange(rows)[index] for index in indices]))
 
 
 def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any, Any]) -> Any:
-    """Lay a batch of `rows`, of which this process has those at `mine` (arrays `[len(mine), …]`), on the mesh."""
+    """Place a batch of `rows` rows on the mesh. `batch` holds those of this process, `mine`, as `[len(mine), …]`."""
     if placement.is_fully_addressable:
         return jax.device_put(batch, placement)
 
@@ -87,12 +104,12 @@ def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any,
 
 
 def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
-    """Refuse a batch whose rows do not divide over data × fsdp.
+    """Check that the rows of a batch divide over data × fsdp.
 
     Raises:
         RequestError: they do not.
     """
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = int(np.prod([mesh.shape[axis] for axis in ROW_AXES]))
     if rows % parts:
         raise RequestError(
             f"{rows} rows a step do not divide over {parts} devices. Change the recipe's batch_size or eval_batch_size."

@@ -1,4 +1,4 @@
-"""`BiGSConfig`: everything that decides a model's parameters and outputs, and nothing else."""
+"""`BiGSConfig`: everything that determines the parameters and outputs of a model. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class BiGSConfig(BaseModel):
     """Size, shape and head of a BiGS model. The defaults are the published models', 346.7M parameters.
 
     Shapes elsewhere write `vocab_size` as V, `hidden_size` H, `intermediate_size` I, `num_ssm` N. The field
-    names are those of the published `config.json`, except `head`, which stands for its `architectures`.
+    names are those of the published `config.json`, except `head`, which replaces its `architectures`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: Head = Field(default="masked-lm", description="what stands on the encoder")
+    head: Head = Field(default="masked-lm", description="head on the encoder")
     vocab_size: int = Field(default=30522, ge=1, description="rows of the word embedding (V)")
     hidden_size: int = Field(default=1024, ge=1, description="width of the residual stream (H)")
     num_hidden_layers: int = Field(default=23, ge=1, le=10_000, description="layers, each with one SSM per direction")

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import parameter_shapes
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.sharding import AXES, shardings
 from bigs_cli.recipe.schema import Optimizer
-from bigs_cli.training.mesh import AXES, shardings
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.step import TrainState, new_state
 from tests.tiny import bigs, parameters, pretrain
@@ -118,7 +118,7 @@ import jax, numpy as np, jax.numpy as jnp
 from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
-from bigs_cli.training import mesh as meshes
+from bigs_cli.models import sharding as meshes
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.step import TrainState, make_step, new_state
 from tests.training.test_step import CONFIG, batch
@@ -155,9 +155,9 @@ import re
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from bigs_cli.models.functional import make_apply, parameter_shapes
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Mesh
-from bigs_cli.training import mesh as meshes
+from bigs_cli.models import sharding as meshes
 
 B, L, H, I = 16, 64, 32, 96  # tokens are B L = 1024, more than any axis of a parameter
 config = BiGSConfig(vocab_size=160, hidden_size=H, intermediate_size=I, num_hidden_layers=2, num_ssm=4,
