@@ -34,7 +34,7 @@ def evaluate_task(
     from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.core.metric_names import with_splits
     from bigs_cli.evaluation.baselines import scores_of
-    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
+    from bigs_cli.evaluation.task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.padding import tell_of_trimming
     from bigs_cli.reporting.scores import scores_table
@@ -116,9 +116,9 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
     from bigs_cli.tasks import TASKS
 
     prepare_jax()
-    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.evaluation.submission import PARTS, part_lines, write_submission
     from bigs_cli.evaluation.suite import suite_runs
+    from bigs_cli.evaluation.task import ModelOnTask, settings_for
     from bigs_cli.tasks.read import available_splits
 
     runs = suite_runs(root)

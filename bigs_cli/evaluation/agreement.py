@@ -85,7 +85,7 @@ def read_agreement(
     return Pairs(table.name, sides[0], sides[1], table.places, groups_of(table, levels))
 
 
-def choices(tokenizer: Tokenizer, pairs: Pairs) -> Items:
+def masked_forms(tokenizer: Tokenizer, pairs: Pairs) -> Items:
     """Return the items of pairs whose sentences differ in one word that is one known token in both; mask it."""
     right, wrong = (encode_sentences(tokenizer, texts) for texts in (pairs.good, pairs.bad))
     unknown = tokenizer.token_to_id("[UNK]")

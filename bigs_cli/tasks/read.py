@@ -9,8 +9,7 @@ from pathlib import Path
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import refuse_address
-from bigs_cli.tasks.answers import answerable
-from bigs_cli.tasks.examples import Examples, Questions
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.table import find_saved, read_hub, read_saved, saved_places
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.tsv import read_tsv
@@ -23,7 +22,7 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
     in its folder of the task's name. Without `data` the hub is asked. A task that is made from text
     (`Task.generate`) takes `data` as its text source.
 
-    Questions to train on whose answer does not stand in their text are left out, a few of them (`answerable`).
+    A few examples of train may be left out because they cannot be learned (`Examples.trainable`).
 
     Raises:
         RequestError: there is no such split, nothing is found, or it is malformed (with file and line).
@@ -41,8 +40,8 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
             f"The {split} split of {task.title}{f' in {data}' if data else ''} has no labels: "
             f"there is no column '{task.label}' with values in it."
         )
-    if isinstance(examples, Questions) and split == "train":
-        return answerable(examples, f"The {split} split of {task.title}{f' in {data}' if data else ''}")
+    if split == "train":
+        return examples.trainable(f"The {split} split of {task.title}{f' in {data}' if data else ''}")
     return examples
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from bigs_cli.tasks.examples import Examples, Texts
+from bigs_cli.tasks.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Hub:
     """Where a task lies on the Hugging Face hub; `splits` maps our names to the hub's."""
 
     config: str
-    first: str
-    second: str | None
+    text_a: str
+    text_b: str | None
     splits: Mapping[str, str]
     repo: str = "nyu-mll/glue"
 
@@ -37,24 +37,24 @@ class Task:
 
     name: str
     """As typed: ``mrpc``."""
-    form: Literal["texts", "tagged", "questions", "choices"] = "texts"
-    """What an example is: the class in `examples.py`, and the model's head for it in `evaluation/forms/`."""
+    type: str = "sequence-classification"
+    """Its type: a key of `tasks.types.TASK_TYPES`."""
     title: str
     """As printed: ``MRPC``."""
     source: str
     """A link to the paper or page that defines the task."""
     labels: tuple[str, ...] | None
-    """Class names in id order; None for a score, for questions and for choices."""
+    """Class names in id order; None for regression, question answering and multiple choice."""
     metrics: tuple[str, ...]
     """Names in `evaluation.metrics`; checkpoints are chosen by the first."""
-    first: str = ""
+    text_a: str = ""
     """Header of the column with the (first) text."""
-    second: str | None = None
+    text_b: str | None = None
     """Header of the column with the second text of a pair."""
     label: str = "label"
     """Header of the column with the label."""
     endings: tuple[str, ...] = ()
-    """Headers of the columns with the endings of `first`, of choices."""
+    """Headers of the columns with the endings of `text_a`."""
     no_answer: bool = False
     """Questions may have none: the answer is then "", and version 2 of the rules for answers counts."""
     classes_from: str = ""
@@ -77,15 +77,10 @@ class Task:
     """Published dev scores of BiGS, best known setting first."""
     start: str | None = None
     """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
-    generate: Callable[[str, str | None], Texts] | None = None
+    generate: Callable[[str, str | None], Examples] | None = None
     """Makes a split from a text source (None: the task's own) for a task that lies in no files."""
     read: Callable[[Task, Path], Examples] | None = None
     """Reads one of `files` that is not a table with the columns above."""
-
-    @property
-    def kind(self) -> Literal["classification", "regression"]:
-        """Whether the label of texts is a class or a score."""
-        return "regression" if self.labels is None else "classification"
 
     @property
     def num_labels(self) -> int:
