@@ -30,6 +30,7 @@ from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
 from bigs_cli.recipe.config import BiGSConfig, Head
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks.items import TEXT_OR_PAIR
+from bigs_cli.tasks.types import TASK_TYPES
 
 
 class Pretrained:
@@ -95,7 +96,8 @@ class Pretrained:
 
     def __repr__(self) -> str:
         of = self.config
-        labels = {"labels": of.num_labels} if self.head.endswith("classification") else {}
+        kind = TASK_TYPES.get(self.head)
+        labels = {"labels": of.num_labels} if kind is not None and kind.has_labels else {}
         facts: dict[str, Any] = {
             "head": self.head,
             **labels,

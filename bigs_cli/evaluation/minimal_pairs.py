@@ -118,6 +118,7 @@ class PairModel:
         compute = Compute() if recipe is None or isinstance(recipe, FinetuneRecipe) else recipe.compute
         self._config, self._tokenizer, self._length = config, tokenizer, length
         self._params, self._within_word = to_apart(opened.flat), within_word
+        self._mask_id = special_ids(tokenizer)["[MASK]"]
         self._engine = pll_engine(make_apply(config, compute, apart=True), batch_size or BATCH)
 
     @property
@@ -146,27 +147,12 @@ class PairModel:
         return EncodedPairs(pairs, items.kept, items.sentences, items.places, lengths, False)
 
     def compare(self, files: Sequence[EncodedPairs], advance: Callable[[int], None] = ignore) -> list[PairScores]:
-        """Return the scores of the pairs of each file; `advance` is called with the number of places done.
-
-        Files share batches, so that many short ones take no longer than a long one.
-        """
-        before = np.cumsum([0, *(len(one.sentences.ids) for one in files)])
-        together = Sentences(
-            [ids for one in files for ids in one.sentences.ids],
-            [words for one in files for words in one.sentences.words],
-            np.concatenate([one.sentences.which + first for one, first in zip(files, before, strict=False)]),
-        )
-        places = Places(
-            np.concatenate([one.places.sequence + first for one, first in zip(files, before, strict=False)]),
-            np.concatenate([one.places.position for one in files]),
-            np.concatenate([one.places.candidates for one in files]),
-        )
-        lengths = np.concatenate([one.lengths for one in files])
-        copies = masked_copies(together, places, lengths, special_ids(self._tokenizer)["[MASK]"], self._within_word)
-        parts = np.split(self._engine(self._params, copies, advance), np.cumsum([len(one) for one in files])[:-1])
+        """Return the scores of the pairs of each file; `advance` is called with the number of places done."""
         results = []
-        for one, part in zip(files, parts, strict=True):
-            scores = sum_up(one.sentences, one.places, part).reshape(2, -1).T if one.whole else part
+        for one in files:
+            copies = masked_copies(one.sentences, one.places, one.lengths, self._mask_id, self._within_word)
+            values = self._engine(self._params, copies, advance)
+            scores = sum_up(one.sentences, one.places, values).reshape(2, -1).T if one.whole else values
             results.append(PairScores(one.pairs, one.kept, scores))
         return results
 

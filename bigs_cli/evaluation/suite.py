@@ -79,10 +79,8 @@ def suite_lines(root: Path) -> list[Line]:
 def _lines(task: Task, folder: Path, run: RunFolder) -> list[Line]:
     if run.path == folder:
         predictions = read_predictions(run.predictions_file)
-        scores, confidence_intervals = (
-            scores_of(task, by_split(run.results()), predictions),
-            intervals(task, [predictions]),
-        )
+        scores = scores_of(task, by_split(run.results()), predictions)
+        confidence_intervals = intervals(task, [predictions])
         splits = {
             split: {
                 name: _Figures(

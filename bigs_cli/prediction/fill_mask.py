@@ -135,12 +135,8 @@ class FillMask:
         first = printable(answer["filled"], 100)
         for number, mask in enumerate(answer["masks"], 1):
             for place, word in enumerate(mask):
-                yield (
-                    first,
-                    "" if place else str(number),
-                    printable(word["token"], 60),
-                    percent_text(word["probability"]),
-                )
+                share = percent_text(word["probability"])
+                yield first, "" if place else str(number), printable(word["token"], 60), share
                 first = ""
 
     def _word(self, token: int) -> str:

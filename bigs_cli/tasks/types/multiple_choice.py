@@ -56,14 +56,6 @@ class ChoiceExamples(Examples):
         """Whether the right endings are known."""
         return self.labels is not None
 
-    def __len__(self) -> int:
-        return len(self.text_a)
-
-    def take(self, rows: Sequence[int] | Array) -> ChoiceExamples:
-        """Return the examples at `rows`."""
-        labels = None if self.labels is None else self.labels[rows]
-        return ChoiceExamples([self.text_a[i] for i in rows], [self.endings[i] for i in rows], labels)
-
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield id, text, choices, and label: the index of the right one."""
         for i, text in enumerate(self.text_a):

@@ -71,21 +71,11 @@ class QuestionExamples(Examples):
     questions: list[str]
     contexts: list[str]
     answers: list[list[tuple[str, int]]] | None
-    notes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
         """Whether there are answers."""
         return self.answers is not None
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    def take(self, rows: Sequence[int] | Array) -> QuestionExamples:
-        """Return the questions at `rows`."""
-        ids, questions, contexts = ([column[i] for i in rows] for column in (self.ids, self.questions, self.contexts))
-        answers = None if self.answers is None else [self.answers[i] for i in rows]
-        return QuestionExamples(ids, questions, contexts, answers, self.notes)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield id, text (the question), pair (what it is about), and label: the texts of the right answers.

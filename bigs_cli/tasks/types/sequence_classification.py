@@ -58,19 +58,6 @@ class TextExamples(Examples):
         """Whether there are labels."""
         return self.labels is not None
 
-    def __len__(self) -> int:
-        return len(self.text_a)
-
-    def take(self, rows: Sequence[int] | Array) -> TextExamples:
-        """Return the examples at `rows`."""
-        return TextExamples(
-            [self.text_a[i] for i in rows],
-            None if self.text_b is None else [self.text_b[i] for i in rows],
-            None if self.labels is None else self.labels[rows],
-            self.ids[rows],
-            self.skipped,
-        )
-
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield id, text, pair (of pairs) and label (where there are labels)."""
         for i, text in enumerate(self.text_a):

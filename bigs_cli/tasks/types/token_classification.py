@@ -61,13 +61,6 @@ class TokenExamples(Examples):
         """Whether there are tags."""
         return self.tags is not None
 
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def take(self, rows: Sequence[int] | Array) -> TokenExamples:
-        """Return the sentences at `rows`."""
-        return TokenExamples([self.words[i] for i in rows], None if self.tags is None else [self.tags[i] for i in rows])
-
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield id, words and label: the tags."""
         for i, words in enumerate(self.words):
@@ -212,16 +205,10 @@ class TokenClassification(TaskType):
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         """Yield one row: the text, and its entities or words with their tags, one below another."""
         parts, tag = (answer["entities"], "type") if self.has_entities else (answer["words"], "tag")
-        lines = [
-            (
-                printable(part["text"], 60),
-                part[tag],
-                percent_text(part["probability"]),
-                f"{part['start']}–{part['end']}",
-            )
-            for part in parts
-        ]
-        columns = zip(*lines or [("–", "", "", "")], strict=True)
+        texts = [printable(part["text"], 60) for part in parts] or ["–"]
+        shares = [percent_text(part["probability"]) for part in parts]
+        spans = [f"{part['start']}–{part['end']}" for part in parts]
+        columns = (texts, [part[tag] for part in parts], shares, spans)
         yield printable(item.text, 60), *("\n".join(column) for column in columns)
 
 
