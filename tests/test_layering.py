@@ -140,7 +140,9 @@ def test_what_help_needs_imports_nothing_heavy_in_its_own_text() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("what", ["import bigs_cli.cli", "from bigs_cli import BiGSConfig; BiGSConfig()"])
+@pytest.mark.parametrize(
+    "what", ["import bigs_cli.cli", "from bigs_cli import BiGSConfig; BiGSConfig()", "import bigs_cli.tasks"]
+)
 def test_what_help_needs_imports_nothing_heavy_by_way_of_others(what: str) -> None:
     script = f"import sys; {what}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

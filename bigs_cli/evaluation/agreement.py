@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GOLDBERG = ("attractors", "tag", "sentence", "good", "bad")
 """The columns of Goldberg's lgd_dataset.tsv, which has no header line; "good" and "bad" are forms."""
 GROUPED_BY = ("attractors", "condition", "UID")
-"""The first of these columns that a file has groups its items, if nothing else is asked for."""
+"""The first of these columns that a file has groups its items, unless other columns are named."""
 
 _MASKED = re.compile(r"\*\*\*mask\*\*\*|\[MASK\]", re.IGNORECASE)
 

@@ -76,7 +76,7 @@ def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: s
 
 
 def _examples(lines: Lines) -> list[dict[str, Any]]:
-    """Return what was asked, without the answers."""
+    """Return the inputs and labels of lines, without predictions."""
     return [{name: value for name, value in line.items() if name not in _ANSWERED} for line in lines]
 
 

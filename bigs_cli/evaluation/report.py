@@ -1,4 +1,4 @@
-"""What the report of runs (`reporting/report.py`) is made from, read from their folders."""
+"""Reads run folders for the report of runs (`reporting/report.py`)."""
 
 from __future__ import annotations
 

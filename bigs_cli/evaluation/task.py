@@ -67,14 +67,16 @@ class TaskEvaluator:
         self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = ignore
     ) -> tuple[dict[str, dict[str, float]], dict[str, Array]]:
         """Return every metric of the task by labelled split, and the scores of each split."""
-        metrics: dict[str, dict[str, float]] = {}
-        scores: dict[str, Array] = {}
-        for split in splits:
-            if not split.examples.labelled:
-                raise ValueError(f"the split {split.name} has no labels to compare with")
-            scores[split.name] = self.engine(params, split.inputs, advance)
-            metrics[split.name] = self.task_type.metrics(split.examples, split.inputs, scores[split.name])
-        return metrics, scores
+        scores = self.scores(params, splits, advance)
+        return {
+            split.name: self.task_type.metrics(split.examples, split.inputs, scores[split.name]) for split in splits
+        }, scores
+
+    def scores(
+        self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = ignore
+    ) -> dict[str, Array]:
+        """Return the scores of each split, labelled or not."""
+        return {split.name: self.engine(params, split.inputs, advance) for split in splits}
 
     def predictions(self, splits: Sequence[Split], scores: dict[str, Array]) -> Iterator[dict[str, Any]]:
         """Yield the line of predictions.jsonl for every example of `splits`."""
@@ -136,8 +138,8 @@ def _described(head: str, labels: int) -> str:
     return f"{head} model with {counted(labels, 'label')}" if has_labels else f"{head} model"
 
 
-class ModelOnTask:
-    """A model that is ready to be run on splits of a task."""
+class ModelOnTask(TaskEvaluator):
+    """A model with its parameters and tokenizer, ready to be measured on splits of a task."""
 
     def __init__(self, opened: OpenModel, tokenizer: Tokenizer, task: Task, settings: Settings) -> None:
         """Consume `opened`; labels in another order than the task's are reordered.
@@ -145,13 +147,13 @@ class ModelOnTask:
         Raises:
             RequestError: the model's labels are not the task's.
         """
-        self.task, self.settings, self._tokenizer, self._config = task, settings, tokenizer, opened.config
         order = None
         if opened.config.labels and task.labels and opened.config.labels != task.labels:
             order = label_order(task.labels, opened.config.labels, opened.source)
         apply = make_apply(opened.config, settings.compute)
-        self._params = to_tree(opened.flat, opened.config)
-        self._evaluator = TaskEvaluator(apply, type_of(task), settings.batch_size, settings.trim, order)
+        super().__init__(apply, type_of(task), settings.batch_size, settings.trim, order)
+        self.params = to_tree(opened.flat, opened.config)
+        self._settings, self._tokenizer, self._config = settings, tokenizer, opened.config
 
     def splits(self, names: Sequence[str] = ()) -> list[Split]:
         """Read and encode the splits `names`, by default every dev split there is.
@@ -159,29 +161,15 @@ class ModelOnTask:
         Raises:
             RequestError: one cannot be found or read.
         """
-        data = self.settings.data
-        found = [name for name in available_splits(self.task, data) if name.startswith("dev")] or ["dev"]
+        task, data = self.task_type.task, self._settings.data
+        found = [name for name in available_splits(task, data) if name.startswith("dev")] or ["dev"]
         splits = []
         for name in names or found:
-            examples = load_examples(self.task, name, data)
-            inputs = self._evaluator.task_type.encode(self._tokenizer, examples, self.settings.length)
+            examples = load_examples(task, name, data)
+            inputs = self.task_type.encode(self._tokenizer, examples, self._settings.length)
             check_token_types(inputs, self._config)
             splits.append(Split(name, examples, inputs))
         return splits
-
-    def measure(
-        self, splits: Sequence[Split], advance: Callable[[int], None] = ignore
-    ) -> tuple[dict[str, dict[str, float]], dict[str, Array]]:
-        """Return the task's metrics by labelled split, and each split's scores."""
-        return self._evaluator.measure(self._params, splits, advance)
-
-    def scores(self, splits: Sequence[Split], advance: Callable[[int], None] = ignore) -> dict[str, Array]:
-        """Return each split's scores, labelled or not."""
-        return {split.name: self._evaluator.engine(self._params, split.inputs, advance) for split in splits}
-
-    def predictions(self, splits: Sequence[Split], scores: dict[str, Array]) -> Iterator[dict[str, Any]]:
-        """Yield the line of predictions.jsonl for every example."""
-        return self._evaluator.predictions(splits, scores)
 
 
 def label_order(task_labels: tuple[str, ...], model_labels: tuple[str, ...], source: str) -> list[int]:

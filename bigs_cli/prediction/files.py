@@ -1,4 +1,4 @@
-"""Texts in files, read as they are asked for: a text a line, or rows of a table."""
+"""Texts in files, read lazily: one text a line, or rows of a table."""
 
 from __future__ import annotations
 

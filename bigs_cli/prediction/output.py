@@ -37,12 +37,12 @@ def write_answers(windows: Iterable[Answers], pipeline: Pipeline, form: Format, 
         return
     try:
         _WRITE[form](windows, pipeline, sys.stdout)
-    except BrokenPipeError:  # The reader, such as `head`, has enough. Python's own flush at exit would fail again.
+    except BrokenPipeError:  # The reader, such as `head`, has stopped. Python's own flush at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def require_window(windows: Iterable[Window]) -> Iterator[Window]:
-    """Return all windows after the first one is there: until then no file is written, nor a folder made."""
+    """Return all windows after the first one is there: until then no file is written, nor a folder created."""
     rest = iter(windows)
     first = next(rest, None)
     if first is None:
@@ -53,9 +53,9 @@ def require_window(windows: Iterable[Window]) -> Iterator[Window]:
 def write_table(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> None:
     """Write a table for each window of answers."""
     for window in windows:
-        with out.capture() as made:
+        with out.capture() as captured:
             out.print(answer_table(window, pipeline))
-        file.write(made.get())
+        file.write(captured.get())
         file.flush()
 
 
@@ -96,15 +96,15 @@ _WRITE: dict[Format, Callable[[Iterable[Answers], Pipeline, IO[str]], None]] = {
 def answer_table(answers: Answers, pipeline: Pipeline) -> Table:
     """Return answers as a person reads them."""
     right = tuple(name for name in pipeline.headers if name in NUMBER_HEADERS)
-    made = table("", *pipeline.headers, right=right)
-    made.title = None
+    result = table("", *pipeline.headers, right=right)
+    result.title = None
     for item, answer in answers:
         for row in pipeline.table_rows(item, answer):
-            made.add_row(*row)
-    for column in made.columns:
+            result.add_row(*row)
+    for column in result.columns:
         # The lines of one cell belong to those of the next.
         column.no_wrap = any("\n" in str(cell) for cell in column.cells)
-    return made
+    return result
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

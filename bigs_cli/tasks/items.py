@@ -1,4 +1,4 @@
-"""What a model is asked outside a task: one `Item` for each answer, in the `InputFormat` that its head takes."""
+"""What a model answers outside tasks: one `Item` for each answer, in the `InputFormat` that its head takes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
     """Return a split ("train", "dev", "dev_mismatched", "test", …) of `task`, in the order of its source.
 
     `data` is a folder: the task's official files, or a data set saved by `datasets` or as Parquet, in it or
-    in its folder of the task's name. Without `data` the hub is asked. A task that is made from text
+    in its folder of the task's name. Without `data` the hub is asked. A task that is generated from text
     (`Task.generate`) takes `data` as its text source.
 
     A few examples of train may be left out because they cannot be learned (`Examples.trainable`).
@@ -51,7 +51,7 @@ def task_splits(task: Task) -> tuple[str, ...]:
 
 
 def available_splits(task: Task, data: str | Path | None = None) -> tuple[str, ...]:
-    """Return the splits of `task` that lie under `data`; without `data`, and for a made task, all it has."""
+    """Return the splits of `task` that lie under `data`; without `data`, and for a generated task, all it has."""
     if data is None or task.generate is not None:
         return task_splits(task)
     return tuple(split for split in task_splits(task) if _find(task, split, Path(data)))

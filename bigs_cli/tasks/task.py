@@ -70,7 +70,7 @@ class Task:
     broken_rows: int = 0
     """Rows a file may hold with a wrong number of columns; the official sizes leave them out."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Split → official number of examples; the most there can be for a made task."""
+    """Split → official number of examples; the most there can be for a generated task."""
     hub: Hub | None = None
     """Where the task lies on the hub; None if it does not."""
     published: tuple[Published, ...] = ()
@@ -78,7 +78,7 @@ class Task:
     start: str | None = None
     """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
     generate: Callable[[str, str | None], Examples] | None = None
-    """Makes a split from a text source (None: the task's own) for a task that lies in no files."""
+    """Generates a split from a text source (None: the task's own) for a task that has no files."""
     read: Callable[[Task, Path], Examples] | None = None
     """Reads one of `files` that is not a table with the columns above."""
 

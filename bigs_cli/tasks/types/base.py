@@ -194,9 +194,13 @@ class TaskType(ABC):
         return None
 
     @property
-    @abstractmethod
     def error_size(self) -> ErrorSize:
-        """How to rank wrong predictions."""
+        """How to rank wrong predictions: by default, by their `probability`."""
+        return ErrorSize("Wrong with the highest probability", "probability", self.probability)
+
+    def probability(self, line: Mapping[str, Any]) -> float:
+        """Return the probability that the model gave to its prediction, 0 where the line has none."""
+        return 0.0
 
     # --- `bigs predict` ---------------------------------------------------------------------------------------
 

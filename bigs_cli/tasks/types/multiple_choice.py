@@ -17,7 +17,6 @@ from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.metrics import compute
 from bigs_cli.tasks.types.base import (
     Array,
-    ErrorSize,
     ExampleScores,
     Lines,
     TaskType,
@@ -103,15 +102,10 @@ class MultipleChoice(TaskType):
         answers = {line["prediction"] for line in lines}
         return f"“ending {int(answers.pop()) + 1}”" if len(answers) == 1 else None
 
-    @property
-    def error_size(self) -> ErrorSize:
-        """Rank choices by the probability of the wrong one."""
-
-        def probability(line: Mapping[str, Any]) -> float:
-            scores, place = line.get("scores", ()), line["prediction"]
-            return float(scores[place]) if isinstance(place, int) and place < len(scores) else 0.0
-
-        return ErrorSize("Wrong with the highest probability", "probability", probability)
+    def probability(self, line: Mapping[str, Any]) -> float:
+        """Return the probability of the chosen ending."""
+        scores, place = line.get("scores", ()), line["prediction"]
+        return float(scores[place]) if isinstance(place, int) and place < len(scores) else 0.0
 
     def examples_of(self, items: Sequence[Item]) -> ChoiceExamples:
         """Return items as texts with endings, of which each item may have another number."""

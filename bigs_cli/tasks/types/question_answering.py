@@ -23,7 +23,6 @@ from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.types.base import (
     Array,
-    ErrorSize,
     ExampleScores,
     Lines,
     TaskType,
@@ -245,15 +244,10 @@ class QuestionAnswering(TaskType):
         f1, exact = np.array(both).reshape(-1, 2).T
         return ExampleScores(len(lines), {"f1": mean_of(f1), "exact": mean_of(exact)}, exact == 1.0)
 
-    @property
-    def error_size(self) -> ErrorSize:
-        """Rank answers by their probability, 0 for "no answer"."""
-
-        def probability(line: Mapping[str, Any]) -> float:
-            nbest = line.get("nbest", ())
-            return next((best["probability"] for best in nbest if best["text"] == line["prediction"]), 0.0)
-
-        return ErrorSize("Wrong with the highest probability", "probability", probability)
+    def probability(self, line: Mapping[str, Any]) -> float:
+        """Return the probability of an answer, 0 for "no answer"."""
+        nbest = line.get("nbest", ())
+        return next((best["probability"] for best in nbest if best["text"] == line["prediction"]), 0.0)
 
     def examples_of(self, items: Sequence[Item]) -> QuestionExamples:
         """Return items as questions."""

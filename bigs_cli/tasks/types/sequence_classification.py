@@ -85,8 +85,8 @@ class SequenceClassification(TaskType):
     @classmethod
     def for_model(cls, config: BiGSConfig, task: Task | None = None) -> Self:
         """Return the type with the labels of a model; one label is a score."""
-        made = super().for_model(config, task)
-        return made if config.num_labels > 1 else cls(replace(made.task, labels=None))
+        result = super().for_model(config, task)
+        return result if config.num_labels > 1 else cls(replace(result.task, labels=None))
 
     def encode(self, tokenizer: Tokenizer, examples: TextExamples, length: int) -> Encoded:
         """Encode texts; pairs that are too long lose tokens of the longer text."""
@@ -156,7 +156,12 @@ class SequenceClassification(TaskType):
         """Rank classes by the probability of the wrong one, scores by the distance."""
         if self.task.labels is None:
             return ErrorSize("Furthest off", "error", _distance, "{:.3g}".format)
-        return ErrorSize("Wrong with the highest probability", "probability", _probability)
+        return super().error_size
+
+    def probability(self, line: Mapping[str, Any]) -> float:
+        """Return the probability of the predicted class."""
+        scores = line.get("scores")
+        return float(scores.get(line["prediction"], 0.0)) if isinstance(scores, dict) else 0.0
 
     def examples_of(self, items: Sequence[Item]) -> TextExamples:
         """Return items as texts, or pairs of texts (RequestError for a mixture)."""
@@ -180,11 +185,6 @@ class SequenceClassification(TaskType):
 
 def _distance(line: Mapping[str, Any]) -> float:
     return abs(float(line["label"]) - float(line["prediction"]))
-
-
-def _probability(line: Mapping[str, Any]) -> float:
-    scores = line.get("scores")
-    return float(scores.get(line["prediction"], 0.0)) if isinstance(scores, dict) else 0.0
 
 
 def texts_of(items: Sequence[Item]) -> TextExamples:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bigs_cli.checkpoints import seal
+from bigs_cli.checkpoints import checksums
 from bigs_cli.checkpoints.resolve import find_model
 from bigs_cli.checkpoints.resume import run_recipe
 from bigs_cli.checkpoints.run import RunFolder, runs
@@ -90,13 +90,13 @@ def _seal(folder: Path) -> tuple[Path, Seeds]:
     place = folder / "10"
     (place / "params").mkdir(parents=True)
     (place / "params" / "data").write_bytes(b"abc")
-    seal.seal(place, 0.5)
-    return place / seal.SEAL, [(place / seal.SEAL).read_bytes()]
+    checksums.seal(place, 0.5)
+    return place / checksums.SEAL, [(place / checksums.SEAL).read_bytes()]
 
 
 def _check_seal(path: Path) -> None:
-    seal.score(path.parent)
-    if told := seal.damage(path.parent):
+    checksums.score(path.parent)
+    if told := checksums.damage(path.parent):
         raise RequestError(told)
 
 
