@@ -46,7 +46,7 @@ class Task:
     labels: tuple[str, ...] | None
     """Class names in id order; None for regression, question answering and multiple choice."""
     metrics: tuple[str, ...]
-    """Names in `evaluation.metrics`; checkpoints are chosen by the first."""
+    """Names in `tasks.metrics`, or of the type's own metrics; checkpoints are selected by the first."""
     text_a: str = ""
     """Header of the column with the (first) text."""
     text_b: str | None = None
