@@ -25,10 +25,12 @@ from bigs_cli.models.heads import Outputs
 from bigs_cli.models.init import init_parameter
 from bigs_cli.models.published import published_shapes, to_unstacked, unnested
 from bigs_cli.prediction.inputs import checked_inputs, checked_positions
-from bigs_cli.prediction.item import Asked, items_of, record
+from bigs_cli.prediction.items import Given, items_of, record
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
 from bigs_cli.recipe.schema import Compute
+from bigs_cli.tasks.items import TEXT_OR_PAIR
+from bigs_cli.tasks.types import TASK_TYPES
 
 
 class Pretrained:
@@ -94,7 +96,8 @@ class Pretrained:
 
     def __repr__(self) -> str:
         of = self.config
-        labels = {"labels": of.num_labels} if self.head.endswith("classification") else {}
+        kind = TASK_TYPES.get(self.head)
+        labels = {"labels": of.num_labels} if kind is not None and kind.has_labels else {}
         facts: dict[str, Any] = {
             "head": self.head,
             **labels,
@@ -175,7 +178,7 @@ class Pretrained:
 
     def predict(
         self,
-        texts: Asked | Iterable[Asked],
+        texts: Given | Iterable[Given],
         *,
         top: int = 5,
         length: int | None = None,
@@ -208,14 +211,14 @@ class Pretrained:
         predictor = self._predictor(top, length, batch_size, trim_padding)
         if not allow_untrained:
             check_trained(self.untrained, self.config, self.source, "set allow_untrained=True")
-        items = items_of(_listed(texts), predictor.answerer.takes, predictor.settings.task)
+        items = items_of(_listed(texts), predictor.pipeline.takes, predictor.settings.task)
         made = [record(item.columns.items(), answer) for window in predictor.answers(items) for item, answer in window]
         _warn_of_cut(predictor)
         return made
 
     def embed(
         self,
-        texts: Asked | Iterable[Asked],
+        texts: Given | Iterable[Given],
         *,
         length: int | None = None,
         batch_size: int | None = None,
@@ -227,7 +230,7 @@ class Pretrained:
             bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of its range, or a text is none.
         """
         predictor = self._predictor(5, length, batch_size, trim_padding)
-        vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), "texts"))]
+        vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), TEXT_OR_PAIR))]
         _warn_of_cut(predictor)
         return np.concatenate(vectors) if vectors else np.zeros((0, self.config.hidden_size), np.float32)
 
@@ -323,7 +326,7 @@ def _open(model: str | Path, revision: str | None) -> OpenModel:
     return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
 
 
-def _listed(texts: Asked | Iterable[Asked]) -> Iterable[Any]:
+def _listed(texts: Given | Iterable[Given]) -> Iterable[Any]:
     """Return a text that stands alone as a list of it."""
     if isinstance(texts, str | Mapping):
         return [texts]

@@ -34,7 +34,7 @@ def evaluate_task(
     from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.core.metric_names import with_splits
     from bigs_cli.evaluation.baselines import scores_of
-    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
+    from bigs_cli.evaluation.task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.padding import tell_of_trimming
     from bigs_cli.reporting.scores import scores_table
@@ -54,9 +54,9 @@ def evaluate_task(
     metrics: dict[str, dict[str, float]] = {}
     with progress(task.title, sum(len(each.inputs) for each in splits), "example") as advance:
         if labelled:
-            metrics, scores = model.measure(splits, advance)
+            metrics, scores = model.measure(model.params, splits, advance)
         else:
-            scores = model.scores(splits, advance)
+            scores = model.scores(model.params, splits, advance)
     if labelled:
         lines = model.predictions(splits, scores)
         answers = [{key: line[key] for key in ("split", "label", "prediction")} for line in lines]
@@ -116,9 +116,9 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
     from bigs_cli.tasks import TASKS
 
     prepare_jax()
-    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.evaluation.submission import PARTS, part_lines, write_submission
     from bigs_cli.evaluation.suite import suite_runs
+    from bigs_cli.evaluation.task import ModelOnTask, settings_for
     from bigs_cli.tasks.read import available_splits
 
     runs = suite_runs(root)
@@ -139,7 +139,7 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
         on_task = ModelOnTask(opened, tokenizer_of(opened), task, settings)
         splits = on_task.splits([part.split])
         with progress(part.file, len(splits[0].inputs), "example") as advance:
-            scores = on_task.scores(splits, advance)
+            scores = on_task.scores(on_task.params, splits, advance)
         files[part.file] = part_lines(part, list(on_task.predictions(splits, scores)))
     write_submission(submission, files)
     if filled:

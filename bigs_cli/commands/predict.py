@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from bigs_cli.commands import local
-
-if TYPE_CHECKING:
-    from bigs_cli.prediction.item import Takes
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -157,14 +154,14 @@ def predict(
     prepare_jax()
     opened = open_and_announce(model)
     from bigs_cli.models.published import to_unstacked
-    from bigs_cli.prediction.columns import Named
     from bigs_cli.prediction.embeddings import write_embeddings
     from bigs_cli.prediction.files import items_in, texts_on
-    from bigs_cli.prediction.item import check_given, items_with
+    from bigs_cli.prediction.items import Named, check_given, items_with
     from bigs_cli.prediction.output import write_answers
     from bigs_cli.prediction.predictor import Predictor
     from bigs_cli.prediction.settings import Origin, settings_for
     from bigs_cli.reporting.padding import tell_of_trimming
+    from bigs_cli.tasks.items import TEXT_OR_PAIR
 
     if not (embed or allow_untrained):
         refuse_untrained(opened)
@@ -172,27 +169,27 @@ def predict(
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
     tell_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_unstacked(opened.flat), tokenizer_of(opened), settings)
-    answerer = None if embed else predictor.answerer
-    takes: Takes = "texts" if answerer is None else answerer.takes
-    endings = endings or []
-    check_given(takes, pair, question, endings, source is not None, opened.source)
+    pipeline = None if embed else predictor.pipeline
+    takes = TEXT_OR_PAIR if pipeline is None else pipeline.takes
+    named = Named(text, pair, question, tuple(endings or ()))
+    check_given(takes, named, source is not None, opened.source)
 
     def blank(lines: int) -> None:
         err.print(f"Blank lines, passed over: {lines:,}.")
 
     if source is not None:
-        items = items_in(source, takes, settings.task, Named(text, pair, question, tuple(endings)), blank)
+        items = items_in(source, takes, settings.task, named, blank)
     else:
         given = ((f"text {i}", one) for i, one in enumerate(texts, 1)) if texts else None
-        items = items_with(given or texts_on(sys.stdin.buffer, "stdin", blank), takes, pair, question, endings)
-    if answerer is None:
+        items = items_with(given or texts_on(sys.stdin.buffer, "stdin", blank), takes, named)
+    if pipeline is None:
         assert output is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:
             count, size = write_embeddings(predictor.embeddings(items, advance), output)
         err.print(f"{count:,} vectors of {size} are in {output}.")
     else:
         with progress("predicting", None, "row") as advance:
-            write_answers(predictor.answers(items, advance), answerer, form, output)
+            write_answers(predictor.answers(items, advance), pipeline, form, output)
         if output is not None:
             err.print(f"The answers are in {output}.")
     if predictor.cut:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoints.resolve import OpenModel
+    from bigs_cli.evaluation.minimal_pairs import EncodedPairs, PairModel
     from bigs_cli.evaluation.pairs import Pairs
-    from bigs_cli.evaluation.probe import Asked, ProbedModel
     from bigs_cli.reporting.console import Format
 
 
@@ -56,7 +56,7 @@ def evaluate_blimp(
     files = [read_blimp(path, by, limit) for path in find_tables(data or [fetch_blimp()], err.print)]
     model = _probed(opened, batch_size, length, within_word)
     about = {"task": "blimp", "model": opened.source, "within_word": within_word}
-    _report(model, model.ask_sentences, files, about, "BLiMP", predictions, form)
+    _report(model, model.encode_pairs, files, about, "BLiMP", predictions, form)
 
 
 def evaluate_pairs(
@@ -86,7 +86,7 @@ def evaluate_pairs(
     files = [read_pairs(path, levels, good, bad, limit) for path in find_tables(data, err.print)]
     model = _probed(opened, batch_size, length, within_word)
     about = {"task": "pairs", "model": opened.source, "within_word": within_word}
-    _report(model, model.ask_sentences, files, about, "Minimal pairs", predictions, form)
+    _report(model, model.encode_pairs, files, about, "Minimal pairs", predictions, form)
 
 
 def evaluate_agreement(
@@ -117,19 +117,19 @@ def evaluate_agreement(
     files = [read_agreement(path, by, sentence, good, bad, columns, limit) for path in find_tables(data, err.print)]
     model = _probed(opened, batch_size, length)
     about = {"task": "agreement", "model": opened.source}
-    _report(model, model.ask_words, files, about, "Agreement", predictions, form)
+    _report(model, model.encode_forms, files, about, "Agreement", predictions, form)
 
 
-def _probed(opened: OpenModel, batch_size: int | None, length: int | None, within_word: bool = False) -> ProbedModel:
+def _probed(opened: OpenModel, batch_size: int | None, length: int | None, within_word: bool = False) -> PairModel:
     from bigs_cli.commands.shared import tokenizer_of
-    from bigs_cli.evaluation.probe import ProbedModel
+    from bigs_cli.evaluation.minimal_pairs import PairModel
 
-    return ProbedModel(opened, tokenizer_of(opened), batch_size, length, within_word)
+    return PairModel(opened, tokenizer_of(opened), batch_size, length, within_word)
 
 
 def _report(
-    model: ProbedModel,
-    ask: Callable[[Pairs], Asked],
+    model: PairModel,
+    ask: Callable[[Pairs], EncodedPairs],
     files: Sequence[Pairs],
     about: Mapping[str, Any],
     title: str,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 BUCKET = 32  # trimmed batches have a multiple of this many tokens: few shapes to compile
+SHORTEST = 16  # tokens that the rows of a trimmed batch have at least in inference
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,25 @@ class Encoded:
             labels[: len(rows)] = self.labels[rows]
         return {**made, "labels": labels, "weights": weights}
 
-    def in_order(self, size: int, trim: bool = False) -> Iterator[tuple[Array, dict[str, Array]]]:
-        """Yield (rows, batch) over every sequence once; trimmed, from the shortest to the longest."""
-        order = np.arange(len(self))
-        if trim:
-            order = np.argsort(self.lengths, kind="stable")
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            yield rows, self.batch(rows, size, trim)
+    @property
+    def groups(self) -> Array:
+        """The group of each row, `[n]`: rows of different groups share no batch in inference."""
+        return np.zeros(len(self), np.int64)
+
+    def padded_length(self, rows: Array) -> int:
+        """Return the length to which a trimmed batch of `rows` is padded in inference."""
+        return bucket(int(self.lengths[rows].max()), self.length)
+
+
+def bucket(tokens: int, length: int) -> int:
+    """Return the length to which rows of `tokens` are padded: 16, 32, 48, 64, 96, 128, 192, …, at most `length`.
+
+    Powers of 2 and 1½ times these: ten shapes up to 512 tokens, and beyond 32 never more than half of a row is padding.
+    """
+    step = SHORTEST
+    while step < tokens:
+        step = step * 3 // 2 if step & (step - 1) == 0 and step >= 2 * SHORTEST else 1 << step.bit_length()
+    return min(step, length)
 
 
 def encode_texts(

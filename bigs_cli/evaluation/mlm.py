@@ -1,4 +1,4 @@
-"""Held-out masked-language-model loss: the same masks whenever it is asked, over all of the held-out part."""
+"""Held-out masked-language-model loss, over the whole validation split and with the same masks every time."""
 
 from __future__ import annotations
 

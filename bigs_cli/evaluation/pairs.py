@@ -76,10 +76,10 @@ def first_rows(table: Table, limit: int | None) -> Table:
     return Table(table.name, table.cells[:limit], table.places[:limit])
 
 
-def find_tables(data: Sequence[Path], say: Callable[[str], None] = lambda sentence: None) -> list[Path]:
+def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sentence: None) -> list[Path]:
     """Return files as they are, and for folders the tables in them and below, by name; hidden ones are passed over.
 
-    `say` is told of what a folder holds that cannot be read, such as links that lead nowhere.
+    `warn` is called with a sentence about entries of a folder that cannot be read, such as dangling links.
 
     Raises:
         RequestError: none is named, there is no such file or folder, or nothing to read in it.
@@ -93,7 +93,7 @@ def find_tables(data: Sequence[Path], say: Callable[[str], None] = lambda senten
         if place.is_dir():
             listing = list_files(place)
             if listing.warning:
-                say(listing.warning)
+                warn(listing.warning)
             inside = sorted(path for path in listing.files if path.name.endswith(SUFFIXES))
         elif not place.is_file():
             raise RequestError(f"There is no file or folder {place} (--data).")
@@ -142,13 +142,13 @@ def accuracies(right: Array, groups: Mapping[str, Sequence[str]]) -> list[Accura
     `right` `[n]` is whether the good one scored strictly higher: a tie is wrong, as in BLiMP's own figures. Groups
     are in the order of their numbers, or else of their names.
     """
-    made = [Accuracy("all", "all", len(right), int(right.sum()))]
+    result = [Accuracy("all", "all", len(right), int(right.sum()))]
     for level, names in groups.items():
         values = np.array(names, object)
         for name in _in_order(set(names)):
             chosen = right[values == name]
-            made.append(Accuracy(level, name, len(chosen), int(chosen.sum())))
-    return made
+            result.append(Accuracy(level, name, len(chosen), int(chosen.sum())))
+    return result
 
 
 def _in_order(names: set[str]) -> list[str]:

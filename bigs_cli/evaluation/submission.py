@@ -78,11 +78,11 @@ def write_submission(path: Path, files: Mapping[str, Sequence[str]]) -> None:
     """
     if set(files) != {part.file for part in PARTS}:
         raise ValueError("a submission has all of its files")
-    with atomic_write(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
+    with atomic_write(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for part in PARTS:
             entry = zipfile.ZipInfo(part.file, (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
-            made.writestr(entry, "\n".join(files[part.file]) + "\n")
+            archive.writestr(entry, "\n".join(files[part.file]) + "\n")
 
 
 def _written(task: Task, prediction: Any) -> str:

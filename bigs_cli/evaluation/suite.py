@@ -79,13 +79,14 @@ def suite_lines(root: Path) -> list[Line]:
 def _lines(task: Task, folder: Path, run: RunFolder) -> list[Line]:
     if run.path == folder:
         predictions = read_predictions(run.predictions_file)
-        scores, sure = scores_of(task, by_split(run.results()), predictions), intervals(task, [predictions])
+        scores = scores_of(task, by_split(run.results()), predictions)
+        confidence_intervals = intervals(task, [predictions])
         splits = {
             split: {
                 name: _Figures(
                     mean=value,
                     best=value,
-                    interval=sure.get(name) if split == "dev" else None,
+                    interval=confidence_intervals.get(name) if split == "dev" else None,
                     baseline=scores.baselines[split].metrics.get(name) if split in scores.baselines else None,
                 )
                 for name, value in metrics.items()

@@ -95,7 +95,8 @@ def agreement(config: BiGSConfig, examples: Labelled, exact: Run, changed: Run) 
 
 
 def _answers(encoded: Encoded, run: Run) -> Array:
-    batches = (batch for _, batch in encoded.in_order(_ROWS))
+    rows = np.arange(len(encoded))
+    batches = [encoded.batch(rows[start : start + _ROWS], _ROWS) for start in range(0, len(rows), _ROWS)]
     return np.concatenate([run(_inputs(batch))[0] for batch in batches])[: len(encoded)]
 
 

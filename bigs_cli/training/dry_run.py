@@ -14,7 +14,6 @@ from rich.table import Table
 
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.manifest import dtype_for
-from bigs_cli.evaluation.forms import form_of
 from bigs_cli.evaluation.mlm import as_batch
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
@@ -23,6 +22,7 @@ from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, PretrainRecipe, Recipe
 from bigs_cli.reporting.console import table
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
 from bigs_cli.training import batch_schedule
 from bigs_cli.training.finetune import target_config
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
@@ -75,25 +75,17 @@ def preview_finetune(
         RequestError: recipe, model and devices do not go together.
     """
     config, length = target_config(recipe, task, start)
-    form = form_of(task)
-    first = form.encode(tokenizer, examples.take([0]), length)
+    task_type = type_of(task)
+    first = task_type.encode(tokenizer, examples.take([0]), length)
     row = first.batch(np.arange(1), 1)
-    # One question can have several rows, and only encoding all of them tells.
-    rows = len(form.encode(tokenizer, examples, length)) if task.form == "questions" else len(examples)
+    rows = task_type.count_rows(tokenizer, examples, length)
     steps = max(1, round(recipe.epochs * math.ceil(rows / recipe.batch_size)))
     run = _Run(config, recipe, recipe.batch_size, length, steps, row, choices=first.choices)
-    label = _named(task, next(iter(examples.take([0]).records()))["label"])
+    label = task_type.label_text(next(iter(examples.take([0]).records()))["label"])
     sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
     texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
     shown = f"train example 0: {first.lengths[0]} of {length} tokens → {label}\n  {texts}"
     return _tables(run, recipe.batch_size), shown
-
-
-def _named(task: Task, label: Any) -> Any:
-    """Return a class, or those of every word, by name, and answers as texts; a score or a place as it is."""
-    if task.labels is None:
-        return (" / ".join(label) or "no answer") if isinstance(label, list) else label
-    return " ".join(task.labels[i] for i in label) if isinstance(label, list) else task.labels[label]
 
 
 def _tables(run: _Run, rows: int) -> list[Table]:

@@ -27,7 +27,6 @@ from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent,
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
-from bigs_cli.evaluation.forms import Form, form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
@@ -39,9 +38,10 @@ from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.reporting.padding import tell_of_trimming
 from bigs_cli.reporting.trackers import tracking
-from bigs_cli.tasks.examples import Examples, Questions
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import TaskType, type_of
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.head_init import ROWS, unit_head
 from bigs_cli.training.job import Job
@@ -68,7 +68,7 @@ def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: i
     What was changed or left out of train is printed.
     """
     train = load_examples(task, "train", data)
-    for note in train.notes if isinstance(train, Questions) else ():
+    for note in train.notes:
         err.print(note)
     if max_train is not None and max_train < len(train):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:max_train])
@@ -97,10 +97,10 @@ def finetune(
     """
     folder = job.folder
     with folder.lock(), translate_errors(recipe, job):
-        form = form_of(task)
+        task_type = type_of(task)
         begun = read_config(folder.path / CONFIG) if start is None else start.config
         config, length = target_config(recipe, task, begun)
-        check_token_types(form.encode(tokenizer, data.train.take(range(1)), length), config)
+        check_token_types(task_type.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
@@ -119,7 +119,7 @@ def finetune(
             params = to_tree(flat, config)
             if recipe.head_init == "unit":
                 some = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
-                few = form.encode(tokenizer, data.train.take(some), length)
+                few = task_type.encode(tokenizer, data.train.take(some), length)
                 new_layers = {*report.new, *(f"{layer}/kernel" for layer in untrained_layers(flat, config))}
                 params = unit_head(config, recipe.compute, params, new_layers, few)
         with (
@@ -129,19 +129,19 @@ def finetune(
         ):
             trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
             tell_of_trimming(config, trim)
-            train_inputs = form.encode(tokenizer, data.train, length)
-            dev = [Split(name, split, form.encode(tokenizer, split, length)) for name, split in data.dev.items()]
+            train_inputs = task_type.encode(tokenizer, data.train, length)
+            dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]
             batches = _Batches(recipe, train_inputs, trim, mesh)
             steps = max(1, round(recipe.epochs * batches.per_epoch))
             apply, log = make_apply(config, recipe.compute), MetricsLog(folder.metrics_file, tracker)
-            measure = TaskEvaluator(apply, form, recipe.eval_batch_size, trim, place=batches.place)
+            measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, place=batches.place)
             every_steps = recipe.evaluate_every or batches.per_epoch
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
             training = Training(
                 recipe=recipe,
                 job=job,
                 mesh=mesh,
-                loss=task_loss(apply, form),
+                loss=task_loss(apply, task_type),
                 steps=steps,
                 batches=batches,
                 evaluator=evaluator,
@@ -162,13 +162,13 @@ def finetune(
         return _write_results(training, evaluator, data, trained.seconds, length)
 
 
-def task_loss(apply: Apply, form: Form) -> SummedLoss:
+def task_loss(apply: Apply, task_type: TaskType) -> SummedLoss:
     """Return the loss of a step on a batch of encoded examples."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
         outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
-        return form.loss(form.scores(outputs), batch["labels"], batch["weights"])
+        return task_type.loss(task_type.scores(outputs), batch["labels"], batch["weights"])
 
     return loss
 
@@ -199,8 +199,9 @@ def _write_results(
 
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
     """Return the task model's config, and the input length: the recipe's, but no more than the model's positions."""
-    labels = {"num_labels": task.num_labels, "labels": task.labels} if task.form in ("texts", "tagged") else {}
-    config = start.model_copy(update={"head": form_of(task).head, **labels})
+    task_type = type_of(task)
+    labels = {"num_labels": task.num_labels, "labels": task.labels} if task_type.has_labels else {}
+    config = start.model_copy(update={"head": task_type.head, **labels})
     length = min(recipe.sequence_length, start.max_position_embeddings)
     if length < recipe.sequence_length:
         err.print(f"Length {length} instead of the recipe's {recipe.sequence_length}: the model has no more positions.")

@@ -20,9 +20,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from bigs_cli import load_model
+from bigs_cli import inference, load_model
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.prediction import predictor
 from tests.tiny import HANG, bigs, start_bigs, wait_until
 
 TEXTS = ["The river runs to the sea.", "Bread, “water” and salt", "Old houses"]
@@ -168,7 +167,7 @@ def test_ids_of_embeddings_that_change_their_type(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[Any], written_as: list[Any]
 ) -> None:
     """What is written before the first of another type is known is as whole as the rest."""
-    monkeypatch.setattr("bigs_cli.prediction.predictor.WINDOW", 2)
+    monkeypatch.setattr("bigs_cli.inference.WINDOW", 2)
     texts = [*TEXTS, TEXTS[0]]
     rows = [{"id": one, "text": text} for one, text in zip(ids, texts, strict=True)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -184,7 +183,7 @@ def test_ids_of_embeddings_that_change_their_type(
 
 
 def test_ids_that_only_later_rows_have(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigs_cli.prediction.predictor.WINDOW", 2)
+    monkeypatch.setattr("bigs_cli.inference.WINDOW", 2)
     rows = [{"text": TEXTS[0]}, {"text": TEXTS[1]}, {"text": TEXTS[2], "id": 7}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     ask = ("predict", "--input", tmp_path / "in.jsonl", "--model", models / "encoder", "--embed")
@@ -352,7 +351,7 @@ def test_predicting_again_and_again_loses_no_column(models: Path, tmp_path: Path
 
 def test_embeddings_keep_all_columns(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where their types change after the first rows were written."""
-    monkeypatch.setattr(predictor, "WINDOW", 2)
+    monkeypatch.setattr(inference, "WINDOW", 2)
     rows: list[dict[str, Any]] = [
         {"id": 1, "text": "the sea", "embedding": "mine", "flag": True, "n": None},
         {"id": 2, "text": "the rock", "embedding": "mine", "flag": None, "n": None},

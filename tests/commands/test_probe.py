@@ -14,7 +14,7 @@ from bigs_cli.checkpoints.folder import write_flax
 from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.commands.probe import evaluate_agreement, evaluate_blimp, evaluate_pairs
 from bigs_cli.core.errors import RequestError
-from tests.evaluation.probing import VOCABULARY, config, opened, opened_frequencies
+from tests.evaluation.tiny_mlm import VOCABULARY, config, opened, opened_frequencies
 from tests.tiny import bigs
 
 PAIRS = [  # good, bad, UID; the model below finds "is" likelier than any other word, and all others alike

@@ -19,8 +19,8 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.custom import custom_task, look_at
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 from tests.tiny import bigs
 
 ROWS = [
@@ -150,7 +150,7 @@ def test_equal_labels_are_one_class_in_every_format(tmp_path: Path) -> None:
             found, _ = look_at(named)
             assert found.labels == classes
             examples = load_examples(custom_task(found), "dev")
-            assert isinstance(examples, Texts)
+            assert isinstance(examples, TextExamples)
             assert examples.labels is not None
             assert examples.labels.tolist() == (ids if dev in written else [0, 1, 2])
 
@@ -350,6 +350,6 @@ def test_recipes_of_earlier_runs(tmp_path: Path, older: dict[str, Any], task_typ
     assert recipe.files.task_type == task_type
     if older.get("labels"):
         examples = load_examples(custom_task(recipe.files), "dev")
-        assert isinstance(examples, Texts)
+        assert isinstance(examples, TextExamples)
         assert examples.labels is not None
         assert examples.labels.tolist() == [1, 0]

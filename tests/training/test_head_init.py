@@ -21,7 +21,7 @@ from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.head_init import unit_head
 from tests.tiny import bigs, finetune
-from tests.training.test_forms import write_choices, write_questions, write_tagged
+from tests.training.test_task_types import write_choices, write_questions, write_tagged
 
 CONFIG = BiGSConfig(
     head="sequence-classification",

@@ -6,13 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bigs_cli.checkpoints import seal
+from bigs_cli.checkpoints import checksums
 from bigs_cli.checkpoints.resolve import find_model
 from bigs_cli.checkpoints.resume import run_recipe
 from bigs_cli.checkpoints.run import RunFolder, runs
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.evaluation.judged import judge
-from bigs_cli.evaluation.predictions import read_predictions
+from bigs_cli.evaluation.predictions import example_scores, read_predictions
 from bigs_cli.evaluation.suite import suite_lines
 from bigs_cli.recipe.catalog import recipe_file
 from bigs_cli.reporting import runs as reporting
@@ -50,7 +49,7 @@ def _read_run(path: Path) -> None:
         lambda: reporting.summary(one),
         lambda: run_recipe(one.path),
         lambda: reporting.compare([one, two]),
-        lambda: judge(get_task("mrpc"), read_predictions(one.predictions_file)),
+        lambda: example_scores(get_task("mrpc"), read_predictions(one.predictions_file)),
         lambda: [example_table("", [[line]], ["a"]) for line in read_predictions(one.predictions_file)],
     )
 
@@ -91,13 +90,13 @@ def _seal(folder: Path) -> tuple[Path, Seeds]:
     place = folder / "10"
     (place / "params").mkdir(parents=True)
     (place / "params" / "data").write_bytes(b"abc")
-    seal.seal(place, 0.5)
-    return place / seal.SEAL, [(place / seal.SEAL).read_bytes()]
+    checksums.seal(place, 0.5)
+    return place / checksums.SEAL, [(place / checksums.SEAL).read_bytes()]
 
 
 def _check_seal(path: Path) -> None:
-    seal.score(path.parent)
-    if told := seal.damage(path.parent):
+    checksums.score(path.parent)
+    if told := checksums.damage(path.parent):
         raise RequestError(told)
 
 

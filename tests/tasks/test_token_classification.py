@@ -10,14 +10,14 @@ from tokenizers import Tokenizer
 
 from bigs_cli.data.tokenizer import train_tokenizer
 from bigs_cli.data.words import encode_words
-from bigs_cli.evaluation.forms import form_of
 from bigs_cli.tasks import get_task
-from bigs_cli.tasks.examples import Tagged
+from bigs_cli.tasks.types import type_of
+from bigs_cli.tasks.types.token_classification import TokenExamples
 from tests.tiny import DOCUMENTS
 
 WORDS = [["The", "harbours", "unsailed,", "\u200d", "of", "Salt"], ["river"], []]
 TAGS = [[0, 5, 6, 1, 0, 3], [5], []]
-FORM = form_of(get_task("wikiann"))
+WIKIANN = type_of(get_task("wikiann"))
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +63,28 @@ def test_a_batch_counts_first_pieces_only(tokenizer: Tokenizer) -> None:
 
 
 def test_perfect_scores_are_perfect_but_for_what_is_cut(tokenizer: Tokenizer) -> None:
-    examples = Tagged([words for words in WORDS if words], [[0, 5, 6, 0, 0, 3], [5]])
-    inputs = FORM.encode(tokenizer, examples, 64)
+    examples = TokenExamples([words for words in WORDS if words], [[0, 5, 6, 0, 0, 3], [5]])
+    inputs = WIKIANN.encode(tokenizer, examples, 64)
     scores = perfect(inputs.labels)
-    assert FORM.metrics(examples, inputs, scores) == dict.fromkeys(("f1", "precision", "recall", "accuracy"), 1.0)
-    lines = list(FORM.predictions(examples, inputs, scores))
+    assert WIKIANN.metrics(examples, inputs, scores) == dict.fromkeys(("f1", "precision", "recall", "accuracy"), 1.0)
+    lines = list(WIKIANN.predictions(examples, inputs, scores))
     assert lines[0]["prediction"] == lines[0]["label"] == ["O", "B-LOC", "I-LOC", "O", "O", "B-ORG"]
     assert lines[0]["scores"][3] is None
     assert all(share > 0.99 for share in lines[0]["scores"][:3])
 
     whole = inputs.starts[1]
-    cut = FORM.encode(tokenizer, examples, int(whole) - 1)
-    metrics = FORM.metrics(examples, cut, perfect(cut.labels))
+    cut = WIKIANN.encode(tokenizer, examples, int(whole) - 1)
+    metrics = WIKIANN.metrics(examples, cut, perfect(cut.labels))
     assert metrics == pytest.approx({"f1": 0.8, "precision": 1.0, "recall": 2 / 3, "accuracy": 6 / 7})
     assert cut.lengths.max() == whole - 1
 
 
 def test_without_tags_there_are_predictions_all_the_same(tokenizer: Tokenizer) -> None:
-    tagged = Tagged(WORDS, TAGS)
-    known = FORM.encode(tokenizer, tagged, 64)
+    tagged = TokenExamples(WORDS, TAGS)
+    known = WIKIANN.encode(tokenizer, tagged, 64)
     hidden = dataclasses.replace(tagged, tags=None)
-    inputs = FORM.encode(tokenizer, hidden, 64)
+    inputs = WIKIANN.encode(tokenizer, hidden, 64)
     assert inputs.labels is None
-    lines = list(FORM.predictions(hidden, inputs, perfect(known.labels)))
+    lines = list(WIKIANN.predictions(hidden, inputs, perfect(known.labels)))
     assert [line["prediction"] for line in lines] == [["O", "B-LOC", "I-LOC", "O", "O", "B-ORG"], ["B-LOC"], []]
     assert "label" not in lines[0]

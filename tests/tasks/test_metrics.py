@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.evaluation.metrics import METRICS, compute
+from bigs_cli.tasks.metrics import METRICS, compute
 
 binary = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bigs_cli.evaluation.entities import entities, entity_scores
+from bigs_cli.tasks.types.token_classification import entities, entity_scores
 
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 

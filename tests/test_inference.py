@@ -1,26 +1,33 @@
-"""Rows to batches of few shapes and back, and windows of an endless stream."""
+"""The inference engine: rows to batches of few shapes and back, and windows of an endless stream."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigs_cli import load_model
-from bigs_cli.data.encode import Encoded
-from bigs_cli.prediction import predictor
-from bigs_cli.prediction.batches import batches, bucket, rows_at_once, run
-from bigs_cli.prediction.item import Item, items_of
-from bigs_cli.prediction.predictor import windows_of
+from bigs_cli import inference, load_model
+from bigs_cli.data.encode import Encoded, bucket
+from bigs_cli.inference import Engine, rows_at_once, windows_of
+from bigs_cli.prediction.items import items_of
+from bigs_cli.tasks.items import TEXT_OR_PAIR, Item
 
 
-def rows(lengths: list[int], length: int) -> Encoded:
+class Grouped(Encoded):
+    @property
+    def groups(self) -> np.ndarray:
+        return self.first_lengths % 2
+
+
+def rows(lengths: list[int], length: int) -> Grouped:
     starts = np.cumsum([0, *lengths])
-    return Encoded(np.arange(starts[-1], dtype=np.int32), starts, np.array(lengths), length)
+    return Grouped(np.arange(starts[-1], dtype=np.int32), starts, np.array(lengths), length)
 
 
 def test_buckets_are_few_and_waste_little() -> None:
@@ -35,29 +42,32 @@ def test_buckets_are_few_and_waste_little() -> None:
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 9), st.booleans(), st.booleans())
 def test_what_a_function_gives_comes_back_in_order(lengths: list[int], size: int, trim: bool, by_token: bool) -> None:
     inputs = rows(lengths, 40)
-    groups = np.array([length % 2 for length in lengths])
-    made = list(batches(inputs, size, trim, groups))
-    assert sorted(row for chosen, _ in made for row in chosen) == list(range(len(lengths)))
-    assert all(len(set(groups[chosen])) == 1 and len(batch["input_ids"]) == size for chosen, batch in made)
 
-    def function(batch: dict[str, np.ndarray]) -> np.ndarray:
-        ids = batch["input_ids"] * batch["attention_mask"]
+    def function(params: int, batch: dict[str, Any]) -> Any:
+        ids = params * batch["input_ids"] * batch["attention_mask"]
         return ids if by_token else ids.sum(1)
 
-    found = run(function, inputs, iter(made), by_token)
+    engine = Engine(function, size, trim, by_token)
+    made = list(engine.batches(inputs))
+    assert sorted(row for chosen, _ in made for row in chosen) == list(range(len(lengths)))
+    assert all(len(set(inputs.groups[chosen])) == 1 and len(batch["input_ids"]) == size for chosen, batch in made)
+    done: list[int] = []
+    with jax.disable_jit():
+        found = engine(1, inputs, done.append)
+    assert sum(done) == len(lengths)
     parts = [inputs.ids[a:b] for a, b in zip(inputs.starts, inputs.starts[1:], strict=False)]
     np.testing.assert_array_equal(found, inputs.ids if by_token else [part.sum() for part in parts])
 
 
 def test_windows_hold_few_items_and_few_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "WINDOW", 4)
-    monkeypatch.setattr(predictor, "CHARACTERS", 100)
+    monkeypatch.setattr(inference, "WINDOW", 4)
+    monkeypatch.setattr(inference, "CHARACTERS", 100)
     items = [Item("x" * size, None, (), {}, "here") for size in (1, 1, 1, 1, 1, 99, 1, 1)]
     assert [len(window) for window in windows_of(items)] == [4, 2, 2]
 
 
 def test_a_stream_without_end_is_read_a_window_ahead(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "WINDOW", 8)
+    monkeypatch.setattr(inference, "WINDOW", 8)
     model = load_model(models / "sequence-classification")
     asked = model._predictor(5, None, None, None)
     taken = 0
@@ -68,10 +78,10 @@ def test_a_stream_without_end_is_read_a_window_ahead(models: Path, monkeypatch: 
             taken += 1
             yield f"the river {taken}"
 
-    answers = asked.answers(items_of(endless(), "texts"))
+    answers = asked.answers(items_of(endless(), TEXT_OR_PAIR))
     for number in range(1, 4):
         window = next(answers)
-        assert [item.first for item, _ in window] == [f"the river {i}" for i in range(8 * number - 7, 8 * number + 1)]
+        assert [item.text_a for item, _ in window] == [f"the river {i}" for i in range(8 * number - 7, 8 * number + 1)]
         assert taken <= 8 * (number + 1)
 
 

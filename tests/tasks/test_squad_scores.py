@@ -7,7 +7,7 @@ import string
 import numpy as np
 import pytest
 
-from bigs_cli.evaluation.squad import normalize, squad_scores
+from bigs_cli.tasks.types.question_answering import normalize, squad_scores
 
 WORDS = ("the", "The", "a", "An", "river", "River,", "rivers", "U.S.", "us", "-", "“", "an-the", "theatre", "1,000")
 WORDS += ("1000", "Ä", "ä", "the.", "a\u00a0b", "\t", "!", "")

@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import train_tokenizer
 from bigs_cli.data.windows import DOC_STRIDE, encode_questions, window_starts
-from bigs_cli.evaluation.forms import form_of
-from bigs_cli.evaluation.forms.questions import BEST, LONGEST_ANSWER, find_answers
 from bigs_cli.tasks import get_task
-from bigs_cli.tasks.examples import Questions
+from bigs_cli.tasks.types import type_of
+from bigs_cli.tasks.types.question_answering import MAX_ANSWER_LENGTH, N_BEST, QuestionExamples, find_answers
 from tests.tiny import DOCUMENTS
 
-FORM, FORM2 = form_of(get_task("squad")), form_of(get_task("squad2"))
+SQUAD, SQUAD2 = type_of(get_task("squad")), type_of(get_task("squad2"))
 TOKENIZER = train_tokenizer(DOCUMENTS, 300)
 
 
-def about(contexts: list[str], answers: list[list[tuple[str, int]]] | None) -> Questions:
-    return Questions(
+def about(contexts: list[str], answers: list[list[tuple[str, int]]] | None) -> QuestionExamples:
+    return QuestionExamples(
         [f"q{i}" for i in range(len(contexts))], ["Where to, over the hills?"] * len(contexts), contexts, answers
     )
 
@@ -106,7 +105,7 @@ def brute(made: Any, contexts: list[str], scores: np.ndarray, example: int) -> l
         start = made.starts[row]
         last = made.starts[row + 1] - 1
         for s in range(start + made.first_lengths[row], last):
-            for e in range(s, min(s + LONGEST_ANSWER, last)):
+            for e in range(s, min(s + MAX_ANSWER_LENGTH, last)):
                 text = contexts[example][made.places[s, 0] : made.places[e, 1]]
                 best[text] = max(best.get(text, -np.inf), float(scores[s, 0] + scores[e, 1]))
     return sorted(best.items(), key=lambda item: -item[1])
@@ -119,37 +118,39 @@ def test_the_best_answers_are_those_of_trying_all() -> None:
         scores = np.random.default_rng(length).normal(size=(len(made.ids), 2)).astype(np.float32)
         found = find_answers(contexts, made, scores)
         for example, one in enumerate(found):
-            expected = brute(made, contexts, scores, example)[:BEST]
+            expected = brute(made, contexts, scores, example)[:N_BEST]
             assert [text for text, _ in one.best[:5]] == [text for text, _ in expected[:5]]
             assert [score for _, score in one.best] == pytest.approx([score for _, score in expected])
             rows = np.flatnonzero(made.examples == example)
             assert one.null == min(scores[made.starts[row]].sum() for row in rows)
-        assert len(found[0].best) == BEST
+        assert len(found[0].best) == N_BEST
         assert found[6].best == []
 
 
-def told(form: Any, examples: Questions, starts_at: list[int], null: float) -> tuple[dict[str, float], list[Any]]:
+def measured(
+    task_type: Any, examples: QuestionExamples, starts_at: list[int], null: float
+) -> tuple[dict[str, float], list[Any]]:
     """Metrics and records where the token at `starts_at` of each question (a single window) is its answer."""
-    inputs = form.encode(TOKENIZER, examples, 64)
+    inputs = task_type.encode(TOKENIZER, examples, 64)
     scores = np.zeros((len(inputs.ids), 2), np.float32)
     for row, place in enumerate(starts_at):
         scores[inputs.starts[row] + inputs.first_lengths[row] + place] = 3
         scores[inputs.starts[row]] = null / 2
-    return form.metrics(examples, inputs, scores), list(form.predictions(examples, inputs, scores))
+    return task_type.metrics(examples, inputs, scores), list(task_type.predictions(examples, inputs, scores))
 
 
 def test_no_answer_where_the_task_allows_it() -> None:
     examples = about(["the sea", "the sea"], [[("sea", 4)], []])
     place = 1
     for null, expected in ((5.9, {"f1": 0.5, "exact": 0.5}), (6.1, {"f1": 0.5, "exact": 0.5})):
-        metrics, lines = told(FORM2, examples, [place, place], null)
+        metrics, lines = measured(SQUAD2, examples, [place, place], null)
         assert metrics == expected
         assert [line["prediction"] for line in lines] == (["sea"] * 2 if null < 6 else [""] * 2)
         assert lines[0]["null_score"] == pytest.approx(null, abs=1e-4)
         assert lines[0]["label"] == ["sea"]
         assert sum(one["probability"] for one in lines[0]["nbest"]) < 1
     one = about(["the sea"], [[("sea", 4)]])
-    metrics, lines = told(FORM, one, [place], 9.0)
+    metrics, lines = measured(SQUAD, one, [place], 9.0)
     assert metrics == {"f1": 1.0, "exact": 1.0}
     assert "null_score" not in lines[0]
     best = lines[0]["nbest"][0]
@@ -162,7 +163,7 @@ def test_the_loss_is_the_mean_over_start_and_end_and_padding_has_no_share() -> N
     batch = made.batch(np.arange(2), 3)
     assert batch["weights"].sum(-1).tolist() == [*made.lengths.tolist(), 0]
     scores = np.random.default_rng(0).normal(size=(3, 48, 2))
-    total, sums = FORM.loss(jnp.asarray(scores), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]))
+    total, sums = SQUAD.loss(jnp.asarray(scores), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]))
     expected = 0.0
     for row, length in enumerate(made.lengths):
         for side in (0, 1):
@@ -175,7 +176,7 @@ def test_the_loss_is_the_mean_over_start_and_end_and_padding_has_no_share() -> N
         for side in (0, 1):
             right[row, made.labels[row, side], side] = 5
     right[1, made.labels[1, 1], 1] = -9
-    sums = FORM.loss(jnp.asarray(right), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]))[1]
+    sums = SQUAD.loss(jnp.asarray(right), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]))[1]
     assert float(sums["accuracy"]) == 1
 
 

@@ -1,4 +1,4 @@
-"""A masked language model of any origin on minimal pairs and agreement items: nothing is trained for them."""
+"""A masked language model on minimal pairs and agreement items; nothing is trained for them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import numpy as np
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import special_ids
-from bigs_cli.evaluation.agreement import choices
+from bigs_cli.evaluation.agreement import masked_forms
 from bigs_cli.evaluation.pairs import Array, Pairs
 from bigs_cli.evaluation.pll import (
     BATCH,
-    MaskedWords,
     Places,
     Sentences,
     encode_sentences,
     every_token,
+    masked_copies,
     padded_lengths,
+    pll_engine,
     sum_up,
 )
+from bigs_cli.inference import ignore
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_unstacked
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
@@ -33,11 +35,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of the model to compare the pairs `kept` `[n]` of a file, padded to `lengths` `[m]`.
+class EncodedPairs:
+    """The pairs `kept` `[n]` of a file, encoded; sequences are padded to `lengths` `[m]`.
 
-    Without `whole`, a pair's scores are the log-probabilities of the two candidates of one place; with it, the PLLs of
-    its sentences: all the good ones stand before all the bad ones.
+    With `whole`, a pair's scores are the PLLs of its sentences, all the good ones before all the bad ones; without it,
+    the log-probabilities of the two candidates of one place.
     """
 
     pairs: Pairs
@@ -48,12 +50,12 @@ class Asked:
     whole: bool
 
     def __len__(self) -> int:
-        """Return the number of places to be masked."""
+        """Return the number of masked places."""
         return len(self.places.sequence)
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairScores:
     """Scores in nats, the good ones' then the bad ones', `[n, 2]`, of the pairs `kept` `[n]` of a file."""
 
     pairs: Pairs
@@ -71,7 +73,7 @@ class Compared:
         return int((self.scores[:, 0] == self.scores[:, 1]).sum())
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what the predictions file says of every pair."""
+        """Yield the line of the predictions file for every pair."""
         for i, (good, bad), right in zip(self.kept.tolist(), self.scores.tolist(), self.right.tolist(), strict=True):
             yield {
                 "file": self.pairs.name,
@@ -84,8 +86,8 @@ class Compared:
             }
 
 
-class ProbedModel:
-    """A masked language model ready to be asked."""
+class PairModel:
+    """A masked language model that is ready to compare pairs."""
 
     def __init__(
         self,
@@ -115,59 +117,44 @@ class ProbedModel:
         recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
         compute = Compute() if recipe is None or isinstance(recipe, FinetuneRecipe) else recipe.compute
         self._config, self._tokenizer, self._length = config, tokenizer, length
-        self._params = to_unstacked(opened.flat)
-        apply = make_apply(config, compute, unstacked=True)
-        self._scorer = MaskedWords(apply, special_ids(tokenizer)["[MASK]"], batch_size or BATCH, within_word)
+        self._params, self._within_word = to_unstacked(opened.flat), within_word
+        self._mask_id = special_ids(tokenizer)["[MASK]"]
+        self._engine = pll_engine(make_apply(config, compute, unstacked=True), batch_size or BATCH)
 
     @property
     def reads_padding(self) -> bool:
         """Whether scores depend on the length that sentences are padded to."""
         return not self._config.mask_padding
 
-    def ask_sentences(self, pairs: Pairs) -> Asked:
-        """Prepare to compare the PLLs of the sentences of pairs.
+    def encode_pairs(self, pairs: Pairs) -> EncodedPairs:
+        """Encode the sentences of pairs, to compare their PLLs.
 
         Raises:
             RequestError: a sentence is longer than the model or `length` admits, or has no token.
         """
         sentences = encode_sentences(self._tokenizer, [*pairs.good, *pairs.bad])
         lengths = self._lengths(sentences, pairs.places * 2)
-        return Asked(pairs, np.arange(len(pairs)), sentences, every_token(sentences), lengths, True)
+        return EncodedPairs(pairs, np.arange(len(pairs)), sentences, every_token(sentences), lengths, True)
 
-    def ask_words(self, pairs: Pairs) -> Asked:
-        """Prepare to compare the two forms of the word in which the sentences of pairs differ; see `choices`.
+    def encode_forms(self, pairs: Pairs) -> EncodedPairs:
+        """Encode the two forms of the word in which the sentences of pairs differ; see `masked_forms`.
 
         Raises:
-            RequestError: as `ask_sentences`.
+            RequestError: as `encode_pairs`.
         """
-        items = choices(self._tokenizer, pairs)
+        items = masked_forms(self._tokenizer, pairs)
         lengths = self._lengths(items.sentences, pairs.places)
-        return Asked(pairs, items.kept, items.sentences, items.places, lengths, False)
+        return EncodedPairs(pairs, items.kept, items.sentences, items.places, lengths, False)
 
-    def compare(self, asked: Sequence[Asked], advance: Callable[[int], None] = lambda n: None) -> list[Compared]:
-        """Return the scores of what was asked of each file; `advance` is told how many places are done.
-
-        Files share batches, so that many short ones take no longer than a long one.
-        """
-        before = np.cumsum([0, *(len(one.sentences.ids) for one in asked)])
-        together = Sentences(
-            [ids for one in asked for ids in one.sentences.ids],
-            [words for one in asked for words in one.sentences.words],
-            np.concatenate([one.sentences.which + first for one, first in zip(asked, before, strict=False)]),
-        )
-        places = Places(
-            np.concatenate([one.places.sequence + first for one, first in zip(asked, before, strict=False)]),
-            np.concatenate([one.places.position for one in asked]),
-            np.concatenate([one.places.candidates for one in asked]),
-        )
-        lengths = np.concatenate([one.lengths for one in asked])
-        made = self._scorer.log_probabilities(self._params, together, places, lengths, advance)
-        parts = np.split(made, np.cumsum([len(one) for one in asked])[:-1])
-        compared = []
-        for one, part in zip(asked, parts, strict=True):
-            scores = sum_up(one.sentences, one.places, part).reshape(2, -1).T if one.whole else part
-            compared.append(Compared(one.pairs, one.kept, scores))
-        return compared
+    def compare(self, files: Sequence[EncodedPairs], advance: Callable[[int], None] = ignore) -> list[PairScores]:
+        """Return the scores of the pairs of each file; `advance` is called with the number of places done."""
+        results = []
+        for one in files:
+            copies = masked_copies(one.sentences, one.places, one.lengths, self._mask_id, self._within_word)
+            values = self._engine(self._params, copies, advance)
+            scores = sum_up(one.sentences, one.places, values).reshape(2, -1).T if one.whole else values
+            results.append(PairScores(one.pairs, one.kept, scores))
+        return results
 
     def _lengths(self, sentences: Sentences, places: Sequence[str]) -> Array:
         most = self._length or self._config.max_position_embeddings
