@@ -42,7 +42,7 @@ class Dense(nnx.Linear):
         if has_symbolic_size(x):  # An export: jax2onnx converts nnx.Linear to one Gemm, other products to Einsum.
             return super().__call__(x)
         dtype = self.dtype if dtype is None else jnp.dtype(dtype)
-        x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]
+        x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]  # pyright: ignore[reportOptionalSubscript]
         if channels_first:
             return constrain_batch_sharding(dense(kernel, bias, x, transposed=True, dtype=dtype), 1)
         return constrain_batch_sharding((project(x, kernel, dtype=jnp.float32) + bias).astype(dtype), 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -173,7 +172,7 @@ def _masked(u: jax.Array, keep: jax.Array | None) -> jax.Array:
 def _directions(mix: Callable[[jax.Array, Any, bool], jax.Array], operands: tuple[Any, Any]) -> tuple[Mix, Mix]:
     """Return `mix` with the operands of either direction."""
     forward, backward = operands
-    return partial(mix, operands=forward, reverse=False), partial(mix, operands=backward, reverse=True)
+    return (lambda u: mix(u, forward, False)), (lambda u: mix(u, backward, True))
 
 
 class Pooler(nnx.Module):

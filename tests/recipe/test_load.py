@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import PretrainRecipe, dump_recipe, load_recipe, recipe_comment, recipe_names
+from tests.tiny import bigs
 
 deterministic = settings(max_examples=40)
 
@@ -179,6 +180,32 @@ def test_any_recipe_survives_the_round_trip(
 def test_any_file_is_refused_in_sentences(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.yaml"
     assert "noise.yaml" in refusal(path, raw)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "notes"),
+    [
+        ("layout", "rows", 1),
+        ("layout", "auto", 0),  # as every recipe saved in a run has it
+        ("scan_layers", "true", 1),
+        ("scan_layers", "auto", 0),
+        ("mixing", "fft", 1),
+        ("mixing", "recurrence", 1),
+        ("mixing", "chunked", 0),
+    ],
+)
+def test_removed_ways_to_compute_are_ignored_with_a_note(key: str, value: str, notes: int, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"extends: small\ncompute:\n  remat: layer\n  {key}: {value}\n", encoding="utf-8")
+    found: list[str] = []
+    compute = load_recipe(str(file), deprecated=found.append).compute
+    assert (compute.remat, compute.mixing) == ("layer", "chunked" if value == "chunked" else "auto")
+    assert len(found) == notes
+    assert all(f"mine.yaml:4:3: 'compute.{key}" in note and "is ignored" in note for note in found)
+    done = bigs("recipes", "validate", file).fine()
+    assert ("is ignored" in done.err.replace("\n", " ")) == bool(notes)
+    assert load_recipe("small", [f"compute.{key}={value}"], deprecated=found.append).compute.remat == "none"
+    assert len(found) == 2 * notes
 
 
 def test_comment_is_the_block_at_the_top() -> None:
