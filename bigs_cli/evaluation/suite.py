@@ -35,7 +35,7 @@ class _Figures(BaseModel):
 class _Seeds(BaseModel):
     """What is read of seeds.json."""
 
-    best: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    best: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=60)]  # the name of a folder
     seeds: list[int]
     metrics: dict[str, _Figures]
     splits: dict[str, dict[str, _Figures]] = {}
