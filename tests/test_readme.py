@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from bigs_cli.cli import app
-from bigs_cli.recipe.catalog import recipe_file
+from bigs_cli.recipe import recipe_text
 from tests.tiny import ROOT
 
 _COMMAND = re.compile(r"^\s*(?:\$ |# Run: )?(?:[A-Z_]+=\S+ )*bigs ((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
@@ -53,7 +53,7 @@ def test_every_command_is_one(words: list[str]) -> None:
     parse(words)
     for option, value in itertools.pairwise(words):
         if option == "--recipe" and "/" not in value and not value.endswith((".yaml", "…", "NAME")):
-            assert recipe_file(value).is_file()
+            assert recipe_text(value)
 
 
 def test_what_does_not_exist_is_seen() -> None:

@@ -104,7 +104,7 @@ def finetune(
         config, length = target_config(recipe, task, begun)
         check_token_types(form.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
-        for rows in (recipe.batch_size, recipe.eval_batch_size):
+        for rows in (recipe.batch_size // recipe.gradient_accumulation_steps, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
         params = init_parameters(parameter_shapes(config), config, recipe.seed)
 
@@ -127,7 +127,7 @@ def finetune(
         with (
             Checkpoints(folder.checkpoints) as last,
             Checkpoints(folder.best) as best,
-            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
+            tracking(recipe.loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
         ):
             log = MetricsLog(folder.metrics_file, also)
             return _train(recipe, task, form, data, tokenizer, config, length, params, mesh, job, last, best, log)
@@ -169,7 +169,7 @@ def _train(
     # --- the step ---------------------------------------------------------------------------------------------
     apply = make_apply(config, recipe.compute)
     rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, steps)
-    optimizer = make_optimizer(recipe.optimizer, rate, recipe.freeze)
+    optimizer = make_optimizer(recipe.optimizer, rate, recipe.freeze_ssm)
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
@@ -177,7 +177,15 @@ def _train(
         return form.loss(form.scores(outputs), batch["labels"], batch["weights"])
 
     settings = recipe.optimizer
-    step = make_step(loss, optimizer, rate, recipe.seed, ema=settings.ema, stop_after=settings.stop_after_nonfinite)
+    step = make_step(
+        loss,
+        optimizer,
+        rate,
+        recipe.seed,
+        recipe.gradient_accumulation_steps,
+        ema=settings.ema,
+        stop_after=settings.stop_after_nonfinite,
+    )
     placement = meshes.batch_sharding(mesh)
     place = functools.partial(jax.device_put, device=placement)
     evaluator = TaskEvaluator(apply, form, recipe.eval_batch_size, trim, place=place)

@@ -95,7 +95,7 @@ def pretrain(
     # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
     with folder.lock() if is_main_process() else contextlib.nullcontext(), translate_errors(recipe, job):
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, batch_schedule.unit(recipe) // recipe.accumulate)
+        meshes.check_batch(mesh, batch_schedule.unit(recipe) // recipe.gradient_accumulation_steps)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
         broadcast(0)
 
@@ -108,10 +108,10 @@ def pretrain(
         job.announce()
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
-        track = recipe.track if is_main_process() else ()
+        loggers = recipe.loggers if is_main_process() else ()
         with (
             Checkpoints(folder.checkpoints, keep) as checkpoints,
-            tracking(track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
+            tracking(loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
         ):
             log = MetricsLog(folder.metrics_file if is_main_process() else Path(os.devnull), also)
             return _train(recipe, shards, validation, job, mesh, params, checkpoints, log)
@@ -189,7 +189,7 @@ def _train(
         optimizer,
         rate,
         recipe.seed,
-        recipe.accumulate,
+        recipe.gradient_accumulation_steps,
         ema=recipe.optimizer.ema,
         stop_after=recipe.optimizer.stop_after_nonfinite,
     )
@@ -199,7 +199,7 @@ def _train(
     placement, unit = meshes.batch_sharding(mesh), batch_schedule.unit(recipe)
     rows_here = functools.cache(lambda rows: meshes.rows_here(placement, rows))
     # A growing batch is shared out anew at every size, so that each process reads all of it.
-    read = rows_here(unit) if recipe.batch_ramp is None else np.arange(unit)
+    read = rows_here(unit) if recipe.batch_size_warmup is None else np.arange(unit)
     batches = train_batches(shards, unit, recipe.seed, mine=read, start_state=position.get("loader"))
     parameters, last = count(state.params), batch_schedule.last_step(recipe)
     err.print(
@@ -337,7 +337,11 @@ def _full_rate(recipe: PretrainRecipe) -> float:
 
 
 def _rows(recipe: PretrainRecipe) -> str:
-    return str(recipe.batch_size) if recipe.batch_ramp is None else f"{recipe.batch_ramp.start} to {recipe.batch_size}"
+    return (
+        str(recipe.batch_size)
+        if recipe.batch_size_warmup is None
+        else f"{recipe.batch_size_warmup.start} to {recipe.batch_size}"
+    )
 
 
 def _amount(shards: Corpus) -> str:
