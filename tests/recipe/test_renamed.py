@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_an_option_of_an_earlier_release(old: str, new: str, pretrained: Path, g
     done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run", old, *value))
     assert done.code == code, done.err
     assert done.err.splitlines().count(f"{old} is deprecated; use {new}.") == 1
-    assert "freeze_ssm: true" in done.out if old == "--freeze" else "There is no tracker 'wandbb'" in done.err
+    assert "freeze_ssm: true" in done.out if old == "--freeze" else "wandbb" in done.err
     assert old not in bigs("finetune", "--help").out.replace("--freeze-ssm", "").split()
 
 
@@ -90,7 +91,7 @@ def test_a_run_of_an_earlier_release_is_resumed(shards: Path, tmp_path: Path) ->
     shutil.rmtree(old / "checkpoints" / "6")
     text = dump_recipe(load_recipe(str(whole / "recipe.yaml")))
     for before, now in RENAMED_KEYS.items():
-        text = text.replace(f"{now.split('.')[-1]}:", f"{before.split('.')[-1]}:")
+        text = re.sub(rf"\b{now.split('.')[-1]}:", f"{before.split('.')[-1]}:", text)
     assert "gradient_accumulation_steps" not in text
     (old / "recipe.yaml").write_text(text)
     done = bigs(*pretrain(shards, old, "--resume")).fine()
