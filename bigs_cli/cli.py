@@ -29,6 +29,7 @@ from bigs_cli.commands import (
     runs,
     tokenize,
 )
+from bigs_cli.commands.options import current_name
 from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import BigsError
 from bigs_cli.core.processes import end_together
@@ -38,14 +39,14 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": current_name},
 )
 
 app.command(epilog=tokenize.EPILOG)(tokenize.tokenize)
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command(epilog=finetune.EPILOG)(finetune.finetune)
-app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
-app.command("eval", epilog=evaluate.EPILOG, hidden=True)(evaluate.evaluate)
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(evaluate.app, name="eval", hidden=True)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=demo.EPILOG)(demo.demo)

@@ -30,8 +30,8 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "s3": (("s3fs",), "tokenize and pretrain: s3:// addresses"),
     "onnx": (("jax2onnx", "onnx", "onnxruntime"), "export: --format onnx"),
     "torch": (("torch", "transformers"), "export: running what --format transformers wrote"),
-    "tensorboard": (("tensorboardX",), "pretrain and finetune: --track tensorboard"),
-    "wandb": (("wandb",), "pretrain and finetune: --track wandb"),
+    "tensorboard": (("tensorboardX",), "pretrain and finetune: --logger tensorboard"),
+    "wandb": (("wandb",), "pretrain and finetune: --logger wandb"),
 }
 """Extras of `pyproject.toml`, the packages that show whether they are installed, and what they are for."""
 

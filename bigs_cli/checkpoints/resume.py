@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bigs_cli.core.error_messages import unreadable
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
-from bigs_cli.recipe import PretrainRecipe, Recipe, load_recipe, recipe_file
+from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_recipe
 
 RESUME = "resume.json"
 
@@ -118,7 +118,7 @@ def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
 def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> ResumeRecord:
     """Return the record of a run of `recipe`, which was given as `name`; `data` is the folder of fine-tuning data."""
     recorded: dict[str, object] = {
-        "recipe": None if name is None else absolute(name) if _is_path(name) else name,
+        "recipe": None if name is None else absolute(name) if is_recipe_file(name) else name,
         "start": None if recipe.from_ is None else absolute(recipe.from_),
         "data": None if data is None else absolute(data),
     }
@@ -130,11 +130,6 @@ def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> Res
         files = {"train": recipe.files.train, "dev": recipe.files.dev, "test": recipe.files.test}
         recorded["files"] = {split: absolute(path) for split, path in files.items() if path is not None}
     return ResumeRecord.model_validate(recorded)
-
-
-def _is_path(recipe: str) -> bool:
-    """Return whether a recipe is given by its file and not by the name of a shipped one."""
-    return recipe_file(recipe) == Path(recipe)
 
 
 def check_recipe(folder: Path, given: str | None) -> None:

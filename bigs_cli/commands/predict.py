@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -22,128 +22,97 @@ bigs predict --input reviews.csv --text review --output answers.jsonl --model ss
 
 bigs predict --input abstracts.jsonl.gz --embed --output vectors.npy --model small"""
 _FILES = "Texts in a file"
-_READING = "How the model reads"
 Format = Literal["table", "jsonl", "csv"]
+
+Texts = Annotated[
+    list[str] | None, typer.Argument(metavar="TEXT", help="Input texts.", show_default="stdin, one per line")
+]
+Pair = Annotated[
+    str | None,
+    typer.Option("--pair", metavar="TEXT", help="The second text, for models of pairs; with --input, its column."),
+]
+Question = Annotated[
+    str | None,
+    typer.Option("--question", metavar="TEXT", help="The question that TEXT answers; with --input, its column."),
+]
+Endings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ending",
+        metavar="TEXT",
+        help="A possible ending of TEXT. Repeatable. With --input, the column of one ending, or of all.",
+    ),
+]
+Top = Annotated[
+    int, typer.Option("--top", min=1, help="Number of candidates for a \\[MASK], or of answers to a question.")
+]
+Embed = Annotated[
+    bool, typer.Option("--embed", help="Write embeddings (the mean of the last hidden state) to --output.")
+]
+OutputFormat = Annotated[
+    Format | None, typer.Option("--format", help="Output format.", show_default="table; jsonl from or to a file")
+]
+Output = Annotated[
+    Path | None,
+    opt.path_option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to this .jsonl or .csv; with --embed, to this .npy or .parquet.",
+        show_default="stdout",
+    ),
+]
+Input = Annotated[
+    Path | None,
+    opt.path_option(
+        "--input",
+        "-i",
+        metavar="FILE",
+        help="Read a .txt (one text per line), .jsonl, .csv, .tsv or .parquet file of any size, optionally compressed "
+        "(.gz).",
+        rich_help_panel=_FILES,
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option("--text", metavar="COLUMN", help="Column of the text.", show_default="found", rich_help_panel=_FILES),
+]
 
 
 def predict(
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="What to answer.", show_default="stdin, one a line")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="A run, folder, hub id or short name.",
-            show_default="the newest run",
-            parser=local.name,
-        ),
-    ] = None,
-    pair: Annotated[
-        str | None,
-        typer.Option("--pair", metavar="TEXT", help="The second text, for models of pairs. Of a file: its column."),
-    ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option(
-            "--question", metavar="TEXT", help="What TEXT is to answer. Of a file: the column of the question."
-        ),
-    ] = None,
-    endings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ending",
-            metavar="TEXT",
-            help="What may follow TEXT. Repeat it for more. Of a file: the column of an ending, or of all.",
-        ),
-    ] = None,
-    top: Annotated[
-        int, typer.Option("--top", min=1, help="Tell so many words of a \\[MASK], or answers to a question.")
-    ] = 5,
-    embed: Annotated[
-        bool, typer.Option("--embed", help="Write embeddings (the mean of the last hidden state) to --output.")
-    ] = False,
-    form: Annotated[
-        Format | None,
-        typer.Option("--format", help="How answers are written.", show_default="table; jsonl from or to a file"),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to this .jsonl or .csv; with --embed, to this .npy or .parquet.",
-            show_default="stdout",
-            parser=local.path,
-        ),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="FILE",
-            help="Read a .txt (one a line), .jsonl, .csv, .tsv or .parquet, also packed (.gz), of any size.",
-            rich_help_panel=_FILES,
-            parser=local.path,
-        ),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            "--text", metavar="COLUMN", help="Its column with the text.", show_default="found", rich_help_panel=_FILES
-        ),
-    ] = None,
-    length: Annotated[
-        int | None,
-        typer.Option(
-            "--length",
-            min=4,
-            help="Tokens an input is cut and padded to.",
-            show_default="the run's, else all positions",
-            rich_help_panel=_READING,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", min=1, help="Rows at once.", show_default="32", rich_help_panel=_READING),
-    ] = None,
-    trim: Annotated[
-        bool | None,
-        typer.Option(
-            "--trim-padding/--full-padding",
-            help="Cut batches to their longest text, or not. Cutting changes what models that read their padding say.",
-            show_default="the run's, else cut where it changes nothing",
-            rich_help_panel=_READING,
-        ),
-    ] = None,
-    allow_untrained: Annotated[
-        bool,
-        typer.Option(
-            "--allow-untrained", help="Answer also with a head that was never trained.", rich_help_panel=_READING
-        ),
-    ] = False,
+    texts: Texts = None,
+    model: opt.Model = None,
+    pair: Pair = None,
+    question: Question = None,
+    endings: Endings = None,
+    top: Top = 5,
+    embed: Embed = False,
+    form: OutputFormat = None,
+    output: Output = None,
+    source: Input = None,
+    text: TextColumn = None,
+    length: opt.Length = None,
+    batch_size: opt.BatchSize = None,
+    trim: opt.TrimPadding = None,
+    allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Use a model: fill in words, classify, compare, answer, find entities, choose, or embed.
+    """Apply a model: fill masks, classify, score, answer questions, find entities, choose endings, or embed.
 
-    What is done follows from the model's head. Answers are in the order of the texts; those of a file have its columns.
+    The head of the model decides which. Results are in the order of the texts and keep the columns of a file.
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import check_output_file
 
     if texts and source is not None:
-        raise RequestError("Give texts, or a file of them with --input; not both.")
+        raise RequestError("Give texts or --input, not both.")
     if source is None and text is not None:
-        raise RequestError("--text names a column of --input. Without a file, write the text itself: bigs predict TEXT")
+        raise RequestError("--text is a column of --input. Without a file, give the text itself: bigs predict TEXT")
     if not texts and source is None and sys.stdin.isatty():
-        raise RequestError('Give a text: bigs predict "TEXT", --input FILE, or one a line on stdin.')
+        raise RequestError('Give a text: bigs predict "TEXT", --input FILE, or one text per line on stdin.')
     if source is not None and not source.is_file():
         raise RequestError(f"There is no file {source} (--input).")
     if source is not None and output is not None and output.resolve() == source.resolve():
-        raise RequestError(f"--output {output} is --input too: the texts would be lost. Name another file.")
+        raise RequestError(f"--output {output} is also --input, which would be overwritten. Name another file.")
     if output is not None:
         check_output_file(output, "--output")
     form = _check_output(output, form, embed, source is not None, bool(texts))
@@ -191,9 +160,9 @@ def predict(
         with progress("predicting", None, "row") as advance:
             write_answers(predictor.answers(items, advance), pipeline, form, output)
         if output is not None:
-            err.print(f"The answers are in {output}.")
+            err.print(f"The predictions are in {output}.")
     if predictor.cut:
-        err.print(f"Cut to {settings.length} tokens: {predictor.cut:,}. What lies beyond was not read.")
+        err.print(f"Truncated to {settings.length} tokens: {predictor.cut:,}.")
 
 
 def _check_output(output: Path | None, form: Format | None, embed: bool, file: bool, few: bool) -> Format:
@@ -203,12 +172,12 @@ def _check_output(output: Path | None, form: Format | None, embed: bool, file: b
     ending = "" if output is None else output.suffix.lower()
     if embed:
         if ending not in (".npy", ".parquet") or form is not None:
-            raise RequestError("Embeddings are written to a file: --embed --output FILE.npy, or FILE.parquet.")
+            raise RequestError("Embeddings are written to a file: --embed --output FILE.npy or FILE.parquet")
         return "jsonl"
     if ending in (".npy", ".parquet"):
-        raise RequestError(f"{output} is for embeddings: add --embed, or name a .jsonl or .csv file.")
+        raise RequestError(f"{output} is a file of embeddings. Add --embed, or name a .jsonl or .csv file.")
     if form == "table" and output is not None:
-        raise RequestError("A table is for the terminal; --output takes --format jsonl or csv.")
+        raise RequestError("--output takes --format jsonl or csv; a table is for the terminal.")
     if form is not None:
         return form
     if output is not None:

@@ -16,7 +16,7 @@ from bigs_cli.recipe import PretrainRecipe
 
 def unit(recipe: PretrainRecipe) -> int:
     """Return the rows that every step takes a whole number of times: what the loader gives at once."""
-    return recipe.batch_size if recipe.batch_ramp is None else recipe.batch_ramp.start
+    return recipe.batch_size if recipe.batch_size_warmup is None else recipe.batch_size_warmup.start
 
 
 def rows_of(recipe: PretrainRecipe, step: int) -> int:
@@ -50,8 +50,8 @@ def take(batches: Iterator[Any], units: int) -> dict[str, np.ndarray[Any, Any]]:
 
 def _stages(recipe: PretrainRecipe) -> list[tuple[int, int]]:
     """Return (first step, rows) of every size of batch, ascending: doubling, each for as many steps, until full."""
-    ramp = recipe.batch_ramp
-    if ramp is None:
+    warmup = recipe.batch_size_warmup
+    if warmup is None:
         return [(0, recipe.batch_size)]
-    doublings = (recipe.batch_size // ramp.start).bit_length() - 1
-    return [(-(-stage * ramp.steps // doublings), ramp.start << stage) for stage in range(doublings + 1)]
+    doublings = (recipe.batch_size // warmup.start).bit_length() - 1
+    return [(-(-stage * warmup.steps // doublings), warmup.start << stage) for stage in range(doublings + 1)]

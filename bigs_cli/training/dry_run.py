@@ -63,7 +63,7 @@ def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
         row = as_batch(shards.split("train").take(np.zeros(1, np.int64)))
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
     run = _Run(recipe.model, recipe, recipe.batch_size, L, batch_schedule.last_step(recipe), row, predictions)
-    return _tables(run, batch_schedule.unit(recipe) // recipe.accumulate)
+    return _tables(run, batch_schedule.unit(recipe) // recipe.gradient_accumulation_steps)
 
 
 def preview_finetune(
@@ -85,7 +85,7 @@ def preview_finetune(
     sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
     texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
     shown = f"train example 0: {first.lengths[0]} of {length} tokens → {label}\n  {texts}"
-    return _tables(run, recipe.batch_size), shown
+    return _tables(run, recipe.batch_size // recipe.gradient_accumulation_steps), shown
 
 
 def _tables(run: _Run, rows: int) -> list[Table]:
@@ -108,7 +108,7 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
     total, ramp = tokens * run.steps, ""
     if isinstance(run.recipe, PretrainRecipe):
         total = batch_schedule.tokens_until(run.recipe, run.steps)
-        ramp = " when the batch is full" if run.recipe.batch_ramp else ""
+        ramp = " when the batch is full" if run.recipe.batch_size_warmup else ""
     shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))

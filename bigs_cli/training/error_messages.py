@@ -33,15 +33,13 @@ def _explained(error: Exception, recipe: PretrainRecipe | FinetuneRecipe, job: J
 
 def _less(recipe: PretrainRecipe | FinetuneRecipe) -> str:
     """Return which settings make a run of `recipe` need less memory, with what they are now."""
-    batch = f"batch_size (now {recipe.batch_size})"
-    if isinstance(recipe, PretrainRecipe):
-        parts = f"accumulate (now {recipe.accumulate}: the parts in which a batch is computed) higher"
-        knobs = [f"{batch} lower", parts]
-    else:
-        knobs = [f"{batch} or eval_batch_size (now {recipe.eval_batch_size}) lower"]
+    knobs = [f"raise gradient_accumulation_steps (now {recipe.gradient_accumulation_steps})"]
+    batch = f"lower batch_size (now {recipe.batch_size})"
+    if isinstance(recipe, FinetuneRecipe):
+        batch += f" or eval_batch_size (now {recipe.eval_batch_size})"
     if recipe.compute.remat != "layer":
-        knobs.append(f"compute.remat (now {recipe.compute.remat}) layer")
+        knobs.append("set compute.remat to layer")
     return (
-        f"With --set, make {', '.join(knobs)}, or share the parameters out over more devices with mesh.fsdp (now "
+        f"With --set, {', '.join([batch, *knobs])}, or shard the parameters over more devices with mesh.fsdp (now "
         f"{recipe.mesh.fsdp})."
     )

@@ -102,7 +102,7 @@ def finetune(
         config, length = target_config(recipe, task, begun)
         check_token_types(task_type.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
-        for rows in (recipe.batch_size, recipe.eval_batch_size):
+        for rows in (recipe.batch_size // recipe.gradient_accumulation_steps, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
         params = init_parameters(parameter_shapes(config), config, recipe.seed)
 
@@ -122,10 +122,13 @@ def finetune(
                 few = task_type.encode(tokenizer, data.train.take(some), length)
                 new_layers = {*report.new, *(f"{layer}/kernel" for layer in untrained_layers(flat, config))}
                 params = unit_head(config, recipe.compute, params, new_layers, few)
+        values = recipe.model_dump(mode="json", by_alias=True)
         with (
             Checkpoints(folder.checkpoints) as checkpoints,
             Checkpoints(folder.best) as best,
-            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as tracker,
+            tracking(
+                recipe.loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command
+            ) as tracker,
         ):
             trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
             tell_of_trimming(config, trim)
@@ -147,7 +150,8 @@ def finetune(
                 evaluator=evaluator,
                 checkpoint_every=every_steps,
                 digests=data_digests(task, data, tokenizer),
-                freeze=recipe.freeze,
+                freeze_ssm=recipe.freeze_ssm,
+                gradient_accumulation_steps=recipe.gradient_accumulation_steps,
                 peak_tokens=_peak_tokens(recipe, config, length) if err.is_terminal else None,
             )
             examples = (f"{split_in_words(split.name)} {len(split.examples):,}" for split in dev)

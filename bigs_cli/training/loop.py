@@ -101,8 +101,8 @@ class Training:
     evaluator: Evaluator | None
     checkpoint_every: int
     digests: Mapping[str, str]
-    accumulate: int = 1
-    freeze: bool = False
+    gradient_accumulation_steps: int = 1
+    freeze_ssm: bool = False
     max_minutes: float | None = None
     peak_tokens: float | None = None
 
@@ -134,13 +134,13 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
 
     # --- restore or initialize ------------------------------------------------------------------------------------
     lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
-    optimizer = make_optimizer(settings, lr_schedule, training.freeze)
+    optimizer = make_optimizer(settings, lr_schedule, training.freeze_ssm)
     update = make_step(
         training.loss,
         optimizer,
         lr_schedule,
         recipe.seed,
-        training.accumulate,
+        training.gradient_accumulation_steps,
         ema=settings.ema,
         stop_after=settings.stop_after_nonfinite,
     )

@@ -91,7 +91,7 @@ def pretrain(
     # Only process 0 locks and writes the folder; none starts with data that another found altered.
     with folder.lock() if main else contextlib.nullcontext(), translate_errors(recipe, job):
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, batch_schedule.unit(recipe) // recipe.accumulate)
+        meshes.check_batch(mesh, batch_schedule.unit(recipe) // recipe.gradient_accumulation_steps)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
         broadcast(0)
 
@@ -104,10 +104,10 @@ def pretrain(
         job.announce()
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
-        trackers = recipe.track if main else ()
+        loggers = recipe.loggers if main else ()
         with (
             Checkpoints(folder.checkpoints, keep) as checkpoints,
-            tracking(trackers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as tracker,
+            tracking(loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as tracker,
         ):
             log = MetricsLog(folder.metrics_file if main else Path(os.devnull), tracker)
             apply, steps = make_apply(recipe.model, recipe.compute), batch_schedule.last_step(recipe)
@@ -122,7 +122,7 @@ def pretrain(
                 evaluator=evaluator,
                 checkpoint_every=recipe.checkpoint.every_steps,
                 digests=_digests(shards, validation),
-                accumulate=recipe.accumulate,
+                gradient_accumulation_steps=recipe.gradient_accumulation_steps,
                 max_minutes=recipe.max_minutes,
                 peak_tokens=_peak_tokens(recipe) if err.is_terminal else None,
             )
@@ -219,7 +219,7 @@ class _Batches:
 
     def restore(self, step: int, position: Mapping[str, Any]) -> None:
         # A growing batch is distributed anew at every size, so each process reads all of it.
-        mine = self._rows_here(self._unit) if self._recipe.batch_ramp is None else np.arange(self._unit)
+        mine = self._rows_here(self._unit) if self._recipe.batch_size_warmup is None else np.arange(self._unit)
         self._loader = train_batches(
             self._corpus, self._unit, self._recipe.seed, mine=mine, start_state=position.get("loader")
         )
@@ -316,7 +316,11 @@ def _peak_tokens(recipe: PretrainRecipe) -> float:
 
 
 def _rows(recipe: PretrainRecipe) -> str:
-    return str(recipe.batch_size) if recipe.batch_ramp is None else f"{recipe.batch_ramp.start} to {recipe.batch_size}"
+    return (
+        str(recipe.batch_size)
+        if recipe.batch_size_warmup is None
+        else f"{recipe.batch_size_warmup.start} to {recipe.batch_size}"
+    )
 
 
 def _amount(shards: Corpus) -> str:

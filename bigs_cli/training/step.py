@@ -55,17 +55,17 @@ def make_step(
     optimizer: optax.GradientTransformation,
     rate: optax.Schedule,
     seed: int,
-    accumulate: int = 1,
+    gradient_accumulation_steps: int = 1,
     *,
     ema: float | None = None,
     stop_after: int = 10,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Return the compiled `step(state, batch) -> (state, metrics)`; the state given is consumed.
 
-    The gradient is that of the mean over the whole batch, whether its rows are taken at once or in `accumulate`
-    parts. Randomness is keyed by (seed, step, part) and so does not depend on devices. `metrics`: loss, grad_norm
-    (before clipping), learning_rate, skipped, skipped_in_a_row, and each further sum the loss gives, divided by its
-    weight.
+    The gradient is that of the mean over the whole batch, whether its rows are computed at once or in
+    `gradient_accumulation_steps` parts. Randomness is keyed by (seed, step, part) and so does not depend on devices.
+    `metrics`: loss, grad_norm (before clipping), learning_rate, skipped, skipped_in_a_row, and each further sum the
+    loss gives, divided by its weight.
 
     A step whose loss or gradient is not finite counts as done, so that data and masks go on, and changes nothing else:
     optimizer, learning rate and average are where they were. After `stop_after` such steps in a row all further
@@ -74,7 +74,7 @@ def make_step(
     With `ema`, the average moves by 1 − d of the way to the parameters after a step, d = min(ema, (1 + t) / (10 + t))
     with t steps taken: initial values fade early, as with `num_updates` in TensorFlow's ExponentialMovingAverage.
     """
-    gradient_of = jax.value_and_grad(loss, has_aux=True)
+    gradient_of, accumulate = jax.value_and_grad(loss, has_aux=True), gradient_accumulation_steps
 
     def gradient(params: Parameters, batch: Any, key: jax.Array) -> tuple[jax.Array, Metrics, Parameters]:
         if accumulate == 1:

@@ -27,7 +27,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     for word in ("Python", "jax", "cpu", "matrix products", "GB free", "does not answer", "read back in"):
         assert word in done.out
     for verb in ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export"):
-        assert f"bigs {verb}: nothing stops it" in done.out
+        assert f"bigs {verb}: ready" in done.out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -81,7 +81,7 @@ def test_what_is_measured_is_not_written_over(classifier: Path, models: Path, tm
     before = pairs.read_bytes()
     refused = bigs("eval", "pairs", "--model", models / "masked-lm", "--data", pairs, "--predictions", pairs)
     assert (refused.code, pairs.read_bytes()) == (2, before)
-    assert f"--predictions {pairs} belongs to --data, and would be lost." in refused.err
+    assert f"--predictions {pairs} belongs to --data and would be overwritten." in refused.err
     (tmp_path / "MRPC").mkdir()
     table = tmp_path / "MRPC" / "dev.tsv"
     table.write_text("x")

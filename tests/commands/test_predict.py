@@ -196,7 +196,7 @@ def test_what_is_cut_off_is_said(models: Path) -> None:
     tokenizer = load_tokenizer(models / "score" / "tokenizer.json")
     full = "the " * 30
     assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
-    for text, told in ((full, ""), (full + "sea", "Cut to 32 tokens: 1. What lies beyond was not read.")):
+    for text, told in ((full, ""), (full + "sea", "Truncated to 32 tokens: 1.")):
         done = bigs("predict", text, "the sea", "--model", models / "score").fine()
         assert [line for line in done.err.splitlines() if "Cut" in line] == ([told] if told else [])
 
@@ -257,17 +257,17 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("text", "--input", "in.csv"), "Give texts, or a file of them"),
-        (("text", "--text", "review"), "--text names a column of --input"),
+        (("text", "--input", "in.csv"), "Give texts or --input"),
+        (("text", "--text", "review"), "--text is a column of --input"),
         (("--input", "nowhere.csv"), "There is no file nowhere.csv"),
         (("--input", "in.csv", "--text", "revue"), "has no column 'revue'. Did you mean 'review'?"),
         (("text", "--question", "where?"), "--question is not for this model"),
         (("text", "--question", ""), "--question is not for this model"),
-        (("--input", "in.csv", "--output", "./in.csv"), "the texts would be lost"),
+        (("--input", "in.csv", "--output", "./in.csv"), "would be overwritten"),
         (("text", "--embed"), "Embeddings are written to a file"),
         (("text", "--output", "out.npy"), "add --embed"),
         (("text", "--length", 99), "takes at most 32 tokens"),
-        (("text", "--format", "table", "--output", "out.csv"), "A table is for the terminal"),
+        (("text", "--format", "table", "--output", "out.csv"), "a table is for the terminal"),
     ],
 )
 def test_requests_that_make_no_sense(

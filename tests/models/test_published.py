@@ -169,7 +169,7 @@ def test_learning_rates_step_by_step(shared):
         else:
             _, kind, total, warmup, _ = name.split("_")
             final = 0.1 if kind == "cosine" else 0.0
-            schedule = Schedule(kind=kind, warmup_steps=int(warmup.removeprefix("warmup")), final_fraction=final)  # pyright: ignore
+            schedule = Schedule(kind=kind, warmup_steps=int(warmup.removeprefix("warmup")), min_lr_ratio=final)  # pyright: ignore
             peak, steps = 6e-4, int(total.removeprefix("total"))
         rates = jax.vmap(learning_rate(schedule, peak, steps))(read["steps"])
         np.testing.assert_allclose(rates, read[name], rtol=3e-6, atol=1e-6 * peak, err_msg=name)

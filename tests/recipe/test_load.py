@@ -49,7 +49,7 @@ schedule: {kind: cosin}
         "  mine.yaml:3:13: 'batch_size' should be a whole number, not 'many'.",
         "  mine.yaml:6:3: There is no key 'learning_rat' in 'optimizer'. Did you mean 'learning_rate'?",
         "  --set optimizer.lr=3: There is no key 'lr' in 'optimizer'. The keys are learning_rate, beta1, "
-        "beta2, epsilon, weight_decay, clip_norm, ema, stop_after_nonfinite, kernel.",
+        "beta2, epsilon, weight_decay, clip_norm, ema, stop_after_nonfinite, ssm.",
         "  mine.yaml:7:18: 'schedule.kind' should be 'cosine', 'linear', 'constant' or 'wsd', not 'cosin'. "
         "Did you mean 'cosine'?",
         "  --set seed=x: 'seed' should be a whole number, not 'x'.",
@@ -87,7 +87,7 @@ def test_a_refused_file(mine: Path, text: str | bytes, said: str) -> None:
 
 def test_missing_keys_are_explained(mine: Path) -> None:
     said = refusal(mine, "kind: finetune\ntask: mrpc\n")
-    assert "mine.yaml:1:1: 'epochs' is missing: passes over the training examples." in said
+    assert "mine.yaml:1:1: 'epochs' is missing: passes over the training set." in said
 
 
 def test_unknown_names(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_unknown_names(tmp_path: Path) -> None:
 def test_extends_and_set_are_laid_over_key_by_key(mine: Path) -> None:
     mine.write_text("extends: small\noptimizer: {learning_rate: 5e-4}\nlog_every: 7\n")
     parent = load_recipe("small")
-    recipe = load_recipe(str(mine), ["log_every=8", "log_every=9", "optimizer.kernel.lr_multiplier=.5", "from=a/b"])
+    recipe = load_recipe(str(mine), ["log_every=8", "log_every=9", "optimizer.ssm.lr_multiplier=.5", "from=a/b"])
     assert isinstance(parent, PretrainRecipe)
     assert isinstance(recipe, PretrainRecipe)
     optimizer = parent.optimizer.model_copy(
         update={
             "learning_rate": 5e-4,
-            "kernel": parent.optimizer.kernel.model_copy(update={"lr_multiplier": 0.5}),
+            "ssm": parent.optimizer.ssm.model_copy(update={"lr_multiplier": 0.5}),
         }
     )
     assert recipe == parent.model_copy(update={"optimizer": optimizer, "log_every": 9, "from_": "a/b"})
@@ -166,7 +166,7 @@ def test_any_recipe_survives_the_round_trip(
 ) -> None:
     plain = load_recipe("cola")
     optimizer = plain.optimizer.model_copy(update={"learning_rate": rate})
-    schedule = plain.schedule.model_copy(update={"warmup_fraction": fraction, "final_fraction": 1 - fraction})
+    schedule = plain.schedule.model_copy(update={"warmup_fraction": fraction, "min_lr_ratio": 1 - fraction})
     compute = plain.compute.model_copy(update={"remat": remat})
     parts = {"optimizer": optimizer, "schedule": schedule, "compute": compute}
     recipe = plain.model_copy(update={"task": task, "from_": start, "epochs": epochs, "seed": seed, **parts})

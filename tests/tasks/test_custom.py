@@ -300,16 +300,19 @@ def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monk
     ("arguments", "sentence"),
     [
         (("custom",), "A task of your own needs its files: --train FILE --dev FILE, or `files`"),
-        ((), "Say what to train for"),
+        ((), "Name a task"),
         (
             ("--train", "a.csv"),
-            "--train a.csv: 'files.dev' is missing: file with the examples to measure on (--dev FILE)",
+            "--train a.csv: 'files.dev' is missing: file with the dev examples (--dev FILE)",
         ),
-        (("--dev", "a.csv"), "name its --train file too"),
-        (("sst2", "--label", "stars"), "sst2 is a known task with files of its own; --label is for one of yours"),
-        (("sst2", "--set", "files.train=a", "--set", "files.dev=b"), "sst2 is a known task with files of its own"),
+        (("--dev", "a.csv"), "Also name its training set"),
+        (("sst2", "--label", "stars"), "sst2 is a built-in task with its own files; --label is for custom tasks"),
+        (("sst2", "--set", "files.train=a", "--set", "files.dev=b"), "sst2 is a built-in task with its own files"),
         (("custom", "--recipe", "sst2"), "needs its files"),
-        (("mrpc", "--recipe", "mine.yaml"), "mrpc is a known task with files of its own; `files` are for one of yours"),
+        (
+            ("mrpc", "--recipe", "mine.yaml"),
+            "mrpc is a built-in task with its own files; `files` describes a custom task",
+        ),
         (("--recipe", "mine.yaml", "--set", "files.task_type=scores"), "'files.task_type' should be"),
         (
             ("--recipe", "mine.yaml", "--set", "files.task_type=regression", "--set", "files.labels=[a]"),

@@ -36,7 +36,7 @@ def recipe(**changes: object) -> PretrainRecipe:
 
 def test_the_batch_doubles_until_it_is_full() -> None:
     """From 4 to 32 in three doublings, each size for 3 or 4 of the 10 steps."""
-    ramp = recipe(batch_ramp="{start: 4, steps: 10}", batch_size=32)
+    ramp = recipe(batch_size_warmup="{start: 4, steps: 10}", batch_size=32)
     assert [batch_schedule.rows_of(ramp, step) for step in range(13)] == [4] * 4 + [8] * 3 + [16] * 3 + [32] * 3
     assert batch_schedule.tokens_until(ramp, 12) == 10 * (4 * 4 + 3 * 8 + 3 * 16 + 2 * 32)
     assert [batch_schedule.rows_of(recipe(batch_size=32), step) for step in (0, 5)] == [32, 32]
@@ -47,7 +47,7 @@ def test_the_batch_doubles_until_it_is_full() -> None:
 def test_a_number_of_tokens_ends_with_the_step_that_reaches_it(
     doublings: int, over: int, steps: int, tokens: int
 ) -> None:
-    changes = {"batch_ramp": f"{{start: 2, steps: {over}}}", "batch_size": 2 << doublings, "max_tokens": tokens}
+    changes = {"batch_size_warmup": f"{{start: 2, steps: {over}}}", "batch_size": 2 << doublings, "max_tokens": tokens}
     ramp = recipe(steps=steps, **changes)
     sums = list(itertools.accumulate(10 * batch_schedule.rows_of(ramp, step) for step in range(steps)))
     assert sums == [batch_schedule.tokens_until(ramp, step + 1) for step in range(steps)]
@@ -62,7 +62,7 @@ def test_a_growing_batch_takes_every_row_of_the_stream_once(shards: Path) -> Non
     np.testing.assert_array_equal(np.concatenate(rows), next(train_batches(opened, 14, 0)))
 
 
-RAMP = ("--set", "batch_ramp={start: 4, steps: 6}")
+RAMP = ("--set", "batch_size_warmup={start: 4, steps: 6}")
 EVERYTHING: dict[str, Any] = {
     "steps": 12,
     "max_tokens": 47 * LENGTH,
@@ -142,10 +142,13 @@ def test_time_ends_a_run_and_resuming_does_not_prolong_it(shards: Path, tmp_path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"batch_ramp": "{start: 12}"}, "'batch_ramp.steps' is missing"),
-        ({"batch_ramp": "{start: 12, steps: 5}"}, "batch_size 32 is not batch_ramp.start 12 doubled"),
-        ({"batch_ramp": "{start: 32, steps: 5}"}, "batch_size 32 is not batch_ramp.start 32 doubled"),
-        ({"batch_ramp": "{start: 2, steps: 5}", "accumulate": 4}, "batch_ramp.start 2 cannot be split into 4"),
+        ({"batch_size_warmup": "{start: 12}"}, "'batch_size_warmup.steps' is missing"),
+        ({"batch_size_warmup": "{start: 12, steps: 5}"}, "batch_size 32 is not batch_size_warmup.start 12 doubled"),
+        ({"batch_size_warmup": "{start: 32, steps: 5}"}, "batch_size 32 is not batch_size_warmup.start 32 doubled"),
+        (
+            {"batch_size_warmup": "{start: 2, steps: 5}", "gradient_accumulation_steps": 4},
+            "batch_size_warmup.start 2 cannot be split into 4",
+        ),
         ({"schedule.kind": "wsd", "schedule.decay_fraction": 0.95}, "The warmup and the decay overlap"),
     ],
 )

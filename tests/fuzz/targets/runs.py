@@ -13,7 +13,7 @@ from bigs_cli.checkpoints.run import RunFolder, runs
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.evaluation.predictions import example_scores, read_predictions
 from bigs_cli.evaluation.suite import suite_lines
-from bigs_cli.recipe.catalog import recipe_file
+from bigs_cli.recipe import recipe_text
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.paired import example_table
 from bigs_cli.tasks import get_task
@@ -22,7 +22,7 @@ from tests.fuzz.targets.target import Seeds, Target
 
 _RESULTS = {"metrics": {"accuracy": 0.5, "f1": 0.6}, "step": 4, "steps": 6, "seconds": 1.5, "parameters": 100}
 _RUN: dict[str, bytes] = {
-    "recipe.yaml": recipe_file("mrpc").read_bytes(),
+    "recipe.yaml": recipe_text("mrpc").encode(),
     "environment.json": json.dumps({"python": "3.11", "packages": {"jax": "1"}, "devices": ["cpu"]}).encode(),
     "resume.json": b'{"recipe": "mrpc", "data": "/glue", "validation": null, "start": "base", "files": {}, "seeds": 1}',
     "results.json": json.dumps(_RESULTS).encode(),

@@ -1,18 +1,23 @@
-"""What probing prints and writes, with a model whose right answers are known."""
+"""Evaluation on minimal pairs, with a model whose right answers are known."""
 
 from __future__ import annotations
 
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from bigs_cli.checkpoints.folder import write_flax
 from bigs_cli.checkpoints.resolve import find_model, open_model
-from bigs_cli.commands.probe import evaluate_agreement, evaluate_blimp, evaluate_pairs
+from bigs_cli.commands.minimal_pairs import (
+    AgreementColumns,
+    Options,
+    evaluate_agreement,
+    evaluate_blimp,
+    evaluate_pairs,
+)
 from bigs_cli.core.errors import RequestError
 from tests.evaluation.tiny_mlm import VOCABULARY, config, opened, opened_frequencies
 from tests.tiny import bigs
@@ -23,6 +28,9 @@ PAIRS = [  # good, bad, UID; the model below finds "is" likelier than any other 
     ("the cat is", "the cat is is", "two"),
     ("the cat", "THE CAT", "two"),
 ]
+
+
+COLUMNS = ("sentence_good", "sentence_bad", ())
 
 
 def blimp_files(folder: Path) -> Path:
@@ -47,7 +55,7 @@ def test_blimp_from_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "vocab.txt").rename(folder / "vocab.txt")
     model, written = open_model(find_model(str(folder))), tmp_path / "scores.jsonl"
     data = [blimp_files(tmp_path / "blimp")]
-    evaluate_blimp(model, data, by="paradigm", batch_size=5, predictions=written, form="csv")
+    evaluate_blimp(model, data, "paradigm", Options(batch_size=5, predictions=written, form="csv"))
     said = capsys.readouterr()
     rows = [(row["level"], row["group"], row["n"], row["right"]) for row in csv.DictReader(said.out.splitlines())]
     # one: the first is right. two: a word more costs more than "is" gives, and what looks the same is a tie.
@@ -72,14 +80,13 @@ def test_a_model_that_reads_its_padding_says_how_much(tmp_path: Path, capsys: py
     path = tmp_path / "a.csv"
     path.write_text("ok,no,length\nthe cat is here,the cat are here,4\nthe dogs are,the dogs is,3\n")
     reading = config(mask_padding=False)
-    options: dict[str, Any] = {"good": "ok", "bad": "no", "form": "json"}
-    evaluate_pairs(opened(tmp_path, reading), [path], by=["length"], **options)
+    evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", ["length"], Options(form="json"))
     said = capsys.readouterr()
-    assert "This model reads its padding: sentences are padded to 16 tokens, all of a file alike." in said.err
+    assert "This model does not mask padding: all sentences of a file are padded to 16 tokens." in said.err
     read = json.loads(said.out)
     assert (read["task"], read["within_word"], read["padded_to"], read["metrics"]["n"]) == ("pairs", False, [16], 2)
     assert [group["group"] for group in read["groups"]] == ["all", "3", "4"]
-    evaluate_pairs(opened(tmp_path, reading), [path], length=40, limit=1, **options)
+    evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", (), Options(length=40, limit=1, form="json"))
     assert json.loads(capsys.readouterr().out)["padded_to"] == [40]
 
 
@@ -91,9 +98,11 @@ def test_agreement_counts_what_it_leaves_out(tmp_path: Path, capsys: pytest.Capt
         "1\tVB\t***mask***\truns\trun",
     )
     path.write_text("".join(f"{line}\n" for line in lines))
-    evaluate_agreement(opened_frequencies(tmp_path, **{"is": 3.0}), [path], form="markdown")
+    evaluate_agreement(
+        opened_frequencies(tmp_path, **{"is": 3.0}), [path], AgreementColumns(), (), Options(form="markdown")
+    )
     said = capsys.readouterr()
-    assert "Left out: 1 of 3, whose sentences do not differ in one word of one token." in said.err
+    assert "Left out 1 of 3 pairs that do not differ in one word of one token." in said.err
     assert [line.split(" | ")[1:4] for line in said.out.splitlines()[2:]] == [
         ["all", "2", "50.0"],
         ["0", "1", "100.0"],
@@ -101,23 +110,23 @@ def test_agreement_counts_what_it_leaves_out(tmp_path: Path, capsys: pytest.Capt
     ]
     path.write_text(f"{lines[2]}\n")
     with pytest.raises(RequestError, match="No pair is left to compare"):
-        evaluate_agreement(opened_frequencies(tmp_path), [path])
+        evaluate_agreement(opened_frequencies(tmp_path), [path], AgreementColumns(), (), Options())
 
 
 def test_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"sentence_good,sentence_bad\nthe cat,the cats\n{'the ' * 39},the\n")
     with pytest.raises(RequestError, match=r"a.csv:3 has a sentence of 41 tokens; the model admits 40\."):
-        evaluate_pairs(opened(tmp_path, config()), [path])
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
     with pytest.raises(RequestError, match=r"a.csv:2 has a sentence of 4 tokens; --length admits 3\."):
-        evaluate_pairs(opened(tmp_path, config()), [path], length=3)
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=3))
     with pytest.raises(RequestError, match="--length 41 is too long: the model takes at most 40 tokens"):
-        evaluate_pairs(opened(tmp_path, config()), [path], length=41)
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=41))
     with pytest.raises(RequestError, match="random is a question-answering model; sentences are scored by a masked-lm"):
-        evaluate_pairs(opened(tmp_path, config(head="question-answering")), [path])
+        evaluate_pairs(opened(tmp_path, config(head="question-answering")), [path], *COLUMNS, Options())
     path.write_text("sentence_good,sentence_bad\nthe cat,\u00ad\n")
     with pytest.raises(RequestError, match=r"a.csv:2 has a sentence without any token that the tokenizer knows of"):
-        evaluate_pairs(opened(tmp_path, config()), [path])
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
 
 
 def test_through_the_command_line(tmp_path: Path) -> None:
