@@ -126,9 +126,7 @@ def finetune(
         with (
             Checkpoints(folder.checkpoints) as checkpoints,
             Checkpoints(folder.best) as best,
-            tracking(
-                recipe.loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command
-            ) as tracker,
+            tracking(recipe.loggers, folder.path, values, job.command) as tracker,
         ):
             trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
             tell_of_trimming(config, trim)
