@@ -46,7 +46,7 @@ class Pretrained:
     head: ClassVar[Head]
 
     def __init__(self, config: BiGSConfig, params: Parameters | None = None, *, seed: int = 0) -> None:
-        """Make a model of `config` with fresh parameters (by `seed`), or with `params`, layers held apart.
+        """Make a model of `config` with fresh parameters (by `seed`), or with unstacked `params`.
 
         Raises:
             ValueError: the config is for another head, the seed is negative, or `params` are not those of the config.

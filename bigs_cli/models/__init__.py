@@ -1,1 +1,1 @@
-"""The BiGS model: kernel, mixing, layer, encoder, heads. Pure functions and modules; knows no files."""
+"""The BiGS model: config, SSM, mixers, blocks, encoder, heads, and their tables. Pure: reads and writes no files."""

@@ -24,28 +24,32 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
 
 
-class Dense(nnx.Linear):
+class Dense(nnx.Module):
     """A dense map, kernel `[I, O]` and bias `[O]`, in `compute.dtype`. Sums and their gradients are float32."""
 
     def __init__(self, in_features: int, out_features: int, compute: Compute) -> None:
-        super().__init__(
-            in_features, out_features, dtype=jnp.dtype(compute.dtype), precision="highest", rngs=nnx.Rngs(0)
-        )
+        self.dtype = jnp.dtype(compute.dtype)
+        self.kernel = nnx.Param(jnp.zeros((in_features, out_features)))
+        self.bias = nnx.Param(jnp.zeros(out_features))
 
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: jax.Array, channels_first: bool = False, dtype: DTypeLike | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, channels_first: bool = False, dtype: DTypeLike | None = None) -> jax.Array:
         """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`.
 
         The result has `dtype`, by default `compute.dtype`. With float32 it is the unrounded sum.
         """
-        if has_symbolic_size(x):  # An export: jax2onnx converts nnx.Linear to one Gemm, other products to Einsum.
-            return super().__call__(x)
+        if has_symbolic_size(x):
+            return _exported_dense(self.kernel[...], self.bias[...], x)
         dtype = self.dtype if dtype is None else jnp.dtype(dtype)
-        x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]  # pyright: ignore[reportOptionalSubscript]
+        x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]
         if channels_first:
             return constrain_batch_sharding(dense(kernel, bias, x, transposed=True, dtype=dtype), 1)
         return constrain_batch_sharding((project(x, kernel, dtype=jnp.float32) + bias).astype(dtype), 0)
+
+
+def _exported_dense(kernel: jax.Array, bias: jax.Array, x: jax.Array) -> jax.Array:
+    """Apply an `nnx.Linear`: jax2onnx converts it to one Gemm, but a `dot_general` to Einsum, Expand and Add."""
+    linear = nnx.eval_shape(lambda: nnx.Linear(*kernel.shape, precision="highest", rngs=nnx.Rngs(0)))
+    return nnx.merge(nnx.split(linear)[0], {"kernel": kernel, "bias": bias})(x)
 
 
 def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, axis: int = -1) -> nnx.LayerNorm:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -55,6 +56,11 @@ def is_ssm(path: str) -> bool:
 
 def published_shapes(config: BiGSConfig) -> dict[str, Shape]:
     """Return the shape of every parameter of a model with `config`, by published path, layer by layer."""
+    return dict(_published_shapes(config))
+
+
+@cache
+def _published_shapes(config: BiGSConfig) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     layers: list[tuple[str, str, Shape]] = []
     for path, leaf in unnested(parameter_shapes(config)):

@@ -35,7 +35,7 @@ class Predictor:
     """
 
     def __init__(self, config: BiGSConfig, params: Parameters, tokenizer: Tokenizer, settings: Settings) -> None:
-        """`params` are unstacked, as `unstack_layers` gives them."""
+        """`params` have unstacked layers (`unstack_layers`)."""
         self._config, self.params, self._tokenizer, self.settings = config, params, tokenizer, settings
         self._apply = make_apply(config, settings.compute, unstacked=True)
         self.cut = 0
