@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bigs_cli.data.hdf5 import Corpus
     from bigs_cli.data.validation_rows import Validation
     from bigs_cli.recipe import PretrainRecipe
+    from bigs_cli.training.pretrain import PretrainResult
 
 EPILOG = (
     "[bold]Example:[/bold] bigs pretrain --recipe small --data shards/wiki-128 --run runs/small "
@@ -134,14 +135,21 @@ def pretrain(
         tokenizer = tokenizer or model.tokenizer
     shards, valid = _open_data(chosen, tokenizer, str(folder.path) if model is None else model.source)
     result = train(chosen, shards, valid, job, model)
+    _print_result(result, folder.path, chosen.model.hidden_size)
+
+
+def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
+    """Print the final loss and the next commands on stderr, and the path of the run on stdout."""
+    from bigs_cli.reporting.console import err, out
+
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
     err.print(f"Done in {result.seconds / 60:.1f} minutes{loss}.")
     # The published settings are for H = 1024; with them a narrow model learns next to nothing.
-    settings = "--recipe sst2-small " if chosen.model.hidden_size < 512 else ""
-    made = shlex.quote(str(folder.path))
+    settings = "--recipe sst2-small " if hidden_size < 512 else ""
+    made = shlex.quote(str(run))
     measure = f"bigs eval mlm --model {made}   or   " if result.heldout else ""
     err.print(f"Next: {measure}bigs finetune sst2 {settings}--from {made}")
-    out.print(str(folder.path))
+    out.print(str(run))
 
 
 def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bool) -> PretrainRecipe:

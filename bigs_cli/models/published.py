@@ -56,7 +56,7 @@ def is_ssm(path: str) -> bool:
 
 def published_shapes(config: BiGSConfig) -> dict[str, Shape]:
     """Return the shape of every parameter of a model with `config`, by published path, layer by layer."""
-    return dict(_published_shapes(config))
+    return dict(_published_shapes(config))  # pyright: ignore[reportArgumentType] - a frozen model is hashable
 
 
 @cache
