@@ -44,10 +44,10 @@ def test_a_bare_encoder_into_a_classifier() -> None:
     flat = {path: array for path, array in parameters(of).items() if not path.startswith("pooler")}
     _, report = transfer(flat, of, to, zeros)
     assert report.new == [
-        "s4_bert/pooler/dense/kernel",
-        "s4_bert/pooler/dense/bias",
-        "classifier/kernel",
         "classifier/bias",
+        "classifier/kernel",
+        "s4_bert/pooler/dense/bias",
+        "s4_bert/pooler/dense/kernel",
     ]
     assert report.left == []
 
@@ -75,7 +75,7 @@ def test_the_heads_that_two_kinds_share_go_over() -> None:
 )
 def test_the_classifier_of_another_task_is_new(of, to) -> None:
     _, report = transfer(parameters(of), of, to, zeros)
-    assert [path for path in report.new if "pooler" not in path] == ["classifier/kernel", "classifier/bias"]
+    assert [path for path in report.new if "pooler" not in path] == ["classifier/bias", "classifier/kernel"]
     assert {"classifier/kernel", "classifier/bias"} <= set(report.left)
 
 
@@ -128,7 +128,7 @@ def test_the_description_names_what_is_new_and_left() -> None:
     text = transfer(parameters(of), of, to, zeros)[1].describe()
     assert text.splitlines() == [
         "loaded 57 tensors",
-        "new (4): s4_bert/pooler/dense/kernel, s4_bert/pooler/dense/bias, classifier/kernel, classifier/bias",
+        "new (4): classifier/bias, classifier/kernel, s4_bert/pooler/dense/bias, s4_bert/pooler/dense/kernel",
         "left (5): cls/predictions/transform/dense/kernel, cls/predictions/transform/dense/bias, "
         "cls/predictions/transform/LayerNorm/scale, cls/predictions/transform/LayerNorm/bias, cls/predictions/bias",
     ]

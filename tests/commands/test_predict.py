@@ -198,7 +198,7 @@ def test_what_is_cut_off_is_said(models: Path) -> None:
     assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
     for text, told in ((full, ""), (full + "sea", "Truncated to 32 tokens: 1.")):
         done = bigs("predict", text, "the sea", "--model", models / "score").fine()
-        assert [line for line in done.err.splitlines() if "Cut" in line] == ([told] if told else [])
+        assert [line for line in done.err.splitlines() if "Truncated" in line] == ([told] if told else [])
 
 
 def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
         (("text", "--question", ""), "--question is not for this model"),
         (("--input", "in.csv", "--output", "./in.csv"), "would be overwritten"),
         (("text", "--embed"), "Embeddings are written to a file"),
-        (("text", "--output", "out.npy"), "add --embed"),
+        (("text", "--output", "out.npy"), "Add --embed"),
         (("text", "--length", 99), "takes at most 32 tokens"),
         (("text", "--format", "table", "--output", "out.csv"), "a table is for the terminal"),
     ],

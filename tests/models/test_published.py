@@ -10,7 +10,7 @@ from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.losses import classification_sums, cross_entropy, regression_sums
 from bigs_cli.models.published import to_flat, to_tree
 from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize
-from bigs_cli.recipe.schema import Compute, Kernel, Optimizer, Schedule
+from bigs_cli.recipe.schema import Compute, Optimizer, Schedule, SSMGroup
 from bigs_cli.training.optimizer import decayed, learning_rate, make_optimizer
 from bigs_cli.training.step import make_step, new_state
 
@@ -180,7 +180,7 @@ def test_learning_rates_step_by_step(shared):
 def test_five_optimizer_steps(shared):
     case = Case(shared, "flax_hippo_mlm")
     expected = np.load(shared / "fixtures" / "train5_hippo_mlm.npz")
-    settings = Optimizer(learning_rate=1e-3, beta1=0.9, beta2=0.98, epsilon=1e-6, weight_decay=0.05, kernel=Kernel())
+    settings = Optimizer(learning_rate=1e-3, beta1=0.9, beta2=0.98, epsilon=1e-6, weight_decay=0.05, ssm=SSMGroup())
     rate = learning_rate(Schedule(kind="linear", warmup_steps=2), 1e-3, 10)
     optimizer, mean = make_optimizer(settings, rate), mlm_loss(case)
     step = make_step(lambda params, *_: (mean(params), {"weight": jnp.float32(1)}), optimizer, rate, seed=0)

@@ -21,8 +21,8 @@ from bigs_cli.data.shards import open_shards
 from bigs_cli.recipe import PretrainRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training import batch_schedule
+from tests.models.test_sharding import back_to, near
 from tests.tiny import LENGTH, bigs, pretrain
-from tests.training.test_mesh import back_to, near
 from tests.training.test_processes import finish, start
 from tests.training.test_resume import course, same
 
