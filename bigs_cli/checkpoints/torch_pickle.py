@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,10 @@ def read_state(data: bytes) -> dict[str, TensorSpec]:
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for operation, argument, _ in pickletools.genops(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of escapes in a string that Python does not know
+        operations = list(pickletools.genops(data))
+    for operation, argument, _ in operations:
         name = operation.name
         if name == "STOP":
             break

@@ -198,13 +198,17 @@ def test_removed_ways_to_compute_are_ignored_with_a_note(key: str, value: str, n
     file = tmp_path / "mine.yaml"
     file.write_text(f"extends: small\ncompute:\n  remat: layer\n  {key}: {value}\n", encoding="utf-8")
     found: list[str] = []
-    compute = load_recipe(str(file), deprecated=found.append).compute
+
+    def note(place: str, sentence: str) -> None:
+        found.append(f"{place}: {sentence}")
+
+    compute = load_recipe(str(file), deprecated=note).compute
     assert (compute.remat, compute.mixing) == ("layer", "chunked" if value == "chunked" else "auto")
     assert len(found) == notes
     assert all(f"mine.yaml:4:3: 'compute.{key}" in note and "is ignored" in note for note in found)
     done = bigs("recipes", "validate", file).fine()
     assert ("is ignored" in done.err.replace("\n", " ")) == bool(notes)
-    assert load_recipe("small", [f"compute.{key}={value}"], deprecated=found.append).compute.remat == "none"
+    assert load_recipe("small", [f"compute.{key}={value}"], deprecated=note).compute.remat == "none"
     assert len(found) == 2 * notes
 
 
