@@ -13,7 +13,7 @@ from bigs_cli.training import peak_flops
 def test_it_is_measured_once_for_each_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIGS_CACHE", str(tmp_path))
     asked: list[str] = []
-    monkeypatch.setattr(peak_flops, "measure_matrix_rate", lambda dtype: asked.append(dtype) or 1e9 * len(asked))
+    monkeypatch.setattr(peak_flops, "measure_peak_flops", lambda dtype: asked.append(dtype) or 1e9 * len(asked))
     rates = [peak_flops.peak_flops(dtype) for dtype in ("float32", "bfloat16", "float32", "bfloat16")]
     assert (rates, asked) == ([1e9, 2e9, 1e9, 2e9], ["float32", "bfloat16"])
     file = tmp_path / "matrix-rates.json"
