@@ -220,13 +220,14 @@ class Transform(nn.Module):
 
 
 class Float32Linear(nn.Linear):
-    """A linear map with float32 outputs whatever the type of the weights: bfloat16 would round them to three digits."""
+    """A linear map with outputs of at least float32: bfloat16 would round them to three digits."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., I]` to float32 `[..., O]`, also under autocast."""
-        bias = None if self.bias is None else self.bias.float()
+        """Map `[..., I]` to `[..., O]` in float32, or float64 where the weights are, also under autocast."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        bias = None if self.bias is None else self.bias.to(dtype)
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), self.weight.float(), bias)
+            return F.linear(x.to(dtype), self.weight.to(dtype), bias)
 
 
 class Words(nn.Module):
@@ -240,7 +241,8 @@ class Words(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., H]` to float32 `[..., V]`."""
-        return self.decoder(self.transform(x)) + self.bias.float()
+        words = self.decoder(self.transform(x))
+        return words + self.bias.to(words.dtype)
 
 
 class PredictionHeads(nn.Module):
