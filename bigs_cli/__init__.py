@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         BiGSModel,
         load_model,
     )
-    from bigs_cli.recipe.config import BiGSConfig
+    from bigs_cli.models.config import BiGSConfig
 
     __version__: str
 
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bigs_cli' has no attribute {name!r}")
     import importlib
 
-    home = "bigs_cli.recipe.config" if name == "BiGSConfig" else "bigs_cli.api"
+    home = "bigs_cli.models.config" if name == "BiGSConfig" else "bigs_cli.api"
     return getattr(importlib.import_module(home), name)
 
 

@@ -12,23 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import ValidationError
 
-from bigs_cli.checkpoint.folder import new_folder, write_flax
-from bigs_cli.checkpoint.names import expected_shapes, to_apart, unnested
-from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
-from bigs_cli.checkpoint.transfer import Transfer, transfer
-from bigs_cli.checkpoint.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
+from bigs_cli.checkpoints.folder import atomic_directory, write_flax
+from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
+from bigs_cli.checkpoints.transfer import Transfer, transfer
+from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.export.tokenizer import write_tokenizer
-from bigs_cli.model.functional import Parameters, count, hold_apart, initialize, make_apply
-from bigs_cli.model.heads import Outputs
-from bigs_cli.model.initial import initial_value
+from bigs_cli.models.config import BiGSConfig, Head
+from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
+from bigs_cli.models.heads import Outputs
+from bigs_cli.models.init import init_parameter
+from bigs_cli.models.published import published_shapes, to_unstacked, unnested
 from bigs_cli.prediction.inputs import checked_inputs, checked_positions
-from bigs_cli.prediction.item import Asked, items_of, record
+from bigs_cli.prediction.items import Given, items_of, record
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
-from bigs_cli.recipe.config import BiGSConfig, Head
 from bigs_cli.recipe.schema import Compute
+from bigs_cli.tasks.items import TEXT_OR_PAIR
+from bigs_cli.tasks.types import TASK_TYPES
 
 
 class Pretrained:
@@ -44,7 +46,7 @@ class Pretrained:
     head: ClassVar[Head]
 
     def __init__(self, config: BiGSConfig, params: Parameters | None = None, *, seed: int = 0) -> None:
-        """Make a model of `config` with fresh parameters (by `seed`), or with `params`, layers held apart.
+        """Make a model of `config` with fresh parameters (by `seed`), or with unstacked `params`.
 
         Raises:
             ValueError: the config is for another head, the seed is negative, or `params` are not those of the config.
@@ -56,7 +58,7 @@ class Pretrained:
         if params is None:
             if not _is_count(seed, 0):
                 raise ValueError(f"seed is {seed!r}; it takes a whole number from 0.")
-            params = hold_apart(initialize(config, seed))
+            params = unstack_layers(initialize(config, seed))
             self.untrained = untrained_layers({}, config)
         else:
             _check_params(params, config)
@@ -71,7 +73,7 @@ class Pretrained:
     def _compile(self) -> None:
         """Make what compiled functions need: all that a pickled or copied model does not take along."""
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
-        apply = make_apply(self.config, Compute(), apart=True)
+        apply = make_apply(self.config, Compute(), unstacked=True)
 
         def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
             outputs = apply(params, *inputs, **named)
@@ -94,7 +96,8 @@ class Pretrained:
 
     def __repr__(self) -> str:
         of = self.config
-        labels = {"labels": of.num_labels} if self.head.endswith("classification") else {}
+        kind = TASK_TYPES.get(self.head)
+        labels = {"labels": of.num_labels} if kind is not None and kind.has_labels else {}
         facts: dict[str, Any] = {
             "head": self.head,
             **labels,
@@ -129,12 +132,12 @@ class Pretrained:
         origin = Origin.of(opened)
 
         def new(path: str, shape: tuple[int, ...]) -> Any:
-            return initial_value(path, shape, config, NEW_HEAD_SEED)
+            return init_parameter(path, shape, config, NEW_HEAD_SEED)
 
         flat, report = transfer(opened.flat, opened.config, config, new)
         opened.flat.clear()  # Each array is let go as it is taken over: one copy of the model at a time.
         untrained = untrained_layers(flat, config)
-        loaded = cls(config, to_apart(flat))
+        loaded = cls(config, to_unstacked(flat))
         loaded.transfer, loaded.source, loaded._origin, loaded.untrained = report, opened.source, origin, untrained
         if report.new:
             warnings.warn(
@@ -175,7 +178,7 @@ class Pretrained:
 
     def predict(
         self,
-        texts: Asked | Iterable[Asked],
+        texts: Given | Iterable[Given],
         *,
         top: int = 5,
         length: int | None = None,
@@ -208,14 +211,14 @@ class Pretrained:
         predictor = self._predictor(top, length, batch_size, trim_padding)
         if not allow_untrained:
             check_trained(self.untrained, self.config, self.source, "set allow_untrained=True")
-        items = items_of(_listed(texts), predictor.answerer.takes, predictor.settings.task)
+        items = items_of(_listed(texts), predictor.pipeline.takes, predictor.settings.task)
         made = [record(item.columns.items(), answer) for window in predictor.answers(items) for item, answer in window]
         _warn_of_cut(predictor)
         return made
 
     def embed(
         self,
-        texts: Asked | Iterable[Asked],
+        texts: Given | Iterable[Given],
         *,
         length: int | None = None,
         batch_size: int | None = None,
@@ -227,7 +230,7 @@ class Pretrained:
             bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of its range, or a text is none.
         """
         predictor = self._predictor(5, length, batch_size, trim_padding)
-        vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), "texts"))]
+        vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), TEXT_OR_PAIR))]
         _warn_of_cut(predictor)
         return np.concatenate(vectors) if vectors else np.zeros((0, self.config.hidden_size), np.float32)
 
@@ -264,7 +267,7 @@ class Pretrained:
             bigs_cli.core.errors.RequestError: the folder is in use, is an address, or cannot be written.
         """
         refuse_address(folder)
-        with new_folder(Path(folder)) as draft:
+        with atomic_directory(Path(folder)) as draft:
             if self._origin is not None and self._origin.tokenizer is not None:
                 write_tokenizer(self._origin.tokenizer, draft, self.config.max_position_embeddings)
             write_flax(draft, self.config, {path: np.asarray(leaf) for path, leaf in unnested(self._params)})
@@ -323,7 +326,7 @@ def _open(model: str | Path, revision: str | None) -> OpenModel:
     return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
 
 
-def _listed(texts: Asked | Iterable[Asked]) -> Iterable[Any]:
+def _listed(texts: Given | Iterable[Given]) -> Iterable[Any]:
     """Return a text that stands alone as a list of it."""
     if isinstance(texts, str | Mapping):
         return [texts]
@@ -338,7 +341,7 @@ def _is_count(value: object, least: int) -> bool:
 
 def _check_params(params: Parameters, config: BiGSConfig) -> None:
     given = {path: np.shape(array) for path, array in unnested(params)}
-    expected = expected_shapes(config)
+    expected = published_shapes(config)
     wrong = [path for path in (*expected, *given) if given.get(path) != expected.get(path)]
     if wrong:
         raise ValueError(f"params are not those of the config: {listed(dict.fromkeys(wrong))} are missing or differ.")

@@ -29,8 +29,9 @@ from bigs_cli.commands import (
     runs,
     tokenize,
 )
+from bigs_cli.commands.options import current_name
+from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.faults import explain
 from bigs_cli.core.processes import end_together
 
 app = typer.Typer(
@@ -38,14 +39,14 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": current_name},
 )
 
 app.command(epilog=tokenize.EPILOG)(tokenize.tokenize)
 app.command(epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command(epilog=finetune.EPILOG)(finetune.finetune)
-app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
-app.command("eval", epilog=evaluate.EPILOG, hidden=True)(evaluate.evaluate)
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(evaluate.app, name="eval", hidden=True)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=demo.EPILOG)(demo.demo)
@@ -113,7 +114,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        if (fault := explain(error)) is not None:
+        if (fault := translate_error(error)) is not None:
             _end(fault.exit_code, str(fault))
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         failed = f"the run failed: {reason} ({type(error).__name__})"

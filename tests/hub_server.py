@@ -35,8 +35,8 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 class Fault:
     """What befalls the next `times` requests whose line ("GET /path") holds `where`.
 
-    With a `status`, they are refused; with a `lie`, it is the whole answer, as of a proxy that wants a login first; to
-    `spoil` is to send the bytes of a file in another order. Otherwise `after` bytes of the content are sent (None: not
+    With a `status`, they are refused; with a `lie`, it is the whole answer, as of a proxy that wants a login first.
+    Otherwise `after` bytes of the content are sent (None: not
     even a header), then nothing for `stall` seconds, and then the connection is cut.
     """
 
@@ -46,7 +46,6 @@ class Fault:
     after: int | None = None
     stall: float = 0.0
     lie: bytes | None = None
-    spoil: bool = False
 
 
 class Hub:
@@ -150,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault and self.fault.lie is not None:
             self._lie(self.fault.lie)
             return
-        if self.fault and not self.fault.spoil and self.fault.after is None:
+        if self.fault and self.fault.after is None:
             self._cut()
             return
         token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
@@ -217,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         with file.open("rb") as content, contextlib.suppress(ConnectionError):  # a client may have had enough
             content.seek(start)
             while at < last and (chunk := content.read(min(_CHUNK, last - at))):
-                self.wfile.write(chunk[::-1] if self.fault and self.fault.spoil else chunk)
+                self.wfile.write(chunk)
                 at += len(chunk)
         self.served.sent.append((file.name, start, at))
         if last < end:

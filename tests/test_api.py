@@ -15,11 +15,11 @@ import pytest
 import bigs_cli
 from bigs_cli import BiGSForSequenceClassification, BiGSModel, load_model
 from bigs_cli.api import CLASSES, Pretrained
-from bigs_cli.checkpoint.config_json import ARCHITECTURES
-from bigs_cli.checkpoint.folder import read_model, write_flax
-from bigs_cli.checkpoint.names import to_apart
+from bigs_cli.checkpoints.config_json import ARCHITECTURES
+from bigs_cli.checkpoints.folder import read_model, write_flax
 from bigs_cli.core.errors import RequestError
-from tests.checkpoint.tiny import HEADS, config, parameters, same
+from bigs_cli.models.published import to_unstacked
+from tests.checkpoints.tiny import HEADS, config, parameters, same
 
 B, L, V, H, LABELS, CHOICES = 2, 5, 11, 4, 3, 2
 IDS = [[2, 7, 1, 3, 9], [2, 5, 3, 0, 0]]
@@ -131,9 +131,9 @@ def test_what_a_model_is_made_from_is_checked() -> None:
         BiGSModel(of, seed=-1)
     with pytest.raises(ValueError, match="config is a dict; BiGSModel takes a BiGSConfig"):
         BiGSModel(of.model_dump())  # pyright: ignore[reportArgumentType]
-    params = to_apart(parameters(other))
+    params = to_unstacked(parameters(other))
     assert BiGSModel(other, params)(IDS).pooler_output.shape == (B, 8)
-    with pytest.raises(ValueError, match="params are not those of the config: embeddings/word_embeddings/embedding, "):
+    with pytest.raises(ValueError, match="params are not those of the config: embeddings/LayerNorm/bias, "):
         BiGSModel(of, params)
 
 
@@ -174,23 +174,23 @@ def test_a_model_says_what_it_is(tmp_path: Path) -> None:
 
 def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:
     folder = written(tmp_path / "encoder", head="encoder")
-    with pytest.warns(UserWarning, match=r"newly initialized: classifier/kernel, classifier/bias\."):
+    with pytest.warns(UserWarning, match=r"newly initialized: classifier/bias, classifier/kernel\."):
         model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
     assert model.transfer is not None
-    assert model.transfer.new == ["classifier/kernel", "classifier/bias"]
+    assert model.transfer.new == ["classifier/bias", "classifier/kernel"]
     assert model.transfer.left == []
     assert len(model.transfer.loaded) == len(parameters(config(head="encoder")))
-    assert "new (2): classifier/kernel, classifier/bias" in model.transfer.describe()
+    assert "new (2): classifier/bias, classifier/kernel" in model.transfer.describe()
     assert model(IDS).logits.shape == (B, LABELS)
     np.testing.assert_allclose(model(IDS).pooler_output, load_model(folder)(IDS).pooler_output, atol=1e-6)
 
 
 def test_a_task_model_becomes_another(tmp_path: Path) -> None:
     folder = written(tmp_path / "words")
-    with pytest.warns(UserWarning, match="newly initialized: qa_outputs/kernel, qa_outputs/bias"):
+    with pytest.warns(UserWarning, match="newly initialized: qa_outputs/bias, qa_outputs/kernel"):
         model = CLASSES["question-answering"].from_pretrained(folder)
     assert model.transfer is not None
-    assert model.transfer.new == ["qa_outputs/kernel", "qa_outputs/bias"]
+    assert model.transfer.new == ["qa_outputs/bias", "qa_outputs/kernel"]
     assert {path.split("/")[0] for path in model.transfer.left} == {"cls"}
     model.save_pretrained(tmp_path / "answers")
     before, after = (read_model(tmp_path / name).flat for name in ("words", "answers"))
@@ -213,11 +213,11 @@ def test_a_bare_encoder_from_a_task_checkpoint_is_that_checkpoint_s_encoder(tmp_
 def test_another_number_of_labels_makes_a_new_classifier(tmp_path: Path) -> None:
     of = {"head": "sequence-classification", "num_labels": 3, "labels": ("no", "maybe", "yes")}
     folder = written(tmp_path / "m", **of)
-    with pytest.warns(UserWarning, match="newly initialized: classifier/kernel, classifier/bias"):
+    with pytest.warns(UserWarning, match="newly initialized: classifier/bias, classifier/kernel"):
         model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=1)
     assert (model.config.num_labels, model.config.labels) == (1, None)
     assert model.transfer is not None
-    assert model.transfer.new == ["classifier/kernel", "classifier/bias"]
+    assert model.transfer.new == ["classifier/bias", "classifier/kernel"]
     assert model.transfer.left == ["classifier/bias", "classifier/kernel"]
     assert model(IDS).logits.shape == (B, 1)
 

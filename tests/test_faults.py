@@ -20,8 +20,8 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from bigs_cli.checkpoint import orbax
-from bigs_cli.checkpoint.orbax import Checkpoints, steps
+from bigs_cli.checkpoints import orbax
+from bigs_cli.checkpoints.orbax import Checkpoints, steps
 from tests.tiny import Done, bigs, finetune, pretrain
 from tests.training.test_resume import course, same
 
@@ -123,13 +123,18 @@ def test_stdout_that_takes_no_more() -> None:
     assert ended.stderr == "bigs: The disk of the output is full. Make room, and give the command again.\n"
 
 
-KNOBS = ("compute.remat (now none) layer", "mesh.fsdp (now 1)", "There is not enough memory for ")
+KNOBS = ("set compute.remat to layer", "mesh.fsdp (now 1)", "There is not enough memory for ")
 
 
 def test_a_model_larger_than_memory_names_the_knobs(shards: Path, tmp_path: Path) -> None:
-    done = bigs(*pretrain(shards, tmp_path / "run", model__hidden_size=20_000_000, accumulate=2))
+    done = bigs(*pretrain(shards, tmp_path / "run", model__hidden_size=20_000_000, gradient_accumulation_steps=2))
     assert done.code == 1
-    for part in (*KNOBS, "batch_size (now 8) lower", "accumulate (now 2", f"--run {tmp_path / 'run'}"):
+    for part in (
+        *KNOBS,
+        "lower batch_size (now 8)",
+        "gradient_accumulation_steps (now 2)",
+        f"--run {tmp_path / 'run'}",
+    ):
         assert part in done.err.splitlines()[-1]
 
 
@@ -139,11 +144,11 @@ def test_a_step_that_xla_has_no_memory_for_names_them_too(
     def step(*_: Any) -> Any:
         return jnp.zeros(1 << 45).block_until_ready()
 
-    monkeypatch.setattr("bigs_cli.training.finetune.make_step", lambda *_, **__: step)
+    monkeypatch.setattr("bigs_cli.training.loop.make_step", lambda *_, **__: step)
     run = tmp_path / "run"
     done = bigs(*finetune("mrpc", pretrained, glue, run))
     assert done.code == 1
-    for part in (*KNOBS, "eval_batch_size (now 8) lower", f"Begin anew so: --run {run}-2"):
+    for part in (*KNOBS, "eval_batch_size (now 8)", f"Begin anew so: --run {run}-2"):
         assert part in done.err.splitlines()[-1]
 
 

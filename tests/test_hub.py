@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import write_flax
-from tests.checkpoint.tiny import config, parameters
+from bigs_cli.checkpoints.folder import write_flax
+from tests.checkpoints.tiny import config, parameters
 from tests.hub_server import COMMIT, Hub, serving
 from tests.tasks.test_hub import GLUE, glue
 from tests.tiny import HANG
@@ -67,7 +67,7 @@ def test_a_published_model_by_its_hub_id(shared: Path, start: tuple[Hub, Start],
         for made in logits.values():
             atol = 5e-5 * np.abs(reference["logits"]).max()
             np.testing.assert_allclose(made, reference["logits"], rtol=0, atol=atol)
-    assert ended.stdout == f"{MNLI} has no revision 'v9'. Name a branch, a tag or a commit of it.\n"
+    assert ended.stdout == f"The hub's model {MNLI} has no revision 'v9'. Name a branch, a tag or a commit of it.\n"
     assert sorted(hub.downloads()) == ["config.json", "flax_model.msgpack"]
 
 
@@ -94,4 +94,6 @@ def test_fine_tuning_with_model_and_data_from_the_hub(start: tuple[Hub, Start], 
 def test_a_model_the_hub_does_not_have(start: tuple[Hub, Start]) -> None:
     ended = start[1]("-m", "bigs_cli", "export", "--model", "someone/none", "--output", "out")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.splitlines()[-1].startswith("bigs: The hub has no model someone/none you may see.")
+    assert ended.stderr.splitlines()[-1].startswith(
+        "bigs: someone/none is no file or folder here, and the hub has no model"
+    )

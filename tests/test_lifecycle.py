@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bigs_cli import load_model
-from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.checkpoints.orbax import steps
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.tasks import get_task

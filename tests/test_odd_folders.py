@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from bigs_cli import load_model
-from bigs_cli.checkpoint.orbax import Checkpoints, Keep, read_params, steps
+from bigs_cli.checkpoints.orbax import Checkpoints, Keep, read_params, steps
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.paths import plain_path
 from bigs_cli.data.corpus import read_documents
@@ -91,7 +91,7 @@ def test_a_checkpoint_that_cannot_be_read_replaces_none(
     with Checkpoints(folder, Keep(1)) as checkpoints:
         checkpoints.save(1, saved)
     before = snapshot(folder / "1")
-    monkeypatch.setattr("bigs_cli.checkpoint.orbax.plain_path", contextlib.nullcontext)
+    monkeypatch.setattr("bigs_cli.checkpoints.orbax.plain_path", contextlib.nullcontext)
     with Checkpoints(folder, Keep(1)) as checkpoints:
         checkpoints.save(2, saved)
         with pytest.raises(BigsError, match="checkpoints/2 was written but cannot be read back"):

@@ -1,4 +1,4 @@
-"""What README.md and the recipes tell a newcomer to type exists: every command, every option, every recipe."""
+"""Every command, option and recipe named in README.md, docs/ and the recipes exists, and every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from typer.main import get_command
 
 from bigs_cli.cli import app
-from bigs_cli.recipe.catalog import recipe_file
+from bigs_cli.recipe import recipe_text
+from bigs_cli.recipe.reference import MARK, reference
 from tests.tiny import ROOT
 
 _COMMAND = re.compile(r"^\s*(?:\$ |# Run: )?(?:[A-Z_]+=\S+ )*bigs ((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
@@ -30,6 +31,7 @@ def parse(words: list[str]) -> list[str]:
     """Parse as the command line does, without checking values; return the command's name and its arguments."""
     command, path = get_command(app), ["bigs"]
     while hasattr(command, "commands") and words:
+        words = command.kind_first(words) if hasattr(command, "kind_first") else words
         assert words[0] in command.commands, f"there is no command {words[0]}"
         path.append(words[0])
         command, words = command.commands[words[0]], words[1:]
@@ -38,7 +40,8 @@ def parse(words: list[str]) -> list[str]:
     return [*path[1:], *rest]
 
 
-FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "recipes").rglob("*.yaml"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [*PAGES, *sorted((ROOT / "recipes").rglob("*.yaml"))]
 ALL = [pytest.param(words, id=f"{path.name}: {shlex.join(words)[:60]}") for path in FILES for words in commands(path)]
 
 
@@ -53,7 +56,19 @@ def test_every_command_is_one(words: list[str]) -> None:
     parse(words)
     for option, value in itertools.pairwise(words):
         if option == "--recipe" and "/" not in value and not value.endswith((".yaml", "…", "NAME")):
-            assert recipe_file(value).is_file()
+            assert recipe_text(value)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_recipe_reference_is_up_to_date() -> None:
+    """Else: python -m bigs_cli.recipe.reference."""
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert text[text.index(MARK) :] == reference()
 
 
 def test_what_does_not_exist_is_seen() -> None:

@@ -160,9 +160,9 @@ def parameters(checkpoints: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Return the parameters of the newest checkpoint in a run's `checkpoints` or `best`, by path in the tree."""
     import jax
 
-    from bigs_cli.checkpoint.config_json import read_config
-    from bigs_cli.checkpoint.orbax import read_params
-    from bigs_cli.model.functional import parameter_shapes
+    from bigs_cli.checkpoints.config_json import read_config
+    from bigs_cli.checkpoints.orbax import read_params
+    from bigs_cli.models.functional import parameter_shapes
 
     tree = read_params(checkpoints, parameter_shapes(read_config(checkpoints.parent / "config.json")), pytest.fail)[1]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -14,13 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bigs_cli.checkpoint.run import runs_root
+from bigs_cli.checkpoints.run import runs_root
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.devices import NoDeviceError, find_devices
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.hub_client import hub_answers
-from bigs_cli.training.matrix_rate import matrix_rate
+from bigs_cli.core.hub import endpoint, hub_answers, is_logged_in, is_offline
+from bigs_cli.training.peak_flops import peak_flops
 
 VERBS = ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export")
 WRITES = ("tokenize", "pretrain", "finetune", "export")
@@ -30,8 +30,8 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "s3": (("s3fs",), "tokenize and pretrain: s3:// addresses"),
     "onnx": (("jax2onnx", "onnx", "onnxruntime"), "export: --format onnx"),
     "torch": (("torch", "transformers"), "export: running what --format transformers wrote"),
-    "tensorboard": (("tensorboardX",), "pretrain and finetune: --track tensorboard"),
-    "wandb": (("wandb",), "pretrain and finetune: --track wandb"),
+    "tensorboard": (("tensorboardX",), "pretrain and finetune: --logger tensorboard"),
+    "wandb": (("wandb",), "pretrain and finetune: --logger wandb"),
 }
 """Extras of `pyproject.toml`, the packages that show whether they are installed, and what they are for."""
 
@@ -132,17 +132,15 @@ def _cannot_write(path: Path) -> str | None:
 
 
 def _hub() -> Finding:
-    from huggingface_hub import constants, get_token
-
     login = (
-        "logged in" if get_token() else "not logged in, which only private and gated repositories and --push ask for"
+        "logged in" if is_logged_in() else "not logged in, which only private and gated repositories and --push need"
     )
-    if constants.HF_HUB_OFFLINE:
+    if is_offline():
         return Finding("hub", f"offline by HF_HUB_OFFLINE; {login}", advice="only what is in its cache is used")
     if hub_answers():
-        return Finding("hub", f"{constants.ENDPOINT} answers; {login}")
+        return Finding("hub", f"{endpoint()} answers; {login}")
     advice = "published models and hub data must be in its cache; files and runs of your own work"
-    return Finding("hub", f"{constants.ENDPOINT} does not answer; {login}", advice=advice)
+    return Finding("hub", f"{endpoint()} does not answer; {login}", advice=advice)
 
 
 def _devices() -> Iterator[Finding]:
@@ -162,7 +160,7 @@ def _devices() -> Iterator[Finding]:
         advice="there is an NVIDIA GPU that JAX does not use: pip install 'bigs[cuda]'" if unused else "",
     )
     for dtype in ("float32", "bfloat16"):
-        yield Finding(f"{dtype} matrix products", f"{matrix_rate(dtype) / 1e9:,.0f} GFLOP/s on one device")
+        yield Finding(f"{dtype} matrix products", f"{peak_flops(dtype) / 1e9:,.0f} GFLOP/s on one device")
 
 
 def _checkpoints() -> Iterator[Finding]:
@@ -175,7 +173,7 @@ def _checkpoints() -> Iterator[Finding]:
         return
     import numpy as np
 
-    from bigs_cli.checkpoint.orbax import Checkpoints
+    from bigs_cli.checkpoints.orbax import Checkpoints
 
     saved = {"x": np.arange(1000, dtype=np.float32)}
     there, started = _existing(runs), time.perf_counter()

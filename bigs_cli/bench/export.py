@@ -16,12 +16,12 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.checkpoint.names import to_flat
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.formats import export
-from bigs_cli.model.functional import parameter_shapes
-from bigs_cli.model.initial import initial_values
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import parameter_shapes
+from bigs_cli.models.init import init_parameters
+from bigs_cli.models.published import to_flat
 from bigs_cli.reporting.console import table
 
 RUNNERS: dict[str, tuple[str, ...]] = {
@@ -67,7 +67,7 @@ def measure(
         BigsError: an export or a measuring process failed.
     """
     shapes = parameter_shapes(config)
-    flat = to_flat(initial_values(shapes, config, 0), config)
+    flat = to_flat(init_parameters(shapes, config, 0), config)
     model = OpenModel("bench", config, {path: np.asarray(array) for path, array in flat.items()}, None, "bench")
     places: dict[str, Path] = {}
     for name in names:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.checkpoint.folder import read_model
+from bigs_cli.checkpoints.folder import read_model
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.export.check import model_run
 from bigs_cli.export.onnx_file import session_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bigs_cli.training.matrix_rate import measure_matrix_rate
+from bigs_cli.training.peak_flops import measure_peak_flops
 
 if __name__ == "__main__":
-    print(measure_matrix_rate(sys.argv[1], seconds=1.0))
+    print(measure_peak_flops(sys.argv[1], seconds=1.0))

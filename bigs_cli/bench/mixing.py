@@ -1,6 +1,6 @@
-"""What mixing costs a token, by mixer and length: the table behind `auto` in `model/mixing.py`.
+"""The cost of mixing per token, by mixer and length: the table behind `auto` in `models/mixers.py`.
 
-Run as a script, it measures all mixers at one length, taking turns, in a process of its own.
+Run as a script, it measures all mixers at one length, in turns, in a process of its own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.model.kernel import SSMParameters, discretize, initial_state_matrix
-from bigs_cli.model.mixing import MIXERS
+from bigs_cli.bench.reference import ALL_MIXERS
+from bigs_cli.models.ssm import SSMParameters, discretize, initial_state_matrix
 from bigs_cli.reporting.console import table
 
 LONGEST_DENSE = 4096
@@ -28,7 +28,7 @@ LONGEST_DENSE = 4096
 
 @dataclass(frozen=True)
 class Measured:
-    """One mixer at one length; nanoseconds for a token and channel, in one direction."""
+    """One mixer at one length; nanoseconds per token and channel, in one direction."""
 
     mixer: str
     length: int
@@ -97,7 +97,7 @@ def _measure_length(
 
     def passes(name: str) -> list[Callable[[], Any]]:
         def mix(ssm: SSMParameters, u: jax.Array) -> jax.Array:
-            mixer = MIXERS[name]
+            mixer = ALL_MIXERS[name]
             return mixer.mix(mixer.operands(discretize(ssm), length), u, False)
 
         forward = jax.jit(mix)

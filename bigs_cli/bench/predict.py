@@ -21,17 +21,19 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.checkpoint.names import to_apart
-from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.python_docs import read_python_docs
 from bigs_cli.data.tokenizer import MASK, train_tokenizer
-from bigs_cli.model.functional import Parameters, hold_apart, initialize
-from bigs_cli.prediction.item import Item, Takes, items_of
+from bigs_cli.inference import windows_of
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import Parameters, initialize, unstack_layers
+from bigs_cli.models.published import to_unstacked
+from bigs_cli.prediction.items import items_of
 from bigs_cli.prediction.output import write_answers
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
-from bigs_cli.recipe.config import BiGSConfig
 from bigs_cli.reporting.console import table
+from bigs_cli.tasks.items import InputFormat, Item
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -94,26 +96,18 @@ def made_up(tokenizer: Tokenizer, count: int) -> Iterator[str]:
         yield " ".join(random.choice(words, random.integers(_FEWEST_WORDS, _MOST_WORDS + 1)))
 
 
-def asked_of(texts: list[str], takes: Takes) -> list[Any]:
-    """Return texts as a model takes them: with a mask, or each beside the next one."""
-    others = [*texts[1:], *texts[:1]]
-    match takes:
-        case "text":
-            return texts
-        case "pair":
-            return list(zip(texts, others, strict=True))
-        case "question":
-            return [{"question": first, "context": second} for first, second in zip(texts, others, strict=True)]
-        case "endings":
-            return [{"text": text, "endings": [text, other]} for text, other in zip(texts, others, strict=True)]
-        case _:
-            return texts
+def inputs_of(texts: list[str], takes: InputFormat) -> list[Any]:
+    """Return texts as a model takes them, each beside the next one where it takes two."""
+    pairs = list(zip(texts, [*texts[1:], *texts[:1]], strict=True))
+    if takes.endings:
+        return [{"text": text, "endings": [text, other]} for text, other in pairs]
+    return pairs if takes.text_b == "required" else texts
 
 
 def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> Measured:
     config, origin, params, tokenizer = _fresh() if model is None else _opened(model)
     predictor = Predictor(config, params, tokenizer, settings_for(config, origin))
-    answerer = predictor.answerer
+    pipeline = predictor.pipeline
     if source is None:
         lines = list(made_up(tokenizer, texts))
     else:
@@ -121,15 +115,15 @@ def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> 
         lines = [held[i % len(held)] for i in range(texts)]
     if config.head in ("masked-lm", "pretraining"):
         lines = [line if MASK in line else f"{MASK} {line}" for line in lines]
-    asked = asked_of(lines, answerer.takes)
+    given = inputs_of(lines, pipeline.takes)
 
     def items() -> Iterator[Item]:
-        return items_of(asked, answerer.takes, predictor.settings.task)
+        return items_of(given, pipeline.takes, predictor.settings.task)
 
-    windows = list(predictor.windows(items(), answerer.encode))
-    batches = [batch for _, _, made in windows for _, batch in made]
-    tokens = sum(len(inputs.ids) for _, inputs, _ in windows)
-    scores = functools.partial(predictor.scores, predictor.params)
+    encoded = [predictor.encode(window) for window in windows_of(items())]
+    batches = [batch for inputs in encoded for _, batch in predictor.engine.batches(inputs)]
+    tokens = sum(len(inputs.ids) for inputs in encoded)
+    scores = functools.partial(predictor.engine.function, predictor.params)
 
     def forward() -> None:
         jax.block_until_ready([scores(batch) for batch in batches])
@@ -137,7 +131,7 @@ def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> 
     with tempfile.TemporaryDirectory() as folder:
 
         def predict() -> None:
-            write_answers(predictor.answers(items()), answerer, "jsonl", Path(folder) / "answers.jsonl")
+            write_answers(predictor.answers(items()), pipeline, "jsonl", Path(folder) / "answers.jsonl")
 
         times: list[tuple[float, float]] = []
         predict()
@@ -151,11 +145,11 @@ def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> 
 def _opened(name: str) -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
     opened = open_model(find_model(name))
     origin = Origin.of(opened)
-    return opened.config, origin, to_apart(opened.flat), tokenizer_of(opened.config, origin)
+    return opened.config, origin, to_unstacked(opened.flat), tokenizer_of(opened.config, origin)
 
 
 def _fresh() -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
-    params = hold_apart(initialize(SMALL, seed=0))
+    params = unstack_layers(initialize(SMALL, seed=0))
     return SMALL, Origin("fresh parameters", None, None), params, train_tokenizer(read_python_docs(), SMALL.vocab_size)
 
 

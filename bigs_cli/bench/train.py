@@ -1,8 +1,8 @@
-"""How long a training step or a forward pass takes, beside what the original code does, and as a share of the machine.
+"""The time of a training step or a forward pass, compared with the original code's method and with the peak FLOPS.
 
-`reference` is the original's way: the SSMs applied through the FFT, float32, the logits of all words at every position,
-operands `[B, L, H]` around the dense maps. Every measurement is a process of its own (`train_probe.py`), and the
-settings take turns, so that what else the machine does meets all of them.
+`reference` computes as the original does (`reference.py`): FFT mixing, float32, the logits of all words at every
+position, activations `[B, L, H]`. Every measurement is a process of its own (`train_probe.py`). The settings take
+turns, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.console import table
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REFERENCE = "reference"
 PASSES = {"train": "Training step", "forward": "Forward pass", "encode": "Encoder"}
 COMPUTES: dict[str, Compute] = {
-    REFERENCE: Compute(mixing="fft", layout="rows", scan_layers=False),
+    REFERENCE: Compute(),
     "float32": Compute(),
     "bfloat16": Compute(dtype="bfloat16"),
 }
@@ -62,7 +62,7 @@ def shape_of(text: str) -> tuple[int, int]:
     return int(length), int(batch)
 
 
-def matrix_rates(names: Sequence[str]) -> dict[str, float]:
+def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
     """Return the measured matrix products' operations per second for the types of the settings."""
     types = {COMPUTES[name].dtype for name in names}
     return {dtype: float(run_child("bigs_cli.bench.matrix", dtype)) for dtype in sorted(types)}
@@ -96,7 +96,7 @@ def measure(
                 pass_=pass_,
                 length=length,
                 batch=batch,
-                everywhere=name == REFERENCE,
+                reference=name == REFERENCE,
                 steps=steps,
             )
             for name in names

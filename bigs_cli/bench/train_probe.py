@@ -18,16 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from bigs_cli.bench.reference import make_reference_apply
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.data.masking import MaskIds, mask_tokens
-from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Apply, Parameters, hold_apart, initialize, make_apply
-from bigs_cli.model.losses import classification_sums
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.flops import count_flops
+from bigs_cli.models.functional import Apply, Parameters, initialize, make_apply, unstack_layers
+from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Compute, Masking, Optimizer, Schedule
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import masked_lm_loss
-from bigs_cli.training.state import SummedLoss, make_step, new_state
+from bigs_cli.training.step import SummedLoss, make_step, new_state
 
 _STEPS_OF_SCHEDULE = 1000
 
@@ -42,8 +43,8 @@ class Setting(BaseModel):
     pass_: Literal["train", "forward", "encode"]
     length: int
     batch: int
-    everywhere: bool = False
-    """Logits of all words at every position, as the original code computes them; else at the masked ones."""
+    reference: bool = False
+    """Compute as the original code does, with logits of all words at every position."""
     steps: int = 5
 
 
@@ -69,10 +70,11 @@ def _training(setting: Setting) -> Callable[[], None]:
     """Return a function that does one step and waits for it."""
     masking = _masking(setting)
     special = MaskIds(0, 103, setting.model.vocab_size, (0, 100, 101, 102, 103))
-    apply = make_apply(setting.model, setting.compute)
-    loss = masked_lm_loss(apply, special, masking)
-    if setting.everywhere:
-        loss = _loss_everywhere(apply, special, masking)
+    if setting.reference:
+        reference = make_reference_apply(setting.model)
+        loss = _loss_everywhere(lambda params, *a, **kw: reference(unstack_layers(params), *a, **kw), special, masking)
+    else:
+        loss = masked_lm_loss(make_apply(setting.model, setting.compute), special, masking)
     rate = learning_rate(Schedule(kind="cosine", warmup_steps=10), 1e-4, _STEPS_OF_SCHEDULE)
     optimizer = make_optimizer(Optimizer(learning_rate=1e-4, beta2=0.98, weight_decay=0.05), rate)
     step = make_step(loss, optimizer, rate, seed=0)
@@ -89,14 +91,16 @@ def _training(setting: Setting) -> Callable[[], None]:
 
 def _forward(setting: Setting) -> Callable[[], None]:
     """Return a function that does one forward pass, the weights cast once, and waits for it."""
-    apart = jax.default_backend() == "cpu"
-    apply = make_apply(setting.model, setting.compute, apart)
+    unstacked = setting.reference or jax.default_backend() == "cpu"
+    apply = make_apply(setting.model, setting.compute, unstacked)
+    if setting.reference:
+        apply = make_reference_apply(setting.model)
     params = jax.tree_util.tree_map_with_path(_cast(setting.compute), initialize(setting.model, 0))
-    if apart:
-        params = hold_apart(params)
+    if unstacked:
+        params = unstack_layers(params)
     ids = _ids(setting)
-    gives = "last_hidden_state" if setting.pass_ == "encode" else "logits"
-    run = jax.jit(lambda params, ids: apply(params, ids)[gives])
+    output = "last_hidden_state" if setting.pass_ == "encode" else "logits"
+    run = jax.jit(lambda params, ids: apply(params, ids)[output])
     return lambda: jax.block_until_ready(run(params, ids))
 
 

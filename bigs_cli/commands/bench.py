@@ -1,4 +1,4 @@
-"""`bigs bench`: what bigs does on this machine, in figures."""
+"""`bigs bench`: benchmarks of this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 from bigs_cli.core.wording import counted
 
 app = typer.Typer(
@@ -17,36 +17,29 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-JsonTarget = Annotated[
-    str | None,
-    typer.Option(
-        "--json", metavar="FILE", help="Write the figures as JSON; -: to stdout, and no table.", parser=local.name
-    ),
-]
-
 
 @app.command(epilog="[bold]Example:[/bold] bigs bench load --tokens 1e8 --json load.json")
 def load(
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", help="Token shards whose rows are repeated.", show_default="made-up tokens", parser=local.path
-        ),
+        opt.path_option("--data", help="Token shards whose rows are repeated.", show_default="random tokens"),
     ] = None,
     lengths: Annotated[
         list[int] | None,
-        typer.Option("--length", "-l", min=1, help="Tokens in a row. Repeat it for more.", show_default="128 and 512"),
+        typer.Option("--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default="128 and 512"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows in a batch.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Rows per batch.")] = 32,
     tokens: Annotated[float, typer.Option(min=1000, help="Tokens in the largest corpus.")] = 1e9,
-    sizes: Annotated[int, typer.Option(min=2, help="How many sizes, from a thousandth of --tokens up to it.")] = 10,
-    seconds: Annotated[float, typer.Option(min=0, help="How long to read from each.")] = 2.5,
-    json_file: JsonTarget = None,
+    sizes: Annotated[
+        int, typer.Option(min=2, help="Number of corpus sizes, from a thousandth of --tokens up to it.")
+    ] = 10,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds of reading per size.")] = 2.5,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure how fast token shards start and load, and whether that depends on how many there are.
+    """Measure how fast token shards open and load, and whether that depends on the size of the corpus.
 
-    Makes corpora of growing size in the folder for temporary files ($TMPDIR), one at a time, and removes them. With the
-    default settings: 2 GB, and some minutes.
+    Makes corpora of increasing size in the folder for temporary files ($TMPDIR), one at a time, and removes them. The
+    defaults need 2 GB of disk and a few minutes.
     """
     from bigs_cli.bench.corpus import check_space, source_rows
     from bigs_cli.bench.load import corpus_sizes, figures, flatness, measure_sizes, sizes_table, summary_line
@@ -60,7 +53,7 @@ def load(
     wanted = corpus_sizes(int(tokens), sizes)
     needed = check_space(wanted[-1], sources[0][1])
     made = heading("load", data=data and str(data), batch=batch, tokens=int(tokens), seconds=seconds)
-    err.print(f"Takes up to {needed / 1e9:.2f} GB of disk, for as long as it runs.")
+    err.print(f"Needs up to {needed / 1e9:.2f} GB of disk while it runs.")
     with progress("loading", len(sources) * sizes, "size") as advance:
         runs = [measure_sizes(rows, vocab, wanted, batch, seconds, advance) for rows, vocab in sources]
     made["sizes"] = [size for measured in runs for size in figures(measured)]
@@ -74,21 +67,22 @@ def load(
 def tokenize(
     inputs: Annotated[
         list[str],
-        typer.Option("--input", "-i", metavar="SOURCE", help="Text, as for bigs tokenize. Repeat it for more."),
+        typer.Option("--input", "-i", metavar="SOURCE", help="Text, as for bigs tokenize. Repeatable."),
     ],
-    vocab: Annotated[str, typer.Option(metavar="FILE", help="Vocabulary, as for bigs tokenize.", parser=local.name)],
-    length: Annotated[int, typer.Option("--length", "-l", min=8, help="Tokens in a row.")] = 128,
+    vocab: Annotated[str, opt.name_option("--vocab", metavar="FILE", help="Vocabulary, as for bigs tokenize.")],
+    length: Annotated[int, typer.Option("--length", "-l", min=8, help="Tokens per row.")] = 128,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes, and threads of the tokenizer.", show_default="one a core")
+        int | None,
+        typer.Option(min=1, help="Number of processes, and of tokenizer threads.", show_default="one per core"),
     ] = None,
     times: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="How often the text is read. Repeat it for more.", show_default="1 and 10"),
+        typer.Option(min=1, help="How often the text is read. Repeatable.", show_default="1 and 10"),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
-    json_file: JsonTarget = None,
+    rounds: opt.Rounds = 3,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure tokenizing beside the tokenizer alone on the same text and cores, and the memory it takes."""
+    """Measure the speed and memory of tokenization, compared with the tokenizer library alone."""
     import os
 
     from bigs_cli.bench.report import check_target, figures, heading, show
@@ -117,7 +111,7 @@ def train(
         typer.Option(
             "--shape",
             metavar="LENGTHxBATCH",
-            help="Tokens in a row × rows. Repeat it for more.",
+            help="Tokens per row × rows. Repeatable.",
             show_default="128x16, 512x4 and 4096x1",
         ),
     ] = None,
@@ -126,28 +120,28 @@ def train(
         typer.Option(
             "--setting",
             metavar="NAME",
-            help="reference (what the original code does), float32, bfloat16; they are compared with the first.",
+            help="reference (as in the original code), float32, bfloat16. Each is compared with the first. Repeatable.",
             show_default="all three",
         ),
     ] = None,
-    layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 4,
-    hidden: Annotated[int, typer.Option(min=1, help="Width H; the gated unit has 3 H.")] = 256,
-    vocab_size: Annotated[int, typer.Option(min=200, help="Words V.")] = 30522,
+    layers: opt.Layers = 4,
+    hidden: opt.Hidden = 256,
+    vocab_size: opt.VocabSize = 30522,
     what: Annotated[
         Literal["train", "forward", "encode"],
         typer.Option(
             "--pass",
-            help="A training step; a forward pass with the scores of all words at every position; or the encoder's "
-            "forward pass alone.",
+            help="A training step; a forward pass with logits at every position; or a forward pass of the encoder "
+            "alone.",
         ),
     ] = "train",
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in a measurement.")] = 5,
-    json_file: JsonTarget = None,
+    rounds: opt.Rounds = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps per repetition.")] = 5,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure training steps, or forward passes, beside the original code's way, as a share of the matrix rate."""
+    """Measure training steps or forward passes: time, MFU, and speed-up over the original implementation."""
     from bigs_cli.bench.report import check_target, figures, heading, show
-    from bigs_cli.bench.train import COMPUTES, PASSES, matrix_rates, measure, shape_of, train_table
+    from bigs_cli.bench.train import COMPUTES, PASSES, all_peak_flops, measure, shape_of, train_table
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
     from bigs_cli.reporting.console import err, progress
@@ -156,19 +150,17 @@ def train(
     names = settings or list(COMPUTES)
     for name in names:
         if name not in COMPUTES:
-            raise RequestError(
-                f"There is no setting {name}.{did_you_mean(name, COMPUTES)} There are {', '.join(COMPUTES)}."
-            )
+            raise RequestError(f"There is no setting {name}.{did_you_mean(name, COMPUTES)} Use {', '.join(COMPUTES)}.")
     try:
         wanted = [shape_of(shape) for shape in shapes or ("128x16", "512x4", "4096x1")]
     except ValueError:
-        raise RequestError("A --shape is tokens in a row x rows, such as 128x16.") from None
+        raise RequestError("--shape is LENGTHxBATCH, such as 128x16.") from None
     config = BiGSConfig(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers
     )
     made = heading("train", model=config.model_dump(), shapes=wanted, rounds=rounds, steps=steps, measured=what)
     with progress("measuring", len(wanted) * len(names) * rounds, "measurement") as advance:
-        rates = matrix_rates(names)
+        rates = all_peak_flops(names)
         for dtype, rate in rates.items():
             err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
         measured = measure(config, names, wanted, what, rounds, steps, rates, advance)
@@ -182,7 +174,7 @@ def mixing(
     lengths: Annotated[
         list[int] | None,
         typer.Option(
-            "--length", "-l", min=1, help="Tokens in a row. Repeat it for more.", show_default="128 to 65536, doubling"
+            "--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default="128 to 65536, doubling"
         ),
     ] = None,
     mixers: Annotated[
@@ -190,31 +182,32 @@ def mixing(
         typer.Option(
             "--mixer",
             metavar="NAME",
-            help="A way of mixing, as in a recipe. Repeat it for more.",
+            help="A value of compute.mixing. Repeatable.",
             show_default="dense, chunked, fft",
         ),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens in all, as rows of each length.")] = 16384,
-    channels: Annotated[int, typer.Option(min=1, help="Channels H.")] = 256,
-    states: Annotated[int, typer.Option(min=1, help="States N.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch, at every length.")] = 16384,
+    channels: Annotated[int, typer.Option(min=1, help="Number of channels H.")] = 256,
+    states: Annotated[int, typer.Option(min=1, help="Number of states N.")] = 64,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the activations.")] = "float32",
-    json_file: JsonTarget = None,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure what mixing costs a token, by mixer and length: why `mixing: auto` chooses as it does.
+    """Measure the cost of mixing per token, by mixer and length; the basis of `mixing: auto`.
 
-    Each length is measured in a process of its own; with the default settings, minutes.
+    Each length is measured in its own process. The defaults take minutes.
     """
     from bigs_cli.bench.mixing import LONGEST_DENSE, measure, mixing_table
+    from bigs_cli.bench.reference import ALL_MIXERS
     from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.core.errors import RequestError, did_you_mean
-    from bigs_cli.model.mixing import MIXERS
     from bigs_cli.reporting.console import progress
 
     check_target(json_file)
     names = mixers or ["dense", "chunked", "fft"]
     for name in names:
-        if name not in MIXERS:
-            raise RequestError(f"There is no mixer {name}.{did_you_mean(name, MIXERS)} There are {', '.join(MIXERS)}.")
+        if name not in ALL_MIXERS:
+            near = did_you_mean(name, ALL_MIXERS)
+            raise RequestError(f"There is no mixer {name}.{near} Use {', '.join(ALL_MIXERS)}.")
     wanted = lengths or [128 << power for power in range(10)]
     made = heading("mixing", mixers=names, tokens=tokens, channels=channels, states=states, dtype=dtype)
     measured = []
@@ -223,7 +216,7 @@ def mixing(
             fitting = [name for name in names if name != "dense" or length <= LONGEST_DENSE]
             measured += measure(fitting, [length], tokens, channels, states, dtype, advance)
     made["lengths"] = figures(measured)
-    title = f"Mixing, nanoseconds a token and channel, forward and gradient; H = {channels}, N = {states}, {dtype}"
+    title = f"Mixing, nanoseconds per token and channel, forward and backward; H = {channels}, N = {states}, {dtype}"
     show(made, [mixing_table(measured, title)], [], json_file)
 
 
@@ -232,23 +225,23 @@ def mixing(
     epilog="[bold]Example:[/bold] bigs bench export --layers 23 --hidden 1024 --shape 512x1 --json out.json",
 )
 def exported(
-    shape: Annotated[str, typer.Option(metavar="LENGTHxBATCH", help="Tokens in a row × rows.")] = "512x1",
+    shape: Annotated[str, typer.Option(metavar="LENGTHxBATCH", help="Tokens per row × rows.")] = "512x1",
     runners: Annotated[
         list[str] | None,
         typer.Option(
             "--runner",
             metavar="NAME",
-            help="bigs, stablehlo, onnx, transformers, bert; they are compared with the first.",
+            help="bigs, stablehlo, onnx, transformers, bert. Each is compared with the first. Repeatable.",
             show_default="those whose packages are installed",
         ),
     ] = None,
-    layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 4,
-    hidden: Annotated[int, typer.Option(min=1, help="Width H; the gated unit has 3 H.")] = 256,
-    vocab_size: Annotated[int, typer.Option(min=200, help="Words V.")] = 30522,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
-    json_file: JsonTarget = None,
+    layers: opt.Layers = 4,
+    hidden: opt.Hidden = 256,
+    vocab_size: opt.VocabSize = 30522,
+    rounds: opt.Rounds = 3,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure a forward pass of exported models beside our own, in float32: the scores of all words everywhere."""
+    """Measure a float32 forward pass of exported models, with logits at every position, compared with bigs."""
     import tempfile
 
     from bigs_cli.bench.export import RUNNERS, export_table, installed, measure
@@ -262,16 +255,16 @@ def exported(
     for name in runners or ():
         if name not in RUNNERS:
             known = ", ".join(RUNNERS)
-            raise RequestError(f"There is no runner {name}.{did_you_mean(name, RUNNERS)} There are {known}.")
+            raise RequestError(f"There is no runner {name}.{did_you_mean(name, RUNNERS)} Use {known}.")
     try:
         length, batch = shape_of(shape)
     except ValueError:
-        raise RequestError("--shape is tokens in a row x rows, such as 512x1.") from None
+        raise RequestError("--shape is LENGTHxBATCH, such as 512x1.") from None
     names, lacking = installed(runners or list(RUNNERS))
     if lacking:
-        err.print(f"Not installed, so not measured: {', '.join(lacking)}. pip install 'bigs[onnx,torch]'")
+        err.print(f"Skipped, because not installed: {', '.join(lacking)}. Install with: pip install 'bigs[onnx,torch]'")
     if not names:
-        raise RequestError("None of the runners asked for is installed.")
+        raise RequestError("None of the requested runners is installed.")
     config = BiGSConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,
@@ -293,35 +286,20 @@ def exported(
 
 @app.command(epilog="[bold]Example:[/bold] bigs bench predict --model sst2 --texts 10000")
 def predict(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="A run, folder, hub id or short name.",
-            show_default="a fresh small one",
-            parser=local.name,
-        ),
-    ] = None,
-    texts: Annotated[int, typer.Option(min=1, help="How many texts.")] = 10_000,
+    model: Annotated[str | None, opt.model_option("a small untrained model")] = None,
+    texts: Annotated[int, typer.Option(min=1, help="Number of texts.")] = 10_000,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="FILE",
-            help="A text a line, over and over.",
-            show_default="made-up texts",
-            parser=local.path,
+        opt.path_option(
+            "--input", "-i", metavar="FILE", help="One text per line, repeated as needed.", show_default="random texts"
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
-    json_file: JsonTarget = None,
+    rounds: opt.Rounds = 3,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure bigs predict, from texts to a file of answers, beside the forward pass of the same batches alone."""
+    """Measure bigs predict, from texts to a file, compared with the forward passes alone."""
     from bigs_cli.bench.report import check_target, heading, show
-    from bigs_cli.checkpoint.resolve import find_model
+    from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
 

@@ -1,4 +1,4 @@
-"""`bigs demo`: the whole lifecycle on text that every Python installation carries."""
+"""`bigs demo`: the whole lifecycle on the documentation that comes with Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 from bigs_cli.core.errors import BigsError
 
 EPILOG = "[bold]Example:[/bold] bigs demo --output demo"
@@ -22,22 +22,19 @@ EPILOG = "[bold]Example:[/bold] bigs demo --output demo"
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the demo, and the file that shows it is done."""
+    """One command of the demo, and the file that it writes last."""
 
     arguments: list[str]
     made: Path
 
 
 def demo(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Make everything in this folder.", parser=local.path)
-    ] = Path("demo"),
+    output: Annotated[Path, opt.path_option("--output", "-o", help="Folder for all results.")] = Path("demo"),
 ) -> None:
-    """Go through the whole lifecycle: tokenize → pretrain → finetune → evaluate → export.
+    """Run the whole lifecycle: tokenize → pretrain → finetune → evaluate → export.
 
-    The text is Python's own documentation, which is real English and on every machine; the labelled task is to tell
-    natural from shuffled word order. Minutes on a CPU. What is already made is kept: remove the folder to start anew.
-    Ends with the exit code of the step that fails.
+    The text is Python's own documentation; the labelled task is to tell natural from shuffled word order. It takes
+    minutes on a CPU. Finished steps are kept: remove the folder to start over. The exit code is that of a failed step.
     """
     from bigs_cli.reporting.console import err
 
@@ -68,7 +65,7 @@ def demo(
     words = _measure(["mlm", "--model", str(base), "--data", str(shards)])
     order = _measure(["word-order", "--model", str(exported)])
     err.print(_summary(shards, base, task, exported, words, order))
-    err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Go on with:")
+    err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Next:")
     for line in (
         shlex.join(["bigs", "eval", "word-order", "--model", str(task)]),
         shlex.join(["bigs", "export", "--model", str(task), "--format", "torch", "--output", str(output / "torch")]),
@@ -89,7 +86,7 @@ def _run(step: Step) -> None:
 
     shown = shlex.join(["bigs", *step.arguments])
     if step.made.is_file():
-        err.print(f"done before: {shown}", style="dim")
+        err.print(f"already done: {shown}", style="dim")
         return
     err.print(f"$ {shown}", style="bold")
     begun = any((step.made.parent / name).exists() for name in ("recipe.yaml", UNFINISHED))
@@ -108,11 +105,11 @@ def _measure(arguments: list[str]) -> dict[str, float]:
 
 
 def _check(ended: subprocess.CompletedProcess[Any], shown: str) -> None:
-    """End the demo as a command of it has ended, if not well; what a signal has ended could not say so itself."""
+    """End the demo with the exit code of a failed command; one that a signal ended has printed no error."""
     if ended.returncode < 0:
         raise BigsError(
-            f"`{shown}` was ended by {signal.Signals(-ended.returncode).name}; if by nobody here, then by the system, "
-            "for want of memory. Give the command of the demo again: it goes on from there."
+            f"`{shown}` was ended by {signal.Signals(-ended.returncode).name}, perhaps for lack of memory. "
+            "Repeat `bigs demo` to continue."
         )
     if ended.returncode:
         raise typer.Exit(ended.returncode)
@@ -125,19 +122,19 @@ def _summary(
     from bigs_cli.reporting.console import table
 
     manifest = open_shards(shards).manifest
-    made = table("\nWhat was made", "what", "where", "how good", "against chance")
+    made = table("\nResults", "what", "where", "quality", "baseline")
     made.add_row(
         "token shards and vocabulary",
         str(shards),
-        f"{manifest.report.tokens / 1e6:.2f}M tokens, {manifest.vocab_size:,} words",
+        f"{manifest.report.tokens / 1e6:.2f}M tokens, {manifest.vocab_size:,} vocabulary entries",
         "–",
     )
     made.add_row(
         "pretrained model",
         str(base),
-        f"validation loss {words['loss']:.2f}, {100 * words['accuracy']:.1f}% of hidden words right",
-        f"loss {words['unigram_loss']:.2f} from word frequencies alone",
+        f"validation loss {words['loss']:.2f}, {100 * words['accuracy']:.1f}% of masked tokens predicted",
+        f"loss {words['unigram_loss']:.2f} from token frequencies",
     )
-    made.add_row("word-order classifier", str(task), f"{100 * order['accuracy']:.1f}% of dev sentences right", "50.0%")
-    made.add_row("exported model", str(exported), "same outputs as the run, read back", "–")
+    made.add_row("word-order classifier", str(task), f"{100 * order['accuracy']:.1f}% dev accuracy", "50.0%")
+    made.add_row("exported model", str(exported), "outputs identical to the run", "–")
     return made

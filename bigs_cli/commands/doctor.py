@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 
 EPILOG = "[bold]Example:[/bold] bigs doctor --json - > doctor.json"
 
 
 def doctor(
-    json_file: Annotated[
-        str | None,
-        typer.Option(
-            "--json", metavar="FILE", help="Write the findings as JSON; -: to stdout, and no table.", parser=local.name
-        ),
-    ] = None,
+    json_file: opt.JsonFile = None,
 ) -> None:
-    """Look at this machine: versions, devices, memory, speed, folders, the hub, and what would stop each verb.
+    """Check this machine: versions, devices, memory, speed, folders, the hub, and what would prevent each command.
 
-    Ends with exit code 1 if something stops a verb.
+    The exit code is 1 if a command cannot run.
     """
     from bigs_cli.bench.report import check_target, show
     from bigs_cli.reporting.console import progress, table
@@ -32,7 +25,7 @@ def doctor(
 
     prepare_jax()
     findings = []
-    with progress("looking", None, "thing") as advance:
+    with progress("checking", None, "item") as advance:
         for finding in examine():
             findings.append(finding)
             advance(1)
@@ -41,7 +34,7 @@ def doctor(
     for one in findings:
         found.add_row(one.what, one.found, one.advice)
     verbs = stopped(findings)
-    lines = [f"bigs {verb}: {'; '.join(reasons) or 'nothing stops it'}" for verb, reasons in verbs.items()]
+    lines = [f"bigs {verb}: {'; '.join(reasons) or 'ready'}" for verb, reasons in verbs.items()]
     show(figures(findings), [found], lines, json_file)
     if any(verbs.values()):
         raise typer.Exit(1)

@@ -1,14 +1,19 @@
-"""`bigs evaluate`, also `bigs eval`."""
+"""`bigs evaluate`, also `bigs eval`: one sub-command per kind of evaluation; without one, a task's metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
+
+if TYPE_CHECKING:
+    from bigs_cli.checkpoints.resolve import OpenModel
+    from bigs_cli.tasks.task import Task
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -18,216 +23,297 @@ bigs eval mlm --model runs/small --data shards/wiki-128
 
 bigs eval glue --model runs/glue --format markdown
 
-bigs eval glue --model runs/glue --data glue --submission glue.zip
+bigs eval blimp --model runs/small --data blimp --by paradigm
 
-bigs eval blimp --model runs/small --data blimp --by paradigm"""
-PROBES = ("blimp", "pairs", "agreement")
-_PROBING = "Minimal pairs and agreement (blimp, pairs, agreement)"
+Options of one kind of evaluation: [bold]bigs eval KIND --help[/bold]"""
+DEFAULT = "task"
+"""The sub-command that is meant where none is named, as in `bigs eval sst2`."""
 
 
-def evaluate(
+class Kinds(TyperGroup):
+    """Puts the name of a sub-command first, `task` where there is none."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse `args` with the sub-command first."""
+        return super().parse_args(ctx, args if args in (["--help"], ["-h"]) else self.kind_first(args))
+
+    def kind_first(self, words: list[str]) -> list[str]:
+        """Return the words of a command line with the name of the sub-command first."""
+        options = [option for command in self.commands.values() for option in command.params]
+        valued = {name for option in options for name in option.opts if not getattr(option, "is_flag", True)}
+        for place, word in enumerate(words):
+            if word in self.commands and (place == 0 or words[place - 1] not in valued):
+                return [word, *words[:place], *words[place + 1 :]]
+        return [DEFAULT, *words]
+
+
+app = typer.Typer(
+    cls=Kinds,
+    options_metavar="",
+    subcommand_metavar="[TASK | KIND] [OPTIONS]",
+    help="Evaluate a model: on a task, by its loss on held-out text, or on minimal pairs of sentences. Metrics are "
+    "printed to stdout.",
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+)
+
+Data = Annotated[
+    Path | None,
+    opt.path_option("--data", metavar="PATH", help="Files of the task.", show_default="the run's, else the hub"),
+]
+Shards = Annotated[
+    Path | None,
+    opt.path_option("--data", metavar="PATH", help="Token shards or HDF5 files.", show_default="the run's"),
+]
+Tables = Annotated[
+    list[Path] | None,
+    opt.path_option("--data", metavar="PATH", help="CSV, TSV, JSONL or Parquet files, or folders of them. Repeatable."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Evaluate this split: dev, test, …; a split without labels requires --predictions.",
+        show_default="all dev splits",
+    ),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="COLUMN", help="Also report accuracy per value of this column. Repeatable."),
+]
+BlimpLevel = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="LEVEL", help="Report accuracy down to field, phenomenon or paradigm."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many pairs of each file.")]
+WithinWord = Annotated[
+    bool, typer.Option("--within-word", help="When masking a word piece, also mask the later pieces of its word.")
+]
+
+
+@app.command(DEFAULT, epilog="[bold]Example:[/bold] bigs eval sst2 --model runs/sst2 --data glue")
+def evaluate_task(
     task: Annotated[
         str | None,
-        typer.Argument(
-            help="A task (as in `bigs finetune`), glue, custom, mlm, blimp, pairs or agreement.",
-            show_default="what the model was trained for",
-        ),
+        typer.Argument(help="A task of bigs finetune, or custom.", show_default="the one the model was trained for"),
     ] = None,
+    model: opt.Model = None,
+    data: Data = None,
+    split: Split = None,
+    length: opt.Length = None,
+    batch_size: opt.BatchSize = None,
+    trim: opt.TrimPadding = None,
+    predictions: opt.Predictions = None,
+    form: opt.TableFormat = "table",
+    as_json: opt.AsJson = False,
+    allow_untrained: opt.AllowUntrained = False,
+) -> None:
+    """Metrics of a model on a task; the default: bigs eval TASK.
+
+    The data and the length of the run are used again, so that the metrics are those of its results.json.
+    """
+    from bigs_cli.checkpoints.resume import run_recipe
+    from bigs_cli.commands import measure
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe import FinetuneRecipe
+    from bigs_cli.tasks import get_task
+
+    as_json = as_json or form == "json"
+    _check_output(predictions, "--predictions", [data] if data else [])
+    if task not in (None, "custom"):
+        get_task(task)  # An unknown name is refused before anything is loaded.
+    opened = _open(model, allow_untrained)
+    recipe = None if opened.run is None else run_recipe(opened.run.path)
+    name = task or (recipe.task if isinstance(recipe, FinetuneRecipe) else None)
+    if name is None and recipe is None:
+        raise RequestError("Name what to evaluate: bigs eval TASK --model MODEL, or bigs eval mlm --model MODEL")
+    if name is None:
+        given = {"--split": split, "--length": length, "--trim-padding": trim, "--predictions": predictions}
+        for option, value in given.items():
+            if value is not None:
+                raise RequestError(f"{option} does not apply to {opened.source}, a pretraining run: see bigs eval mlm")
+        measure.evaluate_mlm(opened, data, batch_size, as_json)
+        return
+    measured, data = _custom_task(opened, recipe, data) if name == "custom" else (get_task(name), data)
+    measure.evaluate_task(opened, measured, data, split, length, batch_size, trim, predictions, as_json)
+
+
+@app.command("glue", epilog="[bold]Example:[/bold] bigs eval glue --model runs/glue --format markdown")
+def evaluate_glue(
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="A run, folder, hub id or short name; for glue, the folder of the suite's runs.",
-            show_default="the newest run",
-            parser=local.name,
+        opt.name_option(
+            "--model", "-m", metavar="RUNS", help="Folder of the runs of bigs finetune glue.", show_default="runs/glue"
         ),
     ] = None,
     data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--data",
-            metavar="PATH",
-            help="The task's files; for mlm, token shards or HDF5 files; for custom, pairs and agreement, tables.",
-            show_default="the run's, else the hub",
-            parser=local.path,
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="Measure on dev, test, …; one without labels takes --predictions.",
-            show_default="all of dev",
-        ),
-    ] = None,
-    length: Annotated[
-        int | None,
-        typer.Option(
-            "--length",
-            min=4,
-            help="Tokens an input is cut and padded to.",
-            show_default="the run's, else all positions",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Examples at once.", show_default="the run's, else 32")
-    ] = None,
-    trim: Annotated[
-        bool | None,
-        typer.Option(
-            "--trim-padding/--full-padding",
-            help="Cut batches to their longest text, or not. Cutting changes what models that read their padding say.",
-            show_default="the run's, else cut where it changes nothing",
-        ),
-    ] = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            "--predictions",
-            metavar="FILE",
-            help="Write each example's prediction and scores, as JSONL.",
-            parser=local.path,
-        ),
+        Path | None, opt.path_option("--data", metavar="PATH", help="Folder of the test sets for --submission.")
     ] = None,
     submission: Annotated[
         Path | None,
-        typer.Option(
-            "--submission",
-            metavar="FILE",
-            help="For glue: predict the test sets, write the zip for the server.",
-            parser=local.path,
+        opt.path_option(
+            "--submission", metavar="FILE", help="Predict the test sets and write the zip for the GLUE server."
         ),
     ] = None,
-    form: Annotated[
-        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How the figures are printed.")
-    ] = "table",
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    allow_untrained: Annotated[
-        bool, typer.Option("--allow-untrained", help="Measure also a head that was never trained.")
-    ] = False,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--by",
-            metavar="NAME",
-            help="Of blimp: field, phenomenon or paradigm; else a column whose groups are told apart. "
-            "Repeat it for more.",
-            rich_help_panel=_PROBING,
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, help="Take at most so many pairs of a file.", rich_help_panel=_PROBING),
-    ] = None,
-    within_word: Annotated[
-        bool,
-        typer.Option(
-            "--within-word", help="With a piece of a word, mask the later pieces of it too.", rich_help_panel=_PROBING
-        ),
-    ] = False,
+    batch_size: opt.BatchSize = None,
+    form: opt.Format = "table",
+    as_json: opt.AsJson = False,
+) -> None:
+    """Scores of all GLUE runs beside the published ones, or a submission."""
+    from bigs_cli.commands import measure
+
+    _check_output(submission, "--submission", [data] if data else [])
+    measure.evaluate_suite(model, data, "json" if as_json else form, submission, batch_size)
+
+
+@app.command("mlm", epilog="[bold]Example:[/bold] bigs eval mlm --model runs/small --data shards/wiki-128")
+def evaluate_mlm(
+    model: opt.Model = None,
+    data: Shards = None,
+    batch_size: opt.BatchSize = None,
+    form: opt.TableFormat = "table",
+    as_json: opt.AsJson = False,
+    allow_untrained: opt.AllowUntrained = False,
+) -> None:
+    """Masked-language-model loss on held-out text."""
+    from bigs_cli.commands import measure
+
+    measure.evaluate_mlm(_open(model, allow_untrained), data, batch_size, as_json or form == "json")
+
+
+@app.command("blimp", epilog="[bold]Example:[/bold] bigs eval blimp --model runs/small --data blimp --by paradigm")
+def evaluate_blimp(
+    model: opt.Model = None,
+    data: Tables = None,
+    by: BlimpLevel = None,
+    limit: Limit = None,
+    within_word: WithinWord = False,
+    length: opt.Length = None,
+    batch_size: opt.BatchSize = None,
+    predictions: opt.Predictions = None,
+    form: opt.Format = "table",
+    as_json: opt.AsJson = False,
+    allow_untrained: opt.AllowUntrained = False,
+) -> None:
+    """Accuracy of a masked language model on BLiMP.
+
+    Each sentence is scored by its pseudo-log-likelihood. Without --data, BLiMP is fetched from the hub.
+    """
+    from bigs_cli.commands import minimal_pairs
+
+    _check_output(predictions, "--predictions", data or ())
+    opened = _open(model, allow_untrained)
+    options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form, within_word)
+    minimal_pairs.evaluate_blimp(opened, data or (), minimal_pairs.blimp_level(by), options)
+
+
+@app.command(
+    "pairs", epilog="[bold]Example:[/bold] bigs eval pairs --model small --data pairs.csv --good right --bad wrong"
+)
+def evaluate_pairs(
+    model: opt.Model = None,
+    data: Tables = None,
     good: Annotated[
-        str | None,
-        typer.Option(
-            "--good", metavar="COLUMN", help="Column of the good sentence, or form.", rich_help_panel=_PROBING
-        ),
-    ] = None,
+        str, typer.Option("--good", metavar="COLUMN", help="Column of the acceptable sentence.")
+    ] = "sentence_good",
     bad: Annotated[
-        str | None,
-        typer.Option("--bad", metavar="COLUMN", help="Column of the bad sentence, or form.", rich_help_panel=_PROBING),
-    ] = None,
+        str, typer.Option("--bad", metavar="COLUMN", help="Column of the unacceptable sentence.")
+    ] = "sentence_bad",
+    by: By = None,
+    limit: Limit = None,
+    within_word: WithinWord = False,
+    length: opt.Length = None,
+    batch_size: opt.BatchSize = None,
+    predictions: opt.Predictions = None,
+    form: opt.Format = "table",
+    as_json: opt.AsJson = False,
+    allow_untrained: opt.AllowUntrained = False,
+) -> None:
+    """Accuracy of a masked language model on your own minimal pairs.
+
+    Each sentence is scored by its pseudo-log-likelihood.
+    """
+    from bigs_cli.commands import minimal_pairs
+
+    _check_output(predictions, "--predictions", data or ())
+    opened = _open(model, allow_untrained)
+    options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form, within_word)
+    minimal_pairs.evaluate_pairs(opened, data or (), good, bad, by or (), options)
+
+
+@app.command("agreement", epilog="[bold]Example:[/bold] bigs eval agreement --model small --data lgd_dataset.tsv")
+def evaluate_agreement(
+    model: opt.Model = None,
+    data: Tables = None,
     sentence: Annotated[
-        str,
-        typer.Option(
-            "--sentence",
-            metavar="COLUMN",
-            help="Of agreement: column with the masked sentence.",
-            rich_help_panel=_PROBING,
-        ),
+        str, typer.Option("--sentence", metavar="COLUMN", help="Column of the sentence with the masked word.")
     ] = "sentence",
+    good: Annotated[str, typer.Option("--good", metavar="COLUMN", help="Column of the correct form.")] = "good",
+    bad: Annotated[str, typer.Option("--bad", metavar="COLUMN", help="Column of the incorrect form.")] = "bad",
     columns: Annotated[
         str | None,
-        typer.Option(
-            "--columns",
-            metavar="A,B,…",
-            help="Of agreement: the columns of a file without a line of their names.",
-            rich_help_panel=_PROBING,
-        ),
+        typer.Option("--columns", metavar="A,B,…", help="Column names of files without a header line."),
     ] = None,
+    by: By = None,
+    limit: Limit = None,
+    length: opt.Length = None,
+    batch_size: opt.BatchSize = None,
+    predictions: opt.Predictions = None,
+    form: opt.Format = "table",
+    as_json: opt.AsJson = False,
+    allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Measure a model: on a task, by its loss on held-out text, or, untrained for it, on pairs of sentences.
+    """Accuracy of a masked language model in choosing the form of a masked word.
 
-    The figures go to stdout. A run's own data and length are used again, so that they are those of its results.json.
+    The two forms of the word are compared by their probabilities at the mask.
     """
-    from bigs_cli.checkpoint.resume import run_recipe
-    from bigs_cli.commands import measure
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
-    from bigs_cli.core.errors import RequestError
-    from bigs_cli.core.files import check_output_file
-    from bigs_cli.recipe import FinetuneRecipe
-    from bigs_cli.tasks import get_task, task_of
+    from bigs_cli.commands import minimal_pairs
 
-    form = "json" if as_json else form
-    if submission is not None and task != "glue":
-        raise RequestError("--submission is for the whole suite: bigs eval glue --model RUNS --submission FILE.zip")
-    if task not in PROBES and data is not None and len(data) > 1:
-        raise RequestError(f"Name one --data; several are for {', '.join(PROBES)}.")
-    for written, option in ((predictions, "--predictions"), (submission, "--submission")):
-        if written is not None:
-            check_output_file(written, option)
-            _check_apart(written, option, data or ())
-    place = data[0] if data else None
-    if task == "glue":
-        measure.evaluate_suite(model, place, form, submission, batch_size)
-        return
-    if form not in ("table", "json") and task not in PROBES:
-        raise RequestError(f"--format {form} is for glue, {', '.join(PROBES)}; other figures are a table or json.")
-    if task not in (None, "mlm", "custom", *PROBES):
-        get_task(task)  # An unknown name is refused before anything is loaded.
+    _check_output(predictions, "--predictions", data or ())
+    opened = _open(model, allow_untrained)
+    options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form)
+    named = minimal_pairs.AgreementColumns(sentence, good, bad, columns.split(",") if columns else None)
+    minimal_pairs.evaluate_agreement(opened, data or (), named, by or (), options)
+
+
+def _open(model: str | None, allow_untrained: bool) -> OpenModel:
+    """Open the model, and refuse a head that was never trained unless it is allowed."""
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
+
     prepare_jax()
     opened = open_and_announce(model)
     if not allow_untrained:
         refuse_untrained(opened)
-    if task in PROBES:
-        from bigs_cli.commands import probe
-
-        common = {"limit": limit, "length": length, "batch_size": batch_size, "predictions": predictions, "form": form}
-        names = {name: value for name, value in (("good", good), ("bad", bad)) if value is not None}
-        if task == "blimp":
-            probe.evaluate_blimp(opened, data or (), probe.blimp_level(by), within_word, **common)
-        elif task == "pairs":
-            probe.evaluate_pairs(opened, data or (), by=by or (), within_word=within_word, **names, **common)
-        else:
-            listed = columns.split(",") if columns else None
-            probe.evaluate_agreement(opened, data or (), by or (), sentence, columns=listed, **names, **common)
-        return
-    recipe = None if opened.run is None else run_recipe(opened.run.path)
-    trained_for = recipe.task if isinstance(recipe, FinetuneRecipe) else None if recipe is None else "mlm"
-    task = task or trained_for
-    if task is None:
-        raise RequestError("Say what to measure: bigs eval TASK --model MODEL, with a task's name or mlm.")
-    if task == "mlm":
-        measure.evaluate_mlm(opened, place, batch_size, form == "json")
-        return
-    if task != "custom":
-        measured = get_task(task)
-    elif isinstance(recipe, FinetuneRecipe) and recipe.files is not None:
-        if place is not None and place.is_dir():
-            raise RequestError(f"--data takes the file to measure on, with the columns of --dev; {place} is a folder.")
-        if place is not None:
-            recipe = recipe.model_copy(update={"files": recipe.files.model_copy(update={"dev": str(place)})})
-            place = None
-        measured = task_of(recipe)
-    else:
-        raise RequestError(f"{opened.source} was not trained for a task of your own: bigs finetune --train FILE …")
-    measure.evaluate_task(opened, measured, place, split, length, batch_size, trim, predictions, form == "json")
+    return opened
 
 
-def _check_apart(written: Path, option: str, data: Sequence[Path]) -> None:
-    """Refuse to write over what is measured (RequestError)."""
+def _custom_task(opened: OpenModel, recipe: Any, data: Path | None) -> tuple[Task, Path | None]:
+    """Return the custom task that the model was trained for, with `data` as its dev file, and no further data."""
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe import FinetuneRecipe
+    from bigs_cli.tasks import task_of
 
-    for place in data:
-        if written.exists() and written.resolve().is_relative_to(place.resolve()):
-            raise RequestError(f"{option} {written} belongs to --data, and would be lost. Name another file.")
+    if not isinstance(recipe, FinetuneRecipe) or recipe.files is None:
+        raise RequestError(f"{opened.source} was not trained for a custom task: bigs finetune --train FILE …")
+    if data is not None and data.is_dir():
+        raise RequestError(f"--data takes a file with the columns of --dev; {data} is a folder.")
+    if data is not None:
+        recipe = recipe.model_copy(update={"files": recipe.files.model_copy(update={"dev": str(data)})})
+    return task_of(recipe), None
+
+
+def _check_output(file: Path | None, option: str, data: Sequence[Path]) -> None:
+    """Refuse to overwrite the data that is evaluated.
+
+    Raises:
+        RequestError: the file cannot be written, or belongs to `data`.
+    """
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import check_output_file
+
+    if file is None:
+        return
+    check_output_file(file, option)
+    for path in data:
+        if file.exists() and file.resolve().is_relative_to(path.resolve()):
+            raise RequestError(f"{option} {file} belongs to --data and would be overwritten. Name another file.")

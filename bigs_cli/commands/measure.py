@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bigs_cli.checkpoint.resolve import OpenModel
+    from bigs_cli.checkpoints.resolve import OpenModel
     from bigs_cli.reporting.console import Format
     from bigs_cli.tasks.task import Task
 
@@ -34,7 +34,7 @@ def evaluate_task(
     from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.core.metric_names import with_splits
     from bigs_cli.evaluation.baselines import scores_of
-    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
+    from bigs_cli.evaluation.task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.padding import tell_of_trimming
     from bigs_cli.reporting.scores import scores_table
@@ -54,9 +54,9 @@ def evaluate_task(
     metrics: dict[str, dict[str, float]] = {}
     with progress(task.title, sum(len(each.inputs) for each in splits), "example") as advance:
         if labelled:
-            metrics, scores = model.measure(splits, advance)
+            metrics, scores = model.measure(model.params, splits, advance)
         else:
-            scores = model.scores(splits, advance)
+            scores = model.scores(model.params, splits, advance)
     if labelled:
         lines = model.predictions(splits, scores)
         answers = [{key: line[key] for key in ("split", "label", "prediction")} for line in lines]
@@ -90,7 +90,7 @@ def evaluate_suite(
         RequestError: there is no finished run, or a file of one is garbled.
         BigsError: a test set is not the official one, so that the server would refuse the submission.
     """
-    from bigs_cli.checkpoint.run import runs_root
+    from bigs_cli.checkpoints.run import runs_root
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.suite import suite_notes, suite_table, suite_text
 
@@ -116,9 +116,9 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
     from bigs_cli.tasks import TASKS
 
     prepare_jax()
-    from bigs_cli.evaluation.on_task import ModelOnTask, settings_for
     from bigs_cli.evaluation.submission import PARTS, part_lines, write_submission
     from bigs_cli.evaluation.suite import suite_runs
+    from bigs_cli.evaluation.task import ModelOnTask, settings_for
     from bigs_cli.tasks.read import available_splits
 
     runs = suite_runs(root)
@@ -139,7 +139,7 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
         on_task = ModelOnTask(opened, tokenizer_of(opened), task, settings)
         splits = on_task.splits([part.split])
         with progress(part.file, len(splits[0].inputs), "example") as advance:
-            scores = on_task.scores(splits, advance)
+            scores = on_task.scores(on_task.params, splits, advance)
         files[part.file] = part_lines(part, list(on_task.predictions(splits, scores)))
     write_submission(submission, files)
     if filled:
@@ -155,9 +155,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     Raises:
         RequestError: it is another model, or the shards are absent, altered, or not made for it.
     """
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
-    from bigs_cli.checkpoint.names import to_tree
-    from bigs_cli.checkpoint.resume import run_recipe
+    from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json
@@ -165,10 +163,12 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
     from bigs_cli.data.shards import Shards
+    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
     from bigs_cli.data.validation_rows import Validation
     from bigs_cli.data.verify import verify
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
-    from bigs_cli.model.functional import make_apply
+    from bigs_cli.models.functional import make_apply
+    from bigs_cli.models.published import to_tree
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.recipe.schema import Compute, Masking
     from bigs_cli.reporting.console import err, out, progress, table

@@ -6,17 +6,16 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bigs_cli.checkpoint.run import RunFolder
+    from bigs_cli.checkpoints.run import RunFolder
     from bigs_cli.data.hdf5 import Corpus
     from bigs_cli.data.validation_rows import Validation
     from bigs_cli.recipe import PretrainRecipe
+    from bigs_cli.training.pretrain import PretrainResult
 
 EPILOG = (
     "[bold]Example:[/bold] bigs pretrain --recipe small --data shards/wiki-128 --run runs/small "
@@ -24,117 +23,81 @@ EPILOG = (
 )
 
 
+Data = Annotated[
+    Path | None,
+    opt.path_option(
+        "--data", help="Folder of token shards, or of the BiGS authors' HDF5 files.", show_default="the recipe's"
+    ),
+]
+ValidationData = Annotated[
+    Path | None,
+    opt.path_option(
+        "--validation",
+        help="Folder of other shards to validate on: their held-out rows, or all rows if they have none.",
+        show_default="the held-out rows of --data",
+    ),
+]
+
+
 def pretrain(
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a YAML file.", parser=local.name),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            help="Folder of token shards, or of the BiGS authors' HDF5 files.",
-            show_default="the recipe's",
-            parser=local.path,
-        ),
-    ] = None,
-    validation: Annotated[
-        Path | None,
-        typer.Option(
-            "--validation",
-            help="Folder of other shards to validate on: their held-out rows, or all rows if none were held out.",
-            show_default="the held-out rows of --data",
-            parser=local.path,
-        ),
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run",
-            help="Folder of the run, with its checkpoints and results.",
-            show_default="runs/RECIPE",
-            parser=local.path,
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe. Repeat it for more."),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="MODEL", help="Start from a run, folder, hub id or short name.", parser=local.name
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --run, bit for bit; it knows its recipe and data.")
-    ] = False,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--track", metavar="NAME", help="Send the figures to tensorboard or wandb too. Repeat it for both."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Show the recipe in full, sizes, FLOPs, shardings and a masked row; write nothing.",
-        ),
-    ] = False,
-    coordinator: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where process 0 of several waits for the others.")
-    ] = None,
-    process: Annotated[
-        int | None, typer.Option(metavar="I", help="Which of several processes this is, from 0.")
-    ] = None,
-    processes: Annotated[int | None, typer.Option(metavar="N", help="How many processes train together.")] = None,
+    recipe: opt.Recipe = None,
+    data: Data = None,
+    validation: ValidationData = None,
+    run: opt.Run = None,
+    sets: opt.Sets = None,
+    start: opt.Start = None,
+    resume: opt.Resume = False,
+    loggers: opt.Loggers = None,
+    dry_run: opt.DryRun = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
-    """Train a masked language model on token shards, or on HDF5 files with the masks that are in them.
+    """Train a masked language model on token shards, or on HDF5 files with the masks stored in them.
 
-    Ctrl-C saves and stops; --resume --run RUN continues exactly where it stopped, as if it had never done so. Shards
-    without held-out rows are trained on without validation, unless --validation names others. Under Slurm (srun),
-    Open MPI (mpirun) and on TPU pods the processes find one another; elsewhere start each with --coordinator, --process
-    and --processes. Prints the path of the run folder.
+    Ctrl-C saves and stops the run; --resume --run RUN continues it exactly where it stopped. Shards without held-out
+    rows are trained on without validation, unless --validation names others. Under Slurm (srun), Open MPI (mpirun) and
+    on TPU pods, processes find each other; elsewhere start each with --coordinator, --process and --processes. Prints
+    the path of the run folder.
 
-    A longer model may start --from a shorter one, as wiki-books-4096 does from the 512 model: its position table is
-    that one's, repeated from its start until it is long enough. One that is too long is cut.
+    With --from, a longer model may start from a shorter one: the position table is repeated from its start until it is
+    long enough, as in wiki-books-4096. A table that is too long is truncated.
     """
-    from bigs_cli.checkpoint.resume import check_recipe, check_start, read_record, record_of, resume_command
-    from bigs_cli.checkpoint.run import RunFolder, runs_root
+    from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
+    from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.core import processes as group
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.trackers import check_trackers
 
     if run is None and recipe is None:
         raise RequestError(
-            "Name the run to continue: --run RUN; `bigs runs list` shows the runs here."
+            "Name the run to continue with --run RUN; `bigs runs list` lists them."
             if resume
-            else "Name a recipe: --recipe small; `bigs recipes list` shows them all."
+            else "Name a recipe, as in --recipe small; `bigs recipes list` lists them."
         )
     folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
     chosen = _recipe(folder, recipe, sets or (), resume)
     group.join(coordinator, process, processes)
-    if group.is_first():
+    if group.is_main_process():
         folder.check(resume)
     if resume:
         check_recipe(folder.path, recipe)
         if not all(change.startswith("mesh.") for change in sets or ()):
             raise RequestError(
-                "A run is resumed with its own recipe, except for mesh: leave out --set, or start a new run --from "
-                "this one."
+                "A run is resumed with its own recipe; only mesh can change. Leave out --set, or start a new run with "
+                "--from this one."
             )
         if validation is not None and chosen.data.validation is None:
             raise RequestError(
-                f"{folder.path} was started without --validation. Leave it out, or start a new run: --run "
+                f"{folder.path} was started without --validation. Leave it out, or start a new run with --run "
                 f"{folder.path}-2"
             )
-    if track:
-        chosen = chosen.model_copy(update={"track": tuple(track)})
-    check_trackers(chosen.track)
+    if loggers:
+        chosen = chosen.model_copy(update={"loggers": tuple(loggers)})
+    check_trackers(chosen.loggers)
     chosen = _with_data(chosen, data, validation)
 
-    from bigs_cli.checkpoint.resolve import find_model, open_model
+    from bigs_cli.checkpoints.resolve import find_model, open_model
     from bigs_cli.commands.shared import lasting_name, prepare_jax
 
     if start is not None and resume:
@@ -155,12 +118,12 @@ def pretrain(
     from bigs_cli.training.pretrain import pretrain as train
 
     find_devices()
-    err.quiet = out.quiet = not group.is_first()
+    err.quiet = out.quiet = not group.is_main_process()
     together = {"--coordinator": coordinator, "--process": process, "--processes": processes}
     options = [word for name, value in together.items() if value is not None for word in (name, str(value))]
-    if resume:  # Of these the run itself knows nothing.
+    if resume:  # These are not saved in the run.
         options += [word for change in sets or () for word in ("--set", change)]
-        options += [word for name in track or () for word in ("--track", name)]
+        options += [word for name in loggers or () for word in ("--logger", name)]
     command = resume_command("pretrain", folder.path, *options)
     record = record_of(chosen, read_record(folder.path).recipe if resume else recipe)
     job = Job(folder, record, command, resume)
@@ -172,14 +135,21 @@ def pretrain(
         tokenizer = tokenizer or model.tokenizer
     shards, valid = _open_data(chosen, tokenizer, str(folder.path) if model is None else model.source)
     result = train(chosen, shards, valid, job, model)
+    _print_result(result, folder.path, chosen.model.hidden_size)
+
+
+def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
+    """Print the final loss and the next commands on stderr, and the path of the run on stdout."""
+    from bigs_cli.reporting.console import err, out
+
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
     err.print(f"Done in {result.seconds / 60:.1f} minutes{loss}.")
-    # The published settings are for H = 1024; a narrow model learns next to nothing with them.
-    settings = "--recipe sst2-small " if chosen.model.hidden_size < 512 else ""
-    made = shlex.quote(str(folder.path))
+    # The published settings are for H = 1024; with them a narrow model learns next to nothing.
+    settings = "--recipe sst2-small " if hidden_size < 512 else ""
+    made = shlex.quote(str(run))
     measure = f"bigs eval mlm --model {made}   or   " if result.heldout else ""
     err.print(f"Next: {measure}bigs finetune sst2 {settings}--from {made}")
-    out.print(str(folder.path))
+    out.print(str(run))
 
 
 def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bool) -> PretrainRecipe:
@@ -188,7 +158,7 @@ def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bo
     Raises:
         RequestError: there is none, it is wrong, or it is for fine-tuning.
     """
-    from bigs_cli.checkpoint.resume import resume_command, run_recipe
+    from bigs_cli.checkpoints.resume import resume_command, run_recipe
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import PretrainRecipe, load_recipe
 
@@ -199,7 +169,7 @@ def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bo
     else:
         chosen = load_recipe(name or "", sets)
         task = "" if isinstance(chosen, PretrainRecipe) else chosen.task
-        other = f"The recipe {name} is for fine-tuning. Use it so: bigs finetune {task} --recipe {name}"
+        other = f"The recipe {name} is for fine-tuning: bigs finetune {task} --recipe {name}"
     if not isinstance(chosen, PretrainRecipe):
         raise RequestError(other)
     return chosen
@@ -220,7 +190,7 @@ def _check_there(folder: Path, length: int) -> None:
 
     if not any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) and not is_hdf5_folder(folder):
         raise RequestError(
-            f"There are no token shards at {folder}. Name them with --data, or make them: bigs tokenize --input "
+            f"There are no token shards at {folder}. Name them with --data, or make them with: bigs tokenize --input "
             f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output "
             f"{shlex.quote(str(folder))}"
         )
@@ -232,9 +202,9 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     Raises:
         RequestError: it cannot be read, or was not made with that tokenizer.
     """
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
     from bigs_cli.data.validation_rows import find_validation
     from bigs_cli.reporting.console import err
 
@@ -245,9 +215,9 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
         other = open_corpus(Path(recipe.data.validation), shards.tokenizer(), err.print)
     found = find_validation(shards, other)
     if found is None:
-        best = ", so that checkpoint.keep_best keeps none" if recipe.checkpoint.keep_best else ""
+        best = " (checkpoint.keep_best has no effect)" if recipe.checkpoint.keep_best else ""
         err.print(
-            f"Training without validation{best}: {shards.folder} has no held-out rows. --validation names others."
+            f"Training without validation{best}: {shards.folder} has no held-out rows. Use --validation to name others."
         )
     elif other is not None:
         err.print(f"Validating on {found}.")
@@ -255,19 +225,19 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
 
 
 def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
-    """Print what would be trained and, if there are shards, one of their rows; `run` is that to resume.
+    """Print what would be trained and, if there are shards, one of their rows; `run` is the run to resume.
 
-    Nothing is written or fetched: a model on the hub is not asked for, and JAX's cache is not turned on.
+    Nothing is written or fetched: no model is downloaded, and JAX's compilation cache stays off.
     """
-    from bigs_cli.checkpoint.config_json import read_config
-    from bigs_cli.checkpoint.folder import CONFIG, tokenizer_file
-    from bigs_cli.checkpoint.resolve import find_model
-    from bigs_cli.checkpoint.transfer import check_encoders
+    from bigs_cli.checkpoints.config_json import read_config
+    from bigs_cli.checkpoints.folder import CONFIG, tokenizer_file
+    from bigs_cli.checkpoints.resolve import find_model
+    from bigs_cli.checkpoints.transfer import check_encoders
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.examples import print_examples
-    from bigs_cli.training.preview import preview
+    from bigs_cli.training.dry_run import preview
 
     model, tokenizer = None, run
     if recipe.from_ is not None and run is None:
@@ -281,7 +251,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
     try:
         _check_there(Path(recipe.data.path), recipe.data.sequence_length)
     except RequestError as error:
-        err.print(f"{error}\nWithout them, no masked row is shown.")
+        err.print(f"{error}\nNo masked row is shown without them.")
     else:
         shards, _ = _open_data(recipe, tokenizer, str(run or model))
     tables = preview(recipe, shards)
@@ -290,4 +260,4 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
         out.print(part, "", sep="\n")
     if shards is not None:
         print_examples(shards, recipe.masking, 1, recipe.seed)
-    err.print("A dry run: nothing was written. Leave out --dry-run to train.")
+    err.print("Dry run: nothing was written. Leave out --dry-run to train.")

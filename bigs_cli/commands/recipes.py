@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 from bigs_cli.core.errors import RequestError
 
 app = typer.Typer(
@@ -21,61 +21,66 @@ app = typer.Typer(
 @app.command("list", epilog="[bold]Example:[/bold] bigs recipes list --kind finetune")
 def list_recipes(
     kind: Annotated[
-        Literal["pretrain", "finetune"] | None, typer.Option(help="Show only the recipes of this kind.")
+        Literal["pretrain", "finetune"] | None, typer.Option(help="List only recipes of this kind.")
     ] = None,
 ) -> None:
-    """Show the name, the kind and the purpose of every recipe that ships with bigs."""
+    """List the shipped recipes with their kind and purpose."""
     from bigs_cli.recipe import recipe_comment, recipe_kind, recipe_names
 
     names = recipe_names(kind)
-    rows = [("NAME", "KIND", "WHAT IT DOES")]
+    rows = [("NAME", "KIND", "PURPOSE")]
     rows += [(name, recipe_kind(name), recipe_comment(name).partition("\n")[0]) for name in names]
     width = max(len(name) for name, _, _ in rows)
-    for name, what_for, purpose in rows:  # one line each, whatever the terminal's width: made to be searched
+    for name, what_for, purpose in rows:  # one line each, whatever the terminal width, for grep
         typer.echo(f"{name:<{width}}  {what_for:<8}  {purpose}")
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs recipes show mrpc --resolved > mine.yaml")
 def show(
-    name: Annotated[str, typer.Argument(help="A recipe's name, or a file.", parser=local.name)],
+    name: Annotated[str, typer.Argument(help="Name or file of a recipe.", parser=opt.local_name)],
     resolved: Annotated[
         bool,
-        typer.Option("--resolved", help="Print every value in force, those of its parent and defaults included."),
+        typer.Option("--resolved", help="Print every value, including those of the base recipe and the defaults."),
     ] = False,
 ) -> None:
-    """Print a recipe as it is written, or in full."""
-    from bigs_cli.recipe import dump_recipe, load_recipe, recipe_file
+    """Print a recipe as written, or with every value."""
+    from bigs_cli.recipe import dump_recipe, is_recipe_file, load_recipe, recipe_text
 
     recipe = load_recipe(name)
-    text = dump_recipe(recipe) if resolved else recipe_file(name).read_text(encoding="utf-8")
+    if resolved:
+        text = dump_recipe(recipe)
+    else:
+        text = Path(name).read_text(encoding="utf-8") if is_recipe_file(name) else recipe_text(name)
     typer.echo(text, nl=False)
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs recipes copy small mine.yaml")
 def copy(
-    name: Annotated[str, typer.Argument(help="A recipe's name.", parser=local.name)],
+    name: Annotated[str, typer.Argument(help="Name of a recipe.", parser=opt.local_name)],
     destination: Annotated[
         Path | None,
-        typer.Argument(metavar="DEST", help="File or folder to write.", show_default="NAME.yaml", parser=local.path),
+        typer.Argument(
+            metavar="DEST", help="File or folder to write.", show_default="NAME.yaml", parser=opt.local_path
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Copy a recipe to a file of your own, to edit and name with --recipe. Prints the path of the file."""
-    from bigs_cli.core.faults import refused
-    from bigs_cli.core.files import replacing
-    from bigs_cli.recipe import recipe_path
+    """Copy a recipe to a file that you can edit and pass to --recipe. Prints the path of the file."""
+    from bigs_cli.core.error_messages import refused
+    from bigs_cli.core.files import atomic_write
+    from bigs_cli.recipe import recipe_text
 
-    source = recipe_path(name)
-    target = destination or Path(source.name)
+    text = recipe_text(name)
+    target = destination or Path(f"{name}.yaml")
     if target.is_dir():
-        target /= source.name
+        target /= f"{name}.yaml"
     if target.suffix not in (".yaml", ".yml"):
-        raise RequestError(f"A recipe's file ends in .yaml, and {target} does not. Name it {target}.yaml.")
+        raise RequestError(f"The name of a recipe file ends in .yaml. Name it {target}.yaml.")
     if target.exists() and not force:
-        raise RequestError(f"{target} is there already. Name another file, or replace it with --force.")
+        raise RequestError(f"{target} already exists. Name another file, or replace it with --force.")
     try:
-        with replacing(target) as file:
-            file.write(source.read_bytes())
+        with atomic_write(target, "w") as file:
+            file.write(text)
     except OSError as error:
         raise refused(str(target), error, "Name another file.") from None
     typer.echo(target)
@@ -87,15 +92,15 @@ def validate(
         list[str] | None,
         typer.Argument(
             metavar="FILE",
-            help="Recipe files, or recipes' names.",
-            show_default="every recipe that ships with bigs",
-            parser=local.name,
+            help="Files or names of recipes.",
+            show_default="every shipped recipe",
+            parser=opt.local_name,
         ),
     ] = None,
 ) -> None:
-    """Check recipes and name everything that is wrong with them.
+    """Check recipes and report every error in them.
 
-    Prints a line for each that is valid; ends with exit code 2 if one is not.
+    Prints a line for each valid recipe. The exit code is 2 if any recipe is invalid.
     """
     from bigs_cli.recipe import load_recipe, recipe_names
     from bigs_cli.reporting.console import err
@@ -103,7 +108,7 @@ def validate(
     refused = []
     for file in files or recipe_names():
         try:
-            recipe = load_recipe(file, deprecated=err.print)
+            recipe = load_recipe(file, deprecated=lambda place, note: err.print(f"{place}: {note}"))
         except RequestError as error:
             refused.append(str(error))
         else:
@@ -111,4 +116,4 @@ def validate(
     if refused:
         raise RequestError("\n".join(refused))
     if not files:
-        typer.echo("These ship with bigs. To check one of your own: bigs recipes validate mine.yaml", err=True)
+        typer.echo("These ship with bigs. Check your own recipe with: bigs recipes validate mine.yaml", err=True)

@@ -1,4 +1,4 @@
-"""`bigs runs`: what was trained here."""
+"""`bigs runs`: list, show, compare and plot runs."""
 
 from __future__ import annotations
 
@@ -7,49 +7,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, show, compare and plot runs, and report on them.",
+    help="List, show, compare, plot and report runs.",
     epilog="[bold]Example:[/bold] bigs runs show small",
     rich_markup_mode="rich",
 )
 
-_RUN = "A run's folder, or its name under $BIGS_RUNS (runs/)."
+_RUN = "Folder of a run, or its name in $BIGS_RUNS (runs/)."
+Run = Annotated[str, typer.Argument(help=_RUN, parser=opt.local_name)]
+Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=_RUN, parser=opt.local_name)]
 
 
 @app.command("list", epilog="[bold]Example:[/bold] bigs runs list")
 def list_runs(
     root: Annotated[
-        Path | None,
-        typer.Option(
-            "--root", help="List the runs in this folder.", show_default="$BIGS_RUNS, or runs/", parser=local.path
-        ),
+        Path | None, opt.path_option("--root", help="Folder of the runs.", show_default="$BIGS_RUNS, or runs/")
     ] = None,
 ) -> None:
-    """List the runs, the newest first: kind, task, state, and the figure each ended with."""
-    from bigs_cli.checkpoint.run import runs, runs_root
+    """List the runs, newest first, with kind, task, state and final result."""
+    from bigs_cli.checkpoints.run import runs, runs_root
     from bigs_cli.core.folders import broken_links
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import list_table
 
     found = runs(root)
     for path in broken_links(root or runs_root()):
-        err.print(f"{path} is a link that leads nowhere.")
+        err.print(f"{path} is a broken link.")
     if not found:
-        err.print(f"No runs under {root or runs_root()}/. Make one: bigs demo")
+        err.print(f"There are no runs in {root or runs_root()}/. Make one with: bigs demo")
         return
     out.print(list_table(found))
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs show small")
-def show(run: Annotated[str, typer.Argument(help=_RUN, parser=local.name)]) -> None:
-    """Show what a run is: its recipe in brief, how far it is, its results, and its course."""
-    from bigs_cli.checkpoint.run import find_run
+def show(run: Run) -> None:
+    """Show the main settings of a run, its progress, results and training curves."""
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.evaluation.baselines import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import summary, task_of_run
@@ -65,23 +64,23 @@ def show(run: Annotated[str, typer.Argument(help=_RUN, parser=local.name)]) -> N
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs compare small small-2")
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=f"{_RUN} Name two or more.", parser=local.name)],
+    runs: Runs,
     examples: Annotated[
-        int, typer.Option("--examples", min=0, help="List so many examples to which two runs give different answers.")
+        int, typer.Option("--examples", min=0, help="List at most this many examples on which two runs differ.")
     ] = 10,
 ) -> None:
-    """Show in what runs differ: recipes, environments and data key by key, and their results side by side.
+    """Compare runs: the differences of recipes, environments and data, and the results side by side.
 
-    Fine-tuning runs of one task are also compared example by example, the first with each other: McNemar's exact test
-    of their classes, or a paired bootstrap of their metric, and the examples to which they give different answers.
+    Fine-tuning runs of one task are also compared on each example, the first with every other run: McNemar's exact test
+    of their classes or a paired bootstrap of their metric, and the examples on which they differ.
     """
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting import runs as reporting
     from bigs_cli.reporting.console import err, out
 
     if len(runs) < 2:
-        raise RequestError(f"One run has nothing to be compared with: bigs runs compare {runs[0]} ANOTHER")
+        raise RequestError(f"Name at least two runs: bigs runs compare {runs[0]} ANOTHER")
     found = [find_run(name) for name in runs]
     for number, part in enumerate(reporting.compare(found)):
         out.print(*([""] if number else []), part, sep="\n")
@@ -109,55 +108,54 @@ bigs runs plot --kernels JunxiongWang/BiGS_512 --output kernels.png"""
 )
 def plot(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN", help=f"{_RUN} With --kernels, any MODEL.", parser=local.name)
+        list[str], typer.Argument(metavar="RUN", help=f"{_RUN} With --kernels, any MODEL.", parser=opt.local_name)
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
+        opt.path_option(
             "--output",
             "-o",
-            help="Write the picture to this .png or .svg.",
+            help="Write the plot to this .png or .svg.",
             show_default="runs.png; learning.png, confusion.png, kernels.png",
-            parser=local.path,
         ),
     ] = None,
     learning: Annotated[
-        bool,
-        typer.Option("--learning", help="Draw what the dev set gave over the steps of fine-tuning runs, and the loss."),
+        bool, typer.Option("--learning", help="Plot the dev metrics of fine-tuning runs over the steps, and the loss.")
     ] = False,
     confusion: Annotated[
         bool,
         typer.Option(
             "--confusion",
-            help="Draw a fine-tuning run's predictions against the labels: a confusion matrix, or a scatter of scores.",
+            help="Plot the predictions of a fine-tuning run against the labels: a confusion matrix, or a scatter plot "
+            "of scores.",
         ),
     ] = False,
     kernels: Annotated[
-        bool, typer.Option("--kernels", help="Draw what each layer of a model looks at: its convolution kernels.")
+        bool, typer.Option("--kernels", help="Plot the convolution kernels of each layer of a model.")
     ] = False,
     length: Annotated[
         int | None,
-        typer.Option("--length", min=1, help="Draw kernels up to so many tokens away.", show_default="128"),
+        typer.Option("--length", min=1, help="Largest distance in tokens for --kernels.", show_default="128"),
     ] = None,
 ) -> None:
-    """Draw loss, learning rate and throughput of one run, or of several one over another.
+    """Plot loss, learning rate and throughput of one or more runs.
 
-    Prints the path of the picture; the same curves go to stderr as lines of text.
+    Prints the path of the plot. The same curves go to stderr as sparklines.
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import out
-    from bigs_cli.reporting.pictures.style import check_picture, write
+    from bigs_cli.reporting.plots.style import check_picture, write
 
     asked = [name for name, on in (("learning", learning), ("confusion", confusion), ("kernels", kernels)) if on]
     if len(asked) > 1:
-        raise RequestError(f"One picture at a time: --{' or --'.join(asked)}.")
+        raise RequestError(f"Use only one of --{' and --'.join(asked)}.")
     kind = asked[0] if asked else "runs"
     output = output or Path(f"{kind}.png")
     check_picture(output)
     if length is not None and not kernels:
-        raise RequestError("--length is for kernels: bigs runs plot --kernels MODEL --length 64")
+        raise RequestError("--length applies to kernels: bigs runs plot --kernels MODEL --length 64")
     if kind in ("confusion", "kernels") and len(runs) > 1:
-        raise RequestError(f"--{kind} draws one at a time; {len(runs)} were named.")
+        raise RequestError(f"--{kind} plots a single run; {len(runs)} were named.")
     if kernels:
         figure = _kernels(runs[0], length or 128)
     elif confusion:
@@ -170,28 +168,28 @@ def plot(
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs report mrpc mrpc-2 --output report.html")
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=_RUN, parser=local.name)],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Write the page to this .html.", parser=local.path)
-    ] = Path("report.html"),
+    runs: Runs,
+    output: Annotated[Path, opt.path_option("--output", "-o", help="Write the page to this .html.")] = Path(
+        "report.html"
+    ),
     examples: Annotated[
-        int, typer.Option("--examples", min=0, help="List at most so many examples in each place.")
+        int, typer.Option("--examples", min=0, help="List at most this many examples in each section.")
     ] = 10,
-    length: Annotated[int, typer.Option("--length", min=1, help="Draw kernels up to so many tokens away.")] = 128,
+    length: Annotated[int, typer.Option("--length", min=1, help="Largest distance in tokens for kernels.")] = 128,
 ) -> None:
-    """Write one page about runs: recipes, results, curves, errors and kernels, and how those of one task compare.
+    """Write an HTML page about runs: recipes, results, curves, errors, kernels, and comparisons of runs of one task.
 
-    The page needs no other file and no network, and holds no script. Prints its path.
+    The page is a single file without scripts or network access. Prints its path.
     """
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.core.error_messages import refused
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.core.faults import refused
-    from bigs_cli.core.files import replacing
+    from bigs_cli.core.files import atomic_write
     from bigs_cli.reporting.console import out
 
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
-        raise RequestError(f"{output} is no name of a page. Name a file that ends in .html with --output.")
+        raise RequestError(f"{output} is not an .html file. Name one with --output.")
     found = list(dict.fromkeys(find_run(name) for name in runs))
     prepare_jax()
     from bigs_cli.evaluation.report import gather
@@ -199,7 +197,7 @@ def report(
 
     text = written(*gather(found, length), examples)
     try:
-        with replacing(output, "w") as file:
+        with atomic_write(output, "w") as file:
             file.write(text)
     except OSError as error:
         raise refused(str(output), error, "Name another file with --output.") from error
@@ -207,12 +205,12 @@ def report(
 
 
 def _courses(names: list[str], learning: bool) -> Figure:
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
     from bigs_cli.reporting.metrics_log import read_metrics
-    from bigs_cli.reporting.pictures.course import PRETRAINING, draw_course
-    from bigs_cli.reporting.pictures.learning import draw_learning
+    from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_course
+    from bigs_cli.reporting.plots.validation_curve import draw_learning
     from bigs_cli.reporting.runs import course_table, short_names, task_of_run
 
     found = [find_run(name) for name in names]
@@ -221,7 +219,7 @@ def _courses(names: list[str], learning: bool) -> Figure:
     if learning:
         task = tasks[0]
         if task is None or tasks.count(task) < len(tasks):
-            raise RequestError("--learning is for fine-tuning runs of one task; draw others without it.")
+            raise RequestError("--learning applies to fine-tuning runs of one task. Plot other runs without it.")
         figure = draw_learning(courses, task.metrics[0], task.title)
     else:
         objectives = (PRETRAINING if task is None else task.title for task in tasks)
@@ -232,7 +230,7 @@ def _courses(names: list[str], learning: bool) -> Figure:
 
 
 def _confusion(name: str) -> Figure:
-    from bigs_cli.checkpoint.run import find_run
+    from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.evaluation.report import answered_by
     from bigs_cli.reporting.report import draw_answers
@@ -241,13 +239,13 @@ def _confusion(name: str) -> Figure:
     run = find_run(name)
     task = task_of_run(run)
     if task is None:
-        raise RequestError(f"{run.path} is a pretraining run: it has no classes to confuse. Name a fine-tuning run.")
+        raise RequestError(f"{run.path} is a pretraining run, which has no labels. Name a fine-tuning run.")
     return draw_answers(short_names([run])[0], task, answered_by(run, task))
 
 
 def _kernels(name: str, length: int) -> Figure:
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
-    from bigs_cli.reporting.pictures.kernels import draw_kernels, layer_kernels
+    from bigs_cli.reporting.plots.kernels import draw_kernels, layer_kernels
 
     prepare_jax()
     model = open_and_announce(name)

@@ -12,7 +12,7 @@ from bigs_cli.core.cache import cache_root
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from bigs_cli.checkpoint.resolve import Found, OpenModel
+    from bigs_cli.checkpoints.resolve import Found, OpenModel
     from bigs_cli.data.hdf5 import Corpus
 
 
@@ -35,7 +35,7 @@ def prepare_jax() -> None:
 
 def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
     """Find and read MODEL, of several weights files that in the format `form`; say on stderr which one it was."""
-    from bigs_cli.checkpoint.resolve import find_model, open_model
+    from bigs_cli.checkpoints.resolve import find_model, open_model
     from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err
 
@@ -54,7 +54,7 @@ def refuse_untrained(model: OpenModel) -> None:
     Raises:
         RequestError: the model has such a head.
     """
-    from bigs_cli.checkpoint.untrained import check_trained, untrained_layers
+    from bigs_cli.checkpoints.untrained import check_trained, untrained_layers
 
     check_trained(untrained_layers(model.flat, model.config), model.config, model.source, "pass --allow-untrained")
 

@@ -1,15 +1,16 @@
-"""`bigs tokenize`: text and a vocabulary in, token shards with a manifest out; and looking at shards."""
+"""`bigs tokenize`: make token shards from text and a vocabulary, or inspect existing shards."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bigs_cli.commands import local
+from bigs_cli.commands import options as opt
 from bigs_cli.core.errors import BigsError, RequestError
 
 if TYPE_CHECKING:
@@ -30,210 +31,208 @@ EPILOG = "\n\n".join(
         "[bold]Then:[/bold] bigs pretrain --recipe small --data shards/128",
     )
 )
-_TEXT, _ROWS, _LOOK = "What is read", "How rows are made", "Looking at shards"
+_TEXT, _ROWS, _LOOK = "Input", "Rows", "Inspecting shards"
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="SOURCE",
+        help="Text: .txt, .jsonl, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or WikiExtractor files; a folder of "
+        "them; an address (gs://, s3://, hf://); a hub dataset as owner/name:config:split; or python-docs, the "
+        "documentation of this Python. Repeatable. A folder of the BiGS authors' HDF5 shards is converted.",
+        rich_help_panel=_TEXT,
+    ),
+]
+Weights = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--weight",
+        metavar="W",
+        help="How often each document of an --input is used; give one per --input, in the same order. 0.5 uses half of "
+        "the documents.",
+        rich_help_panel=_TEXT,
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--text-column",
+        help="Column of the text.",
+        show_default="'text', or the only one with strings",
+        rich_help_panel=_TEXT,
+    ),
+]
+TextDocuments = Annotated[
+    Literal["file", "block", "line"],
+    typer.Option(
+        "--text-documents",
+        help="What counts as a document in a .txt: the file, a block between blank lines, or a line.",
+        rich_help_panel=_TEXT,
+    ),
+]
+LimitDocuments = Annotated[
+    int | None,
+    typer.Option("--limit-documents", min=1, help="Read at most this many documents.", rich_help_panel=_TEXT),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Count and skip records that cannot be read.", rich_help_panel=_TEXT)
+]
+DropDuplicates = Annotated[
+    bool, typer.Option("--drop-duplicates", help="Keep only the first of identical documents.", rich_help_panel=_TEXT)
+]
+Output = Annotated[
+    Path | None, opt.path_option("--output", "-o", help="Folder to write the shards to.", rich_help_panel=_ROWS)
+]
+RowLength = Annotated[
+    int | None,
+    typer.Option("--length", "-l", help="Tokens per row, including \\[CLS] and \\[SEP].", rich_help_panel=_ROWS),
+]
+Vocabulary = Annotated[
+    str | None,
+    opt.name_option(
+        "--vocab",
+        metavar="FILE",
+        help="Vocabulary: a vocab.txt, a tokenizer.json, a folder, or a hub id.",
+        rich_help_panel=_ROWS,
+    ),
+]
+TrainVocab = Annotated[
+    int | None,
+    typer.Option(
+        "--train-vocab",
+        metavar="N",
+        max=1_000_000,
+        help="Train a vocabulary of N entries on the same text instead.",
+        rich_help_panel=_ROWS,
+    ),
+]
+SplitRows = Annotated[
+    Literal["sentences", "paragraphs", "tokens"],
+    typer.Option(
+        "--split",
+        help="Fill rows with whole sentences or paragraphs; tokens: full rows, split anywhere.",
+        rich_help_panel=_ROWS,
+    ),
+]
+CrossDocuments = Annotated[
+    bool,
+    typer.Option("--cross-documents", help="Allow a row to continue with the next document.", rich_help_panel=_ROWS),
+]
+Heldout = Annotated[
+    float,
+    typer.Option(
+        "--heldout",
+        min=0,
+        max=0.9,
+        help="Fraction of the documents held out for validation; 0: none.",
+        rich_help_panel=_ROWS,
+    ),
+]
+MinTokens = Annotated[
+    int, typer.Option("--min-tokens", min=1, help="Skip documents with fewer tokens.", rich_help_panel=_ROWS)
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=1024, help="Number of processes that pack rows.", show_default="one per core"),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue the interrupted tokenization in --output. The output is byte-identical to an uninterrupted run.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing shards.")]
+Check = Annotated[
+    Path | None,
+    opt.path_option(
+        "--check", metavar="DIR", help="Read all shards in DIR and report corrupt files.", rich_help_panel=_LOOK
+    ),
+]
+Show = Annotated[
+    Path | None,
+    opt.path_option(
+        "--show", metavar="DIR", help="Print some rows of DIR, masked as in training.", rich_help_panel=_LOOK
+    ),
+]
+Examples = Annotated[
+    int, typer.Option("--examples", min=1, help="Number of rows printed by --show.", rich_help_panel=_LOOK)
+]
 
 
 def tokenize(
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="SOURCE",
-            help="Text: .txt, .jsonl, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or WikiExtractor files; a "
-            "folder of such; an address (gs://, s3://, hf://); a hub data set as owner/name:config:split; or "
-            "python-docs, the documentation this Python carries. Repeat it for more. A folder of the BiGS authors' "
-            "HDF5 shards is converted.",
-            rich_help_panel=_TEXT,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Write the shards into this folder.", rich_help_panel=_ROWS, parser=local.path
-        ),
-    ] = None,
-    length: Annotated[
-        int | None,
-        typer.Option("--length", "-l", help="Tokens in a row, \\[CLS] and \\[SEP] included.", rich_help_panel=_ROWS),
-    ] = None,
-    vocab: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Vocabulary: a vocab.txt, a tokenizer.json, a folder, or a hub id.",
-            rich_help_panel=_ROWS,
-            parser=local.name,
-        ),
-    ] = None,
-    train_vocab: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            max=1_000_000,
-            help="Train a vocabulary of N entries on the same text instead.",
-            rich_help_panel=_ROWS,
-        ),
-    ] = None,
-    weights: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--weight",
-            metavar="W",
-            help="How many times each document of an --input is used; one for every --input, in their order. 0.5: half "
-            "of the documents.",
-            rich_help_panel=_TEXT,
-        ),
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column with the text.",
-            show_default="'text', or the only one with strings",
-            rich_help_panel=_TEXT,
-        ),
-    ] = None,
-    text_documents: Annotated[
-        Literal["file", "block", "line"],
-        typer.Option(
-            help="What a document of a .txt is: the file, a block between blank lines, or a line.",
-            rich_help_panel=_TEXT,
-        ),
-    ] = "file",
-    limit_documents: Annotated[
-        int | None, typer.Option(help="Read only so many documents.", min=1, rich_help_panel=_TEXT)
-    ] = None,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Count and pass over what cannot be read.", rich_help_panel=_TEXT),
-    ] = False,
-    drop_duplicates: Annotated[
-        bool,
-        typer.Option("--drop-duplicates", help="Use only the first of equal documents.", rich_help_panel=_TEXT),
-    ] = False,
-    split: Annotated[
-        Literal["sentences", "paragraphs", "tokens"],
-        typer.Option(help="What a row is filled with, whole; tokens: full rows, cut anywhere.", rich_help_panel=_ROWS),
-    ] = "sentences",
-    cross_documents: Annotated[
-        bool,
-        typer.Option(
-            "--cross-documents",
-            help="Let a row hold the end of one document and the beginning of the next.",
-            rich_help_panel=_ROWS,
-        ),
-    ] = False,
-    heldout: Annotated[
-        float,
-        typer.Option(
-            help="Part of the documents held out for evaluation; 0: none.", min=0, max=0.9, rich_help_panel=_ROWS
-        ),
-    ] = 0.005,
-    min_tokens: Annotated[
-        int, typer.Option(help="Leave out documents with fewer tokens than this.", min=1, rich_help_panel=_ROWS)
-    ] = 2,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Pack rows with so many processes.", min=1, max=1024, show_default="one a core"),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Continue the interrupted tokenization in --output, as it was begun; the shards are those of one that "
-            "was not interrupted.",
-        ),
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace shards that are there already.")] = False,
-    check: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Only read all shards in DIR and name those that are damaged.",
-            rich_help_panel=_LOOK,
-            parser=local.path,
-        ),
-    ] = None,
-    show: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Only print some rows of DIR, masked as a model reads them.",
-            rich_help_panel=_LOOK,
-            parser=local.path,
-        ),
-    ] = None,
-    examples: Annotated[int, typer.Option(help="Rows that --show prints.", min=1, rich_help_panel=_LOOK)] = 3,
+    inputs: Inputs = None,
+    output: Output = None,
+    length: RowLength = None,
+    vocab: Vocabulary = None,
+    train_vocab: TrainVocab = None,
+    weights: Weights = None,
+    text_column: TextColumn = None,
+    text_documents: TextDocuments = "file",
+    limit_documents: LimitDocuments = None,
+    skip_bad: SkipBad = False,
+    drop_duplicates: DropDuplicates = False,
+    split: SplitRows = "sentences",
+    cross_documents: CrossDocuments = False,
+    heldout: Heldout = 0.005,
+    min_tokens: MinTokens = 2,
+    workers: Workers = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    check: Check = None,
+    show: Show = None,
+    examples: Examples = 3,
 ) -> None:
     """Turn text into token shards: rows of LENGTH tokens for [bold]bigs pretrain[/bold].
 
-    Rows are filled with whole sentences; the last row of a document is padded, and no row holds two, unless asked.
-    Whole documents are held out by the hash of their text; where there are too few of them, whole paragraphs or
-    sentences. The tokenizer travels in the shards' folder. Prints the
-    path of the manifest.
+    Rows are filled with whole sentences. The last row of a document is padded, and no row holds two documents, unless
+    --cross-documents is given. Documents are held out by the hash of their text; where there are too few documents,
+    paragraphs or sentences are held out instead. The tokenizer is saved with the shards. Prints the path of the
+    manifest.
     """
     if check is not None or show is not None:
         if inputs or output or (check and show):
-            raise RequestError("--check and --show look at shards that are there: use one of them alone.")
+            raise RequestError("--check and --show inspect existing shards. Use one of them alone.")
         if check:
             _check(check)
         elif show:
             _show(show, examples)
         return
     if resume and overwrite:
-        raise RequestError("Choose either --resume or --overwrite: continue what is there, or start over.")
+        raise RequestError("Use either --resume to continue, or --overwrite to start over.")
+    # Options left at their defaults tell whether a request repeats the whole command or only continues it.
+    asked = (length, vocab, train_vocab, weights, text_column, limit_documents)
+    packing = (text_documents, drop_duplicates, split, cross_documents, heldout, min_tokens)
     if resume and not inputs and output is not None:
-        ours = (length, vocab, train_vocab, weights, text_column, limit_documents)
-        if any(value is not None for value in ours) or (
-            (text_documents, drop_duplicates, split, cross_documents, heldout, min_tokens)
-            != ("file", False, "sentences", False, 0.005, 2)
-        ):
+        if any(value is not None for value in asked) or packing != ("file", False, "sentences", False, 0.005, 2):
             raise RequestError(
-                "A tokenization is resumed as it was begun. Beside --resume and --output name only --workers and "
-                "--skip-bad, or repeat the whole command that began it."
+                "A tokenization is resumed with its own settings. Give only --resume, --output, --workers and "
+                "--skip-bad, or repeat the whole command that started it."
             )
         _resume(output, workers, skip_bad)
         return
     if not inputs:
         raise RequestError("There is nothing to tokenize. Name text with --input PATH; see bigs tokenize --help.")
     if output is None:
-        raise RequestError("Name the folder to write the shards into: --output DIR")
-
-    from bigs_cli.data.hdf5 import HDF5_SUFFIXES, is_hdf5_folder
-
-    for source in inputs:
-        if Path(source).suffix in HDF5_SUFFIXES and Path(source).is_file():
-            raise RequestError(f"{source} is a file of HDF5 shards: name the folder that it is in.")
-    if any(is_hdf5_folder(Path(source)) for source in inputs):
+        raise RequestError("Name the folder to write the shards to: --output DIR")
+    if _is_hdf5(inputs):
         of_text = (train_vocab, weights, text_column, limit_documents, workers)
-        if (
-            len(inputs) > 1
-            or any(value is not None for value in of_text)
-            or any((resume, skip_bad, drop_duplicates, cross_documents, split != "sentences"))
-        ):
+        changed = any((resume, skip_bad, drop_duplicates, cross_documents, split != "sentences"))
+        if len(inputs) > 1 or changed or any(value is not None for value in of_text):
             raise RequestError(
-                "HDF5 shards are converted as they are: name one folder of them with --input, and beside it only "
-                "--output, --vocab, --heldout and --overwrite."
+                "HDF5 shards are converted without repacking. Name one folder of them with --input, and only --output, "
+                "--vocab, --heldout and --overwrite besides."
             )
         _convert(Path(inputs[0]), output, vocab, length, heldout, overwrite)
         return
-    if length is None:
-        raise RequestError("Say how many tokens a row takes, as the recipe will: --length 128")
-    if (vocab is None) == (train_vocab is None):
-        raise RequestError(
-            "Exactly one vocabulary is needed: --vocab FILE for one that exists, or --train-vocab N to train one."
-        )
-    if weights and len(weights) != len(inputs):
-        raise RequestError(f"There are {len(inputs)} --input and {len(weights)} --weight: give every --input one.")
-    if any(not 0 < weight <= 1000 for weight in weights or ()):
-        raise RequestError("A --weight is a number above 0, and 1000 at most. To leave a source out, do not name it.")
+    _check_text_options(inputs, length, vocab, train_vocab, weights)
 
     from bigs_cli.data.manifest import Packing
-    from bigs_cli.data.readers import How
+    from bigs_cli.data.readers import ReadOptions
     from bigs_cli.data.staging import Request, check_output
     from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
-    from bigs_cli.data.vocabulary import train_on
-    from bigs_cli.reporting import console
 
     check_output(output, resume=resume, overwrite=overwrite)
     given = None if vocab is None else load_tokenizer(vocab)
@@ -241,22 +240,55 @@ def tokenize(
         sources=tuple(inputs),
         weights=tuple(weights or [1.0] * len(inputs)),
         vocabulary=f"trained, {train_vocab} entries" if given is None else fingerprint(given),
-        sequence_length=length,
+        sequence_length=length or 0,
         packing=Packing(split=split, cross_documents=cross_documents, min_tokens=min_tokens),
         heldout=heldout,
-        how=How(text_column, text_documents),
+        how=ReadOptions(text_column, text_documents),
         drop_duplicates=drop_duplicates,
         limit_documents=limit_documents,
     )
+    train = functools.partial(_train_vocabulary, request, train_vocab or 0, skip_bad)
+    _build(request, train if given is None else lambda rule: given, output, workers, skip_bad, resume, overwrite)
 
-    def tokenizer(rule: ValidationRule) -> Tokenizer:
-        if given is not None:
-            return given
-        assert train_vocab is not None
-        console.err.print(f"Training a vocabulary of {train_vocab:,} entries.")
-        return train_on(request, rule, train_vocab, skip_bad)
 
-    _build(request, tokenizer, output, workers, skip_bad, resume, overwrite)
+def _is_hdf5(inputs: list[str]) -> bool:
+    """Return whether any of `inputs` is a folder of HDF5 shards.
+
+    Raises:
+        RequestError: one is a single HDF5 file.
+    """
+    from bigs_cli.data.hdf5 import HDF5_SUFFIXES, is_hdf5_folder
+
+    for source in inputs:
+        if Path(source).suffix in HDF5_SUFFIXES and Path(source).is_file():
+            raise RequestError(f"{source} is a single HDF5 file. Name the folder that contains it.")
+    return any(is_hdf5_folder(Path(source)) for source in inputs)
+
+
+def _check_text_options(
+    inputs: list[str], length: int | None, vocab: str | None, train_vocab: int | None, weights: list[float] | None
+) -> None:
+    """Refuse options without which text cannot be tokenized (RequestError)."""
+    if length is None:
+        raise RequestError("Give the number of tokens per row, as in the recipe: --length 128")
+    if (vocab is None) == (train_vocab is None):
+        raise RequestError(
+            "Exactly one vocabulary is needed: --vocab FILE to use an existing one, or --train-vocab N to train one."
+        )
+    if weights and len(weights) != len(inputs):
+        raise RequestError(
+            f"There are {len(inputs)} --input and {len(weights)} --weight. Give one --weight per --input."
+        )
+    if any(not 0 < weight <= 1000 for weight in weights or ()):
+        raise RequestError("A --weight must be above 0 and at most 1000. To leave out a source, do not name it.")
+
+
+def _train_vocabulary(request: Request, entries: int, skip_bad: bool, rule: ValidationRule) -> Tokenizer:
+    from bigs_cli.data.vocabulary import train_on
+    from bigs_cli.reporting import console
+
+    console.err.print(f"Training a vocabulary of {entries:,} entries.")
+    return train_on(request, rule, entries, skip_bad)
 
 
 def _build(
@@ -268,7 +300,7 @@ def _build(
     resume: bool,
     overwrite: bool = False,
 ) -> None:
-    """Make the shards, say what they are, and print the path of their manifest."""
+    """Make the shards, report on them, and print the path of their manifest."""
     from bigs_cli.data.build import build_shards
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.staging import Staging, resume_command
@@ -289,15 +321,15 @@ def _build(
                 say=console.err.print,
             )
     except KeyboardInterrupt:
-        kept = f"What was written so far is kept. Continue with: {resume_command(output)}"
-        console.err.print(f"Stopped. {kept if Staging(output).folder.exists() else 'Nothing was saved yet.'}")
+        kept = f"The progress is saved. Continue with: {resume_command(output)}"
+        console.err.print(f"Stopped. {kept if Staging(output).folder.exists() else 'Nothing was saved.'}")
         raise
     console.err.print(report_table(manifest))
     typer.echo(output / MANIFEST)
 
 
 def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
-    """Continue the tokenization in `output` as it was begun, in the working directory that it was begun in.
+    """Continue the tokenization in `output` with its own settings, in the working directory where it was started.
 
     Raises:
         RequestError: there is none.
@@ -317,7 +349,7 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
                 place.publish()
         if not (output / MANIFEST).is_file():
             raise RequestError(
-                f"There is no unfinished tokenization in {output}. Name the text to begin one with: --input PATH"
+                f"There is no unfinished tokenization in {output}. To start one, name text with --input PATH"
             )
         console.err.print(report_table(open_shards(output).manifest))
         typer.echo(output / MANIFEST)
@@ -341,13 +373,12 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
 def _convert(
     folder: Path, output: Path, vocab: str | None, length: int | None, heldout: float, overwrite: bool
 ) -> None:
-    """Turn the BiGS authors' HDF5 shards into ours."""
-    from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
+    """Convert the BiGS authors' HDF5 shards."""
     from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
     from bigs_cli.data.hdf5_convert import convert_hdf5
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.staging import check_output
-    from bigs_cli.data.tokenizer import load_tokenizer
+    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
     from bigs_cli.reporting import console
     from bigs_cli.reporting.shards import report_table
 
@@ -356,7 +387,7 @@ def _convert(
     found = open_hdf5(folder, tokenizer).manifest.sequence_length
     if length not in (None, found):
         raise RequestError(
-            f"The rows in {folder} have {found} tokens, and are converted as they are: leave out --length."
+            f"The rows in {folder} have {found} tokens, which conversion does not change. Leave out --length."
         )
     with console.progress("converting", unit="tokens") as advance:
         manifest = convert_hdf5(
@@ -367,7 +398,7 @@ def _convert(
 
 
 def _check(folder: Path) -> None:
-    """Read all of `folder`; print what it holds, or raise an error that names every damaged file."""
+    """Read all of `folder`; print what it holds, or raise an error that names every corrupt file."""
     from bigs_cli.data.shards import read_manifest
     from bigs_cli.data.verify import check
     from bigs_cli.reporting import console
@@ -379,7 +410,7 @@ def _check(folder: Path) -> None:
     if problems:
         raise BigsError("\n".join(problems))
     console.err.print(report_table(shards.manifest))
-    typer.echo(f"{folder}: all shards are whole.")
+    typer.echo(f"{folder}: all shards are valid.")
 
 
 def _show(folder: Path, examples: int) -> None:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.interrupts import uninterrupted
+from bigs_cli.core.interrupts import defer_signals
 
 _DRAFT = ".bigs-"  # in the names of temporary files, so that nobody else's are taken for ours
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; rename it to `path` on success, remove it on any error.
 
     What killed processes left of theirs beside `path` is removed. A device, a pipe, or the file that stdout goes to
@@ -46,7 +46,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         _sweep(path)
         temporary = None
         try:
-            with uninterrupted():
+            with defer_signals():
                 handle, temporary = _draft(path)
             with os.fdopen(handle, mode, **text) as file:
                 yield file
@@ -117,13 +117,13 @@ def locked(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON with sorted keys, atomically."""
-    with replacing(path, "w") as file:
+    with atomic_write(path, "w") as file:
         file.write(to_json(value, indent=2, sort_keys=True) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Write `values` to `path` as JSON lines, atomically."""
-    with replacing(path, "w") as file:
+    with atomic_write(path, "w") as file:
         for value in values:
             file.write(to_json(value) + "\n")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Have SIGINT and SIGTERM wait until the block has ended.
 
     It is for blocks that take a moment, inside the `try` that undoes them: no interrupt comes between what is made and

@@ -83,12 +83,12 @@ def launch(environment: Mapping[str, str]) -> int:
     return 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes and speaks."""
     return _watch is None or _watch.index == 0
 
 
-def agree(value: int) -> int:
+def broadcast(value: int) -> int:
     """Return process 0's `value` in every process: all must call this."""
     if _watch is None:
         return value
@@ -98,7 +98,7 @@ def agree(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def any_of(value: bool) -> bool:
+def any_process(value: bool) -> bool:
     """Return whether `value` is true in any process: all must call this."""
     if _watch is None:
         return value

@@ -13,6 +13,13 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
     return f"{shown} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def printable(text: str, width: int | None = None) -> str:
+    """Return `text` with line breaks and control characters escaped, truncated to `width` characters."""
+    if width is not None and len(text) > width:
+        text = f"{text[: width - 1]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def without_folders(value: Any) -> Any:
     """Return a value of JSON or YAML with absolute paths under their last name only: what is read elsewhere."""
     if isinstance(value, dict):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigs_cli.core.error_messages import AGAIN, of_disk
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.faults import AGAIN, of_disk
 from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.packing import Packed, check_packing, split_text
@@ -181,7 +181,7 @@ def _batches(
     rule = progress.rule
     used = progress.place.used
     for part, before, after, record in _chosen(request, parts, progress.place, progress.counts.records):
-        if isinstance(record, Bad):
+        if isinstance(record, BadRecord):
             if not skip_bad:
                 raise RequestError(f"{record.message} To leave out what cannot be read: --skip-bad")
             counts += Counts(bad=1)
@@ -207,7 +207,7 @@ def _batches(
 
 def _chosen(
     request: Request, parts: Sequence[Part], start: Place, taken: int = 0
-) -> Iterator[tuple[Part, Place, Place, str | Bad]]:
+) -> Iterator[tuple[Part, Place, Place, str | BadRecord]]:
     """Yield (part, place before, place after, text or what is wrong) of the records from `start` on that are used.
 
     `taken` texts were used before.
@@ -215,7 +215,7 @@ def _chosen(
     place = start
     for part, after, record in read_parts(parts, start):
         before, place = place, after
-        if isinstance(record, Bad):
+        if isinstance(record, BadRecord):
             yield part, before, after, record
             continue
         if request.limit_documents is not None and taken >= request.limit_documents:

@@ -22,11 +22,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.data.documents import Bad, Documents
+from bigs_cli.data.documents import BadRecord, Documents
 from bigs_cli.data.files import find_files
 from bigs_cli.data.lines import COMPRESSIONS
 from bigs_cli.data.python_docs import PYTHON_DOCS, read_python_docs
-from bigs_cli.data.readers import READERS, How, check_readable, kinds, read_file, reader_of
+from bigs_cli.data.readers import READERS, ReadOptions, check_readable, kinds, read_file, reader_of
 
 _HUB_ID = re.compile(
     r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.-]*))?(?::(?P<split>[\w.-]+))?",
@@ -64,7 +64,7 @@ class Place(BaseModel):
 
 def find_parts(
     sources: Sequence[str],
-    how: How | None = None,
+    how: ReadOptions | None = None,
     weights: Sequence[float] | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Part]:
@@ -78,11 +78,11 @@ def find_parts(
     """
     parts = []
     for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
-        parts += [Part(source, weight, *rest) for rest in _parts_of(source, how or How(), say)]
+        parts += [Part(source, weight, *rest) for rest in _parts_of(source, how or ReadOptions(), say)]
     return parts
 
 
-def read_parts(parts: Sequence[Part], start: Place | None = None) -> Iterator[tuple[Part, Place, str | Bad]]:
+def read_parts(parts: Sequence[Part], start: Place | None = None) -> Iterator[tuple[Part, Place, str | BadRecord]]:
     """Yield (part, the place after it, document or what is wrong) from `start` on. Blank documents are passed over.
 
     Raises:
@@ -112,23 +112,23 @@ def read_documents(sources: Sequence[str], text_column: str | None = None) -> It
         RequestError: at once if a source does not exist; while reading, if a record is bad or a source empty.
         BigsError: a source cannot be reached, or broke off.
     """
-    parts = find_parts(sources, How(text_column=text_column))
+    parts = find_parts(sources, ReadOptions(text_column=text_column))
     return (sound(document) for _, _, document in read_parts(parts))
 
 
-def sound(document: str | Bad) -> str:
+def sound(document: str | BadRecord) -> str:
     """Return a document.
 
     Raises:
         RequestError: it is a record that cannot be read.
     """
-    if isinstance(document, Bad):
+    if isinstance(document, BadRecord):
         raise RequestError(document.message)
     return document
 
 
 def _parts_of(
-    source: str, how: How, say: Callable[[str], None]
+    source: str, how: ReadOptions, say: Callable[[str], None]
 ) -> Iterator[tuple[str, int, Callable[[int], Documents]]]:
     """Yield the identity, size and reader of everything in a source."""
     if source == PYTHON_DOCS:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bigs_cli.core.notices import notice
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.files import TextFile
 from bigs_cli.data.lines import LONGEST_LINE, LONGEST_PIECE
 
@@ -31,14 +31,14 @@ def parse_number(text: str) -> float | None:
 
 def read_cells(
     file: TextFile, delimiter: str | None = None, ragged: bool = False
-) -> Iterator[tuple[int, list[str] | Bad]]:
+) -> Iterator[tuple[int, list[str] | BadRecord]]:
     """Yield (number of its last line, cells) of each row that is not blank; the first names the columns.
 
-    A row that cannot be read is `Bad`, and reading goes on behind it. Cells are separated by `delimiter`; None: by
+    A row that cannot be read is a `BadRecord`, and reading goes on. Cells are separated by `delimiter`; None: by
     commas, or tabs in a `.tsv`, unless the first row has none of these but another of `,`, tab, `;` and `|`, which is
     then said on stderr. In a `.tsv` with tabs each line is a row, and a quote belongs to the text, as in GLUE.
     Everywhere else quotes are those of RFC 4180, and a quoted cell may hold line ends. Rows of another length than the
-    first are `Bad`, unless they may be `ragged`.
+    first are `BadRecord`, unless they may be `ragged`.
 
     Raises:
         BigsError: the place that the file lies in broke off.
@@ -48,12 +48,12 @@ def read_cells(
     plain = delimiter == "\t" and file.suffix == ".tsv"
     length: int | None = None
     for number, row in lines.plain_rows(delimiter) if plain else lines.quoted_rows(delimiter):
-        if isinstance(row, Bad) or ragged:
+        if isinstance(row, BadRecord) or ragged:
             yield number, row
             continue
         if length is not None and len(row) != length:
             what = f"{file.name}:{number} has {len(row)} cells; the first line names {length} columns."
-            yield number, Bad(f"{what} Cells are separated by {_DELIMITERS.get(delimiter, delimiter)}.")
+            yield number, BadRecord(f"{what} Cells are separated by {_DELIMITERS.get(delimiter, delimiter)}.")
             continue
         length = len(row)
         yield number, row
@@ -94,18 +94,18 @@ class _Lines:
 
     def __init__(self, file: TextFile) -> None:
         self._name = file.name
-        self._lines: Iterator[tuple[int, str | Bad]] = file.lines()
+        self._lines: Iterator[tuple[int, str | BadRecord]] = file.lines()
         self._number = 0
         self._held: list[str] = []
-        self._bad: list[Bad] = []
+        self._bad: list[BadRecord] = []
 
     def peek(self) -> str:
         """Return the first line with text, "" if there is none; only empty lines before it are then read."""
-        kept: list[tuple[int, str | Bad]] = []
+        kept: list[tuple[int, str | BadRecord]] = []
         text = ""
         for number, line in self._lines:
-            text = (line.text if isinstance(line, Bad) else line).strip("\r\n")
-            if text or isinstance(line, Bad):
+            text = (line.text if isinstance(line, BadRecord) else line).strip("\r\n")
+            if text or isinstance(line, BadRecord):
                 kept.append((number, line))
             if text:
                 break
@@ -117,8 +117,8 @@ class _Lines:
         size = 0
         for number, line in self._lines:
             self._number = number
-            text = line.text if isinstance(line, Bad) else line
-            if isinstance(line, Bad):
+            text = line.text if isinstance(line, BadRecord) else line
+            if isinstance(line, BadRecord):
                 self._bad.append(line)
             size = len(text) + (size if self._held else 0)
             self._held.append(text)
@@ -126,7 +126,7 @@ class _Lines:
             if self._held and size > LONGEST_PIECE:  # A quote was not closed: no row of several lines is that long.
                 return
 
-    def _row(self, cells: list[str] | None, first: bool) -> Iterator[tuple[int, list[str] | Bad]]:
+    def _row(self, cells: list[str] | None, first: bool) -> Iterator[tuple[int, list[str] | BadRecord]]:
         """Yield what a row gives, and let go of its lines; of a first row, the names of columns count in any case."""
         for bad in self._bad:
             yield self._number, bad
@@ -135,14 +135,14 @@ class _Lines:
         self._bad.clear()
         self._held.clear()
 
-    def plain_rows(self, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
+    def plain_rows(self, delimiter: str) -> Iterator[tuple[int, list[str] | BadRecord]]:
         first = True
         for line in self._next():
             text = line.removesuffix("\n").removesuffix("\r")
             yield from self._row(text.split(delimiter) if text else None, first)
             first = first and not text
 
-    def quoted_rows(self, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
+    def quoted_rows(self, delimiter: str) -> Iterator[tuple[int, list[str] | BadRecord]]:
         csv.field_size_limit(LONGEST_LINE)
         rows = csv.reader(self._next(), delimiter=delimiter, strict=True)
         first = True
@@ -150,7 +150,7 @@ class _Lines:
             try:
                 cells = next(rows, None)
             except csv.Error as error:
-                self._bad.append(Bad(self._problem(delimiter, error)))
+                self._bad.append(BadRecord(self._problem(delimiter, error)))
                 cells = None if first else []  # Without the names of the columns, no row can be read.
             yield from self._row(cells, first)
             if cells is None:

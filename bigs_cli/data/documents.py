@@ -12,7 +12,7 @@ TEXT_COLUMN = "text"
 
 
 @dataclass(frozen=True)
-class Bad:
+class BadRecord:
     """A line, cell or file that cannot be read. Whoever reads on may pass over it; `message` is a sentence."""
 
     message: str
@@ -20,7 +20,7 @@ class Bad:
     """Of a line that is not UTF-8: the line, with a mark for each byte that is not."""
 
 
-Documents = Iterator[str | Bad]
+Documents = Iterator[str | BadRecord]
 
 
 def find_text_column(columns: Sequence[str], strings: Sequence[str], asked: str | None, where: str) -> str:
@@ -40,10 +40,10 @@ def find_text_column(columns: Sequence[str], strings: Sequence[str], asked: str 
     )
 
 
-def text_of(value: Any, column: str, where: str) -> str | Bad:
+def text_of(value: Any, column: str, where: str) -> str | BadRecord:
     """Return a cell as text, null as the empty text, and anything else as bad."""
     if value is None:
         return ""
     if not isinstance(value, str):
-        return Bad(f"{where}: the column '{column}' holds a {type(value).__name__}, not text.")
+        return BadRecord(f"{where}: the column '{column}' holds a {type(value).__name__}, not text.")
     return value

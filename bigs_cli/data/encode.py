@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import frame
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
 BUCKET = 32  # trimmed batches have a multiple of this many tokens: few shapes to compile
+SHORTEST = 16  # tokens that the rows of a trimmed batch have at least in inference
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,32 @@ class Encoded:
             labels[: len(rows)] = self.labels[rows]
         return {**made, "labels": labels, "weights": weights}
 
-    def in_order(self, size: int, trim: bool = False) -> Iterator[tuple[Array, dict[str, Array]]]:
-        """Yield (rows, batch) over every sequence once; trimmed, from the shortest to the longest."""
-        order = np.arange(len(self))
-        if trim:
-            order = np.argsort(self.lengths, kind="stable")
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            yield rows, self.batch(rows, size, trim)
+    @property
+    def groups(self) -> Array:
+        """The group of each row, `[n]`: rows of different groups share no batch in inference."""
+        return np.zeros(len(self), np.int64)
+
+    def padded_length(self, rows: Array) -> int:
+        """Return the length to which a trimmed batch of `rows` is padded in inference."""
+        return bucket(int(self.lengths[rows].max()), self.length)
+
+
+def bucket(tokens: int, length: int) -> int:
+    """Return the length to which rows of `tokens` are padded: 16, 32, 48, 64, 96, 128, 192, …, at most `length`.
+
+    Powers of 2 and 1½ times these: ten shapes up to 512 tokens, and beyond 32 never more than half of a row is padding.
+    """
+    step = SHORTEST
+    while step < tokens:
+        step = step * 3 // 2 if step & (step - 1) == 0 and step >= 2 * SHORTEST else 1 << step.bit_length()
+    return min(step, length)
 
 
 def encode_texts(
     tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str] | None, length: int, labels: Array | None = None
 ) -> Encoded:
     """Encode texts or pairs of texts; those longer than `length` lose tokens from the end of their longer text."""
-    own = framed(tokenizer)
+    own = add_special_tokens(tokenizer)
     own.enable_truncation(length, strategy="longest_first")
     texts = list(first) if second is None else list(zip(first, second, strict=True))
     encodings = own.encode_batch(texts)
@@ -115,7 +127,7 @@ def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:
         )
 
 
-def framed(tokenizer: Tokenizer) -> Tokenizer:
+def add_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
     """Return a copy of `tokenizer` that adds [CLS] and [SEP] as the models expect them, and neither pads nor cuts."""
     from tokenizers import Tokenizer as Loader
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError, not_utf8
 from bigs_cli.core.folders import check_link, list_files
-from bigs_cli.core.hub_client import hush_client, limit_waiting
+from bigs_cli.core.hub import hush_client, limit_waiting
 from bigs_cli.core.paths import is_address
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.lines import COMPRESSIONS, read_lines
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TextFile:
         # fsspec's own files on other machines cannot bound the length of a line.
         return file if hasattr(file, "raw") else io.BufferedReader(cast(Any, file), _BUFFER)
 
-    def lines(self, pieces: bool = False) -> Iterator[tuple[int, str | Bad]]:
+    def lines(self, pieces: bool = False) -> Iterator[tuple[int, str | BadRecord]]:
         """Yield (number from 1, line with its end), or what is wrong with a line or with all that would follow.
 
         With `pieces`, a line longer than `LONGEST_PIECE` comes in several pieces, all with its number.
@@ -99,7 +99,7 @@ class TextFile:
         except Exception as error:  # Each system has errors of its own.
             yield number + 1, self.unreadable(error)
 
-    def unreadable(self, error: Exception) -> Bad:
+    def unreadable(self, error: Exception) -> BadRecord:
         """Return what is to be said of a file that cannot be read on.
 
         Raises:
@@ -107,10 +107,10 @@ class TextFile:
         """
         reason = _reason(error)
         if isinstance(error, _DAMAGE) or (type(error) is OSError and error.errno is None):
-            return Bad(f"{self.name} is a damaged or truncated archive ({reason}). Fetch it again.")
+            return BadRecord(f"{self.name} is a damaged or truncated archive ({reason}). Fetch it again.")
         strerror = getattr(error, "strerror", None) or reason
         if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
-            return Bad(f"{self.name} cannot be read ({strerror}).")
+            return BadRecord(f"{self.name} cannot be read ({strerror}).")
         raise BigsError(f"Reading {self.name} broke off ({strerror}). Try again later.") from error
 
 

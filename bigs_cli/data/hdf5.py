@@ -22,8 +22,7 @@ from bigs_cli.data.block_order import BlockOrder
 from bigs_cli.data.hdf5_file import Array, Block, HDF5File, inspect, read_rows, split_of
 from bigs_cli.data.manifest import MANIFEST, Split
 from bigs_cli.data.shards import Shards, open_shards
-from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, special_ids
-from bigs_cli.data.tokenizer_source import TOKENIZER_JSON, VOCAB_TXT
+from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, fingerprint, load_tokenizer, special_ids
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -8,31 +8,44 @@ streamed by `datasets`. Only data is ever read: a repository that is a program i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import BigsError, RequestError, did_you_mean, listed
 from bigs_cli.core.files import parse_json
-from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
-from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
+from bigs_cli.core.hub import (
+    endpoint,
+    gated,
+    hub_answers,
+    hush_client,
+    is_offline,
+    limit_waiting,
+    network_errors,
+    read_errors,
+    reason_of,
+    retry,
+)
+from bigs_cli.core.paths import plain_path
+from bigs_cli.data.documents import BadRecord, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
-from bigs_cli.data.hub_repository import NAMED, builder_of, describe
 from bigs_cli.data.parquet import count_rows
-from bigs_cli.data.readers import How, read_file, reader_of
+from bigs_cli.data.readers import ReadOptions, read_file, reader_of
 
 if TYPE_CHECKING:
-    from datasets import DatasetBuilder, IterableDataset
+    from datasets import Dataset, DatasetBuilder, IterableDataset
+    from huggingface_hub.hf_api import DatasetInfo
 
 TRAIN = "train"
 
+_CARDS = ("README.md", ".huggingface.yaml")  # where a data set says what its configurations are
+NAMED = 20
+"""Configurations, or splits, that a sentence names of those that a data set has."""
 _LINED = (".jsonl", ".ndjson", ".json", ".txt")
 
-# The client tries a request for bytes six times within two minutes. Not so all that finding a data set takes, which is
-# therefore begun anew after so many seconds; but not any more once a minute has passed.
-_WAITS = (1, 2, 4)
-_PATIENCE = 60.0
+_PATIENCE = 60.0  # seconds
 _STREAM_TRIES = 2  # of `datasets`, each with the client's six. Its own twenty would be half an hour of silence.
 
 
@@ -50,7 +63,7 @@ class HubSplit:
 
 
 class _HubFile(TextFile):
-    def unreadable(self, error: Exception) -> Bad:
+    def unreadable(self, error: Exception) -> BadRecord:
         """Let the errors of the client pass, which `read_hub_split` words; the rest as of any file."""
         if hasattr(error, "response"):
             raise error
@@ -68,15 +81,12 @@ def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> D
     """
     try:
         if found.files:
-            yield from _read_files(found.files, How(text_column, text_documents="line"), skip)
+            yield from _read_files(found.files, ReadOptions(text_column, text_documents="line"), skip)
         else:
             yield from _read_rows(found, text_column, skip)
     except network_errors() as error:
-        from huggingface_hub import constants
-
         raise BigsError(
-            f"Reading {found.name} from {constants.ENDPOINT} broke off ({reason_of(error)}). "
-            "Check the network and try again."
+            f"Reading {found.name} from {endpoint()} broke off ({reason_of(error)}). Check the network and try again."
         ) from error
 
 
@@ -89,39 +99,26 @@ def find_hub_split(repo: str, config: str | None, split: str | None, revision: s
         RequestError: there is no such data set, revision, configuration or split, or no access to it.
         BigsError: the hub cannot be reached.
     """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
+    if is_offline():
         raise BigsError(
             f"{repo} is no file or folder here, and HF_HUB_OFFLINE is set. Unset it to stream a data set from the hub."
         )
     if not hub_answers():
         raise BigsError(
-            f"{repo} is no file or folder here, and the hub ({constants.ENDPOINT}) cannot be reached to look for "
+            f"{repo} is no file or folder here, and the hub ({endpoint()}) cannot be reached to look for "
             "it there. Check the network and try again, or name text that is on this machine."
         )
     hush_client()
-    started = time.monotonic()
-    waits = iter(_WAITS)
-    while True:
-        limit_waiting()
-        try:
-            return _find(repo, config, split or TRAIN, revision)
-        except network_errors() as error:
-            wait = next(waits, None)
-            if wait is None or time.monotonic() - started > _PATIENCE:
-                raise BigsError(
-                    f"The hub ({constants.ENDPOINT}) does not say what {repo} consists of ({reason_of(error)}). "
-                    "Check the network and try again."
-                ) from error
-            time.sleep(wait)
+    with read_errors(repo, revision, "data set"):
+        # The client retries requests for bytes, but not all that finding a data set takes.
+        return retry(lambda: _find(repo, config, split or TRAIN, revision), _PATIENCE, after_any_error=True)
 
 
 def _find(repo: str, config: str | None, split: str, revision: str | None) -> HubSplit:
     import fsspec
 
-    about = describe(repo, revision)
-    builder = builder_of(repo, config, about)
+    info = _describe(repo, revision)
+    builder = _builder_of(repo, config, info)
     name = f"{repo}:{builder.config.name}"
     addresses = {str(known): found for known, found in (builder.config.data_files or {}).items()}
     if split not in addresses:
@@ -132,9 +129,9 @@ def _find(repo: str, config: str | None, split: str, revision: str | None) -> Hu
     files: list[TextFile] = []
     for address in addresses[split]:
         system, path = fsspec.url_to_fs(address)
-        files.append(_HubFile(system, path, address.replace(f"@{about.sha}", "")))
+        files.append(_HubFile(system, path, address.replace(f"@{info.sha}", "")))
     ours = _readable(files, builder)
-    return HubSplit(f"{name}:{split}", split, about.sha or "", files if ours else [], builder)
+    return HubSplit(f"{name}:{split}", split, info.sha or "", files if ours else [], builder)
 
 
 def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
@@ -146,14 +143,14 @@ def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
         return False
     if files[0].suffix != ".json":
         return True
-    first = next((line for _, line in files[0].lines() if isinstance(line, Bad) or line.strip()), "{}")
+    first = next((line for _, line in files[0].lines() if isinstance(line, BadRecord) or line.strip()), "{}")
     try:  # `.json` is one array or object over many lines, or one object a line
         return isinstance(first, str) and isinstance(parse_json(first), dict)
     except ValueError:
         return False
 
 
-def _read_files(files: Sequence[TextFile], how: How, skip: int) -> Documents:
+def _read_files(files: Sequence[TextFile], how: ReadOptions, skip: int) -> Documents:
     for file in files:
         limit_waiting()
         if skip and file.suffix == ".parquet":
@@ -185,3 +182,120 @@ def _read_rows(found: HubSplit, text_column: str | None, skip: int) -> Documents
         raise
     except Exception as error:  # each kind of file has a library with errors of its own
         raise RequestError(f"The hub's data set {found.name} cannot be read ({reason_of(error)}).") from error
+
+
+def _describe(repo: str, revision: str | None) -> DatasetInfo:
+    """Return what the hub says of a data set; its cards are in the cache then.
+
+    Raises:
+        RequestError: it is a program.
+    """
+    from huggingface_hub import HfApi, constants, hf_hub_download
+
+    info = HfApi().dataset_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    names = {file.rfilename for file in info.siblings or ()}
+    program = f"{repo.rpartition('/')[2]}.py"
+    if program in names:
+        raise RequestError(
+            f"The hub's data set {repo} is a program ({program}), and programs from the hub are never run. "
+            "Name a copy of it in Parquet or JSONL."
+        )
+    for name in _CARDS:
+        if name in names:  # `datasets` would take a card that it cannot fetch for none
+            hf_hub_download(repo, name, repo_type="dataset", revision=info.sha)
+    return info
+
+
+def _builder_of(repo: str, config: str | None, info: DatasetInfo) -> DatasetBuilder:
+    """Return what `datasets` makes of a configuration of it; None: the only one, or the one it names as default.
+
+    Raises:
+        RequestError: there is no such configuration, several could be meant, or it holds no data.
+        OSError, or another of `network_errors`: the hub failed.
+    """
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        return datasets.load_dataset_builder(repo, config, revision=info.sha)
+    except DatasetNotFoundError:  # It is there, as we know by now.
+        raise gated(repo, "data set") from None
+    except FileNotFoundError as error:
+        _raise_if_unfetched(error)
+        raise RequestError(
+            f"The hub's data set {repo} holds no data files of a known kind{f' for {config}' if config else ''}. "
+            f"Name files of it: hf://datasets/{repo}/…"
+        ) from None
+    except network_errors():
+        raise
+    except Exception as error:  # those of YAML among them
+        known = _configs(repo, info)
+        if config in known or (config is None and len(known) < 2) or not known:
+            raise RequestError(
+                f"The hub's data set {repo} cannot be used ({reason_of(error)}). Name files of it: "
+                f"hf://datasets/{repo}/…"
+            ) from error
+        problem = f"has no configuration '{config}'" if config else "has several configurations"
+        raise RequestError(
+            f"The hub's data set {repo} {problem}.{did_you_mean(config or '', known)} "
+            f"It has {listed(known, NAMED)}; name one: {repo}:{known[0]}"
+        ) from None
+
+
+def _raise_if_unfetched(error: FileNotFoundError) -> None:
+    """Raise what kept the client from a file if that, and not that there is none, became a FileNotFoundError."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, LocalEntryNotFoundError):
+            raise behind
+        behind = behind.__context__
+
+
+def _configs(repo: str, info: DatasetInfo) -> list[str]:
+    import datasets
+
+    try:
+        return datasets.get_dataset_config_names(repo, revision=info.sha)
+    except network_errors():
+        raise
+    except Exception:
+        return []
+
+
+def load_hub_table(repo: str, config: str, split: str) -> Dataset:
+    """Return a split of a data set on the hub, or of its copy in the cache of `datasets`.
+
+    Raises:
+        RequestError: there is no such split, or neither the hub nor a cached copy can be reached.
+        BigsError: the disk of the cache failed.
+    """
+    import datasets
+    from datasets import config as settings
+    from huggingface_hub import constants
+
+    kept, offline = Path(settings.HF_DATASETS_CACHE), settings.HF_HUB_OFFLINE
+    problem = "HF_HUB_OFFLINE is set" if offline else ""
+    if not offline and not hub_answers():
+        problem = f"the hub ({endpoint()}) cannot be reached"
+    settings.HF_HUB_OFFLINE = bool(problem)  # else `datasets` retries for half a minute before it looks in its cache
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        with plain_path(kept) as cache:  # `datasets` finds what is in its cache with glob patterns.
+            table = datasets.load_dataset(repo, config, split=split, cache_dir=str(cache))
+    except Exception as error:  # each kind of file has a library with errors of its own
+        if (fault := translate_error(error, Path(constants.HF_HOME))) is not None:
+            raise fault from error
+        raise RequestError(problem or f"the hub does not give it ({datasets_reason(error)})") from error
+    finally:
+        settings.HF_HUB_OFFLINE = offline
+    assert isinstance(table, datasets.Dataset)
+    return table
+
+
+def datasets_reason(error: Exception) -> str:
+    """Return the first line of an error of `datasets`; where it only says that it failed, that of its cause."""
+    while type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

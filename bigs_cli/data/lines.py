@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 """Endings of files that are decompressed as they are read."""
@@ -25,7 +25,7 @@ _HEAD = 1 << 12  # bytes that the encoding is told by
 _BUFFER = 1 << 20
 
 
-def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tuple[int, str | Bad]]:
+def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tuple[int, str | BadRecord]]:
     """Yield (number from 1, line with its end) of an open file, or what is wrong with a line or with all that follows.
 
     Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. With `pieces`, a line longer than `LONGEST_PIECE` comes
@@ -46,7 +46,7 @@ def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tupl
             if not pieces:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(limit)
-                yield number, Bad(f"{name}:{number} is longer than {limit >> 20} MiB. Cut it into several.")
+                yield number, BadRecord(f"{name}:{number} is longer than {limit >> 20} MiB. Cut it into several.")
                 number, line = number + 1, file.readline(limit)
                 continue
             end = _end_of_piece(line)
@@ -62,13 +62,16 @@ def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tupl
             if wide is None:
                 yield number, _not_utf8(name, number, line, error.reason)
             else:
-                yield number, Bad(f"{name}:{number} is damaged {_MARKS[wide][:6]} text. Fetch or make the file again.")
+                yield (
+                    number,
+                    BadRecord(f"{name}:{number} is damaged {_MARKS[wide][:6]} text. Fetch or make the file again."),
+                )
         encoding = "utf-8"
         number += line.endswith(b"\n")
         line = rest + file.readline(limit - len(rest))
 
 
-def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "") -> Bad:
+def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "") -> BadRecord:
     path = PurePosixPath(name)
     source, command = "" if encoding else " from what it is", f"iconv -f {encoding or 'LATIN1'} -t UTF-8"
     if path.suffix in COMPRESSIONS:
@@ -76,7 +79,7 @@ def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "")
     else:
         made = shlex.quote(f"fixed{path.suffix}")
         how = f"Convert the file{source}: {command} {shlex.quote(name)} > {made}"
-    return Bad(
+    return BadRecord(
         f"{name}:{number} is not UTF-8 ({why}). {how}",
         line.decode("utf-8", "replace"),
     )

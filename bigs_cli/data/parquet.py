@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError
-from bigs_cli.data.documents import Bad, Documents, find_text_column, text_of
+from bigs_cli.data.documents import BadRecord, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
                 except Exception as error:  # Each system that files lie in has errors of its own.
                     damage = damage_of(file, error)
                     for lost in range(max(row, skip) + 1, end + 1):
-                        yield Bad(f"{file.name}, row {lost}: {damage}.")
+                        yield BadRecord(f"{file.name}, row {lost}: {damage}.")
                 row = end
     except Exception as error:  # Each system that files lie in has errors of its own.
         damage = damage_of(file, error)
         if not skip:
-            yield Bad(f"{file.name}: {damage}.")
+            yield BadRecord(f"{file.name}: {damage}.")
 
 
 @contextlib.contextmanager
@@ -104,11 +104,11 @@ def seekable(file: TextFile) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, whole)
 
 
-def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | Bad:
+def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | BadRecord:
     try:
         return text_of(cell.as_py(), column, where)
     except UnicodeDecodeError as error:
-        return Bad(f"{where} is not UTF-8 ({error.reason}).")
+        return BadRecord(f"{where} is not UTF-8 ({error.reason}).")
 
 
 def damage_of(file: TextFile, error: Exception) -> str:

@@ -24,7 +24,7 @@ from typing import Literal
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
 from bigs_cli.data.delimited import parse_number, read_cells, unique_names
-from bigs_cli.data.documents import TEXT_COLUMN, Bad, Documents, find_text_column, text_of
+from bigs_cli.data.documents import TEXT_COLUMN, BadRecord, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
 from bigs_cli.data.lines import COMPRESSIONS
 from bigs_cli.data.parquet import read_parquet
@@ -40,7 +40,7 @@ _WIKI_END = "</doc>"
 
 
 @dataclass(frozen=True)
-class How:
+class ReadOptions:
     """What is to be known beside a file."""
 
     text_column: str | None = None
@@ -49,7 +49,7 @@ class How:
     """What one document of a `.txt` is."""
 
 
-Reader = Callable[[TextFile, How], Documents]
+Reader = Callable[[TextFile, ReadOptions], Documents]
 
 
 def reader_of(file: TextFile) -> Reader | None:
@@ -64,9 +64,9 @@ def kinds() -> str:
     return f"{', '.join(READERS)} (also with {', '.join(COMPRESSIONS)}), WikiExtractor's wiki_00"
 
 
-def _read_text(file: TextFile, how: How) -> Documents:
+def _read_text(file: TextFile, how: ReadOptions) -> Documents:
     lines = file.lines(pieces=True)
-    first = next(((n, line) for n, line in lines if isinstance(line, Bad) or line.strip()), None)
+    first = next(((n, line) for n, line in lines if isinstance(line, BadRecord) or line.strip()), None)
     if first is None:
         return
     lines = itertools.chain((first,), lines)
@@ -78,11 +78,11 @@ def _read_text(file: TextFile, how: How) -> Documents:
         yield from _text_documents(lines, how.text_documents)
 
 
-def _text_documents(lines: Iterator[tuple[int, str | Bad]], ends: TextDocuments) -> Documents:
+def _text_documents(lines: Iterator[tuple[int, str | BadRecord]], ends: TextDocuments) -> Documents:
     held: list[str] = []
     size = 0
     for _, line in lines:
-        if isinstance(line, Bad):
+        if isinstance(line, BadRecord):
             yield line
             continue
         held.append(line)
@@ -93,7 +93,7 @@ def _text_documents(lines: Iterator[tuple[int, str | Bad]], ends: TextDocuments)
     yield "".join(held)
 
 
-def _read_wiki(file: TextFile, how: How) -> Documents:
+def _read_wiki(file: TextFile, how: ReadOptions) -> Documents:
     lines = file.lines()
     first = next(lines, None)
     if first is None:
@@ -105,12 +105,12 @@ def _read_wiki(file: TextFile, how: How) -> Documents:
         yield from _wiki_documents(lines)
 
 
-def _wiki_documents(lines: Iterator[tuple[int, str | Bad]]) -> Documents:
+def _wiki_documents(lines: Iterator[tuple[int, str | BadRecord]]) -> Documents:
     """WikiExtractor writes `<doc id=… title=…>`, the title, a blank line, the text and `</doc>`, HTML-escaped."""
     held: list[str] = []
     size = 0
     for _, line in lines:
-        if isinstance(line, Bad):
+        if isinstance(line, BadRecord):
             yield line
             continue
         ends = line.startswith(_WIKI_END)
@@ -123,15 +123,15 @@ def _wiki_documents(lines: Iterator[tuple[int, str | Bad]]) -> Documents:
     yield html.unescape("".join(held))
 
 
-def _read_jsonl(file: TextFile, how: How) -> Documents:
+def _read_jsonl(file: TextFile, how: ReadOptions) -> Documents:
     return _json_documents(file, file.lines(), how)
 
 
-def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | Bad]], how: How) -> Documents:
+def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | BadRecord]], how: ReadOptions) -> Documents:
     found: str | None = None
     for number, line in lines:
         where = f"{file.name}:{number}"
-        if isinstance(line, Bad):
+        if isinstance(line, BadRecord):
             yield line
             continue
         if not line or line.isspace():
@@ -139,16 +139,16 @@ def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | Bad]], how:
         try:
             row = parse_json(line)
         except ValueError as error:
-            yield Bad(f"{where} is not JSON ({error}). One object a line is expected.{_hint(line)}")
+            yield BadRecord(f"{where} is not JSON ({error}). One object a line is expected.{_hint(line)}")
             continue
         if not isinstance(row, dict):
-            yield Bad(f'{where} is not a JSON object, such as {{"{TEXT_COLUMN}": "…"}}.{_hint(line)}')
+            yield BadRecord(f'{where} is not a JSON object, such as {{"{TEXT_COLUMN}": "…"}}.{_hint(line)}')
             continue
         if found is None:
             strings = [name for name, value in row.items() if isinstance(value, str)]
             found = find_text_column(list(row), strings, how.text_column, where)
         if found not in row:
-            yield Bad(f"{where} has no column '{found}', which the lines before it have.")
+            yield BadRecord(f"{where} has no column '{found}', which the lines before it have.")
             continue
         yield text_of(row[found], found, where)
 
@@ -157,12 +157,12 @@ def _hint(line: str) -> str:
     return " An array is made into lines with: jq -c '.[]'" if line.lstrip().startswith("[") else ""
 
 
-def _read_csv(file: TextFile, how: How) -> Documents:
+def _read_csv(file: TextFile, how: ReadOptions) -> Documents:
     """The first line that is not blank names the columns."""
     header: list[str] | None = None
     place: int | None = None
     for _, row in read_cells(file):
-        if isinstance(row, Bad):
+        if isinstance(row, BadRecord):
             yield row
         elif header is None:
             header = unique_names(row)
@@ -184,7 +184,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-def read_file(file: TextFile, how: How, skip: int = 0) -> Documents:
+def read_file(file: TextFile, how: ReadOptions, skip: int = 0) -> Documents:
     """Return the records of a file of a known kind but the first `skip`; of Parquet these are not even read.
 
     Raises:

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bigs_cli.core.error_messages import refused
 from bigs_cli.core.errors import RequestError, listed
-from bigs_cli.core.faults import refused
 from bigs_cli.core.files import locked, write_json
-from bigs_cli.core.interrupts import uninterrupted
+from bigs_cli.core.interrupts import defer_signals
 from bigs_cli.core.paths import refuse_address
 from bigs_cli.data.corpus import Place
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split, ValidationUnit
-from bigs_cli.data.readers import How
+from bigs_cli.data.readers import ReadOptions
 from bigs_cli.data.shard_writer import DamagedDraftError, Written
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.validation import ValidationRule
@@ -47,7 +47,7 @@ class Request(BaseModel):
     sequence_length: int
     packing: Packing
     heldout: float
-    how: How = Field(default_factory=How)
+    how: ReadOptions = Field(default_factory=ReadOptions)
     drop_duplicates: bool = False
     limit_documents: int | None = None
 
@@ -231,7 +231,7 @@ def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> I
     place = Staging(output)
     with contextlib.ExitStack() as claim:
         try:
-            with uninterrupted():
+            with defer_signals():
                 _make(place)
                 claim.enter_context(locked(place.folder / _LOCK))
             if not resume:

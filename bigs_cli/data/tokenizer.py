@@ -11,8 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import replacing
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.files import atomic_write
+from bigs_cli.core.folders import check_link
+from bigs_cli.core.hub import fetch_first
+from bigs_cli.core.paths import refuse_address
 from bigs_cli.data.tokenizer_config import (
     CLS,
     MASK,
@@ -25,17 +28,52 @@ from bigs_cli.data.tokenizer_config import (
     read_tokenizer_config,
     write_tokenizer_config,
 )
-from bigs_cli.data.tokenizer_source import TOKENIZER_JSON, VOCAB_TXT, find_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+TOKENIZER_JSON = "tokenizer.json"
+VOCAB_TXT = "vocab.txt"
+PUBLISHED_TOKENIZER = "google-bert/bert-large-uncased"
+"""The tokenizer of the published models, for their repositories that hold none."""
 RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
 """The first 104 entries of a trained vocabulary: the special tokens stand at BERT's ids."""
 
 _MOST_CHARACTERS = 1000  # of an alphabet; as `BertWordPieceTokenizer.train` of the library has it
 _LEAST_FREQUENCY = 2  # of two pieces that become one; likewise
 _MOST_GAPS = 10_000  # ids without an entry that a small vocabulary may have; chosen here
+
+
+def find_tokenizer(source: str | Path) -> Path:
+    """Return the `tokenizer.json` or `vocab.txt` that `source` means: that file, one in that folder, or at that hub id.
+
+    What the hub has is fetched into its cache; what the cache holds is used without a network too.
+
+    Raises:
+        RequestError: there is none, or `source` is an address.
+        BigsError: the hub cannot be reached.
+    """
+    refuse_address(source)
+    path = Path(source)
+    check_link(path)
+    if path.is_dir():
+        for name in (TOKENIZER_JSON, VOCAB_TXT):
+            if (path / name).is_file():
+                return path / name
+        raise RequestError(f"The folder {path} holds no tokenizer: neither {TOKENIZER_JSON} nor {VOCAB_TXT}.")
+    if path.is_file():
+        return path
+    if path.is_absolute() or path.suffix in (".json", ".txt") or str(source).count("/") > 1:
+        raise RequestError(f"There is no vocabulary {path}. Name a {VOCAB_TXT}, a {TOKENIZER_JSON} or a hub id.")
+    try:
+        fetched = fetch_first(str(source), (TOKENIZER_JSON, VOCAB_TXT))
+        if fetched is not None and fetched.name == VOCAB_TXT:
+            fetch_first(str(source), (TOKENIZER_CONFIG,), fetched.parent.name)
+    except BigsError as error:
+        raise type(error)(f"The tokenizer {source}: {error} A {VOCAB_TXT} or {TOKENIZER_JSON} will do.") from None
+    if fetched is None:
+        raise RequestError(f"{source} on the hub has neither {TOKENIZER_JSON} nor {VOCAB_TXT}.")
+    return fetched
 
 
 def load_tokenizer(source: str | Path) -> Tokenizer:
@@ -125,9 +163,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, **more: Any) -> None:
 
     `more` are further entries of `tokenizer_config.json`.
     """
-    with replacing(folder / TOKENIZER_JSON, "w") as file:
+    with atomic_write(folder / TOKENIZER_JSON, "w") as file:
         file.write(tokenizer.to_str(pretty=True) + "\n")
-    with replacing(folder / VOCAB_TXT, "w") as file:
+    with atomic_write(folder / VOCAB_TXT, "w") as file:
         file.write(vocabulary_lines(tokenizer))
     write_tokenizer_config(tokenizer, folder, **more)
 

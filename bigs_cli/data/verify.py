@@ -23,8 +23,7 @@ from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.manifest import MANIFEST, Manifest, Shard
 from bigs_cli.data.shards import MAKE_AGAIN, Shards
-from bigs_cli.data.tokenizer import vocabulary_lines
-from bigs_cli.data.tokenizer_source import TOKENIZER_JSON, VOCAB_TXT
+from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, vocabulary_lines
 
 _BLOCK = 1 << 20
 _THREADS = min(8, os.cpu_count() or 1)

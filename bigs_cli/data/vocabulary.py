@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bigs_cli.data.corpus import find_parts, read_parts, sound
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.staging import Request
 from bigs_cli.data.tokenizer import train_tokenizer
 from bigs_cli.data.validation import ValidationRule
@@ -32,7 +32,7 @@ def _sample(request: Request, validation: ValidationRule, skip_bad: bool) -> Ite
     for source in dict.fromkeys(request.sources):
         left, taken = SAMPLE_CHARACTERS // len(request.sources), 0
         for _, _, record in read_parts(find_parts([source], request.how)):
-            if isinstance(record, Bad) and skip_bad:
+            if isinstance(record, BadRecord) and skip_bad:
                 continue
             document = sound(record)
             taken += 1

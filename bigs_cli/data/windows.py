@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.encode import Encoded, framed
+from bigs_cli.data.encode import Encoded, add_special_tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
-OVERLAP = 128
+DOC_STRIDE = 128
 """Tokens that a window shares with the next one (the `doc_stride` of common scripts); half of it, in short windows."""
 LONGEST_QUESTION = 64
 SHORTEST = 8
@@ -56,7 +56,7 @@ def encode_questions(
     """
     if length < SHORTEST:
         raise RequestError(f"Length {length} is too short for questions about a text: take at least {SHORTEST} tokens.")
-    own = framed(tokenizer)
+    own = add_special_tokens(tokenizer)
     cls, sep = own.encode("").ids
     distinct = list(dict.fromkeys(contexts))
     read = own.encode_batch(distinct, add_special_tokens=False)
@@ -102,9 +102,9 @@ def encode_questions(
 def window_starts(tokens: int, room: int) -> range:
     """Return where windows of `room` tokens begin in a text of `tokens`: every token is in one, the last in the last.
 
-    Neighbours share `OVERLAP` tokens, or half of `room` where that is less.
+    Neighbours share `DOC_STRIDE` tokens, or half of `room` where that is less.
     """
-    step = room - min(OVERLAP, room // 2)
+    step = room - min(DOC_STRIDE, room // 2)
     return range(0, max(tokens - room, 0) + step, step)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigs_cli.data.encode import Encoded, framed, joined
+from bigs_cli.data.encode import Encoded, add_special_tokens, joined
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,7 +27,7 @@ def encode_words(
     tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, length: int
 ) -> EncodedWords:
     """Encode [CLS] words [SEP], cut to `length`; labels by token are a word's tag at its first piece, elsewhere −1."""
-    own = framed(tokenizer)
+    own = add_special_tokens(tokenizer)
     own.enable_truncation(length)
     encodings = own.encode_batch([list(words) for words in sentences], is_pretokenized=True)
     ids, starts = joined([encoding.ids for encoding in encodings])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GOLDBERG = ("attractors", "tag", "sentence", "good", "bad")
 """The columns of Goldberg's lgd_dataset.tsv, which has no header line; "good" and "bad" are forms."""
 GROUPED_BY = ("attractors", "condition", "UID")
-"""The first of these columns that a file has groups its items, if nothing else is asked for."""
+"""The first of these columns that a file has groups its items, unless other columns are named."""
 
 _MASKED = re.compile(r"\*\*\*mask\*\*\*|\[MASK\]", re.IGNORECASE)
 
@@ -85,7 +85,7 @@ def read_agreement(
     return Pairs(table.name, sides[0], sides[1], table.places, groups_of(table, levels))
 
 
-def choices(tokenizer: Tokenizer, pairs: Pairs) -> Items:
+def masked_forms(tokenizer: Tokenizer, pairs: Pairs) -> Items:
     """Return the items of pairs whose sentences differ in one word that is one known token in both; mask it."""
     right, wrong = (encode_sentences(tokenizer, texts) for texts in (pairs.good, pairs.bad))
     unknown = tokenizer.token_to_id("[UNK]")

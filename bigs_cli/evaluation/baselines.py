@@ -1,46 +1,43 @@
-"""What one answer to every example scores, and whether a model gives just one."""
+"""The scores of the majority baseline, and whether a model gives the same answer to every example."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
-
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, split_in_words
 from bigs_cli.core.wording import counted
-from bigs_cli.evaluation.entities import OUTSIDE
-from bigs_cli.evaluation.judged import Lines, judge
 from bigs_cli.evaluation.predictions import of_split, read_predictions
 from bigs_cli.reporting.scores import Baseline, Scores
 from bigs_cli.tasks.task import Task
-
-_NARROW = 0.01  # of the labels' range: scores that differ less than that are one score, whatever they correlate with
+from bigs_cli.tasks.types import type_of
+from bigs_cli.tasks.types.base import Lines
 
 
 def scores_of(task: Task, splits: Mapping[str, Mapping[str, float | None]], lines: Lines) -> Scores:
     """Return metrics by split with the majority baseline of each, and notes on predictions that are all the same.
 
     `lines` are records with `split`, `label` and `prediction`, as predictions.jsonl has them. The baseline answers
-    every example with the most frequent label (of tags, `O`); there is none for questions and for scores.
+    every example with the most frequent label (of tags, `O`); question answering and regression have none.
 
     Raises:
-        RequestError: a line is not one of this task.
+        RequestError: a line is not of this task.
     """
+    task_type = type_of(task)
     baselines: dict[str, Baseline] = {}
     notes: list[str] = []
-    for split in splits if task.form != "questions" else ():
-        of_this = of_split(lines, split)
-        if not of_this:
+    for split in splits:
+        split_lines = of_split(lines, split)
+        if not split_lines:
             continue
-        judge(task, of_this, split)  # refuses what is not of this task
-        if _has_classes(task):
-            baselines[split] = _majority_baseline(task, of_this, split)
-        if len(of_this) > 1 and (answer := _constant_answer(task, of_this)):
-            examples = counted(len(of_this), f"{split_in_words(split)} example")
+        task_type.example_scores(split_lines)  # refuses what is not of this task
+        if (majority := task_type.majority(split_lines)) is not None:
+            name, predictions = majority
+            always = [{**line, "prediction": value} for line, value in zip(split_lines, predictions, strict=True)]
+            baselines[split] = Baseline(name, task_type.example_scores(always).all_metrics())
+        if len(split_lines) > 1 and (answer := task_type.constant_answer(split_lines)):
+            examples = counted(len(split_lines), f"{split_in_words(split)} example")
             notes.append(f"The model answers {answer} to all {examples}: it tells none of them apart.")
     return Scores(splits, baselines, tuple(notes))
 
@@ -57,37 +54,3 @@ def scores_of_run(task: Task, run: RunFolder) -> Scores:
     except RequestError as error:
         why = str(error).replace(str(run.path), run.path.name)
         return Scores(splits, {}, (f"There is no majority baseline: {why}",))
-
-
-def _majority_baseline(task: Task, lines: Lines, split: str) -> Baseline:
-    if task.form == "tagged":
-        answer = OUTSIDE
-        always = [{**line, "prediction": [answer] * len(line["label"])} for line in lines]
-    else:
-        answer = Counter(line["label"] for line in lines).most_common(1)[0][0]
-        always = [{**line, "prediction": answer} for line in lines]
-    scored = judge(task, always, split)
-    every = np.arange(scored.count)
-    return Baseline(_shown(task, answer), {name: metric(every) for name, metric in scored.metrics.items()})
-
-
-def _constant_answer(task: Task, lines: Lines) -> str | None:
-    """Return the one answer that all examples have; None if there are several."""
-    if not _has_classes(task):
-        predictions, labels = (np.array([float(line[of]) for line in lines]) for of in ("prediction", "label"))
-        narrow = np.ptp(predictions) <= _NARROW * np.ptp(labels)
-        return f"about {predictions.mean():.3g}" if narrow else None
-    if task.form == "tagged":
-        answers = {tag for line in lines for tag in line["prediction"]}
-    else:
-        answers = {line["prediction"] for line in lines}
-    return f"“{_shown(task, answers.pop())}”" if len(answers) == 1 else None
-
-
-def _has_classes(task: Task) -> bool:
-    return task.form in ("tagged", "choices") or (task.form == "texts" and task.labels is not None)
-
-
-def _shown(task: Task, answer: Any) -> str:
-    """Return an answer as it is read: endings are counted from 1."""
-    return f"ending {int(answer) + 1}" if task.form == "choices" else str(answer)

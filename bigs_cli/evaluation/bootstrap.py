@@ -1,6 +1,6 @@
-"""How sure a dev set makes a figure, and the difference of two: the bootstrap over its examples.
+"""Confidence intervals of a figure, and of the difference of two: the bootstrap over the examples of a dev set.
 
-What the figure might have been with another dev set of this size; it does not speak of other seeds.
+They say what the figure might be with another dev set of this size, and nothing about other seeds.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.evaluation.judged import Judged, Lines, Metric, judge
+from bigs_cli.evaluation.predictions import example_scores
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types.base import Lines, Metric
 
 Array = np.ndarray[Any, Any]
 
@@ -45,10 +46,10 @@ def intervals(task: Task, runs: Sequence[Lines]) -> dict[str, tuple[float, float
     """Return the bootstrap interval of every metric of the dev set, from the predictions of one or more runs.
 
     Raises:
-        RequestError: a line is not one of this task.
+        RequestError: a line is not of this task.
     """
-    judged: list[Judged] = [judge(task, lines) for lines in runs]
-    return {name: bootstrap([run.metrics[name] for run in judged], judged[0].count) for name in task.metrics}
+    scores = [example_scores(task, lines) for lines in runs]
+    return {name: bootstrap([run.metrics[name] for run in scores], scores[0].count) for name in task.metrics}
 
 
 def _drawn(value: Callable[[Array], float], count: int, resamples: int, seed: int) -> Array:

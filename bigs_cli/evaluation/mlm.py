@@ -1,4 +1,4 @@
-"""Held-out masked-language-model loss: the same masks whenever it is asked, over all of the held-out part."""
+"""Held-out masked-language-model loss, over the whole validation split and with the same masks every time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bigs_cli.data.hdf5_file import unmask
 from bigs_cli.data.manifest import Split
 from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
 from bigs_cli.data.validation_rows import Validation
-from bigs_cli.model.functional import Apply, Parameters
-from bigs_cli.model.losses import classification_sums
+from bigs_cli.models.functional import Apply, Parameters
+from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Masking
 
 SEED = 0  # of the held-out masks, so that runs compare whatever their own seed

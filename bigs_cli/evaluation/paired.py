@@ -1,7 +1,7 @@
-"""Two models on the same examples: is one better, or is it the luck of this dev set?
+"""Paired tests of two models on the same examples of a dev set.
 
-Both tests look only at where the two differ, so they see much smaller differences than two separate intervals would.
-Neither speaks of other seeds: for that, train with several.
+They look only at where the two differ, so they detect much smaller differences than two separate intervals would.
+They say nothing about other seeds: for that, train with several.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.bootstrap import paired_bootstrap
-from bigs_cli.evaluation.judged import Lines, Metric, judge
-from bigs_cli.evaluation.predictions import answers, of_split
+from bigs_cli.evaluation.predictions import of_split
 from bigs_cli.reporting.paired import Paired, PairedTest
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
+from bigs_cli.tasks.types.base import Lines, mean_of
 
 Array = np.ndarray[Any, Any]
 
 _ANSWERED = ("prediction", "scores", "nbest", "null_score")
-_RIGHT = {"texts": "accuracy", "choices": "accuracy", "tagged": "whole sentences", "questions": "exact"}
 
 
 def mcnemar(first_right: Array, second_right: Array) -> float:
@@ -49,38 +49,35 @@ def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: s
             f"{names[0]} and {names[1]} were not measured on the same {split} examples ({len(one)} and "
             f"{len(two)}): no paired test. Measure both on the same data: bigs eval {task.name} --predictions FILE"
         )
-    first, second = judge(task, one, split), judge(task, two, split)
+    task_type = type_of(task)
+    first, second = task_type.example_scores(one), task_type.example_scores(two)
     metric, tests = task.metrics[0], []
     apart = np.array([a["prediction"] != b["prediction"] for a, b in zip(one, two, strict=True)]).nonzero()[0]
     if first.right is not None and second.right is not None:
-        name = _RIGHT[task.form]
-        sure, _ = paired_bootstrap(_share(first.right), _share(second.right), first.count)
+        name = task_type.right_name
+        interval, _ = paired_bootstrap(mean_of(first.right), mean_of(second.right), first.count)
         shares = (float(first.right.mean()), float(second.right.mean()))
-        tests.append(PairedTest(name, "McNemar, exact", shares, sure, mcnemar(first.right, second.right)))
+        tests.append(PairedTest(name, "McNemar, exact", shares, interval, mcnemar(first.right, second.right)))
         counts = _of_rights(first.right, second.right, *names)
     else:
         name = ""
-        both = [answers(task, lines, split) for lines in (one, two)]
-        errors = [np.abs(each.predictions - each.labels) for each in both]
-        counts = _of_scores(errors[0], errors[1], *names)
-        furthest = -np.abs(both[0].predictions - both[1].predictions)[apart]
+        pairs = [task_type.label_pairs(lines) for lines in (one, two)]
+        (labels, first_values), (_, second_values) = (each for each in pairs if each is not None)
+        counts = _of_scores(np.abs(first_values - labels), np.abs(second_values - labels), *names)
+        furthest = -np.abs(first_values - second_values)[apart]
         apart = apart[np.argsort(furthest, kind="stable")]
     if metric != name:
         of_first, of_second = first.metrics[metric], second.metrics[metric]
-        sure, p = paired_bootstrap(of_first, of_second, first.count)
+        interval, p = paired_bootstrap(of_first, of_second, first.count)
         every = np.arange(first.count)
-        tests.append(PairedTest(metric, "paired bootstrap", (of_first(every), of_second(every)), sure, p))
+        tests.append(PairedTest(metric, "paired bootstrap", (of_first(every), of_second(every)), interval, p))
     differing = tuple((one[i], two[i]) for i in apart)
     return Paired(task.title, names, tuple(tests), counts, differing)
 
 
 def _examples(lines: Lines) -> list[dict[str, Any]]:
-    """Return what was asked, without the answers."""
+    """Return the inputs and labels of lines, without predictions."""
     return [{name: value for name, value in line.items() if name not in _ANSWERED} for line in lines]
-
-
-def _share(right: Array) -> Metric:
-    return lambda places: float(right[places].mean())
 
 
 def _of_rights(first: Array, second: Array, first_name: str, second_name: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.folders import check_link, list_files
 from bigs_cli.reporting.pairs import Accuracy
 from bigs_cli.tasks.columns import Table, read_table_file
@@ -76,10 +76,10 @@ def first_rows(table: Table, limit: int | None) -> Table:
     return Table(table.name, table.cells[:limit], table.places[:limit])
 
 
-def find_tables(data: Sequence[Path], say: Callable[[str], None] = lambda sentence: None) -> list[Path]:
+def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sentence: None) -> list[Path]:
     """Return files as they are, and for folders the tables in them and below, by name; hidden ones are passed over.
 
-    `say` is told of what a folder holds that cannot be read, such as links that lead nowhere.
+    `warn` is called with a sentence about entries of a folder that cannot be read, such as dangling links.
 
     Raises:
         RequestError: none is named, there is no such file or folder, or nothing to read in it.
@@ -93,7 +93,7 @@ def find_tables(data: Sequence[Path], say: Callable[[str], None] = lambda senten
         if place.is_dir():
             listing = list_files(place)
             if listing.warning:
-                say(listing.warning)
+                warn(listing.warning)
             inside = sorted(path for path in listing.files if path.name.endswith(SUFFIXES))
         elif not place.is_file():
             raise RequestError(f"There is no file or folder {place} (--data).")
@@ -118,32 +118,21 @@ def fetch_blimp() -> Path:
     Raises:
         RequestError: neither the hub nor a whole cached copy can be reached.
     """
-    from huggingface_hub import constants, errors, snapshot_download
-
-    from bigs_cli.core.hub_client import hub_answers, hush_client, limit_waiting, network_errors, reason_of
+    from bigs_cli.core.hub import fetch_files, hush_client
 
     hush_client()
-    limit_waiting()
-    hindrance = ""
-    if constants.HF_HUB_OFFLINE:
-        hindrance = "HF_HUB_OFFLINE is set"
-    elif not hub_answers():
-        hindrance = f"the hub ({constants.ENDPOINT}) cannot be reached"
-    wanted = {"repo_type": "dataset", "allow_patterns": "*/train-*.parquet", "local_files_only": bool(hindrance)}
     try:
         # All files at once, eight in parallel: `datasets` would ask several things of the hub for each of the 67.
-        folder = Path(snapshot_download(BLIMP_REPOSITORY, **wanted))
-        found = len(find_tables([folder])) if folder.is_dir() else 0
-        why = hindrance or f"{BLIMP_REPOSITORY} on the hub is laid out in another way"
-        if found == BLIMP_FILES:
+        folder = fetch_files(BLIMP_REPOSITORY, ["*/train-*.parquet"], kind="dataset")
+        count = len(find_tables([folder])) if folder.is_dir() else 0
+        if count == BLIMP_FILES:
             return folder
-        have = f"only {found} of its {BLIMP_FILES} files are"
-    except (errors.LocalEntryNotFoundError, errors.RepositoryNotFoundError, *network_errors()) as error:
-        why = hindrance or f"the hub does not give it ({reason_of(error)})"
-        have = "it is not"
+        problem = f"{BLIMP_REPOSITORY} has {count} of its {BLIMP_FILES} files."
+    except BigsError as error:
+        problem = str(error)
     raise RequestError(
-        f"BLiMP was to be read from the hub; {have} on this machine, and {why}. Pass --data DIR holding its .jsonl "
-        "files (https://github.com/alexwarstadt/blimp), or connect to the hub once."
+        f"BLiMP could not be read from the hub: {problem} Pass --data DIR holding its .jsonl files "
+        "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
     )
 
 
@@ -153,13 +142,13 @@ def accuracies(right: Array, groups: Mapping[str, Sequence[str]]) -> list[Accura
     `right` `[n]` is whether the good one scored strictly higher: a tie is wrong, as in BLiMP's own figures. Groups
     are in the order of their numbers, or else of their names.
     """
-    made = [Accuracy("all", "all", len(right), int(right.sum()))]
+    result = [Accuracy("all", "all", len(right), int(right.sum()))]
     for level, names in groups.items():
         values = np.array(names, object)
         for name in _in_order(set(names)):
             chosen = right[values == name]
-            made.append(Accuracy(level, name, len(chosen), int(chosen.sum())))
-    return made
+            result.append(Accuracy(level, name, len(chosen), int(chosen.sum())))
+    return result
 
 
 def _in_order(names: set[str]) -> list[str]:

@@ -6,7 +6,7 @@ https://arxiv.org/abs/1910.14659, eq. 1): one forward pass for every token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.data.encode import framed
-from bigs_cli.model.functional import Apply, Parameters
+from bigs_cli.data.encode import Encoded, add_special_tokens
+from bigs_cli.inference import Batch, Engine, forward
+from bigs_cli.models.functional import Apply, Parameters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -29,10 +30,10 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Sentences:
-    """n texts as m ≤ n different token sequences, [CLS] and [SEP] around each, without padding.
+    """n texts as m ≤ n distinct token sequences, [CLS] and [SEP] around each, without padding.
 
     Text i is sequence `which[i]`. Texts that are the same to the tokenizer are one sequence, so that their scores are
-    the same to the last bit.
+    identical to the last bit.
     """
 
     ids: list[Array]  # [m] of int32
@@ -46,16 +47,70 @@ class Sentences:
 
 
 class Places(NamedTuple):
-    """Q places to be masked, each in a copy of its own, and the K tokens whose probabilities are asked for there."""
+    """Q positions to mask, each in a copy of its own, and the K tokens whose probabilities are wanted there."""
 
     sequence: Array  # [Q]
     position: Array  # [Q]
     candidates: Array  # [Q, K]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaskedCopies(Encoded):
+    """One row for each of Q places: a copy of its sequence in which its position is masked.
+
+    `words` `[all tokens]` is the word of each token, −1 for a special token; `padded` `[m]` the length to which each
+    sequence is padded. `within_word` also masks the later pieces of the word in which the masked token is, as they
+    would give it away (PLL-word-l2r of Kauf & Ivanova 2023, https://arxiv.org/abs/2305.10588).
+    """
+
+    places: Places
+    words: Array
+    padded: Array
+    mask_id: int
+    within_word: bool
+
+    def __len__(self) -> int:
+        return len(self.places.sequence)
+
+    @property
+    def lengths(self) -> Array:
+        """The length to which each row is padded, `[Q]`."""
+        return self.padded[self.places.sequence]
+
+    @property
+    def groups(self) -> Array:
+        """Rows that are padded to the same length share batches."""
+        return self.lengths
+
+    def padded_length(self, rows: Array) -> int:
+        """Return the length of a group."""
+        return int(self.lengths[rows[0]])
+
+    def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
+        """Return input_ids and attention_mask `[size, L]`, positions `[size, 1]` and candidates `[size, K]`."""
+        sequence, position, candidates = (array[rows] for array in self.places)
+        ids, words = np.zeros((size, self.length), np.int32), np.full((size, self.length), -1)
+        mask = np.zeros_like(ids)
+        for row, (start, end) in enumerate(zip(self.starts[sequence], self.starts[sequence + 1], strict=True)):
+            ids[row, : end - start], words[row, : end - start] = self.ids[start:end], self.words[start:end]
+            mask[row, : end - start] = 1
+        missing = ((0, size - len(rows)), (0, 0))
+        positions = np.pad(position[:, None], missing).astype(np.int32)
+        hidden = np.arange(self.length) == positions
+        if self.within_word:
+            word = np.take_along_axis(words, positions, axis=1)
+            hidden |= (words == word) & (word >= 0) & (np.arange(self.length) > positions)
+        return {
+            "input_ids": np.where(hidden, np.int32(self.mask_id), ids),
+            "attention_mask": mask,
+            "positions": positions,
+            "candidates": np.pad(candidates, missing).astype(np.int32),
+        }
+
+
 def encode_sentences(tokenizer: Tokenizer, texts: Sequence[str]) -> Sentences:
-    """Return texts as the model reads them; none is cut."""
-    encodings = framed(tokenizer).encode_batch(list(texts))
+    """Return texts as token sequences; none is truncated."""
+    encodings = add_special_tokens(tokenizer).encode_batch(list(texts))
     found: dict[tuple[int, ...], int] = {}
     which = [found.setdefault(tuple(encoding.ids), len(found)) for encoding in encodings]
     first = np.unique(which, return_index=True)[1]
@@ -64,12 +119,29 @@ def encode_sentences(tokenizer: Tokenizer, texts: Sequence[str]) -> Sentences:
 
 
 def every_token(sentences: Sentences) -> Places:
-    """Return all places of all sequences but the first and the last of each, every one asked for its own token."""
+    """Return all places of all sequences but the first and the last of each, with their own tokens as candidates."""
     counts = sentences.lengths - 2
     sequence = np.repeat(np.arange(len(counts)), counts)
     position = np.concatenate([1 + np.arange(count) for count in counts])
     tokens = np.concatenate([ids[1:-1] for ids in sentences.ids])
     return Places(sequence, position, tokens[:, None])
+
+
+def masked_copies(
+    sentences: Sentences, places: Places, padded: Array, mask_id: int, within_word: bool = False
+) -> MaskedCopies:
+    """Return a masked copy for each of `places`; `padded` `[m]` are the lengths to which sequences are padded."""
+    return MaskedCopies(
+        np.concatenate(sentences.ids),
+        np.concatenate([[0], np.cumsum(sentences.lengths)]),
+        sentences.lengths,
+        int(padded.max(initial=1)),
+        places=places,
+        words=np.concatenate(sentences.words),
+        padded=padded,
+        mask_id=mask_id,
+        within_word=within_word,
+    )
 
 
 def sum_up(sentences: Sentences, places: Places, log_probabilities: Array) -> Array:
@@ -79,82 +151,20 @@ def sum_up(sentences: Sentences, places: Places, log_probabilities: Array) -> Ar
 
 
 def padded_lengths(lengths: Array, most: int, alike: bool) -> Array:
-    """Return what sequences of `lengths` `[m]` are padded to: the multiple of `STEP` that holds each, at most `most`.
+    """Return the multiple of `STEP`, at most `most`, to which each of `lengths` `[m]` is padded.
 
-    `alike`: all to the same length, that of the longest. A model that reads its padding then sees as much of it beside
-    the good sentence of a pair as beside the bad one.
+    `alike`: all to the length of the longest. A model that does not mask its padding then sees as much of it after the
+    good sentence of a pair as after the bad one.
     """
     held = np.full_like(lengths, lengths.max(initial=1)) if alike else lengths
     return np.minimum(-(-held // STEP) * STEP, most)
 
 
-class MaskedWords:
-    """Asks a masked language model for words at masked places; compiled once a length, for any parameters."""
+def pll_engine(apply: Apply, batch_size: int = BATCH) -> Engine:
+    """Return an engine that gives log p(candidate | the rest of its sequence), in nats, float32 `[Q, K]`."""
 
-    def __init__(self, apply: Apply, mask_id: int, batch_size: int = BATCH, within_word: bool = False) -> None:
-        """Mask with `mask_id`, `batch_size` copies of sequences at once.
+    def log_probabilities(params: Parameters, batch: Batch) -> jax.Array:
+        logits = forward(apply, params, batch).logits[:, 0]
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), batch["candidates"], axis=1)
 
-        `within_word` also hides the later pieces of the word in which a masked token is, as they would give it away
-        (PLL-word-l2r of Kauf & Ivanova 2023, https://arxiv.org/abs/2305.10588).
-        """
-        self._mask_id, self._batch_size, self._within_word = mask_id, batch_size, within_word
-
-        def log_probabilities(params: Parameters, batch: dict[str, jax.Array]) -> jax.Array:
-            ids, mask, positions = batch["input_ids"], batch["attention_mask"], batch["positions"]
-            logits = apply(params, ids, mask, None, positions=positions).logits[:, 0]
-            return jnp.take_along_axis(jax.nn.log_softmax(logits), batch["candidates"], axis=1)
-
-        self._log_probabilities = jax.jit(log_probabilities)
-
-    def log_probabilities(
-        self,
-        params: Parameters,
-        sentences: Sentences,
-        places: Places,
-        lengths: Array,
-        advance: Callable[[int], None] = lambda n: None,
-    ) -> Array:
-        """Return log p(candidate | the rest of its sequence) in nats, float32 `[Q, K]`.
-
-        `lengths` `[m]` are the tokens each sequence is padded to; `advance` is told how many places are done.
-        """
-        result = np.zeros(places.candidates.shape, np.float32)
-        for rows, batch in self._batches(sentences, places, lengths):
-            result[rows] = np.asarray(self._log_probabilities(params, batch))[: len(rows)]
-            advance(len(rows))
-        return result
-
-    def _batches(
-        self, sentences: Sentences, places: Places, lengths: Array
-    ) -> Iterator[tuple[Array, dict[str, Array]]]:
-        """Yield (places, batch) over all places once, from the shortest to the longest; batches are always full."""
-        for L in np.unique(lengths[places.sequence]):
-            members = np.flatnonzero(lengths == L)
-            ids, words = (_padded([rows[i] for i in members], L) for rows in (sentences.ids, sentences.words))
-            real = np.arange(L) < sentences.lengths[members, None]
-            of_length = np.flatnonzero(lengths[places.sequence] == L)
-            for start in range(0, len(of_length), self._batch_size):
-                rows = of_length[start : start + self._batch_size]
-                filled = np.resize(rows, self._batch_size)  # The last batch is filled with rows once more.
-                row = np.searchsorted(members, places.sequence[filled])
-                position = places.position[filled, None]
-                hidden = np.arange(L) == position
-                if self._within_word:
-                    word = np.take_along_axis(words[row], position, axis=1)
-                    hidden |= (words[row] == word) & (word >= 0) & real[row] & (np.arange(L) > position)
-                yield (
-                    rows,
-                    {
-                        "input_ids": np.where(hidden, np.int32(self._mask_id), ids[row]),
-                        "attention_mask": real[row].astype(np.int32),
-                        "positions": position.astype(np.int32),
-                        "candidates": places.candidates[filled].astype(np.int32),
-                    },
-                )
-
-
-def _padded(rows: Sequence[Array], length: int) -> Array:
-    made = np.zeros((len(rows), length), np.int32)
-    for place, row in zip(made, rows, strict=True):
-        place[: len(row)] = row
-    return made
+    return Engine(log_probabilities, batch_size, trim=True)

@@ -1,20 +1,18 @@
-"""predictions.jsonl, what a run answered to every dev example, read back."""
+"""Reading predictions.jsonl, the predictions of a run for every dev example, and scoring its lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
 from bigs_cli.tasks.task import Task
-
-Array = np.ndarray[Any, Any]
+from bigs_cli.tasks.types import type_of
+from bigs_cli.tasks.types.base import ExampleScores, Lines
 
 
 class _Best(BaseModel):
@@ -25,7 +23,7 @@ class _Best(BaseModel):
 
 
 class _Line(BaseModel):
-    """What is read of a line; its label and prediction are judged by the task (`evaluation/judged.py`)."""
+    """What is read of a line; its label and prediction are checked by the task type."""
 
     split: str = ""
     text: str = ""
@@ -34,14 +32,6 @@ class _Line(BaseModel):
     words: list[str] = []
     scores: dict[str, float] | list[float | None] = []
     nbest: list[_Best] = []
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Labels and predictions `[n]` of one split: class ids in the task's order, or scores."""
-
-    labels: Array
-    predictions: Array
 
 
 def read_predictions(path: Path) -> list[dict[str, Any]]:
@@ -69,27 +59,15 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def of_split(lines: Sequence[Mapping[str, Any]], split: str) -> list[Mapping[str, Any]]:
+def of_split(lines: Lines, split: str) -> list[Mapping[str, Any]]:
     """Return the lines of `split`."""
     return [line for line in lines if line.get("split") == split]
 
 
-def answers(task: Task, lines: Sequence[Mapping[str, Any]], split: str = "dev") -> Answers:
-    """Return labels and predictions of the lines of `split`: one an example, or, of tagged sentences, one a word.
+def example_scores(task: Task, lines: Lines, split: str = "dev") -> ExampleScores:
+    """Score the lines of `split` one by one.
 
     Raises:
-        RequestError: a line has no label, or names none of the task's classes.
+        RequestError: a line is not of this task.
     """
-    places = {name: i for i, name in enumerate(task.labels or ())}
-    try:
-        pairs = [(line["label"], line["prediction"]) for line in of_split(lines, split)]
-        if task.form == "tagged":
-            pairs = [both for sentence in pairs for both in zip(*sentence, strict=True)]
-        if task.labels is None:
-            pairs = [(float(label), float(prediction)) for label, prediction in pairs]
-        else:
-            pairs = [(places[label], places[prediction]) for label, prediction in pairs]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(f"These predictions are not those of {task.title}: {error} is no label of it.") from error
-    both = np.array(pairs, task.label_dtype).reshape(-1, 2)
-    return Answers(both[:, 0], both[:, 1])
+    return type_of(task).example_scores(of_split(lines, split))

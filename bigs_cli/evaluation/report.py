@@ -1,26 +1,24 @@
-"""What the report of runs (`reporting/report.py`) is made from, read from their folders."""
+"""Reads run folders for the report of runs (`reporting/report.py`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
 
-import numpy as np
-
-from bigs_cli.checkpoint.resolve import find_model, open_model
-from bigs_cli.checkpoint.run import RunFolder
-from bigs_cli.checkpoint.seal import steps
+from bigs_cli.checkpoints.checksums import steps
+from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.baselines import scores_of_run
-from bigs_cli.evaluation.judged import judge
 from bigs_cli.evaluation.paired import pair
-from bigs_cli.evaluation.predictions import answers, of_split, read_predictions
+from bigs_cli.evaluation.predictions import of_split, read_predictions
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.reporting.paired import Paired
-from bigs_cli.reporting.pictures.kernels import layer_kernels
+from bigs_cli.reporting.plots.kernels import layer_kernels
 from bigs_cli.reporting.report import Answered, Comparison, RunReport
 from bigs_cli.reporting.runs import short_names, task_of_run
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
 
 
 def answered_by(run: RunFolder, task: Task) -> Answered:
@@ -34,13 +32,10 @@ def answered_by(run: RunFolder, task: Task) -> Answered:
     lines = of_split(read_predictions(run.predictions_file), "dev")
     if not lines:
         raise RequestError(f"{run.predictions_file} holds no predictions of the dev set.")
-    judged = judge(task, lines)
-    every = np.arange(judged.count)
-    metrics = {name: metric(every) for name, metric in judged.metrics.items()}
-    if task.form in ("choices", "questions"):
-        return Answered(lines, metrics, judged.right, None, None)
-    both = answers(task, lines)
-    return Answered(lines, metrics, judged.right, both.labels, both.predictions)
+    task_type = type_of(task)
+    scores = task_type.example_scores(lines)
+    labels, predictions = task_type.label_pairs(lines) or (None, None)
+    return Answered(lines, scores.all_metrics(), scores.right, labels, predictions)
 
 
 def paired_with_first(runs: Sequence[tuple[str, RunFolder]]) -> tuple[list[Paired], list[str]]:

@@ -1,4 +1,4 @@
-"""Several runs that differ in their seed, as one result: mean, spread, best, and how sure the dev set makes it."""
+"""Several runs that differ in their seed, as one result: mean, spread, best, and a confidence interval."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, with_splits
 from bigs_cli.evaluation.baselines import scores_of
@@ -30,7 +30,7 @@ def summarize(task: Task, runs: Sequence[RunFolder], resume: str) -> dict[str, A
     """
     results = [run.results() for run in runs]
     predictions = [read_predictions(run.predictions_file) for run in runs]
-    sure = intervals(task, predictions)
+    confidence_intervals = intervals(task, predictions)
     splits = [by_split(result) for result in results]
     scores = [scores_of(task, of_run, lines) for of_run, lines in zip(splits, predictions, strict=True)]
     summary: dict[str, dict[str, Any]] = {}
@@ -45,8 +45,8 @@ def summarize(task: Task, runs: Sequence[RunFolder], resume: str) -> dict[str, A
         values = [float(value) for value in found if value is not None]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         figures = {"mean": statistics.fmean(values), "std": spread, "best": max(values), "values": values}
-        if split == "dev" and name in sure:
-            figures["interval"] = list(sure[name])
+        if split == "dev" and name in confidence_intervals:
+            figures["interval"] = list(confidence_intervals[name])
         baseline = scores[0].baselines.get(split)
         if baseline is not None and name in baseline.metrics:
             figures["baseline"] = baseline.metrics[name]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.files import replacing
+from bigs_cli.core.files import atomic_write
 from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.task import Task
 
@@ -78,11 +78,11 @@ def write_submission(path: Path, files: Mapping[str, Sequence[str]]) -> None:
     """
     if set(files) != {part.file for part in PARTS}:
         raise ValueError("a submission has all of its files")
-    with replacing(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
+    with atomic_write(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for part in PARTS:
             entry = zipfile.ZipInfo(part.file, (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
-            made.writestr(entry, "\n".join(files[part.file]) + "\n")
+            archive.writestr(entry, "\n".join(files[part.file]) + "\n")
 
 
 def _written(task: Task, prediction: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split
 from bigs_cli.evaluation.baselines import scores_of
@@ -35,7 +35,7 @@ class _Figures(BaseModel):
 class _Seeds(BaseModel):
     """What is read of seeds.json."""
 
-    best: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    best: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=60)]  # the name of a folder
     seeds: list[int]
     metrics: dict[str, _Figures]
     splits: dict[str, dict[str, _Figures]] = {}
@@ -79,13 +79,14 @@ def suite_lines(root: Path) -> list[Line]:
 def _lines(task: Task, folder: Path, run: RunFolder) -> list[Line]:
     if run.path == folder:
         predictions = read_predictions(run.predictions_file)
-        scores, sure = scores_of(task, by_split(run.results()), predictions), intervals(task, [predictions])
+        scores = scores_of(task, by_split(run.results()), predictions)
+        confidence_intervals = intervals(task, [predictions])
         splits = {
             split: {
                 name: _Figures(
                     mean=value,
                     best=value,
-                    interval=sure.get(name) if split == "dev" else None,
+                    interval=confidence_intervals.get(name) if split == "dev" else None,
                     baseline=scores.baselines[split].metrics.get(name) if split in scores.baselines else None,
                 )
                 for name, value in metrics.items()

@@ -1,25 +1,38 @@
-"""A model on a labelled task: every example once, whatever the batch size and the number of devices."""
+"""A model on a labelled task: what `bigs eval TASK` measures, and what fine-tuning selects its checkpoint by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from bigs_cli.data.encode import Encoded
-from bigs_cli.evaluation.forms import Form
-from bigs_cli.model.functional import Apply, Parameters
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.resume import locate, read_record
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.wording import counted
+from bigs_cli.data.encode import Encoded, check_token_types
+from bigs_cli.inference import Batch, Engine, forward, ignore
+from bigs_cli.models.functional import Apply, Parameters, make_apply
+from bigs_cli.models.published import to_tree
+from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks.examples import Examples
+from bigs_cli.tasks.read import available_splits, load_examples
+from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import TASK_TYPES, TaskType, type_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split of a task, and the same as the model reads it."""
+    """A split of a task, and the same encoded for the model."""
 
     name: str
     examples: Examples
@@ -27,62 +40,148 @@ class Split:
 
 
 class TaskEvaluator:
-    """Runs one model configuration on splits; compiled once per batch shape, for any parameters."""
+    """One model configuration on splits of a task, for any parameters."""
 
     def __init__(
         self,
         apply: Apply,
-        form: Form,
+        task_type: TaskType,
         batch_size: int,
         trim: bool,
         order: Sequence[int] | None = None,
-        place: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+        place: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        """`trim` shortens batches to their longest row: right only where padding changes nothing.
+        """`trim` and `place` are those of `Engine`.
 
         `order` is, for each label of the task, its place in the model's outputs; None: they have the same order.
-        `place` lays a batch on the devices.
         """
-        self.form, self._batch_size, self._trim, self._place = form, batch_size, trim, place
+        self.task_type = task_type
 
-        def scores(params: Parameters, batch: dict[str, jax.Array]) -> jax.Array:
-            outputs = apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-            made = form.scores(outputs)
-            return made if order is None else made[..., np.asarray(order)]
+        def scores(params: Parameters, batch: Batch) -> Any:
+            all_scores = task_type.scores(forward(apply, params, batch))
+            return all_scores if order is None else all_scores[..., np.asarray(order)]
 
-        self._scores = jax.jit(scores)
-
-    def scores(self, params: Parameters, inputs: Encoded, advance: Callable[[int], None] = lambda n: None) -> Array:
-        """Return float32 scores in the order of `inputs`: `[n, K]`, or by token `[all tokens, K]`."""
-        rows_or_tokens = len(inputs.ids) if self.form.by_token else len(inputs)
-        result = np.zeros((rows_or_tokens, self.form.outputs), np.float32)
-        for rows, batch in inputs.in_order(self._batch_size, self._trim):
-            kept = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
-            made = np.asarray(self._scores(params, self._place(kept)))
-            if self.form.by_token:
-                for row, of_row in zip(rows, made, strict=False):
-                    start, end = inputs.starts[row], inputs.starts[row + 1]
-                    result[start:end] = of_row[: end - start]
-            else:
-                result[rows] = made[: len(rows)]
-            advance(len(rows))
-        return result
+        self.engine = Engine(scores, batch_size, trim, task_type.by_token, place)
 
     def measure(
-        self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = lambda n: None
+        self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = ignore
     ) -> tuple[dict[str, dict[str, float]], dict[str, Array]]:
         """Return every metric of the task by labelled split, and the scores of each split."""
-        metrics: dict[str, dict[str, float]] = {}
-        scores: dict[str, Array] = {}
-        for split in splits:
-            if not split.examples.labelled:
-                raise ValueError(f"the split {split.name} has no labels to compare with")
-            scores[split.name] = self.scores(params, split.inputs, advance)
-            metrics[split.name] = self.form.metrics(split.examples, split.inputs, scores[split.name])
-        return metrics, scores
+        scores = self.scores(params, splits, advance)
+        return {
+            split.name: self.task_type.metrics(split.examples, split.inputs, scores[split.name]) for split in splits
+        }, scores
+
+    def scores(
+        self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = ignore
+    ) -> dict[str, Array]:
+        """Return the scores of each split, labelled or not."""
+        return {split.name: self.engine(params, split.inputs, advance) for split in splits}
 
     def predictions(self, splits: Sequence[Split], scores: dict[str, Array]) -> Iterator[dict[str, Any]]:
-        """Yield what `predictions.jsonl` says of every example of `splits`, its split first."""
+        """Yield the line of predictions.jsonl for every example of `splits`."""
         for split in splits:
-            for record in self.form.predictions(split.examples, split.inputs, scores[split.name]):
+            for record in self.task_type.predictions(split.examples, split.inputs, scores[split.name]):
                 yield {"split": split.name, **record}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is measured on a task: `data` is where the task lies (None: the hub), `trim` as in a recipe."""
+
+    data: Path | None
+    length: int
+    batch_size: int
+    trim: bool
+    compute: Compute
+
+
+def settings_for(
+    opened: OpenModel,
+    task: Task,
+    data: Path | None = None,
+    length: int | None = None,
+    batch_size: int | None = None,
+    trim: bool | None = None,
+) -> Settings:
+    """Return how to measure `opened` on `task`: as asked, else as its run did it, else in full length, 32 at once.
+
+    The same arithmetic on the same data gives the run's own figure again.
+
+    Raises:
+        RequestError: the model has another head, other labels, or fewer positions than `length`.
+    """
+    config, task_type = opened.config, type_of(task)
+    if config.head != task_type.head or (task_type.has_labels and config.num_labels != task.num_labels):
+        raise RequestError(
+            f"{opened.source} is a {_described(config.head, config.num_labels)}; {task.title} needs a "
+            f"{_described(task_type.head, task.num_labels)}. Train one: bigs finetune {task.name} --from MODEL"
+        )
+    compute = Compute()
+    if opened.run is not None:
+        recipe, results = load_recipe(str(opened.run.recipe_file)), opened.run.results()
+        compute, length = recipe.compute, length or results.get("length")
+        if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
+            batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
+            if data is None and (path := results.get("data", {}).get("path")):
+                data = Path(locate(str(path), read_record(opened.run.path).data))
+    length = length or config.max_position_embeddings
+    if length > config.max_position_embeddings:
+        raise RequestError(
+            f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
+        )
+    return Settings(data, length, batch_size or 32, config.mask_padding if trim is None else trim, compute)
+
+
+def _described(head: str, labels: int) -> str:
+    has_labels = head in TASK_TYPES and TASK_TYPES[head].has_labels
+    return f"{head} model with {counted(labels, 'label')}" if has_labels else f"{head} model"
+
+
+class ModelOnTask(TaskEvaluator):
+    """A model with its parameters and tokenizer, ready to be measured on splits of a task."""
+
+    def __init__(self, opened: OpenModel, tokenizer: Tokenizer, task: Task, settings: Settings) -> None:
+        """Consume `opened`; labels in another order than the task's are reordered.
+
+        Raises:
+            RequestError: the model's labels are not the task's.
+        """
+        order = None
+        if opened.config.labels and task.labels and opened.config.labels != task.labels:
+            order = label_order(task.labels, opened.config.labels, opened.source)
+        apply = make_apply(opened.config, settings.compute)
+        super().__init__(apply, type_of(task), settings.batch_size, settings.trim, order)
+        self.params = to_tree(opened.flat, opened.config)
+        self._settings, self._tokenizer, self._config = settings, tokenizer, opened.config
+
+    def splits(self, names: Sequence[str] = ()) -> list[Split]:
+        """Read and encode the splits `names`, by default every dev split there is.
+
+        Raises:
+            RequestError: one cannot be found or read.
+        """
+        task, data = self.task_type.task, self._settings.data
+        found = [name for name in available_splits(task, data) if name.startswith("dev")] or ["dev"]
+        splits = []
+        for name in names or found:
+            examples = load_examples(task, name, data)
+            inputs = self.task_type.encode(self._tokenizer, examples, self._settings.length)
+            check_token_types(inputs, self._config)
+            splits.append(Split(name, examples, inputs))
+        return splits
+
+
+def label_order(task_labels: tuple[str, ...], model_labels: tuple[str, ...], source: str) -> list[int]:
+    """Return each task label's place among the model's, matched by name; another order of the same names is common.
+
+    Raises:
+        RequestError: the names are others.
+    """
+    known = [label.casefold() for label in model_labels]
+    if sorted(known) != sorted(label.casefold() for label in task_labels):
+        raise RequestError(
+            f"The labels of {source} ({', '.join(model_labels)}) are not the task's ({', '.join(task_labels)}): "
+            "it was trained for something else."
+        )
+    return [known.index(label.casefold()) for label in task_labels]

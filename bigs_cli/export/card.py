@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
 from bigs_cli.core.wording import without_folders
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
 from bigs_cli.export.snippets import snippet
-from bigs_cli.recipe.config import Head
+from bigs_cli.models.config import Head
 
 _TAGS: dict[Head, str] = {
     "encoder": "feature-extraction",

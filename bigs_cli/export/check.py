@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bigs_cli.checkpoint.arrays import Array, Flat
-from bigs_cli.checkpoint.names import completed, to_apart
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.arrays import Array, Flat
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.faults import spoilt
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Run, Settings, inputs_of, named_outputs
-from bigs_cli.model.functional import make_apply
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import make_apply
+from bigs_cli.models.published import completed, to_unstacked
 from bigs_cli.recipe.schema import Compute
 
 LARGEST_DIFFERENCE = 5e-5  # of the largest output, between the model and an export in float32
@@ -25,8 +25,8 @@ def model_run(config: BiGSConfig, flat: Flat) -> Run:
     """Return a function that runs our own model on a batch. A bare encoder's absent pooler counts as zeros."""
     import jax
 
-    params = to_apart(completed(flat, config))
-    apply = jax.jit(make_apply(config, Compute(), apart=True))
+    params = to_unstacked(completed(flat, config))
+    apply = jax.jit(make_apply(config, Compute(), unstacked=True))
     return lambda inputs: named_outputs(apply(params, *inputs), OUTPUTS[config.head])
 
 
@@ -46,7 +46,7 @@ def differences(folder: Path, model: OpenModel, form: Format, settings: Settings
                 inputs = inputs_of(model, length)
                 expected[length] = inputs, ours(inputs)
                 if not all(np.isfinite(output).all() for output in expected[length][1]):
-                    raise spoilt(model.source)
+                    raise nonfinite_error(model.source)
             inputs, outputs = expected[length]
             found[file] = max(
                 found.get(file, 0.0),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigs_cli.checkpoint.folder import new_folder
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.untrained import untrained_layers
-from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.checkpoints.folder import atomic_directory
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.untrained import untrained_layers
+from bigs_cli.checkpoints.weights import INDEX, WEIGHTS
+from bigs_cli.core.errors import RequestError, did_you_mean, listed
+from bigs_cli.core.hub import Destination
 from bigs_cli.export import onnx_file, stablehlo_file, transformers_folder, weights
 from bigs_cli.export.card import write_card
 from bigs_cli.export.check import differences
@@ -54,7 +56,7 @@ def export(
         raise RequestError(f"--int8 is of the format onnx; {form} has no 8-bit weights.")
     if dtype != "float32" and not chosen.stores_dtype:
         raise RequestError(f"The format {form} is written in float32; leave out --dtype {dtype}.")
-    with new_folder(output) as draft:
+    with atomic_directory(output) as draft:
         chosen.write(draft, model, settings)
         if model.tokenizer is not None:
             write_tokenizer(model.tokenizer, draft, model.config.max_position_embeddings)
@@ -87,3 +89,16 @@ def _lengths(model: OpenModel, form: str, chosen: Format, asked: tuple[int, ...]
         # A model that reads its padding is asked with as much of it as in training.
         return tuple(dict.fromkeys(asked)) or (longest if model.config.mask_padding else trained_length(model),)
     return tuple(dict.fromkeys((min(longest, _CHECKED_LENGTH), *([_LONG] if longest >= _LONG else []))))
+
+
+def other_weights(to: Destination, files: list[str], folder: Path) -> str:
+    """Return a note on weights among the `files` of a repository that an export in `folder` did not push, or ""."""
+    ours = {path.name for path in folder.iterdir()}
+    others = [name for name in files if name.removesuffix(INDEX) in WEIGHTS and name not in ours]
+    if not others:
+        return ""
+    branch = f" --revision {to.branch}" if to.branch else ""
+    return (
+        f"{to.repo} also holds {listed(others)} from before, which a reader may prefer. If it is of another model: "
+        f"hf repos delete-files {to.repo} {' '.join(others)}{branch}"
+    )

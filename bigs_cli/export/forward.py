@@ -1,8 +1,7 @@
-"""The forward pass in plain operations: what an ONNX or StableHLO file holds.
+"""The model as a function of weights and ids with constant mixing, which an ONNX or StableHLO file holds.
 
-`model/` is written for training on the machine that runs it. A file that other runtimes load wants the same
-equations as few, ordinary products: weights by name, kernels as constants, `[B, L, H]` throughout, no loops. The
-export's check compares the two.
+It is the NNX module in its inference form with other mixing functions: the matrices of the SSMs are constants, computed
+when the export is written, and rows longer than `LONGEST_DENSE` are mixed without a loop.
 """
 
 from __future__ import annotations
@@ -13,18 +12,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from bigs_cli.checkpoint.arrays import Array, Flat
-from bigs_cli.checkpoint.names import DECODER, POSITIONS, WORDS, prefix
-from bigs_cli.model.kernel import DiscreteSSM, SSMParameters, convolution_kernel, discretize, powers
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.checkpoints.arrays import Array, Flat
+from bigs_cli.models.blocks import Mix
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import make_apply
+from bigs_cli.models.mixers import chunk_operands, kernel_with_skip, toeplitz
+from bigs_cli.models.published import is_ssm, prefix, to_unstacked
+from bigs_cli.models.ssm import DiscreteSSM, SSMParameters, discretize, powers
+from bigs_cli.recipe.schema import Compute
 
 LONGEST_DENSE = 1024
-"""Up to so many tokens a direction is one matrix `[L, L]`: 23 layers of both take 48 MB at 512 tokens, 193 at 1,024."""
+"""Rows up to this many tokens are mixed with one matrix `[L, L]` per direction. For 23 layers these take 48 MB at 512
+tokens and 193 MB at 1,024."""
 
 CHUNK = 256
-"""Tokens of a chunk beyond that. The states between chunks cost as much as inside at 128 chunks: 32,768 tokens."""
+"""Tokens per chunk of longer rows. At 128 chunks, 32,768 tokens, the states cost as much as the chunks themselves."""
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "encoder": ("last_hidden_state", "pooler_output"),
@@ -36,22 +39,16 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "question-answering": ("start_logits", "end_logits"),
     "multiple-choice": ("logits",),
 }
-"""The names of what each head gives, in order."""
+"""The names of the outputs of each head, in order."""
 
 Forward = Callable[[Mapping[str, Any], Any, Any, Any], tuple[jax.Array, ...]]
 
 
-class Toeplitz(NamedTuple):
-    """A direction of a layer for rows of L tokens: T `[L, L]`, y = T u, with the skip D on its diagonal."""
-
-    T: Array
-
-
 class Chunks(NamedTuple):
-    """A direction of a layer for rows of C chunks of Q tokens, with N complex states as 2N real numbers.
+    """One direction of a layer for rows of C chunks of Q tokens, with N complex states as 2N real numbers.
 
-    What a chunk adds to the states is absorb·u; before chunk c they are Σ over the chunks already seen of carry·that;
-    they give emit·x to the chunk's outputs, besides T u.
+    absorb·u is what a chunk adds to the states; the states before chunk c are the sum of carry times these over the
+    earlier chunks; emit·x is what they add to T u, the chunk's own outputs.
     """
 
     T: Array  # [Q, Q]
@@ -60,155 +57,79 @@ class Chunks(NamedTuple):
     emit: Array  # [Q, 2N]
 
 
-def mixing_constants(flat: Flat, config: BiGSConfig, L: int) -> list[tuple[Toeplitz | Chunks, Toeplitz | Chunks]]:
-    """Return every layer's (forward, backward) mixing of rows of `L` tokens, computed here and now."""
-    base = f"{prefix(config.head)}encoder/layer/"
+def make_forward(flat: Flat, config: BiGSConfig, L: int) -> Forward:
+    """Return `forward(weights, input_ids, attention_mask, token_type_ids)`; its outputs are named in `OUTPUTS`.
 
-    def direction(index: int, name: str) -> Toeplitz | Chunks:
-        values = {field: flat[f"{base}{index}/{name}/{field}"] for field in SSMParameters._fields}
-        ssm = discretize(SSMParameters(**{field: jnp.asarray(value) for field, value in values.items()}))
-        made = _toeplitz(ssm, L) if L <= LONGEST_DENSE else _chunks(ssm, L)
-        # Time runs the other way: the transposed matrices, and of the operators between chunks all axes of time turned.
-        return made if name == "fs4" else _reversed(made)
-
-    return [(direction(i, "fs4"), direction(i, "bs4")) for i in range(config.num_hidden_layers)]
-
-
-def make_forward(config: BiGSConfig, constants: list[tuple[Toeplitz | Chunks, Toeplitz | Chunks]]) -> Forward:
-    """Return `forward(weights, input_ids, attention_mask, token_type_ids)`, its outputs as `OUTPUTS` names them.
-
-    Ids `[B, L]` (multiple choice `[B, choices, L]`), int32, with L that of `constants`. `weights` has every parameter
-    by its published path; those of the SSMs are not read.
+    Ids are int32 `[B, L]` (multiple choice `[B, choices, L]`). The mixing matrices for `L` tokens are computed from
+    `flat`, here. `weights` holds the parameters by published path, with or without those of the SSMs, which are not
+    used. Ids out of range, including negative ones, are refused by ONNX runtimes and give NaN in StableHLO.
     """
-    encoder = prefix(config.head)
-    norm, _ = nnx.split(
-        nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=nnx.Rngs(0))
-    )
+    base = f"{prefix(config.head)}encoder/layer"
+    mixing = [
+        tuple(_mix(flat, f"{base}/{index}/{direction}", L, direction == "bs4") for direction in ("fs4", "bs4"))
+        for index in range(config.num_hidden_layers)
+    ]
+    apply = make_apply(config, Compute(), unstacked=True)
+    unused = {path: np.zeros_like(array) for path, array in flat.items() if is_ssm(path)}
 
     def forward(weights: Mapping[str, Any], ids: Any, mask: Any, types: Any) -> tuple[jax.Array, ...]:
-        def dense(path: str, x: jax.Array) -> jax.Array:
-            kernel, bias = weights[f"{path}/kernel"], weights[f"{path}/bias"]
-            module = nnx.eval_shape(lambda: nnx.Linear(*kernel.shape, precision="highest", rngs=nnx.Rngs(0)))
-            return nnx.merge(nnx.split(module)[0], {"kernel": kernel, "bias": bias})(x)
-
-        def layer_norm(path: str, x: jax.Array) -> jax.Array:
-            return nnx.merge(norm, {"scale": weights[f"{path}/scale"], "bias": weights[f"{path}/bias"]})(x)
-
-        def layer(path: str, x: jax.Array, mixing: tuple[Toeplitz | Chunks, Toeplitz | Chunks]) -> jax.Array:
-            h = layer_norm(f"{path}/LayerNorm", x) if config.pre_norm else x
-            v = _gelu(dense(f"{path}/dv", h))
-            u_forward, u_backward = (_gelu(dense(f"{path}/du_{side}", h)) for side in ("forward", "backward"))
-            if config.mask_padding:
-                u_forward, u_backward = u_forward * keep, u_backward * keep
-            f = dense(f"{path}/duc_forward", _mix(mixing[0], u_forward))
-            b = dense(f"{path}/duc_backward", _mix(mixing[1], u_backward))
-            out = x + dense(f"{path}/do", _gelu(dense(f"{path}/dol", f * b)) * v)
-            return out if config.pre_norm else layer_norm(f"{path}/LayerNorm", out)
-
-        def pooled(x: jax.Array) -> jax.Array:
-            weight = jnp.ones_like(keep) if config.pooler_type == "mean" else keep
-            mean = (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
-            return jnp.tanh(dense(f"{encoder}pooler/dense", mean))
-
-        def words(x: jax.Array) -> jax.Array:
-            h = jax.nn.gelu(dense("cls/predictions/transform/dense", x), approximate=False)
-            h = layer_norm("cls/predictions/transform/LayerNorm", h)
-            matrix = weights[encoder + WORDS].T if config.tie_word_embeddings else weights[DECODER]
-            return jnp.matmul(h, matrix, precision="highest") + weights["cls/predictions/bias"]
-
-        choices = ids.shape[1]
-        if config.head == "multiple-choice":
-            ids, mask, types = (a.reshape(-1, a.shape[-1]) for a in (ids, mask, types))
-        ids, types = _refusing(ids, config.vocab_size), _refusing(types, config.type_vocab_size)
-        keep = mask.astype(jnp.float32)[..., None]
-        x = jnp.take(weights[encoder + WORDS], ids, axis=0)
-        x = x + jnp.take(weights[f"{encoder}embeddings/token_type_embeddings/embedding"], types, axis=0)
-        x = x + weights[encoder + POSITIONS][: ids.shape[1]]
-        x = layer_norm(f"{encoder}embeddings/LayerNorm", x)
-        for index, mixing in enumerate(constants):
-            x = layer(f"{encoder}encoder/layer/{index}", x, mixing)
-        match config.head:
-            case "encoder":
-                return x, pooled(x)
-            case "masked-lm":
-                return (words(x),)
-            case "pretraining":
-                return words(x), dense("cls/seq_relationship", pooled(x))
-            case "next-sentence":
-                return (dense("cls/seq_relationship", pooled(x)),)
-            case "sequence-classification":
-                return (dense("classifier", pooled(x)),)
-            case "token-classification":
-                return (dense("classifier", x),)
-            case "question-answering":
-                logits = dense("qa_outputs", x)
-                return logits[..., 0], logits[..., 1]
-            case "multiple-choice":
-                return (dense("classifier", pooled(x)).reshape(-1, choices),)
+        params = to_unstacked({**weights, **unused})
+        ids, types = _refuse_negative(ids, config.vocab_size), _refuse_negative(types, config.type_vocab_size)
+        outputs = apply(params, ids, mask, types, mixing=mixing.__getitem__)
+        return tuple(outputs[name] for name in OUTPUTS[config.head])
 
     return forward
 
 
-def _refusing(ids: jax.Array, count: int) -> jax.Array:
-    """Return ids with negative ones, which would be counted from the end, out of range as those from `count` are.
-
-    Runtimes then refuse them (ONNX), or give NaN (StableHLO).
-    """
+def _refuse_negative(ids: jax.Array, count: int) -> jax.Array:
+    """Replace negative ids, which would count from the end of a table of `count` rows, by one that is out of range."""
     return jnp.where(ids < 0, count, ids)
 
 
-def _gelu(x: jax.Array) -> jax.Array:
-    return jax.nn.gelu(x, approximate=True)
-
-
-def _toeplitz(ssm: DiscreteSSM, L: int) -> Toeplitz:
-    """T[l, j] = K[l − j], and D more on the diagonal."""
-    K = np.asarray(convolution_kernel(ssm, L).at[0].add(ssm.skip[0]))
-    lag = np.arange(L)[:, None] - np.arange(L)[None]
-    return Toeplitz(np.where(lag >= 0, K[np.maximum(lag, 0)], np.float32(0)))
+def _mix(flat: Flat, path: str, L: int, reverse: bool) -> Mix:
+    """Return the function that mixes `[B, L, H]` along L with the SSM at `path`; D is added at lag 0."""
+    ssm = discretize(SSMParameters(**{name: jnp.asarray(flat[f"{path}/{name}"]) for name in SSMParameters._fields}))
+    if L <= LONGEST_DENSE:
+        T = np.asarray(toeplitz(kernel_with_skip(ssm, L)))
+        T = np.ascontiguousarray(T.T) if reverse else T
+        return lambda u: _matmul(T, u)
+    chunks = _chunks(ssm, L)
+    chunks = _reversed(chunks) if reverse else chunks
+    return lambda u: _mix_chunks(chunks, u)
 
 
 def _chunks(ssm: DiscreteSSM, L: int) -> Chunks:
-    """The states before chunk c are Σ_{c' < c} e^{(c−1−c')QsA} · what chunk c' added."""
+    """Return the matrices of a direction: the states before chunk c are Σ_{c' < c} e^{(c−1−c')QsA} · absorb·u_{c'}."""
     C, N = -(-L // CHUNK), ssm.decay.shape[0]
-    absorb_re, absorb_im = (np.asarray(part)[::-1] for part in powers(ssm, 0, CHUNK))
-    emit_re, emit_im = map(np.asarray, powers(ssm, 1, CHUNK))
-    w_re, w_im = map(np.asarray, ssm.weight)
-    emit = np.concatenate([emit_re * w_re - emit_im * w_im, -(emit_re * w_im + emit_im * w_re)], 1)
+    K, absorb, emit, _ = chunk_operands(ssm, CHUNK)
     carry = np.zeros((N, 2, C, 2, C), np.float32)
     for steps in range(C - 1):
         re, im = (np.asarray(part)[0][:, None] for part in powers(ssm, steps * CHUNK, 1))
         to = np.arange(steps + 1, C)
         for row, column, value in ((0, 0, re), (0, 1, -im), (1, 0, im), (1, 1, re)):
             carry[:, row, to, column, to - steps - 1] = value
-    absorb = np.concatenate([absorb_re, absorb_im], 1).T
-    return Chunks(_toeplitz(ssm, CHUNK).T, np.ascontiguousarray(absorb), carry.reshape(N, 2 * C, 2 * C), emit)
+    return Chunks(*map(np.asarray, (toeplitz(K), absorb, carry.reshape(N, 2 * C, 2 * C), emit)))
 
 
-def _reversed(made: Toeplitz | Chunks) -> Toeplitz | Chunks:
-    if isinstance(made, Toeplitz):
-        return Toeplitz(np.ascontiguousarray(made.T.T))
-    N, twice, _ = made.carry.shape
-    carry = made.carry.reshape(N, 2, twice // 2, 2, -1)[:, :, ::-1, :, ::-1].reshape(made.carry.shape)
-    flipped = (made.T.T, made.absorb[:, ::-1], carry, made.emit[::-1])
-    return Chunks(*map(np.ascontiguousarray, flipped))
+def _reversed(chunks: Chunks) -> Chunks:
+    """Return the matrices for the other direction: every time axis is reversed."""
+    N, width, _ = chunks.carry.shape
+    carry = chunks.carry.reshape(N, 2, width // 2, 2, -1)[:, :, ::-1, :, ::-1].reshape(chunks.carry.shape)
+    return Chunks(*map(np.ascontiguousarray, (chunks.T.T, chunks.absorb[:, ::-1], carry, chunks.emit[::-1])))
 
 
-def _mix(made: Toeplitz | Chunks, u: jax.Array) -> jax.Array:
-    """Mix u `[B, L, H]` along L."""
-    if isinstance(made, Toeplitz):
-        return _batched(made.T, u)
+def _mix_chunks(chunks: Chunks, u: jax.Array) -> jax.Array:
     L, H = u.shape[1:]
-    Q, twice, N = CHUNK, made.carry.shape[-1], made.carry.shape[0]
-    C = twice // 2
+    Q, N, width = CHUNK, *chunks.carry.shape[:2]
+    C = width // 2
     rows = jnp.pad(u, ((0, 0), (0, C * Q - L), (0, 0))).reshape(-1, C, Q, H)
-    added = _batched(made.absorb, rows).reshape(-1, C, 2, N, H)
-    before = _batched(made.carry, added.transpose(0, 3, 2, 1, 4).reshape(-1, N, twice, H))
+    added = _matmul(chunks.absorb, rows).reshape(-1, C, 2, N, H)
+    before = _matmul(chunks.carry, added.transpose(0, 3, 2, 1, 4).reshape(-1, N, width, H))
     states = before.reshape(-1, N, 2, C, H).transpose(0, 3, 2, 1, 4).reshape(-1, C, 2 * N, H)
-    y = _batched(made.T, rows) + _batched(made.emit, states)
+    y = _matmul(chunks.T, rows) + _matmul(chunks.emit, states)
     return y.reshape(-1, C * Q, H)[:, :L]
 
 
-def _batched(matrix: Array, x: jax.Array) -> jax.Array:
-    """Multiply every `[K, H]` of x `[…, K, H]` by matrix `[M, K]`, or by its own of `[N, M, K]`."""
+def _matmul(matrix: Array, x: jax.Array) -> jax.Array:
+    """Multiply every `[K, H]` of x `[…, K, H]` by a matrix `[M, K]`, or by its own of `[N, M, K]`."""
     return jnp.matmul(matrix, x, precision="highest")

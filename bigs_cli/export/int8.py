@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.checkpoint.arrays import Array
+from bigs_cli.checkpoints.arrays import Array
 
 LARGEST_WEIGHT = 64
 """Processors with AVX2 or AVX-512 but no VNNI add two products in 16 bits, which must not overflow: 2·255·64 < 2¹⁵."""

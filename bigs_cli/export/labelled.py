@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel
 
-from bigs_cli.checkpoint.arrays import Array
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.arrays import Array
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.export.settings import Inputs, Run
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 MOST = 1000  # a figure right to some percent, in seconds
 _ROWS = 16  # at once
@@ -95,7 +95,8 @@ def agreement(config: BiGSConfig, examples: Labelled, exact: Run, changed: Run) 
 
 
 def _answers(encoded: Encoded, run: Run) -> Array:
-    batches = (batch for _, batch in encoded.in_order(_ROWS))
+    rows = np.arange(len(encoded))
+    batches = [encoded.batch(rows[start : start + _ROWS], _ROWS) for start in range(0, len(rows), _ROWS)]
     return np.concatenate([run(_inputs(batch))[0] for batch in batches])[: len(encoded)]
 
 

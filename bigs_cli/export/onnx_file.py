@@ -20,18 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
 
-from bigs_cli.checkpoint.arrays import Array
-from bigs_cli.checkpoint.config_json import write_config
-from bigs_cli.checkpoint.folder import CONFIG
-from bigs_cli.checkpoint.names import completed, is_ssm
-from bigs_cli.checkpoint.onnx_file import SSM_METADATA
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.arrays import Array
+from bigs_cli.checkpoints.config_json import write_config
+from bigs_cli.checkpoints.folder import CONFIG
+from bigs_cli.checkpoints.onnx_file import SSM_METADATA
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import BigsError
 from bigs_cli.export.check import largest_difference
-from bigs_cli.export.forward import OUTPUTS, make_forward, mixing_constants
+from bigs_cli.export.forward import OUTPUTS, make_forward
 from bigs_cli.export.int8 import to_int8
 from bigs_cli.export.labelled import agreement, labelled_examples
 from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings, inputs_of
+from bigs_cli.models.published import completed, is_ssm
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LARGEST_SINGLE_FILE = 1_500_000_000  # bytes; a protobuf ends at 2 GiB, and larger weights lie beside it
@@ -126,7 +126,7 @@ def _convert(model: OpenModel, length: int) -> Any:
     from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
     config, flat = model.config, completed(model.flat, model.config)
-    forward = make_forward(config, mixing_constants(flat, config, length))
+    forward = make_forward(flat, config, length)
     # An input that the program does not use would be one that callers must give.
     paths = [path for path in flat if not is_ssm(path)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.settings import Limit, Settings, Tool, trained_length
 
 _READ_BY_BOTH = {

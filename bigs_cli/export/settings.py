@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bigs_cli.checkpoint.arrays import Array
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.checkpoints.arrays import Array
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.models.config import BiGSConfig
 
 WeightType = Literal["float32", "bfloat16", "float16"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, trained_length
-from bigs_cli.recipe.config import BiGSConfig, Head
+from bigs_cli.models.config import BiGSConfig, Head
 
 AUTO_CLASSES: dict[str, Head] = {
     "AutoModel": "encoder",

@@ -12,12 +12,12 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.checkpoint import safetensors_file
-from bigs_cli.checkpoint.names import completed
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.export.forward import make_forward, mixing_constants
+from bigs_cli.checkpoints import safetensors_file
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.export.forward import make_forward
 from bigs_cli.export.settings import Format, Readback, Run, Settings
 from bigs_cli.export.weights import write_safetensors
+from bigs_cli.models.published import completed
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -33,7 +33,7 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
     write_safetensors(folder, model.config, flat)
     weights = {path: jax.ShapeDtypeStruct(array.shape, jnp.float32) for path, array in flat.items()}
     for length in settings.lengths:
-        forward = make_forward(model.config, mixing_constants(flat, model.config, length))
+        forward = make_forward(flat, model.config, length)
         rows = "B, C" if model.config.head == "multiple-choice" else "B"
         ids = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"{rows}, {length}"), jnp.int32)
         with _nameless():

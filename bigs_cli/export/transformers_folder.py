@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bigs_cli.checkpoint import safetensors_file
-from bigs_cli.checkpoint.arrays import Array
-from bigs_cli.checkpoint.config_json import ARCHITECTURES, config_values
-from bigs_cli.checkpoint.folder import CONFIG, read_model
-from bigs_cli.checkpoint.names import completed, to_torch
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints import safetensors_file
+from bigs_cli.checkpoints.arrays import Array
+from bigs_cli.checkpoints.config_json import ARCHITECTURES, config_values
+from bigs_cli.checkpoints.folder import CONFIG, read_model
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.files import write_json
 from bigs_cli.export.check import model_run
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
 from bigs_cli.export.snippets import AUTO_CLASSES
 from bigs_cli.export.weights import stored
-from bigs_cli.recipe.config import Head
+from bigs_cli.models.config import Head
+from bigs_cli.models.published import completed, to_torch
 
 CODE = ("configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py")
 

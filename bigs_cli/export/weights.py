@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from bigs_cli.checkpoint import safetensors_file
-from bigs_cli.checkpoint.arrays import FLOATS, Flat
-from bigs_cli.checkpoint.config_json import write_config
-from bigs_cli.checkpoint.folder import CONFIG, read_model, write_flax, write_torch
-from bigs_cli.checkpoint.names import is_ssm
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints import safetensors_file
+from bigs_cli.checkpoints.arrays import FLOATS, Flat
+from bigs_cli.checkpoints.config_json import write_config
+from bigs_cli.checkpoints.folder import CONFIG, read_model, write_flax, write_torch
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.check import model_run
 from bigs_cli.export.original import ORIGINAL, TORCH_PORT
 from bigs_cli.export.settings import Format, Readback, Settings, Tool, WeightType
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.published import is_ssm
 
 Writer = Callable[[Path, BiGSConfig, Flat], None]
 

@@ -11,9 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigs_cli.core.files import replacing, to_json
-from bigs_cli.prediction.item import Item, record
-from bigs_cli.prediction.output import begun
+from bigs_cli.core.files import atomic_write, to_json
+from bigs_cli.prediction.items import record
+from bigs_cli.prediction.output import require_window
+from bigs_cli.tasks.items import Item
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,7 @@ Embedded = Iterable[tuple[list[Item], Array]]
 EMBEDDING = "embedding"
 
 
-def write_embeddings(made: Embedded, path: Path) -> tuple[int, int]:
+def write_embeddings(windows: Embedded, path: Path) -> tuple[int, int]:
     """Write vectors to a .npy or .parquet file, whole or not at all; return their number and size `(n, H)`.
 
     Parquet has all columns of the texts and, behind them, `embedding`. Texts that are in no column of these names are
@@ -32,12 +33,12 @@ def write_embeddings(made: Embedded, path: Path) -> tuple[int, int]:
     Raises:
         RequestError: there are none.
     """
-    made = begun(made)
-    with replacing(path) as file:
-        return _WRITERS[path.suffix.lower()](made, file)
+    windows = require_window(windows)
+    with atomic_write(path) as file:
+        return _WRITERS[path.suffix.lower()](windows, file)
 
 
-def _write_npy(made: Embedded, file: IO[bytes]) -> tuple[int, int]:
+def _write_npy(windows: Embedded, file: IO[bytes]) -> tuple[int, int]:
     """Write the vectors behind a header that is written again once their number is known: it has room for that."""
 
     def header(shape: tuple[int, int]) -> int:
@@ -47,7 +48,7 @@ def _write_npy(made: Embedded, file: IO[bytes]) -> tuple[int, int]:
         return file.tell()
 
     count, size, start = 0, 0, 0
-    for _, vectors in made:
+    for _, vectors in windows:
         if not count:
             size = vectors.shape[1]
             start = header((0, size))
@@ -58,7 +59,7 @@ def _write_npy(made: Embedded, file: IO[bytes]) -> tuple[int, int]:
     return count, size
 
 
-def _write_parquet(made: Embedded, file: IO[bytes]) -> tuple[int, int]:
+def _write_parquet(windows: Embedded, file: IO[bytes]) -> tuple[int, int]:
     """Write a row group for each window; what is written is written again if a later one needs wider columns."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -67,7 +68,7 @@ def _write_parquet(made: Embedded, file: IO[bytes]) -> tuple[int, int]:
     inexact: set[str] = set()
     count, size = 0, 0
     try:
-        for items, vectors in made:
+        for items, vectors in windows:
             batch = _table(items, vectors)
             integers = (field.name for field in batch.schema if pa.types.is_integer(field.type))
             inexact |= {name for name in integers if _inexact(batch[name].to_pylist())}
@@ -96,7 +97,7 @@ def _table(items: list[Item], vectors: Array) -> pa.Table:
 
 
 def _columns(item: Item) -> dict[str, Any]:
-    texts = {"text": item.text} | ({} if item.second is None else {"pair": item.second})
+    texts = {"text": item.text} | ({} if item.text_b is None else {"pair": item.text_b})
     return texts | dict(item.columns)
 
 
@@ -158,7 +159,7 @@ def _rewritten(file: IO[bytes], schema: pa.Schema) -> Any:
 
     file.flush()
     with tempfile.TemporaryFile() as before:
-        with os.fdopen(os.dup(file.fileno()), "rb") as written:  # a draft can be read, although it is open to write
+        with os.fdopen(os.dup(file.fileno()), "rb") as written:  # It can be read while it is open for writing.
             written.seek(0)
             shutil.copyfileobj(written, before)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Texts in files, read as they are asked for: a text a line, or rows of a table."""
+"""Texts in files, read lazily: one text a line, or rows of a table."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, BinaryIO
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.data.lines import read_lines
-from bigs_cli.prediction.columns import Columns, Named, find_columns
-from bigs_cli.prediction.item import Item, Takes, item_of
+from bigs_cli.prediction.items import Columns, Named, find_columns, item_of
 from bigs_cli.tasks.columns import read_rows
+from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.jsonl import good, lines_of
 from bigs_cli.tasks.task import Task
 
 
 def items_in(
-    path: Path, takes: Takes, task: Task | None, named: Named, blank: Callable[[int], None] = lambda n: None
+    path: Path, takes: InputFormat, task: Task | None, named: Named, blank: Callable[[int], None] = lambda n: None
 ) -> Iterator[Item]:
-    """Yield what the lines of a .txt, or the rows of a CSV, TSV, JSONL or Parquet file, ask; any of them also packed.
+    """Yield the items in the lines of a .txt, or the rows of a CSV, TSV, JSONL or Parquet file, compressed or not.
 
-    `blank` is told, at the end, how many blank lines of a text were passed over.
+    `blank` is called at the end with the number of blank lines of a text, which are skipped.
 
     Raises:
         RequestError: the file is not there, of another kind or empty, or does not hold what the model `takes`.

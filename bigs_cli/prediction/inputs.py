@@ -1,4 +1,4 @@
-"""The check of arrays that a caller gives a model: compiled code would turn wrong ones into NaN or other answers."""
+"""Checks of the arrays that a caller gives a model: compiled code would turn wrong ones into NaN or wrong answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +26,7 @@ def checked_inputs(
         raise ValueError(f"input_ids has the shape {list(ids.shape)}; the head {config.head} takes {form}.")
     if not ids.size:
         raise ValueError(f"input_ids is empty: its shape is {list(ids.shape)}. Give at least one row of one token.")
-    made: list[Array | None] = []
+    checked: list[Array | None] = []
     for name, given, count, what in (
         ("attention_mask", attention_mask, 2, "padding and real tokens"),
         ("token_type_ids", token_type_ids, config.type_vocab_size, "the token types of this model"),
@@ -36,8 +36,8 @@ def checked_inputs(
             raise ValueError(
                 f"{name} has the shape {list(array.shape)}; it takes that of input_ids, {list(ids.shape)}."
             )
-        made.append(None if array is None else _in_range(name, array, count, what))
-    return _in_range("input_ids", ids, config.vocab_size, "the ids of the vocabulary"), made[0], made[1]
+        checked.append(None if array is None else _in_range(name, array, count, what))
+    return _in_range("input_ids", ids, config.vocab_size, "the ids of the vocabulary"), checked[0], checked[1]
 
 
 def checked_positions(config: BiGSConfig, positions: Any, ids: Array) -> Array:

@@ -13,36 +13,36 @@ from typing import IO, Any, Literal, TypeVar
 from rich.table import Table
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import replacing, to_json
-from bigs_cli.prediction.heads import Answerer
-from bigs_cli.prediction.heads.answerer import NUMBERS
-from bigs_cli.prediction.item import Item, record
+from bigs_cli.core.files import atomic_write, to_json
+from bigs_cli.prediction.items import record
 from bigs_cli.reporting.console import out, table
+from bigs_cli.tasks.items import Item
+from bigs_cli.tasks.types.base import NUMBER_HEADERS, Pipeline
 
 Format = Literal["table", "jsonl", "csv"]
-Answered = list[tuple[Item, dict[str, Any]]]
+Answers = list[tuple[Item, dict[str, Any]]]
 Window = TypeVar("Window")
 
 
-def write_answers(answered: Iterable[Answered], answerer: Answerer, form: Format, path: Path | None) -> None:
+def write_answers(windows: Iterable[Answers], pipeline: Pipeline, form: Format, path: Path | None) -> None:
     """Write answers to the file at `path`, whole or not at all, or to stdout as they come.
 
     Raises:
         RequestError: there are none.
     """
-    answered = begun(answered)
+    windows = require_window(windows)
     if path is not None:
-        with replacing(path, "w") as file:
-            _WRITE[form](answered, answerer, file)
+        with atomic_write(path, "w") as file:
+            _WRITE[form](windows, pipeline, file)
         return
     try:
-        _WRITE[form](answered, answerer, sys.stdout)
-    except BrokenPipeError:  # The reader, such as `head`, has enough. Python's own flush at exit would fail again.
+        _WRITE[form](windows, pipeline, sys.stdout)
+    except BrokenPipeError:  # The reader, such as `head`, has stopped. Python's own flush at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def begun(windows: Iterable[Window]) -> Iterator[Window]:
-    """Return all windows, the first of which is there: before it is, nothing is written, nor a folder made."""
+def require_window(windows: Iterable[Window]) -> Iterator[Window]:
+    """Return all windows after the first one is there: until then no file is written, nor a folder created."""
     rest = iter(windows)
     first = next(rest, None)
     if first is None:
@@ -50,30 +50,30 @@ def begun(windows: Iterable[Window]) -> Iterator[Window]:
     return itertools.chain([first], rest)
 
 
-def write_table(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
+def write_table(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> None:
     """Write a table for each window of answers."""
-    for window in answered:
-        with out.capture() as made:
-            out.print(answer_table(window, answerer))
-        file.write(made.get())
+    for window in windows:
+        with out.capture() as captured:
+            out.print(answer_table(window, pipeline))
+        file.write(captured.get())
         file.flush()
 
 
-def write_jsonl(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
+def write_jsonl(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> None:
     """Write each answer as a JSON object on a line."""
-    for window in answered:
+    for window in windows:
         file.writelines(to_json(record(item.columns.items(), answer), default=str) + "\n" for item, answer in window)
         file.flush()
 
 
-def write_csv(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -> None:
+def write_csv(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> None:
     """Write answers as CSV: the keys of an object become columns `scores.negative`, lists are JSON in a cell.
 
     Raises:
         RequestError: an item has columns that the first one has not.
     """
     writer: csv.DictWriter[str] | None = None
-    for window in answered:
+    for window in windows:
         for item, answer in window:
             row = record(_flat(item.columns), dict(_flat(answer)))
             if writer is None:
@@ -86,25 +86,25 @@ def write_csv(answered: Iterable[Answered], answerer: Answerer, file: IO[str]) -
         file.flush()
 
 
-_WRITE: dict[Format, Callable[[Iterable[Answered], Answerer, IO[str]], None]] = {
+_WRITE: dict[Format, Callable[[Iterable[Answers], Pipeline, IO[str]], None]] = {
     "table": write_table,
     "jsonl": write_jsonl,
     "csv": write_csv,
 }
 
 
-def answer_table(answered: Answered, answerer: Answerer) -> Table:
+def answer_table(answers: Answers, pipeline: Pipeline) -> Table:
     """Return answers as a person reads them."""
-    right = tuple(name for name in answerer.headers if name in NUMBERS)
-    made = table("", *answerer.headers, right=right)
-    made.title = None
-    for item, answer in answered:
-        for row in answerer.table_rows(item, answer):
-            made.add_row(*row)
-    for column in made.columns:
+    right = tuple(name for name in pipeline.headers if name in NUMBER_HEADERS)
+    result = table("", *pipeline.headers, right=right)
+    result.title = None
+    for item, answer in answers:
+        for row in pipeline.table_rows(item, answer):
+            result.add_row(*row)
+    for column in result.columns:
         # The lines of one cell belong to those of the next.
         column.no_wrap = any("\n" in str(cell) for cell in column.cells)
-    return made
+    return result
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

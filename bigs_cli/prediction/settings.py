@@ -1,4 +1,4 @@
-"""How a model is asked (`Settings`), and where it came from (`Origin`): what the command line and Python share."""
+"""How a model reads texts (`Settings`), and where it came from (`Origin`), for the command line and Python alike."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bigs_cli.checkpoint.hub import PUBLISHED_TOKENIZER
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.evaluation.forms import form_of
+from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks import task_of
@@ -41,7 +39,7 @@ class Origin:
 class Settings:
     """`length` in tokens, `batch_size` in rows, `trim` as in a recipe; `task` is what the model was trained for.
 
-    `top` is how many candidates are told where there are many.
+    `top` is the number of candidates where there are many.
     """
 
     length: int
@@ -60,7 +58,7 @@ def settings_for(
     trim: bool | None = None,
     top: int = 5,
 ) -> Settings:
-    """Return how to ask a model: as asked, else as its run did it, else in full length, 32 at once.
+    """Return the settings: as asked for, else as its run did it, else in full length, 32 at once.
 
     Raises:
         RequestError: the model has fewer positions than `length`.
@@ -69,7 +67,7 @@ def settings_for(
     recipe = None if origin.run is None else load_recipe(str(origin.run.recipe_file))
     if recipe is not None:
         compute = recipe.compute
-    if isinstance(recipe, FinetuneRecipe) and form_of(task_of(recipe)).head == config.head:
+    if isinstance(recipe, FinetuneRecipe) and task_of(recipe).type == config.head:
         task = task_of(recipe)
         length = length or min(recipe.sequence_length, config.max_position_embeddings)
         trim = recipe.trim_padding if trim is None else trim

@@ -1,7 +1,7 @@
 """The typed schema of a recipe, and YAML to a checked recipe."""
 
-from bigs_cli.recipe.catalog import recipe_comment, recipe_file, recipe_kind, recipe_names, recipe_path
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.recipe.catalog import is_recipe_file, recipe_comment, recipe_kind, recipe_names, recipe_text
 from bigs_cli.recipe.load import dump_recipe, load_recipe
 from bigs_cli.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
 
@@ -11,10 +11,10 @@ __all__ = [
     "PretrainRecipe",
     "Recipe",
     "dump_recipe",
+    "is_recipe_file",
     "load_recipe",
     "recipe_comment",
-    "recipe_file",
     "recipe_kind",
     "recipe_names",
-    "recipe_path",
+    "recipe_text",
 ]

@@ -1,65 +1,99 @@
-"""The recipes that ship with the package: where they lie, what they are called, what their comments say."""
+"""The shipped recipes: their names, their text and their comments.
+
+One file holds a recipe and its variants: ``mrpc.yaml`` is the recipe ``mrpc`` and, with the changes listed under
+``variants: {128: …}``, the recipe ``mrpc-128``. A file whose name begins with ``_`` is only a base of other recipes.
+"""
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.paths import refuse_address
+from bigs_cli.recipe.source import dump, read_value
 
 Kind = Literal["pretrain", "finetune"]
+_VARIANT = re.compile(r"^  ([\w-]+):\n((?: {4}.*\n)+)", re.MULTILINE)
 
 
 def recipe_names(kind: Kind | None = None) -> list[str]:
-    """Return the names of all shipped recipes, or of one kind, sorted.
-
-    Files whose name begins with ``_`` hold what several recipes have in common; they are not listed.
-    """
-    return sorted(path.stem for path in _folder().glob(f"{kind or '*'}/[!_]*.yaml"))
-
-
-def recipe_path(name: str) -> Path:
-    """Return the file of the shipped recipe `name`; the common ones, ``_…``, are found too.
-
-    Raises:
-        RequestError: there is none of that name.
-    """
-    for path in _folder().glob("*/*.yaml"):
-        if path.stem == name:
-            return path
-    known = recipe_names()
-    raise RequestError(
-        f"There is no recipe '{name}'.{did_you_mean(name, known)} `bigs recipes list` shows them all; "
-        "a recipe of your own is named by its file, as in ./mine.yaml."
-    )
+    """Return the names of all shipped recipes, or of one kind, sorted."""
+    names = []
+    for path in _folder().glob(f"{kind or '*'}/*.yaml"):
+        names += [] if path.stem.startswith("_") else [path.stem]
+        names += [f"{path.stem.removeprefix('_')}-{variant}" for variant in _parts(path)[1]]
+    return sorted(names)
 
 
-def recipe_file(name_or_path: str, folder: Path = Path()) -> Path:
-    """Return the file that is meant: a path from `folder` if it looks like one, else a shipped recipe's.
+def is_recipe_file(name_or_path: str) -> bool:
+    """Return whether this looks like the path of a recipe file and not like the name of a shipped recipe.
 
     Raises:
-        RequestError: it is an address; it looks like no path, and no shipped recipe has that name.
+        RequestError: it is an address.
     """
     refuse_address(name_or_path)
-    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
-        return folder / name_or_path
-    return recipe_path(name_or_path)
+    return "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+
+
+def recipe_text(name: str) -> str:
+    """Return the shipped recipe `name` as YAML with its comment; the bases, ``_…``, are found too.
+
+    Raises:
+        RequestError: there is no recipe with that name.
+    """
+    path, variant = _find(name)
+    base, variants = _parts(path)
+    if variant is None:
+        return base
+    changes = variants[variant]
+    merged = _merged(read_value(base, path.name)[0], read_value(changes, path.name)[0])
+    return _comment(changes) + dump(merged)
 
 
 def recipe_comment(name: str) -> str:
     """Return the comment at the top of the shipped recipe `name`, without its ``#`` marks."""
-    lines = []
-    for line in recipe_path(name).read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
-    return "\n".join(lines)
+    return re.sub(r"^# ?", "", _comment(recipe_text(name)), flags=re.MULTILINE).rstrip()
 
 
 def recipe_kind(name: str) -> str:
-    """Return what the shipped recipe `name` is for: the folder it lies in."""
-    return recipe_path(name).parent.name
+    """Return the kind of the shipped recipe `name`."""
+    return _find(name)[0].parent.name
+
+
+def _find(name: str) -> tuple[Path, str | None]:
+    """Return the file of a shipped recipe and the variant in it, None for the file's own recipe."""
+    for path in _folder().glob("*/*.yaml"):
+        if path.stem == name:
+            return path, None
+        stem = f"{path.stem.removeprefix('_')}-"
+        if name.startswith(stem) and (variant := name.removeprefix(stem)) in _parts(path)[1]:
+            return path, variant
+    raise RequestError(
+        f"There is no recipe '{name}'.{did_you_mean(name, recipe_names())} `bigs recipes list` shows all of them; "
+        "name your own recipe by its file, as in ./mine.yaml."
+    )
+
+
+def _parts(path: Path) -> tuple[str, dict[str, str]]:
+    """Return the text of a file's own recipe, and the text of each variant."""
+    base, _, variants = path.read_text(encoding="utf-8").partition("variants:\n")
+    return base, {name: textwrap.dedent(text) for name, text in _VARIANT.findall(variants)}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` laid over it: mappings key by key, anything else as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _comment(text: str) -> str:
+    return "".join(re.findall(r"\A(?:#.*\n)+", text))
 
 
 def _folder() -> Path:

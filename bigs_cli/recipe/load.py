@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,16 +12,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bigs_cli.core.errors import RequestError, did_you_mean, not_utf8
-from bigs_cli.recipe.catalog import recipe_file
+from bigs_cli.recipe.catalog import is_recipe_file, recipe_text
+from bigs_cli.recipe.renamed import Deprecated, note_once, rename_keys
 from bigs_cli.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
-from bigs_cli.recipe.source import MAX_DEPTH, Key, Place, Source, dump, read_source, read_value
+from bigs_cli.recipe.source import MAX_DEPTH, Key, Place, Source, dump, parse_source, read_source, read_value
 
 _KINDS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
     "pretrain": PretrainRecipe,
     "finetune": FinetuneRecipe,
 }
-RENAMED = {"new_pooler": "head_init"}
-"""Keys of earlier releases, which this one still reads, and what they are called now."""
 # pydantic's words for a type → a reader's
 _WORDS = {
     "a valid integer": "a whole number",
@@ -40,19 +39,18 @@ def load_recipe(
     name_or_path: str,
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
-    deprecated: Callable[[str], object] = lambda note: None,
+    deprecated: Deprecated = note_once,
 ) -> Recipe:
     """Return the checked recipe of a shipped name (``mrpc``) or a file (``mine.yaml``, ``./mine``).
 
     `overrides` are ``key.subkey=value`` with YAML values, as given to ``--set``; for one key the last counts.
     `options` maps ``key.subkey`` to the value of the command's option called ``--subkey``, and wins over both. A key
-    that has another name now is read under it, and a sentence that says so passed to `deprecated`.
+    of an earlier release is read under its present name, and `deprecated` is called with its place and a sentence.
 
     Raises:
         RequestError: with a sentence and a place for everything that is wrong.
     """
-    path = recipe_file(name_or_path)
-    source = _extended(_renamed(read_source(path), deprecated), path)
+    source = _extended(rename_keys(_read(name_or_path), deprecated), Path(name_or_path).parent, deprecated)
     for text in overrides:
         _override(source, text, deprecated)
     for key, value in reversed(list((options or {}).items())):  # what is missing beside them is told of the first
@@ -72,11 +70,18 @@ def dump_recipe(recipe: Recipe) -> str:
     return dump(recipe.model_dump(mode="json", by_alias=True))
 
 
-def _extended(source: Source, path: Path) -> Source:
-    """Return `source` laid over the recipe that its ``extends`` names; which has no parent itself.
+def _read(name_or_path: str, folder: Path = Path()) -> Source:
+    """Read a shipped recipe, or a file whose path is relative to `folder`."""
+    if is_recipe_file(name_or_path):
+        return read_source(folder / name_or_path)
+    return parse_source(recipe_text(name_or_path), name_or_path)
+
+
+def _extended(source: Source, folder: Path, deprecated: Deprecated) -> Source:
+    """Return `source`, a recipe in `folder`, merged over the recipe that its ``extends`` names.
 
     Raises:
-        RequestError: one of the two cannot be had. What else is missing would only follow from that.
+        RequestError: one of the two cannot be read; other errors would only follow from that.
     """
     if not source.data:
         raise _refusal(source)
@@ -88,7 +93,7 @@ def _extended(source: Source, path: Path) -> Source:
         source.problems.append(f"{place}: 'extends' names one recipe, and this is {_shown(name)}.")
         raise _refusal(source)
     try:
-        parent = _renamed(read_source(recipe_file(name, path.parent)), lambda note: None)
+        parent = rename_keys(_read(name, folder), deprecated)
     except RequestError as error:
         source.problems.append(f"{place}: {error}")
         raise _refusal(source) from None
@@ -103,16 +108,6 @@ def _extended(source: Source, path: Path) -> Source:
     parent.places[()] = source.places[()]
     _merge(parent, source.data, source.places, ())
     return parent
-
-
-def _renamed(source: Source, deprecated: Callable[[str], object]) -> Source:
-    """Give renamed keys of `source` their new names; one that is there under both names is left, to be refused."""
-    for old, new in RENAMED.items():
-        if old in source.data and new not in source.data:
-            deprecated(f"{source.place((old,), key=True)}: '{old}' is called '{new}' now; write that from here on.")
-            source.data = {new if key == old else key: value for key, value in source.data.items()}
-            source.places = {(new, *key[1:]) if key[:1] == (old,) else key: at for key, at in source.places.items()}
-    return source
 
 
 def _merge(into: Source, data: dict[str, Any], places: dict[Key, Place], path: Key) -> None:
@@ -131,7 +126,7 @@ def _merge(into: Source, data: dict[str, Any], places: dict[Key, Place], path: K
             into.places = kept | {at: place for at, place in places.items() if at[: len(here)] == here}
 
 
-def _override(source: Source, text: str, deprecated: Callable[[str], object]) -> None:
+def _override(source: Source, text: str, deprecated: Deprecated) -> None:
     """Lay the ``key.subkey=value`` in `text` over `source`."""
     place = f"--set {text}"
     dotted, equals, value = text.partition("=")
@@ -157,13 +152,13 @@ def _lay(
     keys: Sequence[str],
     data: Any,
     place: str,
-    deprecated: Callable[[str], object] = lambda note: None,
+    deprecated: Deprecated = note_once,
 ) -> None:
     """Lay `data`, which is at `keys` and was given at `place`, over `source`."""
     for key in reversed(keys):
         data = {key: data}
     places: dict[Key, Place] = {tuple(keys[:n]): Place(place, place) for n in range(1, len(keys) + 1)}
-    given = _renamed(Source(place, data, places), deprecated)
+    given = rename_keys(Source(place, data, places), deprecated)
     _merge(source, given.data, given.places, ())
 
 

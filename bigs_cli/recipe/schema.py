@@ -1,4 +1,4 @@
-"""What a recipe may say: one typed model per kind of run, every field described once for help and errors."""
+"""The schema of a recipe: one model per kind of run. Field descriptions feed errors and docs/recipes.md."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bigs_cli.core.paths import address_problem
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 Count = Annotated[int, Field(ge=1)]
-Tracker = Literal["tensorboard", "wandb"]
+Logger = Literal["tensorboard", "wandb"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,58 +25,61 @@ def _no_address(name: str) -> str:
 
 
 Local = Annotated[str, Field(min_length=1), AfterValidator(_no_address)]
-"""A file or folder on this machine, or the name of something else; no address."""
+"""A local file or folder, or a name; never an address such as s3://…."""
 
-_TRACK = "where the figures go besides metrics.jsonl: tensorboard, wandb"
+_ACCUMULATION = "number of parts in which a batch is computed, one after the other, to save memory"
+_LOGGERS = "where metrics are sent in addition to metrics.jsonl: tensorboard, wandb"
 
 
-class Kernel(BaseModel):
-    """How the SSM parameters A, C, D and log_step differ from the rest."""
+class SSMGroup(BaseModel):
+    """Optimizer settings of the SSM parameters A, C, D and log_step."""
 
     model_config = _CLOSED
 
-    lr_multiplier: float = Field(default=1.0, ge=0, description="their learning rate, relative to the rest")
-    weight_decay: float | None = Field(default=None, ge=0, description="their weight decay; null: the same as the rest")
+    lr_multiplier: float = Field(default=1.0, ge=0, description="their learning rate, relative to the others")
+    weight_decay: float | None = Field(
+        default=None, ge=0, description="their weight decay; null: optimizer.weight_decay"
+    )
 
 
 class Optimizer(BaseModel):
-    """AdamW; biases and LayerNorm scales are never decayed."""
+    """AdamW. Biases and LayerNorm scales are never decayed."""
 
     model_config = _CLOSED
 
-    learning_rate: float = Field(gt=0, description="learning rate at its peak")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the mean of the gradients")
-    beta2: float = Field(ge=0, lt=1, description="decay of the mean of their squares")
-    epsilon: float = Field(default=1e-6, gt=0, description="added to the root of that mean")
-    weight_decay: float = Field(ge=0, description="decay per step, times the learning rate")
-    clip_norm: float | None = Field(default=None, gt=0, description="longest gradient; null: any length")
+    learning_rate: float = Field(gt=0, description="peak learning rate")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay rate of the first moment")
+    beta2: float = Field(ge=0, lt=1, description="decay rate of the second moment")
+    epsilon: float = Field(default=1e-6, gt=0, description="added to the denominator of the update")
+    weight_decay: float = Field(ge=0, description="decoupled weight decay, multiplied by the learning rate")
+    clip_norm: float | None = Field(default=None, gt=0, description="maximum gradient norm; null disables clipping")
     ema: float | None = Field(
         default=None,
         ge=0,
         lt=1,
-        description="also keep a moving average of the parameters, with this decay a step, and use it; null: none",
+        description="decay rate of a moving average of the parameters, which is evaluated and used; null: none",
     )
     stop_after_nonfinite: Count = Field(
         default=10,
-        description="stop after this many steps in a row with a loss or gradient that is not finite; each is skipped",
+        description="stop after this many consecutive steps with a NaN or infinite loss or gradient, all skipped",
     )
-    kernel: Kernel = Field(default_factory=Kernel, description="the SSM parameters' own learning rate and decay")
+    ssm: SSMGroup = Field(default_factory=SSMGroup, description="learning rate and weight decay of the SSM parameters")
 
 
 class Schedule(BaseModel):
-    """The learning rate over a run: linear from 0 to the peak, then down by `kind`.
+    """The learning rate over a run: a linear warmup from 0 to the peak, followed by a decay.
 
     `wsd` (warmup, stable, decay) stays at the peak until `decay_fraction` of all steps are left.
-    Exactly one of `warmup_steps` and `warmup_fraction` is set; with neither given, `warmup_steps` is 0.
+    Set at most one of `warmup_steps` and `warmup_fraction`; without either there is no warmup.
     """
 
     model_config = _CLOSED
 
-    kind: Literal["cosine", "linear", "constant", "wsd"] = Field(description="the way down from the peak")
-    warmup_steps: int | None = Field(default=None, ge=0, description="steps from 0 to the peak")
-    warmup_fraction: Fraction | None = Field(default=None, description="the same as a fraction of all steps")
-    final_fraction: Fraction = Field(default=0.0, description="the last learning rate, relative to the peak")
-    decay_fraction: Fraction = Field(default=0.2, description="wsd: the fraction of all steps on which it goes down")
+    kind: Literal["cosine", "linear", "constant", "wsd"] = Field(description="shape of the decay")
+    warmup_steps: int | None = Field(default=None, ge=0, description="steps of the warmup")
+    warmup_fraction: Fraction | None = Field(default=None, description="warmup as a fraction of all steps")
+    min_lr_ratio: Fraction = Field(default=0.0, description="final learning rate, relative to the peak")
+    decay_fraction: Fraction = Field(default=0.2, description="wsd: fraction of all steps with decay")
 
     @model_validator(mode="before")
     @classmethod
@@ -92,78 +95,75 @@ class Schedule(BaseModel):
         return self
 
     def warmup(self, steps: int) -> float:
-        """Return how many of `steps` steps the warmup takes; as a fraction of them it may end between two."""
+        """Return the length of the warmup in a run of `steps` steps; a fraction may end between two steps."""
         return self.warmup_fraction * steps if self.warmup_fraction is not None else float(self.warmup_steps or 0)
 
 
 class Compute(BaseModel):
-    """How the arithmetic is done. Only `dtype` changes what is computed."""
+    """How the model is computed. Only `dtype` changes the results."""
 
     model_config = _CLOSED
 
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="type of the activations")
-    mixing: Literal["auto", "dense", "chunked", "fft", "recurrence"] = Field(
+    mixing: Literal["auto", "dense", "chunked"] = Field(
         default="auto",
         description="how the SSMs are applied; auto: the fastest at this length on this machine",
     )
-    remat: Literal["none", "layer"] = Field(default="none", description="layer: recompute each layer, to save memory")
-    scan_layers: Literal["auto", True, False] = Field(default="auto", description="compile one layer and loop over it")
-    layout: Literal["auto", "channels", "tokens", "rows"] = Field(
-        default="auto",
-        description="what the layers work on: channels [H, B·L], tokens [B·L, H], or rows [B, L, H] as in the "
-        "original code; auto: the fastest",
+    remat: Literal["none", "layer"] = Field(
+        default="none",
+        description="layer: recompute each layer in the backward pass, to save memory",
     )
 
 
 class Mesh(BaseModel):
-    """How the devices are arranged; the sizes multiply to their number."""
+    """How the devices are arranged. The product of the axes is the number of devices."""
 
     model_config = _CLOSED
 
     data: int = Field(
-        default=-1, ge=-1, description="copies of the model, each on its own rows; -1: all devices left over"
+        default=-1, ge=-1, description="replicas of the model (data parallelism); -1: all remaining devices"
     )
-    fsdp: int = Field(default=1, ge=-1, description="devices that also share out one copy's parameters")
+    fsdp: int = Field(default=1, ge=-1, description="devices that shard the parameters of a replica")
     tensor: int = Field(default=1, ge=-1, description="devices that split every layer")
 
     @model_validator(mode="after")
     def _sizes(self) -> Mesh:
         sizes = (self.data, self.fsdp, self.tensor)
         if 0 in sizes:
-            raise ValueError("A mesh axis has no devices. Give it at least 1, or -1 for all left over")
+            raise ValueError("A mesh axis has no devices. Set it to at least 1, or to -1 for all remaining devices")
         if sizes.count(-1) > 1:
-            raise ValueError("More than one mesh axis is -1, but only one can take all devices left over")
+            raise ValueError("More than one mesh axis is -1, but only one can take all remaining devices")
         return self
 
 
 class Data(BaseModel):
-    """The token shards to train on."""
+    """The training data."""
 
     model_config = _CLOSED
 
     path: Local = Field(
-        description="folder of token shards, as `bigs tokenize` writes it, or of the BiGS authors' HDF5 files",
+        description="folder of token shards made by `bigs tokenize`, or of the BiGS authors' HDF5 files",
     )
     validation: Local | None = Field(
         default=None,
-        description="folder of other token shards or HDF5 files to validate on: their held-out rows, or all rows if "
-        "none were held out; null: the held-out rows of path, if there are any",
+        description="other token shards or HDF5 files to validate on: their held-out rows, or all rows if they "
+        "have none; null: the held-out rows of path, if any",
     )
-    sequence_length: Count = Field(description="tokens in a row; the shards must have the same")
+    sequence_length: Count = Field(description="tokens per row; must equal that of the shards")
 
 
 class Masking(BaseModel):
-    """Which tokens are to be predicted, and what stands in their place."""
+    """Which tokens are predicted, and what replaces them in the input."""
 
     model_config = _CLOSED
 
-    rate: float = Field(default=0.15, gt=0, lt=1, description="part of the tokens to predict")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="fraction of the tokens to predict")
     max_predictions: Count | None = Field(
-        default=None, description="most in a row; null: rate × sequence_length, rounded up"
+        default=None, description="maximum per row; null: rate × sequence_length, rounded up"
     )
-    mask_fraction: Fraction = Field(default=0.8, description="part of those that [MASK] replaces")
-    random_fraction: Fraction = Field(default=0.1, description="part that a random token replaces; the others stay")
-    whole_word: bool = Field(default=False, description="predict all pieces of a word, or none of them")
+    mask_fraction: Fraction = Field(default=0.8, description="fraction of them replaced by [MASK]")
+    random_fraction: Fraction = Field(default=0.1, description="fraction replaced by a random token; others stay")
+    whole_word: bool = Field(default=False, description="mask whole words instead of single word pieces")
 
     @model_validator(mode="after")
     def _parts_of_one(self) -> Masking:
@@ -172,74 +172,81 @@ class Masking(BaseModel):
         return self
 
     def predictions(self, length: int) -> int:
-        """Return the most predictions in a row of `length` tokens (P); by default rate × length, rounded up."""
+        """Return the maximum number of predictions in a row of `length` tokens (P)."""
         return self.max_predictions or math.ceil(self.rate * length - 1e-9)
 
 
 class Checkpoint(BaseModel):
-    """When a run is saved."""
+    """When a run is saved and which checkpoints are kept."""
 
     model_config = _CLOSED
 
-    every_steps: Count = Field(default=1000, description="steps between two checkpoints")
-    keep: Count = Field(default=2, description="the newest checkpoints kept")
-    keep_every: Count | None = Field(default=None, description="also keep those whose step this divides; null: none")
-    keep_best: bool = Field(default=False, description="also save and keep the one of least held-out loss")
+    every_steps: Count = Field(default=1000, description="steps between checkpoints")
+    keep: Count = Field(default=2, description="number of most recent checkpoints to keep")
+    keep_every: Count | None = Field(
+        default=None, description="also keep checkpoints at multiples of this step; null: none"
+    )
+    keep_best: bool = Field(default=False, description="also keep the checkpoint with the lowest validation loss")
 
 
 class Evaluate(BaseModel):
-    """When the held-out loss is measured."""
+    """When the validation loss is measured."""
 
     model_config = _CLOSED
 
-    every_steps: Count = Field(default=1000, description="steps between two measurements")
-    max_batches: Count | None = Field(default=None, description="batches measured; null: all that were held out")
+    every_steps: Count = Field(default=1000, description="steps between evaluations")
+    max_batches: Count | None = Field(default=None, description="number of validation batches; null: all")
 
 
-class BatchRamp(BaseModel):
-    """A batch that begins small and doubles until it is full, each size for as many steps."""
+class BatchSizeWarmup(BaseModel):
+    """A batch size that doubles from `start` to `batch_size`, each size for the same number of steps."""
 
     model_config = _CLOSED
 
-    start: Count = Field(description="rows of the first steps; batch_size is this times 2, 4, 8, …")
-    steps: Count = Field(description="steps until the batch is full")
+    start: Count = Field(description="rows of the first steps; batch_size must be 2, 4, 8, … times this")
+    steps: Count = Field(description="steps until batch_size is reached")
+
+
+def _check_parts(key: str, rows: int | None, parts: int) -> None:
+    if rows and rows % parts:
+        raise ValueError(f"{key} {rows} cannot be split into {parts} equal parts")
 
 
 class PretrainRecipe(BaseModel):
-    """A masked-language-model run, from a fresh model or from another one."""
+    """Masked-language-model pretraining, from scratch or from another model."""
 
     model_config = _CLOSED
 
-    kind: Literal["pretrain"] = Field(description="what the recipe is for")
-    model: BiGSConfig = Field(description="size and shape of the model")
-    from_: Local | None = Field(default=None, alias="from", description="model to start from; null: a fresh one")
-    data: Data = Field(description="the token shards to train on")
-    masking: Masking = Field(default_factory=Masking, description="which tokens are predicted")
-    batch_size: Count = Field(description="rows per step, over all devices")
-    batch_ramp: BatchRamp | None = Field(
-        default=None, description="begin with fewer rows per step; null: batch_size throughout"
+    kind: Literal["pretrain"] = Field(description="kind of run")
+    model: BiGSConfig = Field(description="architecture of the model")
+    from_: Local | None = Field(default=None, alias="from", description="model to start from; null: train from scratch")
+    data: Data = Field(description="training data")
+    masking: Masking = Field(default_factory=Masking, description="masked-language-model objective")
+    batch_size: Count = Field(description="rows per step over all devices")
+    batch_size_warmup: BatchSizeWarmup | None = Field(
+        default=None, description="start with fewer rows per step; null: batch_size throughout"
     )
-    accumulate: Count = Field(default=1, description="parts a step's rows are computed in, one after the other")
-    steps: Count = Field(description="optimizer steps in all; the schedule is over these, wherever the run ends")
+    gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
+    steps: Count = Field(description="optimizer steps, and the length of the schedule")
     max_tokens: Count | None = Field(
-        default=None, description="end with the step that reaches this many tokens, padding included; null: no limit"
+        default=None, description="stop after this many tokens, padding included; null: no limit"
     )
     max_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="end with the step after which the run, resumed or not, has taken this long; null: no limit",
+        description="stop after this many minutes, summed over resumptions; null: no limit",
     )
-    optimizer: Optimizer = Field(description="AdamW")
-    schedule: Schedule = Field(description="the learning rate over the run")
-    compute: Compute = Field(default_factory=Compute, description="how the arithmetic is done")
-    mesh: Mesh = Field(default_factory=Mesh, description="how the devices are arranged")
+    optimizer: Optimizer = Field(description="AdamW optimizer")
+    schedule: Schedule = Field(description="learning rate schedule")
+    compute: Compute = Field(default_factory=Compute, description="precision, memory and kernels")
+    mesh: Mesh = Field(default_factory=Mesh, description="arrangement of the devices")
     seed: int = Field(
-        default=42, ge=0, lt=2**32, description="of the initial values, the order, the masks and the dropout"
+        default=42, ge=0, lt=2**32, description="seed of the initial parameters, the data order, the masks and dropout"
     )
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="when the run is saved")
-    evaluate: Evaluate = Field(default_factory=Evaluate, description="when the held-out loss is measured")
-    log_every: Count = Field(default=100, description="steps between two lines of the log")
-    track: tuple[Tracker, ...] = Field(default=(), description=_TRACK)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="when to save the run")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="when to measure the validation loss")
+    log_every: Count = Field(default=100, description="steps between log lines")
+    loggers: tuple[Logger, ...] = Field(default=(), description=_LOGGERS)
 
     @field_validator("model")
     @classmethod
@@ -269,26 +276,23 @@ class PretrainRecipe(BaseModel):
             )
         return masking
 
-    @field_validator("batch_ramp")
+    @field_validator("batch_size_warmup")
     @classmethod
-    def _doubles_to_the_batch(cls, ramp: BatchRamp | None, info: ValidationInfo) -> BatchRamp | None:
+    def _doubles_to_the_batch(cls, warmup: BatchSizeWarmup | None, info: ValidationInfo) -> BatchSizeWarmup | None:
         batch_size = info.data.get("batch_size")
-        if ramp and batch_size and batch_size not in (ramp.start << doublings for doublings in range(1, 64)):
+        if warmup and batch_size and batch_size not in (warmup.start << doublings for doublings in range(1, 64)):
             raise ValueError(
-                f"batch_size {batch_size} is not batch_ramp.start {ramp.start} doubled once or several times"
+                f"batch_size {batch_size} is not batch_size_warmup.start {warmup.start} doubled one or more times"
             )
-        return ramp
+        return warmup
 
-    @field_validator("accumulate")
+    @field_validator("gradient_accumulation_steps")
     @classmethod
-    def _divides_the_batch(cls, accumulate: int, info: ValidationInfo) -> int:
-        batch_size = info.data.get("batch_size")
-        if batch_size and batch_size % accumulate:
-            raise ValueError(f"batch_size {batch_size} cannot be split into {accumulate} equal parts")
-        ramp = info.data.get("batch_ramp")
-        if ramp and ramp.start % accumulate:
-            raise ValueError(f"batch_ramp.start {ramp.start} cannot be split into {accumulate} equal parts")
-        return accumulate
+    def _divides_the_batch(cls, parts: int, info: ValidationInfo) -> int:
+        warmup = info.data.get("batch_size_warmup")
+        _check_parts("batch_size", info.data.get("batch_size"), parts)
+        _check_parts("batch_size_warmup.start", warmup and warmup.start, parts)
+        return parts
 
     @field_validator("schedule")
     @classmethod
@@ -305,29 +309,29 @@ class PretrainRecipe(BaseModel):
 
 
 class TaskFiles(BaseModel):
-    """A task of one's own: tables (CSV, TSV, JSONL, Parquet) with a text, or a pair of texts, and a label."""
+    """A custom task: tables (CSV, TSV, JSONL, Parquet) with a text, or a pair of texts, and a label."""
 
     model_config = _CLOSED
 
-    train: Local = Field(description="file with the examples to train on (--train FILE)")
-    dev: Local = Field(description="file with the examples to measure on (--dev FILE)")
-    test: Local | None = Field(default=None, description="file with further examples; null: none")
-    text: str = Field(default="text", min_length=1, description="column with the (first) text")
-    pair: str | None = Field(default=None, min_length=1, description="column with the second text; null: single texts")
-    label: str = Field(default="label", min_length=1, description="column with the class or score")
+    train: Local = Field(description="file with the training examples (--train FILE)")
+    dev: Local = Field(description="file with the dev examples (--dev FILE)")
+    test: Local | None = Field(default=None, description="file with test examples; null: none")
+    text: str = Field(default="text", min_length=1, description="column of the text, or of the first text of a pair")
+    pair: str | None = Field(default=None, min_length=1, description="column of the second text; null: single texts")
+    label: str = Field(default="label", min_length=1, description="column of the class or score")
     task_type: Literal["sequence-classification", "regression"] | None = Field(
         default=None,
-        description="whether labels are classes or scores; classification is short for sequence-classification; "
-        "null: what the labels of the training file suggest",
+        description="whether labels are classes or scores (classification is short for sequence-classification); "
+        "null: inferred from the labels of the training file",
     )
     labels: tuple[str, ...] | None = Field(
-        default=None, description="the classes in order; null: those that the training file has, in order"
+        default=None, description="class names in order; null: those of the training file, sorted"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _older_names(cls, given: object) -> object:
-        """Take `regression: true` or `false`, as earlier recipes have it, and the short name of classification."""
+        """Accept `regression: true` or `false` from earlier recipes, and the short name of classification."""
         if not isinstance(given, dict):
             return given
         values = dict(given)
@@ -352,49 +356,56 @@ class TaskFiles(BaseModel):
 
 
 class FinetuneRecipe(BaseModel):
-    """Training a model for one task. How padding is treated is the model's own affair."""
+    """Fine-tuning a model for one task. Whether padding is masked is a property of the model."""
 
     model_config = _CLOSED
 
-    kind: Literal["finetune"] = Field(description="what the recipe is for")
-    task: str = Field(min_length=1, description="name of the task; custom: that of `files`")
-    files: TaskFiles | None = Field(default=None, description="where a task of one's own lies; null: a known task")
+    kind: Literal["finetune"] = Field(description="kind of run")
+    task: str = Field(min_length=1, description="name of the task; custom: the task described by `files`")
+    files: TaskFiles | None = Field(default=None, description="files of a custom task; null: a built-in task")
     from_: Local | None = Field(
         default=None,
         alias="from",
-        description="model to start from; null: to be named with --from",
+        description="model to start from; null: must be given with --from",
     )
-    sequence_length: Count = Field(description="every input is cut or padded to this many tokens")
-    epochs: float = Field(gt=0, description="passes over the training examples")
-    batch_size: Count = Field(description="examples per step, over all devices")
-    eval_batch_size: Count = Field(default=64, description="examples per step of an evaluation")
-    optimizer: Optimizer = Field(description="AdamW")
-    schedule: Schedule = Field(description="the learning rate over the run")
+    sequence_length: Count = Field(description="every input is truncated or padded to this many tokens")
+    epochs: float = Field(gt=0, description="passes over the training set")
+    batch_size: Count = Field(description="examples per step over all devices")
+    eval_batch_size: Count = Field(default=64, description="examples per evaluation batch")
+    gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
+    optimizer: Optimizer = Field(description="AdamW optimizer")
+    schedule: Schedule = Field(description="learning rate schedule")
     head_init: Literal["published", "unit"] = Field(
         "unit",
-        description="how the layers of a head begin that the start model lacks: as published; or that, scaled down to "
-        "the hidden states that they read, so that the loss starts near that of guessing",
+        description="initialization of new head layers; published: as in the original code; unit: the same, scaled "
+        "down to the size of the hidden states they read, so that the loss starts near that of guessing",
     )
     evaluate_every: Count | None = Field(
-        default=None, description="steps between two measurements on the dev set; null: an epoch"
+        default=None, description="steps between evaluations on the dev set; null: one epoch"
     )
     patience: Count | None = Field(
-        default=None, description="end after this many measurements that brought nothing better; null: go to the end"
+        default=None, description="stop after this many evaluations without improvement; null: never"
     )
     trim_padding: bool | None = Field(
         default=None,
-        description="cut batches to their longest text; null: where that changes nothing, with a model that does not "
-        "read its padding (mask_padding: true). true changes the outputs of those that do",
+        description="trim each batch to its longest text; null: only for models with mask_padding: true, whose outputs "
+        "do not depend on it",
     )
-    freeze: bool = Field(default=False, description="keep A, C, D, log_step and the token type embeddings as they are")
+    freeze_ssm: bool = Field(default=False, description="do not train A, C, D, log_step and the token type embeddings")
     max_train_examples: Count | None = Field(
-        default=None, description="train on a random part this large; null: on all"
+        default=None, description="size of a random subset to train on; null: all examples"
     )
-    seed: int = Field(default=42, ge=0, lt=2**32, description="of the new head, the order and the dropout")
-    compute: Compute = Field(default_factory=Compute, description="how the arithmetic is done")
-    mesh: Mesh = Field(default_factory=Mesh, description="how the devices are arranged")
-    log_every: Count = Field(default=50, description="steps between two lines of the log")
-    track: tuple[Tracker, ...] = Field(default=(), description=_TRACK)
+    seed: int = Field(default=42, ge=0, lt=2**32, description="seed of new layers, the data order and dropout")
+    compute: Compute = Field(default_factory=Compute, description="precision, memory and kernels")
+    mesh: Mesh = Field(default_factory=Mesh, description="arrangement of the devices")
+    log_every: Count = Field(default=50, description="steps between log lines")
+    loggers: tuple[Logger, ...] = Field(default=(), description=_LOGGERS)
+
+    @field_validator("gradient_accumulation_steps")
+    @classmethod
+    def _divides_the_batch(cls, parts: int, info: ValidationInfo) -> int:
+        _check_parts("batch_size", info.data.get("batch_size"), parts)
+        return parts
 
 
 Recipe = PretrainRecipe | FinetuneRecipe

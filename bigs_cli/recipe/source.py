@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from bigs_cli.core.error_messages import unreadable
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.faults import unreadable
 
 MAX_BYTES = 2**20
 """The largest file that is read as a recipe; chosen here, as the next one: the shipped ones have a few KB."""
@@ -79,13 +79,18 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Read the YAML file at `path`. What is wrong inside it is in the result's `problems`.
+    """Read the YAML file at `path`. Errors in the YAML are in the result's `problems`.
 
     Raises:
-        RequestError: it cannot be read, is no text, or is larger than 1 MiB.
+        RequestError: it cannot be read, is not text, or is larger than 1 MiB.
     """
-    source = Source(str(path))
-    node = _compose(_text(path), source)
+    return parse_source(_text(path), str(path))
+
+
+def parse_source(text: str, name: str) -> Source:
+    """Parse the YAML mapping in `text`, called `name` in messages. Errors are in the result's `problems`."""
+    source = Source(name)
+    node = _compose(text, source)
     if isinstance(node, yaml.MappingNode):
         source.data = _plain(node, (), source)
     elif not source.problems:

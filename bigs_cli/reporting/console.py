@@ -70,8 +70,3 @@ def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
-
-
-def printable(text: str) -> str:
-    """Return `text` with line breaks and control characters written out: a corpus may hold any."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

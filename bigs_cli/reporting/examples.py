@@ -12,12 +12,13 @@ from rich.padding import Padding
 from rich.text import Text
 from tokenizers.decoders import DecodeStream
 
+from bigs_cli.core.wording import printable
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.manifest import Split
 from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
 from bigs_cli.data.shards import Shards
 from bigs_cli.recipe.schema import Masking
-from bigs_cli.reporting.console import out, printable
+from bigs_cli.reporting.console import out
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

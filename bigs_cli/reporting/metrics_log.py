@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import parse_json, replacing, to_json
+from bigs_cli.core.files import atomic_write, parse_json, to_json
 
 
 class MetricsLog:
@@ -29,7 +29,7 @@ class MetricsLog:
     def drop_after(self, step: int) -> None:
         """Remove entries of later steps: a resumed run writes them again."""
         kept = [entry for entry in read_metrics(self.path) if entry["step"] <= step]
-        with replacing(self.path, "w") as file:
+        with atomic_write(self.path, "w") as file:
             file.writelines(to_json(entry) + "\n" for entry in kept)
 
 

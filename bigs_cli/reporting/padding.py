@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.reporting.console import err
 
 

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bigs_cli.core.metric_names import metric_in_words, percent
-from bigs_cli.reporting.console import printable, table
+from bigs_cli.core.wording import printable
+from bigs_cli.reporting.console import table
 
 _MOST_WORDS = 12  # of a tagged sentence
 

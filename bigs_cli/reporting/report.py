@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import to_json
 from bigs_cli.core.metric_names import metric_in_words, percent
 from bigs_cli.core.wording import counted, without_folders
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.page import Markup, details, element, html_table, page, picture
-from bigs_cli.reporting.paired import Paired, answer, example_table, paired_tables
-from bigs_cli.reporting.pictures.answers import draw_confusion, draw_scatter
-from bigs_cli.reporting.pictures.course import PRETRAINING, dev_keys, draw_course
-from bigs_cli.reporting.pictures.kernels import KERNELS_CAPTION, draw_kernels
-from bigs_cli.reporting.pictures.learning import draw_learning
-from bigs_cli.reporting.pictures.style import inline_svg
+from bigs_cli.reporting.paired import Paired, example_table, paired_tables
+from bigs_cli.reporting.plots.answers import draw_confusion, draw_scatter
+from bigs_cli.reporting.plots.kernels import KERNELS_CAPTION, draw_kernels
+from bigs_cli.reporting.plots.style import inline_svg
+from bigs_cli.reporting.plots.training_curves import PRETRAINING, dev_keys, draw_course
+from bigs_cli.reporting.plots.validation_curve import draw_learning
 from bigs_cli.reporting.scores import BASELINE, Scores, scores_table
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -169,7 +170,7 @@ def draw_answers(name: str, task: Task, answered: Answered) -> Figure:
     labels, predictions = answered.labels, answered.predictions
     if labels is None or predictions is None:
         raise RequestError(f"{task.title} has no classes or scores that could be set against each other.")
-    count = counted(len(labels), "word" if task.form == "tagged" else "example")
+    count = counted(len(labels), type_of(task).unit)
     title = f"{name}: {task.title}, dev, {count}"
     if task.labels is None:
         correlations = (f"{metric_in_words(key)} {percent(value, 1)}%" for key, value in answered.metrics.items())
@@ -184,40 +185,17 @@ def draw_answers(name: str, task: Task, answered: Answered) -> Figure:
 
 def _wrong(task: Task, answered: Answered, examples: int) -> Iterator[Markup]:
     """Yield the worst answers: scores by their error, tags by the wrong ones, others by the probability they got."""
-    lines = answered.lines
-    if answered.right is None:
-        assert answered.labels is not None
-        assert answered.predictions is not None
-        values = np.abs(answered.labels - answered.predictions)
-        worst, title, last = np.argsort(-values, kind="stable")[:examples], "Furthest off", "error"
-    else:
+    kind, wrong = type_of(task).error_size, np.arange(len(answered.lines))
+    if answered.right is not None:
         wrong = np.flatnonzero(~answered.right)
-        values, last = (
-            (np.array([_wrong_tags(line) for line in lines]), "wrong tags")
-            if task.form == "tagged"
-            else (np.array([_probability(line) for line in lines]), "probability")
-        )
-        worst = wrong[np.argsort(-values[wrong], kind="stable")][:examples]
-        which = "Most wrong tags" if task.form == "tagged" else "Wrong with the highest probability"
-        title = f"{which}: {len(worst)} of {len(wrong):,}"
-    if len(worst):
-        of_worst = [f"{values[i]:.1%}" if last == "probability" else answer(values[i].item()) for i in worst]
-        examples_of = [[lines[i]] for i in worst]
-        yield html_table(example_table(title, examples_of, ["prediction"], further={last: of_worst}))
-
-
-def _wrong_tags(line: Mapping[str, Any]) -> int:
-    return sum(label != tag for label, tag in zip(line["label"], line["prediction"], strict=True))
-
-
-def _probability(line: Mapping[str, Any]) -> float:
-    """Return what probability the model gave to its answer; 0 where the line tells none, as of "no answer"."""
-    if "nbest" in line:
-        return next((best["probability"] for best in line["nbest"] if best["text"] == line["prediction"]), 0.0)
-    scores, place = line.get("scores", {}), line["prediction"]
-    if isinstance(scores, list):  # of choices, which are named by their places
-        return float(scores[place]) if isinstance(place, int) and place < len(scores) else 0.0
-    return float(scores.get(place, 0.0))
+    lines = [answered.lines[i] for i in wrong.tolist()]
+    sizes = np.array([kind.of(line) for line in lines])
+    order = np.argsort(-sizes, kind="stable")[:examples]
+    if len(order):
+        title = kind.title if answered.right is None else f"{kind.title}: {len(order)} of {len(wrong):,}"
+        cells = [kind.text(sizes[i].item()) for i in order]
+        rows = [[lines[i]] for i in order]
+        yield html_table(example_table(title, rows, ["prediction"], further={kind.column: cells}))
 
 
 def _of_comparison(comparison: Comparison, examples: int, numbers: Iterator[int]) -> Iterable[Markup]:

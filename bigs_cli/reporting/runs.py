@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from bigs_cli.checkpoint.run import RunFolder, runs_root
-from bigs_cli.checkpoint.seal import steps
+from bigs_cli.checkpoints.checksums import steps
+from bigs_cli.checkpoints.run import RunFolder, runs_root
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
 from bigs_cli.core.wording import counted, shortened, without_folders

@@ -1,6 +1,6 @@
 """Where a run's figures go besides metrics.jsonl: TensorBoard, Weights & Biases, if asked for.
 
-To add one: a class with `write` and `close`, and an entry of `TRACKERS`; a recipe's `track` and --track name it.
+To add one: a class with `write` and `close`, and an entry of `TRACKERS`; the recipe key `loggers` and --logger name it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def check_trackers(names: Sequence[str]) -> None:
         if importlib.util.find_spec(TRACKERS[name].module) is None:
             raise RequestError(
                 f"Tracking with {name} needs the package {TRACKERS[name].module}: pip install "
-                f"'bigs[{TRACKERS[name].extra}]'. Without it: leave out --track {name}; metrics.jsonl has all figures."
+                f"'bigs[{TRACKERS[name].extra}]'. Or leave out --logger {name}; metrics.jsonl has all metrics."
             )
 
 
@@ -134,7 +134,7 @@ def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any], resu
             except Exception as error:
                 raise BigsError(
                     f"{name} could not be started: {str(error).rstrip('.')}. Solve that and continue with "
-                    f"`{resume}`, or start a new run without --track {name}."
+                    f"`{resume}`, or start a new run without --logger {name}."
                 ) from error
         yield lambda step, values: each(lambda tracker: tracker.write(step, values))
     finally:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.jsonl import text_in, texts_of
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 _BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
 
 
-def read_contracts(task: Task, path: Path) -> Texts:
+def read_contracts(task: Task, path: Path) -> TextExamples:
     """Return the pairs in a file of JSON lines: what stands before the first blank line of `input`, and after it.
 
     Raises:
@@ -41,8 +41,8 @@ CONTRACT_NLI = Task(
     folder="contract_nli",
     files={"train": ("train.jsonl",), "dev": ("validation.jsonl", "dev.jsonl"), "test": ("test.jsonl",)},
     read=read_contracts,
-    first="hypothesis",
-    second="document",
+    text_a="hypothesis",
+    text_b="document",
     label="output",
     labels=("Entailment", "Contradiction", "Not mentioned"),
     digits=False,

@@ -12,9 +12,9 @@ from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.data.delimited import parse_number
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.columns import Table, read_table_file
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.labels import label_text, parse_label, required_label
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 NAME = "custom"
 FEW_CLASSES = 20
@@ -99,8 +99,8 @@ def custom_task(files: TaskFiles) -> Task:
         classes_from=" Those are the classes of the training file, or the ones that `files.labels` lists; to train "
         "with others, --set 'files.labels=[…]', or =null for those of the file.",
         metrics=metrics,
-        first=files.text,
-        second=files.pair,
+        text_a=files.text,
+        text_b=files.pair,
         label=files.label,
         digits=False,
         files={split: (name,) for split, name in splits.items() if name},
@@ -109,21 +109,21 @@ def custom_task(files: TaskFiles) -> Task:
     )
 
 
-def read_custom(task: Task, path: Path) -> Texts:
+def read_custom(task: Task, path: Path) -> TextExamples:
     """Return the examples of a table; one without a label column, or with an empty one, has no labels.
 
     Raises:
         RequestError: with file and line: a column is missing, a text is none, a label is missing or not the task's.
     """
     table = read_table_file(path)
-    first = table.texts(task.first)
-    second = table.texts(task.second) if task.second else None
+    first = table.texts(task.text_a)
+    second = table.texts(task.text_b) if task.text_b else None
     labels = None
     if task.label in table.cells[0]:
         labelled = list(zip(table.column(task.label), table.places, strict=True))
         if any(label_text(value, place) is not None for value, place in labelled):
             labels = np.array([parse_label(task, value, place) for value, place in labelled], task.label_dtype)
-    return Texts(first, second, labels, np.arange(len(first)))
+    return TextExamples(first, second, labels, np.arange(len(first)))
 
 
 def _texts(files: TaskFiles, table: Table) -> None:

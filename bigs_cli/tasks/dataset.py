@@ -1,4 +1,4 @@
-"""The examples in a table of the `datasets` library, its columns found by name: one function a form of task."""
+"""The examples in a table of the `datasets` library, its columns found by name: one function for each task type."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.tasks.answers import place_answers
-from bigs_cli.tasks.examples import Choices, Examples, Questions, Tagged, Texts
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.labels import label_text, parse_choice, parse_label
 from bigs_cli.tasks.squad import check_answers
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types.multiple_choice import ChoiceExamples
+from bigs_cli.tasks.types.question_answering import QuestionExamples, place_answers
+from bigs_cli.tasks.types.sequence_classification import TextExamples
+from bigs_cli.tasks.types.token_classification import TokenExamples
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,27 +30,27 @@ def read_table(task: Task, table: Dataset, where: str) -> Examples:
         RequestError: a column is missing, a text is missing or not UTF-8, or a label is not the task's.
     """
     try:
-        return _FORMS[task.form](task, table, where)
+        return _READERS[task.type](task, table, where)
     except UnicodeDecodeError as error:
         raise RequestError(f"{where}: a text is not UTF-8 ({error.reason}). Fetch or make it again.") from None
 
 
-def _texts(task: Task, table: Dataset, where: str) -> Texts:
+def _texts(task: Task, table: Dataset, where: str) -> TextExamples:
     first, second = _text_columns(task, table.column_names, where)
     label = _label_column(task, table)
     columns = _columns(table, [name for name in (first, second, label) if name])
     for name in (first, second):
         if name:
             _check_texts(columns[name], f"{where}: column '{name}'")
-    return Texts(
-        first=columns[first],
-        second=columns[second] if second else None,
+    return TextExamples(
+        text_a=columns[first],
+        text_b=columns[second] if second else None,
         labels=_labels(task, columns[label], table.features[label], where) if label else None,
         ids=np.arange(len(table), dtype=np.int64),
     )
 
 
-def _tagged(task: Task, table: Dataset, where: str) -> Tagged:
+def _tagged(task: Task, table: Dataset, where: str) -> TokenExamples:
     first, _ = _text_columns(task, table.column_names, where)
     label = _label_column(task, table)
     columns = _columns(table, [name for name in (first, label) if name])
@@ -56,12 +59,12 @@ def _tagged(task: Task, table: Dataset, where: str) -> Tagged:
         _check_texts(sentence, f"{where}, row {row + 1}: column '{first}'")
     tags = columns[label] if label else []
     if not any(tags):
-        return Tagged(words, None)
+        return TokenExamples(words, None)
     names = _class_names(task, getattr(table.features[label], "feature", None), where)
     for row, (sentence, marks) in enumerate(zip(words, tags, strict=True)):
         if len(sentence) != len(marks or []):
             raise RequestError(f"{where}, row {row + 1}: {len(sentence)} words have {len(marks or [])} tags.")
-    return Tagged(
+    return TokenExamples(
         words,
         [
             [int(parse_label(task, _named(names, tag), f"{where}, row {row + 1}")) for tag in marks or []]
@@ -70,7 +73,7 @@ def _tagged(task: Task, table: Dataset, where: str) -> Tagged:
     )
 
 
-def _questions(task: Task, table: Dataset, where: str) -> Questions:
+def _questions(task: Task, table: Dataset, where: str) -> QuestionExamples:
     first, second = _text_columns(task, table.column_names, where)
     assert second is not None
     named = "id" in table.column_names
@@ -82,7 +85,7 @@ def _questions(task: Task, table: Dataset, where: str) -> Questions:
     answers = None
     if label:
         answers = [_answers(task, value, f"{where}, row {row + 1}") for row, value in enumerate(columns[label])]
-    return place_answers(Questions(ids, columns[first], columns[second], answers), where)
+    return place_answers(QuestionExamples(ids, columns[first], columns[second], answers), where)
 
 
 def _answers(task: Task, value: Any, where: str) -> list[tuple[str, int]]:
@@ -97,7 +100,7 @@ def _answers(task: Task, value: Any, where: str) -> list[tuple[str, int]]:
     return check_answers(task, list(zip(texts, places, strict=True)), where)
 
 
-def _choices(task: Task, table: Dataset, where: str) -> Choices:
+def _choices(task: Task, table: Dataset, where: str) -> ChoiceExamples:
     first, _ = _text_columns(task, table.column_names, where)
     missing = [name for name in task.endings if name not in table.column_names]
     if missing:
@@ -109,16 +112,16 @@ def _choices(task: Task, table: Dataset, where: str) -> Choices:
     endings = [list(row) for row in zip(*(columns[name] for name in task.endings), strict=True)]
     values = columns[label] if label else []
     if _unlabelled(values, where):
-        return Choices(columns[first], endings, None)
+        return ChoiceExamples(columns[first], endings, None)
     labels = [parse_choice(task, value, f"{where}, row {row + 1}") for row, value in enumerate(values)]
-    return Choices(columns[first], endings, np.array(labels, np.int32))
+    return ChoiceExamples(columns[first], endings, np.array(labels, np.int32))
 
 
-_FORMS: dict[str, Callable[[Task, Dataset, str], Examples]] = {
-    "texts": _texts,
-    "tagged": _tagged,
-    "questions": _questions,
-    "choices": _choices,
+_READERS: dict[str, Callable[[Task, Dataset, str], Examples]] = {
+    "sequence-classification": _texts,
+    "token-classification": _tagged,
+    "question-answering": _questions,
+    "multiple-choice": _choices,
 }
 
 
@@ -137,9 +140,9 @@ def _check_texts(values: list[Any] | None, where: str) -> None:
 
 def _text_columns(task: Task, columns: list[str], where: str) -> tuple[str, str | None]:
     """Return the columns of the first and second text: the hub's names, or those of the official files."""
-    pairs = {(task.first, task.second): None}
+    pairs = {(task.text_a, task.text_b): None}
     if task.hub is not None:
-        pairs = {(task.hub.first, task.hub.second): None, **pairs}
+        pairs = {(task.hub.text_a, task.hub.text_b): None, **pairs}
     for first, second in pairs:
         if first in columns and (second is None or second in columns):
             return first, second

@@ -13,21 +13,21 @@ import numpy as np
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.delimited import read_cells
 from bigs_cli.data.files import local_file
-from bigs_cli.tasks.examples import Choices
 from bigs_cli.tasks.jsonl import good
 from bigs_cli.tasks.labels import parse_choice
 from bigs_cli.tasks.task import Hub, Task
 from bigs_cli.tasks.tsv import find_columns
+from bigs_cli.tasks.types.multiple_choice import ChoiceExamples
 
 
-def read_endings(task: Task, path: Path) -> Choices:
+def read_endings(task: Task, path: Path) -> ChoiceExamples:
     """Return the examples of a table: CSV with quotes, or tab-separated without.
 
     Raises:
         RequestError: with file and line: a missing column, a row of other length, a label that is no ending's place.
     """
     columns, rows = find_columns(task, path, good(read_cells(local_file(path), ragged=True)))
-    first, endings = columns.index(task.first), [columns.index(name) for name in task.endings]
+    first, endings = columns.index(task.text_a), [columns.index(name) for name in task.endings]
     label = columns.index(task.label) if task.label in columns else None
     texts: list[str] = []
     choices: list[list[str]] = []
@@ -41,20 +41,20 @@ def read_endings(task: Task, path: Path) -> Choices:
             labels.append(parse_choice(task, fields[label], f"{path}:{line}"))
     if not texts:
         raise RequestError(f"{path} holds no examples. Fetch or make it again.")
-    return Choices(texts, choices, None if label is None else np.array(labels, np.int32))
+    return ChoiceExamples(texts, choices, None if label is None else np.array(labels, np.int32))
 
 
 _ENDINGS = ("ending0", "ending1", "ending2", "ending3")
 
 SWAG = Task(
     name="swag",
-    form="choices",
+    type="multiple-choice",
     title="SWAG",
     source="https://arxiv.org/abs/1808.05326",
     folder="swag",
     files={"train": ("train.csv",), "dev": ("val.csv",), "test": ("test.csv",)},
     read=read_endings,
-    first="startphrase",
+    text_a="startphrase",
     endings=_ENDINGS,
     labels=None,
     metrics=("accuracy",),
@@ -64,7 +64,7 @@ SWAG = Task(
 
 CODAH = Task(
     name="codah",
-    form="choices",
+    type="multiple-choice",
     title="CODAH",
     source="https://arxiv.org/abs/1904.04365",
     folder="codah",
@@ -73,7 +73,7 @@ CODAH = Task(
     | {"full": ("full_data.tsv",)},
     headless=("category", "prompt", *_ENDINGS, "label"),
     read=read_endings,
-    first="prompt",
+    text_a="prompt",
     endings=_ENDINGS,
     labels=None,
     metrics=("accuracy",),

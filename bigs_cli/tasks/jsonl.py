@@ -10,11 +10,11 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.core.files import parse_json
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.files import TextFile, find_files
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.labels import label_text, parse_label
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 Read = TypeVar("Read")
 
@@ -39,14 +39,14 @@ def lines_of(file: TextFile) -> Iterator[tuple[int, str]]:
     yield from good(file.lines())
 
 
-def good(lines: Iterable[tuple[int, Read | Bad]]) -> Iterator[tuple[int, Read]]:
+def good(lines: Iterable[tuple[int, Read | BadRecord]]) -> Iterator[tuple[int, Read]]:
     """Yield lines, or rows, as they come.
 
     Raises:
         RequestError: one cannot be read.
     """
     for number, line in lines:
-        if isinstance(line, Bad):
+        if isinstance(line, BadRecord):
             raise RequestError(line.message)
         yield number, line
 
@@ -72,7 +72,7 @@ def objects_of(file: TextFile) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def texts_of(
     task: Task, path: Path, label: str, texts: Callable[[dict[str, Any], str], tuple[str, str | None]]
-) -> Texts:
+) -> TextExamples:
     """Return the examples of a file of objects: `texts(row, where)` gives one's texts, the key `label` its class.
 
     Raises:
@@ -91,9 +91,9 @@ def texts_of(
             raise RequestError(f"{where}: some examples have a '{label}' and some have none.")
     if not first:
         raise RequestError(f"{path} holds no examples. Fetch or make it again.")
-    return Texts(
-        first=first,
-        second=[text or "" for text in second] if task.second else None,
+    return TextExamples(
+        text_a=first,
+        text_b=[text or "" for text in second] if task.text_b else None,
         labels=np.array(labels, task.label_dtype) if labels else None,
         ids=np.arange(len(first), dtype=np.int64),
     )

@@ -9,8 +9,7 @@ from pathlib import Path
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import refuse_address
-from bigs_cli.tasks.answers import answerable
-from bigs_cli.tasks.examples import Examples, Questions
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.table import find_saved, read_hub, read_saved, saved_places
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.tsv import read_tsv
@@ -20,10 +19,10 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
     """Return a split ("train", "dev", "dev_mismatched", "test", …) of `task`, in the order of its source.
 
     `data` is a folder: the task's official files, or a data set saved by `datasets` or as Parquet, in it or
-    in its folder of the task's name. Without `data` the hub is asked. A task that is made from text
+    in its folder of the task's name. Without `data` the hub is asked. A task that is generated from text
     (`Task.generate`) takes `data` as its text source.
 
-    Questions to train on whose answer does not stand in their text are left out, a few of them (`answerable`).
+    A few examples of train may be left out because they cannot be learned (`Examples.trainable`).
 
     Raises:
         RequestError: there is no such split, nothing is found, or it is malformed (with file and line).
@@ -41,8 +40,8 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
             f"The {split} split of {task.title}{f' in {data}' if data else ''} has no labels: "
             f"there is no column '{task.label}' with values in it."
         )
-    if isinstance(examples, Questions) and split == "train":
-        return answerable(examples, f"The {split} split of {task.title}{f' in {data}' if data else ''}")
+    if split == "train":
+        return examples.trainable(f"The {split} split of {task.title}{f' in {data}' if data else ''}")
     return examples
 
 
@@ -52,7 +51,7 @@ def task_splits(task: Task) -> tuple[str, ...]:
 
 
 def available_splits(task: Task, data: str | Path | None = None) -> tuple[str, ...]:
-    """Return the splits of `task` that lie under `data`; without `data`, and for a made task, all it has."""
+    """Return the splits of `task` that lie under `data`; without `data`, and for a generated task, all it has."""
     if data is None or task.generate is not None:
         return task_splits(task)
     return tuple(split for split in task_splits(task) if _find(task, split, Path(data)))

@@ -13,12 +13,11 @@ from typing import Any
 
 from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.core.files import parse_json
-from bigs_cli.tasks.answers import place_answers
-from bigs_cli.tasks.examples import Questions
 from bigs_cli.tasks.task import Hub, Task
+from bigs_cli.tasks.types.question_answering import QuestionExamples, place_answers
 
 
-def read_squad(task: Task, path: Path) -> Questions:
+def read_squad(task: Task, path: Path) -> QuestionExamples:
     """Return the questions of an official file.
 
     Raises:
@@ -53,7 +52,7 @@ def read_squad(task: Task, path: Path) -> Questions:
                 answers.append(check_answers(task, pairs, where_it_is))
     if not ids:
         raise RequestError(f"{path} holds no examples. Fetch or make it again.")
-    return place_answers(Questions(ids, questions, contexts, answers), str(path))
+    return place_answers(QuestionExamples(ids, questions, contexts, answers), str(path))
 
 
 def check_answers(task: Task, pairs: Sequence[tuple[str, int]], where: str) -> list[tuple[str, int]]:
@@ -84,14 +83,14 @@ def _hub(config: str, repo: str) -> Hub:
 SQUAD: tuple[Task, ...] = (
     Task(
         name="squad",
-        form="questions",
+        type="question-answering",
         title="SQuAD",
         source="https://arxiv.org/abs/1606.05250",
         folder="squad",
         files={"train": ("train-v1.1.json",), "dev": ("dev-v1.1.json",)},
         read=read_squad,
-        first="question",
-        second="context",
+        text_a="question",
+        text_b="context",
         label="answers",
         labels=None,
         metrics=("f1", "exact"),
@@ -100,14 +99,14 @@ SQUAD: tuple[Task, ...] = (
     ),
     Task(
         name="squad2",
-        form="questions",
+        type="question-answering",
         title="SQuAD 2.0",
         source="https://arxiv.org/abs/1806.03822",
         folder="squad2",
         files={"train": ("train-v2.0.json",), "dev": ("dev-v2.0.json",)},
         read=read_squad,
-        first="question",
-        second="context",
+        text_a="question",
+        text_b="context",
         label="answers",
         labels=None,
         no_answer=True,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.faults import explain
 from bigs_cli.core.files import parse_json
-from bigs_cli.core.hub_client import hub_answers
 from bigs_cli.core.paths import plain_path
+from bigs_cli.data.hub import datasets_reason, load_hub_table
 from bigs_cli.tasks.dataset import read_table
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
@@ -27,28 +25,16 @@ def read_hub(task: Task, split: str) -> Examples:
     Raises:
         RequestError: the task is not on the hub, or neither the hub nor a cached copy can be reached.
     """
-    import datasets
-    from datasets import config
-    from huggingface_hub import constants
-
     if task.hub is None or split not in task.hub.splits:
         raise RequestError(f"{task.title} has no split '{split}' on the hub; pass --data DIR with its files.")
-    name, kept = task.hub.splits[split], Path(config.HF_DATASETS_CACHE)
-    with _offline_if_unreachable() as hindrance:
-        try:
-            kept.mkdir(parents=True, exist_ok=True)
-            with plain_path(kept) as cache:  # `datasets` finds what is in its cache with glob patterns.
-                table = datasets.load_dataset(task.hub.repo, task.hub.config, split=name, cache_dir=str(cache))
-        except Exception as error:  # each kind of file has a library with errors of its own
-            if (fault := explain(error, Path(constants.HF_HOME))) is not None:
-                raise fault from error
-            why = hindrance or f"the hub does not give it ({_reason(error)})"
-            files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
-            raise RequestError(
-                f"The {split} split of {task.title} is not on this machine, and {why}. "
-                f"Pass --data DIR holding {files or task.files['test'][0]}, or connect to the hub once."
-            ) from error
-    assert isinstance(table, datasets.Dataset)
+    try:
+        table = load_hub_table(task.hub.repo, task.hub.config, task.hub.splits[split])
+    except RequestError as error:
+        files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
+        raise RequestError(
+            f"The {split} split of {task.title} is not on this machine, and {error}. "
+            f"Pass --data DIR holding {files or task.files['test'][0]}, or connect to the hub once."
+        ) from error
     return read_table(task, table, f"{task.hub.repo} {task.hub.config} {table.split}")
 
 
@@ -92,10 +78,10 @@ def read_saved(task: Task, paths: list[Path]) -> Examples:
     except RequestError:
         raise
     except Exception as error:  # What is wrong with state.json, the library meets as any error of Python's.
-        if isinstance(error, MemoryError) and (fault := explain(error, paths[0])) is not None:
+        if isinstance(error, MemoryError) and (fault := translate_error(error, paths[0])) is not None:
             raise fault from error
         raise RequestError(
-            f"{paths[0]} cannot be read as a data set ({_reason(error)}). Save or fetch it again."
+            f"{paths[0]} cannot be read as a data set ({datasets_reason(error)}). Save or fetch it again."
         ) from error
     assert isinstance(table, datasets.Dataset)
     return read_table(task, table, str(paths[0]))
@@ -130,30 +116,3 @@ def _places(task: Task, folder: Path) -> list[Path]:
 
 def _split_names(task: Task, split: str) -> list[str]:
     return [*([task.hub.splits[split]] if task.hub and split in task.hub.splits else []), split]
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error of `datasets`; where it only says that it failed, of what is behind it."""
-    while type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
-@contextlib.contextmanager
-def _offline_if_unreachable() -> Iterator[str]:
-    """Keep `datasets` from retrying for half a minute without a network; it then looks in its cache.
-
-    Yields what stands between us and the hub, "" if nothing does.
-    """
-    from datasets import config
-
-    before = config.HF_HUB_OFFLINE
-    if before:
-        hindrance = "HF_HUB_OFFLINE is set"
-    else:
-        hindrance = "" if hub_answers() else f"the hub ({config.HF_ENDPOINT}) cannot be reached"
-    config.HF_HUB_OFFLINE = bool(hindrance)
-    try:
-        yield hindrance
-    finally:
-        config.HF_HUB_OFFLINE = before

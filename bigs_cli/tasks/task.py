@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from bigs_cli.tasks.examples import Examples, Texts
+from bigs_cli.tasks.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Hub:
     """Where a task lies on the Hugging Face hub; `splits` maps our names to the hub's."""
 
     config: str
-    first: str
-    second: str | None
+    text_a: str
+    text_b: str | None
     splits: Mapping[str, str]
     repo: str = "nyu-mll/glue"
 
@@ -37,24 +37,24 @@ class Task:
 
     name: str
     """As typed: ``mrpc``."""
-    form: Literal["texts", "tagged", "questions", "choices"] = "texts"
-    """What an example is: the class in `examples.py`, and the model's head for it in `evaluation/forms/`."""
+    type: str = "sequence-classification"
+    """Its type: a key of `tasks.types.TASK_TYPES`."""
     title: str
     """As printed: ``MRPC``."""
     source: str
     """A link to the paper or page that defines the task."""
     labels: tuple[str, ...] | None
-    """Class names in id order; None for a score, for questions and for choices."""
+    """Class names in id order; None for regression, question answering and multiple choice."""
     metrics: tuple[str, ...]
-    """Names in `evaluation.metrics`; checkpoints are chosen by the first."""
-    first: str = ""
+    """Names in `tasks.metrics`, or of the type's own metrics; checkpoints are selected by the first."""
+    text_a: str = ""
     """Header of the column with the (first) text."""
-    second: str | None = None
+    text_b: str | None = None
     """Header of the column with the second text of a pair."""
     label: str = "label"
     """Header of the column with the label."""
     endings: tuple[str, ...] = ()
-    """Headers of the columns with the endings of `first`, of choices."""
+    """Headers of the columns with the endings of `text_a`."""
     no_answer: bool = False
     """Questions may have none: the answer is then "", and version 2 of the rules for answers counts."""
     classes_from: str = ""
@@ -70,22 +70,17 @@ class Task:
     broken_rows: int = 0
     """Rows a file may hold with a wrong number of columns; the official sizes leave them out."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Split → official number of examples; the most there can be for a made task."""
+    """Split → official number of examples; the most there can be for a generated task."""
     hub: Hub | None = None
     """Where the task lies on the hub; None if it does not."""
     published: tuple[Published, ...] = ()
     """Published dev scores of BiGS, best known setting first."""
     start: str | None = None
     """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
-    generate: Callable[[str, str | None], Texts] | None = None
-    """Makes a split from a text source (None: the task's own) for a task that lies in no files."""
+    generate: Callable[[str, str | None], Examples] | None = None
+    """Generates a split from a text source (None: the task's own) for a task that has no files."""
     read: Callable[[Task, Path], Examples] | None = None
     """Reads one of `files` that is not a table with the columns above."""
-
-    @property
-    def kind(self) -> Literal["classification", "regression"]:
-        """Whether the label of texts is a class or a score."""
-        return "regression" if self.labels is None else "classification"
 
     @property
     def num_labels(self) -> int:

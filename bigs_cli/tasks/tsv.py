@@ -11,13 +11,13 @@ import numpy as np
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.delimited import read_cells
 from bigs_cli.data.files import local_file
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.jsonl import good
 from bigs_cli.tasks.labels import parse_label
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 
-def read_tsv(task: Task, path: Path) -> Texts:
+def read_tsv(task: Task, path: Path) -> TextExamples:
     """Return the examples in `path`, its columns found by header; labels are None if it has no label column.
 
     Lines end at a newline and nowhere else: questions and sentences hold other Unicode line separators, and
@@ -47,9 +47,9 @@ def read_tsv(task: Task, path: Path) -> Texts:
     if task.label in columns:
         column = columns.index(task.label)
         labels = [parse_label(task, fields[column], f"{path}:{line}") for _, line, fields in whole]
-    return Texts(
-        first=texts(task.first),
-        second=texts(task.second) if task.second else None,
+    return TextExamples(
+        text_a=texts(task.text_a),
+        text_b=texts(task.text_b) if task.text_b else None,
         labels=None if labels is None else np.array(labels, task.label_dtype),
         ids=np.array([i for i, _, _ in whole], np.int64),
         skipped=len(broken),
@@ -74,7 +74,7 @@ def find_columns(
         RequestError: with file and line: the first line lacks a column that the task needs.
     """
     line, columns = next(rows, (1, []))
-    wanted = [name for name in (task.first, task.second, *task.endings) if name]
+    wanted = [name for name in (task.text_a, task.text_b, *task.endings) if name]
     if all(name in columns for name in wanted):
         return columns, rows
     if columns and task.headless and len(columns) == len(task.headless):

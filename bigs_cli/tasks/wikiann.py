@@ -10,15 +10,15 @@ import re
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.tasks.examples import Tagged
 from bigs_cli.tasks.jsonl import read_lines
 from bigs_cli.tasks.labels import parse_label
 from bigs_cli.tasks.task import Hub, Task
+from bigs_cli.tasks.types.token_classification import TokenExamples
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
 
 
-def read_conll(task: Task, path: Path) -> Tagged:
+def read_conll(task: Task, path: Path) -> TokenExamples:
     """Return the sentences of a file with a word a line and blank lines between sentences.
 
     The first column is the word, the last one its tag; columns lie between tabs or, in lines without one, spaces. Lines
@@ -49,7 +49,7 @@ def read_conll(task: Task, path: Path) -> Tagged:
         tags.pop()
     if not words:
         raise RequestError(f"{path} holds no examples. Fetch or make it again.")
-    return Tagged(_without_language(words), tags)
+    return TokenExamples(_without_language(words), tags)
 
 
 def _without_language(words: list[list[str]]) -> list[list[str]]:
@@ -61,13 +61,13 @@ def _without_language(words: list[list[str]]) -> list[list[str]]:
 
 WIKIANN = Task(
     name="wikiann",
-    form="tagged",
+    type="token-classification",
     title="WikiANN",
     source="https://aclanthology.org/P17-1178",
     folder="wikiann-en",
     files={split: (split, f"{split}.txt", f"{split}.conll") for split in ("train", "dev", "test")},
     read=read_conll,
-    first="tokens",
+    text_a="tokens",
     label="ner_tags",
     labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
     digits=False,

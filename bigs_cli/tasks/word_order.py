@@ -17,8 +17,8 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.python_docs import PYTHON_DOCS
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 DEV_FRACTION = 0.1
 CAPS = {"train": 8000, "dev": 1000}
@@ -30,7 +30,7 @@ _WORD = re.compile(r"[a-z]+(?:['’-][a-z]+)*")
 _FEWEST, _MOST = 6, 30
 
 
-def make_examples(split: str, source: str | None = None) -> Texts:
+def make_examples(split: str, source: str | None = None) -> TextExamples:
     """Return the train or dev split made from the documents of `source` (default: the Python documentation).
 
     Raises:
@@ -72,7 +72,7 @@ def sentences(text: str) -> Iterator[str]:
                 yield " ".join(words)
 
 
-def balance(distinct: Iterable[str], cap: int, where: str) -> Texts:
+def balance(distinct: Iterable[str], cap: int, where: str) -> TextExamples:
     """Return at most `cap` examples from distinct sentences, the two classes in turn, ordered by hash.
 
     Raises:
@@ -89,7 +89,7 @@ def balance(distinct: Iterable[str], cap: int, where: str) -> Texts:
         )
     shuffled, natural = (sentence_list[:n] for sentence_list in classes)
     first = [text for pair in zip(map(shuffle, shuffled), natural, strict=True) for text in pair]
-    return Texts(first, None, np.tile(np.arange(2, dtype=np.int32), n), np.arange(2 * n, dtype=np.int64))
+    return TextExamples(first, None, np.tile(np.arange(2, dtype=np.int32), n), np.arange(2 * n, dtype=np.int64))
 
 
 def shuffle(sentence: str) -> str:
@@ -113,7 +113,7 @@ WORD_ORDER = Task(
     name="word-order",
     title="word order",
     source="https://docs.python.org/3/",
-    first="sentence",
+    text_a="sentence",
     labels=LABELS,
     metrics=("accuracy",),
     sizes=CAPS,

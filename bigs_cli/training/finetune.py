@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,42 +14,40 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bigs_cli.checkpoint.config_json import read_config, write_config
-from bigs_cli.checkpoint.folder import CONFIG
-from bigs_cli.checkpoint.names import to_flat, to_tree
-from bigs_cli.checkpoint.orbax import Checkpoints
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.transfer import transfer
-from bigs_cli.checkpoint.untrained import untrained_layers
+from bigs_cli.checkpoints.config_json import read_config, write_config
+from bigs_cli.checkpoints.folder import CONFIG
+from bigs_cli.checkpoints.orbax import Checkpoints
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.checkpoints.transfer import transfer
+from bigs_cli.checkpoints.untrained import untrained_layers
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
 from bigs_cli.core.wording import counted
-from bigs_cli.data.encode import check_token_types
+from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
-from bigs_cli.evaluation.forms import Form, form_of
 from bigs_cli.evaluation.task import Split, TaskEvaluator
-from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Parameters, make_apply, parameter_shapes
-from bigs_cli.model.initial import initial_values
+from bigs_cli.models import sharding as meshes
+from bigs_cli.models.flops import count_flops
+from bigs_cli.models.functional import Apply, Parameters, make_apply, parameter_shapes
+from bigs_cli.models.init import init_parameters
+from bigs_cli.models.published import to_flat, to_tree
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.reporting.padding import tell_of_trimming
 from bigs_cli.reporting.trackers import tracking
-from bigs_cli.tasks.examples import Examples, Questions
+from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
-from bigs_cli.training import mesh as meshes
-from bigs_cli.training.begin import begin, saved_position
-from bigs_cli.training.faults import faults_told
+from bigs_cli.tasks.types import TaskType, type_of
+from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.head_init import ROWS, unit_head
 from bigs_cli.training.job import Job
-from bigs_cli.training.loop import Every, Plan, run, saved_if_stopped
-from bigs_cli.training.matrix_rate import matrix_rate
-from bigs_cli.training.nonfinite import broken, usable
-from bigs_cli.training.optimizer import learning_rate, make_optimizer
-from bigs_cli.training.state import TrainState, make_step
+from bigs_cli.training.loop import Training, train
+from bigs_cli.training.peak_flops import peak_flops
+from bigs_cli.training.step import SummedLoss
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,7 +68,7 @@ def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: i
     What was changed or left out of train is printed.
     """
     train = load_examples(task, "train", data)
-    for note in train.notes if isinstance(train, Questions) else ():
+    for note in train.notes:
         err.print(note)
     if max_train is not None and max_train < len(train):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:max_train])
@@ -98,15 +96,15 @@ def finetune(
         KeyboardInterrupt: it was asked to stop; a checkpoint is written.
     """
     folder = job.folder
-    with folder.lock(), faults_told(recipe, job):
-        form = form_of(task)
+    with folder.lock(), translate_errors(recipe, job):
+        task_type = type_of(task)
         begun = read_config(folder.path / CONFIG) if start is None else start.config
         config, length = target_config(recipe, task, begun)
-        check_token_types(form.encode(tokenizer, data.train.take(range(1)), length), config)
+        check_token_types(task_type.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
-        for rows in (recipe.batch_size, recipe.eval_batch_size):
+        for rows in (recipe.batch_size // recipe.gradient_accumulation_steps, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
-        params = initial_values(parameter_shapes(config), config, recipe.seed)
+        params = init_parameters(parameter_shapes(config), config, recipe.seed)
 
         def begin_folder(path: Path) -> None:
             write_config(path / CONFIG, config)
@@ -121,169 +119,187 @@ def finetune(
             params = to_tree(flat, config)
             if recipe.head_init == "unit":
                 some = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
-                few = form.encode(tokenizer, data.train.take(some), length)
+                few = task_type.encode(tokenizer, data.train.take(some), length)
                 new_layers = {*report.new, *(f"{layer}/kernel" for layer in untrained_layers(flat, config))}
                 params = unit_head(config, recipe.compute, params, new_layers, few)
+        values = recipe.model_dump(mode="json", by_alias=True)
         with (
-            Checkpoints(folder.checkpoints) as last,
+            Checkpoints(folder.checkpoints) as checkpoints,
             Checkpoints(folder.best) as best,
-            tracking(recipe.track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
+            tracking(recipe.loggers, folder.path, values, job.command) as tracker,
         ):
-            log = MetricsLog(folder.metrics_file, also)
-            return _train(recipe, task, form, data, tokenizer, config, length, params, mesh, job, last, best, log)
+            trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
+            tell_of_trimming(config, trim)
+            train_inputs = task_type.encode(tokenizer, data.train, length)
+            dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]
+            batches = _Batches(recipe, train_inputs, trim, mesh)
+            steps = max(1, round(recipe.epochs * batches.per_epoch))
+            apply, log = make_apply(config, recipe.compute), MetricsLog(folder.metrics_file, tracker)
+            measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, place=batches.place)
+            every_steps = recipe.evaluate_every or batches.per_epoch
+            evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
+            training = Training(
+                recipe=recipe,
+                job=job,
+                mesh=mesh,
+                loss=task_loss(apply, task_type),
+                steps=steps,
+                batches=batches,
+                evaluator=evaluator,
+                checkpoint_every=every_steps,
+                digests=data_digests(task, data, tokenizer),
+                freeze_ssm=recipe.freeze_ssm,
+                gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+                peak_tokens=_peak_tokens(recipe, config, length) if err.is_terminal else None,
+            )
+            examples = (f"{split_in_words(split.name)} {len(split.examples):,}" for split in dev)
+            err.print(
+                f"Fine-tuning on {task.title}: {counted(len(data.train), 'example')}, {counted(steps, 'step')} of "
+                f"{recipe.batch_size}, {', '.join(examples)}."
+            )
+            trained = train(training, params, checkpoints, log)
+            best.wait()
+        if trained.steps < steps:
+            err.print(f"Stopped early: {counted(recipe.patience or 0, 'measurement')} brought nothing better.")
+        return _write_results(training, evaluator, data, trained.seconds, length)
+
+
+def task_loss(apply: Apply, task_type: TaskType) -> SummedLoss:
+    """Return the loss of a step on a batch of encoded examples."""
+
+    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
+        inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+        outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
+        return task_type.loss(task_type.scores(outputs), batch["labels"], batch["weights"])
+
+    return loss
+
+
+def _write_results(
+    training: Training, evaluator: _Evaluator, data: TaskData, seconds: float, length: int
+) -> dict[str, Any]:
+    recipe, history, digests = training.recipe, evaluator.history, training.digests
+    chosen = history[evaluator.best_place()]
+    folder = None if data.folder is None else str(data.folder)
+    result = {
+        "kind": "finetune",
+        "task": evaluator.task.name,
+        **with_splits(by_split(chosen)),
+        "step": chosen["step"],
+        "steps": history[-1]["step"],
+        "history": history,
+        "seed": recipe.seed,
+        "seconds": round(seconds, 1),
+        "length": length,
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "versions": describe_machine()["packages"],
+        "data": {"path": folder} | {name: digests[name] for name in ("train", *data.dev)},
+    }
+    write_json(training.job.folder.results_file, result)
+    return result
 
 
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
     """Return the task model's config, and the input length: the recipe's, but no more than the model's positions."""
-    labels = {"num_labels": task.num_labels, "labels": task.labels} if task.form in ("texts", "tagged") else {}
-    config = start.model_copy(update={"head": form_of(task).head, **labels})
+    task_type = type_of(task)
+    labels = {"num_labels": task.num_labels, "labels": task.labels} if task_type.has_labels else {}
+    config = start.model_copy(update={"head": task_type.head, **labels})
     length = min(recipe.sequence_length, start.max_position_embeddings)
     if length < recipe.sequence_length:
         err.print(f"Length {length} instead of the recipe's {recipe.sequence_length}: the model has no more positions.")
     return config, length
 
 
-def _train(
-    recipe: FinetuneRecipe,
-    task: Task,
-    form: Form,
-    data: TaskData,
-    tokenizer: Tokenizer,
-    config: BiGSConfig,
-    length: int,
-    params: Parameters,
-    mesh: jax.sharding.Mesh,
-    job: Job,
-    last: Checkpoints,
-    best: Checkpoints,
-    log: MetricsLog,
-) -> dict[str, Any]:
-    # --- the data ---------------------------------------------------------------------------------------------
-    trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
-    tell_of_trimming(config, trim)
-    train = form.encode(tokenizer, data.train, length)
-    dev = [Split(name, split, form.encode(tokenizer, split, length)) for name, split in data.dev.items()]
-    per_epoch = math.ceil(len(train) / recipe.batch_size)
-    steps = max(1, round(recipe.epochs * per_epoch))
+class _Batches:
+    """The encoded training examples, shuffled anew for every epoch: `Batches` of the training loop."""
 
-    # --- the step ---------------------------------------------------------------------------------------------
-    apply = make_apply(config, recipe.compute)
-    rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, steps)
-    optimizer = make_optimizer(recipe.optimizer, rate, recipe.freeze)
+    def __init__(self, recipe: FinetuneRecipe, inputs: Encoded, trim: bool, mesh: jax.sharding.Mesh) -> None:
+        self._recipe, self._inputs, self._trim = recipe, inputs, trim
+        self.per_epoch = math.ceil(len(inputs) / recipe.batch_size)
+        self.place = functools.partial(jax.device_put, device=meshes.batch_sharding(mesh))
 
-    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
-        inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-        outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
-        return form.loss(form.scores(outputs), batch["labels"], batch["weights"])
+    def restore(self, step: int, position: Mapping[str, Any]) -> None:
+        pass  # The order follows from the seed and the step.
 
-    settings = recipe.optimizer
-    step = make_step(loss, optimizer, rate, recipe.seed, ema=settings.ema, stop_after=settings.stop_after_nonfinite)
-    placement = meshes.batch_sharding(mesh)
-    place = functools.partial(jax.device_put, device=placement)
-    evaluator = TaskEvaluator(apply, form, recipe.eval_batch_size, trim, place=place)
-    metric, folder = task.metrics[0], job.folder
-    digests = data_digests(task, data, tokenizer)
-    state, begun, position = begin(params, optimizer, mesh, job, last, digests, settings.ema is not None)
-    history: list[dict[str, Any]] = list(position.get("history", []))
+    def take(self, step: int) -> dict[str, jax.Array]:
+        epoch, number = divmod(step, self.per_epoch)
+        size = self._recipe.batch_size
+        rows = _order(self._recipe.seed, epoch, len(self._inputs))[number * size :][:size]
+        return self.place(self._inputs.batch(rows, size, self._trim))
 
-    err.print(
-        f"Fine-tuning on {task.title}: {counted(len(data.train), 'example')}, {counted(steps, 'step')} of "
-        f"{recipe.batch_size}, {', '.join(f'{split_in_words(split.name)} {len(split.examples):,}' for split in dev)}."
-    )
+    def position(self) -> dict[str, Any]:
+        return {}
 
-    # --- the loop -----------------------------------------------------------------------------------------------
-    taken = begun
 
-    @functools.lru_cache(maxsize=1)
-    def order(epoch: int) -> np.ndarray[Any, Any]:
-        return np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
+@functools.lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng((seed, epoch)).permutation(count)
 
-    def next_batch() -> dict[str, jax.Array]:
-        nonlocal taken
-        epoch, first = divmod(taken, per_epoch)
-        rows = order(epoch)[first * recipe.batch_size :][: recipe.batch_size]
-        taken += 1
-        return place(train.batch(rows, recipe.batch_size, trim))
 
-    def save(done: int, state: TrainState) -> bool:
-        if fine := usable(done, state):
-            best.wait()  # A run that goes on from here counts the best parameters as kept.
-            seconds = before + time.perf_counter() - started
-            position = saved_position(state, digests, history=list(history), seconds=seconds)
-            last.save(done, state.params, state.optimizer, position, state.ema)
-        return fine
+class _Evaluator:
+    """The metrics on the dev splits, of which the best parameters are kept: `Evaluator` of the training loop.
 
-    def evaluate(done: int, state: TrainState) -> None:
-        with progress("dev", sum(len(split.inputs) for split in dev), "example") as advance:
-            values, scores = evaluator.measure(state.averaged, dev, advance)
-        earlier = max((entry["metrics"][metric] for entry in history), default=-math.inf)
-        history.append({"step": done, **with_splits(values)})
+    Attributes:
+        history: the step and the metrics of every measurement.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        measure: TaskEvaluator,
+        splits: list[Split],
+        every_steps: int,
+        patience: int | None,
+        folder: RunFolder,
+        best: Checkpoints,
+        log: MetricsLog,
+    ) -> None:
+        self.task, self.every_steps = task, every_steps
+        self._measure, self._splits, self._patience = measure, splits, patience
+        self._folder, self._best, self._log = folder, best, log
+        self.history: list[dict[str, Any]] = []
+
+    def restore(self, step: int, position: Mapping[str, Any]) -> None:
+        self.history = list(position.get("history", []))
+
+    def evaluate(self, step: int, params: Parameters) -> float | None:
+        with progress("dev", sum(len(split.inputs) for split in self._splits), "example") as advance:
+            values, scores = self._measure.measure(params, self._splits, advance)
+        self.history.append({"step": step, **with_splits(values)})
         logged = {log_key(split, name): value for split, of in values.items() for name, value in of.items()}
-        log.write(done, **logged)
-        better = history[-1]["metrics"][metric] > earlier
+        self._log.write(step, **logged)
+        is_best = self.best_place() == len(self.history) - 1
         shown = ", ".join(f"{key_in_words(key)} {percent(value)}%" for key, value in logged.items())
-        err.print(f"step {done:,}: {shown}{' (best so far)' if better else ''}")
-        if better:
-            best.save(done, state.averaged)
-            write_lines(folder.predictions_file, evaluator.predictions(dev, scores))
+        err.print(f"step {step:,}: {shown}{' (best so far)' if is_best else ''}")
+        if is_best:
+            self._best.save(step, params)
+            write_lines(self._folder.predictions_file, self._measure.predictions(self._splits, scores))
+        return None
 
-    def evaluate_and_save(done: int, state: TrainState) -> None:
-        evaluate(done, state)
-        save(done, state)
+    def finish(self, step: int, params: Parameters) -> float | None:
+        if not self.history or self.history[-1]["step"] != step:
+            self.evaluate(step, params)
+        return None
 
-    def enough() -> bool:
-        """Whether the last `patience` measurements brought nothing better."""
-        if recipe.patience is None or not history:
+    def should_stop(self) -> bool:
+        """Whether the last `patience` measurements were no better than an earlier one."""
+        if self._patience is None or not self.history:
             return False
-        return len(history) - 1 - _best(history, metric) >= recipe.patience
+        return len(self.history) - 1 - self.best_place() >= self._patience
 
-    plan = Plan(
-        name="finetune",
-        job=job,
-        first=begun,
-        last=steps,
-        log_every=recipe.log_every,
-        every=(Every(recipe.evaluate_every or per_epoch, evaluate_and_save),),
-        save=save,
-        full_rate=matrix_rate(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
-        if err.is_terminal
-        else None,
-        stop_after=settings.stop_after_nonfinite,
-        broken=lambda first: broken(folder.path, last, settings, first),
-        enough=enough,
-    )
-    before, started = float(position.get("seconds", 0.0)), time.perf_counter()
-    if begun < steps and not enough():
-        state = run(plan, state, step, next_batch, log)
-    done = int(state.step)
-    if not history or history[-1]["step"] != done:
-        with saved_if_stopped(lambda: save(done, state), last, done, job):
-            evaluate(done, state)
-        save(done, state)
-    if done < steps:
-        err.print(f"Stopped early: {counted(recipe.patience or 0, 'measurement')} brought nothing better.")
+    def position(self) -> dict[str, Any]:
+        self._best.wait()  # A run that resumes from here relies on the best parameters being saved.
+        return {"history": list(self.history)}
 
-    # --- the end ------------------------------------------------------------------------------------------------
-    best.wait()
-    last.wait()
-    chosen = history[_best(history, metric)]
-    result = {
-        "kind": "finetune",
-        "task": task.name,
-        **with_splits(by_split(chosen)),
-        "step": chosen["step"],
-        "steps": history[-1]["step"],
-        "history": history,
-        "seed": recipe.seed,
-        "seconds": round(before + time.perf_counter() - started, 1),
-        "length": length,
-        "recipe": recipe.model_dump(mode="json", by_alias=True),
-        "versions": describe_machine()["packages"],
-        "data": {"path": None if data.folder is None else str(data.folder)}
-        | {name: digests[name] for name in ("train", *data.dev)},
-    }
-    write_json(folder.results_file, result)
-    return result
+    def best_place(self) -> int:
+        """Return the index of the best measurement in the history, the earliest of equals."""
+        metric = self.task.metrics[0]
+        return max(range(len(self.history)), key=lambda i: (self.history[i]["metrics"][metric], -i))
+
+
+def _peak_tokens(recipe: FinetuneRecipe, config: BiGSConfig, length: int) -> float:
+    """Return the tokens per second of training at the peak FLOP/s of the devices."""
+    return peak_flops(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
 
 
 def data_digests(task: Task, data: TaskData, tokenizer: Tokenizer) -> dict[str, str]:
@@ -291,8 +307,3 @@ def data_digests(task: Task, data: TaskData, tokenizer: Tokenizer) -> dict[str, 
     labels = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
     dev = {name: data_digest(split) for name, split in data.dev.items()}
     return {"train": data_digest(data.train), **dev, "labels": labels, "tokenizer": fingerprint(tokenizer)}
-
-
-def _best(history: list[dict[str, Any]], metric: str) -> int:
-    """Return the place of the best measurement, the earliest of equals."""
-    return max(range(len(history)), key=lambda i: (history[i]["metrics"][metric], -i))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.model.functional import Parameters, make_apply
+from bigs_cli.models.functional import Parameters, make_apply
 from bigs_cli.recipe import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -41,7 +41,7 @@ def unit_head(
     last = jax.jit(lambda params, *inputs: make_apply(config, compute)(params, *inputs).hidden_states[-1])
     hidden = np.asarray(last(params, *inputs), np.float32)  # [rows, L, H], a row for every choice
     mask = inputs[1].reshape(hidden.shape[:2])
-    features, output = hidden[mask > 0], "qa_outputs" if config.head == "question-answering" else "classifier"
+    features, output = hidden[mask > 0], "qa_outputs" if "qa_outputs" in params else "classifier"
     if "pooler" in params["s4_bert"]:
         features = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
         dense = params["s4_bert"]["pooler"]["dense"]
@@ -52,7 +52,7 @@ def unit_head(
     if f"{output}/kernel" not in new:
         return params
     dense = _scaled(params[output], features, LOGIT_SIZE)
-    if config.head == "sequence-classification" and config.num_labels == 1 and examples.labels is not None:
+    if examples.labels is not None and examples.labels.dtype.kind == "f":  # a regression
         dense["bias"] = np.full(1, examples.labels.mean(), np.float32)
     return {**params, output: dense}
 

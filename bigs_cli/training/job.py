@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jax
 
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.resume import ResumeRecord, read_record, write_record
-from bigs_cli.checkpoint.run import RunFolder
-from bigs_cli.checkpoint.seal import steps
+from bigs_cli.checkpoints.checksums import steps
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.resume import ResumeRecord, read_record, write_record
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core import mapped, processes
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError

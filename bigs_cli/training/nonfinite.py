@@ -1,17 +1,17 @@
-"""What to say and keep when loss or gradient stay without a finite value."""
+"""Divergence: which states are not saved, and the error that ends a run whose loss or gradient stays nonfinite."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bigs_cli.checkpoint.orbax import Checkpoints
+from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.reporting.console import err
-from bigs_cli.training.state import TrainState
+from bigs_cli.training.step import TrainState
 
 
-def usable(done: int, state: TrainState) -> bool:
+def is_finite(done: int, state: TrainState) -> bool:
     """Return whether step `done` was taken; if it was skipped, say that its state is not saved.
 
     The parameters may be what made it so. A run that goes on from an earlier checkpoint comes by here again.
@@ -22,7 +22,7 @@ def usable(done: int, state: TrainState) -> bool:
     return True
 
 
-def broken(run: Path, checkpoints: Checkpoints, settings: Optimizer, first: int) -> BigsError:
+def divergence_error(run: Path, checkpoints: Checkpoints, settings: Optimizer, first: int) -> BigsError:
     """Return the error that ends a run whose steps from `first` on were skipped.
 
     A checkpoint of the state before `first` is not good: its parameters failed on every batch since. It is removed if
@@ -34,10 +34,10 @@ def broken(run: Path, checkpoints: Checkpoints, settings: Optimizer, first: int)
         checkpoints.remove(bad)
     count = settings.stop_after_nonfinite
     what = f"Loss or gradient were not finite in {count} step{'s in a row' * (count > 1)}, from step {first} on"
-    return stopped(what, run, checkpoints, settings, bad)
+    return diverged(what, run, checkpoints, settings, bad)
 
 
-def stopped(what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer, bad: int | None = None) -> BigsError:
+def diverged(what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer, bad: int | None = None) -> BigsError:
     """Return the error that says `what` ended the run, where its last good checkpoint is, and how to go on.
 
     A checkpoint of step `bad`, if it is the only one, is called what it is.

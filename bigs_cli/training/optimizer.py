@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bigs_cli.model.functional import Parameters
-from bigs_cli.model.kernel import SSMParameters
+from bigs_cli.models.functional import Parameters
+from bigs_cli.models.ssm import SSMParameters
 from bigs_cli.recipe.schema import Optimizer, Schedule
 
 SSM_NAMES = frozenset(SSMParameters._fields)
@@ -23,7 +23,7 @@ def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule
     1 − √x, x from 0 to 1 over the last `decay_fraction` of the steps, which ended lower than a straight line in
     Hägele et al. 2024 (arXiv 2405.18392); there 20% of the steps were enough to match cosine.
     """
-    warmup, final = schedule.warmup(steps), schedule.final_fraction
+    warmup, final = schedule.warmup(steps), schedule.min_lr_ratio
     cooldown = max(schedule.decay_fraction * steps, 1e-9)
 
     def rate(step: Any) -> jax.Array:
@@ -51,30 +51,30 @@ def decayed(path: tuple[str, ...]) -> bool:
 
 
 def is_ssm(path: tuple[str, ...]) -> bool:
-    """Whether this is one of A_re, A_im, C, D, log_step: the group `kernel`."""
+    """Whether this is one of A_re, A_im, C, D, log_step: the group `ssm`."""
     return path[-1] in SSM_NAMES
 
 
 def frozen(path: tuple[str, ...]) -> bool:
-    """What `freeze` holds fixed: the SSM parameters and the token type embeddings."""
+    """Whether `freeze_ssm` holds this fixed: the SSM parameters and the token type embeddings."""
     return is_ssm(path) or "token_type_embeddings" in path
 
 
-def make_optimizer(settings: Optimizer, rate: optax.Schedule, freeze: bool = False) -> optax.GradientTransformation:
-    """Return AdamW: moments, decoupled decay, then the learning rate; `freeze` gives frozen parameters no update."""
-    kernel = settings.kernel
-    kernel_decay = settings.weight_decay if kernel.weight_decay is None else kernel.weight_decay
+def make_optimizer(settings: Optimizer, rate: optax.Schedule, freeze_ssm: bool = False) -> optax.GradientTransformation:
+    """Return AdamW: moments, decoupled decay, then the learning rate; `freeze_ssm` zeroes frozen updates."""
+    ssm = settings.ssm
+    ssm_decay = settings.weight_decay if ssm.weight_decay is None else ssm.weight_decay
     parts = [optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)]
     if settings.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(settings.clip_norm))
     parts += [
         optax.add_decayed_weights(settings.weight_decay, select(lambda p: decayed(p) and not is_ssm(p))),
-        optax.add_decayed_weights(kernel_decay, select(is_ssm)),
+        optax.add_decayed_weights(ssm_decay, select(is_ssm)),
         optax.scale_by_learning_rate(rate),
     ]
-    if kernel.lr_multiplier != 1.0:
-        parts.append(optax.masked(optax.scale(kernel.lr_multiplier), select(is_ssm)))
-    if freeze:
+    if ssm.lr_multiplier != 1.0:
+        parts.append(optax.masked(optax.scale(ssm.lr_multiplier), select(is_ssm)))
+    if freeze_ssm:
         parts.append(optax.masked(optax.set_to_zero(), select(frozen)))
     return optax.chain(*parts)
 

@@ -8,25 +8,23 @@ import itertools
 import math
 import os
 import sys
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from bigs_cli.checkpoint.config_json import write_config
-from bigs_cli.checkpoint.folder import CONFIG
-from bigs_cli.checkpoint.names import to_flat, to_tree
-from bigs_cli.checkpoint.orbax import Checkpoints, Keep
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.transfer import transfer
+from bigs_cli.checkpoints.config_json import write_config
+from bigs_cli.checkpoints.folder import CONFIG
+from bigs_cli.checkpoints.orbax import Checkpoints, Keep
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.core.metric_names import percent
-from bigs_cli.core.processes import agree, any_of, is_first
+from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
 from bigs_cli.data.hdf5 import Corpus
 from bigs_cli.data.loader import heldout_batches, train_batches
@@ -36,25 +34,23 @@ from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.data.validation_rows import Validation
 from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
-from bigs_cli.model.flops import count_flops
-from bigs_cli.model.functional import Apply, Parameters, count, make_apply, parameter_shapes
-from bigs_cli.model.initial import initial_values
-from bigs_cli.model.losses import classification_sums
+from bigs_cli.models import sharding as meshes
+from bigs_cli.models.flops import count_flops
+from bigs_cli.models.functional import Apply, Parameters, count, make_apply, parameter_shapes
+from bigs_cli.models.init import init_parameters
+from bigs_cli.models.losses import classification_sums
+from bigs_cli.models.published import to_flat, to_tree
 from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.reporting.trackers import tracking
-from bigs_cli.training import amount
-from bigs_cli.training import mesh as meshes
-from bigs_cli.training.begin import begin, saved_position
-from bigs_cli.training.faults import faults_told
+from bigs_cli.training import batch_schedule
+from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.job import Job
-from bigs_cli.training.loop import TOKENS, Every, Plan, run, saved_if_stopped
-from bigs_cli.training.matrix_rate import matrix_rate
-from bigs_cli.training.nonfinite import broken, stopped, usable
-from bigs_cli.training.optimizer import learning_rate, make_optimizer
-from bigs_cli.training.state import SummedLoss, TrainState, make_step
+from bigs_cli.training.loop import TOKENS, Training, train
+from bigs_cli.training.peak_flops import peak_flops
+from bigs_cli.training.step import SummedLoss
 
 
 @dataclass(frozen=True)
@@ -91,30 +87,75 @@ def pretrain(
     _verify(shards, job)
     if validation is not None and validation.corpus is not shards:
         _verify(validation.corpus, job)
-    folder = job.folder
-    # Of several processes, the first one keeps the folder, and none goes on with data that another found altered.
-    with folder.lock() if is_first() else contextlib.nullcontext(), faults_told(recipe, job):
+    folder, main = job.folder, is_main_process()
+    # Only process 0 locks and writes the folder; none starts with data that another found altered.
+    with folder.lock() if main else contextlib.nullcontext(), translate_errors(recipe, job):
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, amount.unit(recipe) // recipe.accumulate)
+        meshes.check_batch(mesh, batch_schedule.unit(recipe) // recipe.gradient_accumulation_steps)
         params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
-        agree(0)
+        broadcast(0)
 
-        def begin_folder(path: Path) -> None:
+        def write_model(path: Path) -> None:
             write_config(path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, path)
 
-        if is_first():
-            job.start(recipe, start, begin_folder)
+        if main:
+            job.start(recipe, start, write_model)
         job.announce()
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
-        track = recipe.track if is_first() else ()
+        loggers = recipe.loggers if main else ()
         with (
             Checkpoints(folder.checkpoints, keep) as checkpoints,
-            tracking(track, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as also,
+            tracking(loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as tracker,
         ):
-            log = MetricsLog(folder.metrics_file if is_first() else Path(os.devnull), also)
-            return _train(recipe, shards, validation, job, mesh, params, checkpoints, log)
+            log = MetricsLog(folder.metrics_file if main else Path(os.devnull), tracker)
+            apply, steps = make_apply(recipe.model, recipe.compute), batch_schedule.last_step(recipe)
+            evaluator = None if validation is None else _Evaluator(recipe, validation, mesh, apply, log)
+            training = Training(
+                recipe=recipe,
+                job=job,
+                mesh=mesh,
+                loss=masked_lm_loss(apply, _mask_ids(recipe, shards), recipe.masking),
+                steps=steps,
+                batches=_Batches(recipe, shards, mesh),
+                evaluator=evaluator,
+                checkpoint_every=recipe.checkpoint.every_steps,
+                digests=_digests(shards, validation),
+                gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+                max_minutes=recipe.max_minutes,
+                peak_tokens=_peak_tokens(recipe) if err.is_terminal else None,
+            )
+            err.print(
+                f"Pretraining {count(params) / 1e6:.1f}M parameters on {_amount(shards)}, {counted(steps, 'step')} of "
+                f"{_rows(recipe)} × {recipe.data.sequence_length}, on "
+                f"{counted(jax.device_count(), f'{jax.devices()[0].device_kind} device')}."
+            )
+            trained = train(training, params, checkpoints, log)
+        result = PretrainResult({} if evaluator is None else evaluator.metrics, trained.steps, trained.seconds)
+        if main:
+            _write_results(training, result, int(trained.state.skipped), count(params), shards)
+        return result
+
+
+def _write_results(training: Training, result: PretrainResult, skipped: int, parameters: int, shards: Corpus) -> None:
+    recipe, steps = training.recipe, result.steps
+    assert isinstance(recipe, PretrainRecipe)
+    stopped_by = "steps" if steps == recipe.steps else "max_tokens" if steps == training.steps else "max_minutes"
+    write_json(
+        training.job.folder.results_file,
+        {
+            "kind": "pretrain",
+            "steps": steps,
+            "stopped_by": stopped_by,
+            "tokens": batch_schedule.tokens_until(recipe, steps),
+            "skipped": skipped,
+            "seconds": round(result.seconds, 1),
+            "parameters": parameters,
+            "metrics": {f"heldout_{name}": value for name, value in result.heldout.items()},
+            "data": {"path": str(shards.folder), **training.digests},
+        },
+    )
 
 
 def _verify(corpus: Corpus, job: Job) -> None:
@@ -169,151 +210,89 @@ def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> S
     return loss
 
 
-def _train(
-    recipe: PretrainRecipe,
-    shards: Corpus,
-    validation: Validation | None,
-    job: Job,
-    mesh: jax.sharding.Mesh,
-    params: Parameters,
-    checkpoints: Checkpoints,
-    log: MetricsLog,
-) -> PretrainResult:
-    # --- the step ---------------------------------------------------------------------------------------------
-    apply = make_apply(recipe.model, recipe.compute)
-    special = _mask_ids(recipe, shards)
-    rate = learning_rate(recipe.schedule, recipe.optimizer.learning_rate, recipe.steps)
-    optimizer = make_optimizer(recipe.optimizer, rate)
-    step = make_step(
-        masked_lm_loss(apply, special, recipe.masking),
-        optimizer,
-        rate,
-        recipe.seed,
-        recipe.accumulate,
-        ema=recipe.optimizer.ema,
-        stop_after=recipe.optimizer.stop_after_nonfinite,
-    )
-    average = recipe.optimizer.ema is not None
-    folder, digests = job.folder, _digests(shards, validation)
-    state, begun, position = begin(params, optimizer, mesh, job, checkpoints, digests, average)
-    placement, unit = meshes.batch_sharding(mesh), amount.unit(recipe)
-    rows_here = functools.cache(lambda rows: meshes.rows_here(placement, rows))
-    # A growing batch is shared out anew at every size, so that each process reads all of it.
-    read = rows_here(unit) if recipe.batch_ramp is None else np.arange(unit)
-    batches = train_batches(shards, unit, recipe.seed, mine=read, start_state=position.get("loader"))
-    parameters, last = count(state.params), amount.last_step(recipe)
-    err.print(
-        f"Pretraining {parameters / 1e6:.1f}M parameters on {_amount(shards)}, "
-        f"{counted(last, 'step')} of {_rows(recipe)} × {recipe.data.sequence_length}, on "
-        f"{counted(jax.device_count(), f'{jax.devices()[0].device_kind} device')}."
-    )
+class _Batches:
+    """The rows of the corpus in the order of training: `Batches` of the training loop."""
 
-    # --- the loop -----------------------------------------------------------------------------------------------
-    taken, before, started = begun, float(position.get("seconds", 0.0)), time.perf_counter()
+    def __init__(self, recipe: PretrainRecipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> None:
+        self._recipe, self._corpus = recipe, corpus
+        self._sharding, self._unit = meshes.batch_sharding(mesh), batch_schedule.unit(recipe)
 
-    def next_batch() -> dict[str, jax.Array]:
-        nonlocal taken
-        rows = amount.rows_of(recipe, taken)
-        taken += 1
-        batch, mine = amount.take(batches, rows // unit), rows_here(rows)
+    def restore(self, step: int, position: Mapping[str, Any]) -> None:
+        # A growing batch is distributed anew at every size, so each process reads all of it.
+        mine = self._rows_here(self._unit) if self._recipe.batch_size_warmup is None else np.arange(self._unit)
+        self._loader = train_batches(
+            self._corpus, self._unit, self._recipe.seed, mine=mine, start_state=position.get("loader")
+        )
+
+    def take(self, step: int) -> dict[str, jax.Array]:
+        rows = batch_schedule.rows_of(self._recipe, step)
+        batch, mine = batch_schedule.take(self._loader, rows // self._unit), self._rows_here(rows)
         if len(mine) < len(batch[TOKENS]):
             batch = {name: part[mine] for name, part in batch.items()}
-        return meshes.place({**batch, "row": mine.astype(np.int32)}, placement, rows, mine)
+        return meshes.place({**batch, "row": mine.astype(np.int32)}, self._sharding, rows, mine)
 
-    def seconds() -> float:
-        return before + time.perf_counter() - started
+    def position(self) -> dict[str, Any]:
+        return {"loader": self._loader.get_state()}
 
-    def time_is_up() -> bool:
-        return recipe.max_minutes is not None and any_of(seconds() >= 60 * recipe.max_minutes)
+    def _rows_here(self, rows: int) -> np.ndarray[Any, Any]:
+        return _rows_here(self._sharding, rows)
 
-    def place(batch: dict[str, Any]) -> dict[str, jax.Array]:
-        mine = rows_here(recipe.batch_size)
+
+class _Evaluator:
+    """The loss on the validation rows: `Evaluator` of the training loop.
+
+    Attributes:
+        metrics: those of the last measurement.
+    """
+
+    def __init__(
+        self, recipe: PretrainRecipe, validation: Validation, mesh: jax.sharding.Mesh, apply: Apply, log: MetricsLog
+    ) -> None:
+        self._recipe, self._validation, self._log = recipe, validation, log
+        self._sharding = meshes.batch_sharding(mesh)
+        special = _mask_ids(recipe, validation.corpus)
+        self._measure = MaskedLMEvaluator(apply, special, recipe.masking, self._place)
+        self.every_steps = recipe.evaluate.every_steps
+        self.metrics: dict[str, float] = {}
+
+    def restore(self, step: int, position: Mapping[str, Any]) -> None:
+        # A checkpoint is written after the measurement of its step, unless the run was stopped.
+        self._measured = {entry["step"] for entry in read_metrics(self._log.path) if "heldout_loss" in entry}
+
+    def evaluate(self, step: int, params: Parameters) -> float | None:
+        loss = self._run(step, params, self._recipe.evaluate.max_batches)
+        return loss if self._recipe.checkpoint.keep_best and math.isfinite(loss) else None
+
+    def finish(self, step: int, params: Parameters) -> float | None:
+        return self._run(step, params, None)
+
+    def should_stop(self) -> bool:
+        return False
+
+    def position(self) -> dict[str, Any]:
+        return {}
+
+    def _run(self, step: int, params: Parameters, max_batches: int | None) -> float:
+        size = self._recipe.batch_size
+        rows = heldout_batches(self._validation.corpus, size, self._validation.split)
+        count = min(len(self._validation), (max_batches or sys.maxsize) * size)
+        with progress("validation", count, "row") as advance:
+            self.metrics = self._measure(params, itertools.islice(rows, max_batches), advance)
+        if step not in self._measured:
+            self._log.write(step, **{f"heldout_{name}": value for name, value in self.metrics.items()})
+        loss, accuracy = self.metrics["loss"], self.metrics["accuracy"]
+        err.print(f"step {step:,}: validation loss {loss:.4f}, accuracy {percent(accuracy)}%")
+        return loss
+
+    def _place(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
+        mine = _rows_here(self._sharding, self._recipe.batch_size)
         here = jax.tree.map(lambda part: part[mine], batch)
-        return meshes.place(here, placement, recipe.batch_size, mine)
+        return meshes.place(here, self._sharding, self._recipe.batch_size, mine)
 
-    evaluator = None
-    if validation is not None:
-        evaluator = MaskedLMEvaluator(apply, _mask_ids(recipe, validation.corpus), recipe.masking, place)
-    measured_before = any(e["step"] == begun and "heldout_loss" in e for e in read_metrics(log.path))
 
-    def evaluate(done: int, state: TrainState, max_batches: int | None) -> dict[str, float]:
-        assert validation is not None
-        assert evaluator is not None
-        rows = heldout_batches(validation.corpus, recipe.batch_size, validation.split)
-        held_out = itertools.islice(rows, max_batches)
-        measured = min(len(validation), (max_batches or sys.maxsize) * recipe.batch_size)
-        with progress("validation", measured, "row") as advance:
-            values = evaluator(state.averaged, held_out, advance)
-        if done > begun or not measured_before:  # A checkpoint is written after the line of its step, if not stopped.
-            log.write(done, **{f"heldout_{name}": value for name, value in values.items()})
-        err.print(f"step {done:,}: validation loss {values['loss']:.4f}, accuracy {percent(values['accuracy'])}%")
-        return values
-
-    def save(done: int, state: TrainState, score: float | None = None) -> None:
-        position = saved_position(state, digests, loader=batches.get_state(), seconds=seconds())
-        checkpoints.save(done, state.params, state.optimizer, position, state.ema, score)
-
-    def save_usable(done: int, state: TrainState) -> bool:
-        if fine := usable(done, state):
-            save(done, state)
-        return fine
-
-    def judge(done: int, state: TrainState) -> None:
-        loss, best = evaluate(done, state, recipe.evaluate.max_batches)["loss"], checkpoints.best()
-        better = math.isfinite(loss) and (best is None or loss < best)
-        if recipe.checkpoint.keep_best and better and usable(done, state):
-            save(done, state, loss)
-
-    plan = Plan(
-        name="pretrain",
-        job=job,
-        first=begun,
-        last=last,
-        log_every=recipe.log_every,
-        every=(
-            *([] if validation is None else [Every(recipe.evaluate.every_steps, judge)]),
-            Every(recipe.checkpoint.every_steps, save_usable),
-        ),
-        save=save_usable,
-        stop_after=recipe.optimizer.stop_after_nonfinite,
-        broken=lambda first: broken(folder.path, checkpoints, recipe.optimizer, first),
-        time_is_up=time_is_up,
-        full_rate=_full_rate(recipe) if err.is_terminal else None,
-    )
-    state = run(plan, state, step, next_batch, log)
-    done = int(state.step)
-
-    # --- the end: all of the held-out part, the last checkpoint, results.json -----------------------------------------
-    heldout: dict[str, float] = {}
-    if validation is not None:
-        with saved_if_stopped(lambda: save_usable(done, state), checkpoints, done, job):
-            heldout = evaluate(done, state, None)
-    if not math.isfinite(heldout.get("loss", 0.0)):
-        what = f"The validation loss after step {done:,} is not finite"
-        raise stopped(what, folder.path, checkpoints, recipe.optimizer)
-    if validation is None and not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.averaged)):
-        what = f"The parameters after step {done} are not finite"
-        raise stopped(what, folder.path, checkpoints, recipe.optimizer)
-    save(done, state)
-    checkpoints.wait()
-    result = PretrainResult(heldout, done, seconds())
-    if not is_first():
-        return result
-    write_json(
-        folder.results_file,
-        {
-            "kind": "pretrain",
-            "steps": result.steps,
-            "stopped_by": "steps" if done == recipe.steps else "max_tokens" if done == last else "max_minutes",
-            "tokens": amount.tokens_until(recipe, done),
-            "skipped": int(state.skipped),
-            "seconds": round(result.seconds, 1),
-            "parameters": parameters,
-            "metrics": {f"heldout_{name}": value for name, value in result.heldout.items()},
-            "data": {"path": str(shards.folder), **digests},
-        },
-    )
-    return result
+@functools.lru_cache
+def _rows_here(sharding: jax.sharding.NamedSharding, rows: int) -> np.ndarray[Any, Any]:
+    return meshes.rows_here(sharding, rows)
 
 
 def _mask_ids(recipe: PretrainRecipe, corpus: Corpus) -> MaskIds | None:
@@ -329,15 +308,19 @@ def _digests(shards: Corpus, validation: Validation | None) -> dict[str, str]:
     return digests
 
 
-def _full_rate(recipe: PretrainRecipe) -> float:
-    """Return the tokens per second if training were as fast as this machine's matrix products."""
+def _peak_tokens(recipe: PretrainRecipe) -> float:
+    """Return the tokens per second of training at the peak FLOP/s of the devices."""
     L, compute = recipe.data.sequence_length, recipe.compute
     row = count_flops(recipe.model, L, compute.mixing, recipe.masking.predictions(L)).training
-    return matrix_rate(compute.dtype) * jax.device_count() * L / row
+    return peak_flops(compute.dtype) * jax.device_count() * L / row
 
 
 def _rows(recipe: PretrainRecipe) -> str:
-    return str(recipe.batch_size) if recipe.batch_ramp is None else f"{recipe.batch_ramp.start} to {recipe.batch_size}"
+    return (
+        str(recipe.batch_size)
+        if recipe.batch_size_warmup is None
+        else f"{recipe.batch_size_warmup.start} to {recipe.batch_size}"
+    )
 
 
 def _amount(shards: Corpus) -> str:
@@ -348,7 +331,7 @@ def _amount(shards: Corpus) -> str:
 
 def _initial_parameters(recipe: PretrainRecipe, start: OpenModel | None) -> Parameters:
     # On the host: on a device of a mesh they would stay, whole, beside its share of them.
-    fresh = initial_values(parameter_shapes(recipe.model), recipe.model, recipe.seed)
+    fresh = init_parameters(parameter_shapes(recipe.model), recipe.model, recipe.seed)
     if start is None:
         return fresh
     new = to_flat(fresh, recipe.model)

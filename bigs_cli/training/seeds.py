@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.evaluation.seeds import SUMMARY, summarize

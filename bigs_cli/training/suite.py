@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.resume import record_of, resume_command, same_place
-from bigs_cli.checkpoint.run import SUITE_PLAN, RunFolder
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.resume import record_of, resume_command, same_place
+from bigs_cli.checkpoints.run import SUITE_PLAN, RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import check_writable, write_json
 from bigs_cli.evaluation.suite import TASK_ORDER, best_run

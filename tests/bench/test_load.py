@@ -47,7 +47,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_sizes_and_figures_in_json_and_a_table(temporary: Path, tmp_path: Path) -> None:
     done = bigs("bench", "load", *QUICK, "--length", 16, "--length", 32, "--json", tmp_path / "load.json").fine()
     assert not list(temporary.iterdir())
-    assert "Takes up to 0.00 GB of disk" in done.err
+    assert "Needs up to 0.00 GB of disk" in done.err
     assert "Rows of 16 tokens, batches of 4" in done.out
     assert "Rows of 32, corpora up to 625 times the smallest: start-up at most" in done.out
     made = json.loads((tmp_path / "load.json").read_text())

@@ -12,10 +12,10 @@ import typer
 from typer.models import ArgumentInfo
 
 from bigs_cli import BiGSForMaskedLM, load_model
-from bigs_cli.checkpoint.resolve import find_model
+from bigs_cli.checkpoints.resolve import find_model
 from bigs_cli.cli import app
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.tokenizer_source import find_tokenizer
+from bigs_cli.data.tokenizer import find_tokenizer
 from bigs_cli.recipe import load_recipe
 from tests.tiny import bigs
 
@@ -23,9 +23,10 @@ ADDRESS = "s3://b/x"
 TEXTS = {
     *("tokenize --input", "bench tokenize --input"),  # These read addresses.
     *("tokenize --text-column", "predict TEXT", "predict --pair", "predict --question", "predict --ending"),
-    *("predict --text", "finetune --text", "finetune --pair", "finetune --label", "evaluate --by", "evaluate --good"),
-    *("evaluate --bad", "evaluate --sentence", "evaluate --columns", "finetune TASK", "evaluate TASK"),
-    *("evaluate --split", "pretrain --set", "finetune --set", "pretrain --track", "finetune --track"),
+    *("predict --text", "finetune --text", "finetune --pair", "finetune --label", "evaluate blimp --by"),
+    *(f"evaluate {kind} --{name}" for kind in ("pairs", "agreement") for name in ("by", "good", "bad")),
+    *("evaluate agreement --sentence", "evaluate agreement --columns", "finetune TASK", "evaluate task TASK"),
+    *("evaluate task --split", "pretrain --set", "finetune --set", "pretrain --logger", "finetune --logger"),
     *("pretrain --coordinator", "export --format", "export --from-format", "export --license", "export --push"),
     *("export --revision", "bench train --shape", "bench train --setting", "bench mixing --mixer"),
     *("bench export --shape", "bench export --runner"),
@@ -37,6 +38,8 @@ def parameters(group: typer.Typer, verb: tuple[str, ...] = ()) -> Iterator[tuple
     """Yield every parameter that takes paths or free text, as `verb --option`, and words that give it an address."""
     for below in group.registered_groups:
         assert below.typer_instance is not None
+        if below.hidden is True:
+            continue
         yield from parameters(below.typer_instance, (*verb, str(below.name)))
     for command in group.registered_commands:
         assert command.callback is not None

@@ -26,5 +26,5 @@ def test_a_command_that_was_killed_is_told_and_gone_on_with(tmp_path: Path, monk
         last = done.err.splitlines()[-1]
         assert last.startswith("bigs: `bigs tokenize --input python-docs")
         assert "was ended by SIGKILL" in last
-        assert "it goes on from there" in last
+        assert "Repeat `bigs demo` to continue" in last
     assert ["--resume" in command for command in asked] == [False, True]

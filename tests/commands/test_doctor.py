@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from bigs_cli.bench.doctor import EXTRAS
-from bigs_cli.core.hub_client import hub_answers
+from bigs_cli.core.hub import hub_answers
 from tests.tiny import bigs
 
 
@@ -27,7 +27,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     for word in ("Python", "jax", "cpu", "matrix products", "GB free", "does not answer", "read back in"):
         assert word in done.out
     for verb in ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export"):
-        assert f"bigs {verb}: nothing stops it" in done.out
+        assert f"bigs {verb}: ready" in done.out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,7 +48,7 @@ def test_runs_that_could_not_be_saved(tmp_path: Path, monkeypatch: pytest.Monkey
     """A folder whose name Orbax takes for a pattern, and no way around it."""
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path / "runs [1]"))
     assert "read back in" in bigs("doctor").fine().out
-    monkeypatch.setattr("bigs_cli.checkpoint.orbax.plain_path", contextlib.nullcontext)
+    monkeypatch.setattr("bigs_cli.checkpoints.orbax.plain_path", contextlib.nullcontext)
     done = bigs("doctor", "--json", "-")
     assert done.code == 1
     (found,) = [one for one in json.loads(done.out)["findings"] if one["what"] == "checkpoints"]

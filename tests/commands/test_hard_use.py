@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import read_model, write_flax
+from bigs_cli.checkpoints.folder import read_model, write_flax
 from bigs_cli.commands.runs import app as runs_app
 from tests.tiny import HANG, bigs, start_bigs, wait_until
 
@@ -81,7 +81,7 @@ def test_what_is_measured_is_not_written_over(classifier: Path, models: Path, tm
     before = pairs.read_bytes()
     refused = bigs("eval", "pairs", "--model", models / "masked-lm", "--data", pairs, "--predictions", pairs)
     assert (refused.code, pairs.read_bytes()) == (2, before)
-    assert f"--predictions {pairs} belongs to --data, and would be lost." in refused.err
+    assert f"--predictions {pairs} belongs to --data and would be overwritten." in refused.err
     (tmp_path / "MRPC").mkdir()
     table = tmp_path / "MRPC" / "dev.tsv"
     table.write_text("x")
@@ -175,9 +175,9 @@ def test_exports_into_places_that_cannot_be_replaced(
 
 def test_weights_that_are_no_numbers(classifier: Path, tmp_path: Path) -> None:
     loaded = read_model(classifier)
-    spoilt = {path: np.full_like(array, np.nan) for path, array in loaded.flat.items()}
+    nonfinite_error = {path: np.full_like(array, np.nan) for path, array in loaded.flat.items()}
     (tmp_path / "nan").mkdir()
-    write_flax(tmp_path / "nan", loaded.config, spoilt)
+    write_flax(tmp_path / "nan", loaded.config, nonfinite_error)
     (tmp_path / "nan" / "tokenizer.json").write_bytes((classifier / "tokenizer.json").read_bytes())
     for verb in (("predict", "a river"), ("export", "--output", tmp_path / "made")):
         failed = bigs(*verb, "--model", tmp_path / "nan")

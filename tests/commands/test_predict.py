@@ -20,9 +20,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from bigs_cli import load_model
+from bigs_cli import inference, load_model
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.prediction import predictor
 from tests.tiny import HANG, bigs, start_bigs, wait_until
 
 TEXTS = ["The river runs to the sea.", "Bread, “water” and salt", "Old houses"]
@@ -168,7 +167,7 @@ def test_ids_of_embeddings_that_change_their_type(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[Any], written_as: list[Any]
 ) -> None:
     """What is written before the first of another type is known is as whole as the rest."""
-    monkeypatch.setattr("bigs_cli.prediction.predictor.WINDOW", 2)
+    monkeypatch.setattr("bigs_cli.inference.WINDOW", 2)
     texts = [*TEXTS, TEXTS[0]]
     rows = [{"id": one, "text": text} for one, text in zip(ids, texts, strict=True)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -184,7 +183,7 @@ def test_ids_of_embeddings_that_change_their_type(
 
 
 def test_ids_that_only_later_rows_have(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigs_cli.prediction.predictor.WINDOW", 2)
+    monkeypatch.setattr("bigs_cli.inference.WINDOW", 2)
     rows = [{"text": TEXTS[0]}, {"text": TEXTS[1]}, {"text": TEXTS[2], "id": 7}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     ask = ("predict", "--input", tmp_path / "in.jsonl", "--model", models / "encoder", "--embed")
@@ -197,9 +196,9 @@ def test_what_is_cut_off_is_said(models: Path) -> None:
     tokenizer = load_tokenizer(models / "score" / "tokenizer.json")
     full = "the " * 30
     assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
-    for text, told in ((full, ""), (full + "sea", "Cut to 32 tokens: 1. What lies beyond was not read.")):
+    for text, told in ((full, ""), (full + "sea", "Truncated to 32 tokens: 1.")):
         done = bigs("predict", text, "the sea", "--model", models / "score").fine()
-        assert [line for line in done.err.splitlines() if "Cut" in line] == ([told] if told else [])
+        assert [line for line in done.err.splitlines() if "Truncated" in line] == ([told] if told else [])
 
 
 def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,17 +257,17 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("text", "--input", "in.csv"), "Give texts, or a file of them"),
-        (("text", "--text", "review"), "--text names a column of --input"),
+        (("text", "--input", "in.csv"), "Give texts or --input"),
+        (("text", "--text", "review"), "--text is a column of --input"),
         (("--input", "nowhere.csv"), "There is no file nowhere.csv"),
         (("--input", "in.csv", "--text", "revue"), "has no column 'revue'. Did you mean 'review'?"),
         (("text", "--question", "where?"), "--question is not for this model"),
         (("text", "--question", ""), "--question is not for this model"),
-        (("--input", "in.csv", "--output", "./in.csv"), "the texts would be lost"),
+        (("--input", "in.csv", "--output", "./in.csv"), "would be overwritten"),
         (("text", "--embed"), "Embeddings are written to a file"),
-        (("text", "--output", "out.npy"), "add --embed"),
+        (("text", "--output", "out.npy"), "Add --embed"),
         (("text", "--length", 99), "takes at most 32 tokens"),
-        (("text", "--format", "table", "--output", "out.csv"), "A table is for the terminal"),
+        (("text", "--format", "table", "--output", "out.csv"), "a table is for the terminal"),
     ],
 )
 def test_requests_that_make_no_sense(
@@ -352,7 +351,7 @@ def test_predicting_again_and_again_loses_no_column(models: Path, tmp_path: Path
 
 def test_embeddings_keep_all_columns(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where their types change after the first rows were written."""
-    monkeypatch.setattr(predictor, "WINDOW", 2)
+    monkeypatch.setattr(inference, "WINDOW", 2)
     rows: list[dict[str, Any]] = [
         {"id": 1, "text": "the sea", "embedding": "mine", "flag": True, "n": None},
         {"id": 2, "text": "the rock", "embedding": "mine", "flag": None, "n": None},

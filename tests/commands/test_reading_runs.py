@@ -200,14 +200,14 @@ def test_kernels_are_drawn_of_any_model_up_to_its_positions(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--confusion", "base"), "base is a pretraining run: it has no classes to confuse"),
-        (("--confusion", "mrpc", "other"), "--confusion draws one at a time; 2 were named"),
-        (("--kernels", "base", "mrpc"), "--kernels draws one at a time; 2 were named"),
+        (("--confusion", "base"), "base is a pretraining run, which has no labels"),
+        (("--confusion", "mrpc", "other"), "--confusion plots a single run; 2 were named"),
+        (("--kernels", "base", "mrpc"), "--kernels plots a single run; 2 were named"),
         (("--kernels", "nothing"), "There is no model 'nothing'"),
-        (("--kernels", "--confusion", "mrpc"), "One picture at a time: --confusion or --kernels"),
-        (("--learning", "mrpc", "stsb"), "--learning is for fine-tuning runs of one task"),
-        (("--learning", "base"), "--learning is for fine-tuning runs of one task"),
-        (("mrpc", "--length", 8), "--length is for kernels"),
+        (("--kernels", "--confusion", "mrpc"), "Use only one of --confusion and --kernels"),
+        (("--learning", "mrpc", "stsb"), "--learning applies to fine-tuning runs of one task"),
+        (("--learning", "base"), "--learning applies to fine-tuning runs of one task"),
+        (("mrpc", "--length", 8), "--length applies to kernels"),
         (("--kernels", "base", "-o", "it.jpg"), "it.jpg ends in neither .png nor .svg"),
     ],
 )
@@ -378,7 +378,7 @@ def test_a_browser_shows_the_page_and_runs_nothing_of_it(root: Path) -> None:
 
 
 def test_a_page_that_cannot_be_written(root: Path) -> None:
-    for output, said in (("it.pdf", "it.pdf is no name of a page"), ("file/it.html", "file/it.html cannot be written")):
+    for output, said in (("it.pdf", "it.pdf is not an .html file"), ("file/it.html", "file/it.html cannot be written")):
         Path("file").touch()
         done = bigs("runs", "report", "mrpc", "-o", output)
         assert (done.code, done.out) == (2, "")

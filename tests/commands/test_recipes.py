@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bigs_cli.commands.recipes import app
 from bigs_cli.core.errors import RequestError
-from bigs_cli.recipe import load_recipe, recipe_names, recipe_path
+from bigs_cli.recipe import load_recipe, recipe_names, recipe_text
 
 
 def run(*arguments: str) -> Result:
@@ -32,7 +32,7 @@ def test_list_has_one_line_a_recipe() -> None:
 
 
 def test_show_prints_the_file_or_every_value() -> None:
-    assert run("show", "mrpc").stdout == recipe_path("mrpc").read_text()
+    assert run("show", "mrpc").stdout == recipe_text("mrpc")
     Path("full.yaml").write_text(run("show", "mrpc", "--resolved").stdout)
     assert load_recipe("full.yaml") == load_recipe("mrpc")
     assert run("show", "full.yaml").stdout == Path("full.yaml").read_text()
@@ -42,7 +42,7 @@ def test_copy_never_overwrites_unasked() -> None:
     assert run("copy", "mrpc").stdout == "mrpc.yaml\n"
     assert load_recipe("mrpc.yaml") == load_recipe("mrpc")
     Path("mrpc.yaml").write_text("mine")
-    with pytest.raises(RequestError, match=r"mrpc.yaml is there already.*--force"):
+    with pytest.raises(RequestError, match=r"mrpc.yaml already exists.*--force"):
         run("copy", "mrpc")
     assert Path("mrpc.yaml").read_text() == "mine"
     run("copy", "mrpc", "--force")

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
+from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.evaluation.task import TaskEvaluator
-from bigs_cli.training import finetune as finetuning
-from bigs_cli.training import pretrain as pretraining
 from tests.tiny import DOCUMENTS, bigs, finetune, parameters, pretrain, snapshot
 from tests.training.test_resume import same
 
@@ -163,15 +162,15 @@ def test_what_contradicts_the_run_is_refused(pretrained: Path, shards: Path, glu
         (("pretrain", "--run", run, "--recipe", "small"), "was started with --recipe demo"),
         (("pretrain", "--run", run, "--from", "tuned"), "was started with a new model, not from tuned"),
         (("pretrain", "--run", run, "--validation", shards), "was started without --validation"),
-        (("pretrain", "--run", run, "--set", "steps=9"), "leave out --set"),
+        (("pretrain", "--run", run, "--set", "steps=9"), "Leave out --set"),
         (("pretrain", "--run", "tuned"), "Continue it with `bigs finetune --resume --run tuned`"),
-        (("pretrain",), "Name the run to continue: --run RUN"),
+        (("pretrain",), "Name the run to continue with --run RUN"),
         (("finetune", "--run", run), "is a pretraining run. Continue it with `bigs pretrain --resume"),
         (("finetune", "--run", "tuned", "--from", run), f"was started from {pretrained}, not from {run}"),
         (("finetune", "--run", "tuned", "--recipe", "mrpc"), "was started with --recipe custom"),
         (("finetune", "--run", "tuned", "--text", "kind"), "was started with --text body, not kind"),
         (("finetune", "--run", "tuned", "--pair", "body"), "was started without --pair, not body"),
-        (("finetune", "--run", "tuned", "--seeds", 2), "is a run of one seed"),
+        (("finetune", "--run", "tuned", "--seeds", 2), "has a single seed"),
         (("finetune", "mrpc", "--run", "tuned"), "is for the task custom, not mrpc"),
         (("finetune", "--run", "none"), "There is no run to resume at none"),
     ):
@@ -229,13 +228,15 @@ def test_runs_from_before_continue_with_their_options(
     shards: Path, pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch
 ) -> None:
     """They have no resume.json, and one digest in their checkpoints."""
-    for module in (pretraining, finetuning):
-        save = module.saved_position
+    save = Checkpoints.save
 
-        def saved(state: Any, data: Any, *, save: Any = save, **more: Any) -> dict[str, Any]:
-            return save(state, data, **more) | {"data": next(iter(data.values()))}
+    def save_one_digest(self: Checkpoints, step: int, params: Any, *more: Any) -> None:
+        optimizer, position, *others = more or (None, None)
+        if position is not None:
+            position["data"] = next(iter(position["data"].values()))
+        save(self, step, params, optimizer, position, *others)
 
-        stops.setattr(module, "saved_position", saved)
+    stops.setattr(Checkpoints, "save", save_one_digest)
     for command in (pretrain(shards, here / "base"), finetune("mrpc", pretrained, glue, here / "tuned")):
         assert bigs(*command).code == 130
     stops.undo()

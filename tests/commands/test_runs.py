@@ -67,7 +67,7 @@ def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path
     (root / "gone").symlink_to("nowhere")
     done = bigs("runs", "list").fine()
     assert rows(done.out).keys() - {"run"} == {"base", "hot", "mrpc"}
-    assert done.err == f"{root / 'gone'} is a link that leads nowhere.\n"
+    assert done.err == f"{root / 'gone'} is a broken link.\n"
     assert bigs("runs", "show", "a-link").fine().out
     for command in (("runs", "show", "gone"), ("eval", "--model", "gone")):
         done = bigs(*command)

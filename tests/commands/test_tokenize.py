@@ -155,11 +155,11 @@ def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path)
         (("--train-vocab", "180", "--length", "0"), "--length 0 is too short"),
         (("--train-vocab", "180", "--text-column", "body"), "no column 'body'"),
         (("--train-vocab", "180", "--input", "nothing.txt"), "no file or folder nothing.txt"),
-        (("--train-vocab", "180", "--weight", "1", "--weight", "2"), "give every --input one"),
+        (("--train-vocab", "180", "--weight", "1", "--weight", "2"), "Give one --weight per --input"),
         (("--train-vocab", "1000000000000"), "Invalid value for '--train-vocab'"),
-        (("--train-vocab", "180", "--weight", "0"), "A --weight is a number above 0"),
-        (("--train-vocab", "180", "--resume", "--overwrite"), "either --resume or --overwrite"),
-        (("--check", "somewhere"), "--check and --show look at shards"),
+        (("--train-vocab", "180", "--weight", "0"), "A --weight must be above 0"),
+        (("--train-vocab", "180", "--resume", "--overwrite"), "either --resume"),
+        (("--check", "somewhere"), "--check and --show inspect existing shards"),
     ],
 )
 def test_wrong_requests_are_sentences_and_change_nothing(
@@ -178,7 +178,7 @@ def test_wrong_requests_are_sentences_and_change_nothing(
         ((), "nothing to tokenize"),
         (("--input", "x.txt"), "--output DIR"),
         (("--input", "x.txt", "--output", "out"), "--length 128"),
-        (("--show", "a", "--check", "b"), "use one of them alone"),
+        (("--show", "a", "--check", "b"), "Use one of them alone"),
         (("--show", "none"), "There are no token shards in none"),
     ],
 )
@@ -198,7 +198,7 @@ def test_shards_are_not_overwritten_unasked(tmp_path: Path, text: Path) -> None:
 def test_check_names_every_bad_shard(shards: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(shards, tmp_path / "shards")
     done = bigs("tokenize", "--check", folder).fine()
-    assert "all shards are whole" in done.out
+    assert "all shards are valid" in done.out
     for name in ("train-00000.bin", "heldout-00000.bin"):
         data = bytearray((folder / name).read_bytes())
         data[40] ^= 1
@@ -239,6 +239,6 @@ def test_hdf5_shards_are_converted(shared: Path, tmp_path: Path) -> None:
     manifest = open_shards(tmp_path / "out").manifest
     assert manifest.rows("train") + manifest.rows("heldout") == 16
     assert manifest.packing is None
-    assert "beside it only --output" in bigs(*convert, "--resume", "--output", tmp_path / "other").err
+    assert "and only --output" in bigs(*convert, "--resume", "--output", tmp_path / "other").err
     one = bigs("tokenize", "--input", folder / "train_shard_0.hdf5", "--output", tmp_path / "other")
-    assert "name the folder that it is in" in one.err
+    assert "Name the folder that contains it" in one.err

@@ -13,16 +13,16 @@ import pytest
 
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
-from bigs_cli.core.files import replacing, sha256, to_json, write_json, write_lines
+from bigs_cli.core.files import atomic_write, sha256, to_json, write_json, write_lines
 
 
 def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
-    with replacing(path, "w") as file:
+    with atomic_write(path, "w") as file:
         file.write("old ü")
 
     def fail() -> None:
-        with replacing(path, "w") as file:
+        with atomic_write(path, "w") as file:
             file.write("half")
             raise KeyboardInterrupt
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from bigs_cli.checkpoint.folder import new_folder
-from bigs_cli.core.files import replacing
-from bigs_cli.core.interrupts import uninterrupted
+from bigs_cli.checkpoints.folder import atomic_directory
+from bigs_cli.core.files import atomic_write
+from bigs_cli.core.interrupts import defer_signals
 from bigs_cli.data.staging import staging
 
 OURS = (f"{os.sep}bigs_cli{os.sep}", f"{os.sep}contextlib.py")
@@ -49,12 +49,12 @@ def interrupted(make: Callable[[Path], None], output: Path, line: int) -> bool:
 
 
 def make_folder(output: Path) -> None:
-    with new_folder(output) as draft:
+    with atomic_directory(output) as draft:
         (draft / "part").touch()
 
 
 def make_file(output: Path) -> None:
-    with replacing(output, "w") as file:
+    with atomic_write(output, "w") as file:
         file.write("all")
 
 
@@ -86,7 +86,7 @@ def test_interrupts_wait_and_come() -> None:
     done = []
 
     def work() -> None:
-        with uninterrupted():
+        with defer_signals():
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
             done.append("all")
@@ -105,7 +105,7 @@ def test_another_thread_is_let_be() -> None:
     handlers: list[object] = []
 
     def work() -> None:
-        with uninterrupted():
+        with defer_signals():
             handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

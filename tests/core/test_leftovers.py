@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bigs_cli.checkpoint.folder import new_folder
-from bigs_cli.checkpoint.run import RunFolder, runs
+from bigs_cli.checkpoints.folder import atomic_directory
+from bigs_cli.checkpoints.run import RunFolder, runs
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import check_output_file, replacing, write_lines
+from bigs_cli.core.files import atomic_write, check_output_file, write_lines
 from bigs_cli.recipe import dump_recipe, load_recipe
 from tests.tiny import bigs
 
@@ -30,7 +30,7 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with replacing(pipe) as file:
+    with atomic_write(pipe) as file:
         file.write(b"told")
     assert os.read(reader, 99) == b"told"
     os.close(reader)
@@ -40,7 +40,7 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 def test_a_full_device_is_named() -> None:
     done = bigs("recipes", "copy", "small", "/dev/full", "--force")
     assert done.code == 2  # no name of a recipe
-    with pytest.raises(OSError) as full, replacing(Path("/dev/full")) as file:  # noqa: PT011 - its name is looked at
+    with pytest.raises(OSError) as full, atomic_write(Path("/dev/full")) as file:  # noqa: PT011 - its name is looked at
         file.write(b"much")
     assert full.value.filename == "/dev/full"
 
@@ -62,9 +62,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
 def test_the_draft_of_a_killed_export_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / ".out.bigs-partial" / "deep").mkdir(parents=True)
     (tmp_path / ".out.bigs-partial" / "half").write_text("half")
-    with new_folder(tmp_path / "out") as draft:
+    with atomic_directory(tmp_path / "out") as draft:
         (draft / "whole").write_text("whole")
-        with pytest.raises(RequestError, match=r"Another process is writing .*out"), new_folder(tmp_path / "out"):
+        with pytest.raises(RequestError, match=r"Another process is writing .*out"), atomic_directory(tmp_path / "out"):
             pass
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "whole"]
 
@@ -73,7 +73,7 @@ def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("mine")
     (tmp_path / ".out.bigs-partial").symlink_to(tmp_path / "precious")
-    with pytest.raises(RequestError, match="is in the way: it is no folder"), new_folder(tmp_path / "out"):
+    with pytest.raises(RequestError, match="is in the way: it is no folder"), atomic_directory(tmp_path / "out"):
         pass
     assert (tmp_path / "precious" / "file").read_text() == "mine"
 

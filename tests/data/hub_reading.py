@@ -29,7 +29,7 @@ READ = """
 import hashlib, itertools, json, os, sys, time
 from huggingface_hub import constants
 from bigs_cli.core.errors import BigsError
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.hub import find_hub_split, read_hub_split
 wait = time.sleep
 def sleep(seconds):
@@ -46,7 +46,7 @@ for asked in json.loads(sys.argv[1]):
         found = find_hub_split(**({"config": None, "split": None} | asked))
         for document in itertools.islice(read_hub_split(found, column, skip), first):
             count += 1
-            document = f"BAD {document.message}" if isinstance(document, Bad) else document
+            document = f"BAD {document.message}" if isinstance(document, BadRecord) else document
             digest.update(document.encode())
             documents += [document] if count <= 10 else []
     except BigsError as broken:

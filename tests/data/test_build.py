@@ -11,7 +11,7 @@ from bigs_cli.data import build as module
 from bigs_cli.data.build import build_shards
 from bigs_cli.data.manifest import Packing
 from bigs_cli.data.packing import Packer
-from bigs_cli.data.readers import How
+from bigs_cli.data.readers import ReadOptions
 from bigs_cli.data.shard_writer import ShardWriter
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Request
@@ -280,7 +280,7 @@ def test_long_texts_and_many_copies_make_no_large_batch(tmp_path, documents, tok
 def test_documents_of_a_text_file(tmp_path, documents, tokenizer):
     file = tmp_path / "a.txt"
     file.write_text("\n".join(" ".join(document.split()) for document in documents))
-    how = How(text_documents="line")
+    how = ReadOptions(text_documents="line")
     assert build(tmp_path / "out", tokenizer, file, how=how).report.documents == 60
 
 

@@ -19,9 +19,9 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data import lines, readers
 from bigs_cli.data import parquet as tables
 from bigs_cli.data.corpus import find_parts, read_documents, read_parts
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.python_docs import prose, read_python_docs
-from bigs_cli.data.readers import How
+from bigs_cli.data.readers import ReadOptions
 
 TEXTS = ["One river.\n\nTwo stones.", "Ünïcode “quotes”, and more.", "The last."]
 QUOTING = ['"Yes," she said.', '"No.']  # where tabs separate, quotes belong to the text
@@ -49,7 +49,7 @@ def read(*sources, column=None):
 def tolerant(source, how=None):
     """What a source yields when bad records are passed over, and what is said of these."""
     records = [record for _, _, record in read_parts(find_parts([str(source)], how))]
-    return [r for r in records if isinstance(r, str)], [r.message for r in records if isinstance(r, Bad)]
+    return [r for r in records if isinstance(r, str)], [r.message for r in records if isinstance(r, BadRecord)]
 
 
 def refused(*sources, column=None):
@@ -107,8 +107,8 @@ def test_parquet_with_its_own_packing(tmp_path, codec):
 def test_what_a_document_of_a_text_file_is(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     file.write_bytes(b"\xef\xbb\xbfOne.\nTwo.\n\n\nThree.\n")
-    assert [t.strip() for t in tolerant(file, How(text_documents="block"))[0]] == ["One.\nTwo.", "Three."]
-    assert [t.strip() for t in tolerant(file, How(text_documents="line"))[0]] == ["One.", "Two.", "Three."]
+    assert [t.strip() for t in tolerant(file, ReadOptions(text_documents="block"))[0]] == ["One.\nTwo.", "Three."]
+    assert [t.strip() for t in tolerant(file, ReadOptions(text_documents="line"))[0]] == ["One.", "Two.", "Three."]
     assert tolerant(file)[0] == ["One.\nTwo.\n\n\nThree.\n"]
     monkeypatch.setattr(readers, "LONGEST_TEXT", 8)
     assert tolerant(file)[0] == ["One.\nTwo.\n", "\n\nThree.\n"], "a long file is never whole in memory"

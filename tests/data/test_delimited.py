@@ -10,7 +10,7 @@ import pytest
 from bigs_cli.core.errors import did_you_mean
 from bigs_cli.data import delimited
 from bigs_cli.data.delimited import parse_number, read_cells, unique_names
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.files import local_file
 from tests.tiny import bigs
 
@@ -21,7 +21,7 @@ def read(folder: Path, text: str, name: str = "t.csv") -> list[list[str] | str]:
     """Return the cells of each row, and what is said of bad ones after the file's name."""
     (folder / name).write_bytes(text.encode())
     rows = (row for _, row in read_cells(local_file(folder / name)))
-    return [row.message.removeprefix(f"{folder / name}:") if isinstance(row, Bad) else row for row in rows]
+    return [row.message.removeprefix(f"{folder / name}:") if isinstance(row, BadRecord) else row for row in rows]
 
 
 def test_quotes_of_rfc_4180(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> No
     assert all("\n" not in said[3] for said in (lines, rows, plain))
     for name, said, why in (("array", array, "HTTP 502"), ("numbers", numbers, "HTTP 503")):
         assert said[3] == (
-            f"BigsError: The hub ({hub.endpoint}) does not say what someone/{name} consists of ({why}). "
-            "Check the network and try again."
+            f"BigsError: someone/{name} could not be fetched from {hub.endpoint}, and the cache does not hold it "
+            f"({why}). Check the network and try again, or name files that are on this machine."
         )
 
 

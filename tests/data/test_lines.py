@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigs_cli.data import lines as module
-from bigs_cli.data.documents import Bad
+from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.lines import read_lines
 from tests.tiny import bigs
 
@@ -24,7 +24,7 @@ MARKED = {
 }
 
 
-def read(data: bytes, pieces: bool = False) -> list[tuple[int, str | Bad]]:
+def read(data: bytes, pieces: bool = False) -> list[tuple[int, str | BadRecord]]:
     return list(read_lines(io.BytesIO(data), "f.txt", pieces))
 
 
@@ -50,7 +50,7 @@ def test_any_marked_text_is_decoded(text: str, encoding: str) -> None:
 )
 def test_wide_text_without_a_mark_is_named(encoding: str, text: str) -> None:
     name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
-    messages = [line.message for _, line in read(text.encode(encoding)) if isinstance(line, Bad)]
+    messages = [line.message for _, line in read(text.encode(encoding)) if isinstance(line, BadRecord)]
     assert len(messages) == 1, "what follows is not read"
     assert f"it looks like {name}). Convert the file: iconv -f {name} -t UTF-8 f.txt > fixed.txt" in messages[0]
 
@@ -66,7 +66,7 @@ def test_damaged_wide_text_is_named_with_its_line() -> None:
         line if isinstance(line, str) else "f.txt:2 is damaged UTF-16 text" in line.message for _, line in lines
     ] == ["ok\n", True, "fine\n"]
     (_, last) = read(b"\xff\xfe" + "cut".encode("utf-16-le")[:-1])[-1]
-    assert isinstance(last, Bad)
+    assert isinstance(last, BadRecord)
 
 
 def test_long_lines_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

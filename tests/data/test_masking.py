@@ -20,8 +20,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens, word_continuations
+from bigs_cli.models.sharding import batch_sharding, make_mesh
 from bigs_cli.recipe.schema import Masking, Mesh
-from bigs_cli.training.mesh import batch_sharding, make_mesh
 
 V, FIRST_PIECE = 1000, 600  # ids from this on go on with the word before
 CLS, SEP, MASK = 2, 3, 4

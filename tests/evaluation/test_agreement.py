@@ -9,10 +9,10 @@ import pytest
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.evaluation.agreement import choices, read_agreement
+from bigs_cli.evaluation.agreement import masked_forms, read_agreement
+from bigs_cli.evaluation.minimal_pairs import PairModel
 from bigs_cli.evaluation.pairs import Pairs
-from bigs_cli.evaluation.probe import ProbedModel
-from tests.evaluation.probing import VOCABULARY, opened_frequencies, write_vocabulary
+from tests.evaluation.tiny_mlm import VOCABULARY, opened_frequencies, write_vocabulary
 
 
 def pairs(*two: tuple[str, str]) -> Pairs:
@@ -70,7 +70,7 @@ def test_what_is_no_item_is_told_with_its_place(row: dict[str, str], says: str, 
 
 def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(write_vocabulary(tmp_path))
-    items = choices(
+    items = masked_forms(
         tokenizer,
         pairs(
             ("The cat sleeps.", "The cat sleep."),
@@ -90,8 +90,8 @@ def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> No
 
 def test_a_model_of_frequencies_prefers_the_commoner_form_by_what_it_is_commoner(tmp_path: Path) -> None:
     opened = opened_frequencies(tmp_path, **{"is": 2.0, "are": 0.5})
-    model = ProbedModel(opened, load_tokenizer(write_vocabulary(tmp_path)), batch_size=4)
-    asked = model.ask_words(
+    model = PairModel(opened, load_tokenizer(write_vocabulary(tmp_path)), batch_size=4)
+    asked = model.encode_forms(
         pairs(
             ("the cat is here", "the cat are here"),
             ("the dogs are here", "the dogs is here"),

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.names import to_tree
-from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.loader import heldout_batches
 from bigs_cli.data.masking import MaskIds
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.validation_rows import Validation
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
-from bigs_cli.model.functional import make_apply
+from bigs_cli.models.functional import make_apply
+from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import PretrainRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 

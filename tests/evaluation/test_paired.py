@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.metrics import matthews
 from bigs_cli.evaluation.paired import mcnemar, pair
 from bigs_cli.tasks import get_task
+from bigs_cli.tasks.metrics import matthews
 from bigs_cli.tasks.task import Task
 
 NAMES = ("one", "two")
@@ -72,7 +72,7 @@ def test_of_scores_the_nearer_are_counted_and_the_furthest_apart_come_first() ->
 
 
 def test_choices_are_right_or_wrong() -> None:
-    task = Task(name="c", form="choices", title="C", source="", labels=None, metrics=("accuracy",))
+    task = Task(name="c", type="multiple-choice", title="C", source="", labels=None, metrics=("accuracy",))
     paired = pair(task, NAMES, (lines(task, [0, 1, 2], [0, 1, 1]), lines(task, [0, 1, 2], [1, 1, 2])))
     assert list(paired.counts.values()) == [1, 1, 1, 0]
     assert [test.how for test in paired.tests] == ["McNemar, exact"]

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from bigs_cli.checkpoint.names import to_apart, to_tree
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.evaluation.pll import MaskedWords, encode_sentences, every_token, padded_lengths, sum_up
-from bigs_cli.model.functional import make_apply
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.evaluation.pll import encode_sentences, every_token, masked_copies, padded_lengths, pll_engine, sum_up
+from bigs_cli.inference import Engine
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import make_apply
+from bigs_cli.models.published import to_tree, to_unstacked
 from bigs_cli.recipe.schema import Compute
-from tests.evaluation.probing import VOCABULARY, config, parameters, write_vocabulary
+from tests.evaluation.tiny_mlm import VOCABULARY, config, parameters, write_vocabulary
 
 MASK = VOCABULARY.index("[MASK]")
 TEXTS = [
@@ -31,8 +32,8 @@ TEXTS = [
 
 
 @cache
-def scorer_of(of: BiGSConfig, batch_size: int, within_word: bool) -> MaskedWords:
-    return MaskedWords(make_apply(of, Compute(), apart=True), MASK, batch_size, within_word)
+def engine_of(of: BiGSConfig, batch_size: int) -> Engine:
+    return pll_engine(make_apply(of, Compute(), unstacked=True), batch_size)
 
 
 def score(
@@ -42,9 +43,8 @@ def score(
     places = every_token(sentences)
     lengths = padded_lengths(sentences.lengths, of.max_position_embeddings, not of.mask_padding)
     seen: list[int] = []
-    made = scorer_of(of, batch_size, within_word).log_probabilities(
-        to_apart(parameters(of)), sentences, places, lengths, seen.append
-    )
+    copies = masked_copies(sentences, places, lengths, MASK, within_word)
+    made = engine_of(of, batch_size)(to_unstacked(parameters(of)), copies, seen.append)
     assert sum(seen) == len(places.sequence)
     return sum_up(sentences, places, made)
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.predictions import answers, read_predictions
+from bigs_cli.evaluation.predictions import of_split, read_predictions
 from bigs_cli.tasks import get_task
+from bigs_cli.tasks.types import type_of
+
+
+def pairs(task: str, lines: list[dict[str, Any]]) -> list[list[float]]:
+    return [side.tolist() for side in type_of(get_task(task)).label_pairs(lines) or ()]
 
 
 def test_lines_are_read_back(tmp_path: Path) -> None:
-    task = get_task("rte")
     lines = [
         {"split": split, "label": label, "prediction": "entailment"}
         for split in ("dev", "dev_other")
@@ -21,15 +26,15 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
     ]
     path = tmp_path / "predictions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    read = answers(task, read_predictions(path))
-    assert (read.labels.tolist(), read.predictions.tolist()) == ([0, 1], [0, 0])
-    scores = answers(get_task("stsb"), [{"split": "dev", "label": 2.5, "prediction": 3}])
-    assert (scores.labels.tolist(), scores.predictions.tolist()) == ([2.5], [3.0])
+    read = of_split(read_predictions(path), "dev")
+    assert read == lines[:2]
+    assert pairs("rte", read) == [[0, 1], [0, 0]]
+    assert pairs("stsb", [{"label": 2.5, "prediction": 3}]) == [[2.5], [3.0]]
     tagged = {"split": "dev", "label": ["O", "B-PER"], "prediction": ["O", "O"]}
-    words = answers(get_task("wikiann"), [tagged, tagged])
-    assert (words.labels.tolist(), words.predictions.tolist()) == ([0, 1, 0, 1], [0, 0, 0, 0])
+    assert pairs("wikiann", [tagged, tagged]) == [[0, 1, 0, 1], [0, 0, 0, 0]]
+    assert type_of(get_task("codah")).label_pairs([{"label": 1, "prediction": 1}]) is None
     with pytest.raises(RequestError, match="not those of MNLI"):
-        answers(get_task("mnli"), lines)
+        pairs("mnli", lines)
     path.write_text("{}\n")
     with pytest.raises(RequestError, match="does not hold predictions"):
         read_predictions(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.evaluation.seeds import summarize
 from bigs_cli.tasks import get_task

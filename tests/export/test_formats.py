@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import yaml
 
-from bigs_cli.checkpoint.arrays import Flat
-from bigs_cli.checkpoint.folder import read_model
-from bigs_cli.checkpoint.names import completed
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.weights import WEIGHTS
+from bigs_cli.checkpoints.arrays import Flat
+from bigs_cli.checkpoints.folder import read_model
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.weights import WEIGHTS
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.metric_names import key_in_words, log_key
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
@@ -26,7 +25,8 @@ from bigs_cli.export import weights
 from bigs_cli.export.formats import FORMATS, export
 from bigs_cli.export.settings import Settings
 from bigs_cli.export.weights import write_safetensors
-from tests.checkpoint.tiny import HEADS, config, parameters, same
+from bigs_cli.models.published import completed
+from tests.checkpoints.tiny import HEADS, config, parameters, same
 from tests.tiny import bigs, finetune
 
 ALWAYS = {"config.json", "README.md"}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bigs_cli.checkpoint.resolve import OpenModel
-from bigs_cli.checkpoint.run import RunFolder
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import save_tokenizer, train_tokenizer
 from bigs_cli.export.labelled import labelled_examples
-from tests.checkpoint.tiny import config, parameters
+from tests.checkpoints.tiny import config, parameters
 from tests.tiny import DOCUMENTS
 
 

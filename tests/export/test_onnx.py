@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import read_model
-from bigs_cli.checkpoint.names import to_flat
-from bigs_cli.checkpoint.onnx_file import SSM_METADATA
-from bigs_cli.checkpoint.resolve import OpenModel, find_model, open_model
+from bigs_cli.checkpoints.folder import read_model
+from bigs_cli.checkpoints.onnx_file import SSM_METADATA
+from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.core.errors import RequestError
 from bigs_cli.export import onnx_file
 from bigs_cli.export.check import model_run
@@ -23,8 +22,9 @@ from bigs_cli.export.formats import export
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.int8 import POOLER
 from bigs_cli.export.settings import Inputs, inputs_of
-from bigs_cli.model.functional import initialize
-from tests.checkpoint.tiny import HEADS, config, parameters, same
+from bigs_cli.models.functional import initialize
+from bigs_cli.models.published import to_flat
+from tests.checkpoints.tiny import HEADS, config, parameters, same
 from tests.tiny import bigs, finetune
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bigs[onnx]'")

@@ -11,7 +11,7 @@ import pytest
 
 from bigs_cli.export.formats import FORMATS, export
 from bigs_cli.export.settings import Settings
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
 from tests.export.test_formats import FILES, model
 from tests.tiny import bigs
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.export.check import largest_difference
 from bigs_cli.export.formats import FORMATS, export
 from bigs_cli.export.forward import OUTPUTS

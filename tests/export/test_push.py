@@ -10,10 +10,10 @@ import pytest
 from huggingface_hub import constants
 
 import bigs_cli
-from bigs_cli.checkpoint.folder import read_model, write_flax
+from bigs_cli.checkpoints.folder import read_model, write_flax
 from bigs_cli.core.errors import RequestError
-from tests.checkpoint.test_hub import look_at
-from tests.checkpoint.tiny import config, parameters, same
+from tests.checkpoints.test_hub import look_at
+from tests.checkpoints.tiny import config, parameters, same
 from tests.hub_server import Fault, Hub, serving
 from tests.hub_writing import Writing
 from tests.tiny import Done, bigs, snapshot

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.formats import FORMATS, export
 from bigs_cli.export.forward import OUTPUTS
-from tests.checkpoint.tiny import config, parameters
+from tests.checkpoints.tiny import config, parameters
 from tests.export.remote_code import own_module_cache
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "text", ".", "she", "opened", "the", "door", "and", "went"]

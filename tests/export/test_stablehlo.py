@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
 from bigs_cli.export.settings import Inputs, inputs_of
 from bigs_cli.export.stablehlo_file import program_run
-from tests.checkpoint.tiny import config, parameters
+from tests.checkpoints.tiny import config, parameters
 
 USE = """
 import sys

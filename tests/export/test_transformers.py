@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.arrays import Flat
-from bigs_cli.checkpoint.folder import read_model
-from bigs_cli.checkpoint.resolve import OpenModel
+from bigs_cli.checkpoints.arrays import Flat
+from bigs_cli.checkpoints.folder import read_model
+from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
 from bigs_cli.export.settings import Inputs, inputs_of
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
-from tests.checkpoint.tiny import HEADS, config, parameters, same
+from tests.checkpoints.tiny import HEADS, config, parameters, same
 from tests.export.remote_code import own_module_cache
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'bigs[torch]'")

@@ -72,7 +72,7 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 
 
-def spoilt(seeds: Sequence[bytes], tokens: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
+def nonfinite_error(seeds: Sequence[bytes], tokens: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
     """Return cases made of `seeds`, which are not empty; `tokens` are what the format is made of."""
     made = [_edited(seeds, (*ODD_BYTES, *ODD_TEXTS, *tokens))]
     if trees := [seed for seed in seeds if _is_json(seed)]:

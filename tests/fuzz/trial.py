@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from bigs_cli.core.errors import BigsError
-from tests.fuzz.cases import spoilt
+from tests.fuzz.cases import nonfinite_error
 from tests.fuzz.guard import watched
 from tests.fuzz.targets.target import Target
 
@@ -46,7 +46,7 @@ class Trial:
             phases=[Phase.generate],  # A fault is not hidden behind the shrinking of another.
             suppress_health_check=list(HealthCheck),
         )
-        @given(spoilt(self.seeds, self.target.tokens))
+        @given(nonfinite_error(self.seeds, self.target.tokens))
         def check(case: bytes) -> None:
             self.run(case)
 

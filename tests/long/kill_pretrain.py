@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.checkpoints.orbax import steps
 from tests.tiny import bigs, pretrain, start_bigs, write_shards
 from tests.training.test_checkpoints import kill
 from tests.training.test_resume import course, same

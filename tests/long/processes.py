@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 from subprocess import Popen
 
-from bigs_cli.checkpoint.orbax import steps
+from tests.training.test_mesh import back_to, near
+
+from bigs_cli.checkpoints.orbax import steps
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import bigs, pretrain, write_shards
-from tests.training.test_mesh import back_to, near
 from tests.training.test_processes import finish, start
 
 CHANGES = {"checkpoint__every_steps": 3, "checkpoint__keep": 9}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bigs_cli.api import CLASSES, load_model
-from bigs_cli.checkpoint.config_json import read_config
+from bigs_cli.checkpoints.config_json import read_config
 from bigs_cli.data.encode import encode_texts
 from bigs_cli.data.tokenizer import load_tokenizer
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bigs_cli import load_model
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.prediction.heads.entities import is_iob, split_words
+from bigs_cli.tasks.types.token_classification import is_iob, split_words
 from tests.prediction.models import TAGS, outputs, probabilities
 from tests.tiny import bigs
 
@@ -42,7 +42,7 @@ def test_masks_are_filled(models: Path, head: str) -> None:
 
 
 def test_pieces_join_the_word_before_them() -> None:
-    from bigs_cli.prediction.heads.fill_mask import _filled
+    from bigs_cli.prediction.fill_mask import _filled
 
     assert _filled("play [MASK] the [MASK].", ["##ing", "house"]) == "playing the house."
 

@@ -12,9 +12,9 @@ import pytest
 
 from bigs_cli import BiGSModel
 from bigs_cli.api import CLASSES
-from bigs_cli.checkpoint.config_json import read_config
-from bigs_cli.recipe.config import Head
-from tests.checkpoint.tiny import config
+from bigs_cli.checkpoints.config_json import read_config
+from bigs_cli.models.config import Head
+from tests.checkpoints.tiny import config
 from tests.tiny import bigs, finetune
 
 IDS = [[2, 7, 1, 3, 9], [2, 5, 3, 0, 0]]

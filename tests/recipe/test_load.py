@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import PretrainRecipe, dump_recipe, load_recipe, recipe_comment, recipe_names
+from tests.tiny import bigs
 
 deterministic = settings(max_examples=40)
 
@@ -48,7 +49,7 @@ schedule: {kind: cosin}
         "  mine.yaml:3:13: 'batch_size' should be a whole number, not 'many'.",
         "  mine.yaml:6:3: There is no key 'learning_rat' in 'optimizer'. Did you mean 'learning_rate'?",
         "  --set optimizer.lr=3: There is no key 'lr' in 'optimizer'. The keys are learning_rate, beta1, "
-        "beta2, epsilon, weight_decay, clip_norm, ema, stop_after_nonfinite, kernel.",
+        "beta2, epsilon, weight_decay, clip_norm, ema, stop_after_nonfinite, ssm.",
         "  mine.yaml:7:18: 'schedule.kind' should be 'cosine', 'linear', 'constant' or 'wsd', not 'cosin'. "
         "Did you mean 'cosine'?",
         "  --set seed=x: 'seed' should be a whole number, not 'x'.",
@@ -86,7 +87,7 @@ def test_a_refused_file(mine: Path, text: str | bytes, said: str) -> None:
 
 def test_missing_keys_are_explained(mine: Path) -> None:
     said = refusal(mine, "kind: finetune\ntask: mrpc\n")
-    assert "mine.yaml:1:1: 'epochs' is missing: passes over the training examples." in said
+    assert "mine.yaml:1:1: 'epochs' is missing: passes over the training set." in said
 
 
 def test_unknown_names(tmp_path: Path) -> None:
@@ -101,13 +102,13 @@ def test_unknown_names(tmp_path: Path) -> None:
 def test_extends_and_set_are_laid_over_key_by_key(mine: Path) -> None:
     mine.write_text("extends: small\noptimizer: {learning_rate: 5e-4}\nlog_every: 7\n")
     parent = load_recipe("small")
-    recipe = load_recipe(str(mine), ["log_every=8", "log_every=9", "optimizer.kernel.lr_multiplier=.5", "from=a/b"])
+    recipe = load_recipe(str(mine), ["log_every=8", "log_every=9", "optimizer.ssm.lr_multiplier=.5", "from=a/b"])
     assert isinstance(parent, PretrainRecipe)
     assert isinstance(recipe, PretrainRecipe)
     optimizer = parent.optimizer.model_copy(
         update={
             "learning_rate": 5e-4,
-            "kernel": parent.optimizer.kernel.model_copy(update={"lr_multiplier": 0.5}),
+            "ssm": parent.optimizer.ssm.model_copy(update={"lr_multiplier": 0.5}),
         }
     )
     assert recipe == parent.model_copy(update={"optimizer": optimizer, "log_every": 9, "from_": "a/b"})
@@ -151,7 +152,7 @@ _positive = st.floats(min_value=1e-300, max_value=1e300)
     rate=_positive,
     fraction=st.floats(0, 1),
     seed=st.integers(0, 2**32 - 1),
-    scan=st.sampled_from(["auto", True, False]),
+    remat=st.sampled_from(["none", "layer"]),
 )
 def test_any_recipe_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -161,12 +162,12 @@ def test_any_recipe_survives_the_round_trip(
     rate: float,
     fraction: float,
     seed: int,
-    scan: str | bool,
+    remat: str,
 ) -> None:
     plain = load_recipe("cola")
     optimizer = plain.optimizer.model_copy(update={"learning_rate": rate})
-    schedule = plain.schedule.model_copy(update={"warmup_fraction": fraction, "final_fraction": 1 - fraction})
-    compute = plain.compute.model_copy(update={"scan_layers": scan})
+    schedule = plain.schedule.model_copy(update={"warmup_fraction": fraction, "min_lr_ratio": 1 - fraction})
+    compute = plain.compute.model_copy(update={"remat": remat})
     parts = {"optimizer": optimizer, "schedule": schedule, "compute": compute}
     recipe = plain.model_copy(update={"task": task, "from_": start, "epochs": epochs, "seed": seed, **parts})
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -179,6 +180,36 @@ def test_any_recipe_survives_the_round_trip(
 def test_any_file_is_refused_in_sentences(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.yaml"
     assert "noise.yaml" in refusal(path, raw)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "notes"),
+    [
+        ("layout", "rows", 1),
+        ("layout", "auto", 0),  # as every recipe saved in a run has it
+        ("scan_layers", "true", 1),
+        ("scan_layers", "auto", 0),
+        ("mixing", "fft", 1),
+        ("mixing", "recurrence", 1),
+        ("mixing", "chunked", 0),
+    ],
+)
+def test_removed_ways_to_compute_are_ignored_with_a_note(key: str, value: str, notes: int, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"extends: small\ncompute:\n  remat: layer\n  {key}: {value}\n", encoding="utf-8")
+    found: list[str] = []
+
+    def note(place: str, sentence: str) -> None:
+        found.append(f"{place}: {sentence}")
+
+    compute = load_recipe(str(file), deprecated=note).compute
+    assert (compute.remat, compute.mixing) == ("layer", "chunked" if value == "chunked" else "auto")
+    assert len(found) == notes
+    assert all(f"mine.yaml:4:3: 'compute.{key}" in note and "is ignored" in note for note in found)
+    done = bigs("recipes", "validate", file).fine()
+    assert ("is ignored" in done.err.replace("\n", " ")) == bool(notes)
+    assert load_recipe("small", [f"compute.{key}={value}"], deprecated=note).compute.remat == "none"
+    assert len(found) == 2 * notes
 
 
 def test_comment_is_the_block_at_the_top() -> None:

@@ -61,7 +61,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> Packages:
 
 def test_a_run_gives_all_its_figures_to_both(packages: Packages, shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    bigs(*pretrain(shards, run, "--track", "tensorboard", "--track", "wandb")).fine()
+    bigs(*pretrain(shards, run, "--logger", "tensorboard", "--logger", "wandb")).fine()
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     told = [{"step": step, **values} for step, values in packages.rows]
     assert told == entries
@@ -72,13 +72,13 @@ def test_a_run_gives_all_its_figures_to_both(packages: Packages, shards: Path, t
     assert packages.started[0]["config"]["steps"] == 6
     assert (packages.started[0]["project"], packages.started[0]["name"]) == ("bigs", "run")
     assert sorted(packages.closed) == ["tensorboard", "wandb"]
-    assert "track:\n- tensorboard\n- wandb" in (run / "recipe.yaml").read_text()
+    assert "loggers:\n- tensorboard\n- wandb" in (run / "recipe.yaml").read_text()
     bigs(*pretrain(shards, run, "--resume")).fine()
     assert packages.started[1]["id"] == packages.started[0]["id"]
 
 
 def test_fine_tuning_is_tracked_too(packages: Packages, pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--track", "wandb")).fine()
+    bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--logger", "wandb")).fine()
     assert any("dev_accuracy" in values for _, values in packages.rows)
     assert packages.closed == ["wandb"]
 
@@ -111,12 +111,12 @@ def test_one_that_is_not_installed_is_a_sentence(
     name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
-    done = bigs(*pretrain(shards, tmp_path / "run", "--track", name))
+    done = bigs(*pretrain(shards, tmp_path / "run", "--logger", name))
     assert (done.code, done.out) == (2, "")
     assert f"pip install 'bigs[{name}]'" in done.err
     assert not (tmp_path / "run").exists()
 
 
 def test_recipes_may_name_every_tracker() -> None:
-    known = PretrainRecipe.model_json_schema()["properties"]["track"]["items"]["enum"]
+    known = PretrainRecipe.model_json_schema()["properties"]["loggers"]["items"]["enum"]
     assert known == list(TRACKERS)

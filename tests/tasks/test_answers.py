@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import train_tokenizer
-from bigs_cli.evaluation.forms import form_of
 from bigs_cli.tasks import TASKS
-from bigs_cli.tasks.examples import NOWHERE, Questions
 from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.types import type_of
+from bigs_cli.tasks.types.question_answering import NOWHERE, QuestionExamples
 from tests.tiny import bigs, finetune
 
 CAFE = "The café on the corner of the naïve painter's street opened in 1898 and closed in 1931."
@@ -40,16 +40,16 @@ def write(folder: Path, name: str, *paragraphs: tuple[str, dict[str, tuple[str, 
     return folder
 
 
-def load(folder: Path, split: str = "train") -> Questions:
+def load(folder: Path, split: str = "train") -> QuestionExamples:
     made = load_examples(TASKS["squad"], split, folder)
-    assert isinstance(made, Questions)
+    assert isinstance(made, QuestionExamples)
     return made
 
 
-def learned(examples: Questions) -> list[str]:
+def learned(examples: QuestionExamples) -> list[str]:
     """The words that the tokens stand for which a model is taught to find."""
     tokenizer: Tokenizer = train_tokenizer([CAFE, *examples.contexts], 300)
-    windows: Any = form_of(TASKS["squad"]).encode(tokenizer, examples, 120)
+    windows: Any = type_of(TASKS["squad"]).encode(tokenizer, examples, 120)
     found = []
     for row, (first, last) in enumerate(windows.labels):
         spans = windows.places[windows.starts[row] :]

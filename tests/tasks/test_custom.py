@@ -19,8 +19,8 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.custom import custom_task, look_at
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 from tests.tiny import bigs
 
 ROWS = [
@@ -150,7 +150,7 @@ def test_equal_labels_are_one_class_in_every_format(tmp_path: Path) -> None:
             found, _ = look_at(named)
             assert found.labels == classes
             examples = load_examples(custom_task(found), "dev")
-            assert isinstance(examples, Texts)
+            assert isinstance(examples, TextExamples)
             assert examples.labels is not None
             assert examples.labels.tolist() == (ids if dev in written else [0, 1, 2])
 
@@ -300,16 +300,19 @@ def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monk
     ("arguments", "sentence"),
     [
         (("custom",), "A task of your own needs its files: --train FILE --dev FILE, or `files`"),
-        ((), "Say what to train for"),
+        ((), "Name a task"),
         (
             ("--train", "a.csv"),
-            "--train a.csv: 'files.dev' is missing: file with the examples to measure on (--dev FILE)",
+            "--train a.csv: 'files.dev' is missing: file with the dev examples (--dev FILE)",
         ),
-        (("--dev", "a.csv"), "name its --train file too"),
-        (("sst2", "--label", "stars"), "sst2 is a known task with files of its own; --label is for one of yours"),
-        (("sst2", "--set", "files.train=a", "--set", "files.dev=b"), "sst2 is a known task with files of its own"),
+        (("--dev", "a.csv"), "Also name its training set"),
+        (("sst2", "--label", "stars"), "sst2 is a built-in task with its own files; --label is for custom tasks"),
+        (("sst2", "--set", "files.train=a", "--set", "files.dev=b"), "sst2 is a built-in task with its own files"),
         (("custom", "--recipe", "sst2"), "needs its files"),
-        (("mrpc", "--recipe", "mine.yaml"), "mrpc is a known task with files of its own; `files` are for one of yours"),
+        (
+            ("mrpc", "--recipe", "mine.yaml"),
+            "mrpc is a built-in task with its own files; `files` describes a custom task",
+        ),
         (("--recipe", "mine.yaml", "--set", "files.task_type=scores"), "'files.task_type' should be"),
         (
             ("--recipe", "mine.yaml", "--set", "files.task_type=regression", "--set", "files.labels=[a]"),
@@ -350,6 +353,6 @@ def test_recipes_of_earlier_runs(tmp_path: Path, older: dict[str, Any], task_typ
     assert recipe.files.task_type == task_type
     if older.get("labels"):
         examples = load_examples(custom_task(recipe.files), "dev")
-        assert isinstance(examples, Texts)
+        assert isinstance(examples, TextExamples)
         assert examples.labels is not None
         assert examples.labels.tolist() == [1, 0]

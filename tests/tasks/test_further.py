@@ -13,8 +13,11 @@ import pytest
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks import TASKS, get_task
-from bigs_cli.tasks.examples import Choices, Questions, Tagged, Texts
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
+from bigs_cli.tasks.types.multiple_choice import ChoiceExamples
+from bigs_cli.tasks.types.question_answering import QuestionExamples
+from bigs_cli.tasks.types.sequence_classification import TextExamples
+from bigs_cli.tasks.types.token_classification import TokenExamples
 
 CONLL = "-DOCSTART- -X- -X- O\n\nen:Anna\tB-PER\nen:,\tO\n\nen::\tO\nen:York\tI-LOC\n"
 SWAG = (
@@ -43,9 +46,9 @@ def read(task: str, folder: Path, split: str = "dev") -> Any:
 
 def test_words_with_tags(tmp_path: Path) -> None:
     made = read("wikiann", write(tmp_path, "dev", CONLL))
-    assert made == Tagged([["Anna", ","], [":", "York"]], [[1, 0], [0, 6]])
+    assert made == TokenExamples([["Anna", ","], [":", "York"]], [[1, 0], [0, 6]])
     other = write(tmp_path / "conll", "dev.txt", "EU NNP B-NP B-ORG\na:b X X O \n\n\n \n")
-    assert read("wikiann", other) == Tagged([["EU", "a:b"]], [[3, 0]])
+    assert read("wikiann", other) == TokenExamples([["EU", "a:b"]], [[3, 0]])
 
 
 def test_words_may_hold_any_white_space_but_the_separator(tmp_path: Path) -> None:
@@ -55,7 +58,9 @@ def test_words_may_hold_any_white_space_but_the_separator(tmp_path: Path) -> Non
 
 def test_questions_with_and_without_an_answer(tmp_path: Path) -> None:
     write(tmp_path, "dev-v1.1.json", json.dumps(squad(("the sea", 19), ("sea", 23))))
-    assert read("squad", tmp_path) == Questions(["q1"], ["Where to?"], [CONTEXT], [[("the sea", 19), ("sea", 23)]])
+    assert read("squad", tmp_path) == QuestionExamples(
+        ["q1"], ["Where to?"], [CONTEXT], [[("the sea", 19), ("sea", 23)]]
+    )
     impossible = squad(("sea", 23), is_impossible=True, plausible_answers=[])
     made = read("squad2", write(tmp_path, "dev-v2.0.json", json.dumps(impossible)))
     assert made.answers == [[]]
@@ -63,13 +68,13 @@ def test_questions_with_and_without_an_answer(tmp_path: Path) -> None:
 
 def test_endings(tmp_path: Path) -> None:
     made = read("swag", write(tmp_path, "val.csv", SWAG))
-    assert made.first == ['He says "no", and']
+    assert made.text_a == ['He says "no", and']
     assert made.endings == [["goes.", "stays, or\nnot.", "sings.", "eats."]]
     assert made.labels.tolist() == [2]
     hidden = write(tmp_path, "test.csv", SWAG.replace(",label", "").replace(",2\n", "\n"))
     assert read("swag", hidden, "test").labels is None
     made = read("codah", write(tmp_path, "dev.tsv", CODAH))
-    assert (made.first, made.endings, made.labels.tolist()) == (["He is"], [["up.", "down.", "in.", ""]], [3])
+    assert (made.text_a, made.endings, made.labels.tolist()) == (["He is"], [["up.", "down.", "in.", ""]], [3])
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -80,7 +85,7 @@ def test_reviews(tmp_path: Path, packed: bool) -> None:
     else:
         write(tmp_path, "test.jsonl", text)
     made = read("imdb", tmp_path)
-    assert (made.first, made.second, made.labels.tolist()) == (["Good.", "Bad."], None, [1, 0])
+    assert (made.text_a, made.text_b, made.labels.tolist()) == (["Good.", "Bad."], None, [1, 0])
 
 
 def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
@@ -89,8 +94,8 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         {"input": "So.\nMore.\r\n \r\n\nText.", "output": "Entailment"},
     ]
     made = read("contract-nli", write(tmp_path, "validation.jsonl", "\n".join(map(json.dumps, lines))))
-    assert made.first == ["It holds.", "So.\nMore."]
-    assert made.second == ["First part.\n\nSecond part.", "\nText."]
+    assert made.text_a == ["It holds.", "So.\nMore."]
+    assert made.text_b == ["First part.\n\nSecond part.", "\nText."]
     assert made.labels.tolist() == [2, 0]
     hidden = [{**line, "output": None} for line in lines]
     made = read("contract-nli", write(tmp_path, "test.jsonl", "\n".join(map(json.dumps, hidden))), "test")
@@ -191,12 +196,12 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         elif place == "disk":
             datasets.DatasetDict(validation=table(task)).save_to_disk(folder)
         made[task] = load_examples(TASKS[task], "dev", None if place == "hub" else folder)
-    assert made["wikiann"] == Tagged([["Anna", ","], ["York"]], [[5, 0], [6]])
-    assert made["squad"] == Questions(
+    assert made["wikiann"] == TokenExamples([["Anna", ","], ["York"]], [[5, 0], [6]])
+    assert made["squad"] == QuestionExamples(
         ["a", "b"], ["Where to?", "What?"], [CONTEXT, CONTEXT], [[("sea", 23)], [("The Rhine", 0)]]
     )
-    swag: Choices = made["swag"]
-    assert (swag.first, swag.endings[1]) == (["He", "She"], ["b0", "b1", "b2", "b3"])
+    swag: ChoiceExamples = made["swag"]
+    assert (swag.text_a, swag.endings[1]) == (["He", "She"], ["b0", "b1", "b2", "b3"])
     assert swag.labels is not None
     assert swag.labels.tolist() == [3, 0]
     if place == "hub":
@@ -328,5 +333,5 @@ def test_real_questions(shared: Path, tmp_path: Path) -> None:
 def test_a_label_of_any_type_is_read_from_texts(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["pos", "neg"]})
     table.to_parquet(tmp_path / "test-00000-of-00001.parquet")
-    made: Texts = read("imdb", tmp_path)
+    made: TextExamples = read("imdb", tmp_path)
     np.testing.assert_array_equal(made.labels, [1, 0])  # pyright: ignore[reportArgumentType]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.metrics import METRICS
 from bigs_cli.tasks import TASKS, get_task
+from bigs_cli.tasks.metrics import METRICS
 from bigs_cli.tasks.read import available_splits, load_examples
 
 
@@ -19,18 +19,18 @@ def test_every_task_is_sound(name: str) -> None:
     task = TASKS[name]
     assert task.name == name
     assert task.metrics
-    assert task.form in ("tagged", "questions") or set(task.metrics) <= set(METRICS)
+    assert task.type in ("token-classification", "question-answering") or set(task.metrics) <= set(METRICS)
     assert all(set(row.scores) == set(task.metrics) for row in task.published)
     assert task.start is None or task.start in TASKS
     assert task.num_labels == (len(task.labels) if task.labels else 1)
-    assert task.form != "texts" or (task.kind == "regression") == (name == "stsb")
-    assert (task.form == "choices") == (len(task.endings) > 1)
+    assert task.type != "sequence-classification" or (task.labels is None) == (name == "stsb")
+    assert (task.type == "multiple-choice") == (len(task.endings) > 1)
     if task.generate is None:
         assert set(task.files) == set(task.sizes)
     assert (task.hub is None) == (name in ("word-order", "codah", "contract-nli"))
     if task.hub is not None:
         assert set(task.hub.splits) == set(task.sizes)
-        assert (task.hub.second is None) == (task.second is None)
+        assert (task.hub.text_b is None) == (task.text_b is None)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_official_files_have_the_official_sizes(shared: Path, name: str) -> None
         examples = load_examples(task, split, data)
         assert len(examples) == task.sizes[split]
         assert (examples.labels is None) == (split == "test")
-        assert (examples.second is None) == (task.second is None)
-        assert all(examples.first)
+        assert (examples.text_b is None) == (task.text_b is None)
+        assert all(examples.text_a)
         assert np.array_equal(examples.ids, np.arange(len(examples)))
         assert examples.skipped == 0
 
@@ -65,13 +65,13 @@ def test_official_files_have_the_official_sizes(shared: Path, name: str) -> None
 def test_first_rows_of_the_official_files(shared: Path) -> None:
     data = shared / "data" / "glue"
     cola = load_examples(TASKS["cola"], "dev", data)
-    assert cola.first[0] == "The sailors rode the breeze clear of the rocks."
+    assert cola.text_a[0] == "The sailors rode the breeze clear of the rocks."
     assert cola.labels is not None
     assert cola.labels.dtype == np.int32
-    assert load_examples(TASKS["cola"], "test", data).first[0] == "Bill whistled past the house."
+    assert load_examples(TASKS["cola"], "test", data).text_a[0] == "Bill whistled past the house."
     mrpc = load_examples(TASKS["mrpc"], "dev", data / "MRPC")
-    assert mrpc.second is not None
-    assert mrpc.second[0].startswith('" The foodservice pie business')
+    assert mrpc.text_b is not None
+    assert mrpc.text_b[0].startswith('" The foodservice pie business')
     assert mrpc.labels is not None
     assert mrpc.labels[:1].tolist() == [1]
     stsb = load_examples(TASKS["stsb"], "dev", data)
@@ -90,4 +90,4 @@ def test_subsets_with_fewer_columns(shared: Path) -> None:
     assert (len(mnli), mnli.labels is not None and mnli.labels[0]) == (7469, 1)
     assert available_splits(TASKS["mnli"], data / "MNLI-subset") == ("train", "dev")
     qqp = load_examples(TASKS["qqp"], "train", data / "QQP-subset")
-    assert (len(qqp), qqp.first[0][:10]) == (2000, '"Does the ')
+    assert (len(qqp), qqp.text_a[0][:10]) == (2000, '"Does the ')

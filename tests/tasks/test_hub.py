@@ -31,7 +31,7 @@ if "AT_ONCE" in os.environ:
 for name, split in (pair.split(":") for pair in sys.argv[1:]):
     try:
         read = load_examples(get_task(name), split)
-        print(json.dumps([read.first, read.second, None if read.labels is None else read.labels.tolist()]))
+        print(json.dumps([read.text_a, read.text_b, None if read.labels is None else read.labels.tolist()]))
     except BigsError as error:
         print(json.dumps(str(error)))
 """

@@ -17,8 +17,8 @@ from pyarrow import parquet
 from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.columns import read_rows
-from bigs_cli.tasks.examples import Texts
 from bigs_cli.tasks.read import data_digest, load_examples
+from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 RTE = "index\tsentence1\tsentence2\tlabel\n0\tIt rains.\tIt is wet.\tentailment\n1\tA.\tB.\tnot_entailment\n"
 
@@ -29,7 +29,7 @@ def write(folder: Path, text: str, name: str = "dev.tsv") -> Path:
     return folder
 
 
-def labels_of(examples: Texts) -> list[float]:
+def labels_of(examples: TextExamples) -> list[float]:
     assert examples.labels is not None
     return examples.labels.tolist()
 
@@ -37,7 +37,7 @@ def labels_of(examples: Texts) -> list[float]:
 def test_folder_or_the_folder_above(tmp_path: Path) -> None:
     write(tmp_path / "RTE", RTE)
     above, within = (load_examples(TASKS["rte"], "dev", folder) for folder in (tmp_path, tmp_path / "RTE"))
-    assert above.first == within.first == ["It rains.", "A."]
+    assert above.text_a == within.text_a == ["It rains.", "A."]
     assert labels_of(above) == [0, 1]
     assert data_digest(above) == data_digest(within)
 
@@ -46,8 +46,8 @@ def test_line_ends_quotes_and_byte_order_mark(tmp_path: Path) -> None:
     header = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n"
     text = header + '1\t1\t2\t"He said\u2028so\x85 , "\t"" no\r\n\r\n0\t1\t2\ta\rb\tc'
     examples = load_examples(TASKS["mrpc"], "dev", write(tmp_path, text))
-    assert examples.first == ['"He said\u2028so\x85 , "', "a\rb"]
-    assert examples.second == ['"" no', "c"]
+    assert examples.text_a == ['"He said\u2028so\x85 , "', "a\rb"]
+    assert examples.text_b == ['"" no', "c"]
     assert labels_of(examples) == [1, 0]
 
 
@@ -57,7 +57,7 @@ def test_any_text_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("sst")
     write(folder, "sentence\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts)))
     examples = load_examples(TASKS["sst2"], "dev", folder)
-    assert examples.first == texts
+    assert examples.text_a == texts
     assert labels_of(examples) == [i % 2 for i in range(len(texts))]
 
 
@@ -80,7 +80,7 @@ def test_rows_of_qqp_that_a_line_break_cut_are_left_out_and_counted(tmp_path: Pa
     head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
     write(tmp_path, head + "0\t1\t2\ta\tb\t1\n1\t3\t4\tcut\nhere\tc\t0\n2\t5\t6\td\te\t0\n")
     examples = load_examples(TASKS["qqp"], "dev", tmp_path)
-    assert (examples.first, labels_of(examples), examples.skipped) == (["a", "d"], [1, 0], 2)
+    assert (examples.text_a, labels_of(examples), examples.skipped) == (["a", "d"], [1, 0], 2)
     assert examples.ids.tolist() == [0, 3]
     write(tmp_path, head + "cut\n" * 51)
     with pytest.raises(RequestError, match=r"dev\.tsv:2: 1 columns"):
@@ -157,7 +157,7 @@ def test_hub_labels_are_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     examples = load_examples(TASKS["mnli"], "dev_mismatched")
     assert labels_of(examples) == [2, 0, 1]
-    assert (examples.first[0], examples.second) == ("p", ["h"] * 3)
+    assert (examples.text_a[0], examples.text_b) == ("p", ["h"] * 3)
     assert asked == [("nyu-mll/glue", "mnli", "validation_mismatched")]
 
 
@@ -192,7 +192,7 @@ def test_same_data_same_digest_from_files_and_tables(tmp_path: Path) -> None:
     table.to_parquet(tmp_path / "table" / "validation.parquet")
     tsv, parquet = (load_examples(TASKS["rte"], "dev", tmp_path / kind) for kind in ("tsv", "table"))
     assert data_digest(tsv) == data_digest(parquet)
-    flipped = Texts(tsv.first, tsv.second, np.array([1, 0], np.int32), tsv.ids)
+    flipped = TextExamples(tsv.text_a, tsv.text_b, np.array([1, 0], np.int32), tsv.ids)
     assert data_digest(flipped) != data_digest(tsv)
 
 
@@ -245,7 +245,7 @@ def test_a_saved_data_set_whose_state_is_spoilt(changes: dict[str, object], says
 def test_a_saved_data_set_is_read_whole_whatever_its_last_reader_looked_at(tmp_path: Path) -> None:
     state = saved_state(tmp_path)
     state.write_text(json.dumps(json.loads(state.read_text()) | {"_format_columns": ["idx"]}))
-    assert load_examples(TASKS["cola"], "dev", tmp_path).first == ["The river runs."]
+    assert load_examples(TASKS["cola"], "dev", tmp_path).text_a == ["The river runs."]
 
 
 def saved_state(folder: Path) -> Path:

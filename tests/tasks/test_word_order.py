@@ -51,13 +51,13 @@ def test_splits_are_balanced_apart_and_the_same_again() -> None:
     examples = balance(parts["train"], 8000, "here")
     assert examples.labels is not None
     assert np.array_equal(examples.labels, np.tile([0, 1], len(examples) // 2))
-    words = [tuple(sorted(text.split())) for text in examples.first]
+    words = [tuple(sorted(text.split())) for text in examples.text_a]
     sources = {tuple(sorted(sentence.split())) for sentence in parts["train"]}
     assert set(words) <= sources
-    for text, label in zip(examples.first, examples.labels, strict=True):
+    for text, label in zip(examples.text_a, examples.labels, strict=True):
         assert (text in parts["train"]) == (label == 1)
-    assert balance(sorted(parts["train"], reverse=True), 8000, "here").first == examples.first
-    assert balance(parts["train"], 10, "here").first == examples.first[:10]
+    assert balance(sorted(parts["train"], reverse=True), 8000, "here").text_a == examples.text_a
+    assert balance(parts["train"], 10, "here").text_a == examples.text_a[:10]
 
 
 def test_too_little_text_is_said() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bigs_cli.checkpoint.orbax import Keep
-from bigs_cli.checkpoint.seal import SEAL, damage, score, steps
+from bigs_cli.checkpoints.checksums import SEAL, damage, score, steps
+from bigs_cli.checkpoints.orbax import Keep
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import bigs, pretrain, snapshot, start_bigs
 from tests.training.test_resume import course, same

@@ -11,17 +11,16 @@ import jax
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.folder import write_flax
-from bigs_cli.checkpoint.resolve import find_model, open_model
+from bigs_cli.checkpoints.folder import write_flax
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.encode import Encoded
-from bigs_cli.model.functional import initialize, make_apply
-from bigs_cli.recipe import FinetuneRecipe, load_recipe
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.head_init import unit_head
 from tests.tiny import bigs, finetune
-from tests.training.test_forms import write_choices, write_questions, write_tagged
+from tests.training.test_task_types import write_choices, write_questions, write_tagged
 
 CONFIG = BiGSConfig(
     head="sequence-classification",
@@ -108,19 +107,3 @@ def test_only_what_is_new_is_scaled(examples: Encoded) -> None:
         before = dict(jax.tree_util.tree_leaves_with_path(params))
         paths = [path for path, leaf in jax.tree_util.tree_leaves_with_path(changed) if (leaf != before[path]).any()]
         assert ["/".join(key.key for key in path) for path in paths] == sorted(new)
-
-
-@pytest.mark.parametrize("place", ["file", "--set"])
-def test_the_key_of_earlier_releases(place: str, tmp_path: Path) -> None:
-    """It means what it meant, above what a parent says under the new name."""
-    text = "extends: _glue\ntask: sst2\n"
-    (tmp_path / "mine.yaml").write_text(f"{text}new_pooler: unit\n" if place == "file" else text)
-    if place == "file":
-        done = bigs("recipes", "validate", tmp_path / "mine.yaml").fine()
-        assert "mine.yaml:3:1: 'new_pooler' is called 'head_init' now" in done.err.replace("\n", "")
-    told: list[str] = []
-    sets = ["new_pooler=unit"] if place == "--set" else []
-    recipe = load_recipe(str(tmp_path / "mine.yaml"), sets, deprecated=told.append)
-    assert isinstance(recipe, FinetuneRecipe)
-    assert recipe.head_init == "unit"
-    assert len(told) == 1

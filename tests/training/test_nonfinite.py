@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.orbax import Checkpoints, Keep, steps
-from bigs_cli.model.functional import Parameters
+from bigs_cli.checkpoints.orbax import Checkpoints, Keep, steps
+from bigs_cli.models.functional import Parameters
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
-from bigs_cli.training.nonfinite import broken
+from bigs_cli.training.nonfinite import divergence_error
 from bigs_cli.training.optimizer import make_optimizer
-from bigs_cli.training.state import TrainState, make_step, new_state
+from bigs_cli.training.step import TrainState, make_step, new_state
 from tests.tiny import bigs, pretrain, snapshot
 
 GOOD = np.array([1.0, 2.0], np.float32)
@@ -112,7 +112,7 @@ def test_where_to_go_on_from(saved: tuple[int, ...], said: str, left: list[int],
     with Checkpoints(tmp_path / "checkpoints", Keep(2)) as checkpoints:
         for step in saved:
             checkpoints.save(step, {"x": jnp.ones(2)})
-        error = str(broken(Path("r"), checkpoints, settings, 8))
+        error = str(divergence_error(Path("r"), checkpoints, settings, 8))
     assert error.startswith("Loss or gradient were not finite in 1 step, from step 8 on, so the run has stopped. ")
     assert said in error
     assert error.endswith("shorter gradients: --set optimizer.learning_rate=0.5")

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from bigs_cli.model.functional import initialize
-from bigs_cli.recipe.config import BiGSConfig
-from bigs_cli.recipe.schema import Kernel, Optimizer, Schedule
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import initialize
+from bigs_cli.recipe.schema import Optimizer, Schedule, SSMGroup
 from bigs_cli.training.optimizer import SSM_NAMES, decayed, learning_rate, make_optimizer, select
 
 CONFIG = BiGSConfig(
@@ -31,12 +31,12 @@ def leaves(tree: Any) -> LEAVES:
     return {tuple(k.key for k in path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def updated(gradient: float, freeze: bool = False, **settings: Any) -> tuple[LEAVES, LEAVES]:
+def updated(gradient: float, freeze_ssm: bool = False, **settings: Any) -> tuple[LEAVES, LEAVES]:
     """Return the parameters before and after one step of learning rate 0.1, every gradient being `gradient`."""
     # Not zero, so that decay moves every parameter.
     params = jax.tree.map(lambda a: a + 0.25, initialize(CONFIG, 0))
     given: dict[str, Any] = {"learning_rate": 0.1, "beta2": 0.98, "weight_decay": 0.5, **settings}
-    optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(0.1), freeze)
+    optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(0.1), freeze_ssm)
     gradients = jax.tree.map(lambda a: jnp.full_like(a, gradient), params)
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
     return leaves(params), leaves(optax.apply_updates(params, updates))
@@ -59,12 +59,12 @@ def test_everything_but_biases_and_layer_norm_scales_decays() -> None:
         np.testing.assert_allclose(after[path], before[path] * (1 - 0.1 * 0.5), rtol=1e-6)
 
 
-def test_the_kernel_group_has_its_own_decay_and_rate() -> None:
-    before, after = updated(0.0, kernel=Kernel(weight_decay=0.0))
+def test_the_ssm_group_has_its_own_decay_and_rate() -> None:
+    before, after = updated(0.0, ssm=SSMGroup(weight_decay=0.0))
     assert not any(is_ssm(path) for path in moved(before, after))
-    before, after = updated(1.0, kernel=Kernel(lr_multiplier=0.0))
+    before, after = updated(1.0, ssm=SSMGroup(lr_multiplier=0.0))
     assert moved(before, after) == {path for path in before if not is_ssm(path)}
-    _, slow = updated(1.0, kernel=Kernel(lr_multiplier=0.1))
+    _, slow = updated(1.0, ssm=SSMGroup(lr_multiplier=0.1))
     before, fast = updated(1.0)
     for path in before:
         ratio = 0.1 if is_ssm(path) else 1.0
@@ -72,7 +72,7 @@ def test_the_kernel_group_has_its_own_decay_and_rate() -> None:
 
 
 def test_freeze_holds_the_ssms_and_the_token_types_and_nothing_else() -> None:
-    before, after = updated(1.0, freeze=True)
+    before, after = updated(1.0, freeze_ssm=True)
     held = before.keys() - moved(before, after)
     assert held == {path for path in before if is_ssm(path) or "token_type_embeddings" in path}
     assert {path[-1] for path in held} == SSM_NAMES | {"embedding"}
@@ -96,13 +96,13 @@ def test_long_gradients_are_cut_to_length() -> None:
 @pytest.mark.parametrize(
     ("schedule", "steps", "expected"),
     [
-        (Schedule(kind="cosine", warmup_steps=2, final_fraction=0.1), 10, {0: 0, 1: 0.5, 2: 1, 6: 0.55, 10: 0.1}),
+        (Schedule(kind="cosine", warmup_steps=2, min_lr_ratio=0.1), 10, {0: 0, 1: 0.5, 2: 1, 6: 0.55, 10: 0.1}),
         (Schedule(kind="linear", warmup_fraction=0.1), 20, {0: 0, 1: 0.5, 2: 1, 11: 0.5, 20: 0, 25: 0}),
         (Schedule(kind="linear", warmup_fraction=0.1), 15, {1: 1 / 1.5, 2: 13 / 13.5}),  # ends between two steps
         (Schedule(kind="constant"), 5, {0: 1, 5: 1}),
         # Down over the last 16 of 80 steps: after a quarter of them half of the way, √¼; after 9/16, √(9/16) = 3/4.
         (Schedule(kind="wsd", warmup_steps=8), 80, {4: 0.5, 8: 1, 64: 1, 68: 0.5, 73: 0.25, 80: 0, 90: 0}),
-        (Schedule(kind="wsd", decay_fraction=0.5, final_fraction=0.2), 8, {0: 1, 4: 1, 5: 0.6, 8: 0.2}),
+        (Schedule(kind="wsd", decay_fraction=0.5, min_lr_ratio=0.2), 8, {0: 1, 4: 1, 5: 0.6, 8: 0.2}),
     ],
 )
 def test_the_learning_rate_over_a_run(schedule: Schedule, steps: int, expected: dict[int, float]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigs_cli.checkpoint.orbax import steps
+from bigs_cli.checkpoints.orbax import steps
 from bigs_cli.core.files import sha256
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.reporting.metrics_log import read_metrics

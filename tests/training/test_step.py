@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bigs_cli.checkpoints.folder import write_flax
+from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.core.errors import RequestError
-from bigs_cli.model.functional import Parameters, initialize, make_apply
-from bigs_cli.model.losses import classification_sums
-from bigs_cli.recipe.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import Parameters, initialize, make_apply
+from bigs_cli.models.losses import classification_sums
+from bigs_cli.models.sharding import batch_sharding, check_batch, make_mesh, shardings
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
-from bigs_cli.training.mesh import batch_sharding, check_batch, make_mesh, shardings
+from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.optimizer import SSM_NAMES, make_optimizer
-from bigs_cli.training.state import TrainState, make_step, new_state
+from bigs_cli.training.step import TrainState, make_step, new_state
 from tests.tiny import bigs, finetune, parameters
 
 CONFIG = BiGSConfig(
@@ -89,6 +93,27 @@ def test_accumulated_parts_are_the_whole_batch() -> None:
     assert int(whole.step) == 3
 
 
+def test_fine_tuning_in_parts_is_fine_tuning_of_the_whole_batch(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """Also where the last batch of an epoch is not full: 24 examples, 16 at a time."""
+    model = open_model(find_model(str(pretrained)))
+    (tmp_path / "start").mkdir()
+    write_flax(tmp_path / "start", model.config.model_copy(update={"hidden_dropout_prob": 0.0}), model.flat)
+    shutil.copy(pretrained / "tokenizer.json", tmp_path / "start")
+    logs, tuned = [], []
+    for parts in (1, 4):
+        run, sets = tmp_path / f"run-{parts}", ("batch_size=16", f"gradient_accumulation_steps={parts}", "log_every=1")
+        options = [word for value in sets for word in ("--set", value)]
+        bigs(*finetune("mrpc", tmp_path / "start", glue, run, *options)).fine()
+        logs.append([entry for entry in read_metrics(run / "metrics.jsonl") if "grad_norm" in entry])
+        tuned.append(parameters(run / "checkpoints"))
+    assert len(logs[0]) == len(logs[1]) >= 2
+    for whole, parts in zip(*logs, strict=True):
+        for name in ("loss", "accuracy", "grad_norm"):
+            assert parts[name] == pytest.approx(whole[name], rel=1e-4), name
+    for path, whole in tuned[0].items():
+        np.testing.assert_allclose(tuned[1][path], whole, atol=2e-4, err_msg=path)
+
+
 def test_dropout_differs_by_step_and_row_and_not_by_run() -> None:
     assert run(1, DROPOUT)[1] == run(1, DROPOUT)[1]
     apply, params = jax.jit(make_apply(DROPOUT, Compute())), initial()
@@ -98,7 +123,7 @@ def test_dropout_differs_by_step_and_row_and_not_by_run() -> None:
 
 
 def test_a_frozen_fine_tuning_leaves_the_ssms_as_they_were(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    bigs(*finetune("cola", pretrained, glue, tmp_path / "run", "--set", "freeze=true")).fine()
+    bigs(*finetune("cola", pretrained, glue, tmp_path / "run", "--set", "freeze_ssm=true")).fine()
     before, after = parameters(pretrained / "checkpoints"), parameters(tmp_path / "run" / "checkpoints")
     # Of two token types a single sentence has one, and no gradient reaches the other: freezing must hold both.
     frozen = {path for path in before if any(f"'{name}'" in path for name in (*SSM_NAMES, "token_type_embeddings"))}

@@ -43,7 +43,7 @@ def test_tokenize_makes_shards_to_train_on(shards: Path, tmp_path: Path) -> None
     done = bigs(*pretrain(made, run, checkpoint__keep_best="true")).fine()
     (said,) = [line for line in done.err.splitlines() if "without validation" in line]
     assert said == (
-        f"Training without validation, so that checkpoint.keep_best keeps none: {made} has no held-out rows. "
+        f"Training without validation (checkpoint.keep_best has no effect): {made} has no held-out rows. "
         "--validation names others."
     )
     assert "held-out loss" not in done.err

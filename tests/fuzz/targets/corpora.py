@@ -13,7 +13,7 @@ import numpy as np
 from bigs_cli.data.corpus import find_parts, read_parts
 from bigs_cli.data.hdf5 import HDF5Corpus, open_corpus
 from bigs_cli.data.manifest import Packing
-from bigs_cli.data.readers import How
+from bigs_cli.data.readers import ReadOptions
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.staging import Progress, Request, Staging
 from bigs_cli.data.tokenizer import RESERVED, load_tokenizer
@@ -26,7 +26,7 @@ WORDS = ("the", "river", "stone", "a", "bridge", "old", ".", "sea")
 
 
 def _rows(path: Path) -> None:
-    for how in (How(), How(text_documents="block")):
+    for how in (ReadOptions(), ReadOptions(text_documents="block")):
         for _ in itertools.islice(read_parts(find_parts([str(path)], how)), 1000):
             pass
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bigs_cli.checkpoint import flax_file, safetensors_file, torch_file
-from bigs_cli.checkpoint.config_json import config_values, read_config
-from bigs_cli.checkpoint.folder import read_model, write_flax, write_torch
+from bigs_cli.checkpoints import flax_file, safetensors_file, torch_file
+from bigs_cli.checkpoints.config_json import config_values, read_config
+from bigs_cli.checkpoints.folder import read_model, write_flax, write_torch
 from bigs_cli.data.tokenizer import RESERVED, load_tokenizer, save_tokenizer
-from tests.checkpoint.tiny import config, parameters
+from tests.checkpoints.tiny import config, parameters
 from tests.fuzz.targets.target import Seeds, Target, file_with
 
 WORDS = ("the", "river", "stone", "a", "bridge", "old", ".", "sea")

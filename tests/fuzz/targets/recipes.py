@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigs_cli.recipe import dump_recipe, load_recipe
-from bigs_cli.recipe.catalog import recipe_file
+from bigs_cli.recipe import dump_recipe, load_recipe, recipe_text
 from tests.fuzz.targets.target import Seeds, Target, file_with
 
 
@@ -32,7 +31,7 @@ _YAML = (b"extends: mrpc\n", b"- ", b"? ", b"|\n", b">\n", b"{", b"&a ", b"*a", 
 
 def _recipes(folder: Path) -> tuple[Path, Seeds]:
     names = ("demo", "wiki-books-512", "mrpc", "small")
-    seeds = [recipe_file(name).read_bytes() for name in names]
+    seeds = [recipe_text(name).encode() for name in names]
     return folder / "mine.yaml", [*seeds, b"extends: demo\nseed: 3\noptimizer:\n  learning_rate: 3e-5\n"]
 
 

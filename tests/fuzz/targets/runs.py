@@ -6,15 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bigs_cli.checkpoint import seal
-from bigs_cli.checkpoint.resolve import find_model
-from bigs_cli.checkpoint.resume import run_recipe
-from bigs_cli.checkpoint.run import RunFolder, runs
+from bigs_cli.checkpoints import checksums
+from bigs_cli.checkpoints.resolve import find_model
+from bigs_cli.checkpoints.resume import run_recipe
+from bigs_cli.checkpoints.run import RunFolder, runs
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.evaluation.judged import judge
-from bigs_cli.evaluation.predictions import read_predictions
+from bigs_cli.evaluation.predictions import example_scores, read_predictions
 from bigs_cli.evaluation.suite import suite_lines
-from bigs_cli.recipe.catalog import recipe_file
+from bigs_cli.recipe import recipe_text
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.paired import example_table
 from bigs_cli.tasks import get_task
@@ -23,7 +22,7 @@ from tests.fuzz.targets.target import Seeds, Target
 
 _RESULTS = {"metrics": {"accuracy": 0.5, "f1": 0.6}, "step": 4, "steps": 6, "seconds": 1.5, "parameters": 100}
 _RUN: dict[str, bytes] = {
-    "recipe.yaml": recipe_file("mrpc").read_bytes(),
+    "recipe.yaml": recipe_text("mrpc").encode(),
     "environment.json": json.dumps({"python": "3.11", "packages": {"jax": "1"}, "devices": ["cpu"]}).encode(),
     "resume.json": b'{"recipe": "mrpc", "data": "/glue", "validation": null, "start": "base", "files": {}, "seeds": 1}',
     "results.json": json.dumps(_RESULTS).encode(),
@@ -50,7 +49,7 @@ def _read_run(path: Path) -> None:
         lambda: reporting.summary(one),
         lambda: run_recipe(one.path),
         lambda: reporting.compare([one, two]),
-        lambda: judge(get_task("mrpc"), read_predictions(one.predictions_file)),
+        lambda: example_scores(get_task("mrpc"), read_predictions(one.predictions_file)),
         lambda: [example_table("", [[line]], ["a"]) for line in read_predictions(one.predictions_file)],
     )
 
@@ -91,13 +90,13 @@ def _seal(folder: Path) -> tuple[Path, Seeds]:
     place = folder / "10"
     (place / "params").mkdir(parents=True)
     (place / "params" / "data").write_bytes(b"abc")
-    seal.seal(place, 0.5)
-    return place / seal.SEAL, [(place / seal.SEAL).read_bytes()]
+    checksums.seal(place, 0.5)
+    return place / checksums.SEAL, [(place / checksums.SEAL).read_bytes()]
 
 
 def _check_seal(path: Path) -> None:
-    seal.score(path.parent)
-    if told := seal.damage(path.parent):
+    checksums.score(path.parent)
+    if told := checksums.damage(path.parent):
         raise RequestError(told)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from bigs_cli.evaluation.agreement import read_agreement
 from bigs_cli.evaluation.pairs import read_blimp
-from bigs_cli.prediction.columns import Named
 from bigs_cli.prediction.files import items_in
+from bigs_cli.prediction.items import Named
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.columns import read_table_file
 from bigs_cli.tasks.custom import custom_task, look_at
+from bigs_cli.tasks.items import TEXT_OR_PAIR
 from bigs_cli.tasks.read import load_examples
 from tests.fuzz.targets.target import CSV, JSONL, PARQUET, TSV, Seeds, Target, file_with, parquet
 
@@ -27,7 +28,7 @@ def _task(name: str, file: str, seed: bytes, split: str = "train") -> Target:
 def _table(path: Path) -> None:
     read_table_file(path)
     for named in (Named(), Named(text="text")):
-        for _ in items_in(path, "texts", None, named):
+        for _ in items_in(path, TEXT_OR_PAIR, None, named):
             pass
 
 

@@ -1,0 +1,145 @@
+"""`config.json`, as the original code and `transformers` write it, to and from `BiGSConfig`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.files import parse_json, write_json
+from bigs_cli.models.config import BiGSConfig, Head
+
+ARCHITECTURES: dict[Head, str] = {
+    "encoder": "BiGSModel",
+    "masked-lm": "BiGSForMaskedLM",
+    "pretraining": "BiGSForPreTraining",
+    "next-sentence": "BiGSForNextSentencePrediction",
+    "sequence-classification": "BiGSForSequenceClassification",
+    "token-classification": "BiGSForTokenClassification",
+    "question-answering": "BiGSForQuestionAnswering",
+    "multiple-choice": "BiGSForMultipleChoice",
+}
+
+# Keys with one name and meaning in both. The rest of BiGSConfig is spelt otherwise there, or is our own.
+_OWN = {"head", "num_labels", "labels", "mask_padding"}
+_SHARED = [name for name in BiGSConfig.model_fields if name not in _OWN]
+
+# What the original code also reads, at the only value it is used with.
+_FIXED = {
+    "decode": False,
+    "hidden_act": "gelu",
+    "model_type": "BiGS",
+    "position_embedding_type": "absolute",
+    "use_cache": True,
+    "use_pykeops_kernel": False,
+}
+_PLACEHOLDER = re.compile(r"LABEL_\d+")
+
+
+def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
+    """Return the config in the file at `path`; `head` is used only where the file names no architecture.
+
+    Absent and null keys take the published defaults (2 labels). Keys that decide nothing about a BiGS model are passed
+    over.
+
+    Raises:
+        RequestError: it is absent, not JSON, of another model, names no head and `head` is None, or has a value of the
+            wrong type.
+    """
+    values = _load(path)
+    known: dict[str, Any] = {name: values[name] for name in _SHARED if values.get(name) is not None}
+    if "mask_padding" in values:
+        known["mask_padding"] = values["mask_padding"]
+    known["head"] = _head(values, path) or head
+    if known["head"] is None:
+        raise RequestError(
+            f"{path} names no architecture, and the weights beside it fit several. "
+            f'Add one of "architectures": {json.dumps(list(ARCHITECTURES.values()))}.'
+        )
+    known["num_labels"], known["labels"] = _labels(values, path)
+    try:
+        return BiGSConfig.model_validate(known, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        subject = f'"{key}" is {json.dumps(first["input"])}: ' if key else ""
+        raise RequestError(f"{path}: {subject}{first['msg']}. Correct the value in the file.") from None
+
+
+def names_architecture(path: Path) -> bool:
+    """Return whether the config.json at `path` says which head its model has.
+
+    Raises:
+        RequestError: it is absent, not JSON, of another model, or of a head that bigs has not.
+    """
+    return _head(_load(path), path) is not None
+
+
+def config_values(config: BiGSConfig) -> dict[str, Any]:
+    """Return the content of `config.json` for `config`: the keys that the original code reads."""
+    values = _FIXED | {name: getattr(config, name) for name in _SHARED}
+    values["architectures"] = [ARCHITECTURES[config.head]]
+    if config.tie_word_embeddings:
+        del values["tie_word_embeddings"]  # as transformers leaves it out; older readers know only "false"
+    if config.mask_padding:
+        values["mask_padding"] = True
+    if config.labels is not None or config.num_labels != 2:
+        labels = config.labels or [f"LABEL_{index}" for index in range(config.num_labels)]
+        values["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        values["label2id"] = {label: index for index, label in enumerate(labels)}
+    return values
+
+
+def write_config(path: Path, config: BiGSConfig) -> None:
+    """Write `config` to `path` as `config.json`."""
+    write_json(path, config_values(config))
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        values = parse_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RequestError(f"{path.parent} holds no {path.name}, which says what the weights beside it are.") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except ValueError as error:
+        raise RequestError(f"{path} is not JSON: {error}. Fetch or write the file again.") from None
+    if not isinstance(values, dict):
+        raise RequestError(f"{path} holds a {type(values).__name__} where a JSON object is expected.")
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind.lower() != "bigs":
+        raise RequestError(f'{path} describes a model of type {json.dumps(kind)}; only "BiGS" models are read.')
+    return values
+
+
+def _head(values: Mapping[str, Any], path: Path) -> Head | None:
+    named = values.get("architectures")
+    if named is None or named == []:
+        return None
+    if not isinstance(named, list) or not isinstance(named[0], str):
+        raise RequestError(f'{path}: "architectures" is {json.dumps(named)}; it is a list with one class name.')
+    heads: dict[str, Head] = {architecture: head for head, architecture in ARCHITECTURES.items()}
+    name = named[0].removeprefix("Flax")
+    if name not in heads:
+        known = ", ".join(heads)
+        raise RequestError(f"{path} names the architecture '{named[0]}'.{did_you_mean(name, heads)} Known: {known}.")
+    return heads[name]
+
+
+def _labels(values: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...] | None]:
+    """Return the number of labels and their names, None where they are only the LABEL_i placeholders."""
+    names = values.get("id2label")
+    if names is None:
+        return cast(int, values.get("num_labels", 2)), None
+    if not isinstance(names, dict) or not all(isinstance(label, str) for label in names.values()):
+        raise RequestError(f'{path}: "id2label" is no object of "id": "name" pairs.')
+    if set(names) != {str(index) for index in range(len(names))}:
+        raise RequestError(f'{path}: "id2label" has the ids {", ".join(names)}; they count from 0 without a gap.')
+    labels = tuple(names[str(index)] for index in range(len(names)))
+    return len(labels), None if all(_PLACEHOLDER.fullmatch(label) for label in labels) else labels

@@ -1,0 +1,189 @@
+"""A model folder in a published layout: config.json, weights (whole or in shards), perhaps a tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigs_cli.checkpoints import flax_file, safetensors_file, torch_file
+from bigs_cli.checkpoints.arrays import Array, Flat, to_float32
+from bigs_cli.checkpoints.config_json import names_architecture, read_config, write_config
+from bigs_cli.checkpoints.weights import choose, has_torch_names, read_weights
+from bigs_cli.core.error_messages import told, translate_error
+from bigs_cli.core.errors import RequestError, listed
+from bigs_cli.core.files import check_writable
+from bigs_cli.core.interrupts import defer_signals
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.published import (
+    from_torch,
+    guess_head,
+    optional_paths,
+    published_shapes,
+    to_torch,
+    torch_name,
+)
+
+CONFIG = "config.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+TOKENIZER_CONFIG = "tokenizer_config.json"  # the settings of a vocab.txt
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model read from a folder: `flat` holds every parameter of `config` but those in `absent`."""
+
+    config: BiGSConfig
+    flat: Flat
+    source_file: Path
+    tokenizer_path: Path | None  # tokenizer.json, else vocab.txt
+    ignored: tuple[str, ...]  # tensors of the file that this model does not use
+    absent: tuple[str, ...]  # optional parameters the file lacks: the pooler of a bare encoder
+
+
+def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
+    """Read the model in `folder`, from the file (or index of shards) `weights`, else from the preferred one there.
+
+    Weights become float32. Tensors may have the Flax paths or the Torch port's names: the names tell which.
+
+    Only an unused pooler (the Torch port writes one for every head) and the decoder of a tied model may be left over.
+
+    Raises:
+        RequestError: a file is absent or malformed, or tensors are missing, of another shape, or unknown: these are
+            listed by name.
+    """
+    source = folder / weights if weights else choose(folder)
+    config_path = folder / CONFIG
+    config = read_config(config_path) if names_architecture(config_path) else None
+    state = read_weights(source)
+    config = config or read_config(config_path, guess_head(state))
+    torch_names = has_torch_names(source, state)
+    flat = from_torch(state, config) if torch_names else state
+    ignored = _drop_unused(flat, config)
+    _check(flat, config, source, torch_names)
+    for path in list(flat):
+        flat[path] = to_float32(flat.pop(path), path, source)
+    absent = tuple(sorted(optional_paths(config) - flat.keys()))
+    return LoadedModel(config, flat, source, tokenizer_file(folder), ignored, absent)
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """Return the file in `folder` that holds its tokenizer, if any."""
+    return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
+
+
+def write_flax(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> None:
+    """Write config.json and flax_model.msgpack into `folder`."""
+    write_config(folder / CONFIG, config)
+    flax_file.write(folder / "flax_model.msgpack", flat)
+
+
+def write_torch(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> None:
+    """Write config.json and the Torch port's model.safetensors and pytorch_model.bin into `folder`."""
+    write_config(folder / CONFIG, config)
+    state = to_torch(flat, config)
+    safetensors_file.write(folder / "model.safetensors", state)
+    torch_file.write(folder / "pytorch_model.bin", state)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` to write into: it becomes `path` on success, goes on error.
+
+    What a killed process left of its own is removed.
+
+    Raises:
+        RequestError: `path` is a file or a folder with something in it, it cannot be written there, or another process
+            is writing it.
+        BigsError: the disk is full, or another fault of the machine.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RequestError(f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first.")
+    place = path.resolve()
+    if place == Path.cwd() or place.is_mount():
+        raise RequestError(
+            f"{path} is {'a mount point' if place.is_mount() else 'the folder you are in'}, which cannot be replaced. "
+            f"Name a new folder in it: --output {path / 'model'}"
+        )
+    check_writable(place.parent, f"--output {path}")
+    with told(lambda error: translate_error(error, path)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.parent / f".{place.name}.bigs-partial"
+        if draft.is_symlink() or (draft.exists() and not draft.is_dir()):
+            raise RequestError(f"{draft} is in the way: it is no folder. Remove it, or choose another --output.")
+        held = None
+        try:
+            with defer_signals():
+                held = _claim(draft, path)
+            for left in draft.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield draft
+            draft.replace(place)
+        except BaseException:
+            if held is not None:
+                shutil.rmtree(draft, ignore_errors=True)
+            raise
+        finally:
+            if held is not None:
+                os.close(held)
+
+
+def _claim(draft: Path, path: Path) -> int:
+    """Make the folder `draft`, if it is not there; return the descriptor that holds it for this process."""
+    draft.mkdir(exist_ok=True)
+    handle = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = draft.exists() and os.path.samestat(os.fstat(handle), draft.lstat())  # else it became `path` now
+    except BlockingIOError:
+        mine = False
+    except OSError:  # a file system without locks
+        mine = True
+    if not mine:
+        os.close(handle)
+        raise RequestError(f"Another process is writing {path}. Wait for it to end, or choose another --output.")
+    return handle
+
+
+def _drop_unused(flat: Flat, config: BiGSConfig) -> tuple[str, ...]:
+    unused = [name for name in flat.keys() - published_shapes(config).keys() if _may_be_unused(name)]
+    for name in unused:
+        del flat[name]
+    return tuple(sorted(unused))
+
+
+def _may_be_unused(name: str) -> bool:
+    plain = name.replace(".", "/")
+    return "pooler/dense/" in plain or plain == "cls/predictions/decoder/weight"
+
+
+def _check(flat: Flat, config: BiGSConfig, source: Path, torch_names: bool) -> None:
+    """Raise unless `flat` is a model of `config`, with the names, as in the file, of what is amiss."""
+    expected = published_shapes(config)
+    name = torch_name if torch_names else str
+    missing = [name(path) for path in expected if path not in flat and path not in optional_paths(config)]
+    misshapen = [
+        f"{name(path)} {_shape(path, flat[path].shape, torch_names)} instead of {_shape(path, shape, torch_names)}"
+        for path, shape in expected.items()
+        if path in flat and flat[path].shape != shape
+    ]
+    unknown = sorted(flat.keys() - expected.keys())
+    problems = [
+        f"{kind} ({len(names)}): {listed(names)}."
+        for kind, names in (("Missing", missing), ("Of another shape", misshapen), ("Unknown", unknown))
+        if names
+    ]
+    if problems:
+        raise RequestError(
+            f"{source} does not fit its {CONFIG} ({config.head}, {config.num_hidden_layers} layers, "
+            f"hidden size {config.hidden_size}). {' '.join(problems)} Correct it, or fetch both files again."
+        )
+
+
+def _shape(path: str, shape: tuple[int, ...], torch_names: bool) -> list[int]:
+    turned = torch_names and path.endswith("/kernel")
+    return list(shape[::-1] if turned else shape)

@@ -1,0 +1,168 @@
+"""`bigs eval blimp`, `bigs eval pairs` and `bigs eval agreement`: minimal pairs, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from bigs_cli.checkpoints.resolve import OpenModel
+    from bigs_cli.evaluation.minimal_pairs import EncodedPairs, PairModel
+    from bigs_cli.evaluation.pairs import Pairs
+    from bigs_cli.reporting.console import Format
+
+
+BlimpLevel = Literal["field", "phenomenon", "paradigm"]
+
+
+def blimp_level(by: Sequence[str] | None) -> BlimpLevel:
+    """Return the level down to which BLiMP's accuracies are reported: the last of `by`, or phenomena.
+
+    Raises:
+        RequestError: BLiMP has no such level.
+    """
+    from bigs_cli.core.errors import RequestError, did_you_mean
+
+    chosen = by[-1] if by else "phenomenon"
+    for level in get_args(BlimpLevel):
+        if chosen == level:
+            return level
+    levels = get_args(BlimpLevel)
+    raise RequestError(f"BLiMP has no {chosen}.{did_you_mean(chosen, levels)} --by is one of {', '.join(levels)}.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all evaluations on minimal pairs share: `limit` is the maximum number of pairs per file."""
+
+    limit: int | None = None
+    length: int | None = None
+    batch_size: int | None = None
+    predictions: Path | None = None
+    form: Format = "table"
+    within_word: bool = False
+
+
+@dataclass(frozen=True)
+class AgreementColumns:
+    """The columns of an agreement file; `header` names all columns of a file without a header line."""
+
+    sentence: str = "sentence"
+    good: str = "good"
+    bad: str = "bad"
+    header: Sequence[str] | None = None
+
+
+def evaluate_blimp(opened: OpenModel, data: Sequence[Path], by: BlimpLevel, options: Options) -> None:
+    """Print how often a model prefers BLiMP's acceptable sentence: over all, by field, and down to `by`.
+
+    `data` are BLiMP's files or folders of them; without any, those on the hub.
+
+    Raises:
+        RequestError: a file cannot be read, or the model is no masked language model or too short for a sentence.
+    """
+    from bigs_cli.evaluation.pairs import fetch_blimp, find_tables, read_blimp
+    from bigs_cli.reporting.console import err
+
+    files = [read_blimp(path, by, options.limit) for path in find_tables(data or [fetch_blimp()], err.print)]
+    model = _probed(opened, options)
+    about = {"task": "blimp", "model": opened.source, "within_word": options.within_word}
+    _report(model, model.encode_pairs, files, about, "BLiMP", options)
+
+
+def evaluate_pairs(
+    opened: OpenModel, data: Sequence[Path], good: str, bad: str, by: Sequence[str], options: Options
+) -> None:
+    """Print how often a model prefers the sentence in the column `good` to that in `bad`.
+
+    `data` are CSV, TSV, JSONL or Parquet files, or folders of them; `by` are columns to group by.
+
+    Raises:
+        RequestError: as `evaluate_blimp`, or a column is missing.
+    """
+    from bigs_cli.evaluation.pairs import find_tables, read_pairs
+    from bigs_cli.reporting.console import err
+
+    levels = {name: name for name in by}
+    files = [read_pairs(path, levels, good, bad, options.limit) for path in find_tables(data, err.print)]
+    model = _probed(opened, options)
+    about = {"task": "pairs", "model": opened.source, "within_word": options.within_word}
+    _report(model, model.encode_pairs, files, about, "Minimal pairs", options)
+
+
+def evaluate_agreement(
+    opened: OpenModel, data: Sequence[Path], columns: AgreementColumns, by: Sequence[str], options: Options
+) -> None:
+    """Print how often a model prefers the correct form of a masked word.
+
+    `data` and `by` are as in `evaluate_pairs`.
+
+    Raises:
+        RequestError: as `evaluate_pairs`, or no pair differs in one word of one token.
+    """
+    from bigs_cli.evaluation.agreement import read_agreement
+    from bigs_cli.evaluation.pairs import find_tables
+    from bigs_cli.reporting.console import err
+
+    names = (columns.sentence, columns.good, columns.bad, columns.header)
+    files = [read_agreement(path, by, *names, options.limit) for path in find_tables(data, err.print)]
+    model = _probed(opened, options)
+    about = {"task": "agreement", "model": opened.source}
+    _report(model, model.encode_forms, files, about, "Agreement", options)
+
+
+def _probed(opened: OpenModel, options: Options) -> PairModel:
+    from bigs_cli.commands.shared import tokenizer_of
+    from bigs_cli.evaluation.minimal_pairs import PairModel
+
+    return PairModel(opened, tokenizer_of(opened), options.batch_size, options.length, options.within_word)
+
+
+def _report(
+    model: PairModel,
+    ask: Callable[[Pairs], EncodedPairs],
+    files: Sequence[Pairs],
+    about: Mapping[str, Any],
+    title: str,
+    options: Options,
+) -> None:
+    """Compare all pairs; print the accuracies on stdout and notes on stderr."""
+    import numpy as np
+
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import write_lines
+    from bigs_cli.evaluation.pairs import accuracies
+    from bigs_cli.reporting.console import err, out, progress
+    from bigs_cli.reporting.pairs import accuracy_table, accuracy_text
+
+    asked = [ask(pairs) for pairs in files]
+    padded = sorted({int(length) for one in asked for length in one.lengths})
+    if model.reads_padding:
+        lengths = " or ".join(map(str, padded))
+        err.print(f"This model does not mask padding: all sentences of a file are padded to {lengths} tokens.")
+    total, kept = sum(map(len, files)), sum(len(one.kept) for one in asked)
+    if kept < total:
+        err.print(f"Left out {total - kept:,} of {total:,} pairs that do not differ in one word of one token.")
+    if not kept:
+        raise RequestError("No pair is left to compare: both forms of a word must be single tokens.")
+    with progress(title, sum(map(len, asked)), "word") as advance:
+        compared = model.compare(asked, advance)
+    ties = sum(one.ties for one in compared)
+    if ties:
+        err.print(f"Ties, which count as wrong: {ties:,}.")
+    levels = dict.fromkeys(level for pairs in files for level in pairs.groups)
+    groups = {
+        level: [one.pairs.groups[level][i] if level in one.pairs.groups else "–" for one in compared for i in one.kept]
+        for level in levels
+    }
+    lines = accuracies(np.concatenate([one.right for one in compared]), groups)
+    if options.form == "table":
+        out.print(accuracy_table(lines, f"{title}; chance: 50%"))
+    else:
+        further = {"padded_to": padded, "left_out": total - kept, "ties": ties}
+        out.print(accuracy_text(lines, options.form, {**about, **further}))
+    if options.predictions is not None:  # Last, so that a full disk loses no results.
+        write_lines(options.predictions, (record for one in compared for record in one.records()))
+        err.print(f"The scores of every pair are in {options.predictions}.")

@@ -1,0 +1,137 @@
+"""Options that several commands share, each declared once as an ``Annotated`` alias."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bigs_cli.core.notices import notice
+from bigs_cli.core.paths import refuse_address
+
+RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger"}
+"""Options of earlier releases, which keep working, and their present names."""
+
+
+def current_name(name: str) -> str:
+    """Return the present name of an option, both without dashes, and print a note on stderr if it has changed."""
+    new = RENAMED.get(f"--{name}")
+    if new is None:
+        return name
+    notice(f"--{name} is deprecated; use {new}.")
+    return new.removeprefix("--")
+
+
+def local_path(text: str | Path) -> Path:
+    """Return the path of a local file or folder.
+
+    An address (``s3://bucket/file``) is refused as typed, before `Path` turns it into ``s3:/bucket/file``.
+
+    Raises:
+        RequestError: it is an address.
+    """
+    refuse_address(text)
+    return Path(text)
+
+
+def local_name(text: str) -> str:
+    """Return a value that may be a path or something else: a model, a run, a recipe, a vocabulary, ``-`` for stdout.
+
+    Raises:
+        RequestError: it is an address.
+    """
+    refuse_address(text)
+    return text
+
+
+def path_option(*names: str, **settings: Any) -> Any:
+    """Declare an option whose value is a local path."""
+    return typer.Option(*names, parser=local_path, **settings)
+
+
+def name_option(*names: str, **settings: Any) -> Any:
+    """Declare an option whose value is a local path or a name."""
+    return typer.Option(*names, parser=local_name, **settings)
+
+
+def model_option(default: str) -> Any:
+    """Declare ``--model``; `default` describes what is used without it."""
+    return name_option(
+        "--model", "-m", metavar="MODEL", help="A run, folder, hub id or short name.", show_default=default
+    )
+
+
+READING = "How the model reads"
+"""Heading of the options below that control inputs."""
+
+Model = Annotated[str | None, model_option("the newest run")]
+Recipe = Annotated[str | None, name_option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a file.")]
+Run = Annotated[Path | None, path_option("--run", help="Folder of the run.", show_default="runs/RECIPE")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe. Repeatable.")
+]
+Start = Annotated[
+    str | None,
+    name_option(
+        "--from", metavar="MODEL", help="Start from a run, folder, hub id or short name.", show_default="the recipe's"
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --run with its own recipe and data.")]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option("--logger", metavar="NAME", help="Also send metrics to tensorboard or wandb. Repeatable."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show the full recipe, sizes, FLOPs, shardings and an example; write nothing."),
+]
+Coordinator = Annotated[
+    str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Address of process 0 in a multi-process run.")
+]
+Process = Annotated[int | None, typer.Option("--process", metavar="I", help="Index of this process, from 0.")]
+Processes = Annotated[int | None, typer.Option("--processes", metavar="N", help="Number of processes.")]
+
+Length = Annotated[
+    int | None,
+    typer.Option(
+        "--length",
+        min=4,
+        help="Truncate and pad inputs to this many tokens.",
+        show_default="the run's, else the model's maximum",
+        rich_help_panel=READING,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Rows per batch.", show_default="the run's, else 32", rich_help_panel=READING
+    ),
+]
+TrimPadding = Annotated[
+    bool | None,
+    typer.Option(
+        "--trim-padding/--full-padding",
+        help="Trim batches to their longest text. Trimming changes the outputs of models without padding masking.",
+        show_default="the run's, else only where it changes nothing",
+        rich_help_panel=READING,
+    ),
+]
+AllowUntrained = Annotated[
+    bool,
+    typer.Option("--allow-untrained", help="Accept a model whose head was never trained.", rich_help_panel=READING),
+]
+Predictions = Annotated[
+    Path | None,
+    path_option("--predictions", metavar="FILE", help="Write each example's prediction and scores as JSONL."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Same as --format json.")]
+TableFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")]
+Format = Annotated[Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="Output format.")]
+JsonFile = Annotated[
+    str | None, name_option("--json", metavar="FILE", help="Write the results as JSON; -: to stdout, without a table.")
+]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Repetitions; the median counts.")]
+Layers = Annotated[int, typer.Option("--layers", min=1, help="Number of layers.")]
+Hidden = Annotated[int, typer.Option("--hidden", min=1, help="Hidden size H; the intermediate size is 3 H.")]
+VocabSize = Annotated[int, typer.Option("--vocab-size", min=200, help="Vocabulary size V.")]

@@ -1,0 +1,170 @@
+"""A masked language model on minimal pairs and agreement items; nothing is trained for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigs_cli.checkpoints.resolve import OpenModel
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.tokenizer import special_ids
+from bigs_cli.evaluation.agreement import masked_forms
+from bigs_cli.evaluation.pairs import Array, Pairs
+from bigs_cli.evaluation.pll import (
+    BATCH,
+    Places,
+    Sentences,
+    encode_sentences,
+    every_token,
+    masked_copies,
+    padded_lengths,
+    pll_engine,
+    sum_up,
+)
+from bigs_cli.inference import ignore
+from bigs_cli.models.functional import make_apply
+from bigs_cli.models.published import to_unstacked
+from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.recipe.schema import Compute
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """The pairs `kept` `[n]` of a file, encoded; sequences are padded to `lengths` `[m]`.
+
+    With `whole`, a pair's scores are the PLLs of its sentences, all the good ones before all the bad ones; without it,
+    the log-probabilities of the two candidates of one place.
+    """
+
+    pairs: Pairs
+    kept: Array
+    sentences: Sentences
+    places: Places
+    lengths: Array
+    whole: bool
+
+    def __len__(self) -> int:
+        """Return the number of masked places."""
+        return len(self.places.sequence)
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Scores in nats, the good ones' then the bad ones', `[n, 2]`, of the pairs `kept` `[n]` of a file."""
+
+    pairs: Pairs
+    kept: Array
+    scores: Array
+
+    @property
+    def right(self) -> Array:
+        """Whether the good one scored higher, `[n]`: a tie is wrong, as in BLiMP's own figures."""
+        return self.scores[:, 0] > self.scores[:, 1]
+
+    @property
+    def ties(self) -> int:
+        """The number of pairs whose scores are the same, mostly because the tokenizer sees no difference."""
+        return int((self.scores[:, 0] == self.scores[:, 1]).sum())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield the line of the predictions file for every pair."""
+        for i, (good, bad), right in zip(self.kept.tolist(), self.scores.tolist(), self.right.tolist(), strict=True):
+            yield {
+                "file": self.pairs.name,
+                "id": i,
+                **{level: names[i] for level, names in self.pairs.groups.items()},
+                "good": self.pairs.good[i],
+                "bad": self.pairs.bad[i],
+                "scores": {"good": good, "bad": bad},
+                "right": right,
+            }
+
+
+class PairModel:
+    """A masked language model that is ready to compare pairs."""
+
+    def __init__(
+        self,
+        opened: OpenModel,
+        tokenizer: Tokenizer,
+        batch_size: int | None = None,
+        length: int | None = None,
+        within_word: bool = False,
+    ) -> None:
+        """Consume `opened`. `length` pads all sentences to so many tokens; None: see `padded_lengths`.
+
+        A run's own arithmetic (`compute` of its recipe) is used; log-softmax is in float32 always.
+
+        Raises:
+            RequestError: the model predicts no masked words, or has fewer positions than `length`.
+        """
+        config = opened.config
+        if config.head != "masked-lm":
+            raise RequestError(
+                f"{opened.source} is a {config.head} model; sentences are scored by a masked-lm model, such as a "
+                "pretraining run."
+            )
+        if length is not None and length > config.max_position_embeddings:
+            raise RequestError(
+                f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
+            )
+        recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
+        compute = Compute() if recipe is None or isinstance(recipe, FinetuneRecipe) else recipe.compute
+        self._config, self._tokenizer, self._length = config, tokenizer, length
+        self._params, self._within_word = to_unstacked(opened.flat), within_word
+        self._mask_id = special_ids(tokenizer)["[MASK]"]
+        self._engine = pll_engine(make_apply(config, compute, unstacked=True), batch_size or BATCH)
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether scores depend on the length that sentences are padded to."""
+        return not self._config.mask_padding
+
+    def encode_pairs(self, pairs: Pairs) -> EncodedPairs:
+        """Encode the sentences of pairs, to compare their PLLs.
+
+        Raises:
+            RequestError: a sentence is longer than the model or `length` admits, or has no token.
+        """
+        sentences = encode_sentences(self._tokenizer, [*pairs.good, *pairs.bad])
+        lengths = self._lengths(sentences, pairs.places * 2)
+        return EncodedPairs(pairs, np.arange(len(pairs)), sentences, every_token(sentences), lengths, True)
+
+    def encode_forms(self, pairs: Pairs) -> EncodedPairs:
+        """Encode the two forms of the word in which the sentences of pairs differ; see `masked_forms`.
+
+        Raises:
+            RequestError: as `encode_pairs`.
+        """
+        items = masked_forms(self._tokenizer, pairs)
+        lengths = self._lengths(items.sentences, pairs.places)
+        return EncodedPairs(pairs, items.kept, items.sentences, items.places, lengths, False)
+
+    def compare(self, files: Sequence[EncodedPairs], advance: Callable[[int], None] = ignore) -> list[PairScores]:
+        """Return the scores of the pairs of each file; `advance` is called with the number of places done."""
+        results = []
+        for one in files:
+            copies = masked_copies(one.sentences, one.places, one.lengths, self._mask_id, self._within_word)
+            values = self._engine(self._params, copies, advance)
+            scores = sum_up(one.sentences, one.places, values).reshape(2, -1).T if one.whole else values
+            results.append(PairScores(one.pairs, one.kept, scores))
+        return results
+
+    def _lengths(self, sentences: Sentences, places: Sequence[str]) -> Array:
+        most = self._length or self._config.max_position_embeddings
+        for sequence, place in zip(sentences.which, places, strict=True):
+            tokens = len(sentences.ids[sequence])
+            if tokens > most:
+                whose = "--length" if self._length else "the model"
+                raise RequestError(f"{place} has a sentence of {tokens} tokens; {whose} admits {most}.")
+            if tokens < 3:
+                raise RequestError(f"{place} has a sentence without any token that the tokenizer knows of.")
+        if self._length:
+            return np.full(len(sentences.ids), self._length)
+        return padded_lengths(sentences.lengths, self._config.max_position_embeddings, self.reads_padding)

@@ -1,0 +1,65 @@
+"""`BiGSConfig`: everything that determines the parameters and outputs of a model. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Head = Literal[
+    "encoder",
+    "masked-lm",
+    "pretraining",
+    "next-sentence",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "multiple-choice",
+]
+
+
+class BiGSConfig(BaseModel):
+    """Size, shape and head of a BiGS model. The defaults are the published models', 346.7M parameters.
+
+    Shapes elsewhere write `vocab_size` as V, `hidden_size` H, `intermediate_size` I, `num_ssm` N. The field
+    names are those of the published `config.json`, except `head`, which replaces its `architectures`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head: Head = Field(default="masked-lm", description="head on the encoder")
+    vocab_size: int = Field(default=30522, ge=1, description="rows of the word embedding (V)")
+    hidden_size: int = Field(default=1024, ge=1, description="width of the residual stream (H)")
+    num_hidden_layers: int = Field(default=23, ge=1, le=10_000, description="layers, each with one SSM per direction")
+    intermediate_size: int = Field(default=3072, ge=1, description="width of the gated unit (I)")
+    num_ssm: int = Field(default=64, ge=1, description="complex states per SSM (N)")
+    max_position_embeddings: int = Field(default=512, ge=1, description="longest input, in tokens")
+    type_vocab_size: int = Field(default=2, ge=1, description="token types (first and second text)")
+    pad_token_id: int = Field(
+        default=0, ge=0, description="id of [PAD]; tokens with it are padding when no mask is given"
+    )
+    hidden_dropout_prob: float = Field(default=0.1, ge=0, lt=1, description="dropout after the embeddings")
+    classifier_dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="before a classifier; default: hidden_dropout_prob"
+    )
+    layer_norm_eps: float = Field(default=1e-12, gt=0, description="added to the variance in LayerNorm")
+    initializer_range: float = Field(
+        default=0.02, gt=0, description="standard deviation of new dense and embedding weights"
+    )
+    scaling: Literal["hippo", "lin", "inv"] = Field(default="hippo", description="initial A of the SSMs")
+    pre_norm: bool = Field(default=True, description="x + f(LN(x)); false: LN(x + f(x))")
+    tie_word_embeddings: bool = Field(default=True, description="predict words with the transposed word embedding")
+    pooler_type: Literal["non_padding_mean", "mean"] = Field(
+        default="non_padding_mean", description="mean over real tokens, or over every position"
+    )
+    mask_padding: bool = Field(
+        default=False, description="zero the SSM input at padding: outputs no longer depend on padded length"
+    )
+    num_labels: int = Field(default=2, ge=1, description="classes of a classifier; 1 is regression")
+    labels: tuple[str, ...] | None = Field(default=None, description="label names in id order")
+
+    @model_validator(mode="after")
+    def _labels_are_counted(self) -> BiGSConfig:
+        if self.labels is not None and len(self.labels) != self.num_labels:
+            raise ValueError(f"labels names {len(self.labels)} classes but num_labels is {self.num_labels}")
+        return self

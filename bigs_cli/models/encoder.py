@@ -1,0 +1,244 @@
+"""From token ids to hidden states: embeddings, the stack of blocks, the pooler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from bigs_cli.models import mixers, ssm
+from bigs_cli.models.blocks import Dense, GatedBlock, Mix, layer_norm
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.sharding import constrain_batch_sharding
+from bigs_cli.recipe.schema import Compute
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Drop entries of x with probability `rate` and scale the rest; without a key (evaluation) return x."""
+    if key is None or rate == 0:
+        return x
+    return nnx.Dropout(rate, deterministic=False)(x, rngs=key)
+
+
+class Embeddings(nnx.Module):
+    """word + token type + position → LayerNorm → dropout, giving `[B, L, H]`."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
+        def table(rows: int) -> nnx.Embed:
+            return nnx.Embed(rows, config.hidden_size, rngs=rngs)
+
+        self.dtype = jnp.dtype(compute.dtype)
+        self.rate = config.hidden_dropout_prob
+        self.word_embeddings = table(config.vocab_size)
+        self.position_embeddings = table(config.max_position_embeddings)
+        self.token_type_embeddings = table(config.type_vocab_size)
+        self.LayerNorm = layer_norm(config, compute, rngs)
+
+    def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array | None, key: jax.Array | None) -> jax.Array:
+        """Embed ids `[B, L]`; token types default to 0.
+
+        Raises:
+            ValueError: the input is longer than the position table.
+        """
+        L, limit = input_ids.shape[1], self.position_embeddings.num_embeddings
+        if limit < L:
+            raise ValueError(f"The input has {L} tokens; this model takes at most {limit}.")
+        positions = self.position_embeddings.embedding[:L]
+        if token_type_ids is None:
+            types = self.token_type_embeddings.embedding[0]
+        else:
+            types = self.token_type_embeddings(token_type_ids)
+        # In the table's own type: the gradient of a frequent word is a sum of thousands, and bfloat16 sums stop growing
+        # at a few hundred.
+        x = (self.word_embeddings(input_ids) + types + positions).astype(self.dtype)
+        return dropout(self.LayerNorm(constrain_batch_sharding(x, 0)), self.rate, key)
+
+
+class Encoder(nnx.Module):
+    """The stack of blocks.
+
+    `layer` is one block whose arrays have a leading layer axis, or, if `unstacked`, a list of blocks. Stacked blocks
+    are for training: the optimizer sees few arrays, and except on CPU the blocks run in a `jax.lax.scan`, whose compile
+    time does not grow with depth. Their activations are `[H, B·L]`, which no product of the backward pass transposes.
+    Unstacked blocks are for inference: they read weights in place, and their activations are `[B, L, H]`.
+
+    `mixing`, if set, replaces the mixing that the SSM parameters define: it maps a layer's index to the functions of
+    its two directions (unstacked only).
+    """
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
+        self.depth = config.num_hidden_layers
+        self.compute = compute
+        self.mixing: Callable[[int], tuple[Mix, Mix]] | None = None
+
+        def block(rngs: nnx.Rngs) -> GatedBlock:
+            return GatedBlock(config, compute, channels_first=not unstacked, rngs=rngs)
+
+        self.layer = (
+            nnx.List([block(rngs) for _ in range(self.depth)]) if unstacked else nnx.vmap(block)(rngs.split(self.depth))
+        )
+
+    def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
+        """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the output of every block, `[depth]` of them.
+
+        `keep` `[B, L]` is 0 where mixing must not see a position, or None.
+        """
+        keep = None if keep is None else keep[..., None]
+        if not isinstance(self.layer, GatedBlock):
+            return self._unstacked(x, keep)
+        B, L, H = x.shape
+
+        def enter(x: jax.Array) -> jax.Array:
+            return x.reshape(B * L, -1).T
+
+        def leave(x: jax.Array) -> jax.Array:
+            return x.T.reshape(B, L, H)
+
+        keep = None if keep is None else enter(keep)
+        graph, stacked = nnx.split(self.layer)
+        mixer = mixers.choose(self.compute.mixing, L)
+        operands = self._operands(mixer, L)
+
+        def run(state: Any, x: jax.Array, operands: tuple[Any, Any]) -> jax.Array:
+            def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
+                return mixer.mix(operands, _masked(u, keep).reshape(H, B, L), reverse).reshape(u.shape)
+
+            return nnx.merge(graph, state)(x, *_directions(mix, operands))
+
+        if self.compute.remat == "layer":
+            run = jax.checkpoint(run)
+        x = enter(x)
+        if scans_layers():
+
+            def body(x: jax.Array, layer: tuple[Any, tuple[Any, Any]]) -> tuple[jax.Array, jax.Array]:
+                x = run(layer[0], x, layer[1])
+                return x, x
+
+            x, hidden = jax.lax.scan(body, x, (stacked, operands))
+            return leave(x), jax.vmap(leave)(hidden)
+        states = []
+        for state, layer_operands in unstack((stacked, operands), self.depth):
+            x = run(state, x, layer_operands)
+            states.append(leave(x))
+        return leave(x), states
+
+    def _unstacked(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array]]:
+        mixing = self._computed_mixing(x.shape[1]) if self.mixing is None else self.mixing
+
+        def masked(mix: Mix) -> Mix:
+            return lambda u: mix(_masked(u, keep))
+
+        states = []
+        for index, block in enumerate(self.layer):  # pyright: ignore[reportArgumentType]
+            x = block(x, *map(masked, mixing(index)))
+            states.append(x)
+        return x, states
+
+    def _computed_mixing(self, L: int) -> Callable[[int], tuple[Mix, Mix]]:
+        mixer = mixers.choose(self.compute.mixing, L)
+        operands = unstack(self._operands(mixer, L), self.depth)
+
+        def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
+            return mixer.mix(operands, u.swapaxes(1, 2), reverse).swapaxes(1, 2)
+
+        return lambda index: _directions(mix, operands[index])
+
+    def _operands(self, mixer: mixers.Mixer, L: int) -> tuple[Any, Any]:
+        """Prepare the mixing of all layers at once: (forward, backward), each with a leading layer axis."""
+
+        def prepare(direction: str) -> Any:
+            if isinstance(self.layer, GatedBlock):
+                parameters = getattr(self.layer, direction).parameters()
+            else:
+                each = [getattr(block, direction).parameters() for block in self.layer]
+                parameters = ssm.SSMParameters(*map(jnp.stack, zip(*each, strict=True)))
+            return mixer.operands(ssm.discretize(parameters), L)
+
+        return prepare("fs4"), prepare("bs4")
+
+
+def scans_layers() -> bool:
+    """Return whether stacked blocks run in a scan. On CPU the copies of their weights would cost a forward pass."""
+    return jax.default_backend() != "cpu"
+
+
+def _masked(u: jax.Array, keep: jax.Array | None) -> jax.Array:
+    return u if keep is None else u * keep.astype(u.dtype)
+
+
+def _directions(mix: Callable[[jax.Array, Any, bool], jax.Array], operands: tuple[Any, Any]) -> tuple[Mix, Mix]:
+    """Return `mix` with the operands of either direction."""
+    forward, backward = operands
+    return (lambda u: mix(u, forward, False)), (lambda u: mix(u, backward, True))
+
+
+class Pooler(nnx.Module):
+    """Mean over the real tokens (`pooler_type: mean`: over every position) → dense → tanh, giving `[B, H]`."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute) -> None:
+        self.everywhere = config.pooler_type == "mean"
+        self.dense = Dense(config.hidden_size, config.hidden_size, compute)
+
+    def __call__(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
+        """Pool x `[B, L, H]` under `attention_mask` `[B, L]` (1 = real); a row without real tokens pools to 0."""
+        weight = jnp.ones_like(attention_mask) if self.everywhere else attention_mask
+        weight = weight.astype(jnp.float32)[..., None]
+        mean = (x.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+        return jnp.tanh(self.dense(mean.astype(x.dtype)))
+
+
+class BiGS(nnx.Module):
+    """Embeddings and encoder, and the pooler where the head needs one."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, pooler: bool, unstacked: bool, rngs: nnx.Rngs) -> None:
+        self.pad_token_id = config.pad_token_id
+        self.mask_padding = config.mask_padding
+        self.embeddings = Embeddings(config, compute, rngs=rngs)
+        self.encoder = Encoder(config, compute, unstacked=unstacked, rngs=rngs)
+        self.pooler = Pooler(config, compute) if pooler else None
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None, list[jax.Array]]:
+        """Return the last hidden state `[B, L, H]`, the pooled `[B, H]` or None, and every hidden state.
+
+        The mask defaults to "not [PAD]". It acts in the pooler, and before mixing if `mask_padding` is on. `key`
+        turns dropout on. The hidden states are the embeddings and the output of each block.
+        """
+        if attention_mask is None:
+            attention_mask = (input_ids != self.pad_token_id).astype(jnp.int32)
+        embedded = self.embeddings(input_ids, token_type_ids, key)
+        last, hidden = self.encoder(embedded, attention_mask if self.mask_padding else None)
+        pooled = None if self.pooler is None else self.pooler(last, attention_mask)
+        return last, pooled, [embedded, *hidden]
+
+
+@jax.custom_vjp
+def _split_first_axis(stacked: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(stacked[i] for i in range(stacked.shape[0]))
+
+
+def _split_forward(stacked: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+    return _split_first_axis(stacked), None
+
+
+def _split_backward(_: None, gradients: tuple[jax.Array, ...]) -> tuple[jax.Array]:
+    # The automatic gradient pads each slice to the whole stack and adds: depth² copies instead of one.
+    return (jnp.stack(gradients),)
+
+
+_split_first_axis.defvjp(_split_forward, _split_backward)
+
+
+def unstack(tree: Any, depth: int) -> list[Any]:
+    """Split every array of `tree` along its leading axis of size `depth` into `depth` trees."""
+    leaves, structure = jax.tree.flatten(tree)
+    parts = [_split_first_axis(leaf) for leaf in leaves]
+    return [structure.unflatten([part[i] for part in parts]) for i in range(depth)]

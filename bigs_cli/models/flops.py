@@ -1,0 +1,66 @@
+"""The number of floating-point operations of a model, computed from its config.
+
+A multiplication and an addition count as two operations. Matrix products are counted: dense maps, mixing, the head.
+Elementwise operations (norms, GELUs, gates) and the SSM kernels, which are computed once per step, are not: they are
+under 1% at the published size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.mixers import choose
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of a forward pass of one row, by part of the model."""
+
+    dense: float
+    mixing: float
+    head: float
+
+    @property
+    def forward(self) -> float:
+        """All of a forward pass."""
+        return self.dense + self.mixing + self.head
+
+    @property
+    def training(self) -> float:
+        """A forward and a backward pass.
+
+        The gradient of a product is two products of the same size, one for each factor: three times the forward pass.
+        What `remat` recomputes is not counted.
+        """
+        return 3 * self.forward
+
+
+def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: int | None = None) -> Flops:
+    """Count the operations of one row of `L` tokens (multiple choice: of one choice).
+
+    For a token, each layer multiplies with dv, dol and do (H·I each) and with du and duc in both directions (4 H²).
+    Mixing is counted for the mixer `mixing`, H channels and both directions. The word head runs at `predictions` (P)
+    positions, or at all: H² for its transform and H·V for the vocabulary. Poolers and classifiers are H² and H·labels.
+
+    Raises:
+        ValueError: there is no mixer of that name.
+    """
+    H, I, V, depth = config.hidden_size, config.intermediate_size, config.vocab_size, config.num_hidden_layers
+    words = 2 * (L if predictions is None else predictions) * (H * H + H * V)
+    pooler = 2 * H * H
+    head = {
+        "encoder": pooler,
+        "masked-lm": words,
+        "pretraining": words + pooler + 2 * H * 2,
+        "next-sentence": pooler + 2 * H * 2,
+        "sequence-classification": pooler + 2 * H * config.num_labels,
+        "token-classification": 2 * L * H * config.num_labels,
+        "question-answering": 2 * L * H * 2,
+        "multiple-choice": pooler + 2 * H,
+    }[config.head]
+    return Flops(
+        dense=depth * 2 * L * (3 * H * I + 4 * H * H),
+        mixing=depth * 2 * H * choose(mixing, L).flops(L, config.num_ssm),
+        head=head,
+    )

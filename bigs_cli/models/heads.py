@@ -1,0 +1,212 @@
+"""The eight published heads on the encoder, each a module with the published attribute names.
+
+Every head is called `head(input_ids, attention_mask, token_type_ids, key=None)` with ids `[B, L]` (multiple choice:
+`[B, choices, L]`) and returns an `Outputs`: a dict of arrays with attribute access. Logits are always float32: bfloat16
+has only three digits.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from bigs_cli.models.blocks import Dense, layer_norm
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.encoder import BiGS, dropout
+from bigs_cli.models.matmul import dense, project
+from bigs_cli.models.sharding import constrain_batch_sharding
+from bigs_cli.recipe.schema import Compute
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Outputs(dict[str, Any]):
+    """Named arrays: `outputs["logits"]` and `outputs.logits` are the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"this head gives {', '.join(self)}; there is no {name}") from None
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+        """List the arrays in a fixed order, for JAX."""
+        names = tuple(sorted(self))
+        return [(jax.tree_util.DictKey(name), self[name]) for name in names], names
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], arrays: Any) -> Outputs:
+        """Rebuild from the names and arrays that `tree_flatten_with_keys` gave."""
+        return cls(zip(names, arrays, strict=True))
+
+
+class _Transform(nnx.Module):
+    """dense → exact GELU → LayerNorm, before the vocabulary."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
+        self.dense = Dense(config.hidden_size, config.hidden_size, compute)
+        self.LayerNorm = layer_norm(config, compute, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.LayerNorm(jax.nn.gelu(self.dense(x), approximate=False))
+
+
+class _Decoder(nnx.Module):
+    """An output matrix `[H, V]` of its own, without a bias."""
+
+    def __init__(self, config: BiGSConfig) -> None:
+        self.kernel = nnx.Param(jnp.zeros((config.hidden_size, config.vocab_size)))
+
+
+class Predictions(nnx.Module):
+    """Hidden states to word logits: transform, then the transposed word embedding (or `decoder`), plus a bias."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
+        self.transform = _Transform(config, compute, rngs=rngs)
+        self.decoder = None if config.tie_word_embeddings else _Decoder(config)
+        self.bias = nnx.Param(jnp.zeros(config.vocab_size))
+
+    def __call__(self, x: jax.Array, word_embedding: jax.Array, train: bool) -> jax.Array:
+        """Map `[..., H]` to float32 logits `[..., V]`; `word_embedding` is `[V, H]`.
+
+        `train`: compute the logits words-first, which avoids the largest transposition of the backward pass.
+        """
+        h = self.transform(x)
+        matrix, tied = (word_embedding, True) if self.decoder is None else (self.decoder.kernel[...], False)
+        if not train:
+            return project(h, matrix, tied, jnp.float32) + self.bias[...]
+        logits = constrain_batch_sharding(
+            dense(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32), 1
+        )
+        return jnp.moveaxis(logits.reshape(-1, *h.shape[:-1]), 0, -1)
+
+
+class _Cls(nnx.Module):
+    """The pretraining heads, under the name `cls` as published."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, words: bool, sentences: bool, rngs: nnx.Rngs) -> None:
+        self.predictions = Predictions(config, compute, rngs=rngs) if words else None
+        self.seq_relationship = Dense(config.hidden_size, 2, compute) if sentences else None
+
+
+class EncoderModel(BiGS):
+    """The bare encoder with its pooler: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
+        super().__init__(config, compute, pooler=True, unstacked=unstacked, rngs=rngs)
+
+    def __call__(self, *inputs: Any, **named: Any) -> Outputs:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Encode; the hidden states are the embeddings and the output of each block."""
+        last, pooled, hidden = super().__call__(*inputs, **named)
+        return Outputs(last_hidden_state=last, pooler_output=pooled, hidden_states=hidden)
+
+
+class PretrainingModel(nnx.Module):
+    """Masked words, next sentence, or both.
+
+    Returns `logits` of the one head, or `prediction_logits` and `seq_relationship_logits` of both.
+    """
+
+    def __init__(
+        self,
+        config: BiGSConfig,
+        compute: Compute,
+        *,
+        words: bool,
+        sentences: bool,
+        unstacked: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.s4_bert = BiGS(config, compute, pooler=sentences, unstacked=unstacked, rngs=rngs)
+        self.cls = _Cls(config, compute, words=words, sentences=sentences, rngs=rngs)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> Outputs:
+        """Predict words at every position `[B, L, V]`, or only at `positions` `[B, P]`: `[B, P, V]`."""
+        last, pooled, hidden = self.s4_bert(input_ids, attention_mask, token_type_ids, key)
+        words, sentences = None, None
+        if self.cls.predictions is not None:
+            at = last if positions is None else jnp.take_along_axis(last, positions[..., None], axis=1)
+            words = self.cls.predictions(at, self.s4_bert.embeddings.word_embeddings.embedding[...], key is not None)
+        if self.cls.seq_relationship is not None and pooled is not None:
+            sentences = self.cls.seq_relationship(pooled, dtype=jnp.float32)
+        if words is not None and sentences is not None:
+            return Outputs(prediction_logits=words, seq_relationship_logits=sentences, hidden_states=hidden)
+        return Outputs(logits=words if sentences is None else sentences, hidden_states=hidden)
+
+
+class Classifier(nnx.Module):
+    """Dropout → dense on the pooled text, on every token, or one score a choice: `logits`.
+
+    `[B, num_labels]` for sequences (one label: regression), `[B, L, num_labels]` for tokens, `[B, choices]`.
+    """
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, of: str, unstacked: bool, rngs: nnx.Rngs) -> None:
+        self.of = of
+        specific = config.classifier_dropout
+        self.rate = config.hidden_dropout_prob if specific is None else specific
+        self.s4_bert = BiGS(config, compute, pooler=of != "tokens", unstacked=unstacked, rngs=rngs)
+        outputs = 1 if of == "choices" else config.num_labels
+        self.classifier = Dense(config.hidden_size, outputs, compute)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> Outputs:
+        """Classify; `key` turns on dropout, in the embeddings and before the classifier."""
+        rows = input_ids.shape[:-1]
+        inputs = [
+            None if a is None else a.reshape(-1, a.shape[-1]) for a in (input_ids, attention_mask, token_type_ids)
+        ]
+        keys = (None, None) if key is None else jax.random.split(key)
+        last, pooled, hidden = self.s4_bert(inputs[0], inputs[1], inputs[2], keys[0])  # pyright: ignore[reportArgumentType]
+        features = last if pooled is None else pooled
+        logits = self.classifier(dropout(features, self.rate, keys[1]), dtype=jnp.float32)
+        if self.of == "choices":
+            logits = logits.reshape(rows)
+        outputs = Outputs(logits=logits, last_hidden_state=last, hidden_states=hidden)
+        return outputs if pooled is None else Outputs(outputs, pooler_output=pooled)
+
+
+class QuestionAnswering(nnx.Module):
+    """Where an answer starts and ends: `start_logits`, `end_logits`, each `[B, L]`."""
+
+    def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
+        self.s4_bert = BiGS(config, compute, pooler=False, unstacked=unstacked, rngs=rngs)
+        self.qa_outputs = Dense(config.hidden_size, 2, compute)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> Outputs:
+        """Score every position as the answer's start and end."""
+        last, _, hidden = self.s4_bert(input_ids, attention_mask, token_type_ids, key)
+        logits = self.qa_outputs(last, dtype=jnp.float32)
+        return Outputs(start_logits=logits[..., 0], end_logits=logits[..., 1], hidden_states=hidden)
+
+
+HEADS: dict[str, Any] = {
+    "encoder": EncoderModel,
+    "masked-lm": partial(PretrainingModel, words=True, sentences=False),
+    "pretraining": partial(PretrainingModel, words=True, sentences=True),
+    "next-sentence": partial(PretrainingModel, words=False, sentences=True),
+    "sequence-classification": partial(Classifier, of="sequences"),
+    "token-classification": partial(Classifier, of="tokens"),
+    "question-answering": QuestionAnswering,
+    "multiple-choice": partial(Classifier, of="choices"),
+}

@@ -1,0 +1,178 @@
+"""Mixing a sequence with one kernel for all channels.
+
+For the forward direction y[l] = Σ_{j ≤ l} K[l−j] u[j] + D u[l]; for the backward direction the sum runs over
+j ≥ l with K[j−l], that is, the transposed matrix. Since K is the same for every channel, mixing is one Toeplitz
+matrix `[L, L]` times the rows u `[R, L]` of all sequences and channels: a plain matrix product.
+
+A `Mixer` first turns the discretized SSMs of all layers into its `operands` (with leading axes: this runs once per
+step, not once per layer), then mixes along the last axis with the operands of one SSM. To add a mixer, write its
+functions and add an entry to `MIXERS`; the tests compare values and gradients of every entry with the recurrence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bigs_cli.models.matmul import flatten_rows, project
+from bigs_cli.models.ssm import DiscreteSSM, convolution_kernel, powers
+
+CHUNK = 128
+
+# The longest rows for which `auto` chooses `dense`. Measured on two cores of an AMD EPYC (Zen 4), nanoseconds per token
+# and channel for a forward pass and its gradient, `bigs bench mixing --tokens 16384`, H = 256, N = 64:
+#
+#     L         128    256    512   1,024   2,048
+#     dense     5.9   11.0   19.1    49.1    76.8   float32
+#     chunked  17.8   26.8   24.6    23.9    28.1
+#     fft      22.9   20.8   22.9    35.7    23.7
+#     dense     5.6    7.5   11.6    38.3    54.1   bfloat16
+#     chunked  12.4   24.2   26.0    24.4    20.7
+#     fft      28.3   24.2   24.1    36.0    24.1
+#
+# The FFT comes close here but not in a training step: 2 × 1,024 tokens, 4 layers, bfloat16, took 0.55 s with it, 0.58 s
+# dense and 0.29 s chunked. Accelerators have not been measured; products are cheaper there, relative to the memory
+# traffic of chunked mixing.
+_LONGEST_DENSE = {"cpu": 512}
+_LONGEST_DENSE_ELSEWHERE = 1024
+
+
+class Mixer(NamedTuple):
+    """`operands(ssm, L)` prepares matrices or kernels in float32; `mix(operands, u, reverse)` maps u `[..., L]`.
+
+    `flops(L, N)` is the number of operations for one channel of one row, in one direction.
+    """
+
+    operands: Callable[[DiscreteSSM, int], Any]
+    mix: Callable[[Any, jax.Array, bool], jax.Array]
+    flops: Callable[[int, int], float]
+
+
+def longest_dense() -> int:
+    """Return the length, in tokens, of the longest rows for which ``auto`` chooses ``dense`` on this backend."""
+    return _LONGEST_DENSE.get(jax.default_backend(), _LONGEST_DENSE_ELSEWHERE)
+
+
+def resolve(name: str, L: int) -> str:
+    """Return the name of the mixer that ``auto`` chooses for `L` tokens on this backend; other names are returned.
+
+    Raises:
+        ValueError: no mixer has that name.
+    """
+    if name == "auto":
+        return "dense" if longest_dense() >= L else "chunked"
+    if name not in MIXERS:
+        raise ValueError(f"mixing must be auto or one of {', '.join(MIXERS)}, not {name!r}")
+    return name
+
+
+def choose(name: str, L: int) -> Mixer:
+    """Return the mixer that `resolve` names."""
+    return MIXERS[resolve(name, L)]
+
+
+# --- dense: the Toeplitz matrix ---------------------------------------------------------------------------------
+
+
+def kernel_with_skip(ssm: DiscreteSSM, L: int) -> jax.Array:
+    """Return K `[L]` with the skip D added at lag 0."""
+    return convolution_kernel(ssm, L).at[..., 0].add(ssm.skip[..., 0])
+
+
+def toeplitz(K: jax.Array) -> jax.Array:
+    """Return the lower triangular T `[L, L]`, T[l, j] = K[l−j], from K `[L]`.
+
+    A sequence of period 2L, reshaped to rows of length 2L − 1, is shifted by one in each row. The gradient is a reshape
+    and a sum.
+    """
+    L = K.shape[0]
+    row = jnp.concatenate([K[::-1], jnp.zeros(L, K.dtype)])
+    slid = jnp.tile(row, L)[: L * (2 * L - 1)].reshape(L, 2 * L - 1)
+    return slid[:, L - 1 : 2 * L - 1]
+
+
+def _mix_dense(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
+    return project(u, toeplitz(K), not reverse)
+
+
+def _dense_flops(L: int, N: int) -> float:
+    """T `[L, L]` times u `[L]`, zeros included."""
+    return 2 * L * L
+
+
+# --- chunked: Toeplitz inside a chunk, the state between chunks ---------------------------------------------------
+
+
+class ChunkOperands(NamedTuple):
+    """For chunks of Q tokens, states split into 2N real numbers (real parts, then imaginary)."""
+
+    K: jax.Array  # [Q], with D at lag 0
+    absorb: jax.Array  # [2N, Q]: a chunk's inputs, first to last, to the state after it
+    emit: jax.Array  # [Q, 2N]: the state before a chunk to its outputs
+    decay: jax.Array  # [2, N]: e^{Q s A}, real and imaginary part
+
+
+def chunk_operands(ssm: DiscreteSSM, Q: int) -> ChunkOperands:
+    """Return the operands for chunks of Q tokens."""
+    absorb_re, absorb_im = (part[..., ::-1, :] for part in powers(ssm, 0, Q))
+    emit_re, emit_im = powers(ssm, 1, Q)
+    w_re, w_im = (part[..., None, :] for part in ssm.weight)
+    # Re(w e^{lz} x) = Re(w e^{lz}) Re x − Im(w e^{lz}) Im x
+    emit = jnp.concatenate([emit_re * w_re - emit_im * w_im, -(emit_re * w_im + emit_im * w_re)], -1)
+    absorb = jnp.concatenate([absorb_re, absorb_im], -1)
+    return ChunkOperands(
+        kernel_with_skip(ssm, Q),
+        absorb.swapaxes(-1, -2),
+        emit,
+        jnp.stack([emit_re[..., -1, :], emit_im[..., -1, :]], -2),
+    )
+
+
+def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
+    """Linear in L: Q + 4N multiplications per token and channel, all of them matrix products."""
+    L, Q = u.shape[-1], operands.K.shape[0]
+    chunks = -(-L // Q)
+    u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-1]), (0, chunks * Q - L)))
+    rows = flatten_rows(u)
+    rows = rows.reshape(*rows.shape[:-1], chunks, Q)
+    absorb, emit = operands.absorb, operands.emit
+    if reverse:  # the same operators with time running the other way
+        absorb, emit = absorb[:, ::-1], emit[::-1]
+    gathered = project(rows, absorb, True, jnp.float32)
+    before = _carry(operands.decay, gathered, reverse).astype(u.dtype)
+    y = project(rows, toeplitz(operands.K), not reverse) + project(before, emit, True)
+    return y.reshape(u.shape)[..., :L]
+
+
+def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
+    """Return the state before each chunk from what each chunk adds, both `[..., chunks, 2N]` float32.
+
+    x_{c+1} = e^{QsA} x_c + gathered_c, with x_0 = 0.
+    """
+    N = decay.shape[-1]
+    re, im = decay[0], decay[1]
+
+    def step(state: jax.Array, add: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x_re, x_im = state[..., :N], state[..., N:]
+        turned = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], -1)
+        return turned + add, state
+
+    by_chunk = jnp.moveaxis(gathered, -2, 0)
+    _, before = jax.lax.scan(step, jnp.zeros_like(by_chunk[0]), by_chunk, reverse=reverse)
+    return jnp.moveaxis(before, 0, -2)
+
+
+def _chunked_flops(L: int, N: int) -> float:
+    """In each chunk: T `[Q, Q]`, Q tokens to the 2N numbers of the state, and back. The last chunk is padded."""
+    Q = min(CHUNK, L)
+    return 2 * math.ceil(L / Q) * Q * (Q + 4 * N)
+
+
+MIXERS: dict[str, Mixer] = {
+    "dense": Mixer(kernel_with_skip, _mix_dense, _dense_flops),
+    "chunked": Mixer(lambda ssm, L: chunk_operands(ssm, min(CHUNK, L)), _mix_chunked, _chunked_flops),
+}

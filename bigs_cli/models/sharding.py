@@ -1,0 +1,124 @@
+"""The device mesh `data` × `fsdp` × `tensor`, and how each array is sharded on it.
+
+Batches and activations are sharded by rows over data × fsdp. A parameter is sharded by the first row of `RULES` that
+matches its path; a dimension that an axis size does not divide is replicated.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.recipe.schema import Mesh as MeshSizes
+
+AXES = ("data", "fsdp", "tensor")
+ROW_AXES = ("data", "fsdp")
+"""The mesh axes over which the rows of a batch are sharded."""
+
+# First match wins. Layers have a leading layer axis. Dense maps into the layer shard their outputs over `tensor`, maps
+# back to the residual stream their inputs, so that each pair ends with a single sum over `tensor`.
+RULES: tuple[tuple[str, P], ...] = (
+    (r"word_embeddings/embedding$", P("tensor", "fsdp")),
+    (r"(position|token_type)_embeddings/embedding$", P(None, "fsdp")),
+    (r"layer/(dv|du_forward|du_backward|dol)/kernel$", P(None, "fsdp", "tensor")),
+    (r"layer/(dv|du_forward|du_backward|dol)/bias$", P(None, "tensor")),
+    (r"layer/(do|duc_forward|duc_backward)/kernel$", P(None, "tensor", "fsdp")),
+    (r"decoder/kernel$", P("fsdp", "tensor")),
+    (r"kernel$", P("fsdp", None)),
+    (r"", P()),
+)
+
+
+def make_mesh(sizes: MeshSizes) -> jax.sharding.Mesh:
+    """Arrange all devices in a mesh; one size may be −1, which takes all remaining devices.
+
+    Raises:
+        RequestError: the sizes do not multiply to the number of devices.
+    """
+    count = jax.device_count()
+    shape = [sizes.data, sizes.fsdp, sizes.tensor]
+    if -1 in shape:
+        known = int(np.prod([size for size in shape if size != -1]))
+        shape[shape.index(-1)] = max(count // known, 1)
+    if int(np.prod(shape)) != count:
+        wanted = " × ".join(f"{axis} {size}" for axis, size in zip(AXES, shape, strict=True))
+        raise RequestError(f"The mesh {wanted} does not fit the {count} devices here. Change `mesh` in the recipe.")
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def shardings(mesh: jax.sharding.Mesh, tree: Any) -> Any:
+    """Return the `NamedSharding` of every array of a tree of parameters, or of an optimizer state made from one."""
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
+        spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
+        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def constrain_batch_sharding(x: jax.Array, axis: int) -> jax.Array:
+    """Return x with its `axis`, which counts rows (or the tokens of all rows), sharded over `ROW_AXES`.
+
+    Uses the mesh set by `jax.set_mesh`; without one, x is returned unchanged. Every dense map constrains its result:
+    otherwise the compiler may gather the activations, which are many times larger than the parameters, instead of the
+    parameters that are sharded over the same devices.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not set(ROW_AXES) <= set(mesh.axis_names):
+        return x
+    spec: list[Any] = [P.UNCONSTRAINED] * x.ndim
+    spec[axis] = ROW_AXES
+    return jax.lax.with_sharding_constraint(x, P(*spec))
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Return the sharding of a batch: rows over data × fsdp."""
+    return NamedSharding(mesh, P(ROW_AXES))
+
+
+def rows_here(placement: NamedSharding, rows: int) -> np.ndarray[Any, Any]:
+    """Return which of a batch's `rows` the devices of this process hold, ascending."""
+    indices = placement.addressable_devices_indices_map((rows,)).values()
+    return np.unique(np.concatenate([np.arange(rows)[index] for index in indices]))
+
+
+def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any, Any]) -> Any:
+    """Place a batch of `rows` rows on the mesh. `batch` holds those of this process, `mine`, as `[len(mine), …]`."""
+    if placement.is_fully_addressable:
+        return jax.device_put(batch, placement)
+
+    def one(part: np.ndarray[Any, Any]) -> jax.Array:
+        def of_device(index: Any) -> np.ndarray[Any, Any]:
+            return part[np.searchsorted(mine, np.arange(rows)[index[0]])]
+
+        return jax.make_array_from_callback((rows, *part.shape[1:]), placement, of_device)
+
+    return jax.tree.map(one, batch)
+
+
+def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
+    """Check that the rows of a batch divide over data × fsdp.
+
+    Raises:
+        RequestError: they do not.
+    """
+    parts = int(np.prod([mesh.shape[axis] for axis in ROW_AXES]))
+    if rows % parts:
+        raise RequestError(
+            f"{rows} rows a step do not divide over {parts} devices. Change the recipe's batch_size or eval_batch_size."
+        )
+
+
+def _fitting(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+    if len(spec) > len(shape):
+        return P()
+    return P(
+        *(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(spec, shape, strict=False))
+    )

@@ -1,0 +1,152 @@
+"""Fill-mask: the likeliest words for every [MASK] of a text, and the text with the likeliest of them filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.wording import printable
+from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.data.tokenizer import MASK
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.heads import Outputs
+from bigs_cli.prediction.settings import Settings
+from bigs_cli.tasks.items import TEXT, Item
+from bigs_cli.tasks.types.base import percent_text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Array = np.ndarray[Any, Any]
+MASKS_PER_ROW = 8
+"""Masks that are predicted in one row; a text with more is several rows, so that only two widths are compiled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(Encoded):
+    """Texts with up to `MASKS_PER_ROW` masks to predict in each row.
+
+    `examples` `[n]` is the text of each row, ascending; `places` `[n, MASKS_PER_ROW]` are the positions of the masks,
+    of which the first `counts` `[n]` count.
+    """
+
+    examples: Array
+    places: Array
+    counts: Array
+
+    @property
+    def groups(self) -> Array:
+        """Rows with one mask, and rows with more: the vocabulary's product is by far the smaller for the first."""
+        return (self.counts > 1).astype(int)
+
+    def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
+        """Return what `Encoded.batch` does, and positions `[size, 1 or MASKS_PER_ROW]`."""
+        width = MASKS_PER_ROW if self.counts[rows].max() > 1 else 1
+        positions = np.zeros((size, width), np.int32)
+        positions[: len(rows)] = self.places[rows, :width]
+        return {**super().batch(rows, size, trim), "positions": positions}
+
+
+class FillMask:
+    """The `Pipeline` of masked-lm and pretraining heads."""
+
+    takes = TEXT
+    by_token = False
+    headers = ("filled", "mask", "word", "probability")
+
+    def __init__(self, config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -> None:
+        self._top, self._tokenizer = min(settings.top, config.vocab_size), tokenizer
+
+    def encode_items(self, tokenizer: Tokenizer, items: Sequence[Item], length: int) -> Masked:
+        """Encode texts.
+
+        Raises:
+            RequestError: a text has no [MASK], or one beyond `length`.
+        """
+        encoded = encode_texts(tokenizer, [item.text for item in items], None, length)
+        masked = encoded.ids == tokenizer.token_to_id(MASK)
+        rows: list[Array] = []
+        examples: list[int] = []
+        places: list[Array] = []
+        for i, item in enumerate(items):
+            start, end = encoded.starts[i], encoded.starts[i + 1]
+            found = np.flatnonzero(masked[start:end])
+            wanted = item.text.count(MASK)
+            if not wanted:
+                hint = " (in capitals)" if MASK in item.text.upper() else ""
+                raise RequestError(
+                    f"{item.place} has no {MASK}: write {MASK}{hint} where a word is to be predicted, in "
+                    f"'{printable(item.text, 60)}'."
+                )
+            if len(found) < wanted:
+                raise RequestError(
+                    f"{item.place} is too long: a {MASK} of it lies beyond the {length} tokens that are read."
+                )
+            for first in range(0, len(found), MASKS_PER_ROW):
+                rows.append(encoded.ids[start:end])
+                examples.append(i)
+                places.append(found[first : first + MASKS_PER_ROW])
+        counts = np.array([len(some) for some in places])
+        filled = np.zeros((len(places), MASKS_PER_ROW), np.int32)
+        for place, some in zip(filled, places, strict=True):
+            place[: len(some)] = some
+        starts = np.cumsum([0, *map(len, rows)])
+        return Masked(
+            np.concatenate(rows),
+            starts,
+            np.diff(starts),
+            length,
+            cut=encoded.cut,
+            examples=np.array(examples),
+            places=filled,
+            counts=counts,
+        )
+
+    def scores(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
+        """Return probabilities and ids, both `[B, MASKS_PER_ROW, top]`, of the likeliest words at the masks."""
+        logits = outputs["prediction_logits"] if "prediction_logits" in outputs else outputs["logits"]
+        best, ids = jax.lax.top_k(logits, self._top)
+        shares = jnp.exp(best - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
+        missing = ((0, 0), (0, MASKS_PER_ROW - logits.shape[1]), (0, 0))
+        return jnp.pad(shares, missing), jnp.pad(ids, missing)
+
+    def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
+        """Yield `filled`, and `masks`: for each mask its words with their probabilities, the likeliest first."""
+        masked, (shares, ids) = cast(Masked, inputs), scores
+        masks: list[list[list[dict[str, Any]]]] = [[] for _ in items]
+        for row, example in enumerate(masked.examples.tolist()):
+            count = int(masked.counts[row])
+            masks[example] += [
+                [{"token": self._word(i), "probability": round(share, 6)} for i, share in zip(*mask, strict=True)]
+                for mask in zip(ids[row, :count].tolist(), shares[row, :count].tolist(), strict=True)
+            ]
+        for item, found in zip(items, masks, strict=True):
+            yield {"filled": _filled(item.text, [mask[0]["token"] for mask in found]), "masks": found}
+
+    def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+        """Yield a row for each word of each mask."""
+        first = printable(answer["filled"], 100)
+        for number, mask in enumerate(answer["masks"], 1):
+            for place, word in enumerate(mask):
+                share = percent_text(word["probability"])
+                yield first, "" if place else str(number), printable(word["token"], 60), share
+                first = ""
+
+    def _word(self, token: int) -> str:
+        # A vocabulary may be padded to a round number of rows that no word has.
+        return self._tokenizer.id_to_token(token) or f"[{token}]"
+
+
+def _filled(text: str, words: Sequence[str]) -> str:
+    """Return `text` with its masks replaced; a piece of a word ("##ing") is joined to what stands before it."""
+    before, *rest = re.split(re.escape(MASK), text)
+    for word, after in zip(words, rest, strict=True):
+        before = f"{before.rstrip()}{word[2:]}{after}" if word.startswith("##") else f"{before}{word}{after}"
+    return before

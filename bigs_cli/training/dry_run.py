@@ -1,0 +1,162 @@
+"""`--dry-run`: what a run would take and how it would lie on the devices, from shapes alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.data.manifest import dtype_for
+from bigs_cli.evaluation.mlm import as_batch
+from bigs_cli.models import sharding as meshes
+from bigs_cli.models.flops import count_flops
+from bigs_cli.models.functional import count, parameter_shapes
+from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, PretrainRecipe, Recipe
+from bigs_cli.reporting.console import table
+from bigs_cli.tasks.examples import Examples
+from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
+from bigs_cli.training import batch_schedule
+from bigs_cli.training.finetune import target_config
+from bigs_cli.training.optimizer import learning_rate, make_optimizer
+from bigs_cli.training.pretrain import check_shards
+from bigs_cli.training.step import TrainState, new_state
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the tables are made from: a run, whatever it trains."""
+
+    config: BiGSConfig
+    recipe: Recipe
+    rows: int  # in a step
+    length: int
+    steps: int
+    batch: dict[str, Any]  # one row of each array, `[1, …]`
+    predictions: int | None = None  # places at which words are predicted
+    choices: int = 1  # sequences in a row
+
+
+def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
+    """Return two tables: sizes and arithmetic, and the sharding of parameters. No array of the model's size is made.
+
+    Without `shards`, rows are as `bigs tokenize` would make them.
+
+    Raises:
+        RequestError: recipe, shards and devices do not go together: the run would be refused as well.
+    """
+    L = recipe.data.sequence_length
+    if shards is None:
+        row = {"input_ids": np.zeros((1, L), dtype_for(recipe.model.vocab_size))}
+    else:
+        check_shards(recipe, shards)
+        row = as_batch(shards.split("train").take(np.zeros(1, np.int64)))
+    predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
+    run = _Run(recipe.model, recipe, recipe.batch_size, L, batch_schedule.last_step(recipe), row, predictions)
+    return _tables(run, batch_schedule.unit(recipe) // recipe.gradient_accumulation_steps)
+
+
+def preview_finetune(
+    recipe: FinetuneRecipe, task: Task, examples: Examples, start: BiGSConfig, tokenizer: Tokenizer
+) -> tuple[list[Table], str]:
+    """Return the same for fine-tuning a model of config `start`, and the first example as the model reads it.
+
+    Raises:
+        RequestError: recipe, model and devices do not go together.
+    """
+    config, length = target_config(recipe, task, start)
+    task_type = type_of(task)
+    first = task_type.encode(tokenizer, examples.take([0]), length)
+    row = first.batch(np.arange(1), 1)
+    rows = task_type.count_rows(tokenizer, examples, length)
+    steps = max(1, round(recipe.epochs * math.ceil(rows / recipe.batch_size)))
+    run = _Run(config, recipe, recipe.batch_size, length, steps, row, choices=first.choices)
+    label = task_type.label_text(next(iter(examples.take([0]).records()))["label"])
+    sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
+    texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
+    shown = f"train example 0: {first.lengths[0]} of {length} tokens → {label}\n  {texts}"
+    return _tables(run, recipe.batch_size // recipe.gradient_accumulation_steps), shown
+
+
+def _tables(run: _Run, rows: int) -> list[Table]:
+    """Return both tables; `rows` is what is computed at once."""
+    mesh = meshes.make_mesh(run.recipe.mesh)
+    meshes.check_batch(mesh, rows)
+    params, settings = parameter_shapes(run.config), run.recipe.optimizer
+    optimizer = make_optimizer(settings, learning_rate(run.recipe.schedule, settings.learning_rate, run.steps))
+    average = settings.ema is not None
+    state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer, average), params)
+    return [_sizes(run, mesh, state), _shardings(mesh, params)]
+
+
+def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
+    batch = {name: jax.ShapeDtypeStruct((run.rows, *a.shape[1:]), a.dtype) for name, a in run.batch.items()}
+    mixing, sequences = run.recipe.compute.mixing, run.rows * run.choices
+    tokens = sequences * run.length
+    flops = count_flops(run.config, run.length, mixing, run.predictions)
+    step = flops.training * sequences
+    total, ramp = tokens * run.steps, ""
+    if isinstance(run.recipe, PretrainRecipe):
+        total = batch_schedule.tokens_until(run.recipe, run.steps)
+        ramp = " when the batch is full" if run.recipe.batch_size_warmup else ""
+    shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
+    optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
+    batch_bytes = _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch))
+    made = table("what it takes", "what", "how much", "", right=("how much",))
+    for line in (
+        ("parameters", f"{count(state.params):,}", ""),
+        ("devices", str(mesh.size), f"{mesh.devices.flat[0].device_kind}: {shape}"),
+        ("parameters on each device", _size(params_bytes), "and as much for the gradient"),
+        ("optimizer state on each device", _size(optimizer_bytes), ""),
+        *([("their average on each device", _size(params_bytes), "")] if state.ema is not None else []),
+        ("batch on each device", _size(batch_bytes), "activations come on top: they depend on compute.remat"),
+        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{ramp}, {total:.3g} in all"),
+        ("FLOPs per step", f"{step:.3e}", f"{step * total / tokens:.3e} in all"),
+        ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
+        ("  mixing", f"{flops.mixing / flops.forward:.1%}", mixing),
+        (
+            "  head",
+            f"{flops.head / flops.forward:.1%}",
+            f"at {run.predictions} places in a row" if run.predictions else "",
+        ),
+    ):
+        made.add_row(*line)
+    return made
+
+
+def _shardings(mesh: jax.sharding.Mesh, params: Any) -> Table:
+    """Return one row for each kind of parameter: those of one rule that are split alike."""
+    rows: dict[tuple[str, str], list[Any]] = {}
+    for (path, leaf), sharding in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(meshes.shardings(mesh, params)), strict=True
+    ):
+        name = "/".join(str(key.key) for key in path)
+        rule = next(pattern for pattern, _ in meshes.RULES if re.search(pattern, name))
+        split = ", ".join(str(axis) if axis else "–" for axis in sharding.spec if len(sharding.spec))
+        rows.setdefault((rule or "everything else", split or "whole on every device"), []).append(leaf)
+    made = table("how parameters lie", "path", "split over", "arrays", "parameters", right=("arrays", "parameters"))
+    for (rule, split), leaves in rows.items():
+        made.add_row(rule, split, str(len(leaves)), f"{sum(leaf.size for leaf in leaves):,}")
+    return made
+
+
+def _bytes(tree: Any, shardings: Any) -> int:
+    """Return what the arrays of `tree` take on one device."""
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
+    return sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in pairs)
+
+
+def _size(number: int) -> str:
+    power = min((len(str(number)) - 1) // 3, 3)
+    return f"{number / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"

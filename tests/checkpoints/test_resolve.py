@@ -1,0 +1,163 @@
+"""What a MODEL on the command line means: the order of the places looked in, and what is said when none has it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.checkpoints.config_json import write_config
+from bigs_cli.checkpoints.folder import write_flax
+from bigs_cli.checkpoints.resolve import PUBLISHED, find_model, open_model
+from bigs_cli.core.errors import RequestError
+from bigs_cli.recipe import dump_recipe, load_recipe
+from tests.checkpoints.tiny import config, parameters, same
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory whose runs are to lie in `here`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BIGS_RUNS", "here")
+    return tmp_path / "here"
+
+
+def make_run(place: Path, recipe: str, age: int, finished: bool = True) -> Path:
+    """A run's folder as far as finding it goes, its recipe `age` hours old."""
+    place.mkdir(parents=True)
+    (place / "recipe.yaml").write_text(dump_recipe(load_recipe(recipe)))
+    if finished:
+        (place / "results.json").write_text("{}")
+    written = 1e9 - 3600 * age
+    os.utime(place / "recipe.yaml", (written, written))
+    return place
+
+
+def make_model(place: Path) -> Path:
+    place.mkdir(parents=True)
+    write_flax(place, config(), parameters(config()))
+    return place
+
+
+def test_a_folder_on_disk_comes_first(root: Path) -> None:
+    make_run(root / "mnli", "mnli", age=1)
+    make_model(Path("mnli"))
+    found = find_model("mnli")
+    assert (found.folder, found.run, found.repo) == (Path("mnli"), None, None)
+    assert found.why == "mnli (a model folder)"
+
+
+def test_then_a_run_by_its_name_though_it_is_not_finished(root: Path) -> None:
+    make_run(root / "mnli", "mrpc", age=3, finished=False)
+    make_run(root / "newer", "mnli", age=1)
+    found = find_model("mnli")
+    assert found.run is not None
+    assert found.run.path == Path("here/mnli")
+    assert found.why == "here/mnli (a run)"
+
+
+def test_then_the_newest_finished_run_of_the_task(root: Path) -> None:
+    make_run(root / "a", "mnli", age=4)
+    make_run(root / "b", "mnli-128", age=3)
+    make_run(root / "c", "mnli", age=2, finished=False)
+    make_run(root / "d", "mrpc", age=1)
+    make_run(root / "e", "small", age=0)
+    for name in ("mnli", "MNLI"):
+        found = find_model(name)
+        assert found.run is not None
+        assert found.run.path == Path("here/b")
+        assert found.why == f"here/b (the newest finished {name} run here)"
+
+
+def test_a_revision_is_of_a_model_on_the_hub(root: Path) -> None:
+    make_run(root / "newer", "mnli", age=1)
+    assert find_model("mnli@v1").repo == f"{PUBLISHED['mnli']}@v1"
+    assert find_model("someone/model@refs/pr/1").repo == "someone/model@refs/pr/1"
+    make_model(Path("mine"))
+    for name, why in (("mine", "mine (a model folder)"), ("newer", "here/newer (a run)")):
+        with pytest.raises(RequestError) as error:
+            find_model(f"{name}@v1")
+        expected = f"{why} is on this disk, and only models on the hub have revisions. Leave out 'v1'."
+        assert str(error.value) == expected
+
+
+def test_then_the_published_model(root: Path) -> None:
+    make_run(root / "c", "mnli", age=2, finished=False)
+    found = find_model("mnli")
+    assert (found.run, found.folder, found.repo) == (None, None, "JunxiongWang/BiGS_512_MNLI")
+    assert found.why == "JunxiongWang/BiGS_512_MNLI (published; there is no finished mnli run under here/)"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_name(name: str) -> None:
+    found = find_model(name)
+    assert found.repo == PUBLISHED[name]
+    assert PUBLISHED[name] in found.why
+
+
+@pytest.mark.parametrize("name", ["someone/model", "someone/model@v1", "someone/model@refs/pr/3"])
+def test_then_a_hub_id(name: str) -> None:
+    assert find_model(name).repo == name
+
+
+def test_a_run_and_a_model_by_their_paths(root: Path) -> None:
+    run, folder = make_run(root.parent / "elsewhere" / "r", "small", age=1), make_model(root.parent / "m")
+    assert find_model(str(run)).run is not None
+    assert find_model(str(folder)).folder == folder
+    (folder / "config.json").unlink()
+    with pytest.raises(RequestError, match=r"m holds no config\.json"):
+        open_model(find_model(str(folder)))
+
+
+def test_a_model_folder_is_opened(root: Path) -> None:
+    opened = open_model(find_model(str(make_model(root / "m"))))
+    assert opened.config == config()
+    assert same(opened.flat, parameters(config()))
+    assert (opened.source, opened.run, opened.tokenizer) == (str(root / "m" / "flax_model.msgpack"), None, None)
+
+
+def test_no_name_is_the_newest_finished_run(root: Path) -> None:
+    with pytest.raises(RequestError, match=r"There is no finished run under here/\. Name a model with --model, or"):
+        find_model(None)
+    make_run(root / "a", "small", age=3)
+    make_run(root / "b", "rte", age=2)
+    make_run(root / "c", "small", age=1, finished=False)
+    found = find_model(None)
+    assert found.run is not None
+    assert (found.run.path, found.why) == (Path("here/b"), "here/b (the newest finished run)")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("mnly", "mnli"), ("bigs-51", "bigs-512"), ("my-rnu", "my-run"), ("qqqqqqqq", None)]
+)
+def test_a_name_of_nothing(name: str, near: str | None, root: Path) -> None:
+    make_run(root / "my-run", "small", age=1)
+    with pytest.raises(RequestError) as error:
+        find_model(name)
+    said = str(error.value)
+    assert said.startswith(f"There is no model '{name}'.")
+    assert (f"Did you mean '{near}'?" in said) if near else ("Did you mean" not in said)
+    assert "`bigs runs list`" in said
+
+
+def test_a_folder_with_neither_run_nor_model(root: Path) -> None:
+    Path("notes/old").mkdir(parents=True)
+    for name in ("notes", "notes/old"):
+        with pytest.raises(RequestError, match=re.escape(f"The folder {name} holds neither a run (recipe.yaml) nor")):
+            find_model(name)
+
+
+def test_one_spoilt_run_does_not_hide_the_others(root: Path) -> None:
+    make_run(root / "good", "mnli", age=2)
+    (make_run(root / "spoilt", "mnli", age=1) / "recipe.yaml").write_text("task: [")
+    found = find_model("mnli")
+    assert found.run is not None
+    assert found.run.path == Path("here/good")
+
+
+def test_a_run_without_a_checkpoint(root: Path) -> None:
+    write_config(make_run(root / "r", "small", age=1, finished=False) / "config.json", config())
+    with pytest.raises(RequestError, match="holds no checkpoint: the run stopped before its first one"):
+        open_model(find_model("r"))

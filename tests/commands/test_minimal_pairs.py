@@ -1,0 +1,153 @@
+"""Evaluation on minimal pairs, with a model whose right answers are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bigs_cli.checkpoints.folder import write_flax
+from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.commands.minimal_pairs import (
+    AgreementColumns,
+    Options,
+    evaluate_agreement,
+    evaluate_blimp,
+    evaluate_pairs,
+)
+from bigs_cli.core.errors import RequestError
+from tests.evaluation.tiny_mlm import VOCABULARY, config, opened, opened_frequencies
+from tests.tiny import bigs
+
+PAIRS = [  # good, bad, UID; the model below finds "is" likelier than any other word, and all others alike
+    ("the cat is here", "the cat are here", "one"),
+    ("the dogs are here", "the dogs is here", "one"),
+    ("the cat is", "the cat is is", "two"),
+    ("the cat", "THE CAT", "two"),
+]
+
+
+COLUMNS = ("sentence_good", "sentence_bad", ())
+
+
+def blimp_files(folder: Path) -> Path:
+    folder.mkdir()
+    for of in ("one", "two"):
+        names = {"field": "syntax", "linguistics_term": "binding", "UID": of}
+        rows = ({"sentence_good": good, "sentence_bad": bad, **names} for good, bad, uid in PAIRS if uid == of)
+        (folder / f"{of}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
+
+
+def log_probability(words: str) -> float:
+    total = np.log(np.exp(3.0) + len(VOCABULARY) - 1)
+    return sum((3.0 if word == "is" else 0.0) - total for word in words.lower().split())
+
+
+def test_blimp_from_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = opened_frequencies(tmp_path, **{"is": 3.0})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_flax(folder, known.config, known.flat)
+    (tmp_path / "vocab.txt").rename(folder / "vocab.txt")
+    model, written = open_model(find_model(str(folder))), tmp_path / "scores.jsonl"
+    data = [blimp_files(tmp_path / "blimp")]
+    evaluate_blimp(model, data, "paradigm", Options(batch_size=5, predictions=written, form="csv"))
+    said = capsys.readouterr()
+    rows = [(row["level"], row["group"], row["n"], row["right"]) for row in csv.DictReader(said.out.splitlines())]
+    # one: the first is right. two: a word more costs more than "is" gives, and what looks the same is a tie.
+    assert rows == [
+        ("all", "all", "4", "2"),
+        ("field", "syntax", "4", "2"),
+        ("phenomenon", "binding", "4", "2"),
+        ("paradigm", "one", "2", "1"),
+        ("paradigm", "two", "2", "1"),
+    ]
+    assert said.err == f"Ties, which count as wrong: 1.\nThe scores of every pair are in {written}.\n"
+    records = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [(one["good"], one["bad"], one["paradigm"]) for one in records] == PAIRS
+    assert [one["right"] for one in records] == [True, False, True, False]
+    assert [one["id"] for one in records] == [0, 1, 0, 1]
+    for one in records:
+        assert one["scores"]["good"] == pytest.approx(log_probability(one["good"]), rel=1e-5)
+        assert one["scores"]["bad"] == pytest.approx(log_probability(one["bad"]), rel=1e-5)
+
+
+def test_a_model_that_reads_its_padding_says_how_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ok,no,length\nthe cat is here,the cat are here,4\nthe dogs are,the dogs is,3\n")
+    reading = config(mask_padding=False)
+    evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", ["length"], Options(form="json"))
+    said = capsys.readouterr()
+    assert "This model does not mask padding: all sentences of a file are padded to 16 tokens." in said.err
+    read = json.loads(said.out)
+    assert (read["task"], read["within_word"], read["padded_to"], read["metrics"]["n"]) == ("pairs", False, [16], 2)
+    assert [group["group"] for group in read["groups"]] == ["all", "3", "4"]
+    evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", (), Options(length=40, limit=1, form="json"))
+    assert json.loads(capsys.readouterr().out)["padded_to"] == [40]
+
+
+def test_agreement_counts_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.tsv"
+    lines = (
+        "0\tVBZ\tthe cat ***mask*** here\tis\tare",
+        "1\tVBP\tdogs ***mask***\tare\tis",
+        "1\tVB\t***mask***\truns\trun",
+    )
+    path.write_text("".join(f"{line}\n" for line in lines))
+    evaluate_agreement(
+        opened_frequencies(tmp_path, **{"is": 3.0}), [path], AgreementColumns(), (), Options(form="markdown")
+    )
+    said = capsys.readouterr()
+    assert "Left out 1 of 3 pairs that do not differ in one word of one token." in said.err
+    assert [line.split(" | ")[1:4] for line in said.out.splitlines()[2:]] == [
+        ["all", "2", "50.0"],
+        ["0", "1", "100.0"],
+        ["1", "1", "0.0"],
+    ]
+    path.write_text(f"{lines[2]}\n")
+    with pytest.raises(RequestError, match="No pair is left to compare"):
+        evaluate_agreement(opened_frequencies(tmp_path), [path], AgreementColumns(), (), Options())
+
+
+def test_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"sentence_good,sentence_bad\nthe cat,the cats\n{'the ' * 39},the\n")
+    with pytest.raises(RequestError, match=r"a.csv:3 has a sentence of 41 tokens; the model admits 40\."):
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
+    with pytest.raises(RequestError, match=r"a.csv:2 has a sentence of 4 tokens; --length admits 3\."):
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=3))
+    with pytest.raises(RequestError, match="--length 41 is too long: the model takes at most 40 tokens"):
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=41))
+    with pytest.raises(RequestError, match="random is a question-answering model; sentences are scored by a masked-lm"):
+        evaluate_pairs(opened(tmp_path, config(head="question-answering")), [path], *COLUMNS, Options())
+    path.write_text("sentence_good,sentence_bad\nthe cat,\u00ad\n")
+    with pytest.raises(RequestError, match=r"a.csv:2 has a sentence without any token that the tokenizer knows of"):
+        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
+
+
+def test_through_the_command_line(tmp_path: Path) -> None:
+    known = opened_frequencies(tmp_path, **{"is": 3.0})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_flax(folder, known.config, known.flat)
+    (tmp_path / "vocab.txt").rename(folder / "vocab.txt")
+    data = blimp_files(tmp_path / "blimp")
+    shown = bigs("eval", "blimp", "--model", folder, "--data", data, "--by", "paradigm", "--json").fine()
+    groups = {(one["level"], one["group"]): one["right"] for one in json.loads(shown.out)["groups"]}
+    assert (groups["all", "all"], groups["paradigm", "one"]) == (2, 1)
+    pairs = bigs("eval", "pairs", "--model", folder, "--data", data / "one.jsonl", "--data", data / "two.jsonl")
+    assert "50.0" in pairs.fine().out
+    agreement = bigs("eval", "agreement", "--model", folder, "--data", data / "one.jsonl", "--format", "csv").fine()
+    assert "all,all,2" in agreement.out
+    for wrong in (
+        ("blimp", "--by", "paradigms"),
+        ("pairs",),
+        ("mlm", "--format", "csv"),
+        ("cola", "--data", "a", "--data", "b"),
+    ):
+        refused = bigs("eval", wrong[0], "--model", folder, *wrong[1:])
+        assert (refused.code, refused.out) == (2, "")

@@ -1,0 +1,116 @@
+"""What the machine does, in sentences: the real errors of the system and of the libraries, however they are wrapped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bigs_cli.core.error_messages import told, translate_error
+from bigs_cli.core.errors import BigsError, RequestError
+
+AGAIN = "and give the command again."
+
+
+def caught(error: Exception) -> Exception:
+    """`error` as a library would pass it on: behind two others."""
+    try:
+        try:
+            raise error
+        except Exception as inner:
+            raise ValueError("the write failed") from inner
+    except ValueError as outer:
+        try:
+            raise RuntimeError("a task failed")
+        except RuntimeError as last:
+            last.__context__ = outer
+            return last
+
+
+@pytest.mark.parametrize(
+    ("number", "says", "kind"),
+    [
+        (errno.ENOSPC, f"The disk of x/y is full. Make room, {AGAIN}", BigsError),
+        (errno.EDQUOT, f"Your quota on the disk of x/y is used up. Make room, {AGAIN}", BigsError),
+        (errno.EIO, "The device of x/y fails (input/output error).", BigsError),
+        (errno.ESTALE, "x/y is gone from its file server", BigsError),
+        (errno.EMFILE, "Raise the limit (ulimit -n 4096)", BigsError),
+        (errno.ENOENT, "x/y is not there, or not any more.", BigsError),
+        (errno.EROFS, "x/y cannot be written: its disk is read-only.", RequestError),
+        (errno.EACCES, "x/y cannot be used: permission denied.", RequestError),
+        (errno.EPERM, "x/y cannot be changed: operation not permitted.", RequestError),
+        (errno.ENAMETOOLONG, "its name is too long", RequestError),
+    ],
+)
+def test_an_error_of_the_system_behind_others(number: int, says: str, kind: type[BigsError]) -> None:
+    fault = translate_error(caught(OSError(number, os.strerror(number), "x/y")))
+    assert type(fault) is kind
+    assert says in str(fault)
+
+
+def test_a_full_disk_is_no_wrong_request_whatever_was_handled_before_it() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "x/y")
+    full.__context__ = FileExistsError(errno.EEXIST, "File exists", "x")
+    fault = translate_error(full)
+    assert type(fault) is BigsError
+    assert "The disk of x/y is full" in str(fault)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'RESOURCE_EXHAUSTED: Error writing local file "/run/6/_sharding": Failed writing: "/run/6/_sharding.__lock": '
+        "Failed to write 24007 bytes to file 6: No space left on device [os_error_code='28']",
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        "[Errno 28] No space left on device",
+    ],
+)
+def test_an_error_of_a_library_that_has_only_words(text: str) -> None:
+    fault = translate_error(caught(ValueError(text)), Path("runs/mine"), "and go on with --resume")
+    assert str(fault) == "The disk of runs/mine is full. Make room, and go on with --resume."
+    assert "/run/6/_sharding is full" in str(translate_error(ValueError(text))) or "RESOURCE" not in text
+
+
+def test_memory_that_numpy_xla_and_python_cannot_have() -> None:
+    errors: list[Exception] = [MemoryError()]
+    for ask in (lambda: np.zeros(1 << 50), lambda: jnp.zeros(1 << 45).block_until_ready()):
+        with pytest.raises(Exception) as asked:  # noqa: PT011 - each library has one of its own
+            ask()
+        errors.append(asked.value)
+    said = [str(translate_error(caught(error))) for error in errors]
+    assert said[0].startswith("There is not enough memory. Take a machine that has more, or, where the verb has")
+    assert said[1].startswith("There is not enough memory for 8.00 PiB more.")
+    assert said[2].startswith("There is not enough memory for 131,072.0 GiB more.")
+
+
+def test_other_errors_are_none_of_the_machine() -> None:
+    error = caught(KeyError("a"))
+    assert translate_error(error) is None
+    with pytest.raises(KeyError), told(translate_error):
+        raise KeyError("a")
+    with pytest.raises(RequestError, match="mine"), told(translate_error):
+        raise RequestError("mine")
+
+
+def test_what_is_mapped_and_cut_short_ends_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a" * 9000)
+    code = """
+import os, sys
+import numpy as np
+from bigs_cli.core.mapped import set_resume_command, tell_cut_files
+tell_cut_files()
+set_resume_command("bigs pretrain --resume --run runs/x")
+mapped = np.memmap(sys.argv[1], np.uint8, "r")
+os.truncate(sys.argv[1], 0)
+print(mapped.sum())
+"""
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("bigs: A file that was being read")
+    assert ended.stderr.endswith("continue with `bigs pretrain --resume --run runs/x`.\n")

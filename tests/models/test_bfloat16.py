@@ -1,0 +1,81 @@
+"""Arithmetic in bfloat16: gradients that are sums over all tokens are summed in float32, and logits are float32."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import initialize, make_apply, unstack_layers
+from bigs_cli.models.heads import HEADS
+from bigs_cli.recipe.schema import Compute
+
+B, L, WORDS = 256, 32, 8
+CONFIG = BiGSConfig(
+    vocab_size=64,
+    hidden_size=32,
+    num_hidden_layers=1,
+    intermediate_size=96,
+    num_ssm=8,
+    max_position_embeddings=L,
+    initializer_range=0.2,
+    hidden_dropout_prob=0.0,
+    tie_word_embeddings=False,
+)
+
+
+def run(config, compute, unstacked, ids, params=None, **named):
+    params = initialize(config, 0) if params is None else params
+    return make_apply(config, compute, unstacked)(unstack_layers(params) if unstacked else params, ids, **named)
+
+
+def gradients(compute, unstacked):
+    """Of the mean loss over all tokens of a text of few words, each a thousand times."""
+    rng = np.random.default_rng(0)
+    ids = jnp.asarray(rng.integers(1, WORDS, (B, L)), jnp.int32)
+    labels = ids % 2
+
+    def loss(params):
+        logits = run(CONFIG, compute, unstacked, ids, params, key=jax.random.key(0)).logits
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1).mean()
+
+    tree = jax.jit(jax.grad(loss))(initialize(CONFIG, 0))
+    # An SSM's five are compared as one: the step's gradient is a single number, which may all but cancel.
+    layer = tree["s4_bert"]["encoder"]["layer"]
+    ssms = {name: np.concatenate([np.ravel(leaf) for leaf in layer.pop(name).values()]) for name in ("fs4", "bs4")}
+    return ssms | {jax.tree_util.keystr(path): np.asarray(a) for path, a in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+@pytest.mark.parametrize("unstacked", [False, True])
+def test_gradients_of_all_parameters(unstacked):
+    exact = gradients(Compute(), unstacked)
+    rounded = gradients(Compute(dtype="bfloat16"), unstacked)
+    errors = {name: np.linalg.norm(rounded[name] - a) / np.linalg.norm(a) for name, a in exact.items()}
+    assert len(errors) > 25
+    assert not {name: error for name, error in errors.items() if error > 0.04}
+
+
+@pytest.mark.parametrize("unstacked", [False, True])
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "encoder"])
+def test_logits_are_not_rounded(head, unstacked):
+    """A cast of bfloat16 logits would leave bfloat16 values: some hundred different ones in these thousands."""
+    config = CONFIG.model_copy(update={"head": head, "num_labels": 1})
+    shape = (512, 2, 8) if head == "multiple-choice" else (1024, 8)
+    ids = np.random.default_rng(0).integers(1, 64, shape).astype(np.int32)
+    outputs = jax.jit(lambda ids: run(config, Compute(dtype="bfloat16"), unstacked, ids))(ids)
+    for name in [name for name in outputs if name.endswith("logits")]:
+        logits = outputs[name]
+        assert logits.dtype == jnp.float32
+        representable = np.asarray(logits.astype(jnp.bfloat16).astype(jnp.float32) == logits)
+        assert representable.mean() < 0.01, name
+        assert len(np.unique(np.asarray(logits))) > 0.98 * min(logits.size, 1024), name
+
+
+def test_logits_are_the_float32_product_of_the_features():
+    config = CONFIG.model_copy(update={"head": "sequence-classification", "num_labels": 3})
+    ids = np.random.default_rng(0).integers(1, 64, (64, 8)).astype(np.int32)
+    params = initialize(config, 0)
+    outputs = jax.jit(lambda ids: run(config, Compute(dtype="bfloat16"), True, ids, params))(ids)
+    kernel = np.asarray(params["classifier"]["kernel"].astype(jnp.bfloat16), np.float64)
+    expected = np.asarray(outputs.pooler_output, np.float64) @ kernel
+    np.testing.assert_allclose(np.asarray(outputs.logits), expected, atol=1e-6)

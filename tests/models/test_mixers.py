@@ -1,0 +1,96 @@
+"""Every way of mixing equals the recurrence, values and gradients, both directions, any length."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bigs_cli.bench.reference import ALL_MIXERS
+from bigs_cli.models import mixers
+from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize, initial_state_matrix
+
+N, H, B = 8, 6, 2
+
+
+def parameters(seed=0):
+    rng = np.random.default_rng(seed)
+    A_re, A_im = initial_state_matrix("hippo", N)
+    return SSMParameters(
+        jnp.asarray(A_re),
+        jnp.asarray(A_im),
+        jnp.asarray(rng.normal(0, 0.5**0.5, (N, 2)), jnp.float32),
+        jnp.asarray([0.7], jnp.float32),
+        jnp.asarray([-2.5], jnp.float32),
+    )
+
+
+def mixed(name, L, reverse, ssm, u):
+    mixer = ALL_MIXERS[name]
+    return mixer.mix(mixer.operands(discretize(ssm), L), u, reverse)
+
+
+def close(actual, expected, tolerance):
+    scale = np.abs(expected).max() + 1e-30
+    assert np.abs(np.asarray(actual) - np.asarray(expected)).max() / scale < tolerance
+
+
+@pytest.mark.parametrize("L", [1, 5, 16, 39])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", [name for name in ALL_MIXERS if name != "recurrence"])
+def test_mixers_equal_the_recurrence(name, reverse, L, monkeypatch):
+    monkeypatch.setattr(mixers, "CHUNK", 16)
+    rng = np.random.default_rng(L)
+    u, weight = (jnp.asarray(rng.normal(size=(B, H, L)), jnp.float32) for _ in range(2))
+
+    def loss(name, ssm, u):
+        y = mixed(name, L, reverse, ssm, u)
+        return (y * weight).sum(), y
+
+    both = jax.jit(jax.value_and_grad(loss, argnums=(1, 2), has_aux=True), static_argnums=0)
+    (_, y), gradients = both(name, parameters(), u)
+    (_, expected), expected_gradients = both("recurrence", parameters(), u)
+    close(y, expected, 1e-5)
+    for actual, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
+        close(actual, wanted, 1e-5)
+
+
+def test_the_recurrence_is_the_definition():
+    """Against numpy in float64, written from the equation and nothing else."""
+    L = 20
+    ssm = parameters()
+    u = np.random.default_rng(1).normal(size=(B, H, L)).astype(np.float32)
+    A = np.asarray(ssm.A_re, np.float64) + 1j * np.asarray(ssm.A_im, np.float64)
+    C = np.asarray(ssm.C, np.float64) @ [1, 1j]
+    s = np.exp(np.float64(ssm.log_step[0]))
+    K = np.array([(C * (np.exp(s * A) - 1) / A * np.exp(l * s * A)).sum().real for l in range(L)])
+    close(convolution_kernel(discretize(ssm), L), K, 1e-6)
+    forward = np.stack([sum(K[l - j] * u[..., j] for j in range(l + 1)) + 0.7 * u[..., l] for l in range(L)], -1)
+    backward = np.stack([sum(K[j - l] * u[..., j] for j in range(l, L)) + 0.7 * u[..., l] for l in range(L)], -1)
+    close(mixed("recurrence", L, False, ssm, jnp.asarray(u)), forward, 1e-5)
+    close(mixed("recurrence", L, True, ssm, jnp.asarray(u)), backward, 1e-5)
+
+
+def test_auto_goes_by_length_and_unknown_names_are_refused():
+    assert mixers.choose("auto", mixers.longest_dense()) is mixers.MIXERS["dense"]
+    assert mixers.choose("auto", mixers.longest_dense() + 1) is mixers.MIXERS["chunked"]
+    with pytest.raises(ValueError, match="dense"):
+        mixers.choose("attention", 8)
+
+
+def test_operands_of_many_layers_are_those_of_each():
+    """Leading axes: what the encoder prepares for all layers at once equals one layer at a time."""
+    models = [parameters(seed) for seed in range(3)]
+    stacked = SSMParameters(*map(jnp.stack, zip(*models, strict=True)))
+    for mixer in ALL_MIXERS.values():
+        together = mixer.operands(discretize(stacked), 10)
+        for i, model in enumerate(models):
+            alone = mixer.operands(discretize(model), 10)
+            jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=2e-6), together, alone)
+
+
+def test_recipes_name_the_mixers_there_are():
+    from typing import get_args
+
+    from bigs_cli.recipe.schema import Compute
+
+    assert set(get_args(Compute.model_fields["mixing"].annotation)) == {"auto", *mixers.MIXERS}

@@ -1,0 +1,180 @@
+"""What lies where: memory by mesh, and a checkpoint of one mesh continued on another."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh
+
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.functional import parameter_shapes
+from bigs_cli.models.sharding import AXES, shardings
+from bigs_cli.recipe.schema import Optimizer
+from bigs_cli.training.optimizer import make_optimizer
+from bigs_cli.training.step import TrainState, new_state
+from tests.tiny import bigs, parameters, pretrain
+from tests.training.test_resume import course
+
+ROOT = Path(__file__).parents[2]
+STEADY: dict[str, Any] = {"steps": 9, "checkpoint__every_steps": 3, "checkpoint__keep": 9}
+ON_EIGHT_DEVICES = """
+import sys
+from pathlib import Path
+from tests.tiny import bigs, pretrain
+from tests.training.test_mesh import STEADY
+shards, fresh, wide = map(Path, sys.argv[1:])
+sets = ("--set", "mesh.data=2", "--set", "mesh.fsdp=2", "--set", "mesh.tensor=2")
+bigs(*pretrain(shards, fresh, *sets, **STEADY)).fine()
+print(bigs(*pretrain(shards, wide, "--resume", *sets)).fine().err)
+"""
+
+
+def share(sizes: tuple[int, int, int]) -> float:
+    """Return the part of the published model's training state (parameters and moments) that one device holds."""
+    optimizer = make_optimizer(
+        Optimizer(learning_rate=1e-3, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(0)
+    )
+    state = jax.eval_shape(lambda params: new_state(params, optimizer), parameter_shapes(BiGSConfig()))
+    mesh: Any = AbstractMesh(sizes, AXES)  # devices that nobody has
+    places = TrainState(*(shardings(mesh, part) for part in state))
+    pairs = list(zip(jax.tree.leaves(state), jax.tree.leaves(places), strict=True))
+    held = sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in pairs)
+    return held / sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf, _ in pairs)
+
+
+def test_eight_devices_hold_an_eighth_each() -> None:
+    assert share((1, 8, 1)) == pytest.approx(1 / 8, rel=0.1)
+    assert share((8, 1, 1)) == 1
+    assert share((2, 2, 2)) == pytest.approx(1 / 4, rel=0.1)
+    assert share((1, 1, 8)) < 1 / 4  # 30,522 words do not divide by 8: their table is whole everywhere
+
+
+def back_to(run: Path, copy: Path, step: int) -> Path:
+    """Return a copy of a run with the checkpoint of `step` and none later."""
+    shutil.copytree(run, copy)
+    (copy / "results.json").unlink()
+    for checkpoint in (copy / "checkpoints").iterdir():
+        if int(checkpoint.name) > step:
+            shutil.rmtree(checkpoint)
+    return copy
+
+
+def near(run: Path, other: Path) -> None:
+    for ours, theirs in zip(course(run), course(other), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -> None:
+    """Three steps on one device, three on eight that share out the parameters, three on one again; or all on eight."""
+    steady = tmp_path / "steady"
+    bigs(*pretrain(shards, steady, **STEADY)).fine()
+    fresh, wide = tmp_path / "fresh", back_to(steady, tmp_path / "wide", 3)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_EIGHT_DEVICES, shards, fresh, wide],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "after step 3." in done.stdout
+    for run in (fresh, wide):
+        near(run, steady)
+        # Read on one device by its config alone.
+        ours, theirs = (parameters(each / "checkpoints") for each in (run, steady))
+        assert all(np.allclose(ours[path], theirs[path], atol=1e-3) for path in theirs)
+    narrow = back_to(wide, tmp_path / "narrow", 6)
+    assert "after step 6." in bigs(*pretrain(shards, narrow, "--resume")).fine().err
+    near(narrow, steady)
+
+
+def on_eight_devices(code: str) -> str:
+    """Return what `code` prints in a process with eight CPU devices."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+STEPS = """
+import jax, numpy as np, jax.numpy as jnp
+from bigs_cli.models.functional import initialize, make_apply
+from bigs_cli.models.losses import classification_sums
+from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
+from bigs_cli.models import sharding as meshes
+from bigs_cli.training.optimizer import make_optimizer
+from bigs_cli.training.step import TrainState, make_step, new_state
+from tests.training.test_step import CONFIG, batch
+
+mesh = meshes.make_mesh(Mesh(data=2, fsdp=4, tensor=1))
+apply = make_apply(CONFIG, Compute())
+seen = []
+
+def loss(params, batch, key, part):
+    jax.debug.inspect_array_sharding(batch["input_ids"], callback=lambda s: seen.append(s.shard_shape((16, 8))))
+    outputs = apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    return classification_sums(outputs.logits, batch["labels"], batch["weights"])
+
+optimizer = make_optimizer(Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2))
+shapes = jax.eval_shape(lambda: new_state(initialize(CONFIG, 0), optimizer))
+places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
+state = jax.jit(lambda: new_state(initialize(CONFIG, 0), optimizer), out_shardings=places)()
+step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, 4)
+rows = jax.device_put(batch(64), meshes.batch_sharding(mesh))
+for _ in range(2):
+    state, metrics = step(state, rows)
+    assert jax.tree.map(lambda a: a.sharding, state) == places
+print(set(seen), float(metrics["loss"]))
+"""
+
+
+def test_parts_of_a_batch_lie_on_all_devices_and_the_state_stays_where_it_was() -> None:
+    """Four parts of 16 rows on eight devices: two rows on each, in every part."""
+    assert on_eight_devices(STEPS).startswith("{(2, 8)} ")
+
+
+GATHERED = """
+import re
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from bigs_cli.models.functional import make_apply, parameter_shapes
+from bigs_cli.models.config import BiGSConfig
+from bigs_cli.recipe.schema import Compute, Mesh
+from bigs_cli.models import sharding as meshes
+
+B, L, H, I = 16, 64, 32, 96  # tokens are B L = 1024, more than any axis of a parameter
+config = BiGSConfig(vocab_size=160, hidden_size=H, intermediate_size=I, num_hidden_layers=2, num_ssm=4,
+                    max_position_embeddings=L)
+for mixing in ("dense", "chunked"):
+    mesh = meshes.make_mesh(Mesh(data=2, fsdp=4, tensor=1))
+    apply, shapes = make_apply(config, Compute(mixing=mixing)), parameter_shapes(config)
+    params = jax.tree.map(lambda a, p: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=p), shapes,
+                          meshes.shardings(mesh, shapes))
+    ids = jax.ShapeDtypeStruct((B, L), jnp.int32, sharding=meshes.batch_sharding(mesh))
+    with jax.set_mesh(mesh):
+        grad = jax.jit(jax.grad(lambda params, ids: apply(params, ids, key=jax.random.key(0)).logits.sum()))
+        text = grad.lower(params, ids).compile().as_text()
+    sizes = [eval(shape.replace(",", "*") or "1") for shape in re.findall(r"f32[[]([0-9,]*)[]][^ ]* all-gather", text)]
+    print(mixing, len(sizes) > 8, max(sizes) <= 160 * H, B * L * H > 160 * H)
+"""
+
+
+def test_devices_that_share_parameters_gather_these_and_not_activations() -> None:
+    assert on_eight_devices(GATHERED) == "dense True True True\nchunked True True True\n"

@@ -1,0 +1,157 @@
+"""Growing batches, ends by tokens and by time, and averaged parameters: alone, and all at once in a resumed run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigs_cli.checkpoints.checksums import steps
+from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.loader import train_batches
+from bigs_cli.data.shards import open_shards
+from bigs_cli.recipe import PretrainRecipe, load_recipe
+from bigs_cli.reporting.metrics_log import read_metrics
+from bigs_cli.training import batch_schedule
+from tests.models.test_sharding import back_to, near
+from tests.tiny import LENGTH, bigs, pretrain
+from tests.training.test_processes import finish, start
+from tests.training.test_resume import course, same
+
+
+def recipe(**changes: object) -> PretrainRecipe:
+    merged = {"data.sequence_length": 10, "masking.max_predictions": 2} | changes
+    loaded = load_recipe("demo", [f"{name}={value}" for name, value in merged.items()])
+    assert isinstance(loaded, PretrainRecipe)
+    return loaded
+
+
+def test_the_batch_doubles_until_it_is_full() -> None:
+    """From 4 to 32 in three doublings, each size for 3 or 4 of the 10 steps."""
+    ramp = recipe(batch_size_warmup="{start: 4, steps: 10}", batch_size=32)
+    assert [batch_schedule.rows_of(ramp, step) for step in range(13)] == [4] * 4 + [8] * 3 + [16] * 3 + [32] * 3
+    assert batch_schedule.tokens_until(ramp, 12) == 10 * (4 * 4 + 3 * 8 + 3 * 16 + 2 * 32)
+    assert [batch_schedule.rows_of(recipe(batch_size=32), step) for step in (0, 5)] == [32, 32]
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(80, 90), st.integers(1, 10_000))
+@settings(max_examples=40)
+def test_a_number_of_tokens_ends_with_the_step_that_reaches_it(
+    doublings: int, over: int, steps: int, tokens: int
+) -> None:
+    changes = {"batch_size_warmup": f"{{start: 2, steps: {over}}}", "batch_size": 2 << doublings, "max_tokens": tokens}
+    ramp = recipe(steps=steps, **changes)
+    sums = list(itertools.accumulate(10 * batch_schedule.rows_of(ramp, step) for step in range(steps)))
+    assert sums == [batch_schedule.tokens_until(ramp, step + 1) for step in range(steps)]
+    assert batch_schedule.last_step(ramp) == 1 + next((i for i, total in enumerate(sums) if total >= tokens), steps - 1)
+
+
+def test_a_growing_batch_takes_every_row_of_the_stream_once(shards: Path) -> None:
+    opened = open_shards(shards)
+    batches = train_batches(opened, 2, 0)
+    rows = [batch_schedule.take(batches, units)["input_ids"] for units in (1, 2, 4)]
+    assert [len(part) for part in rows] == [2, 4, 8]
+    np.testing.assert_array_equal(np.concatenate(rows), next(train_batches(opened, 14, 0)))
+
+
+RAMP = ("--set", "batch_size_warmup={start: 4, steps: 6}")
+EVERYTHING: dict[str, Any] = {
+    "steps": 12,
+    "max_tokens": 47 * LENGTH,
+    "optimizer__ema": 0.9,
+    "schedule__kind": "wsd",
+    "checkpoint__every_steps": 4,
+    "checkpoint__keep": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a ramp from 4 to 8 rows over 6 steps, an average, wsd, and tokens for 9 of its 12 steps. Read it only.
+
+    The tokens are 6 × 4 + 3 × 8 = 48 rows'; a row less still needs the ninth step.
+    """
+    run = tmp_path_factory.mktemp("everything") / "run"
+    bigs(*pretrain(shards, run, *RAMP, **EVERYTHING)).fine()
+    return run
+
+
+def test_two_processes_do_the_same_and_go_on_as_one(shards: Path, everything: Path, tmp_path: Path) -> None:
+    """Each reads its part of every size of batch, and the average lies on both."""
+    two = tmp_path / "two [2]"  # Both reach it through a link of their own.
+    said = finish(start(2, shards, two, *RAMP, **EVERYTHING))
+    assert "on 2 cpu devices" in said[0]
+    assert "step" not in said[1]
+    near(two, everything)
+    one = back_to(two, tmp_path / "one", 4)
+    bigs(*pretrain(shards, one, "--resume")).fine()
+    near(one, everything)
+
+
+def test_the_run_ends_with_its_tokens(everything: Path) -> None:
+    results = json.loads((everything / "results.json").read_text())
+    assert (results["steps"], results["stopped_by"], results["tokens"]) == (9, "max_tokens", 48 * LENGTH)
+    assert steps(everything / "checkpoints") == [4, 8, 9]
+    last = [entry for entry in read_metrics(everything / "metrics.jsonl") if entry["step"] == 9]
+    assert [name for entry in last for name in ("loss", "heldout_loss") if name in entry] == ["loss", "heldout_loss"]
+    assert last[1]["heldout_loss"] == results["metrics"]["heldout_loss"]
+
+
+def test_resumed_within_the_ramp_it_is_the_same(shards: Path, everything: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(everything, tmp_path / "run")
+    (run / "results.json").unlink()
+    for step in (8, 9):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    bigs(*pretrain(shards, run, "--resume")).fine()
+    assert course(run) == course(everything)
+    assert same(run / "checkpoints", everything / "checkpoints")
+
+
+def test_the_average_is_what_is_evaluated_and_used(shards: Path, everything: Path, tmp_path: Path) -> None:
+    model = open_model(find_model(str(everything)))
+    assert model.source.endswith("last checkpoint (step 9), averaged parameters")
+    measured = bigs("eval", "mlm", "--model", everything, "--data", shards, "--json").fine()
+    ended = json.loads((everything / "results.json").read_text())["metrics"]
+    assert json.loads(measured.out)["metrics"]["loss"] == ended["heldout_loss"]
+    plain = shutil.copytree(everything / "checkpoints" / "9", tmp_path / "checkpoints" / "9")
+    shutil.rmtree(plain / "ema")
+    shutil.copy(everything / "config.json", tmp_path)
+    assert not same(plain.parent, everything / "checkpoints"), "the parameters themselves"
+
+
+def test_time_ends_a_run_and_resuming_does_not_prolong_it(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    bigs(*pretrain(shards, run, max_minutes=1e-6)).fine()
+    results = json.loads((run / "results.json").read_text())
+    assert (results["steps"], results["stopped_by"]) == (1, "max_minutes")
+    ended = course(run)
+    assert [entry["step"] for entry in ended] == [1, 1]
+    bigs(*pretrain(shards, run, "--resume")).fine()
+    assert course(run) == ended
+    assert steps(run / "checkpoints") == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size_warmup": "{start: 12}"}, "'batch_size_warmup.steps' is missing"),
+        ({"batch_size_warmup": "{start: 12, steps: 5}"}, "batch_size 32 is not batch_size_warmup.start 12 doubled"),
+        ({"batch_size_warmup": "{start: 32, steps: 5}"}, "batch_size 32 is not batch_size_warmup.start 32 doubled"),
+        (
+            {"batch_size_warmup": "{start: 2, steps: 5}", "gradient_accumulation_steps": 4},
+            "batch_size_warmup.start 2 cannot be split into 4",
+        ),
+        ({"schedule.kind": "wsd", "schedule.decay_fraction": 0.95}, "The warmup and the decay overlap"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        recipe(**changes)

@@ -1,0 +1,30 @@
+"""The machine's rate is measured once, and again only where it was forgotten or spoilt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.training import peak_flops
+
+
+def test_it_is_measured_once_for_each_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGS_CACHE", str(tmp_path))
+    asked: list[str] = []
+    monkeypatch.setattr(peak_flops, "measure_peak_flops", lambda dtype: asked.append(dtype) or 1e9 * len(asked))
+    rates = [peak_flops.peak_flops(dtype) for dtype in ("float32", "bfloat16", "float32", "bfloat16")]
+    assert (rates, asked) == ([1e9, 2e9, 1e9, 2e9], ["float32", "bfloat16"])
+    file = tmp_path / "matrix-rates.json"
+    assert sorted(json.loads(file.read_text()).values()) == [1e9, 2e9]
+    for nonfinite_error in ("{", "[]", json.dumps(dict.fromkeys(json.loads(file.read_text()), "fast"))):
+        file.write_text(nonfinite_error)
+        assert peak_flops.peak_flops("float32") == 1e9 * len(asked)
+
+
+def test_it_is_what_the_fastest_product_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that says how long each product took; the third one is not done in time."""
+    readings = iter([0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.5, 2.5, 2.5, 3.5, 3.5])
+    monkeypatch.setattr(peak_flops.time, "perf_counter", lambda: next(readings))
+    assert peak_flops.measure_peak_flops("float32", seconds=3.0) == 2 * 1024**3 / 0.5
