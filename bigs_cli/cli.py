@@ -32,7 +32,7 @@ from bigs_cli.commands import (
 from bigs_cli.commands.options import current_name
 from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.processes import end_together
+from bigs_cli.core.processes import leave, lost_contact
 
 app = typer.Typer(
     name="bigs",
@@ -103,7 +103,7 @@ def main() -> None:
         with _stoppable():
             app()
     except SystemExit as ended:  # Typer's end, also of an interrupted command.
-        end_together(ended.code if isinstance(ended.code, int) else int(ended.code is not None), "")
+        leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
         raise
     except BigsError as error:
         if os.environ.get("BIGS_DEBUG"):
@@ -114,13 +114,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        if (fault := translate_error(error)) is not None:
+        if (fault := translate_error(error) or lost_contact(error)) is not None:
             _end(fault.exit_code, str(fault))
         reason = (str(error).strip() or "no reason given").splitlines()[0]
-        failed = f"the run failed: {reason} ({type(error).__name__})"
-        # Not printed yet: of several processes, one may fail only because another has ended, which its watch tells.
-        end_together(1, failed)
-        _end(1, f"{failed}. `bigs --debug …` shows where.")
+        _end(1, f"the run failed: {reason} ({type(error).__name__}). `bigs --debug …` shows where.")
 
 
 @contextlib.contextmanager
@@ -137,7 +134,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _end(code: int, sentence: str) -> NoReturn:
-    """End this process with `sentence` on stderr, and the others that it trains with."""
+    """End this process with `sentence` on stderr."""
     print(f"bigs: {BigsError(sentence)}", file=sys.stderr)  # without what steers a terminal, also from libraries
-    end_together(code, sentence)
+    leave(code)
     sys.exit(code)

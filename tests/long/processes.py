@@ -8,16 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import time
 from pathlib import Path
-from subprocess import Popen
-
-from tests.training.test_mesh import back_to, near
 
 from bigs_cli.checkpoints.orbax import steps
 from bigs_cli.reporting.metrics_log import read_metrics
+from tests.models.test_sharding import back_to, near
 from tests.tiny import bigs, pretrain, write_shards
-from tests.training.test_processes import finish, start
+from tests.training.test_processes import finish, start, wait_for_step
 
 CHANGES = {"checkpoint__every_steps": 3, "checkpoint__keep": 9}
 
@@ -32,7 +29,7 @@ def main() -> None:
         more(shards, folder)
         print("two processes, and four that go on from them, train as one does")
         deaths(shards, folder)
-        print("when one dies the other ends too and says which; an interrupt of one stops both with a checkpoint")
+        print("when one is lost the other ends too and names it; an interrupt of one stops both with a checkpoint")
 
 
 def more(shards: Path, folder: Path) -> None:
@@ -46,15 +43,6 @@ def more(shards: Path, folder: Path) -> None:
     near(four, one)
 
 
-def wait_for_step(run: Path, step: int, running: list[Popen[str]]) -> None:
-    """Return when the run has logged `step`."""
-    ends = time.monotonic() + 90
-    while not any(entry["step"] >= step for entry in read_metrics(run / "metrics.jsonl")):
-        assert time.monotonic() < ends
-        assert all(process.poll() is None for process in running)
-        time.sleep(0.02)
-
-
 def deaths(shards: Path, tmp_path: Path) -> None:
     """Kill each of two processes, then interrupt one of them: the other says which, and both stop with a checkpoint."""
     run = tmp_path / "run"
@@ -63,9 +51,9 @@ def deaths(shards: Path, tmp_path: Path) -> None:
         running = start(2, shards, run, *more, **CHANGES, steps=100_000)
         wait_for_step(run, done + 1, running)
         running[victim].kill()
-        err = running[1 - victim].communicate(timeout=60)[1]
+        err = running[1 - victim].communicate(timeout=120)[1]
         assert running[1 - victim].returncode == 1, err
-        assert f"process {victim} of 2 ended: " in err
+        assert f"lost contact with process {victim} of 2" in err
         more, done = ["--resume"], read_metrics(run / "metrics.jsonl")[-1]["step"]
     running = start(2, shards, run, "--resume")
     wait_for_step(run, done + 1, running)

@@ -6,9 +6,11 @@ That they train as one, and hand over to one: test_amount.py. More of them, and 
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 from subprocess import Popen
 
+from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import HANG, bigs, pretrain, start_bigs
 
 
@@ -37,21 +39,45 @@ def finish(running: list[Popen[str]], code: int = 0) -> list[str]:
     return said
 
 
-def test_a_refusal_of_one_ends_all(shards: Path, tmp_path: Path) -> None:
-    """Process 0 finds the folder in use; process 1 does not look, and is told."""
+def wait_for_step(run: Path, step: int, running: list[Popen[str]]) -> None:
+    """Return when the run has logged `step`."""
+    ends = time.monotonic() + 90
+    while not any(entry["step"] >= step for entry in read_metrics(run / "metrics.jsonl")):
+        assert time.monotonic() < ends
+        assert all(process.poll() is None for process in running)
+        time.sleep(0.02)
+
+
+def test_an_error_in_one_process_ends_all(shards: Path, tmp_path: Path) -> None:
+    """Process 0 refuses the folder; process 1 does not look at it, and misses process 0."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "note").write_text("mine")
-    said = finish(start(2, shards, run), 2)
-    assert "is in use" in said[0]
-    assert "process 0 of 2 ended: The folder" in said[1]
+    first, second = start(2, shards, run)
+    (error,) = finish([first], 2)
+    assert "is in use" in error
+    (error,) = finish([second], 1)
+    assert "lost contact with process 0 of 2" in error
+    assert error.count("\nbigs: ") + error.startswith("bigs: ") == 1
+
+
+def test_a_lost_process_ends_the_others(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    running = start(2, shards, run, steps=100_000)
+    wait_for_step(run, 1, running)
+    running[1].kill()
+    running[1].communicate()
+    killed = time.monotonic()
+    (error,) = finish([running[0]], 1)
+    assert time.monotonic() - killed < 120
+    assert "lost contact with process 1 of 2" in error
 
 
 def test_a_group_that_makes_no_sense_is_refused(shards: Path, tmp_path: Path) -> None:
     command = pretrain(shards, tmp_path / "run")
     for options, told in (
         (("--process", 0), "go together"),
-        (("--coordinator", "here", "--process", 0, "--processes", 2), "no HOST:PORT"),
+        (("--coordinator", "here", "--process", 0, "--processes", 2), "not HOST:PORT"),
         (("--coordinator", "here:1", "--process", 2, "--processes", 2), "count from 0"),
     ):
         refused = bigs(*command, *options)
