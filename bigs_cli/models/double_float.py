@@ -29,19 +29,29 @@ def _two_sum(a: jax.Array, b: jax.Array) -> Double:
     return Double(total, (a - (total - b_seen)) + (b - b_seen))
 
 
+def _quick_two_sum(a: jax.Array, b: jax.Array) -> Double:
+    """Return a + b exactly, where |a| ≥ |b|."""
+    total = a + b
+    return Double(total, b - (total - a))
+
+
 def _halves(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # Cutting the bits, unlike Dekker's multiplication by 4097, survives a compiler that fuses multiply and add.
+    """Split a into two numbers of 12 bits, whose products are exact."""
     bits = jax.lax.bitcast_convert_type(a, jnp.uint32) & jnp.uint32(0xFFFFF000)
     high = jax.lax.bitcast_convert_type(bits, jnp.float32)
     return high, a - high
 
 
 def two_product(a: jax.Array, b: jax.Array) -> Double:
-    """Return a·b exactly."""
-    product = a * b
+    """Return a·b to 48 bits.
+
+    Only products of halves occur. They are exact, so a compiler that fuses multiplication and addition changes nothing;
+    Dekker's a·b − a_high·b_high would lose its low part where a·b is fused into the difference.
+    """
     (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    return Double(product, error)
+    cross = _two_sum(a_high * b_low, a_low * b_high)
+    total = _quick_two_sum(a_high * b_high, cross.high)
+    return Double(total.high, total.low + (cross.low + a_low * b_low))
 
 
 def constant(value: float) -> Double:
@@ -53,23 +63,36 @@ def constant(value: float) -> Double:
 def add(a: Double, b: Double) -> Double:
     """Return a + b."""
     total = _two_sum(a.high, b.high)
-    return _two_sum(total.high, total.low + a.low + b.low)
+    return _quick_two_sum(total.high, total.low + a.low + b.low)
 
 
 def multiply(a: Double, b: Double) -> Double:
     """Return a·b."""
     product = two_product(a.high, b.high)
-    return _two_sum(product.high, product.low + (a.high * b.low + a.low * b.high))
+    return _quick_two_sum(product.high, product.low + (a.high * b.low + a.low * b.high))
+
+
+def square(a: Double) -> Double:
+    """Return a²."""
+    high, low = _halves(a.high)
+    total = _quick_two_sum(high * high, 2 * (high * low))
+    return _quick_two_sum(total.high, total.low + (low * low + 2 * (a.high * a.low)))
 
 
 def exp(x: jax.Array) -> Double:
-    """Return eˣ of a float32 |x| ≤ 10 to a relative 1e-13: a Taylor series in x/16, squared four times."""
-    y = Double(x / 16, jnp.zeros_like(x))
-    result = constant(1 / math.factorial(14))
-    for k in range(13, -1, -1):
-        result = add(multiply(result, y), constant(1 / math.factorial(k)))
+    """Return eˣ of a float32 |x| ≤ 10 to a relative 2e-13: a Taylor series in x/16, squared four times.
+
+    The terms from the tenth on are below 3e-9, so float32 is enough for them.
+    """
+    y = x / 16
+    tail = jnp.full_like(y, 1 / math.factorial(14))
+    for k in range(13, 9, -1):
+        tail = tail * y + 1 / math.factorial(k)
+    result = Double(tail, jnp.zeros_like(y))
+    for k in range(9, -1, -1):
+        result = add(multiply(result, Double(y, jnp.zeros_like(y))), constant(1 / math.factorial(k)))
     for _ in range(4):
-        result = multiply(result, result)
+        result = square(result)
     return result
 
 

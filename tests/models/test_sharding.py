@@ -31,7 +31,7 @@ ON_EIGHT_DEVICES = """
 import sys
 from pathlib import Path
 from tests.tiny import bigs, pretrain
-from tests.training.test_mesh import STEADY
+from tests.models.test_sharding import STEADY
 shards, fresh, wide = map(Path, sys.argv[1:])
 sets = ("--set", "mesh.data=2", "--set", "mesh.fsdp=2", "--set", "mesh.tensor=2")
 bigs(*pretrain(shards, fresh, *sets, **STEADY)).fine()
