@@ -17,7 +17,7 @@ from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoints.transfer import Transfer, transfer
 from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 from bigs_cli.export.tokenizer import write_tokenizer
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
@@ -266,7 +266,7 @@ class Pretrained:
         Raises:
             bigs_cli.core.errors.RequestError: the folder is in use, is an address, or cannot be written.
         """
-        refuse_address(folder)
+        check_local(folder)
         with atomic_directory(Path(folder)) as draft:
             if self._origin is not None and self._origin.tokenizer is not None:
                 write_tokenizer(self._origin.tokenizer, draft, self.config.max_position_embeddings)
@@ -322,7 +322,7 @@ class BiGSForMultipleChoice(Pretrained):
 
 
 def _open(model: str | Path, revision: str | None) -> OpenModel:
-    refuse_address(model)
+    check_local(model)
     return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
 
 

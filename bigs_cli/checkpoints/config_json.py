@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.models.config import BiGSConfig, Head
@@ -107,7 +107,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise RequestError(f"{path.parent} holds no {path.name}, which says what the weights beside it are.") from None
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     except ValueError as error:
         raise RequestError(f"{path} is not JSON: {error}. Fetch or write the file again.") from None
     if not isinstance(values, dict):

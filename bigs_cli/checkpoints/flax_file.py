@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import FLOATS, Array, Flat
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import atomic_write
 from bigs_cli.models.published import nested
@@ -37,7 +37,7 @@ def read(path: Path) -> Flat:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             tree = msgpack.unpackb(content, ext_hook=_unpack_array)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     except (ValueError, TypeError, KeyError, RecursionError, msgpack.UnpackException) as error:
         raise _malformed(path, str(error) or type(error).__name__) from None
     if not isinstance(tree, dict):

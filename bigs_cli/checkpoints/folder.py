@@ -14,7 +14,7 @@ from bigs_cli.checkpoints import flax_file, safetensors_file, torch_file
 from bigs_cli.checkpoints.arrays import Array, Flat, to_float32
 from bigs_cli.checkpoints.config_json import names_architecture, read_config, write_config
 from bigs_cli.checkpoints.weights import choose, has_torch_names, read_weights
-from bigs_cli.core.error_messages import told, translate_error
+from bigs_cli.core.error_messages import convert_errors, translate_error
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import check_writable
 from bigs_cli.core.interrupts import defer_signals
@@ -110,7 +110,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             f"Name a new folder in it: --output {path / 'model'}"
         )
     check_writable(place.parent, f"--output {path}")
-    with told(lambda error: translate_error(error, path)):
+    with convert_errors(lambda error: translate_error(error, path)):
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = place.parent / f".{place.name}.bigs-partial"
         if draft.is_symlink() or (draft.exists() and not draft.is_dir()):

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from bigs_cli.checkpoints.arrays import Flat, is_plain_name
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import BigsError, RequestError
 
 SSM_METADATA = "bigs.state_space_parameters"
@@ -40,7 +40,7 @@ def read(path: Path) -> Flat:
     try:
         model: Any = onnx.load_model(str(path), load_external_data=False)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     except (DecodeError, ValueError) as error:
         raise RequestError(f"{path} is not an ONNX file ({error}). Fetch or export it again.") from None
     kept = [entry.value for entry in model.metadata_props if entry.key == SSM_METADATA]

@@ -15,9 +15,9 @@ from bigs_cli.checkpoints.run import RunFolder, runs, runs_root
 from bigs_cli.checkpoints.weights import candidates, choose, missing_parts, needed, parts, weights_in
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.folders import check_link
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 
 # Short names of published models; a finished run of that task here comes first.
 PUBLISHED = {
@@ -71,7 +71,7 @@ def find_model(name: str | None) -> Found:
     """
     if name is None:
         return _newest_run()
-    refuse_address(name)
+    check_local(name)
     if (found := _here(name)) is not None:
         return found
     base, _, revision = name.partition("@")
@@ -184,7 +184,7 @@ def _newest_of_task(name: str) -> RunFolder | None:
     for run in runs():
         if run.finished:
             with contextlib.suppress(RequestError):  # One run's spoilt recipe is no reason to find nothing.
-                recipe = load_recipe(str(run.recipe_file))
+                recipe = load_run_recipe(run.recipe_file)
                 if isinstance(recipe, FinetuneRecipe) and recipe.task == name.lower():
                     return run
     return None

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
-from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_recipe
+from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_run_recipe
 
 RESUME = "resume.json"
 
@@ -52,7 +52,7 @@ def read_record(folder: Path) -> ResumeRecord:
     try:
         return ResumeRecord.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -96,7 +96,7 @@ def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RequestError: the recipe or the record cannot be read, or an override is wrong.
     """
-    recipe, record = load_recipe(str(folder / "recipe.yaml"), overrides), read_record(folder)
+    recipe, record = load_run_recipe(folder / "recipe.yaml", overrides), read_record(folder)
     start = None if recipe.from_ is None else locate(recipe.from_, record.start)
     if isinstance(recipe, PretrainRecipe):
         validation = recipe.data.validation
@@ -174,5 +174,5 @@ def resume_command_of(folder: Path) -> str:
         RequestError: the recipe of the run cannot be read.
     """
     path = folder / "recipe.yaml"
-    pretrains = path.is_file() and isinstance(load_recipe(str(path)), PretrainRecipe)
+    pretrains = path.is_file() and isinstance(load_run_recipe(path), PretrainRecipe)
     return resume_command("pretrain" if pretrains else "finetune", folder)

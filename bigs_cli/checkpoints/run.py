@@ -19,11 +19,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bigs_cli.checkpoints.resume import RESUME, resume_command_of
-from bigs_cli.core.error_messages import refused, unreadable
+from bigs_cli.core.error_messages import read_error, write_error
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.files import atomic_write, parse_json, write_json
 from bigs_cli.core.folders import check_link
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
@@ -42,7 +42,7 @@ def runs_root() -> Path:
         RequestError: $BIGS_RUNS is an address.
     """
     given = os.environ.get("BIGS_RUNS") or "runs"
-    refuse_address(given, "$BIGS_RUNS: ")
+    check_local(given, "$BIGS_RUNS: ")
     return Path(given)
 
 
@@ -205,7 +205,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = place.open("a")
         except OSError as error:
-            raise refused(f"The run folder {self.path}", error, "Name another one with --run.") from error
+            raise write_error(f"The run folder {self.path}", error, "Name another one with --run.") from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -249,7 +249,7 @@ def find_run(name: str) -> RunFolder:
     Raises:
         RequestError: it is no run.
     """
-    refuse_address(name)
+    check_local(name)
     for place in (Path(name), runs_root() / name):
         check_link(place)
         if RunFolder(place).is_run:
@@ -274,7 +274,7 @@ def _read_object(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
             raise RequestError(f"{path} holds no JSON object. {_PUT_BACK}")
         schema.model_validate(read)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"

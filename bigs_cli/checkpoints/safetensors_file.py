@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bigs_cli.checkpoints.arrays import Array, Flat
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import apply_umask
 
@@ -25,7 +25,7 @@ def read(path: Path) -> Flat:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{path} is not a safetensors file that can be read: {error}. Fetch it again.") from None
 

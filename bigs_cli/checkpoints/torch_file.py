@@ -13,7 +13,7 @@ import numpy as np
 
 from bigs_cli.checkpoints.arrays import FLOATS, Array, Flat
 from bigs_cli.checkpoints.torch_pickle import PickleRefused, TensorSpec, read_state, write_state
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import atomic_write
 
@@ -48,7 +48,7 @@ def read(path: Path) -> Flat:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     except PickleRefused as error:
         raise RequestError(
             f"{path} is not a plain file of weights: {error}. It was not loaded and nothing in it was run. "

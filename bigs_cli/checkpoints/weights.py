@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bigs_cli.checkpoints import flax_file, onnx_file, safetensors_file, torch_file
 from bigs_cli.checkpoints.arrays import Flat, is_plain_name
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.files import parse_json
 
@@ -103,7 +103,7 @@ def parts(source: Path) -> list[str]:
     try:
         index = parse_json(source.read_bytes())
     except OSError as error:
-        raise unreadable(source, error) from None
+        raise read_error(source, error) from None
     except ValueError as error:
         raise RequestError(f"{source} is not JSON: {error}. Fetch the file again.") from None
     places = index.get("weight_map") if isinstance(index, dict) else None

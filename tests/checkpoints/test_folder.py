@@ -127,7 +127,7 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         (draft / "a").write_text("a")
         assert not (tmp_path / "deep" / "model").exists()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
-    with pytest.raises(BigsError, match="a/b is not there"), atomic_directory(tmp_path / "broken") as draft:
+    with pytest.raises(BigsError, match="a/b does not exist"), atomic_directory(tmp_path / "broken") as draft:
         (draft / "a" / "b").write_text("no folder a")
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 

@@ -100,7 +100,7 @@ def test_offline_and_not_cached(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     look_at("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(BigsError, match=r"could not be fetched from http://127\.0\.0\.1:9") as error:
+    with pytest.raises(BigsError, match=r"could not be downloaded from http://127\.0\.0\.1:9") as error:
         fetch_model("someone/all")
     assert error.value.exit_code == 1
     assert len(str(error.value).splitlines()) == 1
@@ -113,7 +113,7 @@ def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
         ("someone/all", "v9", "has no revision 'v9'"),
         ("someone/gated", None, "is gated"),
         ("someone/empty", None, "holds no weights"),
-        ("not a/name/at all", None, "neither a file or folder here nor a hub id"),
+        ("not a/name/at all", None, "neither an existing file or folder nor a hub id"),
     ],
 )
 def test_what_cannot_be_had_is_told(repo: str, revision: str | None, says: str, hub: Hub) -> None:
@@ -234,7 +234,7 @@ def test_a_download_that_breaks_off_goes_on(fault: Fault, hub: Hub) -> None:
 def test_a_download_that_never_ends_well_is_a_sentence(fault: Fault, hub: Hub) -> None:
     hub.faults.append(fault)
     with pytest.raises(
-        BigsError, match=r"someone/shards could not be fetched from http://127.*Check the network"
+        BigsError, match=r"someone/shards could not be downloaded from http://127.*Check the network"
     ) as error:
         fetch_model("someone/shards")
     assert (error.value.exit_code, len(str(error.value).splitlines())) == (1, 1)
@@ -266,13 +266,13 @@ def test_a_hub_that_is_busy_or_lies_for_a_while_is_asked_again(fault: Fault, hub
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (Fault("/api/", times=99, lie=PAGE), r"What answers at http://127.* is no hub .* login page"),
+        (Fault("/api/", times=99, lie=PAGE), r"The server at http://127.* is not a hub .* login page"),
         (Fault("/api/", times=99, lie=b"[]"), "is no hub"),
         (Fault("/api/", times=99, lie=b"{}"), "is no hub"),
         (Fault("/", times=99, lie=PAGE), "is no hub"),
-        (Fault("/resolve/", times=99, lie=PAGE), "could not be fetched .* Hugging Face Hub endpoint"),
-        (Fault("GET /someone/all/resolve", times=99, lie=PAGE), "could not be fetched .*should be of size"),
-        (Fault("/", times=99, status=500), r"could not be fetched .*HTTP 500"),
+        (Fault("/resolve/", times=99, lie=PAGE), "could not be downloaded .* Hugging Face Hub endpoint"),
+        (Fault("GET /someone/all/resolve", times=99, lie=PAGE), "could not be downloaded .*should be of size"),
+        (Fault("/", times=99, status=500), r"could not be downloaded .*HTTP 500"),
     ],
     ids=["a page for JSON", "a list", "nothing", "pages", "pages for files", "a page as content", "500"],
 )

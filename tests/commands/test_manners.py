@@ -101,7 +101,7 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "data folder without the task": ((*TUNE[:-1], "other"), 2, ("other/MRPC/train.tsv", "other/train.tsv")),
     "malformed TSV": ((*TUNE[:-1], "torn"), 2, ("torn/train.tsv:4: 3 columns", "mend this line")),
     "unknown label": ((*TUNE[:-1], "labels"), 2, ("labels/dev.tsv:2: '7' is not a label of MRPC", "0 (not_eq")),
-    "missing shards": (lambda: train("--data", "none", "--run", "n"), 2, ("no token shards at none", "bigs tokenize")),
+    "missing shards": (lambda: train("--data", "none", "--run", "n"), 2, ("no token shards in none", "bigs tokenize")),
     "cut shards": (
         lambda: train("--data", "cut", "--run", "runs/new"),
         2,

@@ -188,7 +188,7 @@ def test_data_that_was_moved_is_found_from_then_on(
     own = shutil.copytree(shards, here / "shards")
     stopped(*pretrain(Path("shards"), Path("run"), steps=9))
     moved = own.rename(here / "moved")
-    assert "There are no token shards at" in refused("pretrain", "--resume", "--run", "run")
+    assert "There are no token shards in" in refused("pretrain", "--resume", "--run", "run")
     command = stopped("pretrain", "--resume", "--run", "run", "--data", moved.name)
     stops.undo()
     assert "after step 6" in bigs(*command).fine().err

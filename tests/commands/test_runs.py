@@ -72,7 +72,7 @@ def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path
     for command in (("runs", "show", "gone"), ("eval", "--model", "gone")):
         done = bigs(*command)
         assert (done.code, done.out) == (2, "")
-        assert "gone is a link that leads nowhere (nowhere)" in done.err
+        assert "gone is a broken link to nowhere" in done.err
 
 
 def test_scores_stand_beside_the_majority_baseline(root: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     with pytest.raises(RequestError, match=f"--predictions {place} cannot be written: {tmp_path} is read-only"):
         check_output_file(place, "--predictions")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match="file is no folder"):
+    with pytest.raises(RequestError, match="file is not a folder"):
         check_output_file(tmp_path / "file" / "a.jsonl", "--predictions")
     with pytest.raises(RequestError, match=r"is a folder\. Name a file"):
         check_output_file(tmp_path, "--predictions")
