@@ -64,7 +64,7 @@ def test_finetuning_goes_on_with_the_best_kept(
     pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk takes no more in the middle of writing the best parameters: what counts them as kept is not saved."""
-    steady, run, seal = tmp_path / "steady", tmp_path / "run", orbax.seal
+    steady, run, seal = tmp_path / "steady", tmp_path / "run", orbax.write_checksums
     bigs(*finetune("mrpc", pretrained, glue, steady)).fine()
 
     def full(folder: Path, score: float | None) -> None:
@@ -72,7 +72,7 @@ def test_finetuning_goes_on_with_the_best_kept(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         seal(folder, score)
 
-    monkeypatch.setattr(orbax, "seal", full)
+    monkeypatch.setattr(orbax, "write_checksums", full)
     done = bigs(*finetune("mrpc", pretrained, glue, run))
     assert done.code == 1
     assert (
@@ -80,7 +80,7 @@ def test_finetuning_goes_on_with_the_best_kept(
         in done.err.splitlines()[-1]
     )
     assert (steps(run / "best"), steps(run / "checkpoints")) == ([], [])
-    monkeypatch.setattr(orbax, "seal", seal)
+    monkeypatch.setattr(orbax, "write_checksums", seal)
     bigs(*finetune("mrpc", pretrained, glue, run, "--resume")).fine()
     assert all(same(steady / name, run / name) for name in ("best", "checkpoints"))
     assert (steady / "predictions.jsonl").read_bytes() == (run / "predictions.jsonl").read_bytes()

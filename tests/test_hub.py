@@ -83,7 +83,7 @@ def test_fine_tuning_with_model_and_data_from_the_hub(start: tuple[Hub, Start], 
     tuned = run(*bigs, "finetune", "mrpc", "--set", "epochs=1", "--set", "batch_size=2")
     assert tuned.returncode == 0, tuned.stderr
     assert tuned.stdout == "runs/mrpc\n"
-    assert f"Model: {MNLI} (published; there is no finished mnli run under runs/)" in tuned.stderr
+    assert f"Model: {MNLI} (published; there is no finished mnli run in runs/)" in tuned.stderr
     results = json.loads((tmp_path / "here" / "runs" / "mrpc" / "results.json").read_text())
 
     judged = run(*bigs, "eval", "--json")

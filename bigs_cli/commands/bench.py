@@ -265,7 +265,7 @@ def export(
         err.print(f"Skipped, because not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]'")
     if not names:
         raise RequestError(
-            f"Not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]', or use another --runner."
+            f"Not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]', or change --runner."
         )
     config = BiGSConfig(
         vocab_size=vocab_size,

@@ -82,8 +82,8 @@ def test_json_alone_on_stdout_and_rows_of_given_shards(temporary: Path, tmp_path
 def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", numbered(3), numbered(1))
     for arguments, sentence in (
-        (("--data", shards, "--length", 16), "has no 16 tokens to make a row of"),
-        (("--tokens", 1e15), "Lower --tokens, or name another folder: TMPDIR"),
+        (("--data", shards, "--length", 16), "has fewer than 16 tokens"),
+        (("--tokens", 1e15), "Lower --tokens, or name another temporary folder with TMPDIR"),
         (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in a folder that exists"),
         (("--json", tmp_path), "cannot be written"),
     ):

@@ -81,9 +81,7 @@ def test_a_wrong_value_is_told_with_its_file(values: dict[str, Any], says: str, 
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"), [("{", "not JSON"), ("[1]", "a JSON object is expected"), ("\xff", "JSON")]
-)
+@pytest.mark.parametrize(("content", "says"), [("{", "not JSON"), ("[1]", "not a JSON object"), ("\xff", "JSON")])
 def test_a_file_that_is_no_json_object(content: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(RequestError, match=says):

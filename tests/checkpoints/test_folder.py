@@ -29,7 +29,7 @@ def test_every_head_in_every_format(head: str, tmp_path: Path) -> None:
         assert same(model.flat, flat)
         assert (model.ignored, model.absent, model.tokenizer_path) == ((), (), None)
         (tmp_path / name).unlink()
-    with pytest.raises(RequestError, match=r"holds no weights\. One of these is needed: flax_model\.msgpack"):
+    with pytest.raises(RequestError, match=r"has no weights\. One of these is required: flax_model\.msgpack"):
         read_model(tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_a_config_without_architecture_is_completed_from_the_names(tmp_path: Pat
         del values["architectures"]
         (tmp_path / "config.json").write_text(json.dumps(values))
         if head == "sequence-classification":
-            with pytest.raises(RequestError, match="names no architecture, and the weights beside it fit several"):
+            with pytest.raises(RequestError, match="names no architecture, and the weights fit several"):
                 read_model(tmp_path)
         else:
             assert read_model(tmp_path).config == of
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_listed_by_the_names_in_the_file(tmp_path: Path) ->
     for part in (
         str(tmp_path / "model.safetensors"),
         "Missing (1): bigs.encoder.layer.1.bs4.D.",
-        "Of another shape (1): bigs.encoder.layer.0.dv.weight [7, 4] instead of [6, 4].",
+        "Wrong shape (1): bigs.encoder.layer.0.dv.weight [7, 4] instead of [6, 4].",
         "Unknown (1): classifier.weight.",
     ):
         assert part in str(error.value)

@@ -112,7 +112,7 @@ def test_a_tied_embedding_becomes_an_untied_decoder() -> None:
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
     assert np.array_equal(result["cls/predictions/decoder/kernel"], flat[WORDS].T)
-    assert report.changed == {"cls/predictions/decoder/kernel": "copied from the word embedding"}
+    assert report.changed == {"cls/predictions/decoder/kernel": "copied from the word embeddings"}
     assert transfer(parameters(to), to, of, zeros)[1].left == ["cls/predictions/decoder/kernel"]
     assert transfer(flat, of, classifier(), zeros)[1].changed == {}
 
@@ -129,6 +129,6 @@ def test_the_description_names_what_is_new_and_left() -> None:
     assert text.splitlines() == [
         "loaded 57 tensors",
         "new (4): classifier/bias, classifier/kernel, s4_bert/pooler/dense/bias, s4_bert/pooler/dense/kernel",
-        "left (5): cls/predictions/transform/dense/kernel, cls/predictions/transform/dense/bias, "
+        "unused (5): cls/predictions/transform/dense/kernel, cls/predictions/transform/dense/bias, "
         "cls/predictions/transform/LayerNorm/scale, cls/predictions/transform/LayerNorm/bias, cls/predictions/bias",
     ]

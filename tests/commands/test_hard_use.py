@@ -162,7 +162,7 @@ def test_exports_into_places_that_cannot_be_replaced(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     refused = bigs("export", "--model", classifier, "--output", ".")
-    assert (refused.code, "is the folder you are in" in refused.err) == (2, True)
+    assert (refused.code, "is the working directory" in refused.err) == (2, True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     bigs("export", "--model", classifier, "--output", tmp_path / "link").fine()
@@ -170,7 +170,7 @@ def test_exports_into_places_that_cannot_be_replaced(
     assert (tmp_path / "empty" / "config.json").is_file()
     (tmp_path / ".made.bigs-partial").write_text("in the way")
     refused = bigs("export", "--model", classifier, "--output", tmp_path / "made")
-    assert (refused.code, "is in the way: it is no folder" in refused.err) == (2, True)
+    assert (refused.code, "exists and is not a folder" in refused.err) == (2, True)
 
 
 def test_weights_that_are_no_numbers(classifier: Path, tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_spoilt_files_are_sentences(root: Path) -> None:
     assert done.code == 2
     assert "base has logged nothing yet" in done.err
     (root / "hot" / "results.json").write_text("[]")
-    assert "results.json holds no JSON object" in bigs("runs", "show", "hot").err
+    assert "results.json is not a JSON object" in bigs("runs", "show", "hot").err
     (root / "hot" / "results.json").write_text("{")
     assert "results.json is no JSON" in bigs("runs", "show", "hot").err
     (root / "mrpc" / "environment.json").unlink()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.core.error_messages import told, translate_error
+from bigs_cli.core.error_messages import convert_errors, translate_error
 from bigs_cli.core.errors import BigsError, RequestError
 
 AGAIN = "and repeat the command."
@@ -92,9 +92,9 @@ def test_memory_that_numpy_xla_and_python_cannot_have() -> None:
 def test_other_errors_are_none_of_the_machine() -> None:
     error = caught(KeyError("a"))
     assert translate_error(error) is None
-    with pytest.raises(KeyError), told(translate_error):
+    with pytest.raises(KeyError), convert_errors(translate_error):
         raise KeyError("a")
-    with pytest.raises(RequestError, match="mine"), told(translate_error):
+    with pytest.raises(RequestError, match="mine"), convert_errors(translate_error):
         raise RequestError("mine")
 
 

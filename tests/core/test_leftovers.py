@@ -73,7 +73,7 @@ def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("mine")
     (tmp_path / ".out.bigs-partial").symlink_to(tmp_path / "precious")
-    with pytest.raises(RequestError, match="is in the way: it is no folder"), atomic_directory(tmp_path / "out"):
+    with pytest.raises(RequestError, match="exists and is not a folder"), atomic_directory(tmp_path / "out"):
         pass
     assert (tmp_path / "precious" / "file").read_text() == "mine"
 

@@ -105,7 +105,7 @@ def test_a_branch_and_its_revision(hub: Hub, tmp_path: Path) -> None:
     assert [commit["revision"] for commit in written(hub).commits] == ["try/2"]
     model = bigs_cli.BiGSForSequenceClassification.from_pretrained("ada/mine", revision="try/2")
     assert model.config == OF
-    with pytest.raises(RequestError, match="holds no weights"):
+    with pytest.raises(RequestError, match="has no weights"):
         bigs_cli.load_model("ada/mine")
     hub.requests.clear()
     again = ("--push", "ada/mine", "--revision", "try/2")
