@@ -1,8 +1,8 @@
 """`bigs bench load`: how loading token shards scales with the size of the corpus.
 
 For each size, the following are measured: the first verification, which reads the whole corpus; the time from the start
-of Python to the first batch when the verification is cached, as in every later run; the rate of reading batches; and
-the private memory. Each measurement is a separate process (`load_probe.py`). The corpus was just written, so as much of it
+of Python to the first batch with a cached verification, as in every later run; the rate of reading batches; and the
+private memory. Each measurement is a separate process (`load_probe.py`). The corpus was just written, so as much of it
 as fits is in the page cache.
 """
 

@@ -50,7 +50,7 @@ def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     write_config(tmp_path / "config.json", of)
     state = to_torch(parameters(of), of) | {"cls.predictions.decoder.bias": np.ones(11, np.int32)}
     safetensors_file.write(tmp_path / "model.safetensors", state)
-    with pytest.raises(RequestError, match="'cls/predictions/bias' holds int32 numbers"):
+    with pytest.raises(RequestError, match="'cls/predictions/bias' has the data type int32"):
         read_model(tmp_path)
 
 

@@ -269,9 +269,9 @@ def test_a_hub_that_is_busy_or_lies_for_a_while_is_asked_again(fault: Fault, hub
     ("fault", "says"),
     [
         (Fault("/api/", times=99, lie=PAGE), r"The server at http://127.* is not a hub .* login page"),
-        (Fault("/api/", times=99, lie=b"[]"), "is no hub"),
-        (Fault("/api/", times=99, lie=b"{}"), "is no hub"),
-        (Fault("/", times=99, lie=PAGE), "is no hub"),
+        (Fault("/api/", times=99, lie=b"[]"), "is not a hub"),
+        (Fault("/api/", times=99, lie=b"{}"), "is not a hub"),
+        (Fault("/", times=99, lie=PAGE), "is not a hub"),
         (Fault("/resolve/", times=99, lie=PAGE), "could not be downloaded .* Hugging Face Hub endpoint"),
         (Fault("GET /someone/all/resolve", times=99, lie=PAGE), "could not be downloaded .*should be of size"),
         (Fault("/", times=99, status=500), r"could not be downloaded .*HTTP 500"),

@@ -107,7 +107,7 @@ def test_a_run_and_a_model_by_their_paths(root: Path) -> None:
     assert find_model(str(run)).run is not None
     assert find_model(str(folder)).folder == folder
     (folder / "config.json").unlink()
-    with pytest.raises(RequestError, match=r"m holds no config\.json"):
+    with pytest.raises(RequestError, match=r"There is no config\.json in .*m"):
         open_model(find_model(str(folder)))
 
 

@@ -119,7 +119,7 @@ def test_a_tied_embedding_becomes_an_untied_decoder() -> None:
 
 def test_encoders_that_differ_are_told_by_field() -> None:
     of, to = config(), config(hidden_size=8, pre_norm=False)
-    with pytest.raises(RequestError, match=r"hidden_size 4 there, 8 here; pre_norm True there, False here"):
+    with pytest.raises(RequestError, match=r"hidden_size 8 instead of 4; pre_norm False instead of True"):
         transfer(parameters(of), of, to, zeros)
 
 

@@ -66,7 +66,7 @@ schedule: {kind: cosin}
         ("kind:\n\t- x", "mine.yaml:2:1: This is not valid YAML: "),
         ("a: \x01", "mine.yaml: This is not valid YAML: "),
         ("kind: finetun", "mine.yaml:1:7: 'kind' is 'finetun'; it must be pretrain or finetune."),
-        ("steps: 3", "mine.yaml:1:1: 'kind' is missing."),
+        ("steps: 3", "mine.yaml:1:1: 'kind' is missing; it must be"),
         ("a: &x 1\n", "mine.yaml:1:4: Anchors and aliases"),
         ("a: !!python/object/apply:os.system [x]", "mine.yaml:1:4: Tags (!) are not supported"),
         ("a: " + "[" * 40 + "]" * 40, "mine.yaml:1:19: The nesting is deeper than 16 levels"),
