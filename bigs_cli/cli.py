@@ -64,7 +64,7 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="[bold]Example:[/bold] bigs demo (the whole workflow in a few minutes on a CPU)")
+@app.callback(epilog="[bold]Example:[/bold] bigs demo (the whole workflow, in a few minutes on a CPU)")
 def bigs(
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     version: Annotated[

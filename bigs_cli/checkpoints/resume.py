@@ -80,14 +80,14 @@ def same_place(one: str | Path, other: str | Path) -> bool:
         return str(one) == str(other)
 
 
-def locate(given: str, recorded: str | None) -> str:
-    """Return the current path of `given`, a path in a recipe: the `recorded` path if it exists, else `given`.
+def locate(path: str, recorded: str | None) -> str:
+    """Return the current location of `path` in a recipe: the `recorded` path, or `path` if only that exists.
 
-    If both are the same file, `given` is returned.
+    If both are the same file, `path` is returned.
     """
-    if recorded is None or same_place(given, recorded):
-        return given
-    return given if os.path.exists(given) and not os.path.exists(recorded) else recorded  # noqa: PTH110
+    if recorded is None or same_place(path, recorded):
+        return path
+    return path if os.path.exists(path) and not os.path.exists(recorded) else recorded  # noqa: PTH110
 
 
 def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -132,14 +132,14 @@ def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> Res
     return ResumeRecord.model_validate(recorded)
 
 
-def check_recipe(folder: Path, given: str | None) -> None:
+def check_recipe(folder: Path, name: str | None) -> None:
     """Check that the run in `folder` is resumed with its own recipe.
 
     Raises:
-        RequestError: `given` is another recipe.
+        RequestError: `name` is another recipe.
     """
     recorded = read_record(folder).recipe
-    if given is None or recorded is None or same_place(given, recorded) or same_place(given, folder / "recipe.yaml"):
+    if name is None or recorded is None or same_place(name, recorded) or same_place(name, folder / "recipe.yaml"):
         return
     raise RequestError(
         f"{folder} was started with --recipe {recorded} and is resumed with the same recipe. Leave out --recipe, or "
@@ -147,17 +147,17 @@ def check_recipe(folder: Path, given: str | None) -> None:
     )
 
 
-def check_start(folder: Path, given: str | None, recipe: Recipe) -> None:
+def check_start(folder: Path, model: str | None, recipe: Recipe) -> None:
     """Check that the run in `folder` is resumed with the start model of its `recipe`, as returned by `run_recipe`.
 
     Raises:
-        RequestError: `given`, a path or a hub id, is another model.
+        RequestError: `model`, a path or a hub id, is another model.
     """
-    if given is None or (recipe.from_ is not None and same_place(given, recipe.from_)):
+    if model is None or (recipe.from_ is not None and same_place(model, recipe.from_)):
         return
     started = "from random initialization" if recipe.from_ is None else f"from {recipe.from_}"
     raise RequestError(
-        f"{folder} was started {started}, not from {given}. Leave out --from to resume it, or start a new run: "
+        f"{folder} was started {started}, not from {model}. Leave out --from to resume it, or start a new run: "
         f"--run {folder}-2"
     )
 

@@ -10,25 +10,25 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe
 
 
-def count_seeds(folder: RunFolder, asked: int | None) -> int:
+def count_seeds(folder: RunFolder, requested: int | None) -> int:
     """Return the number of seeds of the run to resume: the recorded number, or a larger one that is requested.
 
     Raises:
         RequestError: fewer seeds are requested than recorded, or the number is unknown.
     """
     recorded = 1 if folder.is_run else read_record(folder.path).seeds
-    if folder.is_run and asked not in (None, 1):
+    if folder.is_run and requested not in (None, 1):
         raise RequestError(
             f"{folder.path} has a single seed. Leave out --seeds to resume it, or start a new run with --run "
             f"{folder.path}-2"
         )
-    if asked is not None and asked < recorded:
+    if requested is not None and requested < recorded:
         raise RequestError(
             f"{folder.path} was started with --seeds {recorded}. Leave out --seeds, or use a larger number."
         )
-    if asked is None and recorded == 1 and not folder.is_run and any(folder.path.glob("seed-*/recipe.yaml")):
+    if requested is None and recorded == 1 and not folder.is_run and any(folder.path.glob("seed-*/recipe.yaml")):
         raise RequestError(f"{folder.path} contains runs of several seeds. Add the number of seeds: --seeds N")
-    return asked or recorded
+    return requested or recorded
 
 
 def first_started(folder: RunFolder, count: int) -> RunFolder | None:

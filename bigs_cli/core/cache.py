@@ -15,10 +15,10 @@ def cache_root() -> Path:
     Raises:
         RequestError: $BIGS_CACHE is a URL, or it is not set and the user has no home folder.
     """
-    given = os.environ.get("BIGS_CACHE")
-    if given:
-        check_local(given, "$BIGS_CACHE: ")
-        return Path(given)
+    configured = os.environ.get("BIGS_CACHE")
+    if configured:
+        check_local(configured, "$BIGS_CACHE: ")
+        return Path(configured)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bigs"
     except RuntimeError:

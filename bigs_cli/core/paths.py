@@ -64,9 +64,9 @@ def plain_path(path: Path) -> Iterator[Path]:
     Raises:
         RequestError: a link is needed and there is no usable temporary folder.
     """
-    whole = path.absolute()
-    if _is_plain(whole):
-        yield whole
+    absolute = path.absolute()
+    if _is_plain(absolute):
+        yield absolute
         return
     candidates = [folder for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp") if _is_plain(Path(folder))]
     folder = next((folder for folder in candidates if os.access(folder, os.W_OK | os.X_OK)), None)
@@ -77,12 +77,12 @@ def plain_path(path: Path) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(prefix="bigs-", dir=folder) as parent:
         link = Path(parent) / "linked"
-        link.symlink_to(whole)
+        link.symlink_to(absolute)
         try:
             yield link
         except OSError as error:
             if str(error.filename).startswith(str(link)):
-                error.filename = f"{whole}{str(error.filename).removeprefix(str(link))}"
+                error.filename = f"{absolute}{str(error.filename).removeprefix(str(link))}"
             raise
 
 
