@@ -169,7 +169,7 @@ def test_a_model_says_what_it_is(tmp_path: Path) -> None:
     assert repr(model) == (
         f"BiGSForSequenceClassification(head: sequence-classification; labels: 3; {size}; source: {source})"
     )
-    assert repr(BiGSModel(config(head="encoder"))).endswith("source: fresh parameters; untrained: pooler/dense)")
+    assert repr(BiGSModel(config(head="encoder"))).endswith("source: initial parameters; untrained: pooler/dense)")
 
 
 def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:

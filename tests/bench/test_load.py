@@ -49,7 +49,7 @@ def test_sizes_and_figures_in_json_and_a_table(temporary: Path, tmp_path: Path) 
     assert not list(temporary.iterdir())
     assert "Needs up to 0.00 GB of disk" in done.err
     assert "Rows of 16 tokens, batches of 4" in done.out
-    assert "Rows of 32, corpora up to 625 times the smallest: start-up at most" in done.out
+    assert "Rows of 32 tokens, corpora up to 625 times the smallest: start-up takes at most" in done.out
     made = json.loads((tmp_path / "load.json").read_text())
     assert made["bench"] == "load"
     assert made["settings"] == {"data": None, "batch": 4, "tokens": 20_000, "seconds": 0.1}
@@ -84,7 +84,7 @@ def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Pat
     for arguments, sentence in (
         (("--data", shards, "--length", 16), "has fewer than 16 tokens"),
         (("--tokens", 1e15), "Lower --tokens, or name another temporary folder with TMPDIR"),
-        (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in a folder that exists"),
+        (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in an existing folder"),
         (("--json", tmp_path), "cannot be written"),
     ):
         refused = bigs("bench", "load", *arguments)

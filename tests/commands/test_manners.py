@@ -172,7 +172,7 @@ def test_a_run_folder_held_by_another_process(place: Path) -> None:
         before = snapshot(place)
         done = bigs(*train("--data", "shards", "--run", "runs/busy"))
         assert (done.code, done.out) == (2, "")
-        assert "Another process is running in runs/busy. Wait for it to end" in done.err
+        assert "Another process is running in runs/busy. Wait for it to finish" in done.err
         assert snapshot(place) == before
 
 

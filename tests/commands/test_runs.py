@@ -226,7 +226,7 @@ def test_spoilt_files_are_sentences(root: Path) -> None:
     (root / "hot" / "results.json").write_text("[]")
     assert "results.json is not a JSON object" in bigs("runs", "show", "hot").err
     (root / "hot" / "results.json").write_text("{")
-    assert "results.json is no JSON" in bigs("runs", "show", "hot").err
+    assert "results.json is not JSON" in bigs("runs", "show", "hot").err
     (root / "mrpc" / "environment.json").unlink()
     assert "environment.json cannot be read" in bigs("runs", "compare", "base", "mrpc").err
     (root / "mrpc" / "recipe.yaml").write_text("kind: finetune\n")
