@@ -1,10 +1,10 @@
-"""BiGS: bidirectional language models without attention.
+"""BiGS: a bidirectional language model without attention.
 
     from bigs_cli import BiGSForSequenceClassification
     model = BiGSForSequenceClassification.from_pretrained("JunxiongWang/BiGS_512_MNLI")
     model(input_ids, attention_mask=mask, token_type_ids=types).logits
 
-Importing this loads nothing heavy: each name is fetched when it is first used.
+Importing the package is cheap: JAX is imported when a name is first used.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bigs_cli' has no attribute {name!r}")
     import importlib
 
-    home = "bigs_cli.models.config" if name == "BiGSConfig" else "bigs_cli.api"
-    return getattr(importlib.import_module(home), name)
+    module = "bigs_cli.models.config" if name == "BiGSConfig" else "bigs_cli.api"
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The process of the command line, from its streams to its end: `bigs`, which `python -m bigs_cli` is too."""
+"""The entry point of `bigs` and `python -m bigs_cli`: prepares the standard streams and handles the exit."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line as a process of its own."""
-    sys.unraisablehook = _interrupt_again
+    """Run the command line."""
+    sys.unraisablehook = _repeat_interrupt
     try:
         _prepare_streams()
         from bigs_cli.cli import main as run
 
         run()
         return
-    except KeyboardInterrupt:  # before `run`, which has a sentence for it
+    except KeyboardInterrupt:  # Interrupted before `run`, which prints a message.
         pass
-    except SystemExit as ended:
-        if ended.code != _INTERRUPTED:
+    except SystemExit as stop:
+        if stop.code != _INTERRUPTED:
             raise
-    # The exception is gone by now, and what its traceback still held open has been closed and cleaned up.
-    _leave(_INTERRUPTED)
+    # Outside the handlers, so that the traceback is released and the files it referenced are closed.
+    _exit_now(_INTERRUPTED)
 
 
 def _prepare_streams() -> None:
-    """Give a process that has no stdin, stdout or stderr an empty one; spell out what stdout has no code for.
+    """Open missing standard streams on /dev/null, and escape characters that the encoding of stdout lacks.
 
-    Left closed, the next file that is opened would take its place, and be written over.
+    If a standard stream stays closed, the next file opened gets its descriptor, and output overwrites that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -50,22 +50,22 @@ def _prepare_streams() -> None:
 
 
 def _json_escapes(error: UnicodeError) -> tuple[str, int]:
-    """Spell out what an encoding lacks as JSON does, `\\u00e9`: within a line of JSON it stays that character."""
+    """Escape characters as in JSON (`\\u00e9`), so that a line of JSON keeps its meaning."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
-def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
-    """Have an interrupt that came in a finalizer or a callback of the garbage collector come again: Python drops it."""
+def _repeat_interrupt(lost: sys.UnraisableHookArgs) -> None:
+    """Repeat an interrupt that arrived in a finalizer, where Python discards exceptions."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
         threading.Timer(0.05, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(lost)
 
 
-def _leave(code: int) -> NoReturn:
-    """End at once: in an orderly end JAX takes the memory of threads that still compile, and they crash."""
+def _exit_now(code: int) -> NoReturn:
+    """Exit without Python's shutdown, in which JAX frees memory that its compiling threads still use."""
     if "multiprocessing" in sys.modules:
         from multiprocessing import active_children
 

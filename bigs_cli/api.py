@@ -1,4 +1,4 @@
-"""The Python API: a model object with `from_pretrained`, a call, and `save_pretrained`, one class a head."""
+"""The Python API: one model class per head, with `from_pretrained`, `predict`, `embed` and `save_pretrained`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoints.transfer import Transfer, transfer
 from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 from bigs_cli.export.tokenizer import write_tokenizer
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
@@ -34,30 +34,30 @@ from bigs_cli.tasks.types import TASK_TYPES
 
 
 class Pretrained:
-    """A BiGS model ready to be called. Its calls are compiled, once for each shape of input.
+    """A BiGS model that can be called. Calls are compiled once for each input shape.
 
     Attributes:
-        config: size, shape and head.
-        transfer: what `from_pretrained` loaded, made new and left out; None for a model made otherwise.
-        untrained: the dense layers of the head and the pooler that have never been trained, by path.
-        source: where the parameters came from.
+        config: the configuration, including the head.
+        transfer: the parameters that `from_pretrained` loaded, initialized or did not use; None for other models.
+        untrained: paths of the dense layers of the head and the pooler that were never trained.
+        source: origin of the parameters.
     """
 
     head: ClassVar[Head]
 
     def __init__(self, config: BiGSConfig, params: Parameters | None = None, *, seed: int = 0) -> None:
-        """Make a model of `config` with fresh parameters (by `seed`), or with unstacked `params`.
+        """Create a model of `config` with unstacked `params`, or with parameters initialized from `seed`.
 
         Raises:
-            ValueError: the config is for another head, the seed is negative, or `params` are not those of the config.
+            ValueError: the config is for another head, the seed is negative, or `params` do not fit the config.
         """
         if not isinstance(config, BiGSConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"config is a {type(config).__name__}; {type(self).__name__} takes a BiGSConfig.")
+            raise ValueError(f"config is a {type(config).__name__}; {type(self).__name__} requires a BiGSConfig.")
         if config.head != self.head:
             raise ValueError(f"{type(self).__name__} has the head {self.head}; the config is for {config.head}.")
         if params is None:
             if not _is_count(seed, 0):
-                raise ValueError(f"seed is {seed!r}; it takes a whole number from 0.")
+                raise ValueError(f"seed is {seed!r}; it must be a non-negative integer.")
             params = unstack_layers(initialize(config, seed))
             self.untrained = untrained_layers({}, config)
         else:
@@ -65,45 +65,44 @@ class Pretrained:
             self.untrained = ()
         self.config = config
         self.transfer: Transfer | None = None
-        self.source = "fresh parameters"
+        self.source = "initial parameters"
         self._params = params
         self._origin: Origin | None = None
         self._compile()
 
     def _compile(self) -> None:
-        """Make what compiled functions need: all that a pickled or copied model does not take along."""
+        """Create the compiled functions, which are not pickled or copied."""
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
         apply = make_apply(self.config, Compute(), unstacked=True)
 
         def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
             outputs = apply(params, *inputs, **named)
             if not hidden_states:
-                del outputs["hidden_states"]  # Compiled code then need not keep them.
+                del outputs["hidden_states"]  # Saves memory in compiled code.
             return outputs
 
         self._run = jax.jit(run, static_argnums=1)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what `pickle` and `copy` keep; parameters as NumPy arrays."""
+        """Return the state for `pickle` and `copy`, with parameters as NumPy arrays."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("_run", "_predictors")}
         return state | {"_params": jax.tree.map(np.asarray, self._params)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what `__getstate__` returned."""
+        """Restore the state returned by `__getstate__`."""
         self.__dict__.update(state)
         self._params = jax.tree.map(jnp.asarray, self._params)
         self._compile()
 
     def __repr__(self) -> str:
-        of = self.config
         kind = TASK_TYPES.get(self.head)
-        labels = {"labels": of.num_labels} if kind is not None and kind.has_labels else {}
+        labels = {"labels": self.config.num_labels} if kind is not None and kind.has_labels else {}
         facts: dict[str, Any] = {
             "head": self.head,
             **labels,
             "parameters": f"{self.num_parameters:,}",
-            "layers": of.num_hidden_layers,
-            "hidden_size": of.hidden_size,
+            "layers": self.config.num_hidden_layers,
+            "hidden_size": self.config.hidden_size,
             "source": self.source,
             **({"untrained": ", ".join(self.untrained)} if self.untrained else {}),
         }
@@ -113,16 +112,16 @@ class Pretrained:
     def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **changes: Any) -> Self:
         """Load `model`: a run, a folder, a hub id, or a short name such as "mnli".
 
-        `revision` is a branch, tag or commit of a model on the hub. What was fetched once is kept in the hub's cache
-        and not fetched again; with HF_HUB_OFFLINE=1 the hub is not asked.
+        `revision` is a branch, tag or commit of a model on the hub. Downloads are cached; with HF_HUB_OFFLINE=1, only
+        the cache is used.
 
-        A model with another head gives its encoder; what was loaded, what is new and what was left out is in
-        `.transfer` (print `model.transfer.describe()`). A warning names the parameters that are new, or that were
-        never trained: `predict` refuses a head of these. `changes` are config fields to differ in, such as
-        `num_labels=3`, which also drops the old labels' names.
+        If the model has another head, its encoder is loaded. `.transfer` has the loaded, new and unused parameters; to
+        show it, print `model.transfer.describe()`. A warning names parameters that are new or were never trained;
+        `predict` raises an error for a head with such parameters. `changes` are fields of the config to change, such as
+        `num_labels=3`, which also removes the label names.
 
         Raises:
-            bigs_cli.core.errors.BigsError: there is no such model or config field, or its files are malformed.
+            bigs_cli.core.errors.BigsError: the model or a config field does not exist, or a file is malformed.
         """
         return cls._from_open(_open(model, revision), changes)
 
@@ -135,20 +134,20 @@ class Pretrained:
             return init_parameter(path, shape, config, NEW_HEAD_SEED)
 
         flat, report = transfer(opened.flat, opened.config, config, new)
-        opened.flat.clear()  # Each array is let go as it is taken over: one copy of the model at a time.
+        opened.flat.clear()  # Release the arrays, so that there is one copy of the model in memory.
         untrained = untrained_layers(flat, config)
         loaded = cls(config, to_unstacked(flat))
         loaded.transfer, loaded.source, loaded._origin, loaded.untrained = report, opened.source, origin, untrained
         if report.new:
             warnings.warn(
                 f"Some parameters of {cls.__name__} are not in {opened.source} and are newly initialized: "
-                f"{', '.join(report.new)}. Train the model before you use what they compute.",
+                f"{', '.join(report.new)}. Train the model before you use its outputs.",
                 stacklevel=3,
             )
         elif untrained:
             warnings.warn(
                 f"Some layers of {opened.source} were never trained: {', '.join(untrained)}. Train the model before "
-                "you use what they compute.",
+                "you use its outputs.",
                 stacklevel=3,
             )
         return loaded
@@ -162,19 +161,19 @@ class Pretrained:
         positions: Any = None,
         output_hidden_states: bool = False,
     ) -> Outputs:
-        """Run the model on ids `[B, L]` (multiple choice `[B, choices, L]`); arrays or lists.
+        """Run the model on token ids `[B, L]`, for multiple choice `[B, choices, L]`, as arrays or lists.
 
-        The mask defaults to "not [PAD]", the token types to 0. A model that predicts masked words does so at all
-        positions, or only at `positions` `[B, P]`. With `output_hidden_states`, `.hidden_states` has the embeddings
-        and what each layer gave.
+        By default, the attention mask excludes [PAD] and token types are 0. Masked-language models return logits at all
+        positions, or only at `positions` `[B, P]`. With `output_hidden_states`, `.hidden_states` has the embeddings and
+        the output of each layer.
 
         Raises:
-            ValueError: an array is empty or of another shape, holds a value out of its range, or has more tokens than
+            ValueError: an array is empty or has the wrong shape, a value is out of range, or there are more tokens than
                 the model has positions.
         """
         inputs = checked_inputs(self.config, input_ids, attention_mask, token_type_ids)
-        named = {} if positions is None else {"positions": checked_positions(self.config, positions, inputs[0])}
-        return self._run(self._params, bool(output_hidden_states), list(inputs), named)
+        keywords = {} if positions is None else {"positions": checked_positions(self.config, positions, inputs[0])}
+        return self._run(self._params, bool(output_hidden_states), list(inputs), keywords)
 
     def predict(
         self,
@@ -186,35 +185,35 @@ class Pretrained:
         trim_padding: bool | None = None,
         allow_untrained: bool = False,
     ) -> list[dict[str, Any]]:
-        """Return what the model's head says of each text, as `bigs predict` does; a single text is a list of one.
+        """Return the predictions for texts, as `bigs predict` does. A single text gives a list with one prediction.
 
-        A text is a str; a pair (text, pair); for questions {"question": …, "context": …}; for choices {"text": …,
-        "endings": […, …]}; for entities a list of words too. A dict's keys go on into the answer; one that has the
-        name of an answer's becomes ``input.NAME``, or ``input.NAME.2``, … if there is such a key too.
+        A text is a str or a pair (text, pair). Question answering takes {"question": …, "context": …}, multiple choice
+        {"text": …, "endings": […, …]}, and token classification also a list of words. The keys of a dict are copied to
+        the prediction; one that is also a key of the prediction is renamed to ``input.NAME`` (or ``input.NAME.2``, …).
 
-        | head | keys of an answer |
+        | head | keys of a prediction |
         |---|---|
-        | masked words | `filled`, `masks`: for every [MASK] its `top` tokens with their probabilities |
-        | classes, or one score | `prediction`, `scores`: label → probability |
-        | entities (IOB2 labels), or other tags | `entities`, or `words`: text, type or tag, probability, start, end |
-        | questions | `prediction`, `score`, `probability`, `start`, `end`, and `nbest`: the same of the `top` answers |
-        | choices | `prediction`: a place from 0, `ending`, `scores`: a probability each |
-        | next sentence | `prediction`: whether the second text follows, `probability`: that it does |
+        | masked-lm, pretraining | `filled`, and `masks`: the `top` tokens of each [MASK] with their probabilities |
+        | sequence-classification | `prediction`, and for classes `scores`: label → probability |
+        | token-classification | `entities` (IOB2 labels), else `words`: text, type or tag, probability, start, end |
+        | question-answering | `prediction`, `score`, `probability`, `start`, `end`, and `nbest`: the `top` answers |
+        | multiple-choice | `prediction`: index from 0, `ending`, `scores`: probability of each ending |
+        | next-sentence | `prediction`: whether the second text follows the first, `probability` that it does |
 
-        `start` and `end` are characters. `length`, `batch_size` and `trim_padding` are as its options; texts longer
-        than `length` tokens are cut, with a warning, but those that questions are about.
+        `start` and `end` are character offsets. `length`, `batch_size` and `trim_padding` are as in `bigs predict`.
+        Texts with more than `length` tokens are truncated, with a warning; contexts of questions are read in windows.
 
         Raises:
-            bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of its range, a text is not what
-                the model takes, or its head was never trained and `allow_untrained` is not set.
+            bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of range, a text does not fit the
+                model, or the head was never trained and `allow_untrained` is False.
         """
         predictor = self._predictor(top, length, batch_size, trim_padding)
         if not allow_untrained:
             check_trained(self.untrained, self.config, self.source, "set allow_untrained=True")
         items = items_of(_listed(texts), predictor.pipeline.takes, predictor.settings.task)
-        made = [record(item.columns.items(), answer) for window in predictor.answers(items) for item, answer in window]
-        _warn_of_cut(predictor)
-        return made
+        rows = [record(item.columns.items(), answer) for window in predictor.answers(items) for item, answer in window]
+        _warn_if_truncated(predictor)
+        return rows
 
     def embed(
         self,
@@ -224,114 +223,115 @@ class Pretrained:
         batch_size: int | None = None,
         trim_padding: bool | None = None,
     ) -> np.ndarray[Any, Any]:
-        """Return float32 vectors `[n, H]` of texts or pairs: the mean of the last hidden state over their tokens.
+        """Return float32 embeddings `[n, H]` of texts or pairs: the mean of the last hidden state over their tokens.
 
         Raises:
-            bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of its range, or a text is none.
+            bigs_cli.core.errors.BigsError: there is no tokenizer, an argument is out of range, or a text is invalid.
         """
         predictor = self._predictor(5, length, batch_size, trim_padding)
-        vectors = [found for _, found in predictor.embeddings(items_of(_listed(texts), TEXT_OR_PAIR))]
-        _warn_of_cut(predictor)
+        vectors = [window for _, window in predictor.embeddings(items_of(_listed(texts), TEXT_OR_PAIR))]
+        _warn_if_truncated(predictor)
         return np.concatenate(vectors) if vectors else np.zeros((0, self.config.hidden_size), np.float32)
 
     def _predictor(self, top: int, length: int | None, batch_size: int | None, trim: bool | None) -> Predictor:
         for name, value, least in (("top", top, 1), ("length", length, 4), ("batch_size", batch_size, 1)):
             if not _is_count(value, least) and (value is not None or name == "top"):
-                raise RequestError(f"{name} is {value!r}; it takes a whole number from {least}.")
+                raise RequestError(f"{name} is {value!r}; it must be an integer of at least {least}.")
         if trim not in (None, True, False):
-            raise RequestError(f"trim_padding is {trim!r}; it takes True, False or None.")
+            raise RequestError(f"trim_padding is {trim!r}; it must be True, False or None.")
         if self._origin is None:
             raise RequestError(
-                f"This {type(self).__name__} was not loaded and has no tokenizer, so it cannot read text. Load one: "
-                f"{type(self).__name__}.from_pretrained(MODEL), or call it with token ids."
+                f"This {type(self).__name__} has no tokenizer, because it was not loaded. Load a model with "
+                f"{type(self).__name__}.from_pretrained(MODEL), or call this one with token ids."
             )
-        asked = (top, length, batch_size, trim)
-        if asked not in self._predictors:
+        key = (top, length, batch_size, trim)
+        if key not in self._predictors:
             settings = settings_for(self.config, self._origin, length, batch_size, trim, top)
             tokenizer = tokenizer_of(self.config, self._origin)
-            self._predictors[asked] = Predictor(self.config, self._params, tokenizer, settings)
-        self._predictors[asked].cut = 0
-        return self._predictors[asked]
+            self._predictors[key] = Predictor(self.config, self._params, tokenizer, settings)
+        self._predictors[key].cut = 0
+        return self._predictors[key]
 
     @property
     def num_parameters(self) -> int:
-        """The number of trained numbers."""
+        """The number of parameters."""
         return count(self._params)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and flax_model.msgpack, the published layout, to a new folder.
-
-        The tokenizer files of a model that was loaded with one are written beside them.
+        """Write config.json and flax_model.msgpack, and the tokenizer if there is one, to a new folder.
 
         Raises:
-            bigs_cli.core.errors.RequestError: the folder is in use, is an address, or cannot be written.
+            bigs_cli.core.errors.RequestError: the folder is in use, is a URL, or cannot be written.
         """
-        refuse_address(folder)
-        with atomic_directory(Path(folder)) as draft:
+        check_local(folder)
+        with atomic_directory(Path(folder)) as tmp:
             if self._origin is not None and self._origin.tokenizer is not None:
-                write_tokenizer(self._origin.tokenizer, draft, self.config.max_position_embeddings)
-            write_flax(draft, self.config, {path: np.asarray(leaf) for path, leaf in unnested(self._params)})
+                write_tokenizer(self._origin.tokenizer, tmp, self.config.max_position_embeddings)
+            write_flax(tmp, self.config, {path: np.asarray(leaf) for path, leaf in unnested(self._params)})
 
 
 class BiGSModel(Pretrained):
-    """The encoder and its pooler: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`."""
+    """The encoder and the pooler. Outputs: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`."""
 
     head = "encoder"
 
 
 class BiGSForMaskedLM(Pretrained):
-    """Masked words: `logits` `[B, L, V]`."""
+    """Masked language modelling. Outputs: `logits` `[B, L, V]`."""
 
     head = "masked-lm"
 
 
 class BiGSForPreTraining(Pretrained):
-    """Masked words and next sentence: `prediction_logits` `[B, L, V]`, `seq_relationship_logits` `[B, 2]`."""
+    """Masked language modelling and next-sentence prediction.
+
+    Outputs: `prediction_logits` `[B, L, V]`, `seq_relationship_logits` `[B, 2]`.
+    """
 
     head = "pretraining"
 
 
 class BiGSForNextSentencePrediction(Pretrained):
-    """Next sentence: `logits` `[B, 2]`."""
+    """Next-sentence prediction. Outputs: `logits` `[B, 2]`."""
 
     head = "next-sentence"
 
 
 class BiGSForSequenceClassification(Pretrained):
-    """A class, or with one label a score, for a text or a pair of texts: `logits` `[B, num_labels]`."""
+    """Classification, or with one label regression, of texts or pairs. Outputs: `logits` `[B, num_labels]`."""
 
     head = "sequence-classification"
 
 
 class BiGSForTokenClassification(Pretrained):
-    """A class for every token: `logits` `[B, L, num_labels]`."""
+    """Classification of tokens. Outputs: `logits` `[B, L, num_labels]`."""
 
     head = "token-classification"
 
 
 class BiGSForQuestionAnswering(Pretrained):
-    """Where the answer starts and ends: `start_logits`, `end_logits`, each `[B, L]`."""
+    """Extractive question answering. Outputs: `start_logits` and `end_logits`, each `[B, L]`."""
 
     head = "question-answering"
 
 
 class BiGSForMultipleChoice(Pretrained):
-    """A score for each choice: `logits` `[B, choices]`."""
+    """Multiple choice. Outputs: `logits` `[B, choices]`."""
 
     head = "multiple-choice"
 
 
 def _open(model: str | Path, revision: str | None) -> OpenModel:
-    refuse_address(model)
+    check_local(model)
     return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
 
 
 def _listed(texts: Given | Iterable[Given]) -> Iterable[Any]:
-    """Return a text that stands alone as a list of it."""
+    """Return a single text as a list."""
     if isinstance(texts, str | Mapping):
         return [texts]
     if not isinstance(texts, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise RequestError(f"texts is a {type(texts).__name__}; it takes a text, a pair, a dict, or a list of these.")
+        raise RequestError(f"texts is a {type(texts).__name__}; it must be a text, a pair, a dict, or a list of these.")
     return texts
 
 
@@ -340,22 +340,22 @@ def _is_count(value: object, least: int) -> bool:
 
 
 def _check_params(params: Parameters, config: BiGSConfig) -> None:
-    given = {path: np.shape(array) for path, array in unnested(params)}
+    shapes = {path: np.shape(array) for path, array in unnested(params)}
     expected = published_shapes(config)
-    wrong = [path for path in (*expected, *given) if given.get(path) != expected.get(path)]
+    wrong = [path for path in (*expected, *shapes) if shapes.get(path) != expected.get(path)]
     if wrong:
-        raise ValueError(f"params are not those of the config: {listed(dict.fromkeys(wrong))} are missing or differ.")
+        raise ValueError(
+            f"params do not fit the config: {listed(dict.fromkeys(wrong))} are missing or differ in shape."
+        )
 
 
-def _warn_of_cut(predictor: Predictor) -> None:
+def _warn_if_truncated(predictor: Predictor) -> None:
     if predictor.cut:
-        length = predictor.settings.length
-        told = f"Cut to {length} tokens: {predictor.cut:,}. What lies beyond was not read."
-        warnings.warn(told, stacklevel=3)
+        warnings.warn(f"Texts truncated to {predictor.settings.length} tokens: {predictor.cut:,}.", stacklevel=3)
 
 
 def _changed(config: BiGSConfig, changes: dict[str, Any]) -> BiGSConfig:
-    """Return `config` with `changes`; label names that no longer fit in number are dropped."""
+    """Return `config` with `changes`. If the number of labels changes, label names are removed."""
     for name in changes:
         if name not in BiGSConfig.model_fields:
             raise RequestError(f"A BiGS config has no field '{name}'.{did_you_mean(name, BiGSConfig.model_fields)}")
@@ -368,17 +368,17 @@ def _changed(config: BiGSConfig, changes: dict[str, Any]) -> BiGSConfig:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         subject = f"{name} is {first['input']!r}: " if name else ""
-        raise RequestError(f"This is no BiGS config. {subject}{first['msg']}.") from None
+        raise RequestError(f"The config is invalid. {subject}{first['msg']}.") from None
 
 
 CLASSES: dict[Head, type[Pretrained]] = {cls.head: cls for cls in Pretrained.__subclasses__()}
 
 
 def load_model(model: str | Path, *, revision: str | None = None) -> Pretrained:
-    """Load `model` (a run, a folder, a hub id or a short name) with the head its config names.
+    """Load `model` (a run, a folder, a hub id or a short name) with the head in its config.
 
     Raises:
-        bigs_cli.core.errors.BigsError: there is no such model, or its files are malformed.
+        bigs_cli.core.errors.BigsError: the model does not exist, or a file is malformed.
     """
     opened = _open(model, revision)
     return CLASSES[opened.config.head]._from_open(opened, {})

@@ -1,6 +1,6 @@
 """The Typer application, and the one place where errors become exit codes.
 
-0 ok, 1 the run failed, 2 the request was wrong, 130 interrupted (after saving, where there is something to save).
+Exit codes: 0 success, 1 failure, 2 invalid request, 130 interrupted (after saving the progress, if there is any).
 """
 
 from __future__ import annotations
@@ -56,73 +56,74 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(bench.app, name="bench")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"bigs {version('bigs')}")
         raise typer.Exit
 
 
-@app.callback(epilog="Start with: [bold]bigs demo[/bold] (a whole lifecycle in a few minutes on a CPU).")
+@app.callback(epilog="[bold]Example:[/bold] bigs demo (the whole workflow, in a few minutes on a CPU)")
 def bigs(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Language models without attention: pretrain, fine-tune, evaluate and export BiGS.
+    """Pretrain, fine-tune, evaluate and export BiGS, a bidirectional language model without attention.
 
-    Text goes through [bold]tokenize[/bold] → [bold]pretrain[/bold] → [bold]finetune[/bold] →
-    [bold]evaluate[/bold] → [bold]export[/bold]; every verb's --help ends with a worked example.
+    The workflow is [bold]tokenize[/bold] → [bold]pretrain[/bold] → [bold]finetune[/bold] → [bold]evaluate[/bold] →
+    [bold]export[/bold]. The --help of every command ends with an example.
 
-    What was asked for goes to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 the request was
-    wrong and nothing was changed, 130 interrupted. Runs are kept in runs/ ($BIGS_RUNS names another folder), what is
-    compiled and measured in ~/.cache/bigs ($BIGS_CACHE).
+    Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 invalid request (nothing was
+    changed), 130 interrupted. Runs are saved in runs/ (or $BIGS_RUNS); compiled code and measurements are cached in
+    ~/.cache/bigs (or $BIGS_CACHE).
     """
     if debug:
         os.environ["BIGS_DEBUG"] = "1"
 
 
-def _let_flow(group: typer.Typer) -> None:
-    """Have the paragraphs of every command's help broken where the terminal ends, not where the source's lines do."""
+def _unwrap_help(group: typer.Typer) -> None:
+    """Join the lines of each paragraph of a docstring, so that help is wrapped at the width of the terminal."""
     for command in [*group.registered_commands, *filter(None, [group.registered_callback])]:
         paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
-        command.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
-    for below in group.registered_groups:
-        if below.typer_instance is not None:
-            _let_flow(below.typer_instance)
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for subgroup in group.registered_groups:
+        if subgroup.typer_instance is not None:
+            _unwrap_help(subgroup.typer_instance)
 
 
-_let_flow(app)
+_unwrap_help(app)
 
 
 def main() -> None:
-    """Run the command line; turn errors into sentences on stderr and into exit codes."""
+    """Run the command line; print errors on stderr and turn them into exit codes."""
     try:
-        with _stoppable():
+        with _sigterm_as_interrupt():
             app()
-    except SystemExit as ended:  # Typer's end, also of an interrupted command.
-        leave(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+    except SystemExit as stop:  # Typer exits this way, also after an interrupt.
+        leave(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
         raise
     except BigsError as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        _end(error.exit_code, str(error))
+        _fail(error.exit_code, str(error))
     except KeyboardInterrupt:
-        _end(130, "interrupted")
+        _fail(130, "interrupted")
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        if (fault := translate_error(error) or lost_contact(error)) is not None:
-            _end(fault.exit_code, str(fault))
+        if (translated := translate_error(error) or lost_contact(error)) is not None:
+            _fail(translated.exit_code, str(translated))
         reason = (str(error).strip() or "no reason given").splitlines()[0]
-        _end(1, f"the run failed: {reason} ({type(error).__name__}). `bigs --debug …` shows where.")
+        message = f"the run failed: {reason} ({type(error).__name__})"
+        _fail(1, f"{message}. Repeat the command as `bigs --debug …` for the traceback.")
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Have SIGTERM end the work as Ctrl-C does: with whatever is to be cleaned up."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that cleanup runs."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Signals reach the main thread only.
         return
@@ -133,8 +134,8 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _end(code: int, sentence: str) -> NoReturn:
-    """End this process with `sentence` on stderr."""
-    print(f"bigs: {BigsError(sentence)}", file=sys.stderr)  # without what steers a terminal, also from libraries
+def _fail(code: int, message: str) -> NoReturn:
+    """Print `message` on stderr, and exit with `code`."""
+    print(f"bigs: {BigsError(message)}", file=sys.stderr)  # BigsError escapes terminal control characters.
     leave(code)
     sys.exit(code)

@@ -102,14 +102,14 @@ def test_words_are_predicted_at_chosen_positions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"batch_size": -1}, "batch_size is -1; it takes a whole number from 1."),
-        ({"batch_size": 0}, "batch_size is 0; it takes a whole number from 1."),
-        ({"batch_size": 2.5}, "batch_size is 2.5; it takes a whole number from 1."),
-        ({"length": 0}, "length is 0; it takes a whole number from 4."),
+        ({"batch_size": -1}, "batch_size is -1; it must be an integer of at least 1."),
+        ({"batch_size": 0}, "batch_size is 0; it must be an integer of at least 1."),
+        ({"batch_size": 2.5}, "batch_size is 2.5; it must be an integer of at least 1."),
+        ({"length": 0}, "length is 0; it must be an integer of at least 4."),
         ({"length": 33}, "Length 33 is too long"),
-        ({"trim_padding": "no"}, "trim_padding is 'no'; it takes True, False or None."),
-        ({"texts": None}, "texts is a NoneType; it takes a text, a pair, a dict, or a list of these."),
-        ({"texts": 3}, "texts is a int; it takes a text, a pair, a dict, or a list of these."),
+        ({"trim_padding": "no"}, "trim_padding is 'no'; it must be True, False or None."),
+        ({"texts": None}, "texts is a NoneType; it must be a text, a pair, a dict, or a list of these."),
+        ({"texts": 3}, "texts is a int; it must be a text, a pair, a dict, or a list of these."),
     ],
 )
 def test_arguments_out_of_their_range(asked: dict[str, Any], says: str, models: Path) -> None:
@@ -121,26 +121,26 @@ def test_arguments_out_of_their_range(asked: dict[str, Any], says: str, models: 
 
 @pytest.mark.parametrize("top", [0, -1, None, True, 1.5])
 def test_how_many_answers_is_a_whole_number(top: Any, models: Path) -> None:
-    with pytest.raises(RequestError, match=re.escape(f"top is {top!r}; it takes a whole number from 1.")):
+    with pytest.raises(RequestError, match=re.escape(f"top is {top!r}; it must be an integer of at least 1.")):
         load_model(models / "masked-lm").predict("a [MASK]", top=top)
 
 
 def test_what_a_model_is_made_from_is_checked() -> None:
     of, other = config(head="encoder"), config(head="encoder", hidden_size=8)
-    with pytest.raises(ValueError, match=re.escape("seed is -1; it takes a whole number from 0.")):
+    with pytest.raises(ValueError, match=re.escape("seed is -1; it must be a non-negative integer.")):
         BiGSModel(of, seed=-1)
-    with pytest.raises(ValueError, match="config is a dict; BiGSModel takes a BiGSConfig"):
+    with pytest.raises(ValueError, match="config is a dict; BiGSModel requires a BiGSConfig"):
         BiGSModel(of.model_dump())  # pyright: ignore[reportArgumentType]
     params = to_unstacked(parameters(other))
     assert BiGSModel(other, params)(IDS).pooler_output.shape == (B, 8)
-    with pytest.raises(ValueError, match="params are not those of the config: embeddings/LayerNorm/bias, "):
+    with pytest.raises(ValueError, match="params do not fit the config: embeddings/LayerNorm/bias, "):
         BiGSModel(of, params)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"num_labels": 0}, "This is no BiGS config. num_labels is 0: Input should be greater than or equal to 1."),
+        ({"num_labels": 0}, "The config is invalid. num_labels is 0: Input should be greater than or equal to 1."),
         ({"num_labels": "many"}, "num_labels is 'many': Input should be a valid integer"),
         ({"labels": ("a", "b", "c")}, "labels names 3 classes but num_labels is 2."),
     ],
@@ -169,7 +169,7 @@ def test_a_model_says_what_it_is(tmp_path: Path) -> None:
     assert repr(model) == (
         f"BiGSForSequenceClassification(head: sequence-classification; labels: 3; {size}; source: {source})"
     )
-    assert repr(BiGSModel(config(head="encoder"))).endswith("source: fresh parameters; untrained: pooler/dense)")
+    assert repr(BiGSModel(config(head="encoder"))).endswith("source: initial parameters; untrained: pooler/dense)")
 
 
 def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def told(done: Done, *says: str) -> None:
     assert (done.code, done.out) == (1, "")
     assert "Traceback" not in done.err
     last = done.err.splitlines()[-1]
-    for part in ("bigs: ", "would be larger than a file may be", *says):
+    for part in ("bigs: ", "exceeds the maximum file size", *says):
         assert part in last
 
 
@@ -52,7 +52,7 @@ def test_pretraining_goes_on(size: int, shards: Path, pretrained: Path, tmp_path
     with small_files(size):
         done = bigs(*pretrain(shards, run))
     begun = size > 300
-    told(done, f"and continue with `bigs pretrain --resume --run {run}`." if begun else "and give the command again.")
+    told(done, f"and continue with `bigs pretrain --resume --run {run}`." if begun else "and repeat the command.")
     assert (run / "recipe.yaml").exists() == begun
     assert steps(run / "checkpoints") == []
     bigs(*pretrain(shards, run, *(["--resume"] if begun else []))).fine()
@@ -64,7 +64,7 @@ def test_finetuning_goes_on_with_the_best_kept(
     pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk takes no more in the middle of writing the best parameters: what counts them as kept is not saved."""
-    steady, run, seal = tmp_path / "steady", tmp_path / "run", orbax.seal
+    steady, run, seal = tmp_path / "steady", tmp_path / "run", orbax.write_checksums
     bigs(*finetune("mrpc", pretrained, glue, steady)).fine()
 
     def full(folder: Path, score: float | None) -> None:
@@ -72,15 +72,15 @@ def test_finetuning_goes_on_with_the_best_kept(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         seal(folder, score)
 
-    monkeypatch.setattr(orbax, "seal", full)
+    monkeypatch.setattr(orbax, "write_checksums", full)
     done = bigs(*finetune("mrpc", pretrained, glue, run))
     assert done.code == 1
     assert (
-        f"The disk of {run} is full. Make room, and continue with `bigs finetune --resume --run {run}`."
+        f"The disk of {run} is full. Free some space, and continue with `bigs finetune --resume --run {run}`."
         in done.err.splitlines()[-1]
     )
     assert (steps(run / "best"), steps(run / "checkpoints")) == ([], [])
-    monkeypatch.setattr(orbax, "seal", seal)
+    monkeypatch.setattr(orbax, "write_checksums", seal)
     bigs(*finetune("mrpc", pretrained, glue, run, "--resume")).fine()
     assert all(same(steady / name, run / name) for name in ("best", "checkpoints"))
     assert (steady / "predictions.jsonl").read_bytes() == (run / "predictions.jsonl").read_bytes()
@@ -108,7 +108,7 @@ def test_what_is_written_whole_or_not_at_all(
     asked = commands(tmp_path, shards, pretrained, glue)[verb]
     with small_files(1_000):
         done = bigs(*asked)
-    told(done, "out", "and give the command again.")
+    told(done, "out", "and repeat the command.")
     assert list((tmp_path / "new").glob("*")) == []
     bigs(*asked).fine()
     assert [path.stem for path in (tmp_path / "new").iterdir()] == ["out"]
@@ -120,7 +120,7 @@ def test_stdout_that_takes_no_more() -> None:
             [sys.executable, "-m", "bigs_cli", "recipes", "list"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert ended.returncode == 1
-    assert ended.stderr == "bigs: The disk of the output is full. Make room, and give the command again.\n"
+    assert ended.stderr == "bigs: The disk of the output is full. Free some space, and repeat the command.\n"
 
 
 KNOBS = ("set compute.remat to layer", "mesh.fsdp (now 1)", "There is not enough memory for ")
@@ -175,9 +175,9 @@ def test_shards_that_vanish_are_told(shards: Path, tmp_path: Path, monkeypatch: 
     run = tmp_path / "run"
     done = bigs(*pretrain(moved, run, checkpoint__every_steps=2))
     assert done.code == 1
-    gone = f"{moved}/heldout-00000.bin is not there, or not any more. Put it back"
+    gone = f"{moved}/heldout-00000.bin does not exist, or was removed. Restore it"
     assert (
-        f"{gone}, or name another place, and continue with `bigs pretrain --resume --run {run}`."
+        f"{gone}, or name another path, and continue with `bigs pretrain --resume --run {run}`."
         in done.err.splitlines()[-1]
     )
     assert steps(run / "checkpoints") == [2]

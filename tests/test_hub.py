@@ -67,7 +67,7 @@ def test_a_published_model_by_its_hub_id(shared: Path, start: tuple[Hub, Start],
         for made in logits.values():
             atol = 5e-5 * np.abs(reference["logits"]).max()
             np.testing.assert_allclose(made, reference["logits"], rtol=0, atol=atol)
-    assert ended.stdout == f"The hub's model {MNLI} has no revision 'v9'. Name a branch, a tag or a commit of it.\n"
+    assert ended.stdout == f"The model {MNLI} on the hub has no revision 'v9'. Name a branch, tag or commit of it.\n"
     assert sorted(hub.downloads()) == ["config.json", "flax_model.msgpack"]
 
 
@@ -83,7 +83,7 @@ def test_fine_tuning_with_model_and_data_from_the_hub(start: tuple[Hub, Start], 
     tuned = run(*bigs, "finetune", "mrpc", "--set", "epochs=1", "--set", "batch_size=2")
     assert tuned.returncode == 0, tuned.stderr
     assert tuned.stdout == "runs/mrpc\n"
-    assert f"Model: {MNLI} (published; there is no finished mnli run under runs/)" in tuned.stderr
+    assert f"Model: {MNLI} (published; there is no finished mnli run in runs/)" in tuned.stderr
     results = json.loads((tmp_path / "here" / "runs" / "mrpc" / "results.json").read_text())
 
     judged = run(*bigs, "eval", "--json")
@@ -95,5 +95,5 @@ def test_a_model_the_hub_does_not_have(start: tuple[Hub, Start]) -> None:
     ended = start[1]("-m", "bigs_cli", "export", "--model", "someone/none", "--output", "out")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.splitlines()[-1].startswith(
-        "bigs: someone/none is no file or folder here, and the hub has no model"
+        "bigs: someone/none is not a local file or folder, and the hub has no model"
     )

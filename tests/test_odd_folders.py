@@ -108,7 +108,10 @@ def test_a_checkpoint_that_cannot_be_read_replaces_none(
 
 def test_a_link_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(RequestError, match=r"run\[1\] has characters .+ \$TMPDIR"), plain_path(tmp_path / "run[1]"):
+    with (
+        pytest.raises(RequestError, match=r"run\[1\] has special characters .+ \$TMPDIR"),
+        plain_path(tmp_path / "run[1]"),
+    ):
         pass
 
 

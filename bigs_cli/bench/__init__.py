@@ -1,1 +1,1 @@
-"""Benchmarks: what bigs does on this machine, in figures that can be compared."""
+"""The benchmarks of `bigs bench`, and the checks of `bigs doctor`."""

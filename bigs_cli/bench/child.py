@@ -1,4 +1,4 @@
-"""Measuring in a process of its own: nothing measured before is left in its memory, and its memory is its own."""
+"""Running measurements in separate processes, so that they do not affect each other's memory and caches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from bigs_cli.core.errors import BigsError
 
 
 def run_child(module: str, *arguments: str, **variables: str) -> str:
-    """Run a module of ours as a script, compiled code cached, and return what it wrote to stdout.
-
-    `variables` are set in its environment.
+    """Run a module as a script with a compilation cache, and return its stdout; `variables` extend its environment.
 
     Raises:
-        BigsError: it failed; what it said is on stderr.
+        BigsError: it failed; its errors are on stderr.
     """
     environment = {"JAX_COMPILATION_CACHE_DIR": str(cache_root() / "jax")} | os.environ | variables
     command = [sys.executable, "-m", module, *arguments]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-    if ended.returncode:
-        raise BigsError(f"A measuring process failed (exit code {ended.returncode}); what it said is above.")
-    return ended.stdout
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if process.returncode:
+        raise BigsError(f"A measurement failed (exit code {process.returncode}); its error is above.")
+    return process.stdout

@@ -1,4 +1,4 @@
-"""Token shards of any size to measure with: the same rows again and again."""
+"""Token shards of any size for benchmarks, made of repeated rows."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from bigs_cli.data.shards import Shards
 
 Rows = np.ndarray[Any, Any]
 
-VOCAB_SIZE = 30522  # of made-up text: BERT's
+VOCAB_SIZE = 30522  # of random tokens, as in BERT
 _SOURCE_TOKENS = 1 << 22
 
 
 def source_rows(shards: Shards | None, length: int) -> tuple[Rows, int]:
-    """Return rows `[n, length]` to repeat and the size of their vocabulary: the first of `shards`, or made up.
+    """Return rows `[n, length]` to repeat and their vocabulary size: from `shards`, or random tokens.
 
     Raises:
-        RequestError: the shards hold less than one such row.
+        RequestError: the shards have fewer tokens than one row.
     """
     if shards is None:
-        # Log-uniform ids: the word of rank k comes up in proportion to 1/k, as in text.
+        # Log-uniform ids: the frequency of the token of rank k is proportional to 1/k, as in text.
         drawn = VOCAB_SIZE ** np.random.default_rng(0).random((_SOURCE_TOKENS // length + 1, length))
         return drawn.astype(dtype_for(VOCAB_SIZE)), VOCAB_SIZE
     rows = shards.split("train")
     enough = -(-_SOURCE_TOKENS // shards.manifest.sequence_length)
     tokens = rows.take(np.arange(min(len(rows), enough))).ravel()
     if len(tokens) < length:
-        raise RequestError(f"{shards.folder} has no {length} tokens to make a row of. Name larger shards, or none.")
+        raise RequestError(f"{shards.folder} has fewer than {length} tokens. Name larger shards, or leave out --data.")
     return tokens[: len(tokens) // length * length].reshape(-1, length), shards.manifest.vocab_size
 
 
 def check_space(tokens: int, vocab_size: int) -> int:
-    """Return the bytes that a corpus takes.
+    """Return the size of a corpus in bytes.
 
     Raises:
-        RequestError: the folder for temporary files has no such room.
+        RequestError: the temporary folder has too little free space.
     """
     needed = tokens * np.dtype(dtype_for(vocab_size)).itemsize
-    place = tempfile.gettempdir()
-    free = shutil.disk_usage(place).free
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
     if free < 1.1 * needed:
         raise RequestError(
-            f"A corpus of {tokens:,} tokens takes {needed / 1e9:.2f} GB; {place} has {free / 1e9:.2f} GB free. "
-            "Lower --tokens, or name another folder: TMPDIR=…"
+            f"A corpus of {tokens:,} tokens needs {needed / 1e9:.2f} GB; {folder} has {free / 1e9:.2f} GB free. "
+            "Lower --tokens, or name another temporary folder with TMPDIR=…"
         )
     return needed
 
 
 class GrowingCorpus:
-    """A folder of shards that can be made larger."""
+    """A folder of shards that can be extended."""
 
     def __init__(self, folder: Path, rows: Rows, vocab_size: int) -> None:
-        """`rows` `[n, L]` are what it repeats."""
+        """Create an empty corpus that repeats `rows` `[n, L]`."""
         folder.mkdir()
         self.folder = folder
         self.length = rows.shape[1]
@@ -70,7 +70,7 @@ class GrowingCorpus:
         self._written = Written()
 
     def grow(self, rows: int) -> Manifest:
-        """Add rows until there are `rows`; return the manifest, which is written."""
+        """Add rows until there are `rows`; write and return the manifest."""
         dtype = dtype_for(self._vocab_size)
         writer = ShardWriter(self.folder, "train", dtype, self.length, written=self._written)
         while self.rows < rows:

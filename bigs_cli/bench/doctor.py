@@ -1,4 +1,4 @@
-"""What `bigs doctor` looks at: versions, devices, memory, speed, folders, the hub, and what each verb would miss."""
+"""The checks of `bigs doctor`: versions, devices, memory, speed, folders, the hub, and what prevents each command."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ VERBS = ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export")
 WRITES = ("tokenize", "pretrain", "finetune", "export")
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "hdf5": (("h5py",), "tokenize and pretrain: HDF5 files"),
-    "gcs": (("gcsfs",), "tokenize and pretrain: gs:// addresses"),
-    "s3": (("s3fs",), "tokenize and pretrain: s3:// addresses"),
+    "gcs": (("gcsfs",), "tokenize: gs:// URLs"),
+    "s3": (("s3fs",), "tokenize: s3:// URLs"),
     "onnx": (("jax2onnx", "onnx", "onnxruntime"), "export: --format onnx"),
-    "torch": (("torch", "transformers"), "export: running what --format transformers wrote"),
+    "torch": (("torch", "transformers"), "export: running exports of --format transformers"),
     "tensorboard": (("tensorboardX",), "pretrain and finetune: --logger tensorboard"),
     "wandb": (("wandb",), "pretrain and finetune: --logger wandb"),
 }
-"""Extras of `pyproject.toml`, the packages that show whether they are installed, and what they are for."""
+"""Extras in `pyproject.toml`: the packages that they install, and their purpose."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was found, and, if that is bad, the verbs it `stops` or only warns, and what to do."""
+    """The result of a check; in case of a problem, the commands that it `stops`, and `advice`."""
 
     what: str
     found: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, the quick things first, yielding each finding as it is known."""
+    """Run all checks, the fast ones first, and yield their findings."""
     machine = describe_machine()
     yield Finding("Python", f"{machine['python']} at {sys.executable}")
     packages = (f"{name} {version}" for name, version in machine["packages"].items() if version)
@@ -62,31 +62,32 @@ def examine() -> Iterator[Finding]:
 
 
 def figures(findings: list[Finding]) -> dict[str, Any]:
-    """Return the findings for JSON, and for each verb what stops it."""
+    """Return the findings, and the problems that stop each command, for JSON."""
     return {"findings": [asdict(finding) for finding in findings], "stopped_by": stopped(findings)}
 
 
 def stopped(findings: list[Finding]) -> dict[str, list[str]]:
-    """Return for every verb what stops it: nothing, if all is well."""
-    return {verb: [f"{one.what}: {one.found}" for one in findings if verb in one.stops] for verb in VERBS}
+    """Return the problems that stop each command."""
+    return {
+        verb: [f"{finding.what}: {finding.found}" for finding in findings if verb in finding.stops] for verb in VERBS
+    }
 
 
 def _extras() -> Iterator[Finding]:
     for extra, (packages, purpose) in EXTRAS.items():
-        absent = [name for name in packages if find_spec(name) is None]
-        if absent:
-            yield Finding(f"extra {extra}", f"not installed: {', '.join(absent)}", advice=f"for {purpose}")
+        missing = [name for name in packages if find_spec(name) is None]
+        if missing:
+            yield Finding(f"extra {extra}", f"not installed: {', '.join(missing)}", advice=f"for {purpose}")
 
 
 def _memory() -> Finding:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = _available()
-    said = f"{total / 1e9:,.1f} GB" + ("" if free is None else f", {free / 1e9:,.1f} GB of it free")
-    return Finding("memory", said)
+    return Finding("memory", f"{total / 1e9:,.1f} GB" + ("" if free is None else f", {free / 1e9:,.1f} GB free"))
 
 
 def _available() -> int | None:
-    """Return the bytes of memory that can be had without swapping; None where the system does not tell."""
+    """Return the available memory in bytes; None if it is unknown."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -95,12 +96,17 @@ def _available() -> int | None:
 
 
 def _folders() -> Iterator[Finding]:
-    """Folders that do not exist yet are judged by the nearest one above that does."""
+    """Check the folders. For a folder that does not exist, the nearest existing parent is checked."""
     for what, find, stops, advice in (
-        ("working folder", Path, WRITES, "start bigs in a folder that you may write to"),
-        ("runs", runs_root, ("pretrain", "finetune"), "name another with $BIGS_RUNS"),
-        ("cache", cache_root, (), "what is compiled and measured is not kept; name another with $BIGS_CACHE"),
-        ("temporary files", lambda: Path(tempfile.gettempdir()), ("tokenize",), "name a folder with $TMPDIR"),
+        ("working directory", Path, WRITES, "run bigs in a folder with write permission"),
+        ("runs", runs_root, ("pretrain", "finetune"), "name another folder with $BIGS_RUNS"),
+        (
+            "cache",
+            cache_root,
+            (),
+            "compiled code and measurements are not cached; name another folder with $BIGS_CACHE",
+        ),
+        ("temporary files", lambda: Path(tempfile.gettempdir()), ("tokenize",), "name another folder with $TMPDIR"),
     ):
         try:
             path = find()
@@ -114,16 +120,16 @@ def _folders() -> Iterator[Finding]:
 
 
 def _existing(path: Path) -> Path:
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 
 def _cannot_write(path: Path) -> str | None:
-    """Return why no file can be written in a folder, by writing one; None if it can."""
-    place = _existing(path)
-    if not place.is_dir():
-        return f"{place} is a file"
+    """Return the reason why no file can be written in a folder; None if it can."""
+    folder = _existing(path)
+    if not folder.is_dir():
+        return f"{folder} is a file"
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 4096)
             file.flush()
     except OSError as error:
@@ -133,13 +139,15 @@ def _cannot_write(path: Path) -> str | None:
 
 def _hub() -> Finding:
     login = (
-        "logged in" if is_logged_in() else "not logged in, which only private and gated repositories and --push need"
+        "logged in"
+        if is_logged_in()
+        else "not logged in (required only for private and gated repositories and for --push)"
     )
     if is_offline():
-        return Finding("hub", f"offline by HF_HUB_OFFLINE; {login}", advice="only what is in its cache is used")
+        return Finding("hub", f"offline because of HF_HUB_OFFLINE; {login}", advice="only its cache is used")
     if hub_answers():
         return Finding("hub", f"{endpoint()} answers; {login}")
-    advice = "published models and hub data must be in its cache; files and runs of your own work"
+    advice = "published models and hub data must be in the cache; local files and runs work"
     return Finding("hub", f"{endpoint()} does not answer; {login}", advice=advice)
 
 
@@ -164,10 +172,10 @@ def _devices() -> Iterator[Finding]:
 
 
 def _checkpoints() -> Iterator[Finding]:
-    """Save a checkpoint where runs lie, read it back, and remove it; nothing where that was found impossible before."""
+    """Save a checkpoint in the runs folder, read it back, and remove it, unless an earlier check has failed."""
     try:
         runs, _ = runs_root().absolute(), find_devices()
-    except BigsError:  # told before
+    except BigsError:  # already reported
         return
     if _cannot_write(runs) is not None:
         return
@@ -176,20 +184,21 @@ def _checkpoints() -> Iterator[Finding]:
     from bigs_cli.checkpoints.orbax import Checkpoints
 
     saved = {"x": np.arange(1000, dtype=np.float32)}
-    there, started = _existing(runs), time.perf_counter()
+    existing, started = _existing(runs), time.perf_counter()
     try:
         with (
-            tempfile.TemporaryDirectory(prefix=".bigs-doctor-", dir=there) as holder,
-            Checkpoints(Path(holder) / runs.relative_to(there)) as checkpoints,  # with the names that are not there yet
+            tempfile.TemporaryDirectory(prefix=".bigs-doctor-", dir=existing) as tmp,
+            # Under the same path, because Orbax cannot write to all paths.
+            Checkpoints(Path(tmp) / runs.relative_to(existing)) as checkpoints,
         ):
             checkpoints.save(1, saved, saved, {})
             checkpoints.wait()
             read = checkpoints.restore(1, saved, saved)[0]
-        problem = None if np.array_equal(read["x"], saved["x"]) else "what is read back is not what was saved"
+        problem = None if np.array_equal(read["x"], saved["x"]) else "the values read back differ from those saved"
     except Exception as error:  # Orbax and TensorStore have errors of their own.
         problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if problem is None:
-        took = time.perf_counter() - started
-        yield Finding("checkpoints", f"one was saved under {runs} and read back in {took:.1f} s")
+        seconds = time.perf_counter() - started
+        yield Finding("checkpoints", f"saved in {runs} and read back in {seconds:.1f} s")
     else:
         yield Finding("checkpoints", problem, ("pretrain", "finetune"), "name another folder with $BIGS_RUNS")

@@ -1,6 +1,6 @@
-"""A forward pass of exported models beside our own, and beside BERT's: masked words at every position.
+"""`bigs bench export`: forward passes of exported models, compared with bigs and BERT, with logits at every position.
 
-Each runner measures in a process of its own, in turns; those whose packages are not installed are left out.
+Runners are measured in turn, each in a separate process. Runners whose packages are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ RUNNERS: dict[str, tuple[str, ...]] = {
     "transformers": ("torch", "transformers"),
     "bert": ("torch", "transformers"),
 }
-"""What runs a forward pass, and the packages it needs. `bert` is the BertForMaskedLM of H with no more parameters."""
+"""Runners and the packages they need. `bert` is a BertForMaskedLM of the same H with at most as many parameters."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One runner's forward pass; `relative` is its time by that of the first runner in the same round, the median."""
+    """The forward pass of a runner; `relative` is the median over rounds of its time relative to the first runner."""
 
     runner: str
     seconds: float
@@ -46,10 +46,10 @@ class Measured:
 
 
 def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the runners of `names` whose packages are installed, and the packages that others lack."""
-    absent = {name: [package for package in RUNNERS[name] if find_spec(package) is None] for name in names}
-    lacking = sorted({package for packages in absent.values() for package in packages})
-    return [name for name in names if not absent[name]], lacking
+    """Return the runners of `names` whose packages are installed, and the missing packages of the others."""
+    missing = {name: [package for package in RUNNERS[name] if find_spec(package) is None] for name in names}
+    packages = sorted({package for packages in missing.values() for package in packages})
+    return [name for name in names if not missing[name]], packages
 
 
 def measure(
@@ -61,31 +61,31 @@ def measure(
     folder: Path,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Measured]:
-    """Export a fresh model of `config` into `folder` and measure each runner on `batch` rows of `length` tokens.
+    """Export an untrained model of `config` to `folder` and measure each runner on `batch` rows of `length` tokens.
 
     Raises:
-        BigsError: an export or a measuring process failed.
+        BigsError: an export or a measurement failed.
     """
     shapes = parameter_shapes(config)
     flat = to_flat(init_parameters(shapes, config, 0), config)
     model = OpenModel("bench", config, {path: np.asarray(array) for path, array in flat.items()}, None, "bench")
-    places: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for name in names:
         form = {"bigs": "flax", "bert": None}.get(name, name)
         if form is not None:
-            places[name] = folder / form
-            export(model, form, places[name], lengths=(length,) if form in ("onnx", "stablehlo") else ())
+            folders[name] = folder / form
+            export(model, form, folders[name], lengths=(length,) if form in ("onnx", "stablehlo") else ())
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            asked = {
+            arguments = {
                 "runner": name,
-                "folder": str(places.get(name, folder)),
+                "folder": str(folders.get(name, folder)),
                 "length": length,
                 "batch": batch,
                 "config": config.model_dump(),
             }
-            times[name].append(json.loads(run_child("bigs_cli.bench.export_probe", json.dumps(asked))))
+            times[name].append(json.loads(run_child("bigs_cli.bench.export_probe", json.dumps(arguments))))
             advance(1)
     first = times[names[0]]
     return [
@@ -101,9 +101,9 @@ def measure(
 
 
 def export_table(measured: Sequence[Measured], title: str) -> Table:
-    """Return a table of the figures, one row a runner."""
-    headers = ("forward (s)", f"time, {measured[0].runner} = 1", "tokens/s")
-    made = table(title, "runner", *headers, right=headers)
+    """Return a table with one row per runner."""
+    headers = ("forward (s)", f"relative to {measured[0].runner}", "tokens/s")
+    rows = table(title, "runner", *headers, right=headers)
     for one in measured:
-        made.add_row(one.runner, f"{one.seconds:.3f}", f"{one.relative:.2f}", f"{one.tokens_per_second:,.0f}")
-    return made
+        rows.add_row(one.runner, f"{one.seconds:.3f}", f"{one.relative:.2f}", f"{one.tokens_per_second:,.0f}")
+    return rows

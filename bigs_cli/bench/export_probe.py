@@ -1,4 +1,4 @@
-"""What `bigs bench export` starts afresh for each measurement: one runner's forward pass. Writes its seconds."""
+"""One measurement of `bigs bench export`, run as a separate process: prints the seconds of a forward pass."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _PASSES = 5
 
 
 def measure(runner: str, folder: Path, length: int, batch: int, config: dict[str, Any]) -> float:
-    """Return the seconds of a forward pass, the median of five after the first two."""
+    """Return the seconds of a forward pass: the median of five, after two that warm up."""
     ids = np.random.default_rng(0).integers(200, config["vocab_size"], (batch, length)).astype(np.int32)
     inputs = Inputs(ids, np.ones_like(ids), np.zeros_like(ids))
     run = _runner(runner, folder, length, config)
     times = []
     for _ in range(_PASSES + 2):
-        began = time.perf_counter()
+        started = time.perf_counter()
         run(inputs)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return statistics.median(times[2:])
 
 
@@ -50,12 +50,12 @@ def _runner(name: str, folder: Path, length: int, config: dict[str, Any]) -> Cal
 
 
 def _bert(config: dict[str, Any]) -> Callable[[Inputs], Any]:
-    """A layer of BERT has 12 H² parameters, one of BiGS 4 H² + 3 H I."""
+    """Return a BERT of similar size: a layer of BERT has 12 H² parameters, a layer of BiGS 4 H² + 3 H I."""
     import torch  # pyright: ignore[reportMissingImports]
     from transformers import BertConfig, BertForMaskedLM  # pyright: ignore[reportMissingImports]
 
     H = config["hidden_size"]
-    of = BertConfig(
+    bert_config = BertConfig(
         vocab_size=config["vocab_size"],
         hidden_size=H,
         intermediate_size=4 * H,
@@ -63,7 +63,7 @@ def _bert(config: dict[str, Any]) -> Callable[[Inputs], Any]:
         num_hidden_layers=config["num_hidden_layers"] * (4 * H + 3 * config["intermediate_size"]) // (12 * H),
         max_position_embeddings=config["max_position_embeddings"],
     )
-    model = BertForMaskedLM(of)
+    model = BertForMaskedLM(bert_config)
     model.train(False)
 
     def run(inputs: Inputs) -> Any:
@@ -76,5 +76,5 @@ def _bert(config: dict[str, Any]) -> Callable[[Inputs], Any]:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    asked = json.loads(sys.argv[1])
-    print(json.dumps(measure(**{**asked, "folder": Path(asked["folder"])})))
+    arguments = json.loads(sys.argv[1])
+    print(json.dumps(measure(**{**arguments, "folder": Path(arguments["folder"])})))

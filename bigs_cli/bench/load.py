@@ -1,9 +1,9 @@
-"""How loading token shards scales with the size of the corpus: start-up, rate, memory.
+"""`bigs bench load`: how loading token shards scales with the size of the corpus.
 
-What is measured of each size: the first verification, which reads all of the corpus; the time from starting Python to
-the first batch, everything imported and the verification remembered, as in every later run on the same shards; the rate
-of reading batches as fast as they come; and the memory that the process has of its own. Each measurement is a process
-of its own (`load_probe.py`). The corpus has just been written, so that as much of it as fits is in memory.
+For each size, the following are measured: the first verification, which reads the whole corpus; the time from the start
+of Python to the first batch with a cached verification, as in every later run; the rate of reading batches; and the
+private memory. Each measurement is a separate process (`load_probe.py`). The corpus was just written, so as much of it
+as fits is in the page cache.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from bigs_cli.bench.corpus import GrowingCorpus, Rows
 from bigs_cli.core.errors import BigsError
 from bigs_cli.reporting.console import table
 
-_STARTS = 3  # of which the fastest counts, as of the stretches of reading: other work can only slow it down
-_RANGE = 1000  # the largest corpus to the smallest
+_STARTS = 3  # The fastest is reported, because other load can only slow it down.
+_RANGE = 1000  # ratio of the largest to the smallest corpus
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A corpus of one size. Tokens are places in rows, padding included."""
+    """The measurements of one size of corpus. Tokens include padding."""
 
     length: int
     tokens: int
@@ -39,18 +39,18 @@ class Measured:
     disk_bytes: int
     first_verification_s: float
     start_up_s: float
-    """From starting Python to the first batch: the fastest of `start_ups_s`."""
+    """Time from the start of Python to the first batch: the fastest of `start_ups_s`."""
     start_ups_s: tuple[float, ...]
     tokens_per_second: float
-    """In the fastest of `rates`."""
+    """The highest of `rates`."""
     rates: tuple[float, ...]
-    """Tokens per second, in equal stretches of time one after the other."""
+    """Tokens per second in consecutive intervals of equal length."""
     memory_bytes: int | None
-    """The most private memory seen at the end of a stretch; None where the system does not tell."""
+    """Maximum private memory at the end of an interval; None if it is unknown."""
 
 
 def corpus_sizes(largest: int, count: int) -> list[int]:
-    """Return `count` ≥ 2 sizes in tokens, from a thousandth of `largest` to `largest`, all the same factor apart."""
+    """Return `count` ≥ 2 sizes in tokens, from `largest` / 1000 to `largest`, in a geometric sequence."""
     return [round(largest * _RANGE ** (i / (count - 1) - 1)) for i in range(count)]
 
 
@@ -62,13 +62,12 @@ def measure_sizes(
     seconds: float,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Measured]:
-    """Measure corpora of so many tokens, in growing order, made by repeating `rows` `[n, L]`.
+    """Measure corpora of the ascending `sizes` in tokens, made by repeating `rows` `[n, L]`.
 
-    Reads for `seconds` from each. Takes the disk space of the largest, and gives it back however this ends. `advance`
-    is told of every size done.
+    Each is read for `seconds`. The corpora are removed at the end. `advance(1)` is called after each size.
 
     Raises:
-        BigsError: a measuring process failed.
+        BigsError: a measurement failed.
     """
     measured = []
     with tempfile.TemporaryDirectory(prefix="bigs-bench-") as name:
@@ -76,7 +75,7 @@ def measure_sizes(
         corpus = GrowingCorpus(folder / "shards", rows, vocab_size)
         for tokens in sizes:
             manifest = corpus.grow(-(-tokens // corpus.length))
-            cache = folder / f"cache-{tokens}"  # in which nothing is remembered yet
+            cache = folder / f"cache-{tokens}"  # without a cached verification
             first = _probe(corpus.folder, cache, batch_size, 0)
             starts = [_probe(corpus.folder, cache, batch_size, 0) for _ in range(_STARTS - 1)]
             starts.append(_probe(corpus.folder, cache, batch_size, seconds))
@@ -99,27 +98,27 @@ def measure_sizes(
 
 
 def _probe(folder: Path, cache: Path, batch_size: int, seconds: float) -> dict[str, Any]:
-    """Run `load_probe.py` and return what it wrote, and `start_up_s`."""
+    """Run `load_probe.py` and return its output with `start_up_s`."""
     command = [sys.executable, "-m", "bigs_cli.bench.load_probe", str(folder), str(batch_size), str(seconds)]
     environment = os.environ | {"BIGS_CACHE": str(cache)}
-    began = time.perf_counter()
-    # In a session of its own, Ctrl-C does not reach the process, which would say so on the terminal: it is ended here.
+    started = time.perf_counter()
+    # In a new session, Ctrl-C does not reach the process, which would print an error; it is killed below.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as child:
         assert child.stdout is not None
         try:
             first = child.stdout.readline()
-            start_up = time.perf_counter() - began
+            start_up = time.perf_counter() - started
             rest = child.stdout.read()
         except BaseException:
             child.kill()
             raise
     if child.returncode:
-        raise BigsError(f"A measuring process failed (exit code {child.returncode}); what it said is above.")
+        raise BigsError(f"A measurement failed (exit code {child.returncode}); its error is above.")
     return {"start_up_s": start_up, **json.loads(first), **json.loads(rest)}
 
 
 def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Return the figures of the sizes of one length for JSON, with ratios to the smallest corpus (the first)."""
+    """Return the measurements of the sizes of one length for JSON, with ratios to the first, the smallest corpus."""
     first = measured[0]
     return [
         asdict(one)
@@ -132,9 +131,9 @@ def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def flatness(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Return how far the sizes of one length are from alike: the slowest of them, and its ratio to the smallest corpus.
+    """Return the worst values over the sizes of one length, and their ratios to those of the smallest corpus.
 
-    A start-up ratio of 1.1 is a tenth more time than with the smallest, a rate ratio of 0.9 a tenth fewer tokens.
+    A start-up ratio of 1.1 is 10% more time than with the smallest corpus, a rate ratio of 0.9 is a 10% lower rate.
     """
     sizes = figures(measured)
     return {
@@ -149,11 +148,11 @@ def flatness(measured: Sequence[Measured]) -> dict[str, Any]:
 
 
 def sizes_table(measured: Sequence[Measured], batch_size: int) -> Table:
-    """Return a table of the sizes of one length, one row each."""
-    headers = ("tokens", "start-up (s)", "ratio", "tokens/s", "ratio ", "first verification (s)", "own memory (MB)")
-    made = table(f"Rows of {measured[0].length} tokens, batches of {batch_size}", *headers, right=headers)
+    """Return a table with one row per size."""
+    headers = ("tokens", "start-up (s)", "ratio", "tokens/s", "ratio ", "first verification (s)", "private memory (MB)")
+    rows = table(f"Rows of {measured[0].length} tokens, batches of {batch_size}", *headers, right=headers)
     for one in figures(measured):
-        made.add_row(
+        rows.add_row(
             f"{one['tokens']:,}",
             f"{one['start_up_s']:.2f}",
             f"{one['start_up_ratio']:.2f}",
@@ -162,16 +161,16 @@ def sizes_table(measured: Sequence[Measured], batch_size: int) -> Table:
             f"{one['first_verification_s']:.2f}",
             f"{one['memory_bytes'] / 1e6:.0f}" if one["memory_bytes"] else "–",
         )
-    return made
+    return rows
 
 
 def summary_line(measured: Sequence[Measured]) -> str:
     """Return `flatness` as a sentence."""
-    flat, times = flatness(measured), measured[-1].tokens / measured[0].tokens
-    lowest, slowest = flat["lowest_tokens_per_second"] / 1e6, flat["slowest_stretch_tokens_per_second"] / 1e6
+    worst, times = flatness(measured), measured[-1].tokens / measured[0].tokens
+    lowest, slowest = worst["lowest_tokens_per_second"] / 1e6, worst["slowest_stretch_tokens_per_second"] / 1e6
     return (
-        f"Rows of {flat['length']}, corpora up to {times:,.0f} times the smallest: start-up at most "
-        f"{flat['longest_start_up_s']:.2f} s, {flat['longest_start_up_ratio']:.2f} of the smallest's; loading at least "
-        f"{lowest:.1f} million tokens/s, {flat['lowest_rate_ratio']:.2f} of the smallest's, and {slowest:.1f} in the "
-        "slowest stretch of all."
+        f"Rows of {worst['length']} tokens, corpora up to {times:,.0f} times the smallest: start-up takes at most "
+        f"{worst['longest_start_up_s']:.2f} s ({worst['longest_start_up_ratio']:.2f} of the smallest corpus); loading "
+        f"reaches at least {lowest:.1f} million tokens/s ({worst['lowest_rate_ratio']:.2f} of the smallest corpus), "
+        f"and {slowest:.1f} in the slowest interval."
     )

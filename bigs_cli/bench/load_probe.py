@@ -1,6 +1,6 @@
-"""What `bigs bench load` starts afresh for each measurement: open shards, verify them, and read batches.
+"""One measurement of `bigs bench load`, run as a separate process: opens shards, verifies them and reads batches.
 
-Writes two lines of JSON: one when it has the first batch, one when it has read on for the time it was given.
+Prints two lines of JSON: one after the first batch, and one at the end.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from bigs_cli.data.shards import open_shards
 from bigs_cli.data.verify import verify
 
 STRETCHES = 10
-"""Of time, for each of which the rate is told: a single rate says nothing about what else the machine did."""
+"""Number of intervals whose rates are reported, to show the effect of other load on the machine."""
 
 
 def private_memory() -> int | None:
-    """Return the bytes of memory that are this process's own; None where the system does not tell (not Linux).
+    """Return the anonymous memory of this process in bytes; None if it is unknown (not Linux).
 
-    Anonymous memory: what Python, libraries and batches take. Mapped shards are not in it: their pages belong to the
-    system, which keeps as many as it has room for and drops them when it needs the room.
+    This excludes memory-mapped shards, whose pages the system can drop at any time.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -36,14 +35,14 @@ def private_memory() -> int | None:
 
 
 def main(folder: str, batch_size: str, seconds: str) -> None:
-    """Measure the shards in `folder` in batches of so many rows, reading on for `seconds` after the first batch."""
+    """Measure the shards in `folder`, reading batches of `batch_size` rows for `seconds` after the first one."""
     shards = open_shards(folder)
-    began = time.perf_counter()
+    started = time.perf_counter()
     verify(shards)
     verified = time.perf_counter()
     batches = train_batches(shards, int(batch_size), seed=0)
     next(batches)
-    print(json.dumps({"verify_s": verified - began}), flush=True)
+    print(json.dumps({"verify_s": verified - started}), flush=True)
     rates, memory = [], [private_memory()]
     for _ in range(STRETCHES):
         rates.append(_rate(batches, float(seconds) / STRETCHES))
@@ -52,11 +51,11 @@ def main(folder: str, batch_size: str, seconds: str) -> None:
 
 
 def _rate(batches: Iterator[np.ndarray[Any, Any]], seconds: float) -> float:
-    """Return the tokens (places in rows) per second of reading batches for so long, one at least."""
-    tokens, began = 0, time.perf_counter()
-    while not tokens or time.perf_counter() - began < seconds:
+    """Return the tokens per second, including padding, of reading at least one batch for `seconds`."""
+    tokens, started = 0, time.perf_counter()
+    while not tokens or time.perf_counter() - started < seconds:
         tokens += next(batches).size
-    return tokens / (time.perf_counter() - began)
+    return tokens / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The cost of mixing per token, by mixer and length: the table behind `auto` in `models/mixers.py`.
+"""`bigs bench mixing`: the cost per token of each mixer at each length, the basis of `auto` in `models/mixers.py`.
 
-Run as a script, it measures all mixers at one length, in turns, in a process of its own.
+Run as a script, it measures all mixers at one length, in turn.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from bigs_cli.models.ssm import SSMParameters, discretize, initial_state_matrix
 from bigs_cli.reporting.console import table
 
 LONGEST_DENSE = 4096
-"""Rows longer than this are not measured with the dense mixer, whose matrix grows with the square of the length."""
+"""Maximum length measured with the dense mixer, whose matrix grows with the square of the length."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One mixer at one length; nanoseconds per token and channel, in one direction."""
+    """A mixer at one length; nanoseconds per token and channel, in one direction."""
 
     mixer: str
     length: int
     batch: int
     forward_ns: float
     training_ns: float
-    """A forward pass and its gradient, operands and their gradient included."""
+    """Forward and backward pass, including the operands."""
 
 
 def measure(
@@ -47,43 +47,42 @@ def measure(
     dtype: str,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Measured]:
-    """Measure mixers on about `tokens` tokens, as many rows of each length as that is.
+    """Measure mixers at each length, with batches of about `tokens` tokens.
 
     Raises:
-        BigsError: a measuring process failed.
+        BigsError: a measurement failed.
     """
     measured = []
     for length in lengths:
         batch = max(1, tokens // length)
-        asked = {"names": list(names), "length": length, "batch": batch, "channels": channels, "states": states}
-        for name, (forward, training) in json.loads(
-            run_child("bigs_cli.bench.mixing", json.dumps({**asked, "dtype": dtype}))
-        ).items():
-            each = 1e9 / (batch * length * channels)
-            measured.append(Measured(name, length, batch, forward * each, training * each))
+        setting = {"names": list(names), "length": length, "batch": batch, "channels": channels, "states": states}
+        times = json.loads(run_child("bigs_cli.bench.mixing", json.dumps({**setting, "dtype": dtype})))
+        for name, (forward, training) in times.items():
+            scale = 1e9 / (batch * length * channels)
+            measured.append(Measured(name, length, batch, forward * scale, training * scale))
         advance(1)
     return measured
 
 
 def mixing_table(measured: Sequence[Measured], title: str) -> Table:
-    """Return a table of training costs: one row a length, one column a mixer, the cheapest named."""
+    """Return a table of training costs with one row per length, one column per mixer, and the cheapest mixer."""
     names = list(dict.fromkeys(one.mixer for one in measured))
     headers = tuple(f"{name} (ns)" for name in names)
-    made = table(title, "length", *headers, "cheapest", right=headers)
+    rows = table(title, "length", *headers, "cheapest", right=headers)
     for length in dict.fromkeys(one.length for one in measured):
         costs = {one.mixer: one.training_ns for one in measured if one.length == length}
-        made.add_row(
+        rows.add_row(
             f"{length:,}",
             *(f"{costs[name]:.2f}" if name in costs else "–" for name in names),
             min(costs, key=costs.__getitem__),
         )
-    return made
+    return rows
 
 
 def _measure_length(
     names: Sequence[str], length: int, batch: int, channels: int, states: int, dtype: str, rounds: int = 5
 ) -> dict[str, tuple[float, float]]:
-    """Return (forward, training) in seconds for each mixer: the medians over `rounds`, in which they take turns."""
+    """Return the seconds (forward, training) of each mixer: medians over `rounds`, with the mixers in turn."""
     A_re, A_im = initial_state_matrix("hippo", states)
     keys = jax.random.split(jax.random.key(0))
     ssm = SSMParameters(
@@ -109,10 +108,10 @@ def _measure_length(
     for turn in range(rounds + 1):
         for name, both in running.items():
             for seconds, run in zip(times[name], both, strict=True):
-                began = time.perf_counter()
+                started = time.perf_counter()
                 jax.block_until_ready(run())
-                if turn:  # The first compiles.
-                    seconds.append(time.perf_counter() - began)
+                if turn:  # The first round compiles.
+                    seconds.append(time.perf_counter() - started)
     return {name: (statistics.median(both[0]), statistics.median(both[1])) for name, both in times.items()}
 
 

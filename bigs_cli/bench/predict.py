@@ -1,6 +1,6 @@
-"""What `bigs predict` takes beside the bare forward pass of the same batches: reading, tokenizing and writing included.
+"""`bigs bench predict`: the time of `bigs predict`, including input and output, compared with its forward passes.
 
-Run as a script, it measures both in turns, in a process of its own, after one pass that compiles.
+Run as a script, it measures both in turn, after a pass that compiles.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ SMALL = BiGSConfig(
     max_position_embeddings=128,
     mask_padding=True,
 )
-"""As large as the recipe `small`, but for the vocabulary."""
-_FEWEST_WORDS, _MOST_WORDS = 5, 40
+"""The size of the recipe `small`, with a smaller vocabulary."""
+_MIN_WORDS, _MAX_WORDS = 5, 40
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds for all texts; `overhead` is predict's time by that of the forward pass, less 1: the rounds' median."""
+    """Seconds for all texts; `overhead` is the median over rounds of predict_s / forward_s - 1."""
 
     texts: int
     tokens: int
@@ -63,41 +63,41 @@ class Measured:
 
 
 def measure(model: str | None, source: Path | None, texts: int, rounds: int) -> Measured:
-    """Measure a model on `texts` texts: the lines of `source`, over and over, else made up of words it knows.
+    """Measure a model on `texts` texts: the lines of `source`, repeated as needed, or random words of its vocabulary.
 
-    Without `model`, of the size `SMALL` with fresh parameters and a vocabulary trained on Python's documentation.
+    If `model` is None, it is an untrained model of the size `SMALL` with a vocabulary of Python's documentation.
 
     Raises:
-        BigsError: the measuring process failed.
+        BigsError: the measurement failed.
     """
-    asked = {"model": model, "source": source and str(source), "texts": texts, "rounds": rounds}
-    return Measured(**json.loads(run_child("bigs_cli.bench.predict", json.dumps(asked))))
+    arguments = {"model": model, "source": source and str(source), "texts": texts, "rounds": rounds}
+    return Measured(**json.loads(run_child("bigs_cli.bench.predict", json.dumps(arguments))))
 
 
 def predict_table(measured: Measured, title: str) -> Table:
-    """Return a table of both."""
+    """Return a table with one row for `bigs predict` and one for the forward passes."""
     headers = ("seconds", "texts/s", "tokens/s")
-    made = table(title, "what", *headers, right=headers)
+    rows = table(title, "measured", *headers, right=headers)
     for name, seconds in (("bigs predict", measured.predict_s), ("forward pass alone", measured.forward_s)):
-        made.add_row(name, f"{seconds:.2f}", f"{measured.texts / seconds:,.0f}", f"{measured.tokens / seconds:,.0f}")
-    return made
+        rows.add_row(name, f"{seconds:.2f}", f"{measured.texts / seconds:,.0f}", f"{measured.tokens / seconds:,.0f}")
+    return rows
 
 
 def figures(measured: Measured) -> dict[str, Any]:
-    """Return the figures for JSON."""
+    """Return the measurements for JSON."""
     return asdict(measured)
 
 
-def made_up(tokenizer: Tokenizer, count: int) -> Iterator[str]:
-    """Yield texts of 5 to 40 words of the vocabulary, always the same."""
+def random_texts(tokenizer: Tokenizer, count: int) -> Iterator[str]:
+    """Yield texts of 5 to 40 random words of the vocabulary, with a fixed seed."""
     words = np.array(sorted(word for word in tokenizer.get_vocab() if word.isalpha()))
     random = np.random.default_rng(0)
     for _ in range(count):
-        yield " ".join(random.choice(words, random.integers(_FEWEST_WORDS, _MOST_WORDS + 1)))
+        yield " ".join(random.choice(words, random.integers(_MIN_WORDS, _MAX_WORDS + 1)))
 
 
 def inputs_of(texts: list[str], takes: InputFormat) -> list[Any]:
-    """Return texts as a model takes them, each beside the next one where it takes two."""
+    """Return texts as inputs of a model; if it takes two texts, each is paired with the next one."""
     pairs = list(zip(texts, [*texts[1:], *texts[:1]], strict=True))
     if takes.endings:
         return [{"text": text, "endings": [text, other]} for text, other in pairs]
@@ -105,24 +105,24 @@ def inputs_of(texts: list[str], takes: InputFormat) -> list[Any]:
 
 
 def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> Measured:
-    config, origin, params, tokenizer = _fresh() if model is None else _opened(model)
+    config, origin, params, tokenizer = _untrained() if model is None else _open(model)
     predictor = Predictor(config, params, tokenizer, settings_for(config, origin))
     pipeline = predictor.pipeline
     if source is None:
-        lines = list(made_up(tokenizer, texts))
+        lines = list(random_texts(tokenizer, texts))
     else:
-        held = [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()]
-        lines = [held[i % len(held)] for i in range(texts)]
+        source_lines = [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [source_lines[i % len(source_lines)] for i in range(texts)]
     if config.head in ("masked-lm", "pretraining"):
         lines = [line if MASK in line else f"{MASK} {line}" for line in lines]
-    given = inputs_of(lines, pipeline.takes)
+    inputs = inputs_of(lines, pipeline.takes)
 
     def items() -> Iterator[Item]:
-        return items_of(given, pipeline.takes, predictor.settings.task)
+        return items_of(inputs, pipeline.takes, predictor.settings.task)
 
     encoded = [predictor.encode(window) for window in windows_of(items())]
-    batches = [batch for inputs in encoded for _, batch in predictor.engine.batches(inputs)]
-    tokens = sum(len(inputs.ids) for inputs in encoded)
+    batches = [batch for window in encoded for _, batch in predictor.engine.batches(window)]
+    tokens = sum(len(row.ids) for row in encoded)
     scores = functools.partial(predictor.engine.function, predictor.params)
 
     def forward() -> None:
@@ -137,26 +137,31 @@ def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> 
         predict()
         for _ in range(rounds):
             times.append((_seconds(predict), _seconds(forward)))
-    whole, bare = zip(*times, strict=True)
+    predict_s, forward_s = zip(*times, strict=True)
     overhead = statistics.median(a / b - 1 for a, b in times)
-    return Measured(texts, tokens, statistics.median(whole), statistics.median(bare), overhead)
+    return Measured(texts, tokens, statistics.median(predict_s), statistics.median(forward_s), overhead)
 
 
-def _opened(name: str) -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
+def _open(name: str) -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
     opened = open_model(find_model(name))
     origin = Origin.of(opened)
     return opened.config, origin, to_unstacked(opened.flat), tokenizer_of(opened.config, origin)
 
 
-def _fresh() -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
+def _untrained() -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
     params = unstack_layers(initialize(SMALL, seed=0))
-    return SMALL, Origin("fresh parameters", None, None), params, train_tokenizer(read_python_docs(), SMALL.vocab_size)
+    return (
+        SMALL,
+        Origin("initial parameters", None, None),
+        params,
+        train_tokenizer(read_python_docs(), SMALL.vocab_size),
+    )
 
 
 def _seconds(run: Callable[[], None]) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     run()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

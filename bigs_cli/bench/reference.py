@@ -1,4 +1,4 @@
-"""References for benchmarks and tests: mixing by FFT and recurrence, and a model that computes as the original does."""
+"""References for benchmarks and tests: mixing by FFT and by recurrence, and the computation of the original code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bigs_cli.recipe.schema import Compute
 
 
 def _mix_fft(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
-    """Convolve through the FFT of length 2L, as the original code does; float32 inside."""
+    """Convolve with an FFT of length 2L in float32, as in the original code."""
     L = u.shape[-1]
     kernel_spectrum = jnp.fft.rfft(K, n=2 * L)
     if reverse:  # correlation instead of convolution
@@ -28,12 +28,12 @@ def _mix_fft(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
 
 
 def _fft_flops(L: int, N: int) -> float:
-    """Two real transforms of length 2L, each 2.5 · 2L · log2(2L) by the usual count, and L + 1 complex products."""
+    """Two real transforms of length 2L, each counted as 2.5 · 2L · log2(2L), and L + 1 complex products."""
     return 2 * 2.5 * 2 * L * math.log2(2 * L) + 6 * (L + 1)
 
 
 class RecurrenceOperands(NamedTuple):
-    """The discrete model step by step: pole e^{sA} `[2, N]`, weight `[2, N]` (real, imaginary), D `[1]`."""
+    """Operands of the recurrence: pole e^{sA} `[2, N]`, weight `[2, N]` (real, imaginary), D `[1]`."""
 
     pole: jax.Array
     weight: jax.Array
@@ -46,7 +46,7 @@ def _recurrence_operands(ssm: DiscreteSSM, L: int) -> RecurrenceOperands:
 
 
 def _mix_recurrence(operands: RecurrenceOperands, u: jax.Array, reverse: bool) -> jax.Array:
-    """x_l = e^{sA} x_{l−1} + u_l, y_l = Re(w · x_l) + D u_l: the definition, one token at a time."""
+    """x_l = e^{sA} x_{l−1} + u_l, y_l = Re(w · x_l) + D u_l: the definition, token by token."""
     pole = jax.lax.complex(operands.pole[0], operands.pole[1])
     weight = jax.lax.complex(operands.weight[0], operands.weight[1])
 
@@ -60,7 +60,7 @@ def _mix_recurrence(operands: RecurrenceOperands, u: jax.Array, reverse: bool) -
 
 
 def _recurrence_flops(L: int, N: int) -> float:
-    """For each token and state a complex product (6) and sum (2), and the real part of another, summed (4)."""
+    """Per token and state: a complex product (6), a complex sum (2), and the real part of a product and its sum (4)."""
     return 12 * L * N
 
 
@@ -72,9 +72,9 @@ ALL_MIXERS = {**MIXERS, **REFERENCES}
 
 
 def make_reference_apply(config: BiGSConfig, mixer: Mixer = REFERENCES["fft"]) -> Apply:
-    """Return `apply(params, input_ids, …)` for unstacked `params`, which computes as the original code does.
+    """Return `apply(params, input_ids, …)` for unstacked `params`, with the method of the original code.
 
-    Activations are float32 `[B, L, H]`, the layers are unrolled, and `mixer` mixes.
+    Activations are float32 `[B, L, H]`, layers are unrolled, and `mixer` is used for mixing.
     """
     apply = make_apply(config, Compute(), unstacked=True)
 

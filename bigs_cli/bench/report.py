@@ -1,4 +1,4 @@
-"""How a benchmark reports: a table for a person, one JSON object for everything else."""
+"""Reports of benchmarks: tables on stdout, or a JSON object."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ STDOUT = "-"
 
 
 def check_target(target: str | None) -> None:
-    """Refuse a `target` that the JSON cannot be written to, before anything is measured.
+    """Check, before anything is measured, that the JSON can be written to `target`.
 
     Raises:
-        RequestError: it is a folder, or its folder is not there or not ours to write.
+        RequestError: it is a folder, or its folder does not exist or is not writable.
     """
     if target is None or target == STDOUT:
         return
     path = Path(target)
     if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-        raise RequestError(f"--json {target} cannot be written. Name a file in a folder that exists, or - for stdout.")
+        raise RequestError(f"--json {target} cannot be written. Name a file in an existing folder, or - for stdout.")
 
 
 def heading(bench: str, **settings: Any) -> dict[str, Any]:
-    """Return how the JSON object of a benchmark begins: what is measured, how, where, and that it begins now."""
+    """Return the first fields of the JSON object of a benchmark: its name, settings, and the machine."""
     return {"bench": bench, "settings": settings, "machine": describe_machine()}
 
 
 def figures(measured: Sequence[DataclassInstance]) -> list[dict[str, Any]]:
-    """Return what was measured for JSON, one object each."""
+    """Return the measurements for JSON."""
     return [asdict(one) for one in measured]
 
 
-def show(made: Mapping[str, Any], tables: Sequence[Table], summary: Sequence[str], target: str | None) -> None:
-    """Print tables and summary to stdout, and write the JSON object `made` to the file `target`, if there is one.
+def show(report: Mapping[str, Any], tables: Sequence[Table], summary: Sequence[str], target: str | None) -> None:
+    """Print tables and summary to stdout, and write the JSON object `report` to the file `target` if it is not None.
 
-    With "-" for the file, the object is all there is on stdout.
+    If `target` is "-", only the JSON object is printed to stdout.
     """
     if target == STDOUT:
-        out.print(to_json(made, indent=2, sort_keys=True))
+        out.print(to_json(report, indent=2, sort_keys=True))
         return
     for table in tables:
         out.print(table)
@@ -58,5 +58,5 @@ def show(made: Mapping[str, Any], tables: Sequence[Table], summary: Sequence[str
     for line in summary:
         out.print(line)
     if target is not None:
-        write_json(Path(target), made)
-        err.print(f"The figures are in {target}.")
+        write_json(Path(target), report)
+        err.print(f"Wrote the results to {target}.")

@@ -1,8 +1,9 @@
-"""How fast and in how much memory `bigs tokenize` works, beside the tokenizer alone on the same text and cores.
+"""`bigs bench tokenize`: speed and memory of `bigs tokenize`, compared with the tokenizer library on the same text.
 
-The tokenizer alone is a loop over `encode_batch` of the `tokenizers` library, the text in pieces of some lines so that
-all its threads are busy; only the calls are timed, not the reading. Ours is the whole command as a user starts it: it
-starts Python and its workers, reads and unpacks, splits sentences, packs, hashes and writes. Both take turns.
+The library is measured in a loop over `encode_batch`, with the text in pieces of a few lines so that all threads are
+busy; only these calls are timed, not reading. `bigs tokenize` is measured as a whole command, including the start of
+Python and its workers, reading, decompression, sentence splitting, packing, hashing and writing. Both are measured in
+turn.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ _SAMPLE_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Measured:
-    """The same text so many times over. Rates are medians over the rounds."""
+    """The measurements for the text repeated `times` times. Rates are medians over the rounds."""
 
     times: int
     tokens: int
     alone_tokens_per_second: float
-    """`encode_batch` in a loop, without reading the text."""
+    """The library alone: `encode_batch` in a loop, without reading the text."""
     ours_tokens_per_second: float
-    """The command from its start to its end."""
+    """The whole command `bigs tokenize`."""
     ratio: float
-    """Ours to alone: the median over the rounds."""
+    """`ours_tokens_per_second / alone_tokens_per_second`: the median over the rounds."""
     ratios: tuple[float, ...]
     peak_memory_bytes: int | None
-    """Of all our processes together, shared pages counted once; None where the system does not tell."""
+    """Total of all processes of `bigs tokenize`, with shared pages counted once; None if it is unknown."""
 
 
 def measure(
@@ -57,10 +58,10 @@ def measure(
     rounds: int,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Measured]:
-    """Measure the text of `inputs`, read 1, 2, … times over as `times` says, in rows of `length` tokens.
+    """Measure the text of `inputs`, repeated as often as each of `times`, in rows of `length` tokens.
 
     Raises:
-        BigsError: a measuring process failed; what it said is on stderr.
+        BigsError: a measurement failed; its error is on stderr.
     """
     measured = []
     for repeats in times:
@@ -87,11 +88,11 @@ def measure(
 
 
 def tokenize_table(measured: Sequence[Measured], workers: int) -> Table:
-    """Return a table of the figures, one row for each size of the text."""
+    """Return a table with one row per size of the text."""
     headers = ("text", "tokens", "tokenizer alone (tokens/s)", "bigs tokenize (tokens/s)", "ratio", "peak memory (MB)")
-    made = table(f"Tokenizing with {workers} cores", *headers, right=headers)
+    rows = table(f"Tokenizing with {workers} processes", *headers, right=headers)
     for one in measured:
-        made.add_row(
+        rows.add_row(
             f"{one.times} ×",
             f"{one.tokens:,}",
             f"{one.alone_tokens_per_second:,.0f}",
@@ -99,22 +100,22 @@ def tokenize_table(measured: Sequence[Measured], workers: int) -> Table:
             f"{one.ratio:.2f}",
             f"{one.peak_memory_bytes / 1e6:.0f}" if one.peak_memory_bytes else "–",
         )
-    return made
+    return rows
 
 
 def _alone(inputs: Sequence[str], vocab: str, threads: int) -> float:
-    """Return the tokens/s of the tokenizer alone, in a process of its own: its threads are counted at its first use."""
+    """Return the tokens/s of the tokenizer library, in a new process, because it sets its number of threads once."""
     written = run_child("bigs_cli.bench.tokenize", vocab, *inputs, RAYON_NUM_THREADS=str(threads))
     return float(json.loads(written)["tokens_per_second"])
 
 
 def _ours(inputs: Sequence[str], vocab: str, length: int, workers: int) -> tuple[int, float, int | None]:
-    """Run `bigs tokenize`; return its tokens, tokens/s, and its peak memory in bytes."""
+    """Run `bigs tokenize`; return the number of tokens, tokens/s, and the peak memory in bytes."""
     with tempfile.TemporaryDirectory(prefix="bigs-bench-") as name:
         command = [sys.executable, "-m", "bigs_cli", "tokenize", "--vocab", vocab, "--length", str(length)]
         command += [word for source in inputs for word in ("--input", source)]
         command += ["--heldout", "0", "--workers", str(workers), "--output", name]
-        began, peak = time.perf_counter(), None
+        started, peak = time.perf_counter(), None
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
             try:
                 while running.poll() is None:
@@ -123,38 +124,38 @@ def _ours(inputs: Sequence[str], vocab: str, length: int, workers: int) -> tuple
             except BaseException:
                 running.kill()
                 raise
-            seconds = time.perf_counter() - began
-            said = running.stderr.read() if running.stderr else ""
+            seconds = time.perf_counter() - started
+            message = running.stderr.read() if running.stderr else ""
         if running.returncode:
-            raise BigsError(f"bigs tokenize failed: {said.strip()}")
+            raise BigsError(f"bigs tokenize failed: {message.strip()}")
         report = json.loads(Path(name, MANIFEST).read_text(encoding="utf-8"))["report"]
     return report["tokens"], report["tokens"] / seconds, peak
 
 
 def _memory(pid: int) -> int | None:
-    """Return the bytes of memory of a process and all it started, shared pages counted once (Pss; Linux only)."""
+    """Return the memory of a process and its descendants in bytes, with shared pages counted once (Linux only)."""
     total = 0
-    for member in _family(pid):
+    for member in _with_descendants(pid):
         try:
             lines = Path(f"/proc/{member}/smaps_rollup").read_text(encoding="ascii").splitlines()
-        except OSError:  # It has ended, or this is no Linux.
+        except OSError:  # The process has ended, or this is not Linux.
             continue
         total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
     return total or None
 
 
-def _family(pid: int) -> Iterator[int]:
+def _with_descendants(pid: int) -> Iterator[int]:
     yield pid
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
         return
     for child in children:
-        yield from _family(int(child))
+        yield from _with_descendants(int(child))
 
 
 def _pieces(inputs: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the text in lists of pieces, each list about as long as a batch of `bigs tokenize`."""
+    """Yield the text as lists of pieces, each about as long as a batch of `bigs tokenize`."""
     pieces: list[str] = []
     size = 0
     for document in read_documents(inputs):
@@ -168,13 +169,13 @@ def _pieces(inputs: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _encode_alone(vocab: str, *inputs: str) -> None:
-    """Encode all text of `inputs`, and write the tokens per second of that alone as JSON."""
+    """Encode all text of `inputs` with the tokenizer library, and print its tokens per second as JSON."""
     tokenizer = load_tokenizer(vocab)
     tokens, seconds = 0, 0.0
     for pieces in _pieces(inputs):
-        began = time.perf_counter()
+        started = time.perf_counter()
         encodings = tokenizer.encode_batch(pieces, add_special_tokens=False)
-        seconds += time.perf_counter() - began
+        seconds += time.perf_counter() - started
         tokens += sum(map(len, encodings))
     print(json.dumps({"tokens_per_second": tokens / seconds}))
 

@@ -1,8 +1,8 @@
-"""The time of a training step or a forward pass, compared with the original code's method and with the peak FLOPS.
+"""`bigs bench train`: the time of a training step or a forward pass, compared with the original method and peak FLOPS.
 
-`reference` computes as the original does (`reference.py`): FFT mixing, float32, the logits of all words at every
-position, activations `[B, L, H]`. Every measurement is a process of its own (`train_probe.py`). The settings take
-turns, so that other load on the machine affects all of them.
+`reference` is the method of the original code (`reference.py`): FFT mixing, float32, logits at every position,
+activations `[B, L, H]`. Every measurement is a separate process (`train_probe.py`). The settings are measured in turn,
+so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ COMPUTES: dict[str, Compute] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One setting at one shape."""
+    """A setting at one shape."""
 
     setting: str
     length: int
     batch: int
     step_s: float
-    """The median over the rounds of each round's median."""
+    """Median of `steps_s`."""
     steps_s: tuple[float, ...]
-    """Each round's median."""
+    """Median of each round."""
     compile_s: float
     peak_memory_bytes: int
     tokens_per_second: float
     flops: float
-    """Operations of the step by the model's formula, those of our way of doing it."""
+    """Floating-point operations of a step, by the formula for our method."""
     share: float
-    """Of the rate of matrix products in the setting's type."""
+    """MFU: `flops / step_s` relative to the peak FLOPS for the data type."""
     speedup: float
-    """How many times as fast as the reference: the median over the rounds."""
+    """Speed-up over the first setting: the median over the rounds."""
 
 
 def shape_of(text: str) -> tuple[int, int]:
-    """Return (length, batch) of "128x16"; raise ValueError if it is not of this form."""
+    """Return (length, batch) from "128x16"; raise ValueError for any other form."""
     length, batch = text.lower().replace("×", "x").split("x")
     if int(length) < 1 or int(batch) < 1:
         raise ValueError(text)
@@ -63,7 +63,7 @@ def shape_of(text: str) -> tuple[int, int]:
 
 
 def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
-    """Return the measured matrix products' operations per second for the types of the settings."""
+    """Return the measured peak FLOPS for each data type of the settings."""
     types = {COMPUTES[name].dtype for name in names}
     return {dtype: float(run_child("bigs_cli.bench.matrix", dtype)) for dtype in sorted(types)}
 
@@ -78,10 +78,10 @@ def measure(
     rates: dict[str, float],
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Measured]:
-    """Measure the settings `names`, the first of which the others are compared with, at shapes (length, batch).
+    """Measure the settings `names` at shapes (length, batch). The first setting is the baseline of the speed-ups.
 
     Raises:
-        BigsError: a measuring process failed.
+        BigsError: a measurement failed.
     """
     from bigs_cli.bench.train_probe import Setting
 
@@ -130,11 +130,11 @@ def measure(
 
 
 def train_table(measured: Sequence[Measured], title: str) -> Table:
-    """Return a table of the figures, one row a setting and shape."""
-    headers = ("step (s)", "times as fast", "tokens/s", "share of matrix rate", "memory (MB)", "compile (s)")
-    made = table(title, "shape", "setting", *headers, right=headers)
+    """Return a table with one row per shape and setting."""
+    headers = ("step (s)", "speed-up", "tokens/s", "MFU", "memory (MB)", "compile (s)")
+    rows = table(title, "shape", "setting", *headers, right=headers)
     for one in measured:
-        made.add_row(
+        rows.add_row(
             f"{one.length} × {one.batch}",
             one.setting,
             f"{one.step_s:.3f}",
@@ -144,7 +144,7 @@ def train_table(measured: Sequence[Measured], title: str) -> Table:
             f"{one.peak_memory_bytes / 1e6:,.0f}",
             f"{one.compile_s:.1f}",
         )
-    return made
+    return rows
 
 
 def _probe(setting: Setting) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""What `bigs bench train` starts afresh for each measurement: one setting's step or forward pass, on made-up text.
+"""One measurement of `bigs bench train`, run as a separate process: a training step or forward pass on random tokens.
 
-Takes a `Setting` as JSON, and writes one line of JSON: compile time, the time of every step, the most memory used, and
-the operations of a step.
+Takes a `Setting` as JSON, and prints a line of JSON: compile time, step times, peak memory, and FLOPs of a step.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import masked_lm_loss
 from bigs_cli.training.step import SummedLoss, make_step, new_state
 
-_STEPS_OF_SCHEDULE = 1000
+_SCHEDULE_STEPS = 1000
 
 
 class Setting(BaseModel):
-    """One thing to measure."""
+    """The settings of a measurement."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,30 +43,34 @@ class Setting(BaseModel):
     length: int
     batch: int
     reference: bool = False
-    """Compute as the original code does, with logits of all words at every position."""
+    """Use the method of the original code, with logits at every position."""
     steps: int = 5
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """Return `compile_s`, `step_s` of each step after the first, `peak_memory_bytes` of this process, and `flops`.
+    """Return `compile_s`, `step_s` of each step after the first, `peak_memory_bytes`, and `flops`.
 
-    The memory is that of a CPU, or of the first device where the backend tells it. Operations are counted by the
-    model's formula, for our way of doing the step.
+    The memory is that of the first device if known, else that of this process. FLOPs are counted for our method.
     """
     run = (_training if setting.pass_ == "train" else _forward)(setting)
-    began = time.perf_counter()
+    started = time.perf_counter()
     run()
-    compiled = time.perf_counter() - began
+    compile_seconds = time.perf_counter() - started
     times = []
     for _ in range(setting.steps):
-        began = time.perf_counter()
+        started = time.perf_counter()
         run()
-        times.append(time.perf_counter() - began)
-    return {"compile_s": compiled, "step_s": times, "peak_memory_bytes": _peak_memory(), "flops": _flops(setting)}
+        times.append(time.perf_counter() - started)
+    return {
+        "compile_s": compile_seconds,
+        "step_s": times,
+        "peak_memory_bytes": _peak_memory(),
+        "flops": _flops(setting),
+    }
 
 
 def _training(setting: Setting) -> Callable[[], None]:
-    """Return a function that does one step and waits for it."""
+    """Return a function that runs a training step and waits for it."""
     masking = _masking(setting)
     special = MaskIds(0, 103, setting.model.vocab_size, (0, 100, 101, 102, 103))
     if setting.reference:
@@ -75,7 +78,7 @@ def _training(setting: Setting) -> Callable[[], None]:
         loss = _loss_everywhere(lambda params, *a, **kw: reference(unstack_layers(params), *a, **kw), special, masking)
     else:
         loss = masked_lm_loss(make_apply(setting.model, setting.compute), special, masking)
-    rate = learning_rate(Schedule(kind="cosine", warmup_steps=10), 1e-4, _STEPS_OF_SCHEDULE)
+    rate = learning_rate(Schedule(kind="cosine", warmup_steps=10), 1e-4, _SCHEDULE_STEPS)
     optimizer = make_optimizer(Optimizer(learning_rate=1e-4, beta2=0.98, weight_decay=0.05), rate)
     step = make_step(loss, optimizer, rate, seed=0)
     state = new_state(initialize(setting.model, 0), optimizer)
@@ -90,7 +93,7 @@ def _training(setting: Setting) -> Callable[[], None]:
 
 
 def _forward(setting: Setting) -> Callable[[], None]:
-    """Return a function that does one forward pass, the weights cast once, and waits for it."""
+    """Return a function that runs a forward pass, with weights cast beforehand, and waits for it."""
     unstacked = setting.reference or jax.default_backend() == "cpu"
     apply = make_apply(setting.model, setting.compute, unstacked)
     if setting.reference:
@@ -105,7 +108,7 @@ def _forward(setting: Setting) -> Callable[[], None]:
 
 
 def _cast(compute: Compute) -> Callable[[Any, jax.Array], jax.Array]:
-    """Dense kernels and word embeddings in the type of the arithmetic; SSMs and norms stay float32."""
+    """Return a function that casts dense kernels and word embeddings; SSM and LayerNorm parameters stay float32."""
 
     def cast(path: Any, leaf: jax.Array) -> jax.Array:
         return leaf.astype(compute.dtype) if path[-1].key in ("kernel", "embedding") else leaf
@@ -114,7 +117,7 @@ def _cast(compute: Compute) -> Callable[[Any, jax.Array], jax.Array]:
 
 
 def _loss_everywhere(apply: Apply, special: MaskIds, masking: Masking) -> SummedLoss:
-    """The same loss from the logits of every position, V of them each."""
+    """Return the pretraining loss, computed from the logits at every position."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         mask_key, dropout_key = jax.random.split(key)
@@ -134,8 +137,8 @@ def _masking(setting: Setting) -> Masking:
 def _flops(setting: Setting) -> float:
     if setting.pass_ != "train":
         return setting.batch * count_flops(setting.model, setting.length).forward
-    places = _masking(setting).predictions(setting.length)
-    return setting.batch * count_flops(setting.model, setting.length, predictions=places).training
+    predictions = _masking(setting).predictions(setting.length)
+    return setting.batch * count_flops(setting.model, setting.length, predictions=predictions).training
 
 
 def _ids(setting: Setting) -> jax.Array:
@@ -144,9 +147,9 @@ def _ids(setting: Setting) -> jax.Array:
 
 
 def _peak_memory() -> int:
-    known = jax.devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in known:
-        return int(known["peak_bytes_in_use"])
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

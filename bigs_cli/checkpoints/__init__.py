@@ -1,1 +1,1 @@
-"""Models on disk: published names and formats, run folders, Orbax."""
+"""Models on disk: published file formats, run folders, and Orbax checkpoints."""

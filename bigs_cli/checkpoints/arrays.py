@@ -1,4 +1,4 @@
-"""What all weights files share: the number formats read, all made float32, and which names of files are trusted."""
+"""Helpers for all weights files: data types, digests, and checks of file names."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ FLOATS: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
-_PLAIN_NAME = re.compile(r"\w[\w.-]{,200}")  # no folder, no way out of this one, nothing that a pattern would expand
+_PLAIN_NAME = re.compile(r"\w[\w.-]{,200}")  # No path separators and no glob characters.
 
 
 def to_float32(array: Array, name: str, file: Path) -> Array:
-    """Return `array` as float32, itself where it is that already.
+    """Return `array` as float32, without a copy if it already is.
 
     Raises:
-        RequestError: it holds no floating-point numbers. Weights that are integers are quantized ones.
+        RequestError: it is not an array of floating-point numbers; integers are quantized weights.
     """
     if array.dtype not in FLOATS.values():
         raise RequestError(
-            f"{file}: '{name}' holds {array.dtype.name} numbers; weights are {', '.join(FLOATS)}. "
-            "Quantized files are not read: use the model's float32 or bfloat16 weights."
+            f"{file}: '{name}' has the data type {array.dtype.name}; only {', '.join(FLOATS)} are supported. Quantized "
+            "weights cannot be loaded: use the model's float32 or bfloat16 weights."
         )
     return array.astype(np.float32, copy=False)
 
 
 def digest(flat: Mapping[str, Array]) -> str:
-    """Return the beginning of a SHA-256 of all names, number formats, shapes and numbers."""
-    made = hashlib.sha256()
+    """Return the first 16 digits of a SHA-256 of all names, data types, shapes and values."""
+    sha256 = hashlib.sha256()
     for name, array in sorted(flat.items()):
-        made.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
-        made.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return made.hexdigest()[:16]
+        sha256.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        sha256.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return sha256.hexdigest()[:16]
 
 
 def is_plain_name(name: str) -> bool:
-    """Say whether a file that is called `name` lies in the folder it is looked for in, whoever wrote the name."""
+    """Return whether the untrusted file name `name` cannot lead out of a folder."""
     return _PLAIN_NAME.fullmatch(name) is not None and ".." not in name

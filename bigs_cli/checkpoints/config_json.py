@@ -1,4 +1,4 @@
-"""`config.json`, as the original code and `transformers` write it, to and from `BiGSConfig`."""
+"""Reading and writing `config.json`, in the form of the original code and `transformers`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.models.config import BiGSConfig, Head
@@ -26,11 +26,11 @@ ARCHITECTURES: dict[Head, str] = {
     "multiple-choice": "BiGSForMultipleChoice",
 }
 
-# Keys with one name and meaning in both. The rest of BiGSConfig is spelt otherwise there, or is our own.
-_OWN = {"head", "num_labels", "labels", "mask_padding"}
-_SHARED = [name for name in BiGSConfig.model_fields if name not in _OWN]
+# Keys with the same name and meaning in BiGSConfig. The others have another name in the file, or are extensions.
+_OTHERS = {"head", "num_labels", "labels", "mask_padding"}
+_SHARED = [name for name in BiGSConfig.model_fields if name not in _OTHERS]
 
-# What the original code also reads, at the only value it is used with.
+# Further keys that the original code reads, with the only value that is supported.
 _FIXED = {
     "decode": False,
     "hidden_act": "gelu",
@@ -43,14 +43,13 @@ _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
 def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
-    """Return the config in the file at `path`; `head` is used only where the file names no architecture.
+    """Return the config in the file at `path`; `head` is used if the file names no architecture.
 
-    Absent and null keys take the published defaults (2 labels). Keys that decide nothing about a BiGS model are passed
-    over.
+    Missing and null keys have the published defaults (2 labels). Irrelevant keys are ignored.
 
     Raises:
-        RequestError: it is absent, not JSON, of another model, names no head and `head` is None, or has a value of the
-            wrong type.
+        RequestError: the file does not exist, is not JSON, is for another kind of model, has a value of the wrong type,
+            or names no architecture and `head` is None.
     """
     values = _load(path)
     known: dict[str, Any] = {name: values[name] for name in _SHARED if values.get(name) is not None}
@@ -59,8 +58,8 @@ def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
     known["head"] = _head(values, path) or head
     if known["head"] is None:
         raise RequestError(
-            f"{path} names no architecture, and the weights beside it fit several. "
-            f'Add one of "architectures": {json.dumps(list(ARCHITECTURES.values()))}.'
+            f"{path} names no architecture, and the weights fit several. Add the key "
+            f'"architectures" with one of {json.dumps(list(ARCHITECTURES.values()))}.'
         )
     known["num_labels"], known["labels"] = _labels(values, path)
     try:
@@ -73,20 +72,20 @@ def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
 
 
 def names_architecture(path: Path) -> bool:
-    """Return whether the config.json at `path` says which head its model has.
+    """Return whether the config.json at `path` names the architecture, and thus the head, of its model.
 
     Raises:
-        RequestError: it is absent, not JSON, of another model, or of a head that bigs has not.
+        RequestError: it does not exist, is not JSON, is for another kind of model, or has an unknown head.
     """
     return _head(_load(path), path) is not None
 
 
 def config_values(config: BiGSConfig) -> dict[str, Any]:
-    """Return the content of `config.json` for `config`: the keys that the original code reads."""
+    """Return the content of `config.json` for `config`, with the keys that the original code reads."""
     values = _FIXED | {name: getattr(config, name) for name in _SHARED}
     values["architectures"] = [ARCHITECTURES[config.head]]
     if config.tie_word_embeddings:
-        del values["tie_word_embeddings"]  # as transformers leaves it out; older readers know only "false"
+        del values["tie_word_embeddings"]  # As in transformers: true is the default.
     if config.mask_padding:
         values["mask_padding"] = True
     if config.labels is not None or config.num_labels != 2:
@@ -105,41 +104,47 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         values = parse_json(path.read_bytes())
     except FileNotFoundError:
-        raise RequestError(f"{path.parent} holds no {path.name}, which says what the weights beside it are.") from None
+        raise RequestError(
+            f"There is no {path.name} in {path.parent}, which describes the weights. Download it too."
+        ) from None
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     except ValueError as error:
-        raise RequestError(f"{path} is not JSON: {error}. Fetch or write the file again.") from None
+        raise RequestError(f"{path} is not JSON: {error}. Download or export the file again.") from None
     if not isinstance(values, dict):
-        raise RequestError(f"{path} holds a {type(values).__name__} where a JSON object is expected.")
+        raise RequestError(f"{path} contains a {type(values).__name__}, not a JSON object. Download the file again.")
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind.lower() != "bigs":
-        raise RequestError(f'{path} describes a model of type {json.dumps(kind)}; only "BiGS" models are read.')
+        raise RequestError(f'{path} is for a model of type {json.dumps(kind)}; only "BiGS" models are supported.')
     return values
 
 
 def _head(values: Mapping[str, Any], path: Path) -> Head | None:
-    named = values.get("architectures")
-    if named is None or named == []:
+    architectures = values.get("architectures")
+    if architectures is None or architectures == []:
         return None
-    if not isinstance(named, list) or not isinstance(named[0], str):
-        raise RequestError(f'{path}: "architectures" is {json.dumps(named)}; it is a list with one class name.')
+    if not isinstance(architectures, list) or not isinstance(architectures[0], str):
+        raise RequestError(
+            f'{path}: "architectures" is {json.dumps(architectures)}; it must be a list with one class name.'
+        )
     heads: dict[str, Head] = {architecture: head for head, architecture in ARCHITECTURES.items()}
-    name = named[0].removeprefix("Flax")
+    name = architectures[0].removeprefix("Flax")
     if name not in heads:
         known = ", ".join(heads)
-        raise RequestError(f"{path} names the architecture '{named[0]}'.{did_you_mean(name, heads)} Known: {known}.")
+        raise RequestError(
+            f"{path} has the unknown architecture '{architectures[0]}'.{did_you_mean(name, heads)} Known: {known}."
+        )
     return heads[name]
 
 
 def _labels(values: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...] | None]:
-    """Return the number of labels and their names, None where they are only the LABEL_i placeholders."""
+    """Return the number of labels and their names, None if these are the placeholders LABEL_i."""
     names = values.get("id2label")
     if names is None:
         return cast(int, values.get("num_labels", 2)), None
     if not isinstance(names, dict) or not all(isinstance(label, str) for label in names.values()):
-        raise RequestError(f'{path}: "id2label" is no object of "id": "name" pairs.')
+        raise RequestError(f'{path}: "id2label" must be an object of "id": "name" pairs.')
     if set(names) != {str(index) for index in range(len(names))}:
-        raise RequestError(f'{path}: "id2label" has the ids {", ".join(names)}; they count from 0 without a gap.')
+        raise RequestError(f'{path}: "id2label" has the ids {", ".join(names)}; they must be 0, 1, 2, … without gaps.')
     labels = tuple(names[str(index)] for index in range(len(names)))
     return len(labels), None if all(_PLACEHOLDER.fullmatch(label) for label in labels) else labels

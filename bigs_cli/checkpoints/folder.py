@@ -1,4 +1,4 @@
-"""A model folder in a published layout: config.json, weights (whole or in shards), perhaps a tokenizer."""
+"""Model folders in a published layout: config.json, weights (one file or shards), and often a tokenizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigs_cli.checkpoints import flax_file, safetensors_file, torch_file
 from bigs_cli.checkpoints.arrays import Array, Flat, to_float32
 from bigs_cli.checkpoints.config_json import names_architecture, read_config, write_config
 from bigs_cli.checkpoints.weights import choose, has_torch_names, read_weights
-from bigs_cli.core.error_messages import told, translate_error
+from bigs_cli.core.error_messages import convert_errors, translate_error
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import check_writable
 from bigs_cli.core.interrupts import defer_signals
@@ -30,31 +30,30 @@ from bigs_cli.models.published import (
 
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-TOKENIZER_CONFIG = "tokenizer_config.json"  # the settings of a vocab.txt
+TOKENIZER_CONFIG = "tokenizer_config.json"  # the settings for a vocab.txt
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model read from a folder: `flat` holds every parameter of `config` but those in `absent`."""
+    """A model read from a folder: `flat` has all parameters of `config` except those in `absent`."""
 
     config: BiGSConfig
     flat: Flat
     source_file: Path
     tokenizer_path: Path | None  # tokenizer.json, else vocab.txt
-    ignored: tuple[str, ...]  # tensors of the file that this model does not use
-    absent: tuple[str, ...]  # optional parameters the file lacks: the pooler of a bare encoder
+    ignored: tuple[str, ...]  # tensors in the file that the model does not use
+    absent: tuple[str, ...]  # optional parameters missing from the file, such as the pooler of an encoder
 
 
 def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
-    """Read the model in `folder`, from the file (or index of shards) `weights`, else from the preferred one there.
+    """Read the model in `folder` from the file (or index of shards) `weights`, by default the preferred one.
 
-    Weights become float32. Tensors may have the Flax paths or the Torch port's names: the names tell which.
-
-    Only an unused pooler (the Torch port writes one for every head) and the decoder of a tied model may be left over.
+    Weights are converted to float32. Tensors may have Flax paths or the names of the Torch port. Extra tensors are
+    errors, except an unused pooler (the Torch port writes one for every head) and the decoder of a tied model.
 
     Raises:
-        RequestError: a file is absent or malformed, or tensors are missing, of another shape, or unknown: these are
-            listed by name.
+        RequestError: a file is missing or malformed, or tensors are missing, unknown or of the wrong shape; the message
+            lists them by name.
     """
     source = folder / weights if weights else choose(folder)
     config_path = folder / CONFIG
@@ -72,7 +71,7 @@ def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
 
 
 def tokenizer_file(folder: Path) -> Path | None:
-    """Return the file in `folder` that holds its tokenizer, if any."""
+    """Return the tokenizer file in `folder`, if any."""
     return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
 
 
@@ -83,7 +82,7 @@ def write_flax(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> N
 
 
 def write_torch(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> None:
-    """Write config.json and the Torch port's model.safetensors and pytorch_model.bin into `folder`."""
+    """Write config.json, model.safetensors and pytorch_model.bin, in the layout of the Torch port, into `folder`."""
     write_config(folder / CONFIG, config)
     state = to_torch(flat, config)
     safetensors_file.write(folder / "model.safetensors", state)
@@ -92,60 +91,61 @@ def write_torch(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` to write into: it becomes `path` on success, goes on error.
+    """Yield a temporary folder beside `path`; it is renamed to `path` on success and removed on error.
 
-    What a killed process left of its own is removed.
+    The temporary folder of a killed process is removed first.
 
     Raises:
-        RequestError: `path` is a file or a folder with something in it, it cannot be written there, or another process
-            is writing it.
-        BigsError: the disk is full, or another fault of the machine.
+        RequestError: `path` is a file or a folder that is not empty, cannot be written, or is being written by another
+            process.
+        BigsError: the disk is full, or another system error occurred.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RequestError(f"{path} is in use: it is not an empty folder. Choose another --output, or remove it first.")
-    place = path.resolve()
-    if place == Path.cwd() or place.is_mount():
+    target = path.resolve()
+    if target == Path.cwd() or target.is_mount():
         raise RequestError(
-            f"{path} is {'a mount point' if place.is_mount() else 'the folder you are in'}, which cannot be replaced. "
+            f"{path} is {'a mount point' if target.is_mount() else 'the working directory'}, which cannot be replaced. "
             f"Name a new folder in it: --output {path / 'model'}"
         )
-    check_writable(place.parent, f"--output {path}")
-    with told(lambda error: translate_error(error, path)):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.parent / f".{place.name}.bigs-partial"
-        if draft.is_symlink() or (draft.exists() and not draft.is_dir()):
-            raise RequestError(f"{draft} is in the way: it is no folder. Remove it, or choose another --output.")
-        held = None
+    check_writable(target.parent, f"--output {path}")
+    with convert_errors(lambda error: translate_error(error, path)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tmp = target.parent / f".{target.name}.bigs-partial"
+        if tmp.is_symlink() or (tmp.exists() and not tmp.is_dir()):
+            raise RequestError(f"{tmp} exists and is not a folder. Remove it, or choose another --output.")
+        lock = None
         try:
             with defer_signals():
-                held = _claim(draft, path)
-            for left in draft.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            yield draft
-            draft.replace(place)
+                lock = _create_locked(tmp, path)
+            for stale in tmp.iterdir():
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+            yield tmp
+            tmp.replace(target)
         except BaseException:
-            if held is not None:
-                shutil.rmtree(draft, ignore_errors=True)
+            if lock is not None:
+                shutil.rmtree(tmp, ignore_errors=True)
             raise
         finally:
-            if held is not None:
-                os.close(held)
+            if lock is not None:
+                os.close(lock)
 
 
-def _claim(draft: Path, path: Path) -> int:
-    """Make the folder `draft`, if it is not there; return the descriptor that holds it for this process."""
-    draft.mkdir(exist_ok=True)
-    handle = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+def _create_locked(tmp: Path, path: Path) -> int:
+    """Create the folder `tmp` if it does not exist, lock it, and return the descriptor that holds the lock."""
+    tmp.mkdir(exist_ok=True)
+    handle = os.open(tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        mine = draft.exists() and os.path.samestat(os.fstat(handle), draft.lstat())  # else it became `path` now
+        # The process that held the lock may have renamed the folder.
+        locked = tmp.exists() and os.path.samestat(os.fstat(handle), tmp.lstat())
     except BlockingIOError:
-        mine = False
+        locked = False
     except OSError:  # a file system without locks
-        mine = True
-    if not mine:
+        locked = True
+    if not locked:
         os.close(handle)
-        raise RequestError(f"Another process is writing {path}. Wait for it to end, or choose another --output.")
+        raise RequestError(f"Another process is writing {path}. Wait for it to finish, or choose another --output.")
     return handle
 
 
@@ -162,7 +162,7 @@ def _may_be_unused(name: str) -> bool:
 
 
 def _check(flat: Flat, config: BiGSConfig, source: Path, torch_names: bool) -> None:
-    """Raise unless `flat` is a model of `config`, with the names, as in the file, of what is amiss."""
+    """Raise RequestError, with the names of the tensors in the file, unless `flat` fits `config`."""
     expected = published_shapes(config)
     name = torch_name if torch_names else str
     missing = [name(path) for path in expected if path not in flat and path not in optional_paths(config)]
@@ -174,16 +174,16 @@ def _check(flat: Flat, config: BiGSConfig, source: Path, torch_names: bool) -> N
     unknown = sorted(flat.keys() - expected.keys())
     problems = [
         f"{kind} ({len(names)}): {listed(names)}."
-        for kind, names in (("Missing", missing), ("Of another shape", misshapen), ("Unknown", unknown))
+        for kind, names in (("Missing", missing), ("Wrong shape", misshapen), ("Unknown", unknown))
         if names
     ]
     if problems:
         raise RequestError(
             f"{source} does not fit its {CONFIG} ({config.head}, {config.num_hidden_layers} layers, "
-            f"hidden size {config.hidden_size}). {' '.join(problems)} Correct it, or fetch both files again."
+            f"hidden size {config.hidden_size}). {' '.join(problems)} Correct it, or download both files again."
         )
 
 
 def _shape(path: str, shape: tuple[int, ...], torch_names: bool) -> list[int]:
-    turned = torch_names and path.endswith("/kernel")
-    return list(shape[::-1] if turned else shape)
+    transposed = torch_names and path.endswith("/kernel")
+    return list(shape[::-1] if transposed else shape)

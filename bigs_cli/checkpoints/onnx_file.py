@@ -1,7 +1,7 @@
-"""`model.onnx`, as `bigs export --format onnx` writes it, read back as a model: its initializers and its metadata.
+"""Reading a model back from the `model.onnx` of `bigs export --format onnx`.
 
-Weights are initializers under their names of the Flax layout. Of the state-space parameters the graph needs only the
-kernels, so they stand in the file's metadata: a safetensors file in base64.
+Weights are initializers with Flax paths as names. The graph contains the SSM kernels instead of the SSM parameters, so
+these are stored in the metadata, as a safetensors file in base64.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from bigs_cli.checkpoints.arrays import Flat, is_plain_name
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import BigsError, RequestError
 
 SSM_METADATA = "bigs.state_space_parameters"
@@ -28,11 +28,11 @@ def read(path: Path) -> Flat:
     """Return the arrays of the file at `path` by their Flax path.
 
     Raises:
-        RequestError: it is absent, malformed, or no file that bigs wrote, or a file with its weights is not beside it.
+        RequestError: it cannot be read, is malformed, was not written by bigs, or a file with its weights is missing.
         BigsError: the package onnx is not installed.
     """
     if find_spec("onnx") is None:
-        raise BigsError(f"To read {path.name} takes the package onnx: pip install 'bigs[onnx]'")
+        raise BigsError(f"Reading {path.name} requires the package onnx. Install it with: pip install 'bigs[onnx]'")
     import onnx  # pyright: ignore[reportMissingImports]
     from google.protobuf.message import DecodeError
     from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
@@ -40,22 +40,22 @@ def read(path: Path) -> Flat:
     try:
         model: Any = onnx.load_model(str(path), load_external_data=False)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     except (DecodeError, ValueError) as error:
-        raise RequestError(f"{path} is not an ONNX file ({error}). Fetch or export it again.") from None
-    kept = [entry.value for entry in model.metadata_props if entry.key == SSM_METADATA]
-    if not kept:
+        raise RequestError(f"{path} is not an ONNX file ({error}). Download or export it again.") from None
+    ssm_parameters = [entry.value for entry in model.metadata_props if entry.key == SSM_METADATA]
+    if not ssm_parameters:
         raise RequestError(
-            f"{path} has no state-space parameters, only what is computed from them: bigs did not write it, or an "
-            "older one did. Use the model it was made from."
+            f"{path} has no state-space parameters, only values computed from them. It was written by an older release "
+            "of bigs or by another tool. Use the model from which it was exported."
         )
     try:
-        flat: Flat = safetensors.numpy.load(base64.b64decode(kept[0], validate=True))
+        flat: Flat = safetensors.numpy.load(base64.b64decode(ssm_parameters[0], validate=True))
     except (binascii.Error, safetensors.SafetensorError, ValueError) as error:
         raise RequestError(f"{path}: its state-space parameters are malformed ({error}). Export it again.") from None
     for tensor in model.graph.initializer:
         if _PARAMETER.match(tensor.name):
-            _check_place(tensor, path)
+            _check_location(tensor, path)
             try:
                 flat[tensor.name] = numpy_helper.to_array(tensor, str(path.parent))
             except (OSError, ValueError, TypeError) as error:
@@ -63,12 +63,14 @@ def read(path: Path) -> Flat:
     return flat
 
 
-def _check_place(tensor: Any, path: Path) -> None:
-    """Refuse a tensor that lies anywhere but in a file beside this one."""
+def _check_location(tensor: Any, path: Path) -> None:
+    """Raise RequestError if a tensor is stored in a file outside the folder of the model, or in a missing file."""
     for entry in tensor.external_data:
         if entry.key != "location":
             continue
         if not is_plain_name(entry.value):
-            raise RequestError(f"{path} names {entry.value!r} as a file of weights: none but its neighbours are read.")
+            raise RequestError(
+                f"{path} names {entry.value!r} as a weights file; only files in the same folder can be used."
+            )
         if not (path.parent / entry.value).is_file():
-            raise RequestError(f"{path} has its weights in {entry.value}, which is not beside it. Fetch that too.")
+            raise RequestError(f"{path} has its weights in {entry.value}, which is missing. Download that file too.")

@@ -1,9 +1,9 @@
-"""Orbax, and the only file that imports it: a run's training state and its best parameters, step by step.
+"""Checkpoints of training states and of the best parameters of a run. The only module that imports Orbax.
 
-A checkpoint is a folder named by its step with the items `params`, `ema` (their moving average, where one is kept),
-`optimizer` (training states only) and `position` (JSON: what the data loader needs to go on, and counts), and its seal.
-Orbax writes under a temporary name and renames, so that a folder with a step's name is whole. One that was damaged
-since is passed over for the one before, and put aside as STEP.damaged when a run goes on from there.
+A checkpoint is a folder named by its step, with the items `params`, `ema` (the moving average of the parameters, if
+there is one), `optimizer` (training states only) and `position` (JSON: the state of the data loader, and counters), and
+checksums. Orbax writes to a temporary name and renames the folder, so a folder named by a step is complete. A corrupt
+checkpoint is skipped in favour of the previous one, and renamed to STEP.damaged when a run resumes from that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from bigs_cli.checkpoints.checksums import damage, score, seal, steps
+from bigs_cli.checkpoints.checksums import find_corruption, read_score, steps, write_checksums
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.paths import plain_path
 from bigs_cli.core.processes import is_main_process
@@ -29,30 +29,30 @@ from bigs_cli.core.processes import is_main_process
 Warn = Callable[[str], object]
 Shapes = dict[str, tuple[int, ...]]
 
-# Orbax logs every save, which our log has, and errors of its threads, which it also raises where they are waited for.
+# Orbax logs every save, and errors of its threads, which it also raises in `wait`.
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
-def _hook(given: sys.UnraisableHookArgs, before: Callable[..., object] = sys.unraisablehook) -> None:
-    """Pass over what TensorStore says, with tracebacks, of the writes that a failed save leaves unfinished."""
-    if not (isinstance(given.exc_value, RuntimeError) and str(given.exc_value) == "Event loop is closed"):
-        before(given)
+def _unraisable_hook(error: sys.UnraisableHookArgs, previous: Callable[..., object] = sys.unraisablehook) -> None:
+    """Suppress the tracebacks of TensorStore for the unfinished writes of a failed save."""
+    if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"):
+        previous(error)
 
 
-sys.unraisablehook = _hook
+sys.unraisablehook = _unraisable_hook
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Which checkpoints stay: the `newest`, each whose step `every` divides, and with `best` that of least score."""
+    """Which checkpoints are kept: the `newest`, those at multiples of `every`, and with `best` that of lowest score."""
 
     newest: int = 1
     every: int | None = None
     best: bool = False
 
     def kept(self, scores: dict[int, float | None]) -> set[int]:
-        """Return the steps to keep of those in `scores`, ascending; of equally good ones the first is best."""
+        """Return which of the ascending steps in `scores` are kept. Of equal scores, the first is the best."""
         kept = {*list(scores)[-self.newest :]}
         if self.every:
             kept |= {step for step in scores if step % self.every == 0}
@@ -63,23 +63,23 @@ class Keep:
 
 
 class Checkpoints:
-    """The checkpoints in one folder, of which those that `keep` says stay. A context: leaving it waits for writes."""
+    """The checkpoints in a folder, of which `keep` selects those to keep. Leaving the context waits for all writes."""
 
     def __init__(self, folder: Path, keep: Keep = Keep()) -> None:
         self.folder = folder
         self._keep = keep
-        self.scores = {step: score(folder / str(step)) for step in steps(folder)}
+        self.scores = {step: read_score(folder / str(step)) for step in steps(folder)}
         self._saving = -1
         self._shapes: dict[str, Shapes] = {}
         self._closing = contextlib.ExitStack()
-        if is_main_process():  # Orbax could not make it through a link.
+        if is_main_process():  # Orbax cannot create it through a link.
             folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self._closing.enter_context(plain_path(folder)),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_Policy(keep, self),
                 cleanup_tmp_directories=True,
-                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._finalize),
             ),
         )
         self._closing.callback(self._manager.close)
@@ -99,10 +99,7 @@ class Checkpoints:
         ema: Any = None,
         score: float | None = None,
     ) -> None:
-        """Write the checkpoint of `step` in the background; a step already there is left alone.
-
-        Among those with a `score` the one with the least is the best.
-        """
+        """Write the checkpoint of `step` in the background, unless it exists. The lowest `score` is the best."""
         if step in self._manager.all_steps():
             self._prune()
             return
@@ -113,37 +110,37 @@ class Checkpoints:
             items["ema"] = ocp.args.StandardSave(ema)
         if position is not None:
             items["position"] = ocp.args.JsonSave(position)
-        self.wait()  # `_seal` is told nothing: one save at a time, as Orbax has it too.
+        self.wait()  # `_finalize` has no arguments, so there is one save at a time.
         self._saving, self.scores[step] = step, score
         trees = {"params": params, "optimizer": optimizer, "ema": ema}
         self._shapes = {name: _shapes(tree) for name, tree in trees.items() if name in items}
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, params: Any, optimizer: Any, ema: Any = None) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Read the state of `step` into the shapes, dtypes and shardings of `params`, `optimizer` and `ema`.
+        """Read the state of `step` with the shapes, dtypes and shardings of `params`, `optimizer` and `ema`.
 
-        Return these, `ema` None where it was given as None, and the position.
+        Return parameters, optimizer state, moving average (None if `ema` is None), and position.
 
         Raises:
-            RequestError: the checkpoint cannot be read, or holds other shapes.
+            RequestError: the checkpoint cannot be read, or has other shapes.
         """
         trees = {"params": params, "optimizer": optimizer} | ({} if ema is None else {"ema": ema})
-        wanted = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
-        items = ocp.args.Composite(**wanted, position=ocp.args.JsonRestore())
-        _compare(self.folder / str(step) / "params", params)
+        targets = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
+        items = ocp.args.Composite(**targets, position=ocp.args.JsonRestore())
+        _check_shapes(self.folder / str(step) / "params", params)
         try:
-            read = self._manager.restore(step, args=items)
+            state = self._manager.restore(step, args=items)
         except (ValueError, OSError, KeyError) as error:
-            raise RequestError(_unreadable(self.folder / str(step), error)) from error
-        average = None if ema is None else read["ema"]
-        return read["params"], read["optimizer"], average, dict(read["position"])
+            raise _unreadable(self.folder / str(step), error) from error
+        average = None if ema is None else state["ema"]
+        return state["params"], state["optimizer"], average, dict(state["position"])
 
     def wait(self) -> None:
-        """Return when every save is on disk."""
+        """Wait until all saves are on disk."""
         self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
-        """Return the steps with a checkpoint, ascending."""
+        """Return the sorted steps with a checkpoint."""
         return sorted(self._manager.all_steps())
 
     def remove(self, step: int) -> None:
@@ -152,58 +149,58 @@ class Checkpoints:
         self._manager.delete(step)
 
     def best(self) -> float | None:
-        """Return the least score of the checkpoints here; None when none has any."""
+        """Return the lowest score of all checkpoints; None if there is no score."""
         return min((value for value in self.scores.values() if value is not None), default=None)
 
     def newest(self, warn: Warn) -> int | None:
-        """Return the newest step that is as it was written, or None when there is no checkpoint.
+        """Return the newest step with a valid checkpoint; None if there is no checkpoint.
 
-        `warn` is told of damaged ones that are newer; they are renamed to STEP.damaged, so that the run can write these
-        steps again. To be followed by `reload`; of several processes one calls this, and all call that.
+        Newer corrupt checkpoints are reported to `warn` and renamed to STEP.damaged, so that these steps can be written
+        again. Only one process calls this; then all processes call `reload`.
 
         Raises:
-            RequestError: all are damaged. They are left as they are.
+            RequestError: all are corrupt. They are not renamed.
         """
-        step, damaged = _sound(self.folder, "", warn)
-        for bad in damaged:
-            aside = self.folder / f"{bad}.damaged"
+        step, corrupt = _newest_valid(self.folder, "", warn)
+        for bad in corrupt:
+            renamed = self.folder / f"{bad}.damaged"
             with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(aside)
-            (self.folder / str(bad)).rename(aside)
+                shutil.rmtree(renamed)
+            (self.folder / str(bad)).rename(renamed)
         return step
 
     def reload(self) -> None:
-        """Look at the folder again, after `newest` in this process or in another one."""
+        """Read the folder again, after a call of `newest` in this or another process."""
         self._manager.reload()
-        self.scores = {step: score(self.folder / str(step)) for step in steps(self.folder)}
+        self.scores = {step: read_score(self.folder / str(step)) for step in steps(self.folder)}
         self._prune()
 
     def _prune(self) -> None:
-        """Delete what does not stay: a process killed after a save had not come to it."""
+        """Delete checkpoints that are not kept, which a killed process may have left."""
         kept = self._keep.kept({step: self.scores.get(step) for step in self.steps()})
         for step in self.steps():
             if step not in kept:
                 self.remove(step)
 
-    def _seal(self) -> None:
-        """Check that the checkpoint being saved can be read, and seal it.
+    def _finalize(self) -> None:
+        """Check that the checkpoint being saved can be read, and write its checksums.
 
-        Orbax calls this in its thread, all files written, before it renames the checkpoint and deletes an older one.
+        Orbax calls this in its thread when all files are written, before it renames the folder and deletes checkpoints.
         """
-        (draft,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        (tmp,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         for item, shapes in self._shapes.items():
             try:
-                same = _saved_shapes(draft / item) == shapes
+                complete = _saved_shapes(tmp / item) == shapes
             except (ValueError, OSError, KeyError) as error:
-                raise BigsError(_not_saved(self.folder / str(self._saving), _reason(error))) from error
-            if not same:
-                raise BigsError(_not_saved(self.folder / str(self._saving), f"not all arrays of {item} are there"))
-        seal(draft, self.scores[self._saving])
+                raise _not_saved(self.folder / str(self._saving), _reason(error)) from error
+            if not complete:
+                raise _not_saved(self.folder / str(self._saving), f"arrays of {item} are missing")
+        write_checksums(tmp, self.scores[self._saving])
 
 
 @dataclass(frozen=True)
 class _Policy(checkpoint_managers.PreservationPolicy):
-    """`Keep`, as Orbax asks for it."""
+    """Adapts `Keep` to Orbax."""
 
     keep: Keep
     checkpoints: Checkpoints
@@ -219,76 +216,76 @@ def has_average(folder: Path, step: int) -> bool:
 
 
 def read_params(folder: Path, shapes: Any, warn: Warn) -> tuple[int, Any]:
-    """Return (step, parameters) of the newest sound checkpoint in `folder`, in the tree and shapes of `shapes`.
+    """Return (step, parameters) of the newest valid checkpoint in `folder`, as a tree with the shapes of `shapes`.
 
-    These are the moving average of the parameters if the checkpoint has one: see `has_average`. `warn` is told of
-    damaged ones that are newer.
+    The parameters are their moving average if the checkpoint has one (see `has_average`). Newer corrupt checkpoints are
+    reported to `warn`.
 
     Raises:
-        RequestError: there is none, it cannot be read, or it holds other shapes.
+        RequestError: there is none, it cannot be read, or it has other shapes.
     """
-    step = _sound(folder, "params", warn)[0]
+    step = _newest_valid(folder, "params", warn)[0]
     if step is None:
-        raise RequestError(f"{folder} holds no checkpoint: the run stopped before its first one.")
-    place = folder / str(step) / ("ema" if has_average(folder, step) else "params")
-    _compare(place, shapes)
-    with plain_path(place) as plain, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        raise RequestError(f"There is no checkpoint in {folder}: the run stopped before its first one. Resume the run.")
+    item = folder / str(step) / ("ema" if has_average(folder, step) else "params")
+    _check_shapes(item, shapes)
+    with plain_path(item) as path, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:
-            params = reader.restore(plain, args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
+            params = reader.restore(path, args=ocp.args.StandardRestore(jax.tree.map(_abstract, shapes)))
         except (ValueError, OSError, KeyError) as error:
-            raise RequestError(_unreadable(place, error)) from error
+            raise _unreadable(item, error) from error
     return step, params
 
 
-def _sound(folder: Path, item: str, warn: Warn) -> tuple[int | None, list[int]]:
-    """Return the newest step whose `item` ("": every one) is as it was written, and the damaged newer ones.
+def _newest_valid(folder: Path, item: str, warn: Warn) -> tuple[int | None, list[int]]:
+    """Return the newest step whose `item` ("" for all items) is valid, and the newer corrupt steps.
 
     Raises:
-        RequestError: all are damaged.
+        RequestError: all are corrupt.
     """
-    damaged: dict[int, str] = {}
+    corrupt: dict[int, str] = {}
     for step in reversed(steps(folder)):
-        problem = damage(folder / str(step), item)
+        problem = find_corruption(folder / str(step), item)
         if problem is None:
-            for bad, what in damaged.items():
-                warn(f"The checkpoint {folder / str(bad)} is damaged ({what}); the one of step {step} is used instead.")
-            return step, list(damaged)
-        damaged[step] = problem
-    if damaged:
-        each = "; ".join(f"step {step}: {what}" for step, what in damaged.items())
+            for bad, reason in corrupt.items():
+                warn(f"The checkpoint {folder / str(bad)} is corrupt ({reason}); using that of step {step}.")
+            return step, list(corrupt)
+        corrupt[step] = problem
+    if corrupt:
+        problems = "; ".join(f"step {step}: {reason}" for step, reason in corrupt.items())
         raise RequestError(
-            f"Every checkpoint in {folder} is damaged ({each}). Put back a copy of one, or start a new run."
+            f"All checkpoints in {folder} are corrupt ({problems}). Restore one from a backup, or start a new run."
         )
     return None, []
 
 
-def _compare(place: Path, expected: Any) -> None:
-    """Refuse parameters at `place` whose names or shapes are not the expected ones; only the metadata is read.
+def _check_shapes(item: Path, expected: Any) -> None:
+    """Raise RequestError if the parameters in `item` have other names or shapes. Only the metadata is read.
 
-    Orbax would find another shape only while it reads, and leave other reads of its unfinished, with tracebacks.
+    Orbax would detect wrong shapes while reading, and print tracebacks of its other reads.
     """
     try:
-        found = _saved_shapes(place)
+        saved = _saved_shapes(item)
     except (ValueError, OSError, KeyError) as error:
-        raise RequestError(_unreadable(place, error)) from error
-    wanted = _shapes(expected)
-    differing = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
+        raise _unreadable(item, error) from error
+    shapes = _shapes(expected)
+    differing = sorted(path for path in saved.keys() | shapes.keys() if saved.get(path) != shapes.get(path))
     if differing:
         path = differing[0]
-        one = f"{path} is {found.get(path, 'absent')} there and {wanted.get(path, 'absent')} by config.json"
-        raise RequestError(_unreadable(place, ValueError(f"{len(differing)} parameters differ ({one})")))
+        example = f"{path} is {saved.get(path, 'absent')} there and {shapes.get(path, 'absent')} by config.json"
+        raise _unreadable(item, ValueError(f"{len(differing)} parameters differ ({example})"))
 
 
-def _saved_shapes(place: Path) -> Shapes:
-    """Return the shapes of the arrays at `place` by path. Every array is opened; of its values, none are read.
+def _saved_shapes(item: Path) -> Shapes:
+    """Return the shapes of the arrays in `item` by path. All arrays are opened, but no values are read.
 
     Raises:
         ValueError, OSError, KeyError: they cannot be read.
     """
-    with plain_path(place) as plain, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        saved = reader.metadata(plain).item_metadata
+    with plain_path(item) as path, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        saved = reader.metadata(path).item_metadata
     if saved is None:
-        raise ValueError("it holds no complete set of arrays")
+        raise ValueError("its arrays are incomplete")
     return _shapes(saved.tree)
 
 
@@ -298,7 +295,7 @@ def _shapes(tree: Any) -> Shapes:
 
 
 def _key(key: Any) -> str:
-    """Return the name of a step into a tree: Orbax gives back tuples as lists, and named tuples as mappings."""
+    """Return the name of a key of a tree path. Orbax returns tuples as lists, and named tuples as mappings."""
     return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
 
 
@@ -307,10 +304,10 @@ def _abstract(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _not_saved(checkpoint: Path, reason: str) -> str:
-    return (
-        f"The checkpoint {checkpoint} was written but cannot be read back: {reason}. Earlier checkpoints were kept; "
-        "`bigs doctor` checks whether runs can be saved, and $BIGS_RUNS or --run names another folder."
+def _not_saved(checkpoint: Path, reason: str) -> BigsError:
+    return BigsError(
+        f"The checkpoint {checkpoint} was written but cannot be read back: {reason}. Earlier checkpoints were kept. "
+        "Check the disk with `bigs doctor`, or name another folder with $BIGS_RUNS or --run."
     )
 
 
@@ -318,8 +315,8 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
-def _unreadable(place: Path, error: Exception) -> str:
-    return (
-        f"The checkpoint {place} cannot be read: {_reason(error)}. If its run's config.json or recipe.yaml was edited, "
-        "undo that; if the files are damaged, remove this checkpoint's folder and use the one before."
+def _unreadable(checkpoint: Path, error: Exception) -> RequestError:
+    return RequestError(
+        f"The checkpoint {checkpoint} cannot be read: {_reason(error)}. If config.json or recipe.yaml of the run was "
+        "edited, undo that; if the files are corrupt, remove the folder of this checkpoint to use the previous one."
     )

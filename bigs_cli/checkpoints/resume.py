@@ -1,7 +1,7 @@
-"""resume.json: what `--resume` needs besides a run's recipe, and the command that resumes a run.
+"""resume.json: the inputs of a run besides its recipe, for `--resume`; and the command that resumes a run.
 
-A recipe keeps the paths as they were given. The record has where they pointed when the run started, so that a run can
-be resumed from another working directory. Older runs have no record; theirs is empty.
+The paths in a recipe are those that the user gave. The record has the absolute paths, so that a run can be resumed from
+another working directory. Runs of earlier releases have no record, which is equivalent to an empty one.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
-from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_recipe
+from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_run_recipe
 
 RESUME = "resume.json"
 
 
 class ResumeRecord(BaseModel):
-    """The inputs of a run: absolute paths, or names (of a recipe, on the hub). None: the run has no such input."""
+    """The inputs of a run: absolute paths, or names of shipped recipes or on the hub. None: there is no such input."""
 
     model_config = ConfigDict(frozen=True)
 
     recipe: str | None = None
-    """The recipe it was started with."""
+    """The recipe that the run was started with."""
     data: str | None = None
-    """Its training data; None for fine-tuning data from the hub."""
+    """The training data; None for fine-tuning data from the hub."""
     validation: str | None = None
-    """Other token shards that pretraining validates on."""
+    """Separate token shards for validation."""
     start: str | None = None
-    """The model it started from."""
+    """The model that the run started from."""
     files: dict[str, str] = {}
     """The files of a custom task: train, dev, test."""
     seeds: int = Field(default=1, ge=1)
-    """How many seeds are trained, each in a folder of its own below this one."""
+    """The number of seeds, each trained in a subfolder."""
 
 
 def read_record(folder: Path) -> ResumeRecord:
-    """Return the record of the run, or of the several seeds, in `folder`; an empty one if it has none.
+    """Return the record of the run or the seeds in `folder`; an empty one if there is none.
 
     Raises:
         RequestError: it cannot be read.
@@ -52,13 +52,13 @@ def read_record(folder: Path) -> ResumeRecord:
     try:
         return ResumeRecord.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        key = ".".join(map(str, first["loc"])) or "the file"
         raise RequestError(
-            f"{path} is damaged: {where}: {first['msg']}. Remove it, and give --data and the other options of the "
-            "command that started the run again."
+            f"{path} is corrupt: {key}: {first['msg']}. Remove it, and repeat --data and the other options of the "
+            "command that started the run."
         ) from None
 
 
@@ -67,36 +67,36 @@ def write_record(folder: Path, record: ResumeRecord) -> None:
     write_json(folder / RESUME, record.model_dump(mode="json"))
 
 
-def absolute(place: str | Path) -> str:
-    """Return the absolute path of a file or folder; the name of anything else (on the hub, of a recipe) as it is."""
-    return os.path.abspath(place) if os.path.exists(place) else str(place)  # noqa: PTH100, PTH110 - keeps links
+def absolute(path: str | Path) -> str:
+    """Return the absolute path of an existing file or folder; anything else is a name and returned unchanged."""
+    return os.path.abspath(path) if os.path.exists(path) else str(path)  # noqa: PTH100, PTH110 - keeps links
 
 
 def same_place(one: str | Path, other: str | Path) -> bool:
-    """Return whether two paths or names mean the same."""
+    """Return whether two paths or names are equivalent."""
     try:
         return Path(absolute(one)).resolve() == Path(absolute(other)).resolve()
-    except ValueError:  # A damaged file has a path with a NUL in it.
+    except ValueError:  # A path in a corrupt file contains a NUL.
         return str(one) == str(other)
 
 
-def locate(given: str, recorded: str | None) -> str:
-    """Return where the path `given` in a recipe is now: at the `recorded` place or, if not there, as given.
+def locate(path: str, recorded: str | None) -> str:
+    """Return the current location of `path` in a recipe: the `recorded` path, or `path` if only that exists.
 
-    It also stays as given where that is the recorded place.
+    If both are the same file, `path` is returned.
     """
-    if recorded is None or same_place(given, recorded):
-        return given
-    return given if os.path.exists(given) and not os.path.exists(recorded) else recorded  # noqa: PTH110
+    if recorded is None or same_place(path, recorded):
+        return path
+    return path if os.path.exists(path) and not os.path.exists(recorded) else recorded  # noqa: PTH110
 
 
 def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of the run in `folder` with `overrides` as of --set, its paths valid in this working directory.
+    """Return the recipe of the run in `folder` with overrides as in --set, and paths valid in the working directory.
 
     Raises:
-        RequestError: the recipe or the record cannot be read, or an override is wrong.
+        RequestError: the recipe or the record cannot be read, or an override is invalid.
     """
-    recipe, record = load_recipe(str(folder / "recipe.yaml"), overrides), read_record(folder)
+    recipe, record = load_run_recipe(folder / "recipe.yaml", overrides), read_record(folder)
     start = None if recipe.from_ is None else locate(recipe.from_, record.start)
     if isinstance(recipe, PretrainRecipe):
         validation = recipe.data.validation
@@ -109,14 +109,14 @@ def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
         return recipe.model_copy(update={"from_": start, "data": data})
     files = recipe.files
     if files is not None:
-        given = {"train": files.train, "dev": files.dev, "test": files.test}
-        located = {name: locate(path, record.files.get(name)) for name, path in given.items() if path is not None}
+        paths = {"train": files.train, "dev": files.dev, "test": files.test}
+        located = {name: locate(path, record.files.get(name)) for name, path in paths.items() if path is not None}
         files = files.model_copy(update=located)
     return recipe.model_copy(update={"from_": start, "files": files})
 
 
 def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> ResumeRecord:
-    """Return the record of a run of `recipe`, which was given as `name`; `data` is the folder of fine-tuning data."""
+    """Return the record of a run of `recipe`, whose name or file is `name`; `data` is the fine-tuning data folder."""
     recorded: dict[str, object] = {
         "recipe": None if name is None else absolute(name) if is_recipe_file(name) else name,
         "start": None if recipe.from_ is None else absolute(recipe.from_),
@@ -132,14 +132,14 @@ def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> Res
     return ResumeRecord.model_validate(recorded)
 
 
-def check_recipe(folder: Path, given: str | None) -> None:
-    """Refuse to resume the run in `folder` with another recipe than the one it was started with.
+def check_recipe(folder: Path, name: str | None) -> None:
+    """Check that the run in `folder` is resumed with its own recipe.
 
     Raises:
-        RequestError: `given` is another one.
+        RequestError: `name` is another recipe.
     """
     recorded = read_record(folder).recipe
-    if given is None or recorded is None or same_place(given, recorded) or same_place(given, folder / "recipe.yaml"):
+    if name is None or recorded is None or same_place(name, recorded) or same_place(name, folder / "recipe.yaml"):
         return
     raise RequestError(
         f"{folder} was started with --recipe {recorded} and is resumed with the same recipe. Leave out --recipe, or "
@@ -147,32 +147,32 @@ def check_recipe(folder: Path, given: str | None) -> None:
     )
 
 
-def check_start(folder: Path, given: str | None, recipe: Recipe) -> None:
-    """Refuse to resume the run in `folder` from another model than that of its `recipe`, as `run_recipe` returns it.
+def check_start(folder: Path, model: str | None, recipe: Recipe) -> None:
+    """Check that the run in `folder` is resumed with the start model of its `recipe`, as returned by `run_recipe`.
 
     Raises:
-        RequestError: `given`, a path or a hub id, is another one.
+        RequestError: `model`, a path or a hub id, is another model.
     """
-    if given is None or (recipe.from_ is not None and same_place(given, recipe.from_)):
+    if model is None or (recipe.from_ is not None and same_place(model, recipe.from_)):
         return
-    started = "with a new model" if recipe.from_ is None else f"from {recipe.from_}"
+    started = "from random initialization" if recipe.from_ is None else f"from {recipe.from_}"
     raise RequestError(
-        f"{folder} was started {started}, not from {given}. Leave out --from to resume it, or start a new run: "
+        f"{folder} was started {started}, not from {model}. Leave out --from to resume it, or start a new run: "
         f"--run {folder}-2"
     )
 
 
 def resume_command(verb: str, folder: Path, *options: str) -> str:
-    """Return the command that resumes the run in `folder`, ready for a shell."""
+    """Return the shell command that resumes the run in `folder`."""
     return shlex.join(["bigs", *verb.split(), "--resume", "--run", str(folder), *options])
 
 
 def resume_command_of(folder: Path) -> str:
-    """Return the command that resumes the run, or the several seeds, in `folder`.
+    """Return the command that resumes the run or the seeds in `folder`.
 
     Raises:
         RequestError: the recipe of the run cannot be read.
     """
     path = folder / "recipe.yaml"
-    pretrains = path.is_file() and isinstance(load_recipe(str(path)), PretrainRecipe)
+    pretrains = path.is_file() and isinstance(load_run_recipe(path), PretrainRecipe)
     return resume_command("pretrain" if pretrains else "finetune", folder)

@@ -1,9 +1,9 @@
-"""A run folder: everything one training run was given, did and made.
+"""The run folder.
 
-recipe.yaml, environment.json, config.json, tokenizer.json: what is needed to understand and repeat it;
-resume.json: where its inputs are, for --resume;
-metrics.jsonl: its course; checkpoints/: training states; best/: the best parameters (fine-tuning);
-results.json: written last, so a run with it is finished.
+recipe.yaml, environment.json, config.json, tokenizer.json: to understand and repeat the run;
+resume.json: the inputs of the run, for --resume;
+metrics.jsonl: the metrics log; checkpoints/: training states; best/: the best parameters (fine-tuning);
+results.json: written last, so a run with this file is finished.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bigs_cli.checkpoints.resume import RESUME, resume_command_of
-from bigs_cli.core.error_messages import refused, unreadable
+from bigs_cli.core.error_messages import read_error, write_error
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.files import atomic_write, parse_json, write_json
 from bigs_cli.core.folders import check_link
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
 SUITE_PLAN = "suite.json"
-_BEGINNING = {
+_START_FILES = {
     *(ENVIRONMENT, RESUME, "recipe.yaml", "config.json"),
     *("tokenizer.json", "vocab.txt", "tokenizer_config.json"),
 }
-_PUT_BACK = "Put back a copy of it, or leave this run out."
+_RESTORE = "Restore it from a backup, or leave this run out."
 
 
 def runs_root() -> Path:
-    """Return where runs lie: $BIGS_RUNS, or `runs` in the working directory.
+    """Return the folder of the runs: $BIGS_RUNS, or `runs` in the working directory.
 
     Raises:
-        RequestError: $BIGS_RUNS is an address.
+        RequestError: $BIGS_RUNS is a URL.
     """
-    given = os.environ.get("BIGS_RUNS") or "runs"
-    refuse_address(given, "$BIGS_RUNS: ")
-    return Path(given)
+    root = os.environ.get("BIGS_RUNS") or "runs"
+    check_local(root, "$BIGS_RUNS: ")
+    return Path(root)
 
 
 class _Results(BaseModel):
-    """What is read of results.json, which holds more."""
+    """The fields of results.json that are read. The file has more."""
 
     metrics: dict[str, float | None]
     splits: dict[str, dict[str, float | None]] = {}
@@ -62,7 +62,7 @@ class _Results(BaseModel):
 
 
 class _Environment(BaseModel):
-    """What is read of environment.json by name; the rest is only shown."""
+    """The fields of environment.json that are read. The file has more."""
 
     packages: dict[str, str | None] = {}
 
@@ -75,47 +75,47 @@ class RunFolder:
 
     @property
     def recipe_file(self) -> Path:
-        """The resolved recipe: enough to run it again."""
+        """The resolved recipe."""
         return self.path / "recipe.yaml"
 
     @property
     def metrics_file(self) -> Path:
-        """One JSON object a line."""
+        """The metrics log, one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """Training states, to go on from."""
+        """The training states, for --resume."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
-        """The parameters that did best on the task's first metric."""
+        """The parameters with the best value of the task's first metric (fine-tuning)."""
         return self.path / "best"
 
     @property
     def results_file(self) -> Path:
-        """What the run ended with."""
+        """The final results."""
         return self.path / "results.json"
 
     @property
     def predictions_file(self) -> Path:
-        """What the best parameters say of every dev example, one JSON object a line (fine-tuning)."""
+        """The predictions of the best parameters for all dev examples, one JSON object per line (fine-tuning)."""
         return self.path / "predictions.jsonl"
 
     @property
     def is_run(self) -> bool:
-        """Whether this folder is a run's."""
+        """Whether this is the folder of a run."""
         return self.recipe_file.is_file()
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run is finished."""
         return self.results_file.is_file()
 
     @property
     def running(self) -> bool:
-        """Whether a process of this machine is at work in it: it holds the lock."""
+        """Whether a process on this machine holds the lock."""
         try:
             with (self.path / LOCK).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -126,50 +126,50 @@ class RunFolder:
         return False
 
     def results(self) -> dict[str, Any]:
-        """Return what results.json says.
+        """Return the content of results.json.
 
         Raises:
-            RequestError: it is absent or garbled.
+            RequestError: it is missing or corrupt.
         """
         if not self.finished:
             raise RequestError(f"{self.path} has no results.json: the run is not finished.")
         return _read_object(self.results_file, _Results)
 
     def environment(self) -> dict[str, Any]:
-        """Return what environment.json says: versions, machine and command the run was started with.
+        """Return the content of environment.json: the versions, the machine and the command of the run.
 
         Raises:
-            RequestError: it is absent or garbled.
+            RequestError: it is missing or corrupt.
         """
         return _read_object(self.path / ENVIRONMENT, _Environment)
 
     def check(self, resume: bool) -> None:
-        """Refuse a new run on a folder in use, or to resume where there is no run. Changes nothing.
+        """Check that a new run can start in this folder, or with `resume`, that there is a run. Changes nothing.
 
         Raises:
-            RequestError: one of these.
+            RequestError: the folder is in use, or there is no run to resume.
         """
         if resume:
             if not self.is_run:
-                raise RequestError(f"There is no run to resume at {self.path}. Leave out --resume to start one there.")
+                raise RequestError(f"There is no run to resume in {self.path}. Leave out --resume to start one.")
         elif self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file. Name a folder with --run.")
-        elif self.path.exists() and not self._unbegun():
-            begun = self.is_run or (self.path / RESUME).is_file()
-            go_on = f"Continue the run in it with `{resume_command_of(self.path)}`, or name" if begun else "Name"
+        elif self.path.exists() and not self._can_start():
+            started = self.is_run or (self.path / RESUME).is_file()
+            remedy = f"Continue the run in it with `{resume_command_of(self.path)}`, or name" if started else "Name"
             if self.running:
-                go_on = "Another process is running in it: wait for it to end, or name"
-            raise RequestError(f"The folder {self.path} is in use. {go_on} another folder with --run {self.path}-2.")
+                remedy = "Another process is running in it: wait for it to finish, or name"
+            raise RequestError(f"The folder {self.path} is in use. {remedy} another folder with --run {self.path}-2.")
 
     def start(
         self, recipe: str, environment: dict[str, Any], resume: bool, more: Callable[[Path], object] = lambda path: None
     ) -> None:
-        """Lay out the folder for a new run, or check that one can be resumed. Call it under `lock`.
+        """Write the files of a new run, or check that a run can be resumed. Call it while holding `lock`.
 
-        The recipe, which makes the folder a run's, is written last: `more` writes all else that one begins with.
+        `more` writes further files. The recipe, which marks the folder as a run, is written last.
 
         Raises:
-            RequestError: a new run on a folder in use, or nothing to resume.
+            RequestError: as `check`.
         """
         self.check(resume)
         if resume:
@@ -178,46 +178,48 @@ class RunFolder:
         more(self.path)
         with atomic_write(self.recipe_file, "w") as file:
             file.write(recipe)
-        self._be_the_newest()
+        self._make_newest()
 
-    def _unbegun(self) -> bool:
-        """Whether the folder is empty, but for what a start that was cut short has left: it has no recipe yet."""
+    def _can_start(self) -> bool:
+        """Return whether the folder is empty, or only has files of an interrupted start and no recipe yet."""
         names = [entry.name for entry in self.path.iterdir() if entry.name != LOCK]
-        wholes = [name.removeprefix(".").rpartition(".")[0] if name.startswith(".") else name for name in names]
-        return not names or (ENVIRONMENT in wholes and set(wholes) <= _BEGINNING and not self.is_run)
+        # Temporary files are named .NAME.SUFFIX.
+        targets = [name.removeprefix(".").rpartition(".")[0] if name.startswith(".") else name for name in names]
+        return not names or (ENVIRONMENT in targets and set(targets) <= _START_FILES and not self.is_run)
 
-    def _be_the_newest(self) -> None:
-        """See to it that this run counts as newer than those beside it, whatever became of the clock meanwhile."""
+    def _make_newest(self) -> None:
+        """Give this run a later modification time than all others, even if the clock was set back."""
         newest = max(run.recipe_file.stat().st_mtime_ns for run in [self, *runs(), *runs(self.path.parent)])
         if self.recipe_file.stat().st_mtime_ns < newest:
             os.utime(self.recipe_file, ns=(newest + 1, newest + 1))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for one process; the lock ends with the process, however that ends.
+        """Lock the folder for this process. The system releases the lock when the process ends.
 
         Raises:
-            RequestError: another process holds it, or the folder cannot be written.
+            RequestError: another process holds the lock, or the folder cannot be written.
         """
-        place = self.path / LOCK
-        new = [path for path in (place, self.path, *self.path.parents) if not path.exists()]
+        lock = self.path / LOCK
+        new = [path for path in (lock, self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = place.open("a")
+            file = lock.open("a")
         except OSError as error:
-            raise refused(f"The run folder {self.path}", error, "Name another one with --run.") from error
+            raise write_error(f"The run folder {self.path}", error, "Name another one with --run.") from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RequestError(
-                    f"Another process is running in {self.path}. Wait for it to end, or name another folder with --run."
+                    f"Another process is running in {self.path}. Wait for it to finish, or name another folder with "
+                    "--run."
                 ) from None
             try:
                 yield
             except RequestError:
-                if place in new:  # A refused request leaves nothing behind.
-                    place.unlink()
+                if lock in new:  # An invalid request leaves nothing behind.
+                    lock.unlink()
                     with contextlib.suppress(OSError):
                         for path in new[1:]:
                             path.rmdir()
@@ -225,60 +227,60 @@ class RunFolder:
 
 
 def runs(root: Path | None = None) -> list[RunFolder]:
-    """Return the runs under `root` (default `runs_root()`), the newest first by when their recipe was written.
+    """Return the runs in `root` (default `runs_root()`), newest first by the modification time of the recipe.
 
-    Those of a suite or of several seeds lie up to two folders further down: glue/mrpc/seed-42. A run that links lead
-    to is listed once, under its own name if that is under `root`.
+    Runs of a suite or of several seeds are up to two levels deeper, as in glue/mrpc/seed-42. A run with links to it is
+    listed once, under its real path if that is in `root`.
 
     Raises:
         RequestError: `root` cannot be read.
     """
     root = root or runs_root()
     if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
-        raise RequestError(f"{root} cannot be read: permission denied. Have its rights changed, or use another folder.")
-    places = [place.parent for depth in ("*", "*/*", "*/*/*") for place in root.glob(f"{depth}/recipe.yaml")]
+        raise RequestError(f"{root} cannot be read: permission denied. Change its permissions, or use another folder.")
+    folders = [recipe.parent for depth in ("*", "*/*", "*/*/*") for recipe in root.glob(f"{depth}/recipe.yaml")]
     found: dict[Path, RunFolder] = {}
-    for path in sorted(places, key=lambda path: (len(path.parts), path.is_symlink(), path)):
+    for path in sorted(folders, key=lambda path: (len(path.parts), path.is_symlink(), path)):
         found.setdefault(path.resolve(), RunFolder(path))
     return sorted(found.values(), key=lambda run: (run.recipe_file.stat().st_mtime_ns, run.path.name), reverse=True)
 
 
 def find_run(name: str) -> RunFolder:
-    """Return the run that `name` means: a folder, or a run's name under `runs_root()`.
+    """Return the run in the folder `name`, or with that name in `runs_root()`.
 
     Raises:
-        RequestError: it is no run.
+        RequestError: there is no such run.
     """
-    refuse_address(name)
-    for place in (Path(name), runs_root() / name):
-        check_link(place)
-        if RunFolder(place).is_run:
-            return RunFolder(place)
+    check_local(name)
+    for path in (Path(name), runs_root() / name):
+        check_link(path)
+        if RunFolder(path).is_run:
+            return RunFolder(path)
     if Path(name).exists():
-        raise RequestError(f"{name} is no run: it has no recipe.yaml. `bigs runs list` shows the runs here.")
+        raise RequestError(f"{name} is not a run: it has no recipe.yaml. `bigs runs list` lists the runs.")
     raise RequestError(
-        f"There is no run '{name}', here or under {runs_root()}/.{did_you_mean(name, (r.path.name for r in runs()))} "
-        "`bigs runs list` shows the runs here."
+        f"There is no run '{name}', neither as a path nor in {runs_root()}/."
+        f"{did_you_mean(name, (run.path.name for run in runs()))} `bigs runs list` lists the runs."
     )
 
 
 def _read_object(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON object in a file, of which what `schema` names is as it says.
+    """Return the JSON object in a file, checked against `schema`.
 
     Raises:
-        RequestError: it cannot be read, is no JSON object, or one that `schema` does not allow.
+        RequestError: it cannot be read, or is not a JSON object that conforms to `schema`.
     """
     try:
-        read = parse_json(path.read_bytes())
-        if not isinstance(read, dict):
-            raise RequestError(f"{path} holds no JSON object. {_PUT_BACK}")
-        schema.model_validate(read)
+        value = parse_json(path.read_bytes())
+        if not isinstance(value, dict):
+            raise RequestError(f"{path} is not a JSON object. {_RESTORE}")
+        schema.model_validate(value)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise RequestError(f"{path} is garbled: {where}: {first['msg']}. {_PUT_BACK}") from None
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise RequestError(f"{path} is corrupt: {key}: {first['msg']}. {_RESTORE}") from None
     except ValueError as error:
-        raise RequestError(f"{path} is no JSON: {error}. {_PUT_BACK}") from error
-    return read
+        raise RequestError(f"{path} is not JSON: {error}. {_RESTORE}") from error
+    return value

@@ -1,8 +1,8 @@
-"""The pickle inside `pytorch_model.bin`, read as data: nothing in it is imported, called or executed.
+"""Reading the pickle in `pytorch_model.bin` as data: nothing in it is imported, called or executed.
 
-Python's unpickler runs what a file asks for. A state dict needs only containers, text, numbers and one
-"function", `torch._utils._rebuild_tensor_v2`, so a small stack machine over `pickletools.genops` reads it
-into `TensorSpec`s, and any other name or operation is refused.
+Python's unpickler can execute arbitrary code. A state dict needs only containers, text, numbers and one function,
+`torch._utils._rebuild_tensor_v2`, so a small stack machine over `pickletools.genops` converts it to `TensorSpec`s.
+Any other name or operation is an error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 
 class PickleRefused(ValueError):
-    """The pickle asks for something that a state dict of tensors does not need."""
+    """The pickle uses something that a state dict of tensors does not need."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Where one tensor lies: `offset`, `shape` and `strides` count elements of the storage `key`."""
+    """The location of a tensor: `offset`, `shape` and `strides` count elements of the storage `key`."""
 
     key: str
     storage: str  # "FloatStorage", ...
@@ -33,7 +33,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class _Name:
-    """A global name as read; never looked up."""
+    """A global name, which is never looked up."""
 
     module: str
     name: str
@@ -58,16 +58,16 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_state(data: bytes) -> dict[str, TensorSpec]:
-    """Return the tensors that the pickled state dict `data` names.
+    """Return the tensors in the pickled state dict `data`.
 
     Raises:
-        PickleRefused: it has a name or operation outside the few that a state dict needs.
-        ValueError: it is malformed; IndexError, KeyError and TypeError, errors of a broken stack, mean the same.
+        PickleRefused: it uses a name or operation that a state dict does not need.
+        ValueError, IndexError, KeyError, TypeError: it is malformed.
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of escapes in a string that Python does not know
+        warnings.simplefilter("ignore", DeprecationWarning)  # for invalid escapes in strings
         operations = list(pickletools.genops(data))
     for operation, argument, _ in operations:
         name = operation.name
@@ -81,10 +81,10 @@ def read_state(data: bytes) -> dict[str, TensorSpec]:
             _step(name, argument, stack)
     state = stack.pop()
     if not isinstance(state, dict):
-        raise PickleRefused(f"it holds a {type(state).__name__}, not a dict of tensors")
+        raise PickleRefused(f"it is a {type(state).__name__}, not a dict of tensors")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, TensorSpec):
-            raise PickleRefused(f"its entry {key!r} is no tensor but a {type(value).__name__}")
+            raise PickleRefused(f"its entry {key!r} is a {type(value).__name__}, not a tensor")
     return state
 
 
@@ -108,36 +108,36 @@ def _step(name: str, argument: Any, stack: list[Any]) -> None:
         items = _pop(stack, 2) if name == "SETITEM" else _pop_to_mark(stack)
         stack[-1].update(zip(items[::2], items[1::2], strict=True))
     elif name == "GLOBAL":
-        stack.append(_allowed(*argument.split(" ", 1)))
+        stack.append(_check_name(*argument.split(" ", 1)))
     elif name == "STACK_GLOBAL":
-        stack.append(_allowed(*_pop(stack, 2)))
+        stack.append(_check_name(*_pop(stack, 2)))
     elif name == "BINPERSID":
         stack.append(_storage(stack.pop()))
     elif name == "REDUCE":
         function, arguments = _pop(stack, 2)
-        stack.append(_rebuilt(function, arguments))
-    elif name == "BUILD":  # attributes of the state dict, such as _metadata: versions of modules, not weights
+        stack.append(_apply(function, arguments))
+    elif name == "BUILD":  # Attributes of the state dict, such as _metadata, are ignored.
         stack.pop()
     else:
         raise PickleRefused(f"it uses the pickle operation {name}")
 
 
-def _allowed(module: str, name: str) -> _Name:
-    found = _Name(module, name)
-    if found not in (_TENSOR, _PARAMETER, _ORDERED) and not (module == "torch" and name.endswith("Storage")):
-        raise PickleRefused(f"it asks for '{module}.{name}', which no weights need")
-    return found
+def _check_name(module: str, name: str) -> _Name:
+    full_name = _Name(module, name)
+    if full_name not in (_TENSOR, _PARAMETER, _ORDERED) and not (module == "torch" and name.endswith("Storage")):
+        raise PickleRefused(f"it uses '{module}.{name}', which is not needed for weights")
+    return full_name
 
 
 def _storage(reference: Any) -> tuple[str, str, int]:
     """Return (key, class, size) of a persistent id ``("storage", torch.XStorage, key, device, size)``."""
     kind, storage, key, _device, size = reference
     if kind != "storage" or not isinstance(storage, _Name) or not isinstance(key, str) or not isinstance(size, int):
-        raise PickleRefused("it refers to something that is not a tensor's storage")
+        raise PickleRefused("it refers to something other than the storage of a tensor")
     return key, storage.name, size
 
 
-def _rebuilt(function: Any, arguments: Any) -> Any:
+def _apply(function: Any, arguments: Any) -> Any:
     if function == _ORDERED:
         return dict(*arguments)
     if function == _PARAMETER:
@@ -145,12 +145,12 @@ def _rebuilt(function: Any, arguments: Any) -> Any:
     if function == _TENSOR:
         (key, storage, size), offset, shape, strides = arguments[:4]
         return TensorSpec(key, storage, size, offset, tuple(shape), tuple(strides))
-    raise PickleRefused("it calls something that builds no tensor")
+    raise PickleRefused("it calls something other than the constructor of a tensor")
 
 
 def _pop(stack: list[Any], count: int) -> list[Any]:
     if len(stack) < count:
-        raise ValueError("the pickle's stack runs empty")
+        raise ValueError("the stack of the pickle is empty")
     items = stack[-count:]
     del stack[-count:]
     return items
@@ -162,7 +162,7 @@ def _pop_to_mark(stack: list[Any]) -> list[Any]:
             items = stack[start + 1 :]
             del stack[start:]
             return items
-    raise ValueError("the pickle's stack holds no mark")
+    raise ValueError("the stack of the pickle has no mark")
 
 
 # --- writing ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Heads that were never trained: their weights still have the values that a new model starts with."""
+"""Detection of heads that were never trained: their weights still have their initial values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ _HEADS = ("pooler/", "cls/", "classifier/", "qa_outputs/")
 
 
 def untrained_layers(flat: Mapping[str, Array], config: BiGSConfig) -> tuple[str, ...]:
-    """Return the dense layers of the head and the pooler in `flat` that were never trained, or are absent.
+    """Return the dense layers of the head and the pooler that were never trained or are missing from `flat`.
 
-    A layer counts as untrained if its kernel equals the initial value for `NEW_HEAD_SEED`, in any of the number
-    formats that weights are stored in. This needs no mark in the file, so it holds for a model that was saved and
-    converted, and no longer once it has been trained, by whatever tool.
+    A layer is untrained if its kernel equals the initial value for `NEW_HEAD_SEED` in one of the data types of weights
+    files. No mark in the file is needed, so this also works after a conversion, or after training with another tool.
     """
     kernels = [
         path
@@ -35,25 +34,25 @@ def untrained_layers(flat: Mapping[str, Array], config: BiGSConfig) -> tuple[str
     )
 
 
-def check_trained(layers: Sequence[str], config: BiGSConfig, source: str, otherwise: str) -> None:
-    """Refuse to answer with a head that has untrained `layers`; `otherwise` names the option that allows it.
+def check_trained(layers: Sequence[str], config: BiGSConfig, source: str, override: str) -> None:
+    """Check that the untrained `layers` do not include the head; `override` names the option that skips this check.
 
-    A pooler alone does not matter: a classifier can be trained on one that passes no gradient, a pretraining model
-    predicts words without it, and embeddings do not depend on it.
+    An untrained pooler is allowed: a classifier may be trained on a frozen pooler, and neither masked-word predictions
+    nor embeddings depend on it.
 
     Raises:
-        RequestError: the head itself has untrained layers.
+        RequestError: the head has untrained layers.
     """
-    own = "cls/predictions/" if config.head == "pretraining" else ("cls/", "classifier", "qa_outputs")
-    if any(layer.startswith(own) for layer in layers):
+    head = "cls/predictions/" if config.head == "pretraining" else ("cls/", "classifier", "qa_outputs")
+    if any(layer.startswith(head) for layer in layers):
         raise RequestError(
-            f"The {config.head} head of {source} was never trained ({listed(layers)}: initial values), so its answers "
-            f"would be random. Fine-tune the model first, with bigs finetune TASK --from MODEL, or {otherwise}."
+            f"The {config.head} head of {source} was never trained ({listed(layers)}: initial values), so its "
+            f"predictions would be random. Fine-tune the model with bigs finetune TASK --from MODEL, or {override}."
         )
 
 
 def _is_initial(path: str, kernel: Array, config: BiGSConfig) -> bool:
-    """Return whether a kernel has the initial value it has in a headed model or in a bare encoder."""
+    """Return whether a kernel has its initial value, in a model with a head or in an encoder."""
     plain = path.removeprefix("s4_bert/")
     names = {path, plain, f"s4_bert/{plain}"} if plain.startswith("pooler/") else {path}
     values = [init_parameter(name, kernel.shape, config, NEW_HEAD_SEED) for name in names]

@@ -1,1 +1,1 @@
-"""One file a verb: arguments, help, and a call. Nothing heavy is imported before it is needed."""
+"""One file per command: its options, its help and the call. Heavy modules are imported inside the functions."""

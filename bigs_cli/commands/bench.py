@@ -12,7 +12,7 @@ from bigs_cli.core.wording import counted
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure bigs on this machine.",
+    help="Benchmark bigs on this machine.",
     epilog="[bold]Example:[/bold] bigs bench train",
     rich_markup_mode="rich",
 )
@@ -30,16 +30,14 @@ def load(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows per batch.")] = 32,
     tokens: Annotated[float, typer.Option(min=1000, help="Tokens in the largest corpus.")] = 1e9,
-    sizes: Annotated[
-        int, typer.Option(min=2, help="Number of corpus sizes, from a thousandth of --tokens up to it.")
-    ] = 10,
+    sizes: Annotated[int, typer.Option(min=2, help="Number of corpus sizes, from --tokens / 1000 to --tokens.")] = 10,
     seconds: Annotated[float, typer.Option(min=0, help="Seconds of reading per size.")] = 2.5,
     json_file: opt.JsonFile = None,
 ) -> None:
     """Measure how fast token shards open and load, and whether that depends on the size of the corpus.
 
-    Makes corpora of increasing size in the folder for temporary files ($TMPDIR), one at a time, and removes them. The
-    defaults need 2 GB of disk and a few minutes.
+    Creates corpora of increasing size in the temporary folder ($TMPDIR), one at a time, and removes them. The defaults
+    need 2 GB of disk space and a few minutes.
     """
     from bigs_cli.bench.corpus import check_space, source_rows
     from bigs_cli.bench.load import corpus_sizes, figures, flatness, measure_sizes, sizes_table, summary_line
@@ -50,15 +48,15 @@ def load(
     check_target(json_file)
     shards = open_shards(data) if data else None
     sources = [source_rows(shards, length) for length in lengths or (128, 512)]
-    wanted = corpus_sizes(int(tokens), sizes)
-    needed = check_space(wanted[-1], sources[0][1])
-    made = heading("load", data=data and str(data), batch=batch, tokens=int(tokens), seconds=seconds)
-    err.print(f"Needs up to {needed / 1e9:.2f} GB of disk while it runs.")
+    corpora = corpus_sizes(int(tokens), sizes)
+    needed = check_space(corpora[-1], sources[0][1])
+    report = heading("load", data=data and str(data), batch=batch, tokens=int(tokens), seconds=seconds)
+    err.print(f"Needs up to {needed / 1e9:.2f} GB of disk space while it runs.")
     with progress("loading", len(sources) * sizes, "size") as advance:
-        runs = [measure_sizes(rows, vocab, wanted, batch, seconds, advance) for rows, vocab in sources]
-    made["sizes"] = [size for measured in runs for size in figures(measured)]
-    made["summary"] = [flatness(measured) for measured in runs]
-    show(made, [sizes_table(measured, batch) for measured in runs], [summary_line(one) for one in runs], json_file)
+        runs = [measure_sizes(rows, vocab, corpora, batch, seconds, advance) for rows, vocab in sources]
+    report["sizes"] = [size for measured in runs for size in figures(measured)]
+    report["summary"] = [flatness(measured) for measured in runs]
+    show(report, [sizes_table(measured, batch) for measured in runs], [summary_line(one) for one in runs], json_file)
 
 
 @app.command(
@@ -67,9 +65,9 @@ def load(
 def tokenize(
     inputs: Annotated[
         list[str],
-        typer.Option("--input", "-i", metavar="SOURCE", help="Text, as for bigs tokenize. Repeatable."),
+        typer.Option("--input", "-i", metavar="SOURCE", help="Text, as in bigs tokenize. Repeatable."),
     ],
-    vocab: Annotated[str, opt.name_option("--vocab", metavar="FILE", help="Vocabulary, as for bigs tokenize.")],
+    vocab: Annotated[str, opt.name_option("--vocab", metavar="FILE", help="Vocabulary, as in bigs tokenize.")],
     length: Annotated[int, typer.Option("--length", "-l", min=8, help="Tokens per row.")] = 128,
     workers: Annotated[
         int | None,
@@ -77,7 +75,7 @@ def tokenize(
     ] = None,
     times: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="How often the text is read. Repeatable.", show_default="1 and 10"),
+        typer.Option(min=1, help="Number of times the text is repeated. Repeatable.", show_default="1 and 10"),
     ] = None,
     rounds: opt.Rounds = 3,
     json_file: opt.JsonFile = None,
@@ -95,11 +93,11 @@ def tokenize(
     find_parts(inputs, say=err.print)
     load_tokenizer(vocab)
     workers, times = workers or os.cpu_count() or 1, times or [1, 10]
-    made = heading("tokenize", inputs=inputs, vocab=vocab, length=length, workers=workers, rounds=rounds)
+    report = heading("tokenize", inputs=inputs, vocab=vocab, length=length, workers=workers, rounds=rounds)
     with progress("tokenizing", len(times) * rounds, "round") as advance:
         measured = measure(inputs, vocab, length, workers, times, rounds, advance)
-    made["sizes"] = figures(measured)
-    show(made, [tokenize_table(measured, workers)], [], json_file)
+    report["sizes"] = figures(measured)
+    show(report, [tokenize_table(measured, workers)], [], json_file)
 
 
 @app.command(
@@ -120,7 +118,7 @@ def train(
         typer.Option(
             "--setting",
             metavar="NAME",
-            help="reference (as in the original code), float32, bfloat16. Each is compared with the first. Repeatable.",
+            help="reference (the original implementation), float32 or bfloat16. The first is the baseline. Repeatable.",
             show_default="all three",
         ),
     ] = None,
@@ -131,8 +129,8 @@ def train(
         Literal["train", "forward", "encode"],
         typer.Option(
             "--pass",
-            help="A training step; a forward pass with logits at every position; or a forward pass of the encoder "
-            "alone.",
+            help="What to measure: a training step, a forward pass with logits at every position, or a forward pass of "
+            "the encoder.",
         ),
     ] = "train",
     rounds: opt.Rounds = 3,
@@ -150,23 +148,25 @@ def train(
     names = settings or list(COMPUTES)
     for name in names:
         if name not in COMPUTES:
-            raise RequestError(f"There is no setting {name}.{did_you_mean(name, COMPUTES)} Use {', '.join(COMPUTES)}.")
+            raise RequestError(
+                f"There is no setting {name}.{did_you_mean(name, COMPUTES)} Choose from {', '.join(COMPUTES)}."
+            )
     try:
-        wanted = [shape_of(shape) for shape in shapes or ("128x16", "512x4", "4096x1")]
+        sizes = [shape_of(shape) for shape in shapes or ("128x16", "512x4", "4096x1")]
     except ValueError:
-        raise RequestError("--shape is LENGTHxBATCH, such as 128x16.") from None
+        raise RequestError("--shape must be LENGTHxBATCH, such as 128x16.") from None
     config = BiGSConfig(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers
     )
-    made = heading("train", model=config.model_dump(), shapes=wanted, rounds=rounds, steps=steps, measured=what)
-    with progress("measuring", len(wanted) * len(names) * rounds, "measurement") as advance:
+    report = heading("train", model=config.model_dump(), shapes=sizes, rounds=rounds, steps=steps, measured=what)
+    with progress("measuring", len(sizes) * len(names) * rounds, "measurement") as advance:
         rates = all_peak_flops(names)
         for dtype, rate in rates.items():
             err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
-        measured = measure(config, names, wanted, what, rounds, steps, rates, advance)
-    made["matrix_flops"], made["shapes"] = rates, figures(measured)
+        measured = measure(config, names, sizes, what, rounds, steps, rates, advance)
+    report["matrix_flops"], report["shapes"] = rates, figures(measured)
     title = f"{PASSES[what]}, {counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
-    show(made, [train_table(measured, title)], [], json_file)
+    show(report, [train_table(measured, title)], [], json_file)
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs bench mixing --length 128 --length 1024 --length 8192")
@@ -192,7 +192,7 @@ def mixing(
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the activations.")] = "float32",
     json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure the cost of mixing per token, by mixer and length; the basis of `mixing: auto`.
+    """Measure the cost per token of each mixer at each length, on which `mixing: auto` is based.
 
     Each length is measured in its own process. The defaults take minutes.
     """
@@ -207,31 +207,31 @@ def mixing(
     for name in names:
         if name not in ALL_MIXERS:
             near = did_you_mean(name, ALL_MIXERS)
-            raise RequestError(f"There is no mixer {name}.{near} Use {', '.join(ALL_MIXERS)}.")
-    wanted = lengths or [128 << power for power in range(10)]
-    made = heading("mixing", mixers=names, tokens=tokens, channels=channels, states=states, dtype=dtype)
+            raise RequestError(f"There is no mixer {name}.{near} Choose from {', '.join(ALL_MIXERS)}.")
+    lengths = lengths or [128 << power for power in range(10)]
+    report = heading("mixing", mixers=names, tokens=tokens, channels=channels, states=states, dtype=dtype)
     measured = []
-    with progress("measuring", len(wanted), "length") as advance:
-        for length in wanted:
-            fitting = [name for name in names if name != "dense" or length <= LONGEST_DENSE]
-            measured += measure(fitting, [length], tokens, channels, states, dtype, advance)
-    made["lengths"] = figures(measured)
+    with progress("measuring", len(lengths), "length") as advance:
+        for length in lengths:
+            feasible = [name for name in names if name != "dense" or length <= LONGEST_DENSE]
+            measured += measure(feasible, [length], tokens, channels, states, dtype, advance)
+    report["lengths"] = figures(measured)
     title = f"Mixing, nanoseconds per token and channel, forward and backward; H = {channels}, N = {states}, {dtype}"
-    show(made, [mixing_table(measured, title)], [], json_file)
+    show(report, [mixing_table(measured, title)], [], json_file)
 
 
 @app.command(
     name="export",
     epilog="[bold]Example:[/bold] bigs bench export --layers 23 --hidden 1024 --shape 512x1 --json out.json",
 )
-def exported(
+def export(
     shape: Annotated[str, typer.Option(metavar="LENGTHxBATCH", help="Tokens per row × rows.")] = "512x1",
     runners: Annotated[
         list[str] | None,
         typer.Option(
             "--runner",
             metavar="NAME",
-            help="bigs, stablehlo, onnx, transformers, bert. Each is compared with the first. Repeatable.",
+            help="bigs, stablehlo, onnx, transformers or bert. The first is the baseline. Repeatable.",
             show_default="those whose packages are installed",
         ),
     ] = None,
@@ -255,16 +255,18 @@ def exported(
     for name in runners or ():
         if name not in RUNNERS:
             known = ", ".join(RUNNERS)
-            raise RequestError(f"There is no runner {name}.{did_you_mean(name, RUNNERS)} Use {known}.")
+            raise RequestError(f"There is no runner {name}.{did_you_mean(name, RUNNERS)} Choose from {known}.")
     try:
         length, batch = shape_of(shape)
     except ValueError:
-        raise RequestError("--shape is LENGTHxBATCH, such as 512x1.") from None
-    names, lacking = installed(runners or list(RUNNERS))
-    if lacking:
-        err.print(f"Skipped, because not installed: {', '.join(lacking)}. Install with: pip install 'bigs[onnx,torch]'")
+        raise RequestError("--shape must be LENGTHxBATCH, such as 512x1.") from None
+    names, missing = installed(runners or list(RUNNERS))
+    if missing and names:
+        err.print(f"Skipped, because not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]'")
     if not names:
-        raise RequestError("None of the requested runners is installed.")
+        raise RequestError(
+            f"Not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]', or change --runner."
+        )
     config = BiGSConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,
@@ -272,16 +274,16 @@ def exported(
         num_hidden_layers=layers,
         max_position_embeddings=length,
     )
-    made = heading("export", model=config.model_dump(), length=length, batch=batch, rounds=rounds)
+    report = heading("export", model=config.model_dump(), length=length, batch=batch, rounds=rounds)
     with (
         tempfile.TemporaryDirectory() as folder,
         progress("measuring", len(names) * rounds, "measurement") as advance,
     ):
         measured = measure(config, names, length, batch, rounds, Path(folder), advance)
-    made["runners"] = figures(measured)
+    report["runners"] = figures(measured)
     sizes = f"{counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
-    title = f"A forward pass of {batch} × {length} tokens, {sizes}, float32"
-    show(made, [export_table(measured, title)], [], json_file)
+    title = f"Forward pass of {batch} × {length} tokens, {sizes}, float32"
+    show(report, [export_table(measured, title)], [], json_file)
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs bench predict --model sst2 --texts 10000")
@@ -297,7 +299,7 @@ def predict(
     rounds: opt.Rounds = 3,
     json_file: opt.JsonFile = None,
 ) -> None:
-    """Measure bigs predict, from texts to a file, compared with the forward passes alone."""
+    """Measure bigs predict, including reading and writing, compared with the forward passes alone."""
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.core.errors import RequestError
@@ -305,13 +307,13 @@ def predict(
 
     check_target(json_file)
     if source is not None and not source.is_file():
-        raise RequestError(f"There is no file {source} (--input).")
+        raise RequestError(f"--input {source} does not exist. Name a text file.")
     if model is not None:
         err.print(f"Model: {find_model(model).why}")
     from bigs_cli.bench.predict import figures, measure, predict_table
 
-    made = heading("predict", model=model, texts=texts, input=source and str(source), rounds=rounds)
+    report = heading("predict", model=model, texts=texts, input=source and str(source), rounds=rounds)
     measured = measure(model, source, texts, rounds)
-    made["measured"] = figures(measured)
+    report["measured"] = figures(measured)
     summary = f"bigs predict takes {measured.overhead:.1%} more time than the forward pass alone."
-    show(made, [predict_table(measured, f"{texts:,} texts of {measured.tokens:,} tokens")], [summary], json_file)
+    show(report, [predict_table(measured, f"{texts:,} texts of {measured.tokens:,} tokens")], [summary], json_file)

@@ -1,4 +1,4 @@
-"""`bigs demo`: the whole lifecycle on the documentation that comes with Python."""
+"""`bigs demo`: the whole workflow on the documentation that comes with Python."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ EPILOG = "[bold]Example:[/bold] bigs demo --output demo"
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the demo, and the file that it writes last."""
+    """One command of the demo; `result` is the file that it writes last."""
 
     arguments: list[str]
-    made: Path
+    result: Path
 
 
 def demo(
     output: Annotated[Path, opt.path_option("--output", "-o", help="Folder for all results.")] = Path("demo"),
 ) -> None:
-    """Run the whole lifecycle: tokenize → pretrain → finetune → evaluate → export.
+    """Run the whole workflow: tokenize → pretrain → finetune → evaluate → export.
 
-    The text is Python's own documentation; the labelled task is to tell natural from shuffled word order. It takes
-    minutes on a CPU. Finished steps are kept: remove the folder to start over. The exit code is that of a failed step.
+    The text is Python's own documentation; the labelled task is to distinguish natural from shuffled word order. The
+    demo takes a few minutes on a CPU. If you repeat it, completed steps are skipped; remove the folder to start over.
+    If a step fails, the demo exits with the exit code of that step.
     """
     from bigs_cli.reporting.console import err
 
@@ -62,9 +63,9 @@ def demo(
         ),
     ):
         _run(step)
-    words = _measure(["mlm", "--model", str(base), "--data", str(shards)])
-    order = _measure(["word-order", "--model", str(exported)])
-    err.print(_summary(shards, base, task, exported, words, order))
+    mlm_metrics = _evaluate(["mlm", "--model", str(base), "--data", str(shards)])
+    task_metrics = _evaluate(["word-order", "--model", str(exported)])
+    err.print(_summary(shards, base, task, exported, mlm_metrics, task_metrics))
     err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Next:")
     for line in (
         shlex.join(["bigs", "eval", "word-order", "--model", str(task)]),
@@ -84,57 +85,57 @@ def _run(step: Step) -> None:
     from bigs_cli.data.manifest import UNFINISHED
     from bigs_cli.reporting.console import err
 
-    shown = shlex.join(["bigs", *step.arguments])
-    if step.made.is_file():
-        err.print(f"already done: {shown}", style="dim")
+    command = shlex.join(["bigs", *step.arguments])
+    if step.result.is_file():
+        err.print(f"already done: {command}", style="dim")
         return
-    err.print(f"$ {shown}", style="bold")
-    begun = any((step.made.parent / name).exists() for name in ("recipe.yaml", UNFINISHED))
-    resume = ["--resume"] if begun else []
-    _check(subprocess.run(_bigs([*step.arguments, *resume]), stdout=subprocess.DEVNULL, check=False), shown)
+    err.print(f"$ {command}", style="bold")
+    started = any((step.result.parent / name).exists() for name in ("recipe.yaml", UNFINISHED))
+    resume = ["--resume"] if started else []
+    _check(subprocess.run(_bigs([*step.arguments, *resume]), stdout=subprocess.DEVNULL, check=False), command)
 
 
-def _measure(arguments: list[str]) -> dict[str, float]:
+def _evaluate(arguments: list[str]) -> dict[str, float]:
     from bigs_cli.reporting.console import err
 
-    shown = shlex.join(["bigs", "eval", *arguments])
-    err.print(f"$ {shown}", style="bold")
-    ended = subprocess.run(_bigs(["eval", *arguments, "--json"]), stdout=subprocess.PIPE, text=True, check=False)
-    _check(ended, shown)
-    return json.loads(ended.stdout)["metrics"]
+    command = shlex.join(["bigs", "eval", *arguments])
+    err.print(f"$ {command}", style="bold")
+    process = subprocess.run(_bigs(["eval", *arguments, "--json"]), stdout=subprocess.PIPE, text=True, check=False)
+    _check(process, command)
+    return json.loads(process.stdout)["metrics"]
 
 
-def _check(ended: subprocess.CompletedProcess[Any], shown: str) -> None:
-    """End the demo with the exit code of a failed command; one that a signal ended has printed no error."""
-    if ended.returncode < 0:
+def _check(process: subprocess.CompletedProcess[Any], command: str) -> None:
+    """Exit with the exit code of a failed command. A command that a signal stopped has printed no error."""
+    if process.returncode < 0:
         raise BigsError(
-            f"`{shown}` was ended by {signal.Signals(-ended.returncode).name}, perhaps for lack of memory. "
+            f"`{command}` was stopped by {signal.Signals(-process.returncode).name}, perhaps for lack of memory. "
             "Repeat `bigs demo` to continue."
         )
-    if ended.returncode:
-        raise typer.Exit(ended.returncode)
+    if process.returncode:
+        raise typer.Exit(process.returncode)
 
 
 def _summary(
-    shards: Path, base: Path, task: Path, exported: Path, words: dict[str, float], order: dict[str, float]
+    shards: Path, base: Path, task: Path, exported: Path, mlm: dict[str, float], word_order: dict[str, float]
 ) -> Any:
     from bigs_cli.data.shards import open_shards
     from bigs_cli.reporting.console import table
 
     manifest = open_shards(shards).manifest
-    made = table("\nResults", "what", "where", "quality", "baseline")
-    made.add_row(
+    results = table("\nResults", "result", "folder", "quality", "baseline")
+    results.add_row(
         "token shards and vocabulary",
         str(shards),
         f"{manifest.report.tokens / 1e6:.2f}M tokens, {manifest.vocab_size:,} vocabulary entries",
         "–",
     )
-    made.add_row(
+    results.add_row(
         "pretrained model",
         str(base),
-        f"validation loss {words['loss']:.2f}, {100 * words['accuracy']:.1f}% of masked tokens predicted",
-        f"loss {words['unigram_loss']:.2f} from token frequencies",
+        f"validation loss {mlm['loss']:.2f}, {100 * mlm['accuracy']:.1f}% of masked tokens predicted",
+        f"loss {mlm['unigram_loss']:.2f} from token frequencies",
     )
-    made.add_row("word-order classifier", str(task), f"{100 * order['accuracy']:.1f}% dev accuracy", "50.0%")
-    made.add_row("exported model", str(exported), "outputs identical to the run", "–")
-    return made
+    results.add_row("word-order classifier", str(task), f"{100 * word_order['accuracy']:.1f}% dev accuracy", "50.0%")
+    results.add_row("exported model", str(exported), "outputs identical to the run", "–")
+    return results

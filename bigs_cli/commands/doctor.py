@@ -12,7 +12,7 @@ EPILOG = "[bold]Example:[/bold] bigs doctor --json - > doctor.json"
 def doctor(
     json_file: opt.JsonFile = None,
 ) -> None:
-    """Check this machine: versions, devices, memory, speed, folders, the hub, and what would prevent each command.
+    """Check this machine: versions, devices, memory, speed, folders, hub access, and whether each command can run.
 
     The exit code is 1 if a command cannot run.
     """
@@ -29,12 +29,12 @@ def doctor(
         for finding in examine():
             findings.append(finding)
             advance(1)
-    found = table("", "what", "found", "")
-    found.title = None
-    for one in findings:
-        found.add_row(one.what, one.found, one.advice)
-    verbs = stopped(findings)
-    lines = [f"bigs {verb}: {'; '.join(reasons) or 'ready'}" for verb, reasons in verbs.items()]
-    show(figures(findings), [found], lines, json_file)
-    if any(verbs.values()):
+    findings_table = table("", "item", "found", "")
+    findings_table.title = None
+    for finding in findings:
+        findings_table.add_row(finding.what, finding.found, finding.advice)
+    obstacles = stopped(findings)
+    lines = [f"bigs {verb}: {'; '.join(reasons) or 'ready'}" for verb, reasons in obstacles.items()]
+    show(figures(findings), [findings_table], lines, json_file)
+    if any(obstacles.values()):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`bigs evaluate`, also `bigs eval`: one sub-command per kind of evaluation; without one, a task's metrics."""
+"""`bigs evaluate`, also `bigs eval`: one sub-command per kind of evaluation; the default evaluates a task."""
 
 from __future__ import annotations
 
@@ -27,39 +27,42 @@ bigs eval blimp --model runs/small --data blimp --by paradigm
 
 Options of one kind of evaluation: [bold]bigs eval KIND --help[/bold]"""
 DEFAULT = "task"
-"""The sub-command that is meant where none is named, as in `bigs eval sst2`."""
+"""The sub-command used if none is named, as in `bigs eval sst2`."""
 
 
-class Kinds(TyperGroup):
-    """Puts the name of a sub-command first, `task` where there is none."""
+class EvaluateGroup(TyperGroup):
+    """Accepts the name of the sub-command anywhere among the arguments; without one, `task` is used."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse `args` with the sub-command first."""
         return super().parse_args(ctx, args if args in (["--help"], ["-h"]) else self.kind_first(args))
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what the usage line shows after the name of the command."""
+        return ["[TASK | KIND]", "[OPTIONS]"]
+
     def kind_first(self, words: list[str]) -> list[str]:
         """Return the words of a command line with the name of the sub-command first."""
         options = [option for command in self.commands.values() for option in command.params]
-        valued = {name for option in options for name in option.opts if not getattr(option, "is_flag", True)}
-        for place, word in enumerate(words):
-            if word in self.commands and (place == 0 or words[place - 1] not in valued):
-                return [word, *words[:place], *words[place + 1 :]]
+        takes_value = {name for option in options for name in option.opts if not getattr(option, "is_flag", True)}
+        for i, word in enumerate(words):
+            if word in self.commands and (i == 0 or words[i - 1] not in takes_value):
+                return [word, *words[:i], *words[i + 1 :]]
         return [DEFAULT, *words]
 
 
 app = typer.Typer(
-    cls=Kinds,
-    options_metavar="",
-    subcommand_metavar="[TASK | KIND] [OPTIONS]",
-    help="Evaluate a model: on a task, by its loss on held-out text, or on minimal pairs of sentences. Metrics are "
-    "printed to stdout.",
+    cls=EvaluateGroup,
+    help="Evaluate a model on a task, on held-out text, or on minimal pairs of sentences, and print its metrics.",
     epilog=EPILOG,
     rich_markup_mode="rich",
 )
 
 Data = Annotated[
     Path | None,
-    opt.path_option("--data", metavar="PATH", help="Files of the task.", show_default="the run's, else the hub"),
+    opt.path_option(
+        "--data", metavar="PATH", help="Folder with the files of the task.", show_default="the run's, else the hub"
+    ),
 ]
 Shards = Annotated[
     Path | None,
@@ -73,7 +76,7 @@ Split = Annotated[
     str | None,
     typer.Option(
         "--split",
-        help="Evaluate this split: dev, test, …; a split without labels requires --predictions.",
+        help="Split to evaluate: dev, test, …; a split without labels requires --predictions.",
         show_default="all dev splits",
     ),
 ]
@@ -83,11 +86,11 @@ By = Annotated[
 ]
 BlimpLevel = Annotated[
     list[str] | None,
-    typer.Option("--by", metavar="LEVEL", help="Report accuracy down to field, phenomenon or paradigm."),
+    typer.Option("--by", metavar="LEVEL", help="Most detailed level to report: field, phenomenon or paradigm."),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many pairs of each file.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many pairs per file.")]
 WithinWord = Annotated[
-    bool, typer.Option("--within-word", help="When masking a word piece, also mask the later pieces of its word.")
+    bool, typer.Option("--within-word", help="When a word piece is masked, also mask the following pieces of its word.")
 ]
 
 
@@ -95,7 +98,7 @@ WithinWord = Annotated[
 def evaluate_task(
     task: Annotated[
         str | None,
-        typer.Argument(help="A task of bigs finetune, or custom.", show_default="the one the model was trained for"),
+        typer.Argument(help="A task of bigs finetune, or custom.", show_default="the task of the run"),
     ] = None,
     model: opt.Model = None,
     data: Data = None,
@@ -108,9 +111,9 @@ def evaluate_task(
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Metrics of a model on a task; the default: bigs eval TASK.
+    """Evaluate a model on a task. This is the default: bigs eval TASK.
 
-    The data and the length of the run are used again, so that the metrics are those of its results.json.
+    By default, a run is evaluated with its own data and length, which reproduces the metrics in its results.json.
     """
     from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.commands import measure
@@ -121,21 +124,23 @@ def evaluate_task(
     as_json = as_json or form == "json"
     _check_output(predictions, "--predictions", [data] if data else [])
     if task not in (None, "custom"):
-        get_task(task)  # An unknown name is refused before anything is loaded.
+        get_task(task)  # Raises an error for an unknown name before anything is loaded.
     opened = _open(model, allow_untrained)
     recipe = None if opened.run is None else run_recipe(opened.run.path)
     name = task or (recipe.task if isinstance(recipe, FinetuneRecipe) else None)
     if name is None and recipe is None:
-        raise RequestError("Name what to evaluate: bigs eval TASK --model MODEL, or bigs eval mlm --model MODEL")
+        raise RequestError("Name a task: bigs eval TASK --model MODEL, or bigs eval mlm --model MODEL")
     if name is None:
-        given = {"--split": split, "--length": length, "--trim-padding": trim, "--predictions": predictions}
-        for option, value in given.items():
+        task_options = {"--split": split, "--length": length, "--trim-padding": trim, "--predictions": predictions}
+        for option, value in task_options.items():
             if value is not None:
-                raise RequestError(f"{option} does not apply to {opened.source}, a pretraining run: see bigs eval mlm")
+                raise RequestError(
+                    f"{option} does not apply to {opened.source}, a pretraining run. See bigs eval mlm --help"
+                )
         measure.evaluate_mlm(opened, data, batch_size, as_json)
         return
-    measured, data = _custom_task(opened, recipe, data) if name == "custom" else (get_task(name), data)
-    measure.evaluate_task(opened, measured, data, split, length, batch_size, trim, predictions, as_json)
+    chosen, data = _custom_task(opened, recipe, data) if name == "custom" else (get_task(name), data)
+    measure.evaluate_task(opened, chosen, data, split, length, batch_size, trim, predictions, as_json)
 
 
 @app.command("glue", epilog="[bold]Example:[/bold] bigs eval glue --model runs/glue --format markdown")
@@ -147,19 +152,19 @@ def evaluate_glue(
         ),
     ] = None,
     data: Annotated[
-        Path | None, opt.path_option("--data", metavar="PATH", help="Folder of the test sets for --submission.")
+        Path | None, opt.path_option("--data", metavar="PATH", help="Folder with the test sets for --submission.")
     ] = None,
     submission: Annotated[
         Path | None,
         opt.path_option(
-            "--submission", metavar="FILE", help="Predict the test sets and write the zip for the GLUE server."
+            "--submission", metavar="FILE", help="Predict the test sets and write the zip file for the GLUE server."
         ),
     ] = None,
     batch_size: opt.BatchSize = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
 ) -> None:
-    """Scores of all GLUE runs beside the published ones, or a submission."""
+    """Compare all GLUE runs with the published scores, or write a submission."""
     from bigs_cli.commands import measure
 
     _check_output(submission, "--submission", [data] if data else [])
@@ -175,7 +180,7 @@ def evaluate_mlm(
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Masked-language-model loss on held-out text."""
+    """Measure the masked-language-model loss on held-out text."""
     from bigs_cli.commands import measure
 
     measure.evaluate_mlm(_open(model, allow_untrained), data, batch_size, as_json or form == "json")
@@ -195,9 +200,9 @@ def evaluate_blimp(
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Accuracy of a masked language model on BLiMP.
+    """Measure the accuracy of a masked language model on BLiMP.
 
-    Each sentence is scored by its pseudo-log-likelihood. Without --data, BLiMP is fetched from the hub.
+    Each sentence is scored by its pseudo-log-likelihood. Without --data, BLiMP is downloaded from the hub.
     """
     from bigs_cli.commands import minimal_pairs
 
@@ -229,7 +234,7 @@ def evaluate_pairs(
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Accuracy of a masked language model on your own minimal pairs.
+    """Measure the accuracy of a masked language model on your own minimal pairs.
 
     Each sentence is scored by its pseudo-log-likelihood.
     """
@@ -263,21 +268,21 @@ def evaluate_agreement(
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Accuracy of a masked language model in choosing the form of a masked word.
+    """Measure how often a masked language model prefers the correct form of a word.
 
-    The two forms of the word are compared by their probabilities at the mask.
+    The probabilities of the two forms are compared at the mask.
     """
     from bigs_cli.commands import minimal_pairs
 
     _check_output(predictions, "--predictions", data or ())
     opened = _open(model, allow_untrained)
     options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form)
-    named = minimal_pairs.AgreementColumns(sentence, good, bad, columns.split(",") if columns else None)
-    minimal_pairs.evaluate_agreement(opened, data or (), named, by or (), options)
+    names = minimal_pairs.AgreementColumns(sentence, good, bad, columns.split(",") if columns else None)
+    minimal_pairs.evaluate_agreement(opened, data or (), names, by or (), options)
 
 
 def _open(model: str | None, allow_untrained: bool) -> OpenModel:
-    """Open the model, and refuse a head that was never trained unless it is allowed."""
+    """Open the model. An untrained head is an error unless `allow_untrained`."""
     from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
 
     prepare_jax()
@@ -288,22 +293,24 @@ def _open(model: str | None, allow_untrained: bool) -> OpenModel:
 
 
 def _custom_task(opened: OpenModel, recipe: Any, data: Path | None) -> tuple[Task, Path | None]:
-    """Return the custom task that the model was trained for, with `data` as its dev file, and no further data."""
+    """Return the custom task of the run, with `data` as its dev file if given, and None as its folder."""
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import FinetuneRecipe
     from bigs_cli.tasks import task_of
 
     if not isinstance(recipe, FinetuneRecipe) or recipe.files is None:
-        raise RequestError(f"{opened.source} was not trained for a custom task: bigs finetune --train FILE …")
+        raise RequestError(
+            f"{opened.source} is not a run of a custom task. Train one with: bigs finetune --train FILE …"
+        )
     if data is not None and data.is_dir():
-        raise RequestError(f"--data takes a file with the columns of --dev; {data} is a folder.")
+        raise RequestError(f"--data {data} is a folder. Name a file with the same columns as the dev set of the run.")
     if data is not None:
         recipe = recipe.model_copy(update={"files": recipe.files.model_copy(update={"dev": str(data)})})
     return task_of(recipe), None
 
 
 def _check_output(file: Path | None, option: str, data: Sequence[Path]) -> None:
-    """Refuse to overwrite the data that is evaluated.
+    """Check that `file` can be written without overwriting `data`.
 
     Raises:
         RequestError: the file cannot be written, or belongs to `data`.

@@ -20,7 +20,7 @@ def export(
             "--format",
             "-f",
             help="flax or torch (the published layouts), safetensors (named by parameter path), transformers "
-            "(PyTorch, with its code), onnx, or stablehlo.",
+            "(PyTorch weights and model code), onnx, or stablehlo.",
         ),
     ] = "flax",
     from_format: Annotated[
@@ -28,28 +28,33 @@ def export(
         typer.Option(
             "--from-format",
             metavar="NAME",
-            help="The weights file of MODEL to read if there are several: flax, safetensors, torch or onnx.",
+            help="Format to read if MODEL has weights in several: flax, safetensors, torch or onnx.",
             show_default="the first of these that exists",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        opt.path_option("--output", "-o", help="New folder to write to.", show_default="exports/MODEL-FORMAT"),
+        opt.path_option("--output", "-o", help="Folder to create.", show_default="exports/MODEL-FORMAT"),
     ] = None,
     length: Annotated[
         list[int] | None,
         typer.Option(
-            "--length", help="Input length of onnx and stablehlo files. Repeatable.", show_default="the model's"
+            "--length",
+            help="With --format onnx or stablehlo: input length in tokens. Repeatable.",
+            show_default="the model's maximum",
         ),
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="onnx: also write a model with 8-bit weights, and report its accuracy.")
+        bool,
+        typer.Option(
+            "--int8", help="With --format onnx: also write a model with 8-bit weights and report its accuracy."
+        ),
     ] = False,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"],
         typer.Option(
             "--dtype",
-            help="Type of the weights in flax, torch, safetensors and transformers; SSM parameters stay float32.",
+            help="Data type of the weights in flax, torch, safetensors and transformers; SSM parameters stay float32.",
         ),
     ] = "float32",
     license: Annotated[
@@ -70,8 +75,8 @@ def export(
 ) -> None:
     """Export a model to a folder that other tools load, and verify it by reading it back.
 
-    The folder also contains the tokenizer, config.json and a model card, README.md. If the outputs differ, nothing is
-    kept. Prints the path of the folder.
+    The folder also contains the tokenizer, config.json and a model card, README.md. If the exported model has other
+    outputs, the folder is removed. Prints the path of the folder.
     """
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
     from bigs_cli.core import hub
@@ -80,7 +85,7 @@ def export(
 
     to = None if push is None else hub.Destination(push, revision, public)
     if to is None and (revision is not None or public):
-        raise RequestError(f"{'--public' if public else '--revision'} says how to push: add --push owner/name.")
+        raise RequestError(f"{'--public' if public else '--revision'} applies only to uploads: add --push OWNER/NAME.")
     if to is not None:
         hub.check_destination(to)
     prepare_jax()
@@ -88,19 +93,19 @@ def export(
     from bigs_cli.export.formats import export as write
     from bigs_cli.export.formats import other_weights
 
-    place = output or Path("exports") / f"{opened.name}-{form}"
-    asked: dict[str, Any] = {"lengths": tuple(length or ()), "int8": int8, "dtype": dtype, "license": license}
-    exported = write(opened, form, place, **asked)
-    err.print(f"Wrote {', '.join(sorted(path.name for path in place.iterdir()))}.")
+    folder = output or Path("exports") / f"{opened.name}-{form}"
+    options: dict[str, Any] = {"lengths": tuple(length or ()), "int8": int8, "dtype": dtype, "license": license}
+    exported = write(opened, form, folder, **options)
+    err.print(f"Wrote {', '.join(sorted(path.name for path in folder.iterdir()))}.")
     for file, difference in exported.differences.items():
-        err.print(f"{file} read back: outputs differ by {difference:.1e} of the largest.")
+        err.print(f"{file}: read back; outputs differ by at most {difference:.1e} of the largest output.")
     for warning in exported.warnings:
         err.print(f"Warning: {warning}")
     for note in exported.notes:
         err.print(note)
     if to is not None:
-        page, files = hub.push(place, to, f"{opened.name} in the format {form}, exported by bigs")
+        page, files = hub.push(folder, to, f"{opened.name} in the format {form}, exported by bigs")
         err.print(f"Pushed to {page}")
-        if note := other_weights(to, files, place):
+        if note := other_weights(to, files, folder):
             err.print(note)
-    out.print(str(place))
+    out.print(str(folder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -34,14 +33,14 @@ bigs finetune --train reviews.csv --dev dev.csv --text review --label stars --fr
 
 
 Data = Annotated[
-    Path | None, opt.path_option("--data", help="Folder with the files of the task.", show_default="from the hub")
+    Path | None, opt.path_option("--data", help="Folder with the files of the task.", show_default="the hub")
 ]
 TaskRecipe = Annotated[
     str | None,
     opt.name_option(
         "--recipe",
         "-r",
-        help="A recipe such as mrpc-128, or a file; for glue, a variant: 128, freeze, small.",
+        help="A shipped recipe such as mrpc-128, or a file. For glue, a variant: 128, freeze, small.",
         show_default="the task's",
     ),
 ]
@@ -92,7 +91,7 @@ LabelType = Annotated[
     TaskType | None,
     typer.Option(
         "--task-type",
-        help="Whether labels are classes or scores (classification is short for sequence-classification).",
+        help="Whether labels are classes or scores; classification is short for sequence-classification.",
         show_default="inferred from the labels",
         rich_help_panel=_CUSTOM,
     ),
@@ -104,7 +103,7 @@ def finetune(
         str | None,
         typer.Argument(
             help="cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, imdb, contract-nli, wikiann, squad, squad2, "
-            "swag, codah, word-order; glue for all GLUE tasks; custom for your own.",
+            "swag, codah, word-order; glue for all GLUE tasks; custom for your own table.",
             show_default="custom with --train, else the recipe's",
         ),
     ] = None,
@@ -127,36 +126,37 @@ def finetune(
 ) -> None:
     """Fine-tune a model for a labelled task and keep its best checkpoint.
 
-    The best checkpoint has the highest first metric of the task on the dev set, which is evaluated after every epoch or
-    every evaluate_every steps. Ctrl-C saves and stops the run; --resume --run RUN continues it exactly where it
-    stopped. Prints the path of the run folder.
+    The model is evaluated on the dev set after every epoch, or every evaluate_every steps. The best checkpoint is that
+    with the highest value of the task's first metric. Ctrl-C saves and stops the run; --resume --run RUN continues it
+    exactly where it stopped. Prints the path of the run folder.
     """
     from bigs_cli.core.errors import RequestError
 
     if resume and (sets or freeze_ssm):
         raise RequestError(
-            "A run is resumed with its own recipe. Leave out --set, or start a new run with --from this one."
+            "A run is resumed with its own recipe. Leave out --set, or start a new run from it with --from."
         )
     changes = [*(sets or ()), *(["freeze_ssm=true"] if freeze_ssm else [])]
     if loggers:
         changes.append(f"loggers=[{', '.join(loggers)}]")
+    files = {"train": train_file, "dev": dev_file, "text": text, "pair": pair, "label": label, "task_type": task_type}
+    request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run)
     if _is_suite(task, run, resume):
         if dry_run:
             raise RequestError("--dry-run shows a single run. Name one task: bigs finetune cola --dry-run")
-        _suite(start, data, run, recipe, changes, seeds, resume)
+        _finetune_suite(request)
         return
-    named = recipe is not None or any(change.startswith("files.") for change in changes)
-    if dev_file is not None and train_file is None and not named and not resume:
+    has_recipe = recipe is not None or any(change.startswith("files.") for change in changes)
+    if dev_file is not None and train_file is None and not has_recipe and not resume:
         raise RequestError("--dev is the dev set of a custom task. Also name its training set with --train.")
-    if task is None and train_file is None and not named and not (resume and run):
+    if task is None and train_file is None and not has_recipe and not (resume and run):
         raise RequestError("Name a task: bigs finetune TASK, or --train FILE --dev FILE for a custom task.")
-    files = {"train": train_file, "dev": dev_file, "text": text, "pair": pair, "label": label, "task_type": task_type}
-    _finetune(Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run))
+    _finetune(request)
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options of one task: `files` are those of a custom task, `changes` are as of --set."""
+    """The options of the command: `files` are those of a custom task, `changes` are KEY=VALUE as in --set."""
 
     task: str | None
     recipe: str | None
@@ -182,7 +182,7 @@ def _finetune(request: Request) -> None:
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.checkpoints.resume import RESUME, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoints.run import RunFolder, runs_root
-    from bigs_cli.commands.resumed import count_seeds, first_begun
+    from bigs_cli.commands.resumed import count_seeds, first_started
     from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.tokenizer import load_tokenizer
@@ -190,29 +190,29 @@ def _finetune(request: Request) -> None:
     from bigs_cli.tasks import get_task, task_of
 
     start, data, resume = request.start, request.data, request.resume
-    wanted = None if request.task is None else "custom" if request.is_custom else get_task(request.task).name
+    task_name = None if request.task is None else "custom" if request.is_custom else get_task(request.task).name
     options = _custom_options(None if request.is_custom else request.task, request.files)
-    name = request.recipe or wanted or "custom"
+    name = request.recipe or task_name or "custom"
     train_file = None if request.recipe else request.files["train"]
     folder = RunFolder(request.run or runs_root() / Path(train_file or name).stem)
     count = count_seeds(folder, request.seeds) if resume else request.seeds or 1
-    begun = first_begun(folder, count) if resume else None
-    if begun is None:
+    resumed = first_started(folder, count) if resume else None
+    if resumed is None:
         if count == 1 or resume or (folder.path / RESUME).is_file():
             folder.check(resume)
-        chosen = _new_recipe(name, request, {**options, "task": "custom"} if request.is_custom else options, wanted)
+        chosen = _new_recipe(name, request, {**options, "task": "custom"} if request.is_custom else options, task_name)
     else:
-        chosen = _saved_recipe(folder, begun, request)
-    owner = f"The recipe {name}" if begun is None else f"The run {folder.path}"
+        chosen = _recorded_recipe(folder, resumed, request)
+    owner = f"The recipe {name}" if resumed is None else f"The run {folder.path}"
     task = task_of(chosen)
-    if wanted not in (None, task.name):
-        raise RequestError(f"{owner} is for the task {chosen.task}, not {wanted}.")
+    if task_name not in (None, task.name):
+        raise RequestError(f"{owner} is for the task {chosen.task}, not {task_name}. Leave out {task_name}.")
     check_trackers(chosen.loggers)
     model_name = start or chosen.from_
     if model_name is None:
-        raise RequestError(f"{owner} names no model to start from. Name one: --from MODEL")
+        raise RequestError(f"{owner} names no model to start from. Name one with --from MODEL")
     recorded = read_record(folder.path)
-    if begun is None:
+    if resumed is None:
         chosen = chosen.model_copy(update={"from_": lasting_name(find_model(model_name))})
         recorded = recorded.model_copy(update={"recipe": name})
     else:
@@ -223,7 +223,7 @@ def _finetune(request: Request) -> None:
     from bigs_cli.training.job import Job, seed_jobs
 
     record = record_of(chosen, recorded.recipe, data).model_copy(update={"seeds": count})
-    # A resumed run is only given other loggers, which it does not save.
+    # The changes to a resumed run are its loggers, which are not saved in it.
     loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
     job = Job(folder, record, resume_command("finetune", folder.path, *loggers), resume)
     jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
@@ -232,19 +232,22 @@ def _finetune(request: Request) -> None:
     examples = load_task_data(task, data, chosen.max_train_examples, chosen.seed)
     model = open_and_announce(model_name) if any(each.needs_start for each in jobs) else None
     # A resumed run keeps its tokenizer, even if the model that it started from has changed.
-    tokenizer = tokenizer_of(model) if model is not None and begun is None else load_tokenizer((begun or folder).path)
+    if model is not None and resumed is None:
+        tokenizer = tokenizer_of(model)
+    else:
+        tokenizer = load_tokenizer((resumed or folder).path)
     if request.dry_run:
-        config = read_config((begun or folder).path / CONFIG) if model is None else model.config
+        config = read_config((resumed or folder).path / CONFIG) if model is None else model.config
         _dry_run(chosen, task, examples, config, tokenizer)
     else:
         _train(chosen, task, examples, model, tokenizer, job)
 
 
-def _new_recipe(name: str, request: Request, options: dict[str, Any], wanted: str | None) -> FinetuneRecipe:
-    """Return the recipe `name` of a new run; `wanted` is the task asked for.
+def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str | None) -> FinetuneRecipe:
+    """Return the recipe `name` of a new run; `task` is the name of the requested task.
 
     Raises:
-        RequestError: it is for pretraining, or describes a custom task where a built-in one is wanted.
+        RequestError: it is for pretraining, or has `files` although a built-in task is requested.
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
@@ -253,32 +256,32 @@ def _new_recipe(name: str, request: Request, options: dict[str, Any], wanted: st
 
     recipe = load_recipe(name, request.changes, options)
     if not isinstance(recipe, FinetuneRecipe):
-        raise RequestError(f"The recipe {name} is for pretraining: bigs pretrain --recipe {name}")
+        raise RequestError(f"The recipe {name} is for pretraining. Use it with: bigs pretrain --recipe {name}")
     if recipe.files is None:
         return recipe
-    if wanted not in (None, "custom"):
+    if task not in (None, "custom"):
         raise RequestError(
-            f"{wanted} is a built-in task with its own files; `files` describes a custom task. Leave out `files`, or "
-            "train for the custom task: bigs finetune custom"
+            f"{task} is a built-in task with its own files; `files` describes a custom task. Leave out `files`, or "
+            "train for the custom task with: bigs finetune custom"
         )
     files, reason = look_at(recipe.files)
     err.print(f"{files.train}, column {files.label}: {reason}")
     return recipe.model_copy(update={"task": NAME, "files": files})
 
 
-def _saved_recipe(folder: RunFolder, begun: RunFolder, request: Request) -> FinetuneRecipe:
-    """Return the recipe of the run to resume; of several seeds, `begun` is the first one's run.
+def _recorded_recipe(folder: RunFolder, run: RunFolder, request: Request) -> FinetuneRecipe:
+    """Return the recipe of the run to resume; with several seeds, `run` is that of the first seed.
 
     Raises:
-        RequestError: other options contradict it.
+        RequestError: options of the command contradict it.
     """
     from bigs_cli.checkpoints.resume import check_recipe
-    from bigs_cli.commands.resumed import begun_recipe, check_files
+    from bigs_cli.commands.resumed import check_columns, recorded_recipe
 
     check_recipe(folder.path, request.recipe)
-    recipe = begun_recipe(begun, request.changes, request.files["train"], request.files["dev"])
-    given = {f"--{name.replace('_', '-')}": request.files[name] for name in ("text", "pair", "label", "task_type")}
-    check_files(recipe, f"The run {folder.path}", given)
+    recipe = recorded_recipe(run, request.changes, request.files["train"], request.files["dev"])
+    options = {f"--{name.replace('_', '-')}": request.files[name] for name in ("text", "pair", "label", "task_type")}
+    check_columns(recipe, f"The run {folder.path}", options)
     return recipe
 
 
@@ -309,7 +312,7 @@ def _train(
 
 
 def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSConfig, tokenizer: Tokenizer) -> None:
-    """Print what would be trained from a model with this config, and the first example."""
+    """Print the recipe, the sizes of the model with this config, and the first example."""
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
     from bigs_cli.training.dry_run import preview_finetune
@@ -323,17 +326,17 @@ def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSCon
 
 
 def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
-    """Return the model, its tokenizer, and the name that finds it again later."""
+    """Return the model, its tokenizer, and its folder or hub id."""
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.commands.shared import lasting_name, open_and_announce, tokenizer_of
 
-    lasting = lasting_name(find_model(name))
+    source = lasting_name(find_model(name))
     model = open_and_announce(name)
-    return model, tokenizer_of(model), lasting
+    return model, tokenizer_of(model), source
 
 
 def _is_suite(task: str | None, run: Path | None, resume: bool) -> bool:
-    """Return whether all of GLUE is to be trained, or the run to resume is such a suite."""
+    """Return whether the task is all of GLUE, or the run to resume is such a suite."""
     from bigs_cli.checkpoints.run import SUITE_PLAN
 
     return (task is not None and task.lower() == "glue") or (
@@ -342,33 +345,26 @@ def _is_suite(task: str | None, run: Path | None, resume: bool) -> bool:
 
 
 def _custom_options(task: str | None, files: dict[str, str | None]) -> dict[str, Any]:
-    """Return the recipe values that the options of a custom task set; `task` is the built-in task named, if any.
+    """Return the recipe values set by the options of a custom task; `task` is the requested built-in task, if any.
 
     Raises:
-        RequestError: a built-in task is named too.
+        RequestError: a built-in task is requested too.
     """
     from bigs_cli.core.errors import RequestError
 
-    given = {f"files.{name}": value for name, value in files.items() if value is not None}
-    if not given:
+    values = {f"files.{name}": value for name, value in files.items() if value is not None}
+    if not values:
         return {}
     if task is not None:
-        option = f"--{next(iter(given)).removeprefix('files.').replace('_', '-')}"
-        raise RequestError(f"{task} is a built-in task with its own files; {option} is for custom tasks.")
-    # Classes that the recipe lists do not apply to scores.
-    without = {"files.labels": None} if given.get("files.task_type") == "regression" else {}
-    return {**given, **without, "task": "custom"}
+        option = f"--{next(iter(values)).removeprefix('files.').replace('_', '-')}"
+        raise RequestError(f"{task} is a built-in task with its own files; {option} is for custom tasks. Leave it out.")
+    # Classes listed in the recipe do not apply to scores.
+    no_labels = {"files.labels": None} if values.get("files.task_type") == "regression" else {}
+    return {**values, **no_labels, "task": "custom"}
 
 
-def _suite(
-    start: str | None,
-    data: Path | None,
-    run: Path | None,
-    variant: str | None,
-    sets: Sequence[str],
-    seeds: int | None,
-    resume: bool,
-) -> None:
+def _finetune_suite(request: Request) -> None:
+    """Train for all GLUE tasks, and print the table of their scores."""
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.checkpoints.resume import absolute
     from bigs_cli.checkpoints.run import runs_root
@@ -381,17 +377,18 @@ def _suite(
     from bigs_cli.evaluation.suite import suite_lines
     from bigs_cli.training.suite import SUITE, SuitePlan, begin_suite, finetune_suite, resumed_plan
 
-    root = run or runs_root() / SUITE
-    model = None if start is None else lasting_name(find_model(start))
-    folder = None if data is None else str(data)
-    if resume:
-        plan = resumed_plan(root, model, folder, variant, seeds)
+    root = request.run or runs_root() / SUITE
+    model = None if request.start is None else lasting_name(find_model(request.start))
+    data, variant = request.data, request.recipe
+    if request.resume:
+        plan = resumed_plan(root, model, None if data is None else str(data), variant, request.seeds)
     elif model is None:
         raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
     else:
-        plan = SuitePlan(absolute(model), None if data is None else absolute(data), variant, tuple(sets), seeds or 1)
+        folder = None if data is None else absolute(data)
+        plan = SuitePlan(absolute(model), folder, variant, request.changes, request.seeds or 1)
         begin_suite(root, plan)
-    finetune_suite(plan, _open, root, resume)
+    finetune_suite(plan, _open, root, request.resume)
     lines = suite_lines(root)
     err.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"), *suite_notes(lines), sep="\n")
     err.print(f"Next: bigs eval glue --model {shlex.quote(str(root))}")

@@ -1,4 +1,4 @@
-"""What `bigs eval` does once it knows what is to be measured: a task, the GLUE suite, held-out text."""
+"""The evaluations of `bigs eval`: a task, the GLUE suite, held-out text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from bigs_cli.checkpoints.resolve import OpenModel
+    from bigs_cli.data.hdf5 import Corpus
+    from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.reporting.console import Format
     from bigs_cli.tasks.task import Task
 
@@ -22,12 +26,14 @@ def evaluate_task(
     predictions: Path | None,
     as_json: bool,
 ) -> None:
-    """Print a model's metrics on the dev splits of `task`, or on `split`, and write its `predictions`.
+    """Print a model's metrics on the dev splits of `task`, or on `split`, and write its predictions to `predictions`.
 
-    JSON has the metrics of the first split as `metrics`, those of every split measured as `splits`, fractions all.
+    In the JSON output, `metrics` has the metrics of the first split and `splits` those of every evaluated split, all as
+    fractions.
 
     Raises:
-        RequestError: the model is of another kind, a split cannot be read, or has no labels and no `predictions` file.
+        RequestError: the model does not fit the task, a split cannot be read, or it has no labels and `predictions` is
+            None.
     """
     from bigs_cli.commands.shared import tokenizer_of
     from bigs_cli.core.errors import RequestError
@@ -48,8 +54,8 @@ def evaluate_task(
     labelled = all(each.examples.labelled for each in splits)
     if not labelled and predictions is None:
         raise RequestError(
-            f"The {split} split of {task.title} has no labels to compare with. Have its predictions written: "
-            "--predictions FILE"
+            f"The {split} split of {task.title} has no labels, so there are no metrics. To write predictions instead, "
+            "add --predictions FILE"
         )
     metrics: dict[str, dict[str, float]] = {}
     with progress(task.title, sum(len(each.inputs) for each in splits), "example") as advance:
@@ -60,21 +66,21 @@ def evaluate_task(
     if labelled:
         lines = model.predictions(splits, scores)
         answers = [{key: line[key] for key in ("split", "label", "prediction")} for line in lines]
-        found = scores_of(task, metrics, answers)
+        result = scores_of(task, metrics, answers)
         if as_json:
-            baselines = {name: dict(baseline.metrics) for name, baseline in found.baselines.items()}
-            about = {"task": task.name, "model": opened.source, **with_splits(metrics), "baselines": baselines}
-            out.print(to_json(about, indent=2))
+            baselines = {name: dict(baseline.metrics) for name, baseline in result.baselines.items()}
+            record = {"task": task.name, "model": opened.source, **with_splits(metrics), "baselines": baselines}
+            out.print(to_json(record, indent=2))
         else:
-            out.print(scores_table(task, found))
-        for sentence in found.notes if as_json else found.sentences():
+            out.print(scores_table(task, result))
+        for sentence in result.notes if as_json else result.sentences():
             err.print(sentence)
     elif as_json:
-        about = {"task": task.name, "model": opened.source, "split": split, "metrics": {}, "splits": {}}
-        out.print(to_json(about, indent=2))
-    if predictions is not None:  # Last: a full disk costs no measurement.
+        record = {"task": task.name, "model": opened.source, "split": split, "metrics": {}, "splits": {}}
+        out.print(to_json(record, indent=2))
+    if predictions is not None:  # Last: if the disk is full, the metrics have been printed.
         write_lines(predictions, model.predictions(splits, scores))
-        err.print(f"Every example's prediction is in {predictions}.")
+        err.print(f"Wrote the predictions to {predictions}.")
 
 
 def evaluate_suite(
@@ -84,11 +90,11 @@ def evaluate_suite(
     submission: Path | None,
     batch_size: int | None,
 ) -> None:
-    """Print what the runs of a suite (folder or name `model`) ended with, or write the `submission`.
+    """Print the scores of the runs of a suite, whose folder or name is `model`, or write the `submission`.
 
     Raises:
-        RequestError: there is no finished run, or a file of one is garbled.
-        BigsError: a test set is not the official one, so that the server would refuse the submission.
+        RequestError: there is no finished run, or a file of a run is corrupt.
+        BigsError: a test set differs from the official one, so the server would reject the submission.
     """
     from bigs_cli.checkpoints.run import runs_root
     from bigs_cli.reporting.console import err, out
@@ -110,7 +116,7 @@ def evaluate_suite(
 
 
 def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | None) -> None:
-    """Predict every test set that the suite's runs can, and write the zip, the others filled."""
+    """Predict the test sets and write the zip file; a file without a run or test set is filled with one answer."""
     from bigs_cli.commands.shared import open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.tasks import TASKS
@@ -132,7 +138,7 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
         opened = open_and_announce(str(run.path))
         settings = settings_for(opened, task, data, None, batch_size)
         if part.split not in available_splits(task, settings.data):
-            err.print(f"The {part.split} set of {task.title} is not under {settings.data}.")
+            err.print(f"There is no {part.split} set of {task.title} in {settings.data}.")
             files[part.file] = part_lines(part, None)
             filled.append(part.file)
             continue
@@ -143,71 +149,44 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
         files[part.file] = part_lines(part, list(on_task.predictions(splits, scores)))
     write_submission(submission, files)
     if filled:
-        err.print(f"Filled with one answer for every row, as the server wants all files: {', '.join(filled)}.")
+        err.print(f"Filled with a constant answer, because the server requires all files: {', '.join(filled)}.")
     out.print(str(submission))
 
 
 def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, as_json: bool) -> None:
-    """Print a masked-LM model's loss on the held-out part of token shards or HDF5 files, in nats per token.
+    """Print a model's masked-language-model loss on the held-out rows of token shards or HDF5 files, in nats per token.
 
-    Of `data` without a held-out part, all rows are measured. By default the data is what the model's run validated on.
+    By default, the data is the validation data of the model's run. If no rows are held out, all rows are used.
 
     Raises:
-        RequestError: it is another model, or the shards are absent, altered, or not made for it.
+        RequestError: the model is not a masked language model, or the shards are missing, corrupt, or do not fit it.
     """
     from bigs_cli.checkpoints.resume import run_recipe
-    from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json
-    from bigs_cli.data.hdf5 import open_corpus
     from bigs_cli.data.loader import heldout_batches
     from bigs_cli.data.masking import MaskIds
     from bigs_cli.data.shards import Shards
-    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
     from bigs_cli.data.validation_rows import Validation
-    from bigs_cli.data.verify import verify
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.models.functional import make_apply
     from bigs_cli.models.published import to_tree
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.recipe.schema import Compute, Masking
-    from bigs_cli.reporting.console import err, out, progress, table
+    from bigs_cli.reporting.console import err, out, progress
 
     config = opened.config
     if config.head != "masked-lm":
         raise RequestError(
             f"{opened.source} is a {config.head} model; mlm needs a masked-lm model, such as a pretraining run."
         )
-    recipe = None if opened.run is None else run_recipe(opened.run.path)
-    own = recipe if isinstance(recipe, PretrainRecipe) else None
-    if data is None and own is None:
-        raise RequestError("Name the token shards to measure on: bigs eval mlm --data DIR (made by bigs tokenize).")
-    place = data or Path((own and (own.data.validation or own.data.path)) or "")
-    shards = open_corpus(place, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
-    check_tokenizer(opened.tokenizer, opened.source, shards)
-    if data is None and own is not None and own.data.validation is None and not shards.has_split("heldout"):
-        raise RequestError(
-            f"{opened.source} was trained without validation: {place} has no held-out rows. Name other token shards to "
-            "measure on: --data DIR"
-        )
-    with progress("verifying", shards.nbytes, "bytes") as advance:
-        if isinstance(shards, Shards):
-            verify(shards, advance=advance)
-        else:
-            shards.verify(advance)
+    run = None if opened.run is None else run_recipe(opened.run.path)
+    recipe = run if isinstance(run, PretrainRecipe) else None
+    shards = _mlm_shards(opened, recipe, data)
     validation = Validation.of(shards)
-    if (
-        shards.manifest.vocab_size > config.vocab_size
-        or shards.manifest.sequence_length > config.max_position_embeddings
-    ):
-        raise RequestError(
-            f"The shards in {place} (vocabulary {shards.manifest.vocab_size}, length "
-            f"{shards.manifest.sequence_length}) do not fit the model (vocabulary {config.vocab_size}, at most "
-            f"{config.max_position_embeddings} tokens)."
-        )
     masking, compute = Masking(), Compute()
-    if own is not None:
-        masking, compute, batch_size = own.masking, own.compute, batch_size or own.batch_size
+    if recipe is not None:
+        masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
     special = MaskIds.of(shards, masking, config.vocab_size) if isinstance(shards, Shards) else None
     evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking)
     batches = heldout_batches(shards, batch_size or 32, validation.split)
@@ -216,18 +195,61 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     if validation.split == "heldout":
         metrics["unigram_loss"] = unigram_loss(shards, validation)
     else:
-        err.print(f"No row of {place} is held out: all {len(validation):,} rows are measured.")
+        err.print(f"{shards.folder} has no held-out rows; all {len(validation):,} rows are used.")
     if as_json:
         out.print(to_json({"task": "mlm", "model": opened.source, "metrics": metrics}, indent=2))
         return
-    which = "validation rows" if validation.split == "heldout" else "all rows"
-    made = table(
-        f"Masked words, {which} of {Path(place).resolve().name}", "metric", "this model", right=("this model",)
-    )
-    made.add_row("validation loss (nats)", f"{metrics['loss']:.4f}")
+    rows = "validation rows" if validation.split == "heldout" else "all rows"
+    out.print(_mlm_table(f"Masked tokens, {rows} of {shards.folder.resolve().name}", metrics))
+
+
+def _mlm_shards(opened: OpenModel, recipe: PretrainRecipe | None, data: Path | None) -> Corpus:
+    """Return the verified shards of `evaluate_mlm`: those in `data`, else the validation data of the recipe.
+
+    Raises:
+        RequestError: they are missing, corrupt, or do not fit the model.
+    """
+    from bigs_cli.commands.shared import check_tokenizer
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.data.shards import Shards
+    from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
+    from bigs_cli.data.verify import verify
+    from bigs_cli.reporting.console import err, progress
+
+    if data is None and recipe is None:
+        raise RequestError("Name the token shards (made by bigs tokenize) to evaluate on: bigs eval mlm --data DIR")
+    folder = data or Path((recipe and (recipe.data.validation or recipe.data.path)) or "")
+    shards = open_corpus(folder, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
+    check_tokenizer(opened.tokenizer, opened.source, shards)
+    if data is None and recipe is not None and recipe.data.validation is None and not shards.has_split("heldout"):
+        raise RequestError(
+            f"{opened.source} was trained without validation: {folder} has no held-out rows. Name other token shards "
+            "with --data DIR"
+        )
+    with progress("verifying", shards.nbytes, "bytes") as advance:
+        if isinstance(shards, Shards):
+            verify(shards, advance=advance)
+        else:
+            shards.verify(advance)
+    manifest, config = shards.manifest, opened.config
+    if manifest.vocab_size > config.vocab_size or manifest.sequence_length > config.max_position_embeddings:
+        raise RequestError(
+            f"The shards in {folder} (vocabulary {manifest.vocab_size}, length {manifest.sequence_length}) do not fit "
+            f"the model (vocabulary {config.vocab_size}, at most {config.max_position_embeddings} tokens). Tokenize "
+            "the text again for this model."
+        )
+    return shards
+
+
+def _mlm_table(title: str, metrics: dict[str, float]) -> Table:
+    from bigs_cli.reporting.console import table
+
+    rows = table(title, "metric", "this model", right=("this model",))
+    rows.add_row("validation loss (nats)", f"{metrics['loss']:.4f}")
     if "unigram_loss" in metrics:
-        made.add_row("  from word frequencies alone", f"{metrics['unigram_loss']:.4f}")
-    made.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
-    made.add_row("perplexity", f"{metrics['perplexity']:,.1f}")
-    made.add_row("words predicted", f"{metrics['predictions']:,.0f}")
-    out.print(made)
+        rows.add_row("  from token frequencies alone", f"{metrics['unigram_loss']:.4f}")
+    rows.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
+    rows.add_row("perplexity", f"{metrics['perplexity']:,.1f}")
+    rows.add_row("tokens predicted", f"{metrics['predictions']:,.0f}")
+    return rows

@@ -1,4 +1,4 @@
-"""`bigs eval blimp`, `bigs eval pairs` and `bigs eval agreement`: minimal pairs, without training."""
+"""`bigs eval blimp`, `bigs eval pairs` and `bigs eval agreement`: evaluation on minimal pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BlimpLevel = Literal["field", "phenomenon", "paradigm"]
 
 
 def blimp_level(by: Sequence[str] | None) -> BlimpLevel:
-    """Return the level down to which BLiMP's accuracies are reported: the last of `by`, or phenomena.
+    """Return the most detailed level of BLiMP to report: the last of `by`; without any, phenomenon.
 
     Raises:
         RequestError: BLiMP has no such level.
@@ -30,12 +30,13 @@ def blimp_level(by: Sequence[str] | None) -> BlimpLevel:
         if chosen == level:
             return level
     levels = get_args(BlimpLevel)
-    raise RequestError(f"BLiMP has no {chosen}.{did_you_mean(chosen, levels)} --by is one of {', '.join(levels)}.")
+    near = did_you_mean(chosen, levels)
+    raise RequestError(f"BLiMP has no level {chosen}.{near} Choose --by from {', '.join(levels)}.")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What all evaluations on minimal pairs share: `limit` is the maximum number of pairs per file."""
+    """Options of all evaluations on minimal pairs; `limit` is the maximum number of pairs per file."""
 
     limit: int | None = None
     length: int | None = None
@@ -56,18 +57,18 @@ class AgreementColumns:
 
 
 def evaluate_blimp(opened: OpenModel, data: Sequence[Path], by: BlimpLevel, options: Options) -> None:
-    """Print how often a model prefers BLiMP's acceptable sentence: over all, by field, and down to `by`.
+    """Print how often a model prefers the acceptable sentence of BLiMP: overall, by field, and down to the level `by`.
 
-    `data` are BLiMP's files or folders of them; without any, those on the hub.
+    `data` are BLiMP's files or folders of them; without any, BLiMP is downloaded from the hub.
 
     Raises:
-        RequestError: a file cannot be read, or the model is no masked language model or too short for a sentence.
+        RequestError: a file cannot be read, the model is not a masked language model, or a sentence is too long for it.
     """
     from bigs_cli.evaluation.pairs import fetch_blimp, find_tables, read_blimp
     from bigs_cli.reporting.console import err
 
     files = [read_blimp(path, by, options.limit) for path in find_tables(data or [fetch_blimp()], err.print)]
-    model = _probed(opened, options)
+    model = _pair_model(opened, options)
     about = {"task": "blimp", "model": opened.source, "within_word": options.within_word}
     _report(model, model.encode_pairs, files, about, "BLiMP", options)
 
@@ -87,7 +88,7 @@ def evaluate_pairs(
 
     levels = {name: name for name in by}
     files = [read_pairs(path, levels, good, bad, options.limit) for path in find_tables(data, err.print)]
-    model = _probed(opened, options)
+    model = _pair_model(opened, options)
     about = {"task": "pairs", "model": opened.source, "within_word": options.within_word}
     _report(model, model.encode_pairs, files, about, "Minimal pairs", options)
 
@@ -100,7 +101,7 @@ def evaluate_agreement(
     `data` and `by` are as in `evaluate_pairs`.
 
     Raises:
-        RequestError: as `evaluate_pairs`, or no pair differs in one word of one token.
+        RequestError: as `evaluate_pairs`, or the forms of no pair are single tokens.
     """
     from bigs_cli.evaluation.agreement import read_agreement
     from bigs_cli.evaluation.pairs import find_tables
@@ -108,12 +109,12 @@ def evaluate_agreement(
 
     names = (columns.sentence, columns.good, columns.bad, columns.header)
     files = [read_agreement(path, by, *names, options.limit) for path in find_tables(data, err.print)]
-    model = _probed(opened, options)
+    model = _pair_model(opened, options)
     about = {"task": "agreement", "model": opened.source}
     _report(model, model.encode_forms, files, about, "Agreement", options)
 
 
-def _probed(opened: OpenModel, options: Options) -> PairModel:
+def _pair_model(opened: OpenModel, options: Options) -> PairModel:
     from bigs_cli.commands.shared import tokenizer_of
     from bigs_cli.evaluation.minimal_pairs import PairModel
 
@@ -122,7 +123,7 @@ def _probed(opened: OpenModel, options: Options) -> PairModel:
 
 def _report(
     model: PairModel,
-    ask: Callable[[Pairs], EncodedPairs],
+    encode: Callable[[Pairs], EncodedPairs],
     files: Sequence[Pairs],
     about: Mapping[str, Any],
     title: str,
@@ -137,21 +138,21 @@ def _report(
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.reporting.pairs import accuracy_table, accuracy_text
 
-    asked = [ask(pairs) for pairs in files]
-    padded = sorted({int(length) for one in asked for length in one.lengths})
+    encoded = [encode(pairs) for pairs in files]
+    padded = sorted({int(length) for part in encoded for length in part.lengths})
     if model.reads_padding:
         lengths = " or ".join(map(str, padded))
         err.print(f"This model does not mask padding: all sentences of a file are padded to {lengths} tokens.")
-    total, kept = sum(map(len, files)), sum(len(one.kept) for one in asked)
-    if kept < total:
-        err.print(f"Left out {total - kept:,} of {total:,} pairs that do not differ in one word of one token.")
-    if not kept:
-        raise RequestError("No pair is left to compare: both forms of a word must be single tokens.")
-    with progress(title, sum(map(len, asked)), "word") as advance:
-        compared = model.compare(asked, advance)
+    total, usable = sum(map(len, files)), sum(len(part.kept) for part in encoded)
+    if usable < total:
+        err.print(f"Skipped {total - usable:,} of {total:,} pairs whose forms are not single tokens.")
+    if not usable:
+        raise RequestError("No pair can be compared: both forms of the word must be single tokens of this model.")
+    with progress(title, sum(map(len, encoded)), "word") as advance:
+        compared = model.compare(encoded, advance)
     ties = sum(one.ties for one in compared)
     if ties:
-        err.print(f"Ties, which count as wrong: {ties:,}.")
+        err.print(f"Ties, counted as wrong: {ties:,}.")
     levels = dict.fromkeys(level for pairs in files for level in pairs.groups)
     groups = {
         level: [one.pairs.groups[level][i] if level in one.pairs.groups else "–" for one in compared for i in one.kept]
@@ -161,8 +162,8 @@ def _report(
     if options.form == "table":
         out.print(accuracy_table(lines, f"{title}; chance: 50%"))
     else:
-        further = {"padded_to": padded, "left_out": total - kept, "ties": ties}
-        out.print(accuracy_text(lines, options.form, {**about, **further}))
-    if options.predictions is not None:  # Last, so that a full disk loses no results.
+        counts = {"padded_to": padded, "left_out": total - usable, "ties": ties}
+        out.print(accuracy_text(lines, options.form, {**about, **counts}))
+    if options.predictions is not None:  # Last: if the disk is full, the results have been printed.
         write_lines(options.predictions, (record for one in compared for record in one.records()))
-        err.print(f"The scores of every pair are in {options.predictions}.")
+        err.print(f"Wrote the scores of all pairs to {options.predictions}.")

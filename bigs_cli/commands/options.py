@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bigs_cli.core.notices import notice
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 
 RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger"}
-"""Options of earlier releases, which keep working, and their present names."""
+"""Old names of options, which still work → new names."""
 
 
 def current_name(name: str) -> str:
-    """Return the present name of an option, both without dashes, and print a note on stderr if it has changed."""
+    """Return the new name of an option, without dashes, and print a deprecation note on stderr if it was renamed."""
     new = RENAMED.get(f"--{name}")
     if new is None:
         return name
@@ -26,22 +26,22 @@ def current_name(name: str) -> str:
 def local_path(text: str | Path) -> Path:
     """Return the path of a local file or folder.
 
-    An address (``s3://bucket/file``) is refused as typed, before `Path` turns it into ``s3:/bucket/file``.
+    URLs are checked here, because `Path` turns ``s3://bucket/file`` into ``s3:/bucket/file``.
 
     Raises:
-        RequestError: it is an address.
+        RequestError: `text` is a URL.
     """
-    refuse_address(text)
+    check_local(text)
     return Path(text)
 
 
 def local_name(text: str) -> str:
-    """Return a value that may be a path or something else: a model, a run, a recipe, a vocabulary, ``-`` for stdout.
+    """Return a value that is a local path or a name: of a model, run, recipe or vocabulary, or ``-`` for stdout.
 
     Raises:
-        RequestError: it is an address.
+        RequestError: `text` is a URL.
     """
-    refuse_address(text)
+    check_local(text)
     return text
 
 
@@ -62,8 +62,8 @@ def model_option(default: str) -> Any:
     )
 
 
-READING = "How the model reads"
-"""Heading of the options below that control inputs."""
+INFERENCE = "Inference"
+"""Help panel of the options that control model inputs."""
 
 Model = Annotated[str | None, model_option("the newest run")]
 Recipe = Annotated[str | None, name_option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a file.")]
@@ -84,7 +84,7 @@ Loggers = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show the full recipe, sizes, FLOPs, shardings and an example; write nothing."),
+    typer.Option("--dry-run", help="Print the resolved recipe, sizes, FLOPs, shardings and an example; write nothing."),
 ]
 Coordinator = Annotated[
     str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Address of process 0 in a multi-process run.")
@@ -99,13 +99,13 @@ Length = Annotated[
         min=4,
         help="Truncate and pad inputs to this many tokens.",
         show_default="the run's, else the model's maximum",
-        rich_help_panel=READING,
+        rich_help_panel=INFERENCE,
     ),
 ]
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", min=1, help="Rows per batch.", show_default="the run's, else 32", rich_help_panel=READING
+        "--batch-size", min=1, help="Rows per batch.", show_default="the run's, else 32", rich_help_panel=INFERENCE
     ),
 ]
 TrimPadding = Annotated[
@@ -113,13 +113,13 @@ TrimPadding = Annotated[
     typer.Option(
         "--trim-padding/--full-padding",
         help="Trim batches to their longest text. Trimming changes the outputs of models without padding masking.",
-        show_default="the run's, else only where it changes nothing",
-        rich_help_panel=READING,
+        show_default="the run's, else only for models with padding masking",
+        rich_help_panel=INFERENCE,
     ),
 ]
 AllowUntrained = Annotated[
     bool,
-    typer.Option("--allow-untrained", help="Accept a model whose head was never trained.", rich_help_panel=READING),
+    typer.Option("--allow-untrained", help="Accept a model whose head was never trained.", rich_help_panel=INFERENCE),
 ]
 Predictions = Annotated[
     Path | None,
@@ -129,9 +129,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Same as --format json.")]
 TableFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")]
 Format = Annotated[Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="Output format.")]
 JsonFile = Annotated[
-    str | None, name_option("--json", metavar="FILE", help="Write the results as JSON; -: to stdout, without a table.")
+    str | None,
+    name_option(
+        "--json", metavar="FILE", help="Write the results as JSON; - writes them to stdout, instead of the table."
+    ),
 ]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Repetitions; the median counts.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Number of repetitions; the median is reported.")]
 Layers = Annotated[int, typer.Option("--layers", min=1, help="Number of layers.")]
 Hidden = Annotated[int, typer.Option("--hidden", min=1, help="Hidden size H; the intermediate size is 3 H.")]
 VocabSize = Annotated[int, typer.Option("--vocab-size", min=200, help="Vocabulary size V.")]

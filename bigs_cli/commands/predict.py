@@ -21,7 +21,7 @@ bigs predict "Oslo is the capital of Norway." --question "What is the capital?" 
 bigs predict --input reviews.csv --text review --output answers.jsonl --model sst2
 
 bigs predict --input abstracts.jsonl.gz --embed --output vectors.npy --model small"""
-_FILES = "Texts in a file"
+_FILES = "Input file"
 Format = Literal["table", "jsonl", "csv"]
 
 Texts = Annotated[
@@ -29,28 +29,29 @@ Texts = Annotated[
 ]
 Pair = Annotated[
     str | None,
-    typer.Option("--pair", metavar="TEXT", help="The second text, for models of pairs; with --input, its column."),
+    typer.Option("--pair", metavar="TEXT", help="Second text of a pair; with --input, the name of its column."),
 ]
 Question = Annotated[
     str | None,
-    typer.Option("--question", metavar="TEXT", help="The question that TEXT answers; with --input, its column."),
+    typer.Option("--question", metavar="TEXT", help="Question about TEXT; with --input, the name of its column."),
 ]
 Endings = Annotated[
     list[str] | None,
     typer.Option(
         "--ending",
         metavar="TEXT",
-        help="A possible ending of TEXT. Repeatable. With --input, the column of one ending, or of all.",
+        help="Possible ending of TEXT. Repeatable. With --input, the name of a column with one ending, or with all.",
     ),
 ]
 Top = Annotated[
-    int, typer.Option("--top", min=1, help="Number of candidates for a \\[MASK], or of answers to a question.")
+    int, typer.Option("--top", min=1, help="Number of candidates per \\[MASK], or of answers per question.")
 ]
 Embed = Annotated[
     bool, typer.Option("--embed", help="Write embeddings (the mean of the last hidden state) to --output.")
 ]
 OutputFormat = Annotated[
-    Format | None, typer.Option("--format", help="Output format.", show_default="table; jsonl from or to a file")
+    Format | None,
+    typer.Option("--format", help="Output format.", show_default="table; with --input, --output or a pipe, jsonl"),
 ]
 Output = Annotated[
     Path | None,
@@ -58,7 +59,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write to this .jsonl or .csv; with --embed, to this .npy or .parquet.",
+        help="Write to this .jsonl or .csv file; with --embed, to this .npy or .parquet file.",
         show_default="stdout",
     ),
 ]
@@ -68,14 +69,16 @@ Input = Annotated[
         "--input",
         "-i",
         metavar="FILE",
-        help="Read a .txt (one text per line), .jsonl, .csv, .tsv or .parquet file of any size, optionally compressed "
-        "(.gz).",
+        help="Read texts from a .txt (one per line), .jsonl, .csv, .tsv or .parquet file of any size; .gz is "
+        "decompressed.",
         rich_help_panel=_FILES,
     ),
 ]
 TextColumn = Annotated[
     str | None,
-    typer.Option("--text", metavar="COLUMN", help="Column of the text.", show_default="found", rich_help_panel=_FILES),
+    typer.Option(
+        "--text", metavar="COLUMN", help="Column of the text.", show_default="detected", rich_help_panel=_FILES
+    ),
 ]
 
 
@@ -96,23 +99,23 @@ def predict(
     trim: opt.TrimPadding = None,
     allow_untrained: opt.AllowUntrained = False,
 ) -> None:
-    """Apply a model: fill masks, classify, score, answer questions, find entities, choose endings, or embed.
+    """Apply a model to texts: fill masks, classify, score, answer questions, find entities, choose endings, or embed.
 
-    The head of the model decides which. Results are in the order of the texts and keep the columns of a file.
+    The head of the model determines the task. Results are in input order and keep all columns of an input file.
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import check_output_file
 
     if texts and source is not None:
-        raise RequestError("Give texts or --input, not both.")
+        raise RequestError("Use either texts on the command line or --input, not both.")
     if source is None and text is not None:
-        raise RequestError("--text is a column of --input. Without a file, give the text itself: bigs predict TEXT")
+        raise RequestError('--text names a column of --input. To predict a single text: bigs predict "TEXT"')
     if not texts and source is None and sys.stdin.isatty():
-        raise RequestError('Give a text: bigs predict "TEXT", --input FILE, or one text per line on stdin.')
+        raise RequestError('No text was given. Use bigs predict "TEXT", --input FILE, or stdin with one text per line.')
     if source is not None and not source.is_file():
-        raise RequestError(f"There is no file {source} (--input).")
+        raise RequestError(f"--input {source} does not exist. Name a file of texts.")
     if source is not None and output is not None and output.resolve() == source.resolve():
-        raise RequestError(f"--output {output} is also --input, which would be overwritten. Name another file.")
+        raise RequestError(f"--output {output} is the same file as --input and would overwrite it. Name another file.")
     if output is not None:
         check_output_file(output, "--output")
     form = _check_output(output, form, embed, source is not None, bool(texts))
@@ -144,40 +147,40 @@ def predict(
     check_given(takes, named, source is not None, opened.source)
 
     def blank(lines: int) -> None:
-        err.print(f"Blank lines, passed over: {lines:,}.")
+        err.print(f"Blank lines skipped: {lines:,}.")
 
     if source is not None:
         items = items_in(source, takes, settings.task, named, blank)
     else:
-        given = ((f"text {i}", one) for i, one in enumerate(texts, 1)) if texts else None
-        items = items_with(given or texts_on(sys.stdin.buffer, "stdin", blank), takes, named)
+        arguments = ((f"text {i}", each) for i, each in enumerate(texts, 1)) if texts else None
+        items = items_with(arguments or texts_on(sys.stdin.buffer, "stdin", blank), takes, named)
     if pipeline is None:
         assert output is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:
             count, size = write_embeddings(predictor.embeddings(items, advance), output)
-        err.print(f"{count:,} vectors of {size} are in {output}.")
+        err.print(f"Wrote {count:,} embeddings of size {size} to {output}.")
     else:
         with progress("predicting", None, "row") as advance:
             write_answers(predictor.answers(items, advance), pipeline, form, output)
         if output is not None:
-            err.print(f"The predictions are in {output}.")
+            err.print(f"Wrote the predictions to {output}.")
     if predictor.cut:
-        err.print(f"Truncated to {settings.length} tokens: {predictor.cut:,}.")
+        err.print(f"Texts truncated to {settings.length} tokens: {predictor.cut:,}.")
 
 
 def _check_output(output: Path | None, form: Format | None, embed: bool, file: bool, few: bool) -> Format:
-    """Return the format, before anything is loaded."""
+    """Return the output format; `few` texts were given on the command line."""
     from bigs_cli.core.errors import RequestError
 
     ending = "" if output is None else output.suffix.lower()
     if embed:
         if ending not in (".npy", ".parquet") or form is not None:
-            raise RequestError("Embeddings are written to a file: --embed --output FILE.npy or FILE.parquet")
+            raise RequestError("--embed requires a file, and no --format: --embed --output FILE.npy or FILE.parquet")
         return "jsonl"
     if ending in (".npy", ".parquet"):
-        raise RequestError(f"{output} is a file of embeddings. Add --embed, or name a .jsonl or .csv file.")
+        raise RequestError(f"--output {output} is for embeddings. Add --embed, or name a .jsonl or .csv file.")
     if form == "table" and output is not None:
-        raise RequestError("--output takes --format jsonl or csv; a table is for the terminal.")
+        raise RequestError("--format table is for the terminal. With --output, use --format jsonl or csv.")
     if form is not None:
         return form
     if output is not None:

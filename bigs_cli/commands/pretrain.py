@@ -33,7 +33,7 @@ ValidationData = Annotated[
     Path | None,
     opt.path_option(
         "--validation",
-        help="Folder of other shards to validate on: their held-out rows, or all rows if they have none.",
+        help="Other shards to validate on: their held-out rows, or all rows if none are held out.",
         show_default="the held-out rows of --data",
     ),
 ]
@@ -53,15 +53,15 @@ def pretrain(
     process: opt.Process = None,
     processes: opt.Processes = None,
 ) -> None:
-    """Train a masked language model on token shards, or on HDF5 files with the masks stored in them.
+    """Pretrain a masked language model on token shards, or on the BiGS authors' HDF5 files with their stored masks.
 
-    Ctrl-C saves and stops the run; --resume --run RUN continues it exactly where it stopped. Shards without held-out
-    rows are trained on without validation, unless --validation names others. Under Slurm (srun), Open MPI (mpirun) and
-    on TPU pods, processes find each other; elsewhere start each with --coordinator, --process and --processes. Prints
-    the path of the run folder.
+    Ctrl-C saves and stops the run; --resume --run RUN continues it exactly where it stopped. If the shards have no
+    held-out rows and --validation is not given, the run is not validated. Under Slurm (srun), Open MPI (mpirun) and on
+    TPU pods, processes find each other; elsewhere, start each process with --coordinator, --process and --processes.
+    Prints the path of the run folder.
 
-    With --from, a longer model may start from a shorter one: the position table is repeated from its start until it is
-    long enough, as in wiki-books-4096. A table that is too long is truncated.
+    With --from, the model may have another maximum length than the one it starts from: the position embeddings are
+    repeated to reach a larger length, as in wiki-books-4096, and truncated for a smaller one.
     """
     from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoints.run import RunFolder, runs_root
@@ -76,7 +76,7 @@ def pretrain(
             else "Name a recipe, as in --recipe small; `bigs recipes list` lists them."
         )
     folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
-    chosen = _recipe(folder, recipe, sets or (), resume)
+    chosen = _load_recipe(folder, recipe, sets or (), resume)
     group.join(coordinator, process, processes)
     if group.is_main_process():
         folder.check(resume)
@@ -84,8 +84,8 @@ def pretrain(
         check_recipe(folder.path, recipe)
         if not all(change.startswith("mesh.") for change in sets or ()):
             raise RequestError(
-                "A run is resumed with its own recipe; only mesh can change. Leave out --set, or start a new run with "
-                "--from this one."
+                "A run is resumed with its own recipe; only mesh can change. Leave out --set, or start a new run from "
+                "it with --from."
             )
         if validation is not None and chosen.data.validation is None:
             raise RequestError(
@@ -107,7 +107,7 @@ def pretrain(
     if dry_run:
         _dry_run(chosen, folder.path if resume else None)
         return
-    _check_there(Path(chosen.data.path), chosen.data.sequence_length)
+    _check_data(Path(chosen.data.path), chosen.data.sequence_length)
     if chosen.from_ is not None and not resume:
         chosen = chosen.model_copy(update={"from_": lasting_name(find_model(chosen.from_))})
     prepare_jax()
@@ -119,9 +119,9 @@ def pretrain(
 
     find_devices()
     err.quiet = out.quiet = not group.is_main_process()
-    together = {"--coordinator": coordinator, "--process": process, "--processes": processes}
-    options = [word for name, value in together.items() if value is not None for word in (name, str(value))]
-    if resume:  # These are not saved in the run.
+    distributed = {"--coordinator": coordinator, "--process": process, "--processes": processes}
+    options = [word for name, value in distributed.items() if value is not None for word in (name, str(value))]
+    if resume:  # Changes to a resumed run are not saved in it.
         options += [word for change in sets or () for word in ("--set", change)]
         options += [word for name in loggers or () for word in ("--logger", name)]
     command = resume_command("pretrain", folder.path, *options)
@@ -129,9 +129,9 @@ def pretrain(
     job = Job(folder, record, command, resume)
     model, tokenizer = None, folder.path if resume else None
     if chosen.from_ is not None and job.needs_start:
-        found = find_model(chosen.from_)
-        err.print(f"Model to start from: {found.why}")
-        model = open_model(found)
+        source = find_model(chosen.from_)
+        err.print(f"Model: {source.why}")
+        model = open_model(source)
         tokenizer = tokenizer or model.tokenizer
     shards, valid = _open_data(chosen, tokenizer, str(folder.path) if model is None else model.source)
     result = train(chosen, shards, valid, job, model)
@@ -144,19 +144,19 @@ def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
 
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
     err.print(f"Done in {result.seconds / 60:.1f} minutes{loss}.")
-    # The published settings are for H = 1024; with them a narrow model learns next to nothing.
+    # The published settings are for H = 1024; with them, a narrow model hardly learns.
     settings = "--recipe sst2-small " if hidden_size < 512 else ""
-    made = shlex.quote(str(run))
-    measure = f"bigs eval mlm --model {made}   or   " if result.heldout else ""
-    err.print(f"Next: {measure}bigs finetune sst2 {settings}--from {made}")
+    model = shlex.quote(str(run))
+    evaluate = f"bigs eval mlm --model {model}   or   " if result.heldout else ""
+    err.print(f"Next: {evaluate}bigs finetune sst2 {settings}--from {model}")
     out.print(str(run))
 
 
-def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bool) -> PretrainRecipe:
+def _load_recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bool) -> PretrainRecipe:
     """Return the recipe called `name`, or that of the run to be resumed.
 
     Raises:
-        RequestError: there is none, it is wrong, or it is for fine-tuning.
+        RequestError: it does not exist, is invalid, or is for fine-tuning.
     """
     from bigs_cli.checkpoints.resume import resume_command, run_recipe
     from bigs_cli.core.errors import RequestError
@@ -165,42 +165,42 @@ def _recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bo
     if resume and (folder.is_run or name is None):
         folder.check(resume)
         chosen = run_recipe(folder.path, sets)
-        other = f"{folder.path} is a fine-tuning run. Continue it with `{resume_command('finetune', folder.path)}`"
+        problem = f"{folder.path} is a fine-tuning run. Continue it with `{resume_command('finetune', folder.path)}`"
     else:
         chosen = load_recipe(name or "", sets)
         task = "" if isinstance(chosen, PretrainRecipe) else chosen.task
-        other = f"The recipe {name} is for fine-tuning: bigs finetune {task} --recipe {name}"
+        problem = f"The recipe {name} is for fine-tuning. Use it with: bigs finetune {task} --recipe {name}"
     if not isinstance(chosen, PretrainRecipe):
-        raise RequestError(other)
+        raise RequestError(problem)
     return chosen
 
 
 def _with_data(recipe: PretrainRecipe, data: Path | None, validation: Path | None) -> PretrainRecipe:
-    """Return the recipe with the folders that were given in place of its own."""
-    given = {"path": data, "validation": validation}
-    changes = {name: str(place) for name, place in given.items() if place is not None}
+    """Return the recipe with `data` and `validation`, where given, in place of its own folders."""
+    folders = {"path": data, "validation": validation}
+    changes = {name: str(folder) for name, folder in folders.items() if folder is not None}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
 
 
-def _check_there(folder: Path, length: int) -> None:
-    """Refuse a folder that holds no shards, finished or not, and no HDF5 files (RequestError)."""
+def _check_data(folder: Path, length: int) -> None:
+    """Raise RequestError if `folder` has neither shards, finished or not, nor HDF5 files."""
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.hdf5 import is_hdf5_folder
     from bigs_cli.data.manifest import MANIFEST, UNFINISHED
 
     if not any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) and not is_hdf5_folder(folder):
         raise RequestError(
-            f"There are no token shards at {folder}. Name them with --data, or make them with: bigs tokenize --input "
+            f"There are no token shards in {folder}. Name them with --data, or create them with: bigs tokenize --input "
             f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output "
             f"{shlex.quote(str(folder))}"
         )
 
 
 def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tuple[Corpus, Validation | None]:
-    """Return what to train on and what to validate on; `tokenizer` is that of the model or run called `owner`.
+    """Return the training and the validation data; `tokenizer` is that of the model or run called `owner`.
 
     Raises:
-        RequestError: it cannot be read, or was not made with that tokenizer.
+        RequestError: the data cannot be read, or was made with another tokenizer.
     """
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.data.hdf5 import open_corpus
@@ -213,21 +213,22 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     other = None
     if recipe.data.validation is not None:
         other = open_corpus(Path(recipe.data.validation), shards.tokenizer(), err.print)
-    found = find_validation(shards, other)
-    if found is None:
+    validation = find_validation(shards, other)
+    if validation is None:
         best = " (checkpoint.keep_best has no effect)" if recipe.checkpoint.keep_best else ""
         err.print(
-            f"Training without validation{best}: {shards.folder} has no held-out rows. Use --validation to name others."
+            f"Training without validation{best}: {shards.folder} has no held-out rows. Use --validation to name other "
+            "shards."
         )
     elif other is not None:
-        err.print(f"Validating on {found}.")
-    return shards, found
+        err.print(f"Validating on {validation}.")
+    return shards, validation
 
 
 def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
-    """Print what would be trained and, if there are shards, one of their rows; `run` is the run to resume.
+    """Print the recipe, sizes and, if there are shards, one of their rows; `run` is the run to resume.
 
-    Nothing is written or fetched: no model is downloaded, and JAX's compilation cache stays off.
+    Nothing is written or downloaded, and the compilation cache is not used.
     """
     from bigs_cli.checkpoints.config_json import read_config
     from bigs_cli.checkpoints.folder import CONFIG, tokenizer_file
@@ -242,16 +243,16 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
     model, tokenizer = None, run
     if recipe.from_ is not None and run is None:
         start = find_model(recipe.from_)
-        err.print(f"Model to start from: {start.why}")
+        err.print(f"Model: {start.why}")
         model = start.folder if start.run is None else start.run.path
         tokenizer = None if model is None else tokenizer_file(model)
     if model is not None and (model / CONFIG).is_file():
         check_encoders(read_config(model / CONFIG), recipe.model)
     shards = None
     try:
-        _check_there(Path(recipe.data.path), recipe.data.sequence_length)
+        _check_data(Path(recipe.data.path), recipe.data.sequence_length)
     except RequestError as error:
-        err.print(f"{error}\nNo masked row is shown without them.")
+        err.print(f"{error}\nWithout shards, no masked row is shown.")
     else:
         shards, _ = _open_data(recipe, tokenizer, str(run or model))
     tables = preview(recipe, shards)

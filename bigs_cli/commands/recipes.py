@@ -1,4 +1,4 @@
-"""`bigs recipes`: see, copy and check recipes."""
+"""`bigs recipes`: list, show, copy and check recipes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def list_recipes(
         Literal["pretrain", "finetune"] | None, typer.Option(help="List only recipes of this kind.")
     ] = None,
 ) -> None:
-    """List the shipped recipes with their kind and purpose."""
+    """List the shipped recipes with kind and purpose."""
     from bigs_cli.recipe import recipe_comment, recipe_kind, recipe_names
 
     names = recipe_names(kind)
     rows = [("NAME", "KIND", "PURPOSE")]
     rows += [(name, recipe_kind(name), recipe_comment(name).partition("\n")[0]) for name in names]
     width = max(len(name) for name, _, _ in rows)
-    for name, what_for, purpose in rows:  # one line each, whatever the terminal width, for grep
-        typer.echo(f"{name:<{width}}  {what_for:<8}  {purpose}")
+    for name, recipe_type, purpose in rows:  # Never wrapped, so that the output can be searched with grep.
+        typer.echo(f"{name:<{width}}  {recipe_type:<8}  {purpose}")
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs recipes show mrpc --resolved > mine.yaml")
@@ -40,10 +40,10 @@ def show(
     name: Annotated[str, typer.Argument(help="Name or file of a recipe.", parser=opt.local_name)],
     resolved: Annotated[
         bool,
-        typer.Option("--resolved", help="Print every value, including those of the base recipe and the defaults."),
+        typer.Option("--resolved", help="Print all values, including inherited ones and defaults."),
     ] = False,
 ) -> None:
-    """Print a recipe as written, or with every value."""
+    """Print a recipe as written, or with all values."""
     from bigs_cli.recipe import dump_recipe, is_recipe_file, load_recipe, recipe_text
 
     recipe = load_recipe(name)
@@ -66,7 +66,7 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Copy a recipe to a file that you can edit and pass to --recipe. Prints the path of the file."""
-    from bigs_cli.core.error_messages import refused
+    from bigs_cli.core.error_messages import write_error
     from bigs_cli.core.files import atomic_write
     from bigs_cli.recipe import recipe_text
 
@@ -75,14 +75,14 @@ def copy(
     if target.is_dir():
         target /= f"{name}.yaml"
     if target.suffix not in (".yaml", ".yml"):
-        raise RequestError(f"The name of a recipe file ends in .yaml. Name it {target}.yaml.")
+        raise RequestError(f"{target} does not end in .yaml. Name the file {target}.yaml.")
     if target.exists() and not force:
         raise RequestError(f"{target} already exists. Name another file, or replace it with --force.")
     try:
         with atomic_write(target, "w") as file:
             file.write(text)
     except OSError as error:
-        raise refused(str(target), error, "Name another file.") from None
+        raise write_error(str(target), error, "Name another file.") from None
     typer.echo(target)
 
 
@@ -98,22 +98,22 @@ def validate(
         ),
     ] = None,
 ) -> None:
-    """Check recipes and report every error in them.
+    """Check recipes and report all errors.
 
     Prints a line for each valid recipe. The exit code is 2 if any recipe is invalid.
     """
     from bigs_cli.recipe import load_recipe, recipe_names
     from bigs_cli.reporting.console import err
 
-    refused = []
+    errors = []
     for file in files or recipe_names():
         try:
             recipe = load_recipe(file, deprecated=lambda place, note: err.print(f"{place}: {note}"))
         except RequestError as error:
-            refused.append(str(error))
+            errors.append(str(error))
         else:
             typer.echo(f"{file}: a valid {recipe.kind} recipe")
-    if refused:
-        raise RequestError("\n".join(refused))
+    if errors:
+        raise RequestError("\n".join(errors))
     if not files:
-        typer.echo("These ship with bigs. Check your own recipe with: bigs recipes validate mine.yaml", err=True)
+        typer.echo("Checked all shipped recipes. To check your own: bigs recipes validate mine.yaml", err=True)

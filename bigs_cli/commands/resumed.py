@@ -10,29 +10,29 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe
 
 
-def count_seeds(folder: RunFolder, asked: int | None) -> int:
-    """Return the number of seeds of the run to resume: as it was started, or more if requested.
+def count_seeds(folder: RunFolder, requested: int | None) -> int:
+    """Return the number of seeds of the run to resume: the recorded number, or a larger one that is requested.
 
     Raises:
-        RequestError: fewer are requested, or the number is not known.
+        RequestError: fewer seeds are requested than recorded, or the number is unknown.
     """
     recorded = 1 if folder.is_run else read_record(folder.path).seeds
-    if folder.is_run and asked not in (None, 1):
+    if folder.is_run and requested not in (None, 1):
         raise RequestError(
             f"{folder.path} has a single seed. Leave out --seeds to resume it, or start a new run with --run "
             f"{folder.path}-2"
         )
-    if asked is not None and asked < recorded:
+    if requested is not None and requested < recorded:
         raise RequestError(
-            f"{folder.path} was started with --seeds {recorded}. Leave out --seeds, or give a larger number."
+            f"{folder.path} was started with --seeds {recorded}. Leave out --seeds, or use a larger number."
         )
-    if asked is None and recorded == 1 and not folder.is_run and any(folder.path.glob("seed-*/recipe.yaml")):
-        raise RequestError(f"{folder.path} contains runs of several seeds. Give the number of seeds: --seeds N")
-    return asked or recorded
+    if requested is None and recorded == 1 and not folder.is_run and any(folder.path.glob("seed-*/recipe.yaml")):
+        raise RequestError(f"{folder.path} contains runs of several seeds. Add the number of seeds: --seeds N")
+    return requested or recorded
 
 
-def first_begun(folder: RunFolder, count: int) -> RunFolder | None:
-    """Return the run to resume, or the run of the first of several seeds; None if there is none."""
+def first_started(folder: RunFolder, count: int) -> RunFolder | None:
+    """Return the run to resume, or with several seeds the run of the first seed; None if none was started."""
     if count == 1:
         return folder if folder.is_run else None
     runs = {path.parent.name.removeprefix("seed-"): path.parent for path in folder.path.glob("seed-*/recipe.yaml")}
@@ -40,11 +40,11 @@ def first_begun(folder: RunFolder, count: int) -> RunFolder | None:
     return RunFolder(runs[min(numbers, key=int)]) if numbers else None
 
 
-def begun_recipe(run: RunFolder, changes: Sequence[str], train: str | None, dev: str | None) -> FinetuneRecipe:
-    """Return the recipe of the run to resume, with `train` and `dev` in place of its own files if given.
+def recorded_recipe(run: RunFolder, changes: Sequence[str], train: str | None, dev: str | None) -> FinetuneRecipe:
+    """Return the recipe of the run to resume; `train` and `dev` replace the recorded files if given.
 
     Raises:
-        RequestError: it is a pretraining run, or not of a custom task.
+        RequestError: it is a pretraining run, or files are given and it is not a run of a custom task.
     """
     recipe = run_recipe(run.path, changes)
     if not isinstance(recipe, FinetuneRecipe):
@@ -56,17 +56,17 @@ def begun_recipe(run: RunFolder, changes: Sequence[str], train: str | None, dev:
     return recipe.model_copy(update={"files": recipe.files and recipe.files.model_copy(update=files)})
 
 
-def check_files(recipe: FinetuneRecipe, what: str, given: dict[str, str | None]) -> None:
-    """Refuse to resume the run called `what` with other columns or another task type than it was started with.
+def check_columns(recipe: FinetuneRecipe, run: str, options: dict[str, str | None]) -> None:
+    """Check that a resumed run keeps its columns and its task type.
 
     Raises:
-        RequestError: an option in `given` differs.
+        RequestError: one of the `options` differs from the recipe; the message calls the run `run`.
     """
     files = recipe.files
     if files is None:
         return
-    started = {"--text": files.text, "--pair": files.pair, "--label": files.label, "--task-type": files.task_type}
-    for option, asked in given.items():
-        if asked is not None and asked.replace("sequence-", "") != (started[option] or "").replace("sequence-", ""):
-            own = f"with {option} {started[option]}" if started[option] else f"without {option}"
-            raise RequestError(f"{what} was started {own}, not {asked}. Leave out {option} to resume it.")
+    recorded = {"--text": files.text, "--pair": files.pair, "--label": files.label, "--task-type": files.task_type}
+    for option, value in options.items():
+        if value is not None and value.replace("sequence-", "") != (recorded[option] or "").replace("sequence-", ""):
+            original = f"with {option} {recorded[option]}" if recorded[option] else f"without {option}"
+            raise RequestError(f"{run} was started {original}, not {value}. Leave out {option} to resume it.")

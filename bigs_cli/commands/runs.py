@@ -1,4 +1,4 @@
-"""`bigs runs`: list, show, compare and plot runs."""
+"""`bigs runs`: list, show, compare, plot and report runs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=_RUN, parser=opt.
 @app.command("list", epilog="[bold]Example:[/bold] bigs runs list")
 def list_runs(
     root: Annotated[
-        Path | None, opt.path_option("--root", help="Folder of the runs.", show_default="$BIGS_RUNS, or runs/")
+        Path | None,
+        opt.path_option("--root", help="Folder that contains the runs.", show_default="$BIGS_RUNS, or runs/"),
     ] = None,
 ) -> None:
-    """List the runs, newest first, with kind, task, state and final result."""
+    """List all runs, newest first, with kind, task, state and final result."""
     from bigs_cli.checkpoints.run import runs, runs_root
     from bigs_cli.core.folders import broken_links
     from bigs_cli.reporting.console import err, out
@@ -40,7 +41,7 @@ def list_runs(
     for path in broken_links(root or runs_root()):
         err.print(f"{path} is a broken link.")
     if not found:
-        err.print(f"There are no runs in {root or runs_root()}/. Make one with: bigs demo")
+        err.print(f"There are no runs in {root or runs_root()}/. To create some, run: bigs demo")
         return
     out.print(list_table(found))
 
@@ -69,10 +70,10 @@ def compare(
         int, typer.Option("--examples", min=0, help="List at most this many examples on which two runs differ.")
     ] = 10,
 ) -> None:
-    """Compare runs: the differences of recipes, environments and data, and the results side by side.
+    """Compare runs: differences in recipe, environment and data, and results side by side.
 
-    Fine-tuning runs of one task are also compared on each example, the first with every other run: McNemar's exact test
-    of their classes or a paired bootstrap of their metric, and the examples on which they differ.
+    If all are fine-tuning runs of one task, the first run is also compared with each other run example by example:
+    McNemar's exact test for classes or a paired bootstrap of the metric, and the examples on which the two differ.
     """
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
@@ -115,12 +116,12 @@ def plot(
         opt.path_option(
             "--output",
             "-o",
-            help="Write the plot to this .png or .svg.",
+            help="Write the plot to this .png or .svg file.",
             show_default="runs.png; learning.png, confusion.png, kernels.png",
         ),
     ] = None,
     learning: Annotated[
-        bool, typer.Option("--learning", help="Plot the dev metrics of fine-tuning runs over the steps, and the loss.")
+        bool, typer.Option("--learning", help="Plot the dev metrics and the loss of fine-tuning runs.")
     ] = False,
     confusion: Annotated[
         bool,
@@ -135,25 +136,27 @@ def plot(
     ] = False,
     length: Annotated[
         int | None,
-        typer.Option("--length", min=1, help="Largest distance in tokens for --kernels.", show_default="128"),
+        typer.Option(
+            "--length", min=1, help="With --kernels: length of the plotted kernels in tokens.", show_default="128"
+        ),
     ] = None,
 ) -> None:
-    """Plot loss, learning rate and throughput of one or more runs.
+    """Plot the loss, learning rate and throughput of one or more runs.
 
-    Prints the path of the plot. The same curves go to stderr as sparklines.
+    Prints the path of the plot. The curves are also shown on stderr as sparklines.
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import out
     from bigs_cli.reporting.plots.style import check_picture, write
 
-    asked = [name for name, on in (("learning", learning), ("confusion", confusion), ("kernels", kernels)) if on]
-    if len(asked) > 1:
-        raise RequestError(f"Use only one of --{' and --'.join(asked)}.")
-    kind = asked[0] if asked else "runs"
+    kinds = [name for name, on in (("learning", learning), ("confusion", confusion), ("kernels", kernels)) if on]
+    if len(kinds) > 1:
+        raise RequestError(f"Use only one of --{' and --'.join(kinds)}.")
+    kind = kinds[0] if kinds else "runs"
     output = output or Path(f"{kind}.png")
     check_picture(output)
     if length is not None and not kernels:
-        raise RequestError("--length applies to kernels: bigs runs plot --kernels MODEL --length 64")
+        raise RequestError("--length applies only to --kernels: bigs runs plot --kernels MODEL --length 64")
     if kind in ("confusion", "kernels") and len(runs) > 1:
         raise RequestError(f"--{kind} plots a single run; {len(runs)} were named.")
     if kernels:
@@ -161,7 +164,7 @@ def plot(
     elif confusion:
         figure = _confusion(runs[0])
     else:
-        figure = _courses(runs, learning)
+        figure = _curves(runs, learning)
     write(figure, output)
     out.print(str(output))
 
@@ -169,27 +172,27 @@ def plot(
 @app.command(epilog="[bold]Example:[/bold] bigs runs report mrpc mrpc-2 --output report.html")
 def report(
     runs: Runs,
-    output: Annotated[Path, opt.path_option("--output", "-o", help="Write the page to this .html.")] = Path(
+    output: Annotated[Path, opt.path_option("--output", "-o", help="Write the report to this .html file.")] = Path(
         "report.html"
     ),
     examples: Annotated[
         int, typer.Option("--examples", min=0, help="List at most this many examples in each section.")
     ] = 10,
-    length: Annotated[int, typer.Option("--length", min=1, help="Largest distance in tokens for kernels.")] = 128,
+    length: Annotated[int, typer.Option("--length", min=1, help="Length of the plotted kernels in tokens.")] = 128,
 ) -> None:
-    """Write an HTML page about runs: recipes, results, curves, errors, kernels, and comparisons of runs of one task.
+    """Write an HTML report on runs: recipes, results, curves, errors, kernels, and comparisons of runs of one task.
 
-    The page is a single file without scripts or network access. Prints its path.
+    The report is a single file without scripts or external resources. Prints its path.
     """
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.commands.shared import prepare_jax
-    from bigs_cli.core.error_messages import refused
+    from bigs_cli.core.error_messages import write_error
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import atomic_write
     from bigs_cli.reporting.console import out
 
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
-        raise RequestError(f"{output} is not an .html file. Name one with --output.")
+        raise RequestError(f"--output {output} is not an .html file. Name one, such as report.html.")
     found = list(dict.fromkeys(find_run(name) for name in runs))
     prepare_jax()
     from bigs_cli.evaluation.report import gather
@@ -200,11 +203,11 @@ def report(
         with atomic_write(output, "w") as file:
             file.write(text)
     except OSError as error:
-        raise refused(str(output), error, "Name another file with --output.") from error
+        raise write_error(str(output), error, "Name another file with --output.") from error
     out.print(str(output))
 
 
-def _courses(names: list[str], learning: bool) -> Figure:
+def _curves(names: list[str], learning: bool) -> Figure:
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
@@ -214,17 +217,19 @@ def _courses(names: list[str], learning: bool) -> Figure:
     from bigs_cli.reporting.runs import course_table, short_names, task_of_run
 
     found = [find_run(name) for name in names]
-    courses = dict(zip(short_names(found), (read_metrics(run.metrics_file) for run in found), strict=True))
+    curves = dict(zip(short_names(found), (read_metrics(run.metrics_file) for run in found), strict=True))
     tasks = [task_of_run(run) for run in found]
     if learning:
         task = tasks[0]
         if task is None or tasks.count(task) < len(tasks):
-            raise RequestError("--learning applies to fine-tuning runs of one task. Plot other runs without it.")
-        figure = draw_learning(courses, task.metrics[0], task.title)
+            raise RequestError(
+                "--learning applies only to fine-tuning runs of the same task. Leave it out to plot other runs."
+            )
+        figure = draw_learning(curves, task.metrics[0], task.title)
     else:
         objectives = (PRETRAINING if task is None else task.title for task in tasks)
-        figure = draw_course(courses, dict(zip(courses, objectives, strict=True)))
-    for name, entries in courses.items():
+        figure = draw_course(curves, dict(zip(curves, objectives, strict=True)))
+    for name, entries in curves.items():
         err.print(course_table(name, entries, ("loss", "heldout_loss", "learning_rate", "tokens_per_second")))
     return figure
 

@@ -1,4 +1,4 @@
-"""What several verbs do before their work: quiet libraries, a compilation cache, a model opened and announced."""
+"""Steps that several commands share: set up JAX, open a model and print which one it is, check its tokenizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def prepare_jax() -> None:
-    """Turn on JAX's compilation cache, so that the second start of the same shapes compiles nothing; keep memory."""
+    """Set up memory handling and the persistent compilation cache of JAX."""
     from bigs_cli.core.mapped import tell_cut_files
     from bigs_cli.core.memory import keep_freed_memory
 
@@ -25,7 +25,7 @@ def prepare_jax() -> None:
     tell_cut_files()
     import jax
 
-    # Of a cache that cannot be read or written, or a full disk: nothing is lost by it but time.
+    # A cache that cannot be read or written only costs time.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -34,7 +34,7 @@ def prepare_jax() -> None:
 
 
 def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
-    """Find and read MODEL, of several weights files that in the format `form`; say on stderr which one it was."""
+    """Open MODEL and print on stderr which model it is; `form` selects one of several weights files."""
     from bigs_cli.checkpoints.resolve import find_model, open_model
     from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err
@@ -49,10 +49,10 @@ def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
 
 
 def refuse_untrained(model: OpenModel) -> None:
-    """Refuse to use the answers of a head that was never trained.
+    """Check that the head of a model was trained.
 
     Raises:
-        RequestError: the model has such a head.
+        RequestError: it was not.
     """
     from bigs_cli.checkpoints.untrained import check_trained, untrained_layers
 
@@ -60,16 +60,16 @@ def refuse_untrained(model: OpenModel) -> None:
 
 
 def lasting_name(found: Found) -> str:
-    """Return a name that finds the same model later, whatever runs there are by then: what a recipe records."""
+    """Return the folder or hub id of a model, which a recipe records: a short name may mean another model later."""
     folder = found.folder if found.run is None else found.run.path
     return str(folder or found.repo)
 
 
 def tokenizer_of(model: OpenModel) -> Tokenizer:
-    """Return the model's tokenizer; published models without one have BERT's.
+    """Return the model's tokenizer; for published models without one, BERT's.
 
     Raises:
-        RequestError: its vocabulary is larger than the model's.
+        RequestError: the vocabulary of the tokenizer is larger than that of the model.
     """
     from bigs_cli.prediction import settings
 
@@ -77,16 +77,16 @@ def tokenizer_of(model: OpenModel) -> Tokenizer:
 
 
 def check_tokenizer(tokenizer: Path | None, owner: str, shards: Corpus) -> None:
-    """Refuse to show a model (`owner`) text that another tokenizer than its own has cut; None: it has none with it.
+    """Check that `shards` were made with the tokenizer of the model or run called `owner`; None: it has none.
 
     Raises:
-        RequestError: the shards are of another tokenizer.
+        RequestError: they were made with another tokenizer.
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
 
     if tokenizer is not None and fingerprint(load_tokenizer(tokenizer)) != shards.manifest.tokenizer:
         raise RequestError(
-            f"The shards in {shards.folder} were made with another tokenizer than {owner}: the same ids are other "
-            f"words there. Make shards for it: bigs tokenize … --vocab {tokenizer}"
+            f"The shards in {shards.folder} were made with a different tokenizer than that of {owner}, so their ids "
+            f"stand for other tokens. Tokenize the text again with: bigs tokenize … --vocab {tokenizer}"
         )

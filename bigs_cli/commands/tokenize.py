@@ -1,12 +1,11 @@
-"""`bigs tokenize`: make token shards from text and a vocabulary, or inspect existing shards."""
+"""`bigs tokenize`: convert text to token shards, or inspect existing shards."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +15,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from bigs_cli.data.manifest import Manifest
     from bigs_cli.data.staging import Request
     from bigs_cli.data.validation import ValidationRule
 
@@ -31,7 +31,7 @@ EPILOG = "\n\n".join(
         "[bold]Then:[/bold] bigs pretrain --recipe small --data shards/128",
     )
 )
-_TEXT, _ROWS, _LOOK = "Input", "Rows", "Inspecting shards"
+_TEXT, _ROWS, _INSPECT = "Input", "Rows", "Inspecting shards"
 
 Inputs = Annotated[
     list[str] | None,
@@ -39,9 +39,9 @@ Inputs = Annotated[
         "--input",
         "-i",
         metavar="SOURCE",
-        help="Text: .txt, .jsonl, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or WikiExtractor files; a folder of "
-        "them; an address (gs://, s3://, hf://); a hub dataset as owner/name:config:split; or python-docs, the "
-        "documentation of this Python. Repeatable. A folder of the BiGS authors' HDF5 shards is converted.",
+        help="Text to read: .txt, .jsonl, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or WikiExtractor files; a "
+        "folder of them; a URL (gs://, s3://, hf://); a hub dataset as owner/name:config:split; or python-docs, the "
+        "documentation of the running Python. Repeatable. A folder of the BiGS authors' HDF5 shards is converted.",
         rich_help_panel=_TEXT,
     ),
 ]
@@ -50,8 +50,8 @@ Weights = Annotated[
     typer.Option(
         "--weight",
         metavar="W",
-        help="How often each document of an --input is used; give one per --input, in the same order. 0.5 uses half of "
-        "the documents.",
+        help="Number of times each document of an --input is used; give one --weight per --input, in the same order. "
+        "0.5 uses half of the documents.",
         rich_help_panel=_TEXT,
     ),
 ]
@@ -60,7 +60,7 @@ TextColumn = Annotated[
     typer.Option(
         "--text-column",
         help="Column of the text.",
-        show_default="'text', or the only one with strings",
+        show_default="'text', else the only column of strings",
         rich_help_panel=_TEXT,
     ),
 ]
@@ -68,19 +68,22 @@ TextDocuments = Annotated[
     Literal["file", "block", "line"],
     typer.Option(
         "--text-documents",
-        help="What counts as a document in a .txt: the file, a block between blank lines, or a line.",
+        help="Documents in a .txt file: the whole file, each block between blank lines, or each line.",
         rich_help_panel=_TEXT,
     ),
 ]
 LimitDocuments = Annotated[
     int | None,
-    typer.Option("--limit-documents", min=1, help="Read at most this many documents.", rich_help_panel=_TEXT),
+    typer.Option("--limit-documents", min=1, help="Maximum number of documents to read.", rich_help_panel=_TEXT),
 ]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Count and skip records that cannot be read.", rich_help_panel=_TEXT)
+    bool, typer.Option("--skip-bad", help="Skip and count records that cannot be read.", rich_help_panel=_TEXT)
 ]
 DropDuplicates = Annotated[
-    bool, typer.Option("--drop-duplicates", help="Keep only the first of identical documents.", rich_help_panel=_TEXT)
+    bool,
+    typer.Option(
+        "--drop-duplicates", help="Keep only the first of several identical documents.", rich_help_panel=_TEXT
+    ),
 ]
 Output = Annotated[
     Path | None, opt.path_option("--output", "-o", help="Folder to write the shards to.", rich_help_panel=_ROWS)
@@ -104,7 +107,7 @@ TrainVocab = Annotated[
         "--train-vocab",
         metavar="N",
         max=1_000_000,
-        help="Train a vocabulary of N entries on the same text instead.",
+        help="Train a vocabulary of N entries on the input instead.",
         rich_help_panel=_ROWS,
     ),
 ]
@@ -112,13 +115,13 @@ SplitRows = Annotated[
     Literal["sentences", "paragraphs", "tokens"],
     typer.Option(
         "--split",
-        help="Fill rows with whole sentences or paragraphs; tokens: full rows, split anywhere.",
+        help="Fill rows with whole sentences or paragraphs; tokens fills rows completely and splits text anywhere.",
         rich_help_panel=_ROWS,
     ),
 ]
 CrossDocuments = Annotated[
     bool,
-    typer.Option("--cross-documents", help="Allow a row to continue with the next document.", rich_help_panel=_ROWS),
+    typer.Option("--cross-documents", help="Allow a row to contain text of several documents.", rich_help_panel=_ROWS),
 ]
 Heldout = Annotated[
     float,
@@ -126,7 +129,7 @@ Heldout = Annotated[
         "--heldout",
         min=0,
         max=0.9,
-        help="Fraction of the documents held out for validation; 0: none.",
+        help="Fraction of the documents to hold out for validation; 0 for none.",
         rich_help_panel=_ROWS,
     ),
 ]
@@ -135,7 +138,7 @@ MinTokens = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=1024, help="Number of processes that pack rows.", show_default="one per core"),
+    typer.Option("--workers", min=1, max=1024, help="Number of worker processes.", show_default="one per core"),
 ]
 Resume = Annotated[
     bool,
@@ -148,17 +151,20 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing s
 Check = Annotated[
     Path | None,
     opt.path_option(
-        "--check", metavar="DIR", help="Read all shards in DIR and report corrupt files.", rich_help_panel=_LOOK
+        "--check", metavar="DIR", help="Verify all shards in DIR and report corrupt files.", rich_help_panel=_INSPECT
     ),
 ]
 Show = Annotated[
     Path | None,
     opt.path_option(
-        "--show", metavar="DIR", help="Print some rows of DIR, masked as in training.", rich_help_panel=_LOOK
+        "--show",
+        metavar="DIR",
+        help="Print some rows of the shards in DIR, masked as in training.",
+        rich_help_panel=_INSPECT,
     ),
 ]
 Examples = Annotated[
-    int, typer.Option("--examples", min=1, help="Number of rows printed by --show.", rich_help_panel=_LOOK)
+    int, typer.Option("--examples", min=1, help="Number of rows printed by --show.", rich_help_panel=_INSPECT)
 ]
 
 
@@ -187,14 +193,16 @@ def tokenize(
 ) -> None:
     """Turn text into token shards: rows of LENGTH tokens for [bold]bigs pretrain[/bold].
 
-    Rows are filled with whole sentences. The last row of a document is padded, and no row holds two documents, unless
-    --cross-documents is given. Documents are held out by the hash of their text; where there are too few documents,
-    paragraphs or sentences are held out instead. The tokenizer is saved with the shards. Prints the path of the
-    manifest.
+    Rows are filled with whole sentences. A row contains text of one document only, unless --cross-documents is given;
+    the last row of a document is padded. Held-out documents are selected by a hash of their text; if there are too few
+    documents, paragraphs or sentences are held out instead. The tokenizer is saved with the shards. Prints the path of
+    the manifest.
     """
     if check is not None or show is not None:
         if inputs or output or (check and show):
-            raise RequestError("--check and --show inspect existing shards. Use one of them alone.")
+            raise RequestError(
+                "--check and --show inspect existing shards. Use one of them, without --input or --output."
+            )
         if check:
             _check(check)
         elif show:
@@ -202,28 +210,27 @@ def tokenize(
         return
     if resume and overwrite:
         raise RequestError("Use either --resume to continue, or --overwrite to start over.")
-    # Options left at their defaults tell whether a request repeats the whole command or only continues it.
-    asked = (length, vocab, train_vocab, weights, text_column, limit_documents)
-    packing = (text_documents, drop_duplicates, split, cross_documents, heldout, min_tokens)
     if resume and not inputs and output is not None:
-        if any(value is not None for value in asked) or packing != ("file", False, "sentences", False, 0.005, 2):
+        optional = (length, vocab, train_vocab, weights, text_column, limit_documents)
+        packing = (text_documents, drop_duplicates, split, cross_documents, heldout, min_tokens)
+        if any(value is not None for value in optional) or packing != ("file", False, "sentences", False, 0.005, 2):
             raise RequestError(
-                "A tokenization is resumed with its own settings. Give only --resume, --output, --workers and "
+                "A tokenization is resumed with its original settings. Use only --resume, --output, --workers and "
                 "--skip-bad, or repeat the whole command that started it."
             )
         _resume(output, workers, skip_bad)
         return
     if not inputs:
-        raise RequestError("There is nothing to tokenize. Name text with --input PATH; see bigs tokenize --help.")
+        raise RequestError("No input was given. Name text with --input PATH; see bigs tokenize --help.")
     if output is None:
-        raise RequestError("Name the folder to write the shards to: --output DIR")
+        raise RequestError("No output folder was given. Name one with --output DIR")
     if _is_hdf5(inputs):
-        of_text = (train_vocab, weights, text_column, limit_documents, workers)
-        changed = any((resume, skip_bad, drop_duplicates, cross_documents, split != "sentences"))
-        if len(inputs) > 1 or changed or any(value is not None for value in of_text):
+        text_options = (train_vocab, weights, text_column, limit_documents, workers)
+        text_flags = (resume, skip_bad, drop_duplicates, cross_documents, split != "sentences")
+        if len(inputs) > 1 or any(text_flags) or any(value is not None for value in text_options):
             raise RequestError(
-                "HDF5 shards are converted without repacking. Name one folder of them with --input, and only --output, "
-                "--vocab, --heldout and --overwrite besides."
+                "HDF5 shards are converted without repacking. Name one folder with --input, and use no other options "
+                "than --output, --vocab, --heldout and --overwrite."
             )
         _convert(Path(inputs[0]), output, vocab, length, heldout, overwrite)
         return
@@ -235,11 +242,11 @@ def tokenize(
     from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
 
     check_output(output, resume=resume, overwrite=overwrite)
-    given = None if vocab is None else load_tokenizer(vocab)
+    tokenizer = None if vocab is None else load_tokenizer(vocab)
     request = Request(
         sources=tuple(inputs),
         weights=tuple(weights or [1.0] * len(inputs)),
-        vocabulary=f"trained, {train_vocab} entries" if given is None else fingerprint(given),
+        vocabulary=f"trained, {train_vocab} entries" if tokenizer is None else fingerprint(tokenizer),
         sequence_length=length or 0,
         packing=Packing(split=split, cross_documents=cross_documents, min_tokens=min_tokens),
         heldout=heldout,
@@ -247,15 +254,18 @@ def tokenize(
         drop_duplicates=drop_duplicates,
         limit_documents=limit_documents,
     )
-    train = functools.partial(_train_vocabulary, request, train_vocab or 0, skip_bad)
-    _build(request, train if given is None else lambda rule: given, output, workers, skip_bad, resume, overwrite)
+
+    def get_tokenizer(rule: ValidationRule) -> Tokenizer:
+        return tokenizer or _train_vocabulary(request, train_vocab or 0, skip_bad, rule)
+
+    _build(request, get_tokenizer, output, workers=workers, skip_bad=skip_bad, resume=resume, overwrite=overwrite)
 
 
 def _is_hdf5(inputs: list[str]) -> bool:
     """Return whether any of `inputs` is a folder of HDF5 shards.
 
     Raises:
-        RequestError: one is a single HDF5 file.
+        RequestError: one of them is a single HDF5 file.
     """
     from bigs_cli.data.hdf5 import HDF5_SUFFIXES, is_hdf5_folder
 
@@ -268,19 +278,19 @@ def _is_hdf5(inputs: list[str]) -> bool:
 def _check_text_options(
     inputs: list[str], length: int | None, vocab: str | None, train_vocab: int | None, weights: list[float] | None
 ) -> None:
-    """Refuse options without which text cannot be tokenized (RequestError)."""
+    """Raise RequestError for missing or contradictory options."""
     if length is None:
-        raise RequestError("Give the number of tokens per row, as in the recipe: --length 128")
+        raise RequestError("Add the number of tokens per row, as in the recipe: --length 128")
     if (vocab is None) == (train_vocab is None):
         raise RequestError(
-            "Exactly one vocabulary is needed: --vocab FILE to use an existing one, or --train-vocab N to train one."
+            "Use exactly one of --vocab FILE, for an existing vocabulary, and --train-vocab N, to train one."
         )
     if weights and len(weights) != len(inputs):
         raise RequestError(
             f"There are {len(inputs)} --input and {len(weights)} --weight. Give one --weight per --input."
         )
     if any(not 0 < weight <= 1000 for weight in weights or ()):
-        raise RequestError("A --weight must be above 0 and at most 1000. To leave out a source, do not name it.")
+        raise RequestError("--weight must be above 0 and at most 1000. To exclude a source, leave out its --input.")
 
 
 def _train_vocabulary(request: Request, entries: int, skip_bad: bool, rule: ValidationRule) -> Tokenizer:
@@ -291,45 +301,34 @@ def _train_vocabulary(request: Request, entries: int, skip_bad: bool, rule: Vali
     return train_on(request, rule, entries, skip_bad)
 
 
-def _build(
-    request: Request,
-    tokenizer: Callable[[ValidationRule], Tokenizer],
-    output: Path,
-    workers: int | None,
-    skip_bad: bool,
-    resume: bool,
-    overwrite: bool = False,
-) -> None:
-    """Make the shards, report on them, and print the path of their manifest."""
+def _build(request: Request, tokenizer: Callable[[ValidationRule], Tokenizer], output: Path, **options: Any) -> None:
+    """Build the shards with the `options` of `build_shards`, and print a report and the path of the manifest."""
     from bigs_cli.data.build import build_shards
-    from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.staging import Staging, resume_command
     from bigs_cli.reporting import console
-    from bigs_cli.reporting.shards import report_table
 
     try:
         with console.progress("tokenizing", unit="tokens") as advance:
-            manifest = build_shards(
-                request,
-                tokenizer,
-                output,
-                workers=workers,
-                skip_bad=skip_bad,
-                resume=resume,
-                overwrite=overwrite,
-                advance=advance,
-                say=console.err.print,
-            )
+            manifest = build_shards(request, tokenizer, output, **options, advance=advance, say=console.err.print)
     except KeyboardInterrupt:
-        kept = f"The progress is saved. Continue with: {resume_command(output)}"
-        console.err.print(f"Stopped. {kept if Staging(output).folder.exists() else 'Nothing was saved.'}")
+        saved = f"The progress is saved. Continue with: {resume_command(output)}"
+        console.err.print(f"Stopped. {saved if Staging(output).folder.exists() else 'Nothing was saved.'}")
         raise
+    _report(manifest, output)
+
+
+def _report(manifest: Manifest, output: Path) -> None:
+    """Print the report on stderr and the path of the manifest on stdout."""
+    from bigs_cli.data.manifest import MANIFEST
+    from bigs_cli.reporting import console
+    from bigs_cli.reporting.shards import report_table
+
     console.err.print(report_table(manifest))
     typer.echo(output / MANIFEST)
 
 
 def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
-    """Continue the tokenization in `output` with its own settings, in the working directory where it was started.
+    """Continue the tokenization in `output` with its original settings and working directory.
 
     Raises:
         RequestError: there is none.
@@ -338,21 +337,18 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
     from bigs_cli.data.shards import open_shards
     from bigs_cli.data.staging import Staging, check_output, staging
     from bigs_cli.data.tokenizer import load_tokenizer
-    from bigs_cli.reporting import console
-    from bigs_cli.reporting.shards import report_table
 
     check_output(output, resume=True)
     progress = Staging(output).progress()
     if progress is None:
         if Staging(output).finished:
-            with staging(output, resume=True) as place:
-                place.publish()
+            with staging(output, resume=True) as staged:
+                staged.publish()
         if not (output / MANIFEST).is_file():
             raise RequestError(
                 f"There is no unfinished tokenization in {output}. To start one, name text with --input PATH"
             )
-        console.err.print(report_table(open_shards(output).manifest))
-        typer.echo(output / MANIFEST)
+        _report(open_shards(output).manifest, output)
         return
     directory = progress.directory
     if directory and Path(directory).is_dir() and not Path(directory).samefile(Path.cwd()):
@@ -364,8 +360,8 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
         progress.request,
         lambda rule: load_tokenizer(Staging(output).folder),
         output,
-        workers,
-        skip_bad or progress.skip_bad,
+        workers=workers,
+        skip_bad=skip_bad or progress.skip_bad,
         resume=True,
     )
 
@@ -376,29 +372,26 @@ def _convert(
     """Convert the BiGS authors' HDF5 shards."""
     from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
     from bigs_cli.data.hdf5_convert import convert_hdf5
-    from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.staging import check_output
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
     from bigs_cli.reporting import console
-    from bigs_cli.reporting.shards import report_table
 
     check_output(output, overwrite=overwrite)
     tokenizer = load_tokenizer(vocab) if vocab else hdf5_tokenizer(folder, PUBLISHED_TOKENIZER)
-    found = open_hdf5(folder, tokenizer).manifest.sequence_length
-    if length not in (None, found):
+    row_length = open_hdf5(folder, tokenizer).manifest.sequence_length
+    if length not in (None, row_length):
         raise RequestError(
-            f"The rows in {folder} have {found} tokens, which conversion does not change. Leave out --length."
+            f"The rows in {folder} have {row_length} tokens, which conversion does not change. Leave out --length."
         )
     with console.progress("converting", unit="tokens") as advance:
         manifest = convert_hdf5(
             folder, tokenizer, output, heldout=heldout, overwrite=overwrite, say=console.err.print, advance=advance
         )
-    console.err.print(report_table(manifest))
-    typer.echo(output / MANIFEST)
+    _report(manifest, output)
 
 
 def _check(folder: Path) -> None:
-    """Read all of `folder`; print what it holds, or raise an error that names every corrupt file."""
+    """Verify all shards in `folder` and print a report, or raise BigsError with a line for each corrupt file."""
     from bigs_cli.data.shards import read_manifest
     from bigs_cli.data.verify import check
     from bigs_cli.reporting import console

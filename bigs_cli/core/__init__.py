@@ -1,4 +1,4 @@
-"""What every other package stands on: errors, faults of the machine, files, the hub's client, several processes.
+"""Helpers for all other packages: errors, files, paths, devices, the hub client, multi-process runs.
 
-Imports nothing of ours.
+This package imports no other package of bigs.
 """

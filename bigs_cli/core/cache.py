@@ -1,4 +1,4 @@
-"""Where bigs keeps what it can make again."""
+"""The cache folder."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import os
 from pathlib import Path
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 
 
 def cache_root() -> Path:
-    """Return the cache folder: $BIGS_CACHE, else `bigs` in the user's cache folder. It need not exist.
+    """Return the cache folder: $BIGS_CACHE, else `bigs` in the user's cache folder. It may not exist yet.
 
     Raises:
-        RequestError: $BIGS_CACHE is an address; there is neither folder, for this user has no home.
+        RequestError: $BIGS_CACHE is a URL, or it is not set and the user has no home folder.
     """
-    given = os.environ.get("BIGS_CACHE")
-    if given:
-        refuse_address(given, "$BIGS_CACHE: ")
-        return Path(given)
+    configured = os.environ.get("BIGS_CACHE")
+    if configured:
+        check_local(configured, "$BIGS_CACHE: ")
+        return Path(configured)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bigs"
     except RuntimeError:
         raise RequestError(
-            "This user has no home folder, where bigs keeps what it compiles. Name another: BIGS_CACHE=FOLDER bigs …"
+            "This user has no home folder, so there is no cache folder. Name one: BIGS_CACHE=FOLDER bigs …"
         ) from None

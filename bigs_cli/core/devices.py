@@ -1,4 +1,4 @@
-"""The devices that JAX computes on."""
+"""The devices of JAX."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from bigs_cli.core.errors import RequestError
 
 
 class NoDeviceError(RequestError):
-    """JAX finds nothing to compute on: `found` says so, `advice` says what to do about it."""
+    """JAX finds no device: `found` is the problem, `advice` the remedy."""
 
     def __init__(self, reason: str) -> None:
-        asked = os.environ.get("JAX_PLATFORMS")
-        self.found = f"JAX finds no device{f' of JAX_PLATFORMS={asked}' if asked else ''} ({reason})"
-        self.advice = "install the JAX of your accelerator ('bigs[cuda]', 'bigs[tpu]'), or set JAX_PLATFORMS=cpu"
+        platforms = os.environ.get("JAX_PLATFORMS")
+        self.found = f"JAX finds no device{f' for JAX_PLATFORMS={platforms}' if platforms else ''} ({reason})"
+        self.advice = "install JAX for your accelerator ('bigs[cuda]', 'bigs[tpu]'), or set JAX_PLATFORMS=cpu"
         super().__init__(f"{self.found}: {self.advice}.")
 
 
 def find_devices() -> list[Any]:
-    """Return the devices (`jax.Device`) of all processes. It is the first use of them, and may take seconds.
+    """Return the devices (`jax.Device`) of all processes. The first call initializes them, which may take seconds.
 
     Raises:
-        NoDeviceError: $JAX_PLATFORMS names what is not installed or not there, or another process has it.
+        NoDeviceError: the platform in $JAX_PLATFORMS is not installed, has no device, or is used by another process.
     """
     import jax
 
     try:
         return jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the second, without a word, where it is not installed
-        said = str(error).strip().splitlines() or ["it is not installed"]
-        raise NoDeviceError(said[0].rstrip(".")) from None
+    except (RuntimeError, AssertionError) as error:  # AssertionError without a message: the platform is not installed.
+        reason = str(error).strip().splitlines() or ["it is not installed"]
+        raise NoDeviceError(reason[0].rstrip(".")) from None

@@ -1,4 +1,4 @@
-"""What a run ran on: enough to say, later, why two runs differ."""
+"""Description of the machine and the software of a run."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ PACKAGES = (
     "h5py",
 )
 _SETTINGS = ("JAX_", "XLA_", "LIBTPU_", "NVIDIA_TF32", "OMP_", "MKL_", "OPENBLAS_")
-"""What names of environment variables begin with that change how numbers are computed."""
+"""Prefixes of the environment variables that affect computation."""
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, machine, devices and the command. Imports JAX to ask for its devices."""
+    """Return versions, machine, devices and command. Initializes JAX."""
     import jax
 
     devices = jax.devices()
     return describe_machine() | {
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
-        "runtime": str(devices[0].client.platform_version),  # of a GPU: the release of CUDA; of a TPU: of its library
+        "runtime": str(devices[0].client.platform_version),  # With a GPU, the CUDA version.
         "processes": jax.process_count(),
     }
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what `describe_environment` does, but for the devices: JAX is not imported."""
+    """Return what `describe_environment` returns without the devices. JAX is not imported."""
     return {
         "command": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,7 +67,7 @@ def describe_machine() -> dict[str, Any]:
 
 @functools.cache
 def code_digest() -> str:
-    """Return the beginning of a SHA-256 of this package's source: a release of it, or a checkout at work, is told."""
+    """Return the first 16 digits of a SHA-256 of the source code of this package."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -76,7 +76,7 @@ def code_digest() -> str:
 
 
 def processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
+    """Return the name of the processor, or its architecture if the name is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""What the machine does to a run, in sentences: full disks, missing rights, folders that vanish, memory that is short.
+"""Messages for system errors: full disks, missing permissions, missing files, exhausted memory.
 
-Libraries wrap the system's errors in their own, and some keep no more of them than the text: so the whole chain of an
-error is looked through, and where there is no number, its words.
+Libraries wrap system errors in their own, sometimes only as text. So the whole chain of an exception is searched, by
+errno and, without one, by its text.
 """
 
 from __future__ import annotations
@@ -14,130 +14,133 @@ from pathlib import Path
 
 from bigs_cli.core.errors import BigsError, RequestError
 
-AGAIN = "and give the command again"
+AGAIN = "and repeat the command"
 
-# What is wrong with {place}, and a clause that says what to do about it.
+# The problem with {place}, and the remedy as a clause.
 _DISK: dict[int, tuple[str, str]] = {
-    errno.ENOSPC: ("The disk of {place} is full.", "Make room"),
-    errno.EDQUOT: ("Your quota on the disk of {place} is used up.", "Make room"),
+    errno.ENOSPC: ("The disk of {place} is full.", "Free some space"),
+    errno.EDQUOT: ("Your disk quota for {place} is exhausted.", "Free some space"),
     errno.EFBIG: (
-        "{place} would be larger than a file may be here.",
+        "{place} exceeds the maximum file size.",
         "Raise the limit (ulimit -f), or use another disk",
     ),
-    errno.EROFS: ("{place} cannot be written: its disk is read-only.", "Have it remounted, or name another place"),
-    errno.EACCES: ("{place} cannot be used: permission denied.", "Have its rights changed, or name another place"),
-    errno.EPERM: ("{place} cannot be changed: operation not permitted.", "Have that allowed, or name another place"),
-    errno.ENOENT: ("{place} is not there, or not any more.", "Put it back, or name another place"),
-    errno.ENOTDIR: ("{place} cannot be used: a part of its path is no folder.", "Name another place"),
-    errno.ENAMETOOLONG: ("{place} cannot be used: its name is too long.", "Name another place"),
-    errno.EIO: ("The device of {place} fails (input/output error).", "Look into the system's log, use a sound disk"),
-    errno.ESTALE: ("{place} is gone from its file server (stale file handle).", "Have it mounted again"),
-    errno.ENODEV: ("The device of {place} is gone.", "Have it mounted again"),
-    errno.EMFILE: ("Too many files are open, and {place} is one more.", "Raise the limit (ulimit -n 4096)"),
-    errno.ENFILE: ("The machine has too many files open, and {place} is one more.", "End other programs"),
+    errno.EROFS: ("{place} cannot be written: read-only file system.", "Remount it, or name another path"),
+    errno.EACCES: ("{place} cannot be used: permission denied.", "Change its permissions, or name another path"),
+    errno.EPERM: (
+        "{place} cannot be changed: operation not permitted.",
+        "Change its permissions, or name another path",
+    ),
+    errno.ENOENT: ("{place} does not exist, or was removed.", "Restore it, or name another path"),
+    errno.ENOTDIR: ("{place} cannot be used: a part of its path is not a folder.", "Name another path"),
+    errno.ENAMETOOLONG: ("{place} cannot be used: its name is too long.", "Name another path"),
+    errno.EIO: ("The disk of {place} failed (input/output error).", "Check the system log, use another disk"),
+    errno.ESTALE: ("{place} was lost by its file server (stale file handle).", "Mount it again"),
+    errno.ENODEV: ("The device of {place} is not available.", "Mount it again"),
+    errno.EMFILE: ("{place} cannot be opened: too many open files.", "Raise the limit (ulimit -n 4096)"),
+    errno.ENFILE: ("{place} cannot be opened: too many open files on this machine.", "Close other programs"),
 }
 _REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 )
-# As Python, TensorStore (which Orbax writes with) and Rust's libraries print an errno, and what they were at.
+# How Python, TensorStore (used by Orbax) and Rust libraries print an errno and a path.
 _NUMBER = re.compile(r"\[Errno (\d+)\]|os_error_code='(\d+)'|\(os error (\d+)\)")
 _PLACE = re.compile(r'(?:local file|[Ww]riting:|[Rr]eading:) "([^"]+)"')
-# As XLA, NumPy and Python say that memory is short.
+# How XLA, NumPy and Python report exhausted memory.
 _MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Oo]ut of memory|Unable to allocate")
 _AMOUNT = re.compile(r"(\d+) bytes|(\d[\d.]* ?[KMGTP]i?B)\b")
 
 
 def translate_error(error: BaseException, place: Path | None = None, then: str = AGAIN) -> BigsError | None:
-    """Return the fault of the machine behind `error`, and what to do, in two sentences; None: none that is known.
+    """Return an error that explains the system error behind `error` and its remedy; None if there is none.
 
-    A place that may not be used is a wrong request, everything else a failed run. `place` is what was being written or
-    read, for errors that do not name it; `then` is what follows once the fault is gone.
+    A path that may not be used is a RequestError, everything else a BigsError. `place` is what was being written or
+    read, for errors that name no path; `then` ends the message: what to do after the remedy.
     """
-    if (sentence := of_disk(error, place, then)) is not None:
-        told_of = next(number for number, _ in map(_disk_error, _chain(error)) if number in _DISK)
-        return RequestError(sentence) if told_of in _REFUSALS else BigsError(sentence)
-    if (sentence := of_memory(error)) is not None:
+    if (message := describe_disk_error(error, place, then)) is not None:
+        code = next(number for number, _ in map(_disk_error, _chain(error)) if number in _DISK)
+        return RequestError(message) if code in _REFUSALS else BigsError(message)
+    if (message := describe_memory_error(error)) is not None:
         return BigsError(
-            f"{sentence} Take a machine that has more, or, where the verb has these, fewer rows at once (--batch-size) "
-            f"or shorter ones (--length), {then}."
+            f"{message} Use a machine with more memory, or, if the command has these options, a smaller batch "
+            f"(--batch-size) or a shorter length (--length), {then}."
         )
     return None
 
 
-def of_disk(error: BaseException, place: Path | None, then: str) -> str | None:
-    """Return `translate_error`'s sentences if the fault is one of disks, files and their rights."""
-    for one in _chain(error):
-        number, named = _disk_error(one)
+def describe_disk_error(error: BaseException, place: Path | None, then: str) -> str | None:
+    """Return the message of `translate_error` if the cause is an error of a disk, a file or its permissions."""
+    for cause in _chain(error):
+        number, path = _disk_error(cause)
         if number in _DISK:
-            what, remedy = _DISK[number]
-            if place is not None and not isinstance(one, OSError):
-                named = None  # a library's own file, deep inside `place`
-            return f"{what.format(place=named or place or 'the output')} {remedy}, {then}."
+            problem, remedy = _DISK[number]
+            if place is not None and not isinstance(cause, OSError):
+                path = None  # An internal file of a library, inside `place`.
+            return f"{problem.format(place=path or place or 'the output')} {remedy}, {then}."
     return None
 
 
-def of_memory(error: BaseException) -> str | None:
-    """Return a sentence if memory is short, with how much was asked for. `of_disk` has to be asked first."""
-    for one in _chain(error):
-        if isinstance(one, MemoryError) or _MEMORY.search(str(one)):
-            return f"There is not enough memory{_amount(str(one))}."
+def describe_memory_error(error: BaseException) -> str | None:
+    """Return a sentence with the requested size if the cause is exhausted memory. Check `describe_disk_error` first."""
+    for cause in _chain(error):
+        if isinstance(cause, MemoryError) or _MEMORY.search(str(cause)):
+            return f"There is not enough memory{_amount(str(cause))}."
     return None
 
 
 @contextlib.contextmanager
-def told(explained: Callable[[Exception], BigsError | None]) -> Iterator[None]:
-    """Turn a fault of the machine in what is done inside into what it is `explained` as; None: it is no such fault.
+def convert_errors(convert: Callable[[Exception], BigsError | None]) -> Iterator[None]:
+    """Raise what `convert` returns for an exception in the block; if that is None, the exception passes.
 
     Raises:
-        BigsError: there was one. Other errors pass.
+        BigsError: the converted exception.
     """
     try:
         yield
     except BigsError:
         raise
     except Exception as error:
-        fault = explained(error)
-        if fault is None:
+        converted = convert(error)
+        if converted is None:
             raise
-        raise fault from error
+        raise converted from error
 
 
-def refused(what: str, error: OSError, otherwise: str) -> BigsError:
-    """Return the error of `what` ("--output …") that cannot be written, and what to do `otherwise`.
+def write_error(what: str, error: OSError, remedy: str) -> BigsError:
+    """Return the error for `what` ("--output …") that cannot be written.
 
-    It is the request that is wrong, unless the disk itself fails or is full.
+    It is a RequestError if the path is at fault, and a BigsError if the disk is.
     """
     kind = RequestError if error.errno in (*_REFUSALS, errno.ENOENT) else BigsError
-    return kind(f"{what} cannot be written: {error.strerror or error}. {otherwise}")
+    return kind(f"{what} cannot be written: {error.strerror or error}. {remedy}")
 
 
 def nonfinite_error(model: str) -> BigsError:
-    """Return the error of a model, as a sentence begins with it, whose outputs are no numbers."""
+    """Return the error for a model whose outputs are not finite; `model` begins the sentence."""
     return BigsError(
-        f"{model} gives NaN or infinities, so its weights are spoilt. Take an earlier checkpoint of it, or train or "
-        "fetch it again."
+        f"{model} produced NaN or Inf; its weights are corrupt or training diverged. Use an earlier checkpoint, or "
+        "train or download it again."
     )
 
 
-def unreadable(path: Path, error: OSError) -> RequestError:
-    """Return the error of a file at `path` that was named, or goes with one, and cannot be opened."""
+def read_error(path: Path, error: OSError) -> RequestError:
+    """Return the error for a file that cannot be opened."""
     reason = str(error.strerror or error).rstrip(".")
-    return RequestError(f"{path} cannot be read: {reason}. Check that it is there, and that you may read it.")
+    return RequestError(f"{path} cannot be read: {reason}. Check that it exists and its permissions.")
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return an error and what is behind it, the nearest first."""
-    known: list[BaseException] = []
-    behind: BaseException | None = error
-    while behind is not None and behind not in known:
-        known.append(behind)
-        behind = behind.__cause__ or behind.__context__
-    return known
+    """Return an exception, its cause, the cause of that, and so on."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return chain
 
 
 def _disk_error(error: BaseException) -> tuple[int | None, str | None]:
-    """Return the errno of one error and the path that it names, as far as it has them."""
+    """Return the errno and the path of an exception, each None if it has none."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, str(error.filename) if isinstance(error.filename, str | Path) else None
     text = str(error)
@@ -146,9 +149,9 @@ def _disk_error(error: BaseException) -> tuple[int | None, str | None]:
 
 
 def _amount(text: str) -> str:
-    """Return how much was asked for, as far as the text of an error says it."""
-    found = _AMOUNT.search(text)
-    if found is None:
+    """Return " for SIZE more" with the requested size in the text of an error, or ""."""
+    match = _AMOUNT.search(text)
+    if match is None:
         return ""
-    size = f"{int(found[1]) / 2**30:,.1f} GiB" if found[1] else found[2]
+    size = f"{int(match[1]) / 2**30:,.1f} GiB" if match[1] else match[2]
     return f" for {size} more"

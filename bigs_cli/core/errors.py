@@ -1,64 +1,64 @@
-"""Errors a user meets. Each is a sentence: what is wrong, where, and what to do next."""
+"""Errors that users see. Each message states what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
 
-_LONGEST = 8_000
-"""Characters of a sentence that are shown; chosen here, for about a hundred lines of a terminal."""
+_MAX_LENGTH = 8_000
+"""Maximum length of a message in characters, about a hundred lines of a terminal."""
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class BigsError(Exception):
-    """The run failed (exit code 1): the request was sound, carrying it out was not possible.
+    """The run failed (exit code 1), although the request was valid.
 
-    What the sentence quotes may come from anybody's file: it cannot steer a terminal, and it has an end.
+    Messages may quote untrusted files, so control characters are escaped and long messages shortened.
     """
 
     exit_code = 1
 
     def __init__(self, sentence: str) -> None:
-        if len(sentence) > _LONGEST:
-            sentence = f"{sentence[: _LONGEST // 2]} […] {sentence[-_LONGEST // 2 :]}"
+        if len(sentence) > _MAX_LENGTH:
+            sentence = f"{sentence[: _MAX_LENGTH // 2]} […] {sentence[-_MAX_LENGTH // 2 :]}"
         super().__init__(sentence.translate(_CONTROL))
 
 
 class RequestError(BigsError):
-    """The request was wrong (exit code 2): a bad argument, recipe, file or name. Nothing was changed."""
+    """The request was invalid (exit code 2): a wrong argument, recipe, file or name. Nothing was changed."""
 
     exit_code = 2
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the known name nearest to `name`, or ``""`` when no other name is near."""
+    """Return ``" Did you mean 'x'?"`` with the known name most similar to `name`, or ``""`` if none is similar."""
     near = difflib.get_close_matches(name, [other for other in known if other != name], n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def not_utf8(text: str) -> str | None:
-    """Return `text`, an argument or a file's name, with escapes to be shown if it came as other than UTF-8; else None.
+    """Return None if `text`, an argument or a file name, was valid UTF-8, else `text` with the invalid bytes escaped.
 
-    Python has a lone surrogate for each byte that was not UTF-8.
+    Python represents each invalid byte as a lone surrogate.
     """
     shown = text.encode("utf-8", "backslashreplace").decode()
     return None if shown == text else shown
 
 
 def check_unicode(text: str, place: str) -> None:
-    """Refuse a text that no tokenizer reads: half of a surrogate pair is no character, and UTF-8 cannot write it.
+    """Check that `text` contains no lone surrogate, which tokenizers cannot read and UTF-8 cannot encode.
 
-    JSON's escapes can hold one (`"\\ud83d"`), and so can an argument that came in another encoding.
+    JSON escapes (`"\\ud83d"`) and arguments in another encoding can contain one.
 
     Raises:
-        RequestError: it has such a half; `place` opens the sentence.
+        RequestError: it contains one; `place` begins the message.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         near = ascii(text[max(error.start - 20, 0) : error.end + 20])
         raise RequestError(
-            f"{place} is not Unicode: {near} has half of a surrogate pair, {text[error.start]!a}. "
+            f"{place} is not valid Unicode: {near} has half of a surrogate pair, {text[error.start]!a}. "
             "Convert it to UTF-8, or remove that half."
         ) from None
 

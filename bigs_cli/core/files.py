@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a half."""
+"""Writing files atomically: a reader sees the old content or the new, never a part. Also JSON, locks and checksums."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from typing import IO, Any
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.interrupts import defer_signals
 
-_DRAFT = ".bigs-"  # in the names of temporary files, so that nobody else's are taken for ours
-_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_TMP_MARK = ".bigs-"  # In the names of our temporary files.
+_WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; rename it to `path` on success, remove it on any error.
 
-    What killed processes left of theirs beside `path` is removed. A device, a pipe, or the file that stdout goes to
-    (/dev/stdout) is written to as it is; of a link, it is the file behind it that is replaced.
+    Temporary files of killed processes beside `path` are removed. Devices, pipes and the file that stdout is
+    redirected to (/dev/stdout) are written directly. If `path` is a link, its target is replaced.
 
     Raises:
-        OSError: the disk or its rights failed; `filename` is `path`.
+        OSError: the file cannot be written; `filename` is `path`.
     """
-    # Half of a surrogate pair, which JSON and names of files can hold, has no UTF-8; JSON reads its escape back.
+    # Lone surrogates, possible in JSON and file names, cannot be encoded; JSON reads their escapes back.
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
     stream = _standard_stream(path)
     if stream is not None or (path.exists() and not path.is_file()):
-        with naming(path), open(path if stream is None else os.dup(stream), mode, **text) as file:  # noqa: PTH123
+        with name_in_errors(path), open(path if stream is None else os.dup(stream), mode, **text) as file:  # noqa: PTH123
             yield file
         return
     path = path.resolve() if path.is_symlink() else path
-    with naming(path):
+    with name_in_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        _remove_stale(path)
         temporary = None
         try:
             with defer_signals():
-                handle, temporary = _draft(path)
+                handle, temporary = _create_temporary(path)
             with os.fdopen(handle, mode, **text) as file:
                 yield file
                 file.flush()
@@ -61,40 +61,40 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Have errors of the disk name `path` where they name no file, or a temporary one beside it."""
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Set `filename` to `path` in OSErrors that name no file or a temporary file of `path`."""
     try:
         yield
     except OSError as error:
         named = error.filename
-        unnamed = named is None and error.errno in _OF_WRITING
+        unnamed = named is None and error.errno in _WRITE_ERRNOS
         if unnamed or (isinstance(named, str) and Path(named).name.startswith(f".{path.name}.")):
             error.filename = str(path)
         raise
 
 
 def check_writable(folder: Path, what: str) -> None:
-    """Refuse to write `what` ("--output …") into `folder`, if that cannot be done; nothing is changed.
+    """Check that `what` ("--output …") can be written into `folder`; nothing is changed.
 
     Raises:
-        RequestError: `folder`, or the nearest one above it that there is, does not let this user write.
+        RequestError: `folder`, or its nearest existing parent, is not a folder or not writable.
     """
-    whole = folder.absolute()
-    place = next(path for path in (whole, *whole.parents) if path.exists())
-    if not place.is_dir():
-        raise RequestError(f"{what} cannot be written: {place} is no folder. Name another place.")
-    if not os.access(place, os.W_OK | os.X_OK):
+    absolute = folder.absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not existing.is_dir():
+        raise RequestError(f"{what} cannot be written: {existing} is not a folder. Name another path.")
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(
-            f"{what} cannot be written: {place} is read-only, or this user has no right to write there. "
-            "Name another place."
+            f"{what} cannot be written: {existing} is read-only, or you have no permission to write there. "
+            "Name another path."
         )
 
 
 def check_output_file(path: Path, option: str) -> None:
-    """Refuse a file that is to be written at the end of long work, if it cannot be; `option` is the one that names it.
+    """Check, before long work, that the file named by `option` can be written.
 
     Raises:
-        RequestError: it is a folder, or `check_writable` refuses it.
+        RequestError: it is a folder, or its folder is not writable.
     """
     if path.is_dir():
         raise RequestError(f"{option} {path} is a folder. Name a file.")
@@ -104,11 +104,11 @@ def check_output_file(path: Path, option: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` for one process; the lock ends with the process, however that ends.
+    """Hold an exclusive lock on the file at `path`. The system releases it when the process ends.
 
     Raises:
-        BlockingIOError: another process holds it.
-        OSError: it cannot be written.
+        BlockingIOError: another process holds the lock.
+        OSError: the file cannot be written.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,9 +131,9 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 def to_json(
     value: Any, *, indent: int | None = None, sort_keys: bool = False, default: Callable[[Any], Any] | None = None
 ) -> str:
-    """Return `value` as JSON by RFC 8259, which has no NaN and no infinities: they become null.
+    """Return `value` as JSON that conforms to RFC 8259: NaN and infinities become null.
 
-    Every JSON text that a user or another program reads is made here. `default` is `json.dumps`'s.
+    All JSON output is written by this function. `default` is that of `json.dumps`.
     """
 
     def dump(value: Any) -> str:
@@ -149,18 +149,17 @@ def to_json(
 
 def _without_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nonfinite(one) for key, one in value.items()}
+        return {key: _without_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nonfinite(one) for one in value]
+        return [_without_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_json(text: str | bytes, unique_keys: bool = False) -> Any:
-    """Return the value that JSON `text` stands for; of a key that an object has twice, the last value.
+    """Parse JSON. The last value of a duplicate key counts.
 
     Raises:
-        ValueError: it is no JSON, is not UTF-8, or is nested deeper than Python reads, or, with `unique_keys`, an
-            object has a key twice.
+        ValueError: `text` is not JSON, not UTF-8 or nested too deep, or, with `unique_keys`, an object has a key twice.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique if unique_keys else None)
@@ -169,21 +168,21 @@ def parse_json(text: str | bytes, unique_keys: bool = False) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"an object has the key '{twice}' twice")
-    return made
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        duplicate = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key '{duplicate}' twice")
+    return values
 
 
 def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of the file at `path`, read in blocks."""
+    """Return the SHA-256 of the file at `path` in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _standard_stream(path: Path) -> int | None:
-    """Return the descriptor, stdout's or stderr's, of the file that `path` is, if it is one of theirs."""
+    """Return the descriptor of stdout or stderr if `path` is the file it is redirected to, else None."""
     for number in (1, 2):
         with contextlib.suppress(OSError):
             if os.path.samestat(path.stat(), os.fstat(number)):
@@ -191,27 +190,27 @@ def _standard_stream(path: Path) -> int | None:
     return None
 
 
-def _draft(path: Path) -> tuple[int, Path]:
-    """Make and lock the temporary file of `path`: `_sweep` lets it be for as long as this process has it open."""
+def _create_temporary(path: Path) -> tuple[int, Path]:
+    """Create and lock the temporary file of `path`. `_remove_stale` ignores it as long as it is locked."""
     while True:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{_DRAFT}")
-        with contextlib.suppress(OSError):  # a file system without locks, where `_sweep` removes nothing
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{_TMP_MARK}")
+        with contextlib.suppress(OSError):  # On a file system without locks, `_remove_stale` removes nothing.
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.path.exists(name):  # noqa: PTH110 - not swept away before it was locked
+        if os.path.exists(name):  # noqa: PTH110 - `_remove_stale` may have removed it before it was locked
             return handle, Path(name)
         os.close(handle)
 
 
-def _sweep(path: Path) -> None:
-    """Remove the temporary files of `path` that no living process has: those of processes that were killed."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}{_DRAFT}{'[a-z0-9_]' * 8}"):  # as `tempfile` names them
-        with contextlib.suppress(OSError), left.open("rb") as file:
+def _remove_stale(path: Path) -> None:
+    """Remove the temporary files of `path` that killed processes have left."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}{_TMP_MARK}{'[a-z0-9_]' * 8}"):  # as named by `tempfile`
+        with contextlib.suppress(OSError), stale.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink()
+            stale.unlink()
 
 
 def apply_umask(path: Path) -> None:
-    """Give the file at `path` the permissions that a file opened for writing gets: those of the umask."""
+    """Set the permissions of `path` to those of a new file under the current umask."""
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)

@@ -1,4 +1,4 @@
-"""All files under a folder, links followed: each real folder is entered once, and what cannot be followed is named."""
+"""Listing all files under a folder. Links are followed, each folder is visited once, and broken links are reported."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from pathlib import Path
 
 from bigs_cli.core.errors import RequestError, listed
 
-_BROKEN = "a link that leads nowhere"
-_CYCLE = "a link to a folder that it lies in"
-_NAMED = 5  # entries that a sentence names
+_BROKEN = "a broken link"
+_CYCLE = "a link to a parent folder"
+_MAX_NAMES = 5  # in the warning
 
 
 @dataclass
 class Listing:
-    """What `list_files` found under `folder`."""
+    """The files under `folder`."""
 
     folder: Path
     files: list[Path] = field(default_factory=list)
-    """Every file once, ordered by path as text."""
+    """Every file once, sorted by path."""
     left_out: dict[Path, str] = field(default_factory=dict)
-    """Entries that cannot be followed or read, each with the reason."""
+    """Entries that cannot be read → the reason."""
 
     @property
     def warning(self) -> str | None:
-        """A sentence that names what was left out; None if nothing was."""
+        """A sentence that names the entries left out; None if there are none."""
         if not self.left_out:
             return None
-        names = listed([f"{path} ({why})" for path, why in self.left_out.items()], _NAMED)
+        names = listed([f"{path} ({why})" for path, why in self.left_out.items()], _MAX_NAMES)
         count = len(self.left_out)
-        return f"{self.folder} holds {count} {'entry' if count == 1 else 'entries'} that cannot be read: {names}."
+        return f"{self.folder} has {count} {'entry' if count == 1 else 'entries'} that cannot be read: {names}."
 
 
 def list_files(folder: Path) -> Listing:
-    """Return all files at any depth under `folder`. Hidden files and folders (".git") are passed over.
+    """Return all files at any depth under `folder`, except hidden ones and those in hidden folders (".git").
 
-    A folder or file that several links lead to is listed once, under its own path if that is under `folder` too, else
-    under that of the first link. Pipes and devices are not files.
+    A file or folder with several links is listed once: under its real path if that is under `folder`, else under the
+    path of the first link. Pipes and devices are not listed.
     """
     listing = Listing(folder)
     entered: set[str] = set()
     files: dict[str, Path] = {}  # real path → path
     file_links: list[Path] = []
-    pending = [folder]  # the folder itself, then links to folders: what lies under `folder` keeps its own path
+    pending = [folder]  # The folder itself first, then links to folders, so that files keep their real paths.
     while pending:
-        place = pending.pop(0)
-        for path in sorted(_walk(place, entered, listing.left_out)):
+        current = pending.pop(0)
+        for path in sorted(_walk(current, entered, listing.left_out)):
             if not path.is_symlink():
                 files[os.path.realpath(path)] = path
             elif path.is_dir():
@@ -64,22 +64,22 @@ def list_files(folder: Path) -> Listing:
 
 
 def check_link(path: Path) -> None:
-    """Refuse a path that is a link to nothing, rather than take it for a file that was never there.
+    """Check that `path` is not a broken link.
 
     Raises:
-        RequestError: it is one.
+        RequestError: it is.
     """
     if path.is_symlink() and not path.exists():
-        raise RequestError(f"{path} is a link that leads nowhere ({path.readlink()}). Mend the link, or remove it.")
+        raise RequestError(f"{path} is a broken link to {path.readlink()}. Repair the link, or remove it.")
 
 
 def broken_links(folder: Path) -> list[Path]:
-    """Return the links in `folder` itself that lead nowhere."""
+    """Return the broken links directly in `folder`."""
     return sorted(path for path in folder.glob("*") if path.is_symlink() and not path.exists())
 
 
 def _walk(folder: Path, entered: set[str], left_out: dict[Path, str]) -> Iterator[Path]:
-    """Yield the regular files and all links at any depth under `folder`, unless it was `entered` before."""
+    """Yield the regular files and all links at any depth under `folder`; nothing if it was `entered` before."""
     real = os.path.realpath(folder)
     if real in entered:
         return

@@ -1,7 +1,7 @@
-"""Model repositories on the Hugging Face hub: files fetched into its cache, folders pushed, errors as sentences.
+"""The Hugging Face hub: downloading files into its cache, uploading folders, and error messages.
 
-The endpoint, cache folder, token and timeouts are huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_TOKEN, …). Data sets are
-in `data/hub.py`, which uses the helpers here.
+The endpoint, cache folder, token and timeouts are those of huggingface_hub (HF_ENDPOINT, HF_HOME, HF_TOKEN, …). Data
+sets are in `data/hub.py`, which uses the functions here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bigs_cli.core.error_messages import AGAIN, of_disk
+from bigs_cli.core.error_messages import AGAIN, describe_disk_error
 from bigs_cli.core.errors import BigsError, RequestError
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 _PROBE_SECONDS = 5.0
 _WRITE_SECONDS = 600.0
@@ -35,7 +35,7 @@ _BUSY = (429, 500, 502, 503, 504)
 
 
 def endpoint() -> str:
-    """Return the address of the hub."""
+    """Return the URL of the hub."""
     from huggingface_hub import constants
 
     return constants.ENDPOINT
@@ -49,14 +49,14 @@ def is_offline() -> bool:
 
 
 def is_logged_in() -> bool:
-    """Return whether there is a token."""
+    """Return whether there is an access token."""
     from huggingface_hub import get_token
 
     return get_token() is not None
 
 
 def hub_answers() -> bool:
-    """Return whether anything answers at the hub's address within a few seconds; offline, it is not asked."""
+    """Return whether the hub answers within a few seconds. With HF_HUB_OFFLINE, no request is made."""
     if is_offline():
         return False
     try:
@@ -65,30 +65,30 @@ def hub_answers() -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except (OSError, ValueError):  # ValueError: no address at all
+    except (OSError, ValueError):  # ValueError: the endpoint is not a URL.
         return False
 
 
 def network_errors() -> tuple[type[Exception], ...]:
-    """Return what the client raises when the network or the hub fails, after its own retries."""
+    """Return the exceptions of the client for failures of the network or the hub."""
     from huggingface_hub import errors
 
-    return OSError, errors.HTTPError  # pyright: ignore[reportPrivateImportUsage] - its HTTP library's; no OSError
+    return OSError, errors.HTTPError  # pyright: ignore[reportPrivateImportUsage] - not a subclass of OSError
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error of the client, or its cause, in a few words."""
+    """Return a short description of an exception of the client."""
     cause, status = error.__cause__ or error, status_of(error)
     return f"HTTP {status}" if status else (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".")
 
 
 def status_of(error: Exception) -> int | None:
-    """Return the HTTP status behind an error of the client, None if the hub did not answer."""
+    """Return the HTTP status of an exception of the client; None if the hub did not answer."""
     return getattr(getattr(error.__cause__ or error, "response", None), "status_code", None)
 
 
-def hush_client() -> None:
-    """Keep the libraries' warnings and progress bars off the terminal; our messages say what matters of them."""
+def silence_client() -> None:
+    """Turn off the warnings and progress bars of `datasets` and `huggingface_hub`."""
     import datasets
     from huggingface_hub.utils import disable_progress_bars
 
@@ -98,38 +98,37 @@ def hush_client() -> None:
     disable_progress_bars()
 
 
-def limit_waiting() -> None:
-    """Give every request of the client a time limit: its listings have none, unlike its downloads.
+def set_timeouts() -> None:
+    """Set a timeout for all requests of the client, whose listings have none.
 
-    Reading has the limit of downloads, HF_HUB_DOWNLOAD_TIMEOUT (10 seconds); writing has ten minutes, for the hub
-    answers a commit of large files late. The client may be replaced after a failed connection, so call this before
-    each use.
+    The timeout is HF_HUB_DOWNLOAD_TIMEOUT (10 seconds) for reading and ten minutes for writing, because large commits
+    take long. The client is replaced after a failed connection, so call this before each use.
     """
     from huggingface_hub import get_session
 
     hooks = get_session().event_hooks["request"]
-    if _limit not in hooks:
-        hooks.append(_limit)
+    if _add_timeout not in hooks:
+        hooks.append(_add_timeout)
 
 
-def _limit(request: Any) -> None:
+def _add_timeout(request: Any) -> None:
     from huggingface_hub import constants
 
     reads = request.method in ("GET", "HEAD") or "/paths-info/" in request.url.path
-    longest = constants.HF_HUB_DOWNLOAD_TIMEOUT if reads else _WRITE_SECONDS
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT if reads else _WRITE_SECONDS
     limits = request.extensions.get("timeout", {})
-    request.extensions["timeout"] = {kind: limits.get(kind) or longest for kind in ("connect", "read", "write", "pool")}
+    request.extensions["timeout"] = {kind: limits.get(kind) or timeout for kind in ("connect", "read", "write", "pool")}
 
 
-def retry(ask: Callable[[], _Answer], patience: float = 15.0, after_any_error: bool = False) -> _Answer:
-    """Return what `ask` gives, asked again up to three times while the hub is busy or a file arrives cut.
+def retry(ask: Callable[[], _Result], patience: float = 15.0, after_any_error: bool = False) -> _Result:
+    """Return the result of `ask`, which is called again up to three times if the hub is busy or a file is incomplete.
 
-    With `after_any_error`, after every error of the network. The client itself retries some requests; once `patience`
-    seconds have passed, nothing is asked again.
+    With `after_any_error`, it is called again after every network error. The client retries some requests itself, so
+    there is no further attempt once `patience` seconds have passed.
     """
     started = time.monotonic()
     for delay in _RETRY_DELAYS:
-        limit_waiting()
+        set_timeouts()
         try:
             return ask()
         except network_errors() as error:
@@ -144,13 +143,13 @@ def retry(ask: Callable[[], _Answer], patience: float = 15.0, after_any_error: b
 
 
 def fetch_files(repo: str, patterns: Sequence[str], revision: str | None = None, kind: str = "model") -> Path:
-    """Return the folder in the cache with the files of `repo` that match `patterns`; a `kind` is "model" or "dataset".
+    """Return the cache folder with the files of `repo` that match `patterns`; `kind` is "model" or "dataset".
 
-    Only files that the cache lacks are fetched. Without a network, the cached copy is used.
+    Only files missing from the cache are downloaded. Without network access, the cached copy is used.
 
     Raises:
-        RequestError: there is no such repository or revision, or no access to it.
-        BigsError: the hub cannot be reached, and the cache does not hold it.
+        RequestError: the repository or the revision does not exist or is not accessible.
+        BigsError: the hub cannot be reached and the repository is not in the cache.
     """
     from huggingface_hub import snapshot_download
 
@@ -166,7 +165,7 @@ def fetch_files(repo: str, patterns: Sequence[str], revision: str | None = None,
 
 
 def fetch_first(repo: str, names: Sequence[str], revision: str | None = None) -> Path | None:
-    """Return the first of the files called `names` that the model's repository has, fetched; None if it has none.
+    """Return the first file of a model repository with one of the `names`, downloaded; None if there is none.
 
     Raises:
         RequestError, BigsError: as `fetch_files`.
@@ -182,7 +181,7 @@ def fetch_first(repo: str, names: Sequence[str], revision: str | None = None) ->
 
             try:
                 return _or_cached(ask)
-            except errors.LocalEntryNotFoundError as error:  # not in the cache, and the hub does not answer or refuses
+            except errors.LocalEntryNotFoundError as error:  # Not in the cache, and the hub is unreachable or refuses.
                 unreached = unreached or error
             except errors.EntryNotFoundError:
                 continue
@@ -192,7 +191,7 @@ def fetch_first(repo: str, names: Sequence[str], revision: str | None = None) ->
 
 
 def _or_cached(ask: Callable[..., Path]) -> Path:
-    """Return what `ask` gives; if what answers is no hub, the copy in the cache."""
+    """Return the result of `ask`; if the server is not a hub, that from the cache."""
     try:
         return retry(ask)
     except (TypeError, LookupError, AttributeError, json.JSONDecodeError):
@@ -203,7 +202,7 @@ def _or_cached(ask: Callable[..., Path]) -> Path:
 
 @contextlib.contextmanager
 def read_errors(repo: str, revision: str | None, noun: str) -> Iterator[None]:
-    """Turn what the client raises while it reads a repository, a `noun`, into sentences.
+    """Convert exceptions of the client while reading a repository; `noun` is "model" or "data set".
 
     Raises:
         RequestError, BigsError: as `fetch_files`.
@@ -214,48 +213,49 @@ def read_errors(repo: str, revision: str | None, noun: str) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError:
-        raise RequestError(f"'{repo}' is neither a file or folder here nor a hub id such as owner/name.") from None
+        raise RequestError(
+            f"'{repo}' is neither an existing file or folder nor a hub id such as owner/name. Check the name."
+        ) from None
     except errors.GatedRepoError:
         raise gated(at, noun) from None
     except errors.RepositoryNotFoundError:
         raise RequestError(
-            f"{repo} is no file or folder here, and the hub has no {noun} of that name that you may see. "
-            "Check the name; if it is private: hf auth login"
+            f"{repo} is not a local file or folder, and the hub has no {noun} of that name that you can access. "
+            "Check the name; if it is private, log in with: hf auth login"
         ) from None
     except errors.RevisionNotFoundError:
         raise RequestError(
-            f"The hub's {noun} {repo} has no revision '{revision}'. Name a branch, a tag or a commit of it."
+            f"The {noun} {repo} on the hub has no revision '{revision}'. Name a branch, tag or commit of it."
         ) from None
     except network_errors() as error:
-        if (sentence := of_disk(error, Path(constants.HF_HUB_CACHE), AGAIN)) is not None:
+        if (sentence := describe_disk_error(error, Path(constants.HF_HUB_CACHE), AGAIN)) is not None:
             raise BigsError(sentence) from None
         if status_of(error) in (401, 403):
             raise RequestError(
-                f"The hub does not let you read {at} ({reason_of(error)}). Log in with an account that may: "
-                "hf auth login (HF_TOKEN, where it is set, comes first)."
+                f"The hub denies access to {at} ({reason_of(error)}). Log in with an account that has access: "
+                "hf auth login (HF_TOKEN takes precedence if it is set)."
             ) from None
         if is_offline():
             raise BigsError(
-                f"{at} is not in the hub's cache, and HF_HUB_OFFLINE is set. Unset it and run this once online."
+                f"{at} is not in the hub's cache, and HF_HUB_OFFLINE is set. Unset it and run the command once online."
             ) from None
         raise BigsError(
-            f"{at} could not be fetched from {endpoint()}, and the cache does not hold it ({reason_of(error)}). Check "
-            "the network and try again, or name files that are on this machine."
+            f"{at} could not be downloaded from {endpoint()} and is not in the cache ({reason_of(error)}). Check the "
+            "network and try again, or use local files."
         ) from None
     except (BigsError, FileNotFoundError):
         raise
-    except (ValueError, TypeError, LookupError, AttributeError) as error:  # as the client reads an answer
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # The client could not parse the response.
         raise BigsError(
-            f"What answers at {endpoint()} is no hub ({reason_of(error)}), and the cache does not hold {at}. A "
-            "login page or a proxy may stand in the way: open that address in a browser, check HF_ENDPOINT, and try "
-            "again."
+            f"The server at {endpoint()} is not a hub ({reason_of(error)}), and {at} is not in the cache. A login page "
+            "or a proxy may intercept the connection: open that URL in a browser, check HF_ENDPOINT, and try again."
         ) from None
 
 
 def gated(repo: str, noun: str) -> RequestError:
-    """Return the error for a repository that must be asked for."""
+    """Return the error for a repository that requires an access request."""
     return RequestError(
-        f"The hub's {noun} {repo} is gated: ask for access on its page, then log in with: hf auth login"
+        f"The {noun} {repo} on the hub is gated. Request access on its page, then log in with: hf auth login"
     )
 
 
@@ -264,7 +264,7 @@ def gated(repo: str, noun: str) -> RequestError:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where to push: the repository "owner/name", a branch of it (None: its main one), and who is to see it."""
+    """Where to push: the repository "owner/name", a branch (None: the default branch), and its visibility."""
 
     repo: str
     branch: str | None = None
@@ -272,10 +272,10 @@ class Destination:
 
 
 def check_destination(to: Destination) -> None:
-    """Ask the hub, before any work is done, whether we can push there. Nothing is changed.
+    """Check, before any work is done, that the repository can be pushed to. Nothing is changed.
 
     Raises:
-        RequestError: the name is invalid, there is no login, or the repository is public and `to` is not.
+        RequestError: the name is invalid, the user is not logged in, or the repository is public and `to` is not.
         BigsError: the hub cannot be reached.
     """
     from huggingface_hub import HfApi, errors
@@ -287,35 +287,36 @@ def check_destination(to: Destination) -> None:
     except errors.HFValidationError:
         valid = False
     if not valid:
-        raise RequestError(f"'{to.repo}' is no name of a repository on the hub: --push takes owner/name.")
+        raise RequestError(f"'{to.repo}' is not a valid repository name. Use --push OWNER/NAME.")
     if is_offline():
         raise RequestError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it, or leave out --push.")
     if not is_logged_in():
         raise RequestError(
-            "You are not logged in to the hub. Log in with: hf auth login (or set HF_TOKEN to a token that may write)."
+            "You are not logged in to the hub. Log in with: hf auth login (or set HF_TOKEN to a token with write "
+            "access)."
         )
-    limit_waiting()
+    set_timeouts()
     with _push_errors(to, "Nothing was pushed."):
         api = HfApi()
         api.whoami()
-        with contextlib.suppress(errors.RepositoryNotFoundError):  # It is made when there is something to push.
+        with contextlib.suppress(errors.RepositoryNotFoundError):  # `push` creates it.
             _refuse_public(to, private=bool(api.repo_info(to.repo).private))
 
 
 def push(folder: Path, to: Destination, message: str) -> tuple[str, list[str]]:
-    """Push the files of `folder` as one commit. Return the commit's address and the names of all files there.
+    """Push the files of `folder` as one commit. Return the URL of the commit and the names of all files in the branch.
 
-    The repository and the branch are created if need be. A new repository is private unless `to` is public; a private
-    one becomes public once everything is there. Files that the repository held under other names stay.
+    The repository and the branch are created if they do not exist. A new repository is private unless `to` is public; a
+    private one is made public after the upload. Other files in the repository are kept.
 
     Raises:
-        RequestError: the token does not allow it, or the repository is public and `to` is not.
-        BigsError: the hub cannot be reached, breaks off, or refuses the content.
+        RequestError: the token has no write access, or the repository is public and `to` is not.
+        BigsError: the hub cannot be reached, the connection is lost, or the hub rejects the content.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
-    limit_waiting()
+    set_timeouts()
     with _push_errors(to, _by_hand(folder, to)):
         api.create_repo(to.repo, private=not to.public, exist_ok=True)
         private = bool(api.repo_info(to.repo).private)
@@ -331,34 +332,33 @@ def push(folder: Path, to: Destination, message: str) -> tuple[str, list[str]]:
 def _refuse_public(to: Destination, private: bool) -> None:
     if not private and not to.public:
         raise RequestError(
-            f"{to.repo} is public: everyone will see what is pushed there. If they may, add --public; if not, choose "
-            "another name. Nothing was pushed."
+            f"{to.repo} is public, so everyone could see the export. Add --public to allow that, or choose another "
+            "name. Nothing was pushed."
         )
 
 
 @contextlib.contextmanager
 def _push_errors(to: Destination, then: str) -> Iterator[None]:
-    """Turn the client's errors into sentences that end with what to do `then`."""
+    """Convert exceptions of the client while pushing; `then` ends the messages."""
     from huggingface_hub import errors
 
     try:
         yield
     except errors.BadRequestError as error:
         message = str(getattr(error, "server_message", None) or error).strip().splitlines()[0].rstrip(".")
-        raise BigsError(f"The hub refuses this for {to.repo}: {message}. {then}") from None
-    # RuntimeError: the parts of the client that move large files; ValueError: an invalid card, and answers that make
-    # no sense.
+        raise BigsError(f"The hub rejected the upload to {to.repo}: {message}. {then}") from None
+    # The client raises RuntimeError for large files and ValueError for invalid cards and responses.
     except (*network_errors(), RuntimeError, ValueError) as error:
         cause, status = error.__cause__ or error, status_of(error)
         if status == 401 and not isinstance(cause, errors.RepositoryNotFoundError):
             raise RequestError(
-                f"The hub does not know your token. Log in again with: hf auth login --force (HF_TOKEN, where it is "
-                f"set, comes first). {then}"
+                f"The hub does not accept your token. Log in again with: hf auth login --force (HF_TOKEN takes "
+                f"precedence if it is set). {then}"
             ) from None
         if status in (401, 403, 404):
             raise RequestError(
-                f"You may not write to {to.repo} on the hub (HTTP {status}). Push under your own name, or log in with "
-                f"a token that may write there: hf auth login. {then}"
+                f"You have no write access to {to.repo} on the hub (HTTP {status}). Push under your own name, or log "
+                f"in with a token that has write access: hf auth login. {then}"
             ) from None
         raise BigsError(f"{to.repo} could not be pushed to {endpoint()} ({reason_of(error)}). {then}") from None
 
@@ -366,4 +366,4 @@ def _push_errors(to: Destination, then: str) -> Iterator[None]:
 def _by_hand(folder: Path, to: Destination) -> str:
     more = ("" if to.public else " --private") + (f" --revision {to.branch}" if to.branch else "")
     upload = f"hf upload {to.repo} {shlex.quote(str(folder))} .{more}"
-    return f"The export itself is whole, in {folder}; to push it later: {upload}"
+    return f"The export is complete in {folder}; push it later with: {upload}"

@@ -1,4 +1,4 @@
-"""Interrupts that wait: for what must be whole before it can be undone."""
+"""Deferring SIGINT and SIGTERM in short critical sections."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Have SIGINT and SIGTERM wait until the block has ended.
+    """Defer SIGINT and SIGTERM to the end of the block.
 
-    It is for blocks that take a moment, inside the `try` that undoes them: no interrupt comes between what is made and
-    the note that it is there.
+    Use it for short blocks that create something and record it for cleanup, so that no interrupt comes in between.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Signals reach the main thread only.
         return
-    came: list[int] = []
-    # What is no function ends the process at once, is ignored, or was not set by Python, which could not set it again.
+    received: list[int] = []
+    # A handler that is not callable ends the process, ignores the signal, or was not set by Python.
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     try:
         for number in before:
-            signal.signal(number, lambda number, _: came.append(number))
+            signal.signal(number, lambda number, _: received.append(number))
         yield
     finally:
         for number, handler in reversed(before.items()):
             signal.signal(number, handler)
-        for number in came:
+        for number in received:
             signal.raise_signal(number)

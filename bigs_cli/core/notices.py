@@ -1,4 +1,4 @@
-"""Sentences for the person at the terminal, from code that has no console of its own."""
+"""Notes on stderr from code that does not use the console."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from bigs_cli.core.errors import BigsError
 
 @functools.cache
 def notice(sentence: str) -> None:
-    """Print `sentence` on stderr, once in this process however often the same file is read."""
-    print(BigsError(sentence), file=sys.stderr)  # as an error's, it cannot steer a terminal
+    """Print `sentence` on stderr, once per process."""
+    print(BigsError(sentence), file=sys.stderr)  # BigsError escapes terminal control characters.

@@ -1,4 +1,4 @@
-"""Numbers as they are written for people and other programs."""
+"""Conversion of numbers for output."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def shortest_float(value: Any) -> float:
-    """Return a number of numpy as a Python float; a float32 as the one with the fewest decimals that reads back as it.
+    """Return a NumPy number as a Python float; a float32 as the shortest decimal that rounds to it.
 
-    The score 2.4, held in float32, is written 2.4 and not 2.4000000953674316. Numbers of other types keep their value.
+    For example, the float32 2.4 becomes 2.4 and not 2.4000000953674316. Other types keep their value.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Paths and addresses: which of the two a name is, and paths that libraries would not take literally."""
+"""Telling URLs from local paths, and passing paths to libraries that interpret some characters in them."""
 
 from __future__ import annotations
 
@@ -11,78 +11,78 @@ from pathlib import Path
 
 from bigs_cli.core.errors import RequestError
 
-# gs://bucket/file, and what fsspec chains: zip://a.txt::s3://bucket/file.zip, simplecache::s3://bucket/file
-_ADDRESS = re.compile(r"([a-z][\w+.-]*::)*[a-z][\w+.-]*://", re.IGNORECASE)
+# gs://bucket/file, and the chains of fsspec: zip://a.txt::s3://bucket/file.zip, simplecache::s3://bucket/file
+_URL = re.compile(r"([a-z][\w+.-]*::)*[a-z][\w+.-]*://", re.IGNORECASE)
 _COLLAPSED = re.compile(r"(?P<scheme>[a-z][\w+.-]+:)/(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
-_INSTEAD = {
+_REMEDIES = {
     "file": "Write the path without file://.",
-    "hf": "A model on the hub is named by its id: OWNER/NAME.",
-    "https": "A model on the hub is named by its id, OWNER/NAME; download anything else first.",
+    "hf": "To use a model on the hub, write its id, OWNER/NAME.",
+    "https": "To use a model on the hub, write its id, OWNER/NAME; download other files first.",
 }
-# Characters that neither glob patterns, URLs, fsspec nor TensorStore give a meaning. etils.epath takes /gs/… for gs://….
+# Characters without a meaning in glob patterns, URLs, fsspec and TensorStore. etils.epath reads /gs/… as gs://….
 _PLAIN = re.compile(r"(?!/(az|gs|hf|s3)(/|$))[\w/.,+=@ -]*")
 
 
-def is_address(name: str) -> bool:
-    """Return whether `name` is an address such as ``s3://bucket/file``, and not a path on this machine."""
-    return _ADDRESS.match(name) is not None
+def is_url(name: str) -> bool:
+    """Return whether `name` is a URL such as ``s3://bucket/file`` and not a local path."""
+    return _URL.match(name) is not None
 
 
-def refuse_address(name: str | Path, what: str = "") -> None:
-    """Refuse an address where a path on this machine, or a name, is needed; `what` opens the sentence.
+def check_local(name: str | Path, prefix: str = "") -> None:
+    """Check that `name` is not a URL; `prefix` begins the message.
 
     Raises:
-        RequestError: it is an address. The sentence quotes it as it was written.
+        RequestError: it is a URL. The message quotes it as it was written.
     """
-    if (problem := address_problem(name)) is not None:
-        raise RequestError(f"{what}{problem}")
+    if (problem := url_problem(name)) is not None:
+        raise RequestError(f"{prefix}{problem}")
 
 
-def address_problem(name: str | Path) -> str | None:
-    """Return the sentences with which `name` is refused where an address does not do; None if it is none.
+def url_problem(name: str | Path) -> str | None:
+    """Return an error message if `name` is a URL, else None.
 
-    `Path` turns ``s3://bucket`` into ``s3:/bucket``: that is an address too, unless there is a folder ``s3:``.
+    `Path` turns ``s3://bucket`` into ``s3:/bucket``, which counts as a URL unless there is a folder ``s3:``.
     """
-    address = str(name)
-    collapsed = _COLLAPSED.fullmatch(address) if isinstance(name, Path) else None
+    url = str(name)
+    collapsed = _COLLAPSED.fullmatch(url) if isinstance(name, Path) else None
     if collapsed and not Path(collapsed["scheme"]).is_dir():
-        address = f"{collapsed['scheme']}//{collapsed['rest']}"
-    if not is_address(address):
+        url = f"{collapsed['scheme']}//{collapsed['rest']}"
+    if not is_url(url):
         return None
-    scheme = address.partition(":")[0].lower()
-    instead = _INSTEAD.get(scheme, "Name one here, and copy to it or from it with another tool.")
-    return f"{address} is an address, and what is needed is a file or folder on this machine. {instead}"
+    scheme = url.partition(":")[0].lower()
+    remedy = _REMEDIES.get(scheme, "Use a local path, and copy the data with another tool.")
+    return f"{url} is a URL, but only local files and folders can be used here. {remedy}"
 
 
 @contextlib.contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
-    """Yield an absolute path to `path` for libraries that take some paths for patterns or addresses.
+    """Yield an absolute path to `path` for libraries that interpret some paths as patterns or URLs.
 
-    It is the path itself, or, if there are characters such as ``[`` in it, one through a symbolic link in the folder
-    for temporary files. Nothing need exist at `path` yet. Errors of the system name the path itself.
+    It is `path` itself, or, if that contains characters such as ``[``, a path through a symbolic link in the temporary
+    folder. `path` need not exist yet. OSErrors name `path` itself.
 
     Raises:
-        RequestError: a link is needed, and there is no folder to put it into.
+        RequestError: a link is needed and there is no usable temporary folder.
     """
-    whole = path.absolute()
-    if _is_plain(whole):
-        yield whole
+    absolute = path.absolute()
+    if _is_plain(absolute):
+        yield absolute
         return
-    places = [place for place in (tempfile.gettempdir(), "/tmp", "/var/tmp") if _is_plain(Path(place))]
-    place = next((place for place in places if os.access(place, os.W_OK | os.X_OK)), None)
-    if place is None:
+    candidates = [folder for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp") if _is_plain(Path(folder))]
+    folder = next((folder for folder in candidates if os.access(folder, os.W_OK | os.X_OK)), None)
+    if folder is None:
         raise RequestError(
-            f"The path {path} has characters that the libraries which use it do not take literally, and there is no "
-            "folder for temporary files to reach it through. Name one without such characters with $TMPDIR."
+            f"The path {path} has special characters that some libraries interpret, and there is no temporary folder "
+            "for a link to it. Set $TMPDIR to a writable folder whose path has no special characters."
         )
-    with tempfile.TemporaryDirectory(prefix="bigs-", dir=place) as holder:
-        link = Path(holder) / "linked"
-        link.symlink_to(whole)
+    with tempfile.TemporaryDirectory(prefix="bigs-", dir=folder) as parent:
+        link = Path(parent) / "linked"
+        link.symlink_to(absolute)
         try:
             yield link
         except OSError as error:
             if str(error.filename).startswith(str(link)):
-                error.filename = f"{whole}{str(error.filename).removeprefix(str(link))}"
+                error.filename = f"{absolute}{str(error.filename).removeprefix(str(link))}"
             raise
 
 

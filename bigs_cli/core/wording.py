@@ -1,4 +1,4 @@
-"""Numbers, names and paths in what people read."""
+"""Formatting of numbers, names and paths in output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def counted(count: float, noun: str, plural: str | None = None) -> str:
-    """Return ``1 epoch``, ``2.5 epochs``, ``1,500 steps``."""
+    """Return the count with the noun in the singular or plural: ``1 epoch``, ``2.5 epochs``, ``1,500 steps``."""
     shown = f"{count:,}" if isinstance(count, int) else f"{count:g}"
     return f"{shown} {noun if count == 1 else plural or f'{noun}s'}"
 
@@ -21,24 +21,24 @@ def printable(text: str, width: int | None = None) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """Return a value of JSON or YAML with absolute paths under their last name only: what is read elsewhere."""
+    """Return a JSON or YAML value with absolute paths reduced to their last component, for output that is shared."""
     if isinstance(value, dict):
-        return {key: without_folders(one) for key, one in value.items()}
+        return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_folders(one) for one in value]
+        return [without_folders(item) for item in value]
     return Path(value).name if _is_absolute(value) else value
 
 
 def shortened(values: Sequence[Any]) -> list[Any]:
-    """Return values that stand side by side, absolute paths as their last names, and as many before as tell them apart.
+    """Return `values` with absolute paths reduced to as few last components as keep them distinct.
 
-    Other values are returned as `without_folders` returns them.
+    Other values are returned as by `without_folders`.
     """
     paths = {value: Path(value).parts[1:] for value in values if _is_absolute(value)}
     most = max((len(parts) for parts in paths.values()), default=1)
-    apart = (count for count in range(1, most) if len({parts[-count:] for parts in paths.values()}) == len(paths))
-    count = next(apart, most)
-    return ["/".join(paths[one][-count:]) if _is_absolute(one) else without_folders(one) for one in values]
+    distinct = (count for count in range(1, most) if len({parts[-count:] for parts in paths.values()}) == len(paths))
+    count = next(distinct, most)
+    return ["/".join(paths[value][-count:]) if _is_absolute(value) else without_folders(value) for value in values]
 
 
 def _is_absolute(value: Any) -> bool:

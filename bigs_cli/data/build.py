@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bigs_cli.core.error_messages import AGAIN, of_disk
+from bigs_cli.core.error_messages import AGAIN, describe_disk_error
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
 from bigs_cli.data.documents import BadRecord
@@ -114,7 +114,7 @@ def _resumable(place: Staging) -> Iterator[None]:
     except (OSError, sqlite3.OperationalError) as error:
         kept = place.finished or place.progress() is not None
         then = f"and continue with `{resume_command(place.output)}`" if kept else AGAIN
-        sentence = of_disk(disk_error(error), place.output, then)
+        sentence = describe_disk_error(disk_error(error), place.output, then)
         if sentence is None:
             raise
         raise BigsError(sentence) from error

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bigs_cli.core.errors import BigsError, RequestError, not_utf8
 from bigs_cli.core.folders import check_link, list_files
-from bigs_cli.core.hub import hush_client, limit_waiting
-from bigs_cli.core.paths import is_address
+from bigs_cli.core.hub import set_timeouts, silence_client
+from bigs_cli.core.paths import is_url
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.lines import COMPRESSIONS, read_lines
 
@@ -97,9 +97,9 @@ class TextFile:
                 for number, line in read_lines(file, self.name, pieces):
                     yield number, line
         except Exception as error:  # Each system has errors of its own.
-            yield number + 1, self.unreadable(error)
+            yield number + 1, self.read_error(error)
 
-    def unreadable(self, error: Exception) -> BadRecord:
+    def read_error(self, error: Exception) -> BadRecord:
         """Return what is to be said of a file that cannot be read on.
 
         Raises:
@@ -131,10 +131,10 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         RequestError: no installed package reads such addresses, or the path is a link that leads nowhere.
         BigsError: the place cannot be reached.
     """
-    protocol = source.split("://", 1)[0] if is_address(source) else "file"
+    protocol = source.split("://", 1)[0] if is_url(source) else "file"
     if protocol == "hf":
-        hush_client()
-        limit_waiting()
+        silence_client()
+        set_timeouts()
     try:
         system, root, here = _system_of(source)
         if here is not None:
@@ -180,7 +180,7 @@ def _system_of(source: str) -> tuple[AbstractFileSystem, str, Path | None]:
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
-    if is_address(source):
+    if is_url(source):
         system, root = fsspec.url_to_fs(source)
         return system, root, Path(root) if isinstance(system, LocalFileSystem) else None
     # Of a path, fsspec would chain file systems at "::".

@@ -20,13 +20,13 @@ from bigs_cli.core.hub import (
     endpoint,
     gated,
     hub_answers,
-    hush_client,
     is_offline,
-    limit_waiting,
     network_errors,
     read_errors,
     reason_of,
     retry,
+    set_timeouts,
+    silence_client,
 )
 from bigs_cli.core.paths import plain_path
 from bigs_cli.data.documents import BadRecord, Documents, find_text_column, text_of
@@ -63,11 +63,11 @@ class HubSplit:
 
 
 class _HubFile(TextFile):
-    def unreadable(self, error: Exception) -> BadRecord:
+    def read_error(self, error: Exception) -> BadRecord:
         """Let the errors of the client pass, which `read_hub_split` words; the rest as of any file."""
         if hasattr(error, "response"):
             raise error
-        return super().unreadable(error)
+        return super().read_error(error)
 
 
 def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> Documents:
@@ -108,7 +108,7 @@ def find_hub_split(repo: str, config: str | None, split: str | None, revision: s
             f"{repo} is no file or folder here, and the hub ({endpoint()}) cannot be reached to look for "
             "it there. Check the network and try again, or name text that is on this machine."
         )
-    hush_client()
+    silence_client()
     with read_errors(repo, revision, "data set"):
         # The client retries requests for bytes, but not all that finding a data set takes.
         return retry(lambda: _find(repo, config, split or TRAIN, revision), _PATIENCE, after_any_error=True)
@@ -152,7 +152,7 @@ def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
 
 def _read_files(files: Sequence[TextFile], how: ReadOptions, skip: int) -> Documents:
     for file in files:
-        limit_waiting()
+        set_timeouts()
         if skip and file.suffix == ".parquet":
             rows = count_rows(file)
             if rows > skip:

@@ -124,7 +124,7 @@ def damage_of(file: TextFile, error: Exception) -> str:
     # Of some damage pyarrow tells with a bare OSError.
     if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
         return f"the file is damaged ({str(error).splitlines()[0]})"
-    return file.unreadable(error).message.removesuffix(".")
+    return file.read_error(error).message.removesuffix(".")
 
 
 def _textual(kind: pa.DataType) -> bool:

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import naming
+from bigs_cli.core.files import name_in_errors
 from bigs_cli.data.manifest import SPLITS, Shard, Split
 
 SHARD_BYTES = 1 << 26
@@ -101,7 +101,7 @@ class ShardWriter:
                 self._file = (self._folder / self._name()).open("wb")
             part, rows = np.split(rows, [self._shard_rows - self._rows])
             data = part.astype(self._dtype).tobytes()
-            with naming(self._folder):
+            with name_in_errors(self._folder):
                 self._file.write(data)
             self._digest.update(data)
             self._rows += len(part)
@@ -115,7 +115,7 @@ class ShardWriter:
             OSError: the disk failed; `filename` says where.
         """
         if self._file is not None:
-            with naming(self._folder):
+            with name_in_errors(self._folder):
                 self._file.flush()
                 os.fsync(self._file.fileno())
         return Written(tuple(self._finished), self._rows)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigs_cli.core.error_messages import refused
+from bigs_cli.core.error_messages import write_error
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import locked, write_json
 from bigs_cli.core.interrupts import defer_signals
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 from bigs_cli.data.corpus import Place
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split, ValidationUnit
 from bigs_cli.data.readers import ReadOptions
@@ -192,7 +192,7 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
         RequestError: it is an address, no folder, holds what is none of ours, or is in use and neither `resume` nor
             `overwrite` is given.
     """
-    refuse_address(output)
+    check_local(output)
     if output.exists() and not output.is_dir():
         raise RequestError(f"{output} is a file. --output takes a folder.")
     begun = output / UNFINISHED
@@ -249,7 +249,7 @@ def _make(place: Staging) -> None:
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refused(f"--output {place.output}", error, "Name another one.") from None
+        raise write_error(f"--output {place.output}", error, "Name another one.") from None
 
 
 def _names(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import atomic_write
 from bigs_cli.core.folders import check_link
 from bigs_cli.core.hub import fetch_first
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 from bigs_cli.data.tokenizer_config import (
     CLS,
     MASK,
@@ -53,7 +53,7 @@ def find_tokenizer(source: str | Path) -> Path:
         RequestError: there is none, or `source` is an address.
         BigsError: the hub cannot be reached.
     """
-    refuse_address(source)
+    check_local(source)
     path = Path(source)
     check_link(path)
     if path.is_dir():

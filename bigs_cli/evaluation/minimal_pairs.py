@@ -27,7 +27,7 @@ from bigs_cli.evaluation.pll import (
 from bigs_cli.inference import ignore
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_unstacked
-from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.schema import Compute
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class PairModel:
             raise RequestError(
                 f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
             )
-        recipe = None if opened.run is None else load_recipe(str(opened.run.recipe_file))
+        recipe = None if opened.run is None else load_run_recipe(opened.run.recipe_file)
         compute = Compute() if recipe is None or isinstance(recipe, FinetuneRecipe) else recipe.compute
         self._config, self._tokenizer, self._length = config, tokenizer, length
         self._params, self._within_word = to_unstacked(opened.flat), within_word

@@ -118,9 +118,9 @@ def fetch_blimp() -> Path:
     Raises:
         RequestError: neither the hub nor a whole cached copy can be reached.
     """
-    from bigs_cli.core.hub import fetch_files, hush_client
+    from bigs_cli.core.hub import fetch_files, silence_client
 
-    hush_client()
+    silence_client()
     try:
         # All files at once, eight in parallel: `datasets` would ask several things of the hub for each of the 67.
         folder = fetch_files(BLIMP_REPOSITORY, ["*/train-*.parquet"], kind="dataset")

@@ -17,7 +17,7 @@ from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.inference import Batch, Engine, forward, ignore
 from bigs_cli.models.functional import Apply, Parameters, make_apply
 from bigs_cli.models.published import to_tree
-from bigs_cli.recipe import FinetuneRecipe, load_recipe
+from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.read import available_splits, load_examples
@@ -119,7 +119,7 @@ def settings_for(
         )
     compute = Compute()
     if opened.run is not None:
-        recipe, results = load_recipe(str(opened.run.recipe_file)), opened.run.results()
+        recipe, results = load_run_recipe(opened.run.recipe_file), opened.run.results()
         compute, length = recipe.compute, length or results.get("length")
         if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
             batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim

@@ -27,35 +27,41 @@ class BiGSConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: Head = Field(default="masked-lm", description="head on the encoder")
-    vocab_size: int = Field(default=30522, ge=1, description="rows of the word embedding (V)")
+    head: Head = Field(default="masked-lm", description="type of the head")
+    vocab_size: int = Field(default=30522, ge=1, description="vocabulary size (V)")
     hidden_size: int = Field(default=1024, ge=1, description="width of the residual stream (H)")
-    num_hidden_layers: int = Field(default=23, ge=1, le=10_000, description="layers, each with one SSM per direction")
-    intermediate_size: int = Field(default=3072, ge=1, description="width of the gated unit (I)")
-    num_ssm: int = Field(default=64, ge=1, description="complex states per SSM (N)")
-    max_position_embeddings: int = Field(default=512, ge=1, description="longest input, in tokens")
-    type_vocab_size: int = Field(default=2, ge=1, description="token types (first and second text)")
+    num_hidden_layers: int = Field(
+        default=23, ge=1, le=10_000, description="number of layers, each with one SSM per direction"
+    )
+    intermediate_size: int = Field(default=3072, ge=1, description="width of the gated units (I)")
+    num_ssm: int = Field(default=64, ge=1, description="number of complex states per SSM (N)")
+    max_position_embeddings: int = Field(default=512, ge=1, description="maximum input length in tokens")
+    type_vocab_size: int = Field(default=2, ge=1, description="number of token types (first and second text)")
     pad_token_id: int = Field(
-        default=0, ge=0, description="id of [PAD]; tokens with it are padding when no mask is given"
+        default=0, ge=0, description="id of [PAD]; without an attention mask, these tokens are padding"
     )
-    hidden_dropout_prob: float = Field(default=0.1, ge=0, lt=1, description="dropout after the embeddings")
+    hidden_dropout_prob: float = Field(default=0.1, ge=0, lt=1, description="dropout rate after the embeddings")
     classifier_dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="before a classifier; default: hidden_dropout_prob"
+        default=None, ge=0, lt=1, description="dropout rate before a classifier; null: hidden_dropout_prob"
     )
-    layer_norm_eps: float = Field(default=1e-12, gt=0, description="added to the variance in LayerNorm")
+    layer_norm_eps: float = Field(default=1e-12, gt=0, description="epsilon of LayerNorm, added to the variance")
     initializer_range: float = Field(
         default=0.02, gt=0, description="standard deviation of new dense and embedding weights"
     )
-    scaling: Literal["hippo", "lin", "inv"] = Field(default="hippo", description="initial A of the SSMs")
-    pre_norm: bool = Field(default=True, description="x + f(LN(x)); false: LN(x + f(x))")
-    tie_word_embeddings: bool = Field(default=True, description="predict words with the transposed word embedding")
+    scaling: Literal["hippo", "lin", "inv"] = Field(
+        default="hippo", description="initialization of the SSM parameter A"
+    )
+    pre_norm: bool = Field(default=True, description="true: x + f(LN(x)); false: LN(x + f(x))")
+    tie_word_embeddings: bool = Field(
+        default=True, description="use the word embeddings as output weights of the masked-lm head"
+    )
     pooler_type: Literal["non_padding_mean", "mean"] = Field(
-        default="non_padding_mean", description="mean over real tokens, or over every position"
+        default="non_padding_mean", description="pooling: mean over non-padding tokens, or over all positions"
     )
     mask_padding: bool = Field(
-        default=False, description="zero the SSM input at padding: outputs no longer depend on padded length"
+        default=False, description="set the SSM inputs at padding to zero, so that outputs do not depend on padding"
     )
-    num_labels: int = Field(default=2, ge=1, description="classes of a classifier; 1 is regression")
+    num_labels: int = Field(default=2, ge=1, description="number of classes; 1 for regression")
     labels: tuple[str, ...] | None = Field(default=None, description="label names in id order")
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
-from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_recipe
+from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks import task_of
 from bigs_cli.tasks.task import Task
@@ -64,7 +64,7 @@ def settings_for(
         RequestError: the model has fewer positions than `length`.
     """
     compute, task = Compute(), None
-    recipe = None if origin.run is None else load_recipe(str(origin.run.recipe_file))
+    recipe = None if origin.run is None else load_run_recipe(origin.run.recipe_file)
     if recipe is not None:
         compute = recipe.compute
     if isinstance(recipe, FinetuneRecipe) and task_of(recipe).type == config.head:

@@ -1,4 +1,4 @@
-"""A recipe's name or file, and what the command line sets, to a checked recipe; and a recipe back to YAML."""
+"""Loading a recipe: reads a file or shipped recipe, applies `extends` and command-line overrides, and validates it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bigs_cli.core.errors import RequestError, did_you_mean, not_utf8
 from bigs_cli.recipe.catalog import is_recipe_file, recipe_text
 from bigs_cli.recipe.renamed import Deprecated, note_once, rename_keys
 from bigs_cli.recipe.schema import FinetuneRecipe, PretrainRecipe, Recipe
-from bigs_cli.recipe.source import MAX_DEPTH, Key, Place, Source, dump, parse_source, read_source, read_value
+from bigs_cli.recipe.source import MAX_DEPTH, Key, Location, Source, dump, parse_source, read_source, read_value
 
 _KINDS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
     "pretrain": PretrainRecipe,
     "finetune": FinetuneRecipe,
 }
-# pydantic's words for a type → a reader's
-_WORDS = {
+# Descriptions of types in pydantic's messages → ours.
+_TYPE_NAMES = {
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a finite number": "a finite number",
@@ -41,32 +41,42 @@ def load_recipe(
     options: Mapping[str, Any] | None = None,
     deprecated: Deprecated = note_once,
 ) -> Recipe:
-    """Return the checked recipe of a shipped name (``mrpc``) or a file (``mine.yaml``, ``./mine``).
+    """Return the validated recipe with a shipped name (``mrpc``) or from a file (``mine.yaml``, ``./mine``).
 
-    `overrides` are ``key.subkey=value`` with YAML values, as given to ``--set``; for one key the last counts.
-    `options` maps ``key.subkey`` to the value of the command's option called ``--subkey``, and wins over both. A key
-    of an earlier release is read under its present name, and `deprecated` is called with its place and a sentence.
+    `overrides` are ``key.subkey=value`` with YAML values, as in ``--set``; the last one of a key counts. `options` maps
+    ``key.subkey`` to the value of the command-line option ``--subkey``, and takes precedence over both. For each
+    renamed key, `deprecated` is called with its location and a sentence.
 
     Raises:
-        RequestError: with a sentence and a place for everything that is wrong.
+        RequestError: the recipe is invalid; the message lists all problems with their locations.
     """
-    source = _extended(rename_keys(_read(name_or_path), deprecated), Path(name_or_path).parent, deprecated)
+    source = _read_extended(name_or_path, deprecated)
     for text in overrides:
-        _override(source, text, deprecated)
-    for key, value in reversed(list((options or {}).items())):  # what is missing beside them is told of the first
+        _apply_override(source, text, deprecated)
+    # In reverse, so that a message about a missing key names the first option as its location.
+    for key, value in reversed(list((options or {}).items())):
         option = f"--{key.rpartition('.')[2].replace('_', '-')}"
-        if isinstance(value, str) and (shown := not_utf8(value)) is not None:
-            source.problems.append(f"{option} {shown}: This is not UTF-8. Rename the file or column.")
+        if isinstance(value, str) and (escaped := not_utf8(value)) is not None:
+            source.problems.append(f"{option} {escaped}: This is not UTF-8. Rename the file or column.")
         else:
-            _lay(source, key.split("."), value, f"{option} {value}")
-    recipe = _checked(source)
-    if recipe is None:
-        raise _refusal(source)
-    return recipe
+            _set(source, key.split("."), value, f"{option} {value}", deprecated)
+    return _validate(source)
+
+
+def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe recorded in a run, updated with `overrides`. Renamed keys in the file print no note.
+
+    Raises:
+        RequestError: as `load_recipe`.
+    """
+    source = _read_extended(str(file), lambda location, sentence: None)
+    for text in overrides:
+        _apply_override(source, text, note_once)
+    return _validate(source)
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Return `recipe` in full as YAML; `load_recipe` of a file with it gives an equal recipe."""
+    """Return all values of `recipe` as YAML, from which `load_recipe` reads an equal recipe."""
     return dump(recipe.model_dump(mode="json", by_alias=True))
 
 
@@ -77,138 +87,137 @@ def _read(name_or_path: str, folder: Path = Path()) -> Source:
     return parse_source(recipe_text(name_or_path), name_or_path)
 
 
-def _extended(source: Source, folder: Path, deprecated: Deprecated) -> Source:
-    """Return `source`, a recipe in `folder`, merged over the recipe that its ``extends`` names.
+def _read_extended(name_or_path: str, deprecated: Deprecated) -> Source:
+    """Read a recipe and merge it into the recipe named by its ``extends``, if any.
 
     Raises:
-        RequestError: one of the two cannot be read; other errors would only follow from that.
+        RequestError: one of the two cannot be read.
     """
+    source = rename_keys(_read(name_or_path), deprecated)
     if not source.data:
-        raise _refusal(source)
+        raise _recipe_error(source)
     name = source.data.pop("extends", None)
     if name is None:
         return source
-    place = source.place(("extends",))
+    location = source.location(("extends",))
     if not isinstance(name, str):
-        source.problems.append(f"{place}: 'extends' names one recipe, and this is {_shown(name)}.")
-        raise _refusal(source)
+        source.problems.append(f"{location}: 'extends' must be the name of a recipe, not {_quote(name)}.")
+        raise _recipe_error(source)
     try:
-        parent = rename_keys(_read(name, folder), deprecated)
+        base = rename_keys(_read(name, Path(name_or_path).parent), deprecated)
     except RequestError as error:
-        source.problems.append(f"{place}: {error}")
-        raise _refusal(source) from None
-    if "extends" in parent.data:
+        source.problems.append(f"{location}: {error}")
+        raise _recipe_error(source) from None
+    if "extends" in base.data:
         source.problems.append(
-            f"{place}: '{name}' extends '{parent.data['extends']}' itself, and a parent has no parent. "
-            f"Extend that one, or write the file anew with `bigs recipes show {name} --resolved`."
+            f"{location}: '{name}' extends '{base.data['extends']}' itself, and `extends` cannot be nested. Extend "
+            f"'{base.data['extends']}', or write '{name}' out with `bigs recipes show {name} --resolved`."
         )
-        raise _refusal(source)
-    parent.problems += source.problems
-    parent.name = source.name
-    parent.places[()] = source.places[()]
-    _merge(parent, source.data, source.places, ())
-    return parent
+        raise _recipe_error(source)
+    base.problems += source.problems
+    base.name = source.name
+    base.locations[()] = source.locations[()]
+    _merge(base, source.data, source.locations, ())
+    return base
 
 
-def _merge(into: Source, data: dict[str, Any], places: dict[Key, Place], path: Key) -> None:
-    """Lay `data`, which is at `path`, over `into`: mappings key by key, anything else as a whole."""
-    target = into.data
+def _merge(target: Source, data: dict[str, Any], locations: dict[Key, Location], path: Key) -> None:
+    """Update the value of `target` at `path` with `data`: mappings are merged by key, other values are replaced."""
+    section = target.data
     for part in path:
-        target = target[str(part)]
+        section = section[str(part)]
     for key, value in data.items():
         here = (*path, key)
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            into.places[here] = places.get(here, into.places[here])
-            _merge(into, value, places, here)
+        if isinstance(value, dict) and isinstance(section.get(key), dict):
+            target.locations[here] = locations.get(here, target.locations[here])
+            _merge(target, value, locations, here)
         else:
-            target[key] = value
-            kept = {at: place for at, place in into.places.items() if at[: len(here)] != here}
-            into.places = kept | {at: place for at, place in places.items() if at[: len(here)] == here}
+            section[key] = value
+            others = {at: location for at, location in target.locations.items() if at[: len(here)] != here}
+            target.locations = others | {at: where for at, where in locations.items() if at[: len(here)] == here}
 
 
-def _override(source: Source, text: str, deprecated: Deprecated) -> None:
-    """Lay the ``key.subkey=value`` in `text` over `source`."""
-    place = f"--set {text}"
+def _apply_override(source: Source, text: str, deprecated: Deprecated) -> None:
+    """Set the key in `text`, ``key.subkey=value``, in `source`."""
+    location = f"--set {text}"
     dotted, equals, value = text.partition("=")
     keys = dotted.split(".")
-    if (shown := not_utf8(text)) is not None:
-        source.problems.append(f"--set {shown}: This is not UTF-8. Write it in plain letters.")
+    if (escaped := not_utf8(text)) is not None:
+        source.problems.append(f"--set {escaped}: This is not UTF-8. Use UTF-8 text.")
         return
     if len(keys) > MAX_DEPTH:
-        source.problems.append(f"{place}: This key has {len(keys)} parts, and no key of a recipe has as many.")
+        source.problems.append(f"{location}: This key has {len(keys)} parts; the maximum is {MAX_DEPTH}.")
         return
     if not equals or not all(re.fullmatch(r"\S+", key) for key in keys):
-        source.problems.append(f"{place}: This is not KEY=VALUE, as in --set optimizer.learning_rate=1e-4.")
+        source.problems.append(f"{location}: This is not KEY=VALUE, as in --set optimizer.learning_rate=1e-4.")
         return
-    data, problems = read_value(value, place)
+    data, problems = read_value(value, location)
     source.problems += problems
-    if problems:
-        return
-    _lay(source, keys, data, place, deprecated)
+    if not problems:
+        _set(source, keys, data, location, deprecated)
 
 
-def _lay(
-    source: Source,
-    keys: Sequence[str],
-    data: Any,
-    place: str,
-    deprecated: Deprecated = note_once,
-) -> None:
-    """Lay `data`, which is at `keys` and was given at `place`, over `source`."""
+def _set(source: Source, keys: Sequence[str], value: Any, location: str, deprecated: Deprecated) -> None:
+    """Set the value at the path `keys` in `source`; `location` is where it was given."""
     for key in reversed(keys):
-        data = {key: data}
-    places: dict[Key, Place] = {tuple(keys[:n]): Place(place, place) for n in range(1, len(keys) + 1)}
-    given = rename_keys(Source(place, data, places), deprecated)
-    _merge(source, given.data, given.places, ())
+        value = {key: value}
+    locations: dict[Key, Location] = {tuple(keys[:n]): Location(location, location) for n in range(1, len(keys) + 1)}
+    update = rename_keys(Source(location, value, locations), deprecated)
+    _merge(source, update.data, update.locations, ())
 
 
-def _checked(source: Source) -> Recipe | None:
-    """Return the recipe in `source`, or None with everything that is wrong added to its problems."""
+def _validate(source: Source) -> Recipe:
+    """Return the recipe in `source`.
+
+    Raises:
+        RequestError: it has problems.
+    """
     kind = source.data.get("kind")
     model = _KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        place = source.place(("kind",))
-        said = f"'kind' is {_shown(kind)}." if "kind" in source.data else "'kind' is missing."
-        source.problems.append(f"{place}: {said} It is one of {', '.join(_KINDS)}.")
-        return None
+        problem = f"'kind' is {_quote(kind)}" if "kind" in source.data else "'kind' is missing"
+        source.problems.append(f"{source.location(('kind',))}: {problem}; it must be {' or '.join(_KINDS)}.")
+        raise _recipe_error(source)
     try:
         recipe = model.model_validate_json(json.dumps(source.data), strict=True)
     except ValidationError as error:
-        source.problems += [_sentence(model, source, details) for details in error.errors()]
-        return None
-    return None if source.problems else recipe
+        source.problems += [_error_message(model, source, details) for details in error.errors()]
+        raise _recipe_error(source) from None
+    if source.problems:
+        raise _recipe_error(source)
+    return recipe
 
 
-def _sentence(model: type[BaseModel], source: Source, details: ErrorDetails) -> str:
-    """Return where and what is wrong, in a reader's words."""
+def _error_message(model: type[BaseModel], source: Source, details: ErrorDetails) -> str:
+    """Return the location and the description of a validation error."""
     path, kind = details["loc"], details["type"]
     dotted = ".".join(map(str, path))
     if kind == "extra_forbidden":
         known = _keys(model, path[:-1])
-        inside = f" in '{'.'.join(map(str, path[:-1]))}'" if path[:-1] else ""
+        section = f" in '{'.'.join(map(str, path[:-1]))}'" if path[:-1] else ""
         near = did_you_mean(str(path[-1]), known) or f" The keys are {', '.join(known)}."
-        return f"{source.place(path, key=True)}: There is no key '{path[-1]}'{inside}.{near}"
+        return f"{source.location(path, key=True)}: There is no key '{path[-1]}'{section}.{near}"
     if kind == "missing":
         known = _keys(model, path[:-1])
-        return f"{source.place(path[:-1])}: '{dotted}' is missing: {known[str(path[-1])]}."
+        return f"{source.location(path[:-1])}: '{dotted}' is missing: {known[str(path[-1])]}."
     if kind == "value_error":
         message = details["msg"].removeprefix("Value error, ")
-        return f"{source.place(path)}: {message}."
+        return f"{source.location(path)}: {message}."
     _, should, expected = details["msg"].partition(" should ")
     expected = expected if should else f"be {details['msg']}"
-    for theirs, ours in _WORDS.items():
+    for theirs, ours in _TYPE_NAMES.items():
         expected = expected.replace(theirs, ours)
     near = ""
     if kind == "literal_error" and isinstance(details["input"], str):
         near = did_you_mean(details["input"], re.findall(r"'([^']*)'", expected))
-    return f"{source.place(path)}: '{dotted}' should {expected}, not {_shown(details['input'])}.{near}"
+    return f"{source.location(path)}: '{dotted}' should {expected}, not {_quote(details['input'])}.{near}"
 
 
 def _keys(model: type[BaseModel], path: Key) -> dict[str, str]:
-    """Return the keys and descriptions of the part of `model` at `path`."""
+    """Return the keys and descriptions of the section of `model` at `path`."""
     for part in path:
         field = next(field for name, field in model.model_fields.items() if (field.alias or name) == part)
-        # A part that may be left out is a union with None.
+        # An optional section is a union with None.
         kinds = get_args(field.annotation) or (field.annotation,)
         inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if inner is None:
@@ -217,14 +226,14 @@ def _keys(model: type[BaseModel], path: Key) -> dict[str, str]:
     return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
 
 
-def _shown(value: Any) -> str:
-    """Return `value` as a reader would write it, cut short."""
+def _quote(value: Any) -> str:
+    """Return `value` as it is written in YAML, shortened to 60 characters; text is in quotes."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     short = text if len(text) <= 60 else f"{text[:57]}…"
     return f"'{short}'" if isinstance(value, str) else short
 
 
-def _refusal(source: Source) -> RequestError:
+def _recipe_error(source: Source) -> RequestError:
     """Return the error that lists the problems of `source`."""
     problems = source.problems
     if len(problems) == 1:

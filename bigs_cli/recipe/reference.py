@@ -1,4 +1,4 @@
-"""The keys of a recipe as Markdown, from the schema: `python -m bigs_cli.recipe.reference` prints docs/recipes.md."""
+"""Generates the reference of recipe keys at the end of docs/recipes.md: `python -m bigs_cli.recipe.reference`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MARK = "<!-- The rest of this page is generated: python -m bigs_cli.recipe.refer
 
 
 def reference() -> str:
-    """Return the tables of all keys, and the keys of earlier releases."""
+    """Return the tables of all keys and of the renamed keys, as Markdown."""
     lines = [MARK]
     for title, model in (("Pretraining", PretrainRecipe), ("Fine-tuning", FinetuneRecipe)):
         lines += ["", f"## {title} recipes", "", *_HEAD, *_rows(model, "")]
-    lines += ["", "## Keys of earlier releases", "", "| old | new |", "|---|---|"]
+    lines += ["", "## Renamed keys", "", "| old | new |", "|---|---|"]
     lines += [f"| `{old}` | `{new}` |" for old, new in RENAMED_KEYS.items()]
     return "\n".join(lines) + "\n"
 

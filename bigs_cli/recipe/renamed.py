@@ -1,4 +1,4 @@
-"""Recipe keys of earlier releases: renamed ones keep working, removed ones are ignored, both with a note."""
+"""Recipe keys of earlier releases. Renamed keys still work and removed keys are ignored, both with a note."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ REMOVED_KEYS: dict[str, tuple[str, ...] | None] = {
     "compute.scan_layers": None,
     "compute.mixing": ("fft", "recurrence"),
 }
-"""Keys that are ignored, with any value or only with these. They never changed the results of a run."""
+"""Removed keys, with any value (None) or only with the values listed. They did not affect the results of a run."""
 Deprecated = Callable[[str, str], object]
-"""Takes the place where an old name was written, and a sentence that names the new one."""
+"""Called with the location of a renamed or removed key, and a sentence about it."""
 
 
-def note_once(place: str, sentence: str) -> None:
-    """Print the sentence on stderr, once in this process wherever the old name occurs."""
+def note_once(location: str, sentence: str) -> None:
+    """Print the sentence on stderr, once per process."""
     notice(sentence)
 
 
 def rename_keys(source: Source, deprecated: Deprecated = note_once) -> Source:
-    """Give renamed keys of `source` their present names. A key that occurs under both names is left, to be refused."""
+    """Rename the old keys of `source`. If both names occur, the old one stays and is rejected as unknown later."""
     for old, new in RENAMED_KEYS.items():
         path, name = tuple(old.split(".")), new.rpartition(".")[2]
         parent = source.data
@@ -42,20 +42,20 @@ def rename_keys(source: Source, deprecated: Deprecated = note_once) -> Source:
             parent = inner if isinstance(inner, dict) else {}
         if path[-1] not in parent or name in parent:
             continue
-        deprecated(source.place(path, key=True), f"'{old}' is deprecated; use '{new}'.")
+        deprecated(source.location(path, key=True), f"'{old}' is deprecated; use '{new}'.")
         values = {name if key == path[-1] else key: value for key, value in parent.items()}
         parent.clear()
         parent.update(values)
         size = len(path)
-        source.places = {
-            (*path[:-1], name, *key[size:]) if key[:size] == path else key: at for key, at in source.places.items()
+        source.locations = {
+            (*path[:-1], name, *key[size:]) if key[:size] == path else key: at for key, at in source.locations.items()
         }
     _drop_removed(source, deprecated)
     return source
 
 
 def _drop_removed(source: Source, deprecated: Deprecated) -> None:
-    """Delete the removed keys of `source`. "auto", which every recipe saved in a run had, needs no note."""
+    """Delete the removed keys of `source`, without a note for "auto", their default value."""
     for key, values in REMOVED_KEYS.items():
         *parents, name = key.split(".")
         section: Any = source.data
@@ -68,6 +68,6 @@ def _drop_removed(source: Source, deprecated: Deprecated) -> None:
             continue
         if value != "auto":
             what = f"'{key}'" if values is None else f"'{key}: {value}'"
-            place = source.place((*parents, name), key=True)
-            deprecated(place, f"{what} no longer exists and is ignored; the fastest way is chosen automatically.")
+            location = source.location((*parents, name), key=True)
+            deprecated(location, f"{what} was removed and is ignored; the fastest method is chosen automatically.")
         del section[name]

@@ -1,4 +1,4 @@
-"""The schema of a recipe: one model per kind of run. Field descriptions feed errors and docs/recipes.md."""
+"""The schema of a recipe: one model per kind of run. Error messages and docs/recipes.md use the field descriptions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bigs_cli.core.paths import address_problem
+from bigs_cli.core.paths import url_problem
 from bigs_cli.models.config import BiGSConfig
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -19,16 +19,16 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def _no_address(name: str) -> str:
-    if (problem := address_problem(name)) is not None:
+    if (problem := url_problem(name)) is not None:
         raise ValueError(problem.rstrip("."))
     return name
 
 
 Local = Annotated[str, Field(min_length=1), AfterValidator(_no_address)]
-"""A local file or folder, or a name; never an address such as s3://…."""
+"""A local path, or a name; not a URL such as s3://…."""
 
-_ACCUMULATION = "number of parts in which a batch is computed, one after the other, to save memory"
-_LOGGERS = "where metrics are sent in addition to metrics.jsonl: tensorboard, wandb"
+_ACCUMULATION = "number of micro-batches per step, computed one after the other to save memory"
+_LOGGERS = "loggers for metrics in addition to metrics.jsonl: tensorboard, wandb"
 
 
 class SSMGroup(BaseModel):
@@ -36,14 +36,12 @@ class SSMGroup(BaseModel):
 
     model_config = _CLOSED
 
-    lr_multiplier: float = Field(default=1.0, ge=0, description="their learning rate, relative to the others")
-    weight_decay: float | None = Field(
-        default=None, ge=0, description="their weight decay; null: optimizer.weight_decay"
-    )
+    lr_multiplier: float = Field(default=1.0, ge=0, description="learning rate relative to optimizer.learning_rate")
+    weight_decay: float | None = Field(default=None, ge=0, description="weight decay; null: optimizer.weight_decay")
 
 
 class Optimizer(BaseModel):
-    """AdamW. Biases and LayerNorm scales are never decayed."""
+    """AdamW. Weight decay is not applied to biases and LayerNorm scales."""
 
     model_config = _CLOSED
 
@@ -57,29 +55,31 @@ class Optimizer(BaseModel):
         default=None,
         ge=0,
         lt=1,
-        description="decay rate of a moving average of the parameters, which is evaluated and used; null: none",
+        description="decay rate of an exponential moving average of the parameters, which is then used for evaluation "
+        "and export; null: none",
     )
     stop_after_nonfinite: Count = Field(
         default=10,
-        description="stop after this many consecutive steps with a NaN or infinite loss or gradient, all skipped",
+        description="stop after this many consecutive steps with a NaN or infinite loss or gradient; such steps are "
+        "skipped",
     )
-    ssm: SSMGroup = Field(default_factory=SSMGroup, description="learning rate and weight decay of the SSM parameters")
+    ssm: SSMGroup = Field(default_factory=SSMGroup, description="settings of the SSM parameters A, C, D and log_step")
 
 
 class Schedule(BaseModel):
-    """The learning rate over a run: a linear warmup from 0 to the peak, followed by a decay.
+    """The learning rate schedule: a linear warmup from 0 to the peak, followed by a decay.
 
-    `wsd` (warmup, stable, decay) stays at the peak until `decay_fraction` of all steps are left.
-    Set at most one of `warmup_steps` and `warmup_fraction`; without either there is no warmup.
+    `wsd` (warmup, stable, decay) stays at the peak until the last `decay_fraction` of all steps.
+    Set at most one of `warmup_steps` and `warmup_fraction`; by default, there is no warmup.
     """
 
     model_config = _CLOSED
 
     kind: Literal["cosine", "linear", "constant", "wsd"] = Field(description="shape of the decay")
-    warmup_steps: int | None = Field(default=None, ge=0, description="steps of the warmup")
-    warmup_fraction: Fraction | None = Field(default=None, description="warmup as a fraction of all steps")
-    min_lr_ratio: Fraction = Field(default=0.0, description="final learning rate, relative to the peak")
-    decay_fraction: Fraction = Field(default=0.2, description="wsd: fraction of all steps with decay")
+    warmup_steps: int | None = Field(default=None, ge=0, description="number of warmup steps")
+    warmup_fraction: Fraction | None = Field(default=None, description="warmup steps as a fraction of all steps")
+    min_lr_ratio: Fraction = Field(default=0.0, description="final learning rate relative to the peak")
+    decay_fraction: Fraction = Field(default=0.2, description="wsd: decay steps as a fraction of all steps")
 
     @model_validator(mode="before")
     @classmethod
@@ -100,31 +100,31 @@ class Schedule(BaseModel):
 
 
 class Compute(BaseModel):
-    """How the model is computed. Only `dtype` changes the results."""
+    """Precision, memory and kernels. Only `dtype` affects the results."""
 
     model_config = _CLOSED
 
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="type of the activations")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="data type of the activations")
     mixing: Literal["auto", "dense", "chunked"] = Field(
         default="auto",
-        description="how the SSMs are applied; auto: the fastest at this length on this machine",
+        description="algorithm that applies the SSMs; auto: the fastest for this length and machine",
     )
     remat: Literal["none", "layer"] = Field(
         default="none",
-        description="layer: recompute each layer in the backward pass, to save memory",
+        description="rematerialization; layer: recompute each layer in the backward pass to save memory",
     )
 
 
 class Mesh(BaseModel):
-    """How the devices are arranged. The product of the axes is the number of devices."""
+    """The device mesh. The product of the axes is the number of devices."""
 
     model_config = _CLOSED
 
     data: int = Field(
-        default=-1, ge=-1, description="replicas of the model (data parallelism); -1: all remaining devices"
+        default=-1, ge=-1, description="data parallelism: number of model replicas; -1: all remaining devices"
     )
-    fsdp: int = Field(default=1, ge=-1, description="devices that shard the parameters of a replica")
-    tensor: int = Field(default=1, ge=-1, description="devices that split every layer")
+    fsdp: int = Field(default=1, ge=-1, description="number of devices over which parameters are sharded")
+    tensor: int = Field(default=1, ge=-1, description="tensor parallelism: number of devices that split each layer")
 
     @model_validator(mode="after")
     def _sizes(self) -> Mesh:
@@ -142,33 +142,35 @@ class Data(BaseModel):
     model_config = _CLOSED
 
     path: Local = Field(
-        description="folder of token shards made by `bigs tokenize`, or of the BiGS authors' HDF5 files",
+        description="folder of token shards from `bigs tokenize`, or of the BiGS authors' HDF5 files",
     )
     validation: Local | None = Field(
         default=None,
-        description="other token shards or HDF5 files to validate on: their held-out rows, or all rows if they "
-        "have none; null: the held-out rows of path, if any",
+        description="other token shards or HDF5 files to validate on: their held-out rows, or all rows if none are "
+        "held out; null: the held-out rows of path, if any",
     )
-    sequence_length: Count = Field(description="tokens per row; must equal that of the shards")
+    sequence_length: Count = Field(description="tokens per row, which must match the shards")
 
 
 class Masking(BaseModel):
-    """Which tokens are predicted, and what replaces them in the input."""
+    """Selection of the predicted tokens and of their replacements in the input."""
 
     model_config = _CLOSED
 
-    rate: float = Field(default=0.15, gt=0, lt=1, description="fraction of the tokens to predict")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="fraction of the tokens that are predicted")
     max_predictions: Count | None = Field(
-        default=None, description="maximum per row; null: rate × sequence_length, rounded up"
+        default=None, description="maximum number of predictions per row; null: rate × sequence_length, rounded up"
     )
-    mask_fraction: Fraction = Field(default=0.8, description="fraction of them replaced by [MASK]")
-    random_fraction: Fraction = Field(default=0.1, description="fraction replaced by a random token; others stay")
-    whole_word: bool = Field(default=False, description="mask whole words instead of single word pieces")
+    mask_fraction: Fraction = Field(default=0.8, description="fraction of the predicted tokens replaced by [MASK]")
+    random_fraction: Fraction = Field(
+        default=0.1, description="fraction of the predicted tokens replaced by a random token; the rest is unchanged"
+    )
+    whole_word: bool = Field(default=False, description="mask whole words instead of word pieces")
 
     @model_validator(mode="after")
     def _parts_of_one(self) -> Masking:
         if self.mask_fraction + self.random_fraction > 1 + 1e-9:
-            raise ValueError("mask_fraction and random_fraction add up to more than 1")
+            raise ValueError("mask_fraction and random_fraction add up to more than 1. Lower one of them")
         return self
 
     def predictions(self, length: int) -> int:
@@ -177,7 +179,7 @@ class Masking(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """When a run is saved and which checkpoints are kept."""
+    """When checkpoints are saved, and which are kept."""
 
     model_config = _CLOSED
 
@@ -190,12 +192,12 @@ class Checkpoint(BaseModel):
 
 
 class Evaluate(BaseModel):
-    """When the validation loss is measured."""
+    """When the validation loss is measured, and on how much data."""
 
     model_config = _CLOSED
 
     every_steps: Count = Field(default=1000, description="steps between evaluations")
-    max_batches: Count | None = Field(default=None, description="number of validation batches; null: all")
+    max_batches: Count | None = Field(default=None, description="maximum number of validation batches; null: all")
 
 
 class BatchSizeWarmup(BaseModel):
@@ -203,13 +205,13 @@ class BatchSizeWarmup(BaseModel):
 
     model_config = _CLOSED
 
-    start: Count = Field(description="rows of the first steps; batch_size must be 2, 4, 8, … times this")
-    steps: Count = Field(description="steps until batch_size is reached")
+    start: Count = Field(description="initial batch size; batch_size must be 2, 4, 8, … times as large")
+    steps: Count = Field(description="number of steps until batch_size is reached")
 
 
 def _check_parts(key: str, rows: int | None, parts: int) -> None:
     if rows and rows % parts:
-        raise ValueError(f"{key} {rows} cannot be split into {parts} equal parts")
+        raise ValueError(f"{key} {rows} is not divisible by gradient_accumulation_steps {parts}")
 
 
 class PretrainRecipe(BaseModel):
@@ -219,33 +221,37 @@ class PretrainRecipe(BaseModel):
 
     kind: Literal["pretrain"] = Field(description="kind of run")
     model: BiGSConfig = Field(description="architecture of the model")
-    from_: Local | None = Field(default=None, alias="from", description="model to start from; null: train from scratch")
+    from_: Local | None = Field(
+        default=None, alias="from", description="model to start from; null: random initialization"
+    )
     data: Data = Field(description="training data")
     masking: Masking = Field(default_factory=Masking, description="masked-language-model objective")
-    batch_size: Count = Field(description="rows per step over all devices")
+    batch_size: Count = Field(description="rows per step, over all devices")
     batch_size_warmup: BatchSizeWarmup | None = Field(
-        default=None, description="start with fewer rows per step; null: batch_size throughout"
+        default=None, description="start with a smaller batch size; null: no warmup"
     )
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
-    steps: Count = Field(description="optimizer steps, and the length of the schedule")
+    steps: Count = Field(description="number of optimizer steps, and length of the schedule")
     max_tokens: Count | None = Field(
-        default=None, description="stop after this many tokens, padding included; null: no limit"
+        default=None, description="stop after this many tokens, including padding; null: no limit"
     )
     max_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="stop after this many minutes, summed over resumptions; null: no limit",
+        description="stop after this many minutes, including those before a resumption; null: no limit",
     )
     optimizer: Optimizer = Field(description="AdamW optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
     compute: Compute = Field(default_factory=Compute, description="precision, memory and kernels")
-    mesh: Mesh = Field(default_factory=Mesh, description="arrangement of the devices")
+    mesh: Mesh = Field(default_factory=Mesh, description="device mesh")
     seed: int = Field(
-        default=42, ge=0, lt=2**32, description="seed of the initial parameters, the data order, the masks and dropout"
+        default=42, ge=0, lt=2**32, description="random seed of initial parameters, data order, masks and dropout"
     )
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="when to save the run")
+    checkpoint: Checkpoint = Field(
+        default_factory=Checkpoint, description="when to save checkpoints, and which to keep"
+    )
     evaluate: Evaluate = Field(default_factory=Evaluate, description="when to measure the validation loss")
-    log_every: Count = Field(default=100, description="steps between log lines")
+    log_every: Count = Field(default=100, description="steps between log entries")
     loggers: tuple[Logger, ...] = Field(default=(), description=_LOGGERS)
 
     @field_validator("model")
@@ -313,39 +319,43 @@ class TaskFiles(BaseModel):
 
     model_config = _CLOSED
 
-    train: Local = Field(description="file with the training examples (--train FILE)")
-    dev: Local = Field(description="file with the dev examples (--dev FILE)")
-    test: Local | None = Field(default=None, description="file with test examples; null: none")
+    train: Local = Field(description="file with the training set (--train FILE)")
+    dev: Local = Field(description="file with the dev set (--dev FILE)")
+    test: Local | None = Field(default=None, description="file with the test set; null: none")
     text: str = Field(default="text", min_length=1, description="column of the text, or of the first text of a pair")
-    pair: str | None = Field(default=None, min_length=1, description="column of the second text; null: single texts")
+    pair: str | None = Field(
+        default=None, min_length=1, description="column of the second text of a pair; null: single texts"
+    )
     label: str = Field(default="label", min_length=1, description="column of the class or score")
     task_type: Literal["sequence-classification", "regression"] | None = Field(
         default=None,
-        description="whether labels are classes or scores (classification is short for sequence-classification); "
-        "null: inferred from the labels of the training file",
+        description="sequence-classification (short: classification) for classes, regression for scores; null: "
+        "inferred from the labels in the training file",
     )
     labels: tuple[str, ...] | None = Field(
-        default=None, description="class names in order; null: those of the training file, sorted"
+        default=None, description="class names in order; null: those in the training file, sorted"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _older_names(cls, given: object) -> object:
-        """Accept `regression: true` or `false` from earlier recipes, and the short name of classification."""
+        """Accept `regression: true` or `false` of earlier releases, and `task_type: classification`."""
         if not isinstance(given, dict):
             return given
         values = dict(given)
         older = values.pop("regression", None)
         if older not in (None, True, False):
-            raise ValueError("files.regression is true or false. Use files.task_type: regression instead")
+            raise ValueError("files.regression must be true or false. Use files.task_type: regression instead")
         if values.get("task_type") is None and (older or (older is False and values.get("labels"))):
             values["task_type"] = "regression" if older else "sequence-classification"
         if values.get("task_type") == "classification":
             values["task_type"] = "sequence-classification"
         labels = values.get("labels")
         if isinstance(labels, list | tuple):
-            # Classes called 0 and 1, or true and false, need no quotes.
-            values["labels"] = tuple(json.dumps(one) if isinstance(one, bool | int | float) else one for one in labels)
+            # Labels such as 0 or true need no quotes.
+            values["labels"] = tuple(
+                json.dumps(name) if isinstance(name, bool | int | float) else name for name in labels
+            )
         return values
 
     @model_validator(mode="after")
@@ -356,7 +366,7 @@ class TaskFiles(BaseModel):
 
 
 class FinetuneRecipe(BaseModel):
-    """Fine-tuning a model for one task. Whether padding is masked is a property of the model."""
+    """Fine-tuning a model for a task."""
 
     model_config = _CLOSED
 
@@ -366,39 +376,39 @@ class FinetuneRecipe(BaseModel):
     from_: Local | None = Field(
         default=None,
         alias="from",
-        description="model to start from; null: must be given with --from",
+        description="model to start from; null: required as --from",
     )
-    sequence_length: Count = Field(description="every input is truncated or padded to this many tokens")
-    epochs: float = Field(gt=0, description="passes over the training set")
-    batch_size: Count = Field(description="examples per step over all devices")
+    sequence_length: Count = Field(description="number of tokens to which inputs are truncated or padded")
+    epochs: float = Field(gt=0, description="number of passes over the training set")
+    batch_size: Count = Field(description="examples per step, over all devices")
     eval_batch_size: Count = Field(default=64, description="examples per evaluation batch")
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
     optimizer: Optimizer = Field(description="AdamW optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
     head_init: Literal["published", "unit"] = Field(
         "unit",
-        description="initialization of new head layers; published: as in the original code; unit: the same, scaled "
-        "down to the size of the hidden states they read, so that the loss starts near that of guessing",
+        description="initialization of new head layers; published: as in the original implementation; unit: the same, "
+        "scaled down by the size of the hidden states, so that the initial loss is near that of guessing",
     )
     evaluate_every: Count | None = Field(
-        default=None, description="steps between evaluations on the dev set; null: one epoch"
+        default=None, description="steps between evaluations on the dev set; null: evaluate after every epoch"
     )
     patience: Count | None = Field(
-        default=None, description="stop after this many evaluations without improvement; null: never"
+        default=None, description="stop after this many evaluations without improvement; null: no early stopping"
     )
     trim_padding: bool | None = Field(
         default=None,
-        description="trim each batch to its longest text; null: only for models with mask_padding: true, whose outputs "
-        "do not depend on it",
+        description="trim batches to their longest text; null: only for models with mask_padding: true, whose outputs "
+        "do not depend on padding",
     )
-    freeze_ssm: bool = Field(default=False, description="do not train A, C, D, log_step and the token type embeddings")
+    freeze_ssm: bool = Field(default=False, description="freeze A, C, D, log_step and the token type embeddings")
     max_train_examples: Count | None = Field(
         default=None, description="size of a random subset to train on; null: all examples"
     )
-    seed: int = Field(default=42, ge=0, lt=2**32, description="seed of new layers, the data order and dropout")
+    seed: int = Field(default=42, ge=0, lt=2**32, description="random seed of new layers, data order and dropout")
     compute: Compute = Field(default_factory=Compute, description="precision, memory and kernels")
-    mesh: Mesh = Field(default_factory=Mesh, description="arrangement of the devices")
-    log_every: Count = Field(default=50, description="steps between log lines")
+    mesh: Mesh = Field(default_factory=Mesh, description="device mesh")
+    log_every: Count = Field(default=50, description="steps between log entries")
     loggers: tuple[Logger, ...] = Field(default=(), description=_LOGGERS)
 
     @field_validator("gradient_accumulation_steps")

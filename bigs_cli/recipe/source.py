@@ -1,8 +1,8 @@
-"""YAML text to plain data that remembers the file, line and column of every key and value.
+"""Parsing YAML into plain data with the file, line and column of every key and value.
 
-The dialect is small: mappings, lists, text, numbers, true/false and null. Numbers and words mean what they do
-in YAML 1.2 (``6e-4`` is a number, ``no`` is text). Anchors, aliases and tags are refused, so a small file
-cannot grow large and nothing is constructed but plain values.
+Only mappings, lists, text, numbers, true/false and null are supported, with scalars as in YAML 1.2 (``6e-4`` is a
+number, ``no`` is text). Anchors, aliases and tags are errors, so a small file cannot expand to a large one and only
+plain values are constructed.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 
 import yaml
 
-from bigs_cli.core.error_messages import unreadable
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 
 MAX_BYTES = 2**20
-"""The largest file that is read as a recipe; chosen here, as the next one: the shipped ones have a few KB."""
+"""Maximum size of a recipe file; shipped recipes have a few KB."""
 MAX_DEPTH = 16
-"""How deep its lists and mappings may be nested."""
+"""Maximum nesting depth of lists and mappings."""
 
-_OF_SHELLS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
-"""Where pipes lie that a shell has put a writer at: `--recipe <(…)`."""
+_SHELL_PIPES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+"""Folders of the pipes of shells, as in `--recipe <(…)`."""
 
 Key = tuple[str | int, ...]
 
-# tag, pattern, first characters: what a plain scalar may be other than text
-_RESOLVED = (
+# Types of plain scalars other than text: tag, pattern, first characters.
+_SCALAR_TYPES = (
     ("null", r"null|~|", ["n", "~", ""]),
     ("bool", r"true|false", ["t", "f"]),
     ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
@@ -47,15 +47,15 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-for _kind, _pattern, _first in _RESOLVED:
+for _kind, _pattern, _first in _SCALAR_TYPES:
     for _side in (_Loader, _Dumper):
         _side.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
 _Dumper.add_representer(float, lambda dumper, x: dumper.represent_scalar("tag:yaml.org,2002:float", repr(x)))
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a key and its value were written, as shown to people: ``file:line:column`` or ``--set …``."""
+class Location:
+    """The locations of a key and its value, as shown in messages: ``file:line:column`` or ``--set …``."""
 
     key: str
     value: str
@@ -63,130 +63,131 @@ class Place:
 
 @dataclass
 class Source:
-    """What was read: `data`, the `places` of the paths in it, and sentences about what is wrong with it."""
+    """Parsed YAML: the `data`, the `locations` of all paths in it, and error messages."""
 
     name: str
     data: dict[str, Any] = field(default_factory=dict)
-    places: dict[Key, Place] = field(default_factory=dict)
+    locations: dict[Key, Location] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def place(self, path: Key, *, key: bool = False) -> str:
-        """Return where `path`, or the nearest thing around it, was written; with `key`, its name."""
-        while path and path not in self.places:
+    def location(self, path: Key, *, key: bool = False) -> str:
+        """Return the location of the value at `path`, or of its nearest parent; with `key`, that of the key."""
+        while path and path not in self.locations:
             path = path[:-1]
-        found = self.places.get(path, Place(self.name, self.name))
-        return found.key if key else found.value
+        location = self.locations.get(path, Location(self.name, self.name))
+        return location.key if key else location.value
 
 
 def read_source(path: Path) -> Source:
-    """Read the YAML file at `path`. Errors in the YAML are in the result's `problems`.
+    """Read the YAML file at `path`. Syntax errors are in the `problems` of the result.
 
     Raises:
-        RequestError: it cannot be read, is not text, or is larger than 1 MiB.
+        RequestError: it cannot be read, is not UTF-8, or is larger than 1 MiB.
     """
-    return parse_source(_text(path), str(path))
+    return parse_source(_read_text(path), str(path))
 
 
 def parse_source(text: str, name: str) -> Source:
-    """Parse the YAML mapping in `text`, called `name` in messages. Errors are in the result's `problems`."""
+    """Parse the YAML mapping in `text`, called `name` in messages. Errors are in the `problems` of the result."""
     source = Source(name)
     node = _compose(text, source)
     if isinstance(node, yaml.MappingNode):
-        source.data = _plain(node, (), source)
+        source.data = _to_value(node, (), source)
     elif not source.problems:
-        source.problems.append(f"{_at(source, node)}: A recipe is a mapping: lines of `key: value`.")
+        source.problems.append(f"{_locate(source, node)}: A recipe must be a mapping, with lines of `key: value`.")
     return source
 
 
 def read_value(text: str, name: str) -> tuple[Any, list[str]]:
-    """Return the YAML value in `text` and the sentences about what is wrong with it, found in `name`."""
+    """Return the YAML value in `text`, called `name` in messages, and error messages."""
     source = Source(name)
     node = _compose(text, source)
-    value = None if node is None else _plain(node, (), source)
+    value = None if node is None else _to_value(node, (), source)
     return value, source.problems
 
 
 def dump(data: Any) -> str:
-    """Return plain `data` as YAML that reads back to the same."""
+    """Return plain `data` as YAML from which `read_value` reads equal data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
-        if path.is_fifo() and path.parent not in _OF_SHELLS:
-            raise RequestError(f"{path} is a pipe, which may never end. Name a recipe's YAML file.")
+        if path.is_fifo() and path.parent not in _SHELL_PIPES:
+            raise RequestError(f"{path} is a pipe. Name a YAML file.")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise RequestError(
-            f"There is no recipe file {path}. `bigs recipes copy NAME {path}` makes one from a shipped one."
+            f"There is no recipe file {path}. To create one from a shipped recipe: bigs recipes copy NAME {path}"
         ) from None
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     if len(raw) > MAX_BYTES:
-        raise RequestError(f"{path} is larger than 1 MiB, which no recipe is. Name a recipe's YAML file.")
+        raise RequestError(f"{path} is larger than 1 MiB, so it is not a recipe. Name a recipe file.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RequestError(
-            f"{path} is not UTF-8 text (byte {error.start}), which a recipe is. Name a recipe's YAML file."
+            f"{path} is not UTF-8 text (byte {error.start}). Convert it to UTF-8, or name another recipe file."
         ) from None
 
 
 def _compose(text: str, source: Source) -> yaml.Node | None:
-    """Return the one document in `text` as nodes; None, with the reasons in `source`, when it is refused."""
+    """Return the YAML document in `text` as a node; None, with the errors added to `source`, if it is invalid."""
     try:
-        source.problems += _refused(text, source)
+        source.problems += _unsupported(text, source)
         return None if source.problems else yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        source.problems.append(f"{_at(source, mark)}: This is not YAML: {error.problem or error.context}.")
+        source.problems.append(f"{_locate(source, mark)}: This is not valid YAML: {error.problem or error.context}.")
     except yaml.YAMLError as error:
-        source.problems.append(f"{_at(source, None)}: This is not YAML: {str(error).splitlines()[0]}.")
+        source.problems.append(f"{_locate(source, None)}: This is not valid YAML: {str(error).splitlines()[0]}.")
     return None
 
 
-def _refused(text: str, source: Source) -> list[str]:
-    """Return a sentence for every anchor, alias and tag and for nesting past `MAX_DEPTH`."""
+def _unsupported(text: str, source: Source) -> list[str]:
+    """Return an error message for every anchor, alias and tag, and for nesting deeper than `MAX_DEPTH`."""
     problems, depth = [], 0
     for event in yaml.parse(text, Loader=_Loader):
-        place = _at(source, event.start_mark)
+        location = _locate(source, event.start_mark)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            problems.append(f"{place}: A recipe takes no anchors or aliases (& and *). Write the value out.")
+            problems.append(f"{location}: Anchors and aliases (& and *) are not supported. Write the value out.")
         elif getattr(event, "tag", None):
-            problems.append(f"{place}: A recipe takes no tags (!). Write the plain value, in quotes if it is text.")
+            problems.append(f"{location}: Tags (!) are not supported. Write the plain value, in quotes if it is text.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            return [*problems, f"{place}: This is nested {depth} deep, which nothing in a recipe is."]
+            return [*problems, f"{location}: The nesting is deeper than {MAX_DEPTH} levels, which no recipe needs."]
     return problems
 
 
-def _plain(node: yaml.Node, path: Key, source: Source) -> Any:
-    """Return the plain value of `node`, noting places; the first of two equal keys counts."""
+def _to_value(node: yaml.Node, path: Key, source: Source) -> Any:
+    """Return the plain value of `node` and record its locations. Duplicate keys are errors."""
     if not path:
-        source.places[path] = Place(_at(source, node.start_mark), _at(source, node.start_mark))
+        source.locations[path] = Location(_locate(source, node.start_mark), _locate(source, node.start_mark))
     if isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            source.places[(*path, i)] = Place(_at(source, item.start_mark), _at(source, item.start_mark))
-        return [_plain(item, (*path, i), source) for i, item in enumerate(node.value)]
+            location = _locate(source, item.start_mark)
+            source.locations[(*path, i)] = Location(location, location)
+        return [_to_value(item, (*path, i), source) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         return _scalar(node.tag, node.value)
     values: dict[str, Any] = {}
     for key, item in node.value:
-        here = _at(source, key.start_mark)
+        location = _locate(source, key.start_mark)
         if not isinstance(key, yaml.ScalarNode):
-            source.problems.append(f"{here}: A key is a word, not a list or a mapping.")
+            source.problems.append(f"{location}: A key must be a word, not a list or a mapping.")
         elif key.value in values:
-            first = source.place((*path, key.value), key=True)
-            source.problems.append(f"{here}: '{key.value}' is set twice, first at {first}. Remove one of the two.")
+            first = source.location((*path, key.value), key=True)
+            source.problems.append(f"{location}: '{key.value}' is set twice, first at {first}. Remove one of the two.")
         else:
-            source.places[(*path, key.value)] = Place(here, _at(source, item.start_mark))
-            values[key.value] = _plain(item, (*path, key.value), source)
+            source.locations[(*path, key.value)] = Location(location, _locate(source, item.start_mark))
+            values[key.value] = _to_value(item, (*path, key.value), source)
     return values
 
 
 def _scalar(tag: str, text: str) -> Any:
-    """Return what plain `text` means; a number too long for Python stays text, which is refused later."""
+    """Return the value of a scalar. A number with too many digits for Python stays text, which validation rejects."""
     kind = tag.rpartition(":")[2]
     try:
         if kind == "int":
@@ -198,9 +199,9 @@ def _scalar(tag: str, text: str) -> Any:
     return {"null": None, "bool": text == "true"}.get(kind, text)
 
 
-def _at(source: Source, where: Any) -> str:
-    """Return ``file:line:column`` of a mark; an argument's value has no lines worth naming."""
-    mark = getattr(where, "start_mark", where)
+def _locate(source: Source, node_or_mark: Any) -> str:
+    """Return ``file:line:column``; for an option, only the option."""
+    mark = getattr(node_or_mark, "start_mark", node_or_mark)
     if source.name.startswith("--set "):
         return source.name
     return f"{source.name}:{mark.line + 1}:{mark.column + 1}" if mark else source.name

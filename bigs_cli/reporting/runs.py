@@ -14,7 +14,7 @@ from bigs_cli.checkpoints.run import RunFolder, runs_root
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
 from bigs_cli.core.wording import counted, shortened, without_folders
-from bigs_cli.recipe import FinetuneRecipe, Recipe, load_recipe
+from bigs_cli.recipe import FinetuneRecipe, Recipe, load_run_recipe
 from bigs_cli.reporting.console import table
 from bigs_cli.reporting.metrics_log import curve, read_metrics
 from bigs_cli.reporting.scores import Scores, scores_table
@@ -48,7 +48,7 @@ def _reached(run: RunFolder, entries: Entries) -> int:
 
 def task_of_run(run: RunFolder) -> Task | None:
     """Return the task that a run was fine-tuned for; None for pretraining."""
-    recipe = load_recipe(str(run.recipe_file))
+    recipe = load_run_recipe(run.recipe_file)
     return task_of(recipe) if isinstance(recipe, FinetuneRecipe) else None
 
 
@@ -72,7 +72,7 @@ def list_table(runs: Iterable[RunFolder], names: Sequence[str] | None = None) ->
     made = table("", "run", "kind", "task", "state", "result", right=("result",))
     for run, name in zip(runs, names or [display_name(run) for run in runs], strict=True):
         try:
-            recipe = load_recipe(str(run.recipe_file))
+            recipe = load_run_recipe(run.recipe_file)
             task = recipe.task if isinstance(recipe, FinetuneRecipe) else "mlm"
             ended = headline(run, recipe) if run.finished else ""
         except RequestError:
@@ -91,7 +91,7 @@ def summary(run: RunFolder, scores: Scores | None = None) -> list[Table]:
     Raises:
         RequestError: a file of the run is garbled.
     """
-    recipe, entries = load_recipe(str(run.recipe_file)), read_metrics(run.metrics_file)
+    recipe, entries = load_run_recipe(run.recipe_file), read_metrics(run.metrics_file)
     brief = _pairs(display_name(run))
     for name, value in (("state", state(run, recipe, entries)), *_brief(recipe)):
         brief.add_row(name, value)
@@ -149,7 +149,7 @@ def compare(runs: Sequence[RunFolder]) -> tuple[Table, Table, Table, Table]:
         return made
 
     recipes = differences(
-        "recipes", lambda run: load_recipe(str(run.recipe_file)).model_dump(mode="json", by_alias=True)
+        "recipes", lambda run: load_run_recipe(run.recipe_file).model_dump(mode="json", by_alias=True)
     )
     # What the command asked for is in the recipe.
     environments = differences(

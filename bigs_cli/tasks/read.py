@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.folders import check_link
-from bigs_cli.core.paths import refuse_address
+from bigs_cli.core.paths import check_local
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.table import find_saved, read_hub, read_saved, saved_places
 from bigs_cli.tasks.task import Task
@@ -69,7 +69,7 @@ def _read(task: Task, split: str, folder: Path | None) -> Examples:
     if folder is None and task.hub is not None:
         return read_hub(task, split)
     folder = folder or Path()
-    refuse_address(folder)
+    check_local(folder)
     if not folder.is_dir():
         raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
     for path in (*_official_paths(task, split, folder), *saved_places(task, split, folder)):

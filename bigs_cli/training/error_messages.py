@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from bigs_cli.checkpoints.checksums import steps
-from bigs_cli.core.error_messages import AGAIN, of_disk, of_memory, told
+from bigs_cli.core.error_messages import AGAIN, convert_errors, describe_disk_error, describe_memory_error
 from bigs_cli.core.errors import BigsError
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe
 from bigs_cli.training.job import Job
@@ -17,15 +17,15 @@ def translate_errors(recipe: PretrainRecipe | FinetuneRecipe, job: Job) -> Abstr
     Raises:
         BigsError: there was one. Other errors pass.
     """
-    return told(lambda error: _explained(error, recipe, job))
+    return convert_errors(lambda error: _explained(error, recipe, job))
 
 
 def _explained(error: Exception, recipe: PretrainRecipe | FinetuneRecipe, job: Job) -> BigsError | None:
     folder = job.folder
     go_on = f"and continue with `{job.command}`" if folder.is_run else AGAIN
-    if (sentence := of_disk(error, folder.path, go_on)) is not None:
+    if (sentence := describe_disk_error(error, folder.path, go_on)) is not None:
         return BigsError(sentence)
-    if (sentence := of_memory(error)) is not None:
+    if (sentence := describe_memory_error(error)) is not None:
         start = f" --from {folder.path}" if steps(folder.checkpoints) else ""
         return BigsError(f"{sentence} {_less(recipe)} Begin anew so: --run {folder.path}-2{start}")
     return None

@@ -49,7 +49,7 @@ def test_sizes_and_figures_in_json_and_a_table(temporary: Path, tmp_path: Path) 
     assert not list(temporary.iterdir())
     assert "Needs up to 0.00 GB of disk" in done.err
     assert "Rows of 16 tokens, batches of 4" in done.out
-    assert "Rows of 32, corpora up to 625 times the smallest: start-up at most" in done.out
+    assert "Rows of 32 tokens, corpora up to 625 times the smallest: start-up takes at most" in done.out
     made = json.loads((tmp_path / "load.json").read_text())
     assert made["bench"] == "load"
     assert made["settings"] == {"data": None, "batch": 4, "tokens": 20_000, "seconds": 0.1}
@@ -82,9 +82,9 @@ def test_json_alone_on_stdout_and_rows_of_given_shards(temporary: Path, tmp_path
 def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", numbered(3), numbered(1))
     for arguments, sentence in (
-        (("--data", shards, "--length", 16), "has no 16 tokens to make a row of"),
-        (("--tokens", 1e15), "Lower --tokens, or name another folder: TMPDIR"),
-        (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in a folder that exists"),
+        (("--data", shards, "--length", 16), "has fewer than 16 tokens"),
+        (("--tokens", 1e15), "Lower --tokens, or name another temporary folder with TMPDIR"),
+        (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in an existing folder"),
         (("--json", tmp_path), "cannot be written"),
     ):
         refused = bigs("bench", "load", *arguments)

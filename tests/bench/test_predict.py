@@ -17,7 +17,7 @@ def test_predict_beside_its_forward_pass(pretrained: Path, tmp_path: Path) -> No
     (tmp_path / "in.txt").write_text("the river\nthe sea [MASK]\n")
     shown = bigs(*ask, "--input", tmp_path / "in.txt").fine().out
     assert "more time than the forward pass alone" in shown
-    assert "There is no file" in bigs(*ask, "--input", tmp_path / "no.txt").err
+    assert "does not exist" in bigs(*ask, "--input", tmp_path / "no.txt").err
 
 
 def test_without_a_model_a_fresh_one_is_measured() -> None:

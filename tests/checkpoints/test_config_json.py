@@ -70,7 +70,7 @@ def test_labels_come_from_id2label_and_placeholders_are_no_names(tmp_path: Path)
         ({"architectures": "BiGSForMaskedLM"}, "a list with one class name"),
         ({"architectures": None}, "names no architecture"),
         ({"id2label": ["a"]}, "id2label"),
-        ({"id2label": {"0": "a", "2": "b"}}, "count from 0"),
+        ({"id2label": {"0": "a", "2": "b"}}, "must be 0, 1, 2"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_file(values: dict[str, Any], says: str, tmp_path: Path) -> None:
@@ -81,9 +81,7 @@ def test_a_wrong_value_is_told_with_its_file(values: dict[str, Any], says: str, 
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"), [("{", "not JSON"), ("[1]", "a JSON object is expected"), ("\xff", "JSON")]
-)
+@pytest.mark.parametrize(("content", "says"), [("{", "not JSON"), ("[1]", "not a JSON object"), ("\xff", "JSON")])
 def test_a_file_that_is_no_json_object(content: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(RequestError, match=says):
@@ -91,7 +89,7 @@ def test_a_file_that_is_no_json_object(content: str, says: str, tmp_path: Path) 
 
 
 def test_an_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"holds no config\.json"):
+    with pytest.raises(RequestError, match=r"There is no config\.json in"):
         read_config(tmp_path / "config.json")
 
 

@@ -68,7 +68,7 @@ def test_then_the_newest_finished_run_of_the_task(root: Path) -> None:
         found = find_model(name)
         assert found.run is not None
         assert found.run.path == Path("here/b")
-        assert found.why == f"here/b (the newest finished {name} run here)"
+        assert found.why == f"here/b (the newest finished {name} run)"
 
 
 def test_a_revision_is_of_a_model_on_the_hub(root: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_revision_is_of_a_model_on_the_hub(root: Path) -> None:
     for name, why in (("mine", "mine (a model folder)"), ("newer", "here/newer (a run)")):
         with pytest.raises(RequestError) as error:
             find_model(f"{name}@v1")
-        expected = f"{why} is on this disk, and only models on the hub have revisions. Leave out 'v1'."
+        expected = f"{why} is local, and only models on the hub have revisions. Leave out '@v1'."
         assert str(error.value) == expected
 
 
@@ -87,7 +87,7 @@ def test_then_the_published_model(root: Path) -> None:
     make_run(root / "c", "mnli", age=2, finished=False)
     found = find_model("mnli")
     assert (found.run, found.folder, found.repo) == (None, None, "JunxiongWang/BiGS_512_MNLI")
-    assert found.why == "JunxiongWang/BiGS_512_MNLI (published; there is no finished mnli run under here/)"
+    assert found.why == "JunxiongWang/BiGS_512_MNLI (published; there is no finished mnli run in here/)"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -107,7 +107,7 @@ def test_a_run_and_a_model_by_their_paths(root: Path) -> None:
     assert find_model(str(run)).run is not None
     assert find_model(str(folder)).folder == folder
     (folder / "config.json").unlink()
-    with pytest.raises(RequestError, match=r"m holds no config\.json"):
+    with pytest.raises(RequestError, match=r"There is no config\.json in .*m"):
         open_model(find_model(str(folder)))
 
 
@@ -119,7 +119,7 @@ def test_a_model_folder_is_opened(root: Path) -> None:
 
 
 def test_no_name_is_the_newest_finished_run(root: Path) -> None:
-    with pytest.raises(RequestError, match=r"There is no finished run under here/\. Name a model with --model, or"):
+    with pytest.raises(RequestError, match=r"There is no finished run in here/\. Name a model with --model, or"):
         find_model(None)
     make_run(root / "a", "small", age=3)
     make_run(root / "b", "rte", age=2)
@@ -145,7 +145,9 @@ def test_a_name_of_nothing(name: str, near: str | None, root: Path) -> None:
 def test_a_folder_with_neither_run_nor_model(root: Path) -> None:
     Path("notes/old").mkdir(parents=True)
     for name in ("notes", "notes/old"):
-        with pytest.raises(RequestError, match=re.escape(f"The folder {name} holds neither a run (recipe.yaml) nor")):
+        with pytest.raises(
+            RequestError, match=re.escape(f"The folder {name} contains neither a run (recipe.yaml) nor")
+        ):
             find_model(name)
 
 
@@ -159,5 +161,5 @@ def test_one_spoilt_run_does_not_hide_the_others(root: Path) -> None:
 
 def test_a_run_without_a_checkpoint(root: Path) -> None:
     write_config(make_run(root / "r", "small", age=1, finished=False) / "config.json", config())
-    with pytest.raises(RequestError, match="holds no checkpoint: the run stopped before its first one"):
+    with pytest.raises(RequestError, match=r"There is no checkpoint in .*: the run stopped before its first one"):
         open_model(find_model("r"))

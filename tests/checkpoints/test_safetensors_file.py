@@ -30,7 +30,7 @@ def test_bfloat16(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no", b"\xff" * 64, b"\x08" + bytes(7) + b'{"a": 1}'])
 def test_a_malformed_file_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(RequestError, match="is not a safetensors file"):
+    with pytest.raises(RequestError, match="is not a valid safetensors file"):
         safetensors_file.read(tmp_path / "file")
 
 

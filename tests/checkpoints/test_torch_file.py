@@ -107,7 +107,7 @@ class Writes:
 def test_a_malicious_pickle_is_refused_and_not_run(protocol: int, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     path = archive(tmp_path / "pytorch_model.bin", pickle.dumps({"w": Writes(victim)}, protocol))
-    with pytest.raises(RequestError, match="nothing in it was run"):
+    with pytest.raises(RequestError, match="nothing in it was executed"):
         torch_file.read(path)
     assert not victim.exists()
     pickle.loads(pickle.dumps(Writes(victim)))
@@ -128,7 +128,7 @@ REFUSED = {
 @pytest.mark.parametrize("pickled", REFUSED.values(), ids=REFUSED.keys())
 def test_whatever_is_no_tensor_is_refused(pickled: bytes, tmp_path: Path) -> None:
     path = archive(tmp_path / "file", pickled, s=b"1234")
-    with pytest.raises(RequestError, match=r"not a plain file of weights|is malformed"):
+    with pytest.raises(RequestError, match=r"contains more than weights|is malformed"):
         torch_file.read(path)
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_pickle_is_read_or_told_but_nothing_else(
 
 def test_torch_s_format_before_1_6_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2))
-    with pytest.raises(RequestError, match=r"format before 1\.6"):
+    with pytest.raises(RequestError, match=r"format of PyTorch before 1\.6"):
         torch_file.read(tmp_path / "file")
 
 
@@ -186,5 +186,5 @@ def test_torch_reads_what_is_written_and_is_read(tmp_path: Path) -> None:
     read = torch_file.read(tmp_path / "theirs")
     assert all(np.array_equal(read[name], value.detach().float().numpy()) for name, value in theirs.items())
     torch.save(theirs, tmp_path / "old", _use_new_zipfile_serialization=False)
-    with pytest.raises(RequestError, match=r"format before 1\.6"):
+    with pytest.raises(RequestError, match=r"format of PyTorch before 1\.6"):
         torch_file.read(tmp_path / "old")

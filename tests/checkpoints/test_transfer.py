@@ -112,14 +112,14 @@ def test_a_tied_embedding_becomes_an_untied_decoder() -> None:
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
     assert np.array_equal(result["cls/predictions/decoder/kernel"], flat[WORDS].T)
-    assert report.changed == {"cls/predictions/decoder/kernel": "copied from the word embedding"}
+    assert report.changed == {"cls/predictions/decoder/kernel": "copied from the word embeddings"}
     assert transfer(parameters(to), to, of, zeros)[1].left == ["cls/predictions/decoder/kernel"]
     assert transfer(flat, of, classifier(), zeros)[1].changed == {}
 
 
 def test_encoders_that_differ_are_told_by_field() -> None:
     of, to = config(), config(hidden_size=8, pre_norm=False)
-    with pytest.raises(RequestError, match=r"hidden_size 4 there, 8 here; pre_norm True there, False here"):
+    with pytest.raises(RequestError, match=r"hidden_size 8 instead of 4; pre_norm False instead of True"):
         transfer(parameters(of), of, to, zeros)
 
 
@@ -129,6 +129,6 @@ def test_the_description_names_what_is_new_and_left() -> None:
     assert text.splitlines() == [
         "loaded 57 tensors",
         "new (4): classifier/bias, classifier/kernel, s4_bert/pooler/dense/bias, s4_bert/pooler/dense/kernel",
-        "left (5): cls/predictions/transform/dense/kernel, cls/predictions/transform/dense/bias, "
+        "unused (5): cls/predictions/transform/dense/kernel, cls/predictions/transform/dense/bias, "
         "cls/predictions/transform/LayerNorm/scale, cls/predictions/transform/LayerNorm/bias, cls/predictions/bias",
     ]

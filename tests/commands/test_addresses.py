@@ -67,7 +67,7 @@ def test_a_path_is_no_address(which: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     refused = bigs(*ALL[which])
     assert (refused.code, refused.out) == (2, ""), shlex.join(ALL[which])
-    assert f"bigs: {ADDRESS} is an address" in refused.err
+    assert f"bigs: {ADDRESS} is a URL" in refused.err
     assert not list(tmp_path.iterdir())
 
 
@@ -75,23 +75,23 @@ def test_addresses_in_recipes(tmp_path: Path) -> None:
     places = {"small": ("data.path", "data.validation", "from"), "sst2": ("from", "files.dev")}
     for recipe, key in ((recipe, key) for recipe, keys in places.items() for key in keys):
         own = [] if key == "from" else ["files.train=a.csv", "files.dev=a.csv"][: 2 * (recipe == "sst2")]
-        with pytest.raises(RequestError, match=f"--set {key}={ADDRESS}: {ADDRESS} is an address"):
+        with pytest.raises(RequestError, match=f"--set {key}={ADDRESS}: {ADDRESS} is a URL"):
             load_recipe(recipe, [*own, f"{key}={ADDRESS}"])
     mine = tmp_path / "mine.yaml"
     mine.write_text(f"extends: small\ndata:\n  path: {ADDRESS}\n")
     refused = bigs("recipes", "validate", mine)
-    assert (refused.code, f"{mine}:3:9: {ADDRESS} is an address" in refused.err) == (2, True), refused.err
+    assert (refused.code, f"{mine}:3:9: {ADDRESS} is a URL" in refused.err) == (2, True), refused.err
     mine.write_text(f"extends: {ADDRESS}\n")
-    assert f"{ADDRESS} is an address" in bigs("recipes", "validate", mine).err
+    assert f"{ADDRESS} is a URL" in bigs("recipes", "validate", mine).err
 
 
 def test_addresses_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIGS_RUNS", ADDRESS)
-    assert f"$BIGS_RUNS: {ADDRESS} is an address" in bigs("runs", "list").err
+    assert f"$BIGS_RUNS: {ADDRESS} is a URL" in bigs("runs", "list").err
     monkeypatch.setenv("BIGS_CACHE", ADDRESS)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    assert f"$BIGS_CACHE: {ADDRESS} is an address" in bigs("doctor").err
+    assert f"$BIGS_CACHE: {ADDRESS} is a URL" in bigs("doctor").err
     assert not list(tmp_path.iterdir())
 
 
@@ -101,9 +101,9 @@ def test_addresses_in_the_api(models: Path, tmp_path: Path, monkeypatch: pytest.
     model = load_model(models / "masked-lm")
     for given in (ADDRESS, Path(ADDRESS)):
         for call in (load_model, BiGSForMaskedLM.from_pretrained, model.save_pretrained, find_tokenizer):
-            with pytest.raises(RequestError, match=f"^{ADDRESS} is an address"):
+            with pytest.raises(RequestError, match=f"^{ADDRESS} is a URL"):
                 call(given)
-    with pytest.raises(RequestError, match="named by its id, OWNER/NAME"):
+    with pytest.raises(RequestError, match="write its id, OWNER/NAME"):
         find_model("https://huggingface.co/JunxiongWang/BiGS_512")
     assert not list(tmp_path.iterdir())
     (tmp_path / "s3:").mkdir()

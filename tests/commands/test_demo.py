@@ -25,6 +25,6 @@ def test_a_command_that_was_killed_is_told_and_gone_on_with(tmp_path: Path, monk
         assert (done.code, done.out) == (1, "")
         last = done.err.splitlines()[-1]
         assert last.startswith("bigs: `bigs tokenize --input python-docs")
-        assert "was ended by SIGKILL" in last
+        assert "was stopped by SIGKILL" in last
         assert "Repeat `bigs demo` to continue" in last
     assert ["--resume" in command for command in asked] == [False, True]

@@ -41,7 +41,7 @@ def test_what_stops_a_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (reason,) = made["stopped_by"]["pretrain"]
     assert "file is a file" in reason
     (found,) = [one for one in made["findings"] if one["what"] == "runs"]
-    assert found["advice"] == "name another with $BIGS_RUNS"
+    assert found["advice"] == "name another folder with $BIGS_RUNS"
 
 
 def test_runs_that_could_not_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_a_hub_that_is_not_to_be_asked_is_not(monkeypatch: pytest.MonkeyPatch) -
     with socket.create_server(("127.0.0.1", 0)) as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        assert "offline by HF_HUB_OFFLINE" in bigs("doctor").fine().out
+        assert "offline because of HF_HUB_OFFLINE" in bigs("doctor").fine().out
         assert not hub_answers()
         hub.setblocking(False)
         with pytest.raises(BlockingIOError):

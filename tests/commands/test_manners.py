@@ -96,12 +96,12 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "unknown task to measure": (("eval", "sst"[:2] + "x"), 2, ("no task 'ssx'",)),
     "unknown model": (("eval", "mlm", "--model", "bose"), 2, ("no model 'bose'", "'base'", "bigs runs list")),
     "model out of reach": (("export", "--model", "bigs-512"), 1, ("JunxiongWang/BiGS_512", "HF_HUB_OFFLINE")),
-    "folder that is no model": (("export", "--model", "other"), 2, ("other holds neither a run", "config.json")),
+    "folder that is no model": (("export", "--model", "other"), 2, ("other contains neither a run", "config.json")),
     "missing data folder": ((*TUNE[:-1], "gleu"), 2, ("There is no folder gleu", "MRPC")),
     "data folder without the task": ((*TUNE[:-1], "other"), 2, ("other/MRPC/train.tsv", "other/train.tsv")),
     "malformed TSV": ((*TUNE[:-1], "torn"), 2, ("torn/train.tsv:4: 3 columns", "mend this line")),
     "unknown label": ((*TUNE[:-1], "labels"), 2, ("labels/dev.tsv:2: '7' is not a label of MRPC", "0 (not_eq")),
-    "missing shards": (lambda: train("--data", "none", "--run", "n"), 2, ("no token shards at none", "bigs tokenize")),
+    "missing shards": (lambda: train("--data", "none", "--run", "n"), 2, ("no token shards in none", "bigs tokenize")),
     "cut shards": (
         lambda: train("--data", "cut", "--run", "runs/new"),
         2,
@@ -133,9 +133,9 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     ),
     "folder of something else": (lambda: train("--data", "shards", "--run", "other"), 2, ("other is in use", "--run ")),
     "file for a folder": (lambda: train("--data", "shards", "--run", "bad.yaml"), 2, ("bad.yaml is a file",)),
-    "nothing to resume": (lambda: train(*NEW, "--resume"), 2, ("no run to resume at runs/new", "Leave out --resume")),
+    "nothing to resume": (lambda: train(*NEW, "--resume"), 2, ("no run to resume in runs/new", "Leave out --resume")),
     "fine-tuning into a folder in use": ((*TUNE, "--run", "other"), 2, ("other is in use", "--run")),
-    "no tuning to resume": ((*TUNE, "--run", "t", "--resume"), 2, ("no run to resume at t", "Leave out --resume")),
+    "no tuning to resume": ((*TUNE, "--run", "t", "--resume"), 2, ("no run to resume in t", "Leave out --resume")),
     "export into a folder in use": (("export", "--output", "other"), 2, ("other is in use", "--output")),
     "unknown format": (("export", "--format", "torhc"), 2, ("no format 'torhc'", "'torch'", "flax, torch")),
     "task of another head": (("eval", "mrpc", "--data", "glue"), 2, ("masked-lm", "bigs finetune mrpc")),
@@ -172,7 +172,7 @@ def test_a_run_folder_held_by_another_process(place: Path) -> None:
         before = snapshot(place)
         done = bigs(*train("--data", "shards", "--run", "runs/busy"))
         assert (done.code, done.out) == (2, "")
-        assert "Another process is running in runs/busy. Wait for it to end" in done.err
+        assert "Another process is running in runs/busy. Wait for it to finish" in done.err
         assert snapshot(place) == before
 
 

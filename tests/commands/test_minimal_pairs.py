@@ -66,7 +66,7 @@ def test_blimp_from_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         ("paradigm", "one", "2", "1"),
         ("paradigm", "two", "2", "1"),
     ]
-    assert said.err == f"Ties, which count as wrong: 1.\nThe scores of every pair are in {written}.\n"
+    assert said.err == f"Ties, counted as wrong: 1.\nWrote the scores of all pairs to {written}.\n"
     records = [json.loads(line) for line in written.read_text().splitlines()]
     assert [(one["good"], one["bad"], one["paradigm"]) for one in records] == PAIRS
     assert [one["right"] for one in records] == [True, False, True, False]
@@ -102,14 +102,14 @@ def test_agreement_counts_what_it_leaves_out(tmp_path: Path, capsys: pytest.Capt
         opened_frequencies(tmp_path, **{"is": 3.0}), [path], AgreementColumns(), (), Options(form="markdown")
     )
     said = capsys.readouterr()
-    assert "Left out 1 of 3 pairs that do not differ in one word of one token." in said.err
+    assert "Skipped 1 of 3 pairs whose forms are not single tokens." in said.err
     assert [line.split(" | ")[1:4] for line in said.out.splitlines()[2:]] == [
         ["all", "2", "50.0"],
         ["0", "1", "100.0"],
         ["1", "1", "0.0"],
     ]
     path.write_text(f"{lines[2]}\n")
-    with pytest.raises(RequestError, match="No pair is left to compare"):
+    with pytest.raises(RequestError, match="No pair can be compared"):
         evaluate_agreement(opened_frequencies(tmp_path), [path], AgreementColumns(), (), Options())
 
 

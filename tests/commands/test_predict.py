@@ -110,7 +110,7 @@ def test_lines_of_a_text_and_of_stdin(models: Path, tmp_path: Path, monkeypatch:
     text = "\n".join([TEXTS[0], "", TEXTS[1], "  ", TEXTS[2]]) + "\n"
     (tmp_path / "in.txt").write_text(text)
     of_file = bigs("predict", "--input", tmp_path / "in.txt", "--model", models / "score").fine()
-    assert "Blank lines, passed over: 2." in of_file.err
+    assert "Blank lines skipped: 2." in of_file.err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     of_stdin = bigs("predict", "--model", models / "score").fine()
     assert of_stdin.out == of_file.out
@@ -196,7 +196,7 @@ def test_what_is_cut_off_is_said(models: Path) -> None:
     tokenizer = load_tokenizer(models / "score" / "tokenizer.json")
     full = "the " * 30
     assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
-    for text, told in ((full, ""), (full + "sea", "Truncated to 32 tokens: 1.")):
+    for text, told in ((full, ""), (full + "sea", "Texts truncated to 32 tokens: 1.")):
         done = bigs("predict", text, "the sea", "--model", models / "score").fine()
         assert [line for line in done.err.splitlines() if "Truncated" in line] == ([told] if told else [])
 
@@ -208,7 +208,7 @@ def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest
     assert "stdin:2 is not UTF-8" in of_stdin.err
     given = bigs("predict", "the sea", os.fsdecode(b"caf\xe9"), "--model", models / "score")
     assert (given.code, given.out) == (2, "")
-    assert "text 2 is not Unicode" in given.err
+    assert "text 2 is not valid Unicode" in given.err
 
 
 @pytest.mark.parametrize("more", [("--output", "new/out.jsonl"), ("--embed", "--output", "new/out.npy")])
@@ -257,17 +257,17 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("text", "--input", "in.csv"), "Give texts or --input"),
-        (("text", "--text", "review"), "--text is a column of --input"),
-        (("--input", "nowhere.csv"), "There is no file nowhere.csv"),
+        (("text", "--input", "in.csv"), "Use either texts on the command line or --input"),
+        (("text", "--text", "review"), "--text names a column of --input"),
+        (("--input", "nowhere.csv"), "--input nowhere.csv does not exist"),
         (("--input", "in.csv", "--text", "revue"), "has no column 'revue'. Did you mean 'review'?"),
         (("text", "--question", "where?"), "--question is not for this model"),
         (("text", "--question", ""), "--question is not for this model"),
-        (("--input", "in.csv", "--output", "./in.csv"), "would be overwritten"),
-        (("text", "--embed"), "Embeddings are written to a file"),
+        (("--input", "in.csv", "--output", "./in.csv"), "would overwrite it"),
+        (("text", "--embed"), "--embed requires a file"),
         (("text", "--output", "out.npy"), "Add --embed"),
         (("text", "--length", 99), "takes at most 32 tokens"),
-        (("text", "--format", "table", "--output", "out.csv"), "a table is for the terminal"),
+        (("text", "--format", "table", "--output", "out.csv"), "--format table is for the terminal"),
     ],
 )
 def test_requests_that_make_no_sense(

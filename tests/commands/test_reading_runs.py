@@ -205,9 +205,9 @@ def test_kernels_are_drawn_of_any_model_up_to_its_positions(root: Path) -> None:
         (("--kernels", "base", "mrpc"), "--kernels plots a single run; 2 were named"),
         (("--kernels", "nothing"), "There is no model 'nothing'"),
         (("--kernels", "--confusion", "mrpc"), "Use only one of --confusion and --kernels"),
-        (("--learning", "mrpc", "stsb"), "--learning applies to fine-tuning runs of one task"),
-        (("--learning", "base"), "--learning applies to fine-tuning runs of one task"),
-        (("mrpc", "--length", 8), "--length applies to kernels"),
+        (("--learning", "mrpc", "stsb"), "--learning applies only to fine-tuning runs of the same task"),
+        (("--learning", "base"), "--learning applies only to fine-tuning runs of the same task"),
+        (("mrpc", "--length", 8), "--length applies only to --kernels"),
         (("--kernels", "base", "-o", "it.jpg"), "it.jpg ends in neither .png nor .svg"),
     ],
 )

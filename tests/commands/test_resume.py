@@ -160,7 +160,7 @@ def test_what_contradicts_the_run_is_refused(pretrained: Path, shards: Path, glu
     before = snapshot(here)
     for words, told in (
         (("pretrain", "--run", run, "--recipe", "small"), "was started with --recipe demo"),
-        (("pretrain", "--run", run, "--from", "tuned"), "was started with a new model, not from tuned"),
+        (("pretrain", "--run", run, "--from", "tuned"), "was started from random initialization, not from tuned"),
         (("pretrain", "--run", run, "--validation", shards), "was started without --validation"),
         (("pretrain", "--run", run, "--set", "steps=9"), "Leave out --set"),
         (("pretrain", "--run", "tuned"), "Continue it with `bigs finetune --resume --run tuned`"),
@@ -172,7 +172,7 @@ def test_what_contradicts_the_run_is_refused(pretrained: Path, shards: Path, glu
         (("finetune", "--run", "tuned", "--pair", "body"), "was started without --pair, not body"),
         (("finetune", "--run", "tuned", "--seeds", 2), "has a single seed"),
         (("finetune", "mrpc", "--run", "tuned"), "is for the task custom, not mrpc"),
-        (("finetune", "--run", "none"), "There is no run to resume at none"),
+        (("finetune", "--run", "none"), "There is no run to resume in none"),
     ):
         assert told in refused(*words, "--resume")
     assert snapshot(here) == before
@@ -188,7 +188,7 @@ def test_data_that_was_moved_is_found_from_then_on(
     own = shutil.copytree(shards, here / "shards")
     stopped(*pretrain(Path("shards"), Path("run"), steps=9))
     moved = own.rename(here / "moved")
-    assert "There are no token shards at" in refused("pretrain", "--resume", "--run", "run")
+    assert "There are no token shards in" in refused("pretrain", "--resume", "--run", "run")
     command = stopped("pretrain", "--resume", "--run", "run", "--data", moved.name)
     stops.undo()
     assert "after step 6" in bigs(*command).fine().err
@@ -277,7 +277,7 @@ def same_arrays(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 def test_a_damaged_record_is_a_sentence(pretrained: Path, here: Path) -> None:
     shutil.copytree(pretrained, "run")
     Path("run/resume.json").write_text('{"seeds": 0}')
-    assert "run/resume.json is damaged: seeds" in refused("pretrain", "--resume", "--run", "run")
+    assert "run/resume.json is corrupt: seeds" in refused("pretrain", "--resume", "--run", "run")
 
 
 def test_a_dry_run_of_a_resumed_run(pretrained: Path, shards: Path, here: Path) -> None:

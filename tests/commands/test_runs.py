@@ -72,7 +72,7 @@ def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path
     for command in (("runs", "show", "gone"), ("eval", "--model", "gone")):
         done = bigs(*command)
         assert (done.code, done.out) == (2, "")
-        assert "gone is a link that leads nowhere (nowhere)" in done.err
+        assert "gone is a broken link to nowhere" in done.err
 
 
 def test_scores_stand_beside_the_majority_baseline(root: Path) -> None:
@@ -224,9 +224,9 @@ def test_spoilt_files_are_sentences(root: Path) -> None:
     assert done.code == 2
     assert "base has logged nothing yet" in done.err
     (root / "hot" / "results.json").write_text("[]")
-    assert "results.json holds no JSON object" in bigs("runs", "show", "hot").err
+    assert "results.json is not a JSON object" in bigs("runs", "show", "hot").err
     (root / "hot" / "results.json").write_text("{")
-    assert "results.json is no JSON" in bigs("runs", "show", "hot").err
+    assert "results.json is not JSON" in bigs("runs", "show", "hot").err
     (root / "mrpc" / "environment.json").unlink()
     assert "environment.json cannot be read" in bigs("runs", "compare", "base", "mrpc").err
     (root / "mrpc" / "recipe.yaml").write_text("kind: finetune\n")

@@ -147,8 +147,8 @@ def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("--vocab", "x.txt", "--train-vocab", "200"), "Exactly one vocabulary"),
-        ((), "Exactly one vocabulary"),
+        (("--vocab", "x.txt", "--train-vocab", "200"), "Use exactly one of --vocab FILE"),
+        ((), "Use exactly one of --vocab FILE"),
         (("--vocab", "missing.txt"), "There is no vocabulary missing.txt"),
         (("--train-vocab", "50"), "too small"),
         (("--train-vocab", "180", "--length", "2"), "--length 2 is too short"),
@@ -157,7 +157,7 @@ def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path)
         (("--train-vocab", "180", "--input", "nothing.txt"), "no file or folder nothing.txt"),
         (("--train-vocab", "180", "--weight", "1", "--weight", "2"), "Give one --weight per --input"),
         (("--train-vocab", "1000000000000"), "Invalid value for '--train-vocab'"),
-        (("--train-vocab", "180", "--weight", "0"), "A --weight must be above 0"),
+        (("--train-vocab", "180", "--weight", "0"), "--weight must be above 0"),
         (("--train-vocab", "180", "--resume", "--overwrite"), "either --resume"),
         (("--check", "somewhere"), "--check and --show inspect existing shards"),
     ],
@@ -175,10 +175,10 @@ def test_wrong_requests_are_sentences_and_change_nothing(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "nothing to tokenize"),
+        ((), "No input was given"),
         (("--input", "x.txt"), "--output DIR"),
         (("--input", "x.txt", "--output", "out"), "--length 128"),
-        (("--show", "a", "--check", "b"), "Use one of them alone"),
+        (("--show", "a", "--check", "b"), "Use one of them, without --input"),
         (("--show", "none"), "There are no token shards in none"),
     ],
 )
@@ -239,6 +239,6 @@ def test_hdf5_shards_are_converted(shared: Path, tmp_path: Path) -> None:
     manifest = open_shards(tmp_path / "out").manifest
     assert manifest.rows("train") + manifest.rows("heldout") == 16
     assert manifest.packing is None
-    assert "and only --output" in bigs(*convert, "--resume", "--output", tmp_path / "other").err
+    assert "no other options than --output" in bigs(*convert, "--resume", "--output", tmp_path / "other").err
     one = bigs("tokenize", "--input", folder / "train_shard_0.hdf5", "--output", tmp_path / "other")
     assert "Name the folder that contains it" in one.err

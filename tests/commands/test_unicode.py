@@ -24,7 +24,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 def refused(place: str, *arguments: object) -> None:
     done = bigs(*arguments)
     assert (done.code, done.out) == (2, "")
-    assert f"{place} is not Unicode: '" in done.err
+    assert f"{place} is not valid Unicode: '" in done.err
     assert "has half of a surrogate pair, '\\ud83d'." in done.err
 
 
@@ -69,5 +69,5 @@ def test_predicting_and_the_api(models: Path, tmp_path: Path) -> None:
     refused(f"{texts}:2", *ask, "--embed", "--output", tmp_path / "out.npy")
     model = load_model(models / "score")
     for asked in (model.predict, model.embed):
-        with pytest.raises(RequestError, match="text 2 is not Unicode"):
+        with pytest.raises(RequestError, match="text 2 is not valid Unicode"):
             asked([WHOLE, HALF])

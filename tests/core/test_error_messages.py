@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bigs_cli.core.error_messages import told, translate_error
+from bigs_cli.core.error_messages import convert_errors, translate_error
 from bigs_cli.core.errors import BigsError, RequestError
 
-AGAIN = "and give the command again."
+AGAIN = "and repeat the command."
 
 
 def caught(error: Exception) -> Exception:
@@ -36,13 +36,13 @@ def caught(error: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("number", "says", "kind"),
     [
-        (errno.ENOSPC, f"The disk of x/y is full. Make room, {AGAIN}", BigsError),
-        (errno.EDQUOT, f"Your quota on the disk of x/y is used up. Make room, {AGAIN}", BigsError),
-        (errno.EIO, "The device of x/y fails (input/output error).", BigsError),
-        (errno.ESTALE, "x/y is gone from its file server", BigsError),
+        (errno.ENOSPC, f"The disk of x/y is full. Free some space, {AGAIN}", BigsError),
+        (errno.EDQUOT, f"Your disk quota for x/y is exhausted. Free some space, {AGAIN}", BigsError),
+        (errno.EIO, "The disk of x/y failed (input/output error).", BigsError),
+        (errno.ESTALE, "x/y was lost by its file server", BigsError),
         (errno.EMFILE, "Raise the limit (ulimit -n 4096)", BigsError),
-        (errno.ENOENT, "x/y is not there, or not any more.", BigsError),
-        (errno.EROFS, "x/y cannot be written: its disk is read-only.", RequestError),
+        (errno.ENOENT, "x/y does not exist, or was removed.", BigsError),
+        (errno.EROFS, "x/y cannot be written: read-only file system.", RequestError),
         (errno.EACCES, "x/y cannot be used: permission denied.", RequestError),
         (errno.EPERM, "x/y cannot be changed: operation not permitted.", RequestError),
         (errno.ENAMETOOLONG, "its name is too long", RequestError),
@@ -73,7 +73,7 @@ def test_a_full_disk_is_no_wrong_request_whatever_was_handled_before_it() -> Non
 )
 def test_an_error_of_a_library_that_has_only_words(text: str) -> None:
     fault = translate_error(caught(ValueError(text)), Path("runs/mine"), "and go on with --resume")
-    assert str(fault) == "The disk of runs/mine is full. Make room, and go on with --resume."
+    assert str(fault) == "The disk of runs/mine is full. Free some space, and go on with --resume."
     assert "/run/6/_sharding is full" in str(translate_error(ValueError(text))) or "RESOURCE" not in text
 
 
@@ -84,7 +84,7 @@ def test_memory_that_numpy_xla_and_python_cannot_have() -> None:
             ask()
         errors.append(asked.value)
     said = [str(translate_error(caught(error))) for error in errors]
-    assert said[0].startswith("There is not enough memory. Take a machine that has more, or, where the verb has")
+    assert said[0].startswith("There is not enough memory. Use a machine with more memory, or, if the command has")
     assert said[1].startswith("There is not enough memory for 8.00 PiB more.")
     assert said[2].startswith("There is not enough memory for 131,072.0 GiB more.")
 
@@ -92,9 +92,9 @@ def test_memory_that_numpy_xla_and_python_cannot_have() -> None:
 def test_other_errors_are_none_of_the_machine() -> None:
     error = caught(KeyError("a"))
     assert translate_error(error) is None
-    with pytest.raises(KeyError), told(translate_error):
+    with pytest.raises(KeyError), convert_errors(translate_error):
         raise KeyError("a")
-    with pytest.raises(RequestError, match="mine"), told(translate_error):
+    with pytest.raises(RequestError, match="mine"), convert_errors(translate_error):
         raise RequestError("mine")
 
 

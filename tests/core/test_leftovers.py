@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     with pytest.raises(RequestError, match=f"--predictions {place} cannot be written: {tmp_path} is read-only"):
         check_output_file(place, "--predictions")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match="file is no folder"):
+    with pytest.raises(RequestError, match="file is not a folder"):
         check_output_file(tmp_path / "file" / "a.jsonl", "--predictions")
     with pytest.raises(RequestError, match=r"is a folder\. Name a file"):
         check_output_file(tmp_path, "--predictions")
@@ -73,7 +73,7 @@ def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("mine")
     (tmp_path / ".out.bigs-partial").symlink_to(tmp_path / "precious")
-    with pytest.raises(RequestError, match="is in the way: it is no folder"), atomic_directory(tmp_path / "out"):
+    with pytest.raises(RequestError, match="exists and is not a folder"), atomic_directory(tmp_path / "out"):
         pass
     assert (tmp_path / "precious" / "file").read_text() == "mine"
 

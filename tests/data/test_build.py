@@ -232,7 +232,7 @@ def test_a_folder_in_use_is_refused_and_an_error_changes_nothing(tmp_path, docum
     assert content(out) == before
     assert build(out, tokenizer, broken, overwrite=True, skip_bad=True).report.bad_records == 1
     assert build(out, tokenizer, text, overwrite=True, limit_documents=40).report.documents == 40
-    with pytest.raises(RequestError, match="is an address"):
+    with pytest.raises(RequestError, match="is a URL"):
         build(type(out)("s3://bucket/shards"), tokenizer, text)
 
 

@@ -258,13 +258,13 @@ def test_links_are_followed_and_broken_ones_named(tmp_path, monkeypatch):
     parts = find_parts([str(corpus)], say=said.append)
     assert [record for _, _, record in read_parts(parts)] == ["Far."]
     assert parts[0].identity == f"{corpus}/linked/a.txt (4 bytes)"
-    assert said == [f"{corpus} holds 1 entry that cannot be read: {corpus}/gone.txt (a link that leads nowhere)."]
+    assert said == [f"{corpus} has 1 entry that cannot be read: {corpus}/gone.txt (a broken link)."]
     (corpus / "linked").unlink()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match="holds no"):
         find_parts(["corpus"], say=said.append)
-    assert said[1] == "corpus holds 1 entry that cannot be read: corpus/gone.txt (a link that leads nowhere)."
-    with pytest.raises(RequestError, match=r"gone\.txt is a link that leads nowhere"):
+    assert said[1] == "corpus has 1 entry that cannot be read: corpus/gone.txt (a broken link)."
+    with pytest.raises(RequestError, match=r"gone\.txt is a broken link"):
         find_parts([str(corpus / "gone.txt")])
 
 

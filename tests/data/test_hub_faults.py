@@ -61,8 +61,8 @@ def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> No
     assert all("\n" not in said[3] for said in (lines, rows, plain))
     for name, said, why in (("array", array, "HTTP 502"), ("numbers", numbers, "HTTP 503")):
         assert said[3] == (
-            f"BigsError: someone/{name} could not be fetched from {hub.endpoint}, and the cache does not hold it "
-            f"({why}). Check the network and try again, or name files that are on this machine."
+            f"BigsError: someone/{name} could not be downloaded from {hub.endpoint} and is not in the cache "
+            f"({why}). Check the network and try again, or use local files."
         )
 
 
@@ -90,10 +90,11 @@ def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
     assert [(documents, error) for documents, _, _, error in got] == [
         ([], f"RequestError: {said}")
         for said in (
-            "someone/none is no file or folder here, and the hub has no data set of that name that you may see. "
-            "Check the name; if it is private: hf auth login",
-            "'someone/no--thing' is neither a file or folder here nor a hub id such as owner/name.",
-            "The hub's data set someone/lines has no revision 'v2'. Name a branch, a tag or a commit of it.",
+            "someone/none is not a local file or folder, and the hub has no data set of that name that you can access. "
+            "Check the name; if it is private, log in with: hf auth login",
+            "'someone/no--thing' is neither an existing file or folder nor a hub id such as owner/name. "
+            "Check the name.",
+            "The data set someone/lines on the hub has no revision 'v2'. Name a branch, tag or commit of it.",
             "The hub's data set someone/configs has several configurations. "
             f"It has {known}; name one: someone/configs:20231101.en",
             "The hub's data set someone/configs has no configuration '20231101.ne'. Did you mean '20231101.en'? "
@@ -110,7 +111,8 @@ def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
             "Name files of it: hf://datasets/someone/pictures/…",
             "The hub's data set someone/wrong-card holds no data files of a known kind. "
             "Name files of it: hf://datasets/someone/wrong-card/…",
-            "The hub's data set someone/gated is gated: ask for access on its page, then log in with: hf auth login",
+            "The data set someone/gated on the hub is gated. Request access on its page, then log in with: "
+            "hf auth login",
         )
     ]
     for name, (_, _, _, said) in (("broken-card", broken_card), ("odd-card", odd_card)):

@@ -129,7 +129,7 @@ def test_the_settings_come_from_the_hub_too(hub: Hub, monkeypatch: pytest.Monkey
 def test_settings_that_the_hub_refuses_are_not_taken_for_none(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     write(hub.repositories["someone/all"], do_lower_case=False)
     hub.faults.append(Fault("tokenizer_config.json", times=99, status=403))
-    with pytest.raises(BigsError, match="The tokenizer someone/all: The hub does not let you read"):
+    with pytest.raises(BigsError, match="The tokenizer someone/all: The hub denies access to"):
         load_tokenizer("someone/all")
 
 

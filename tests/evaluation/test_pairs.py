@@ -58,8 +58,8 @@ def test_linked_folders_are_read_and_broken_links_named(tmp_path: Path) -> None:
     (here / "gone.csv").symlink_to("nowhere.csv")
     said: list[str] = []
     assert find_tables([here], said.append) == [here / "linked" / "a.csv"]
-    assert said == [f"{here} holds 1 entry that cannot be read: {here / 'gone.csv'} (a link that leads nowhere)."]
-    with pytest.raises(RequestError, match=r"gone\.csv is a link that leads nowhere \(nowhere\.csv\)"):
+    assert said == [f"{here} has 1 entry that cannot be read: {here / 'gone.csv'} (a broken link)."]
+    with pytest.raises(RequestError, match=r"gone\.csv is a broken link to nowhere\.csv"):
         find_tables([here / "gone.csv"])
 
 
@@ -143,7 +143,7 @@ def test_blimp_comes_from_the_hub_and_then_from_its_cache(tmp_path: Path) -> Non
     assert ask(tmp_path / "home", "http://127.0.0.1:9") == expected
     assert gone == (
         "BLiMP could not be read from the hub: nyu-mll/blimp is not in the hub's cache, and HF_HUB_OFFLINE is set. "
-        "Unset it and run this once online. Pass --data DIR holding its .jsonl files "
+        "Unset it and run the command once online. Pass --data DIR holding its .jsonl files "
         "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
     )
     with serving(Hub({"datasets/nyu-mll/blimp": root / "p00"})) as other:

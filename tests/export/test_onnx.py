@@ -102,7 +102,7 @@ def test_it_is_read_back_as_a_model(head: str, beside: bool, tmp_path: Path, mon
     assert same(again.flat, made.flat)
     if beside:
         (tmp_path / "out" / "model.onnx_data").rename(tmp_path / "model.onnx_data")
-        with pytest.raises(RequestError, match=r"has its weights in model\.onnx_data, which is not beside it"):
+        with pytest.raises(RequestError, match=r"has its weights in model\.onnx_data, which is missing"):
             read_model(tmp_path / "out")
         for tensor in (
             strange := onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False)
@@ -111,7 +111,7 @@ def test_it_is_read_back_as_a_model(head: str, beside: bool, tmp_path: Path, mon
                 if entry.key == "location":
                     entry.value = "../model.onnx_data"
         (tmp_path / "out" / "model.onnx").write_bytes(strange.SerializeToString())
-        with pytest.raises(RequestError, match="none but its neighbours are read"):
+        with pytest.raises(RequestError, match="only files in the same folder can be used"):
             read_model(tmp_path / "out")
 
 
@@ -126,7 +126,7 @@ def test_onnx_files_of_others_are_refused(tmp_path: Path) -> None:
         read_model(tmp_path / "out")
     made.metadata_props.remove(kept)
     path.write_bytes(made.SerializeToString())
-    with pytest.raises(RequestError, match="bigs did not write it"):
+    with pytest.raises(RequestError, match="It was written by an older release"):
         read_model(tmp_path / "out")
     path.write_bytes(b"\xff" * 100)
     with pytest.raises(RequestError, match="is not an ONNX file"):

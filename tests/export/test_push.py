@@ -105,7 +105,7 @@ def test_a_branch_and_its_revision(hub: Hub, tmp_path: Path) -> None:
     assert [commit["revision"] for commit in written(hub).commits] == ["try/2"]
     model = bigs_cli.BiGSForSequenceClassification.from_pretrained("ada/mine", revision="try/2")
     assert model.config == OF
-    with pytest.raises(RequestError, match="holds no weights"):
+    with pytest.raises(RequestError, match="has no weights"):
         bigs_cli.load_model("ada/mine")
     hub.requests.clear()
     again = ("--push", "ada/mine", "--revision", "try/2")
@@ -139,7 +139,7 @@ def test_without_a_login(hub: Hub, tmp_path: Path) -> None:
 def test_with_a_token_the_hub_does_not_know(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
     refused(
-        export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "does not know your token", "hf auth login --force"
+        export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "does not accept your token", "hf auth login --force"
     )
 
 
@@ -157,11 +157,11 @@ def test_a_hub_that_does_not_answer(hub: Hub, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--push", "mine"), "--push takes owner/name"),
-        (("--push", "a/b/c"), "--push takes owner/name"),
-        (("--push", "ada/-"), "--push takes owner/name"),
-        (("--public",), "--public says how to push: add --push owner/name"),
-        (("--revision", "v1"), "--revision says how to push: add --push owner/name"),
+        (("--push", "mine"), "Use --push OWNER/NAME"),
+        (("--push", "a/b/c"), "Use --push OWNER/NAME"),
+        (("--push", "ada/-"), "Use --push OWNER/NAME"),
+        (("--public",), "--public applies only to uploads: add --push OWNER/NAME"),
+        (("--revision", "v1"), "--revision applies only to uploads: add --push OWNER/NAME"),
     ],
 )
 def test_what_is_no_destination(more: tuple[str, ...], said: str, hub: Hub, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
     before = snapshot(tmp_path / "theirs")
     done = export(tmp_path, "--push", repo, "--public")
     assert (done.code, done.out) == (2, "")
-    assert f"You may not write to {repo} on the hub (HTTP 403)" in done.err
+    assert f"You have no write access to {repo} on the hub (HTTP 403)" in done.err
     assert f"hf upload {repo} {tmp_path / 'out'} ." in done.err
     assert same(read_model(tmp_path / "out").flat, FLAT)
     assert (snapshot(tmp_path / "theirs"), written(hub).commits) == (before, [])
@@ -190,12 +190,12 @@ def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "status", "code", "said"),
     [
-        ("/preupload/", 403, 2, "You may not write to ada/mine"),
-        ("/lfs/objects/batch", 403, 2, "You may not write to ada/mine"),
+        ("/preupload/", 403, 2, "You have no write access to ada/mine"),
+        ("/lfs/objects/batch", 403, 2, "You have no write access to ada/mine"),
         ("PUT /store/", 400, 1, "could not be pushed"),
-        ("/commit/", 400, 1, "The hub refuses this for ada/mine"),
+        ("/commit/", 400, 1, "The hub rejected the upload to ada/mine"),
         ("/commit/", 507, 1, "HTTP 507"),
-        ("/api/repos/create", 401, 2, "does not know your token"),
+        ("/api/repos/create", 401, 2, "does not accept your token"),
     ],
 )
 def test_a_refusal_on_the_way(where: str, status: int, code: int, said: str, hub: Hub, tmp_path: Path) -> None:
@@ -204,6 +204,6 @@ def test_a_refusal_on_the_way(where: str, status: int, code: int, said: str, hub
     assert (done.code, done.out) == (code, "")
     last = done.err.splitlines()[-1]
     assert said in last, done.err
-    assert f"The export itself is whole, in {tmp_path / 'out'}" in last
+    assert f"The export is complete in {tmp_path / 'out'}" in last
     assert f"hf upload ada/mine {tmp_path / 'out'} . --private" in last
     assert written(hub).commits == []

@@ -136,7 +136,7 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
         ("masking.max_predictions=129", "a row has 128 tokens"),
         ("masking.random_fraction=0.3", "add up to more than 1"),
         ("masking.whole_word=1", "should be true or false, not 1"),
-        ("gradient_accumulation_steps=3", "batch_size 32 cannot be split into 3 equal parts"),
+        ("gradient_accumulation_steps=3", "batch_size 32 is not divisible by gradient_accumulation_steps 3"),
         ("mesh.fsdp=-1", "only one can take all remaining devices"),
         ("mesh.tensor=0", "no devices"),
         ("model.head=encoder", "the masked-lm head, not encoder"),

@@ -303,7 +303,7 @@ def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monk
         ((), "Name a task"),
         (
             ("--train", "a.csv"),
-            "--train a.csv: 'files.dev' is missing: file with the dev examples (--dev FILE)",
+            "--train a.csv: 'files.dev' is missing: file with the dev set (--dev FILE)",
         ),
         (("--dev", "a.csv"), "Also name its training set"),
         (("sst2", "--label", "stars"), "sst2 is a built-in task with its own files; --label is for custom tasks"),

@@ -147,7 +147,7 @@ def test_time_ends_a_run_and_resuming_does_not_prolong_it(shards: Path, tmp_path
         ({"batch_size_warmup": "{start: 32, steps: 5}"}, "batch_size 32 is not batch_size_warmup.start 32 doubled"),
         (
             {"batch_size_warmup": "{start: 2, steps: 5}", "gradient_accumulation_steps": 4},
-            "batch_size_warmup.start 2 cannot be split into 4",
+            "batch_size_warmup.start 2 is not divisible by gradient_accumulation_steps 4",
         ),
         ({"schedule.kind": "wsd", "schedule.decay_fraction": 0.95}, "The warmup and the decay overlap"),
     ],

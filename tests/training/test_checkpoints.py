@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bigs_cli.checkpoints.checksums import SEAL, damage, score, steps
+from bigs_cli.checkpoints.checksums import CHECKSUMS, find_corruption, read_score, steps
 from bigs_cli.checkpoints.orbax import Keep
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import bigs, pretrain, snapshot, start_bigs
@@ -67,15 +67,15 @@ def saved(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (flip, "params/.+ was altered: its SHA-256"),
         (empty, "optimizer/.+ has 0 bytes"),
         (remove, "position/.+ is missing"),
-        (spoil_the_seal, r"seal\.json is damaged"),
+        (spoil_the_seal, r"seal\.json is corrupt"),
         (lambda checkpoint: (checkpoint / "seal.json").unlink(), r"it has no seal\.json"),
     ],
 )
 def test_every_kind_of_damage_is_told(saved: Path, tmp_path: Path, harm: Callable[[Path], None], told: str) -> None:
     checkpoint = shutil.copytree(saved / "checkpoints" / "12", tmp_path / "12")
-    assert damage(checkpoint) is None
+    assert find_corruption(checkpoint) is None
     harm(checkpoint)
-    assert re.match(told, str(damage(checkpoint)))
+    assert re.match(told, str(find_corruption(checkpoint)))
 
 
 def test_a_damaged_checkpoint_is_passed_over(shards: Path, saved: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_damaged_checkpoint_is_passed_over(shards: Path, saved: Path, tmp_path
     flip(run / "checkpoints" / "12")
     (run / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_bytes(b"{")  # Orbax's, and not needed
     again = bigs(*pretrain(shards, run, "--resume")).fine()
-    assert re.search(r"checkpoints/12 is damaged \(.+\); the one of step 8 is used instead", again.err)
+    assert re.search(r"checkpoints/12 is corrupt \(.+\); using that of step 8", again.err)
     assert f"Resuming {run} after step 8." in again.err
     assert course(run) == course(saved)
     assert same(run / "checkpoints", saved / "checkpoints")
@@ -97,7 +97,7 @@ def test_two_damaged_ones_and_a_half_written_one(shards: Path, saved: Path, tmp_
         flip(run / "checkpoints" / str(step))
     shutil.copytree(saved / "checkpoints" / "12", run / "checkpoints" / "16.orbax-checkpoint-tmp")
     again = bigs(*pretrain(shards, run, "--resume")).fine()
-    assert again.err.count("is used instead") == 2
+    assert again.err.count("using that of step") == 2
     assert "after step 4." in again.err
     assert same(run / "checkpoints", saved / "checkpoints")
     assert not list((run / "checkpoints").glob("16*"))
@@ -109,7 +109,7 @@ def test_reading_the_model_of_a_run_passes_over_too(shards: Path, saved: Path, t
     empty(run / "checkpoints" / "8")  # its parameters are sound
     before = snapshot(run)
     asked = bigs("eval", "mlm", "--model", run, "--data", shards).fine()
-    assert "checkpoints/12 is damaged" in asked.err
+    assert "checkpoints/12 is corrupt" in asked.err
     assert "step 8" in asked.err
     assert snapshot(run) == before
 
@@ -121,7 +121,7 @@ def test_when_all_are_damaged_nothing_is_changed(shards: Path, saved: Path, tmp_
     before = snapshot(run)
     refused = bigs(*pretrain(shards, run, "--resume"))
     assert (refused.code, refused.out) == (2, "")
-    assert f"Every checkpoint in {run}/checkpoints is damaged (step 12: params/" in refused.err
+    assert f"All checkpoints in {run}/checkpoints are corrupt (step 12: params/" in refused.err
     assert snapshot(run) == before
 
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_without_a_seal_is_passed_over(shards: Path, saved: Path, t
     (run / "checkpoints" / "12" / "seal.json").unlink()
     (run / "checkpoints" / "25").mkdir()
     again = bigs(*pretrain(shards, run, "--resume")).fine()
-    assert again.err.count("so it was not written to its end") == 2
+    assert again.err.count("so it is incomplete") == 2
     assert "after step 8." in again.err
     assert same(run / "checkpoints", saved / "checkpoints")
 
@@ -192,5 +192,5 @@ def test_a_killed_run_ends_as_one_left_alone(shards: Path, tmp_path: Path) -> No
 
 def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
     for value in ("1" * 400, "[]", '"high"', "{}"):
-        (tmp_path / SEAL).write_text(f'{{"score": {value}, "files": {{}}}}')
-        assert score(tmp_path) is None
+        (tmp_path / CHECKSUMS).write_text(f'{{"score": {value}, "files": {{}}}}')
+        assert read_score(tmp_path) is None

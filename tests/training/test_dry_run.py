@@ -55,8 +55,8 @@ def test_without_shards_only_the_row_is_missing(
     done = bigs("pretrain", "--recipe", "demo", "--dry-run", *settings(model__vocab_size=size)).fine()
     told = done.out.partition("\nwhat it takes")[2]
     assert told.strip() == with_shards[: with_shards.index("train row")].strip()
-    assert "There are no token shards at shards/demo" in done.err
-    assert "No masked row is shown without them." in done.err
+    assert "There are no token shards in shards/demo" in done.err
+    assert "Without shards, no masked row is shown." in done.err
     assert "batch on each device" in rows(bigs("pretrain", "--recipe", "wiki-books-512", "--dry-run").fine().out)
     assert not any(tmp_path.iterdir())
 

@@ -143,7 +143,7 @@ def test_what_cannot_be_predicted_is_filled_and_said(suite: Path, glue: Path, tm
     target = tmp_path / "glue.zip"
     done = bigs("eval", "glue", "--model", suite, "--data", glue, "--submission", target).fine()
     assert done.out == f"{target}\n"
-    assert "The test set of CoLA is not under" in done.err
+    assert "There is no test set of CoLA in" in done.err
     assert all(part.file in done.err for part in PARTS)
     with zipfile.ZipFile(target) as made:
         assert made.read("WNLI.tsv").decode().splitlines()[1] == "0\t0"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigs_cli.core.error_messages import refused
+from bigs_cli.core.error_messages import write_error
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import atomic_write
 
@@ -123,7 +123,7 @@ def write(figure: Figure, path: Path) -> None:
             # Without its date an equal figure is an equal file.
             figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None, **_WHOLE)
     except OSError as error:
-        raise refused(str(path), error, "Name another file with --output.") from error
+        raise write_error(str(path), error, "Name another file with --output.") from error
 
 
 def inline_svg(figure: Figure, number: int) -> str:

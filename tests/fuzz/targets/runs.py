@@ -90,13 +90,13 @@ def _seal(folder: Path) -> tuple[Path, Seeds]:
     place = folder / "10"
     (place / "params").mkdir(parents=True)
     (place / "params" / "data").write_bytes(b"abc")
-    checksums.seal(place, 0.5)
-    return place / checksums.SEAL, [(place / checksums.SEAL).read_bytes()]
+    checksums.write_checksums(place, 0.5)
+    return place / checksums.CHECKSUMS, [(place / checksums.CHECKSUMS).read_bytes()]
 
 
 def _check_seal(path: Path) -> None:
     checksums.score(path.parent)
-    if told := checksums.damage(path.parent):
+    if told := checksums.find_corruption(path.parent):
         raise RequestError(told)
 
 
