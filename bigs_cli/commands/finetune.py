@@ -374,8 +374,8 @@ def _suite(
     from bigs_cli.checkpoints.run import runs_root
     from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.evaluation.suite import suite_notes, suite_table
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.reporting.suite import suite_notes, suite_table
 
     prepare_jax()
     from bigs_cli.evaluation.suite import suite_lines

@@ -102,12 +102,12 @@ def evaluate_agreement(
     Raises:
         RequestError: as `evaluate_pairs`, or no pair differs in one word of one token.
     """
-    from bigs_cli.evaluation.agreement import read_agreement
+    from bigs_cli.evaluation.agreement import FormColumns, read_agreement
     from bigs_cli.evaluation.pairs import find_tables
     from bigs_cli.reporting.console import err
 
-    names = (columns.sentence, columns.good, columns.bad, columns.header)
-    files = [read_agreement(path, by, *names, options.limit) for path in find_tables(data, err.print)]
+    forms = FormColumns(columns.sentence, columns.good, columns.bad, columns.header)
+    files = [read_agreement(path, by, forms, options.limit) for path in find_tables(data, err.print)]
     model = _probed(opened, options)
     about = {"task": "agreement", "model": opened.source}
     _report(model, model.encode_forms, files, about, "Agreement", options)
@@ -133,9 +133,8 @@ def _report(
 
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import write_lines
-    from bigs_cli.evaluation.pairs import accuracies
+    from bigs_cli.evaluation.pairs import accuracies, accuracy_table, accuracy_text
     from bigs_cli.reporting.console import err, out, progress
-    from bigs_cli.reporting.pairs import accuracy_table, accuracy_text
 
     asked = [ask(pairs) for pairs in files]
     padded = sorted({int(length) for one in asked for length in one.lengths})

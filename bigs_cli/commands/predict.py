@@ -129,14 +129,14 @@ def predict(
     from bigs_cli.prediction.output import write_answers
     from bigs_cli.prediction.predictor import Predictor
     from bigs_cli.prediction.settings import Origin, settings_for
-    from bigs_cli.reporting.padding import tell_of_trimming
+    from bigs_cli.reporting.console import warn_of_trimming
     from bigs_cli.tasks.items import TEXT_OR_PAIR
 
     if not (embed or allow_untrained):
         refuse_untrained(opened)
     config = opened.config
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
-    tell_of_trimming(config, settings.trim)
+    warn_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_unstacked(opened.flat), tokenizer_of(opened), settings)
     pipeline = None if embed else predictor.pipeline
     takes = TEXT_OR_PAIR if pipeline is None else pipeline.takes

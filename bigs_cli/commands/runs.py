@@ -144,14 +144,14 @@ def plot(
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import out
-    from bigs_cli.reporting.plots.style import check_picture, write
+    from bigs_cli.reporting.plots.style import check_plot_file, write
 
     asked = [name for name, on in (("learning", learning), ("confusion", confusion), ("kernels", kernels)) if on]
     if len(asked) > 1:
         raise RequestError(f"Use only one of --{' and --'.join(asked)}.")
     kind = asked[0] if asked else "runs"
     output = output or Path(f"{kind}.png")
-    check_picture(output)
+    check_plot_file(output)
     if length is not None and not kernels:
         raise RequestError("--length applies to kernels: bigs runs plot --kernels MODEL --length 64")
     if kind in ("confusion", "kernels") and len(runs) > 1:
@@ -209,9 +209,9 @@ def _courses(names: list[str], learning: bool) -> Figure:
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
     from bigs_cli.reporting.metrics_log import read_metrics
-    from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_course
-    from bigs_cli.reporting.plots.validation_curve import draw_learning
-    from bigs_cli.reporting.runs import course_table, short_names, task_of_run
+    from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_training_curves
+    from bigs_cli.reporting.plots.validation_curve import draw_validation_curve
+    from bigs_cli.reporting.runs import curves_table, short_names, task_of_run
 
     found = [find_run(name) for name in names]
     courses = dict(zip(short_names(found), (read_metrics(run.metrics_file) for run in found), strict=True))
@@ -220,27 +220,27 @@ def _courses(names: list[str], learning: bool) -> Figure:
         task = tasks[0]
         if task is None or tasks.count(task) < len(tasks):
             raise RequestError("--learning applies to fine-tuning runs of one task. Plot other runs without it.")
-        figure = draw_learning(courses, task.metrics[0], task.title)
+        figure = draw_validation_curve(courses, task.metrics[0], task.title)
     else:
         objectives = (PRETRAINING if task is None else task.title for task in tasks)
-        figure = draw_course(courses, dict(zip(courses, objectives, strict=True)))
+        figure = draw_training_curves(courses, dict(zip(courses, objectives, strict=True)))
     for name, entries in courses.items():
-        err.print(course_table(name, entries, ("loss", "heldout_loss", "learning_rate", "tokens_per_second")))
+        err.print(curves_table(name, entries, ("loss", "heldout_loss", "learning_rate", "tokens_per_second")))
     return figure
 
 
 def _confusion(name: str) -> Figure:
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.evaluation.report import answered_by
-    from bigs_cli.reporting.report import draw_answers
+    from bigs_cli.evaluation.report import dev_predictions
+    from bigs_cli.reporting.report import draw_predictions
     from bigs_cli.reporting.runs import short_names, task_of_run
 
     run = find_run(name)
     task = task_of_run(run)
     if task is None:
         raise RequestError(f"{run.path} is a pretraining run, which has no labels. Name a fine-tuning run.")
-    return draw_answers(short_names([run])[0], task, answered_by(run, task))
+    return draw_predictions(short_names([run])[0], task, dev_predictions(run, task))
 
 
 def _kernels(name: str, length: int) -> Figure:

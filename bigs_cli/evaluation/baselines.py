@@ -1,4 +1,4 @@
-"""The scores of the majority baseline, and whether a model gives the same answer to every example."""
+"""The scores of a task beside the majority baseline, with notes on constant predictions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bigs_cli.tasks.types.base import Lines
 
 
 def scores_of(task: Task, splits: Mapping[str, Mapping[str, float | None]], lines: Lines) -> Scores:
-    """Return metrics by split with the majority baseline of each, and notes on predictions that are all the same.
+    """Return the metrics by split with the majority baseline of each, and notes on constant predictions.
 
-    `lines` are records with `split`, `label` and `prediction`, as predictions.jsonl has them. The baseline answers
-    every example with the most frequent label (of tags, `O`); question answering and regression have none.
+    `lines` are those of predictions.jsonl, with `split`, `label` and `prediction`. The baseline predicts the most
+    frequent label (for tags, `O`) for every example; question answering and regression have no baseline.
 
     Raises:
         RequestError: a line is not of this task.
@@ -31,26 +31,28 @@ def scores_of(task: Task, splits: Mapping[str, Mapping[str, float | None]], line
         split_lines = of_split(lines, split)
         if not split_lines:
             continue
-        task_type.example_scores(split_lines)  # refuses what is not of this task
+        task_type.example_scores(split_lines)  # Raises an error for lines of another task.
         if (majority := task_type.majority(split_lines)) is not None:
             name, predictions = majority
-            always = [{**line, "prediction": value} for line, value in zip(split_lines, predictions, strict=True)]
-            baselines[split] = Baseline(name, task_type.example_scores(always).all_metrics())
+            baseline_lines = [
+                {**line, "prediction": value} for line, value in zip(split_lines, predictions, strict=True)
+            ]
+            baselines[split] = Baseline(name, task_type.example_scores(baseline_lines).all_metrics())
         if len(split_lines) > 1 and (answer := task_type.constant_answer(split_lines)):
             examples = counted(len(split_lines), f"{split_in_words(split)} example")
-            notes.append(f"The model answers {answer} to all {examples}: it tells none of them apart.")
+            notes.append(f"The model answers {answer} to all {examples}: it does not distinguish them.")
     return Scores(splits, baselines, tuple(notes))
 
 
 def scores_of_run(task: Task, run: RunFolder) -> Scores:
-    """Return what a finished run scored; without baselines where its predictions cannot be read.
+    """Return the scores of a finished run, without baselines if its predictions cannot be read.
 
     Raises:
-        RequestError: results.json is garbled.
+        RequestError: results.json is invalid.
     """
     splits = by_split(run.results())
     try:
         return scores_of(task, splits, read_predictions(run.predictions_file))
     except RequestError as error:
-        why = str(error).replace(str(run.path), run.path.name)
-        return Scores(splits, {}, (f"There is no majority baseline: {why}",))
+        reason = str(error).replace(str(run.path), run.path.name)
+        return Scores(splits, {}, (f"There is no majority baseline: {reason}",))

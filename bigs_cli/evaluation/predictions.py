@@ -1,4 +1,4 @@
-"""Reading predictions.jsonl, the predictions of a run for every dev example, and scoring its lines."""
+"""predictions.jsonl, the predictions of a run for every dev example: reading and scoring its lines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bigs_cli.tasks.types.base import ExampleScores, Lines
 
 
 class _Best(BaseModel):
-    """One of the best answers to a question."""
+    """A candidate answer to a question."""
 
     text: str
     probability: float
 
 
 class _Line(BaseModel):
-    """What is read of a line; its label and prediction are checked by the task type."""
+    """The fields of a line that are read, except label and prediction, which the task type checks."""
 
     split: str = ""
     text: str = ""
@@ -38,7 +38,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a predictions file.
 
     Raises:
-        RequestError: it is not there, or a line is no JSON object with a prediction and what else it should have.
+        RequestError: the file cannot be read, or a line is not a JSON object with a prediction and valid fields.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -48,14 +48,14 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise RequestError(f"{path} is not JSON lines ({error}).") from error
     if not all(isinstance(line, dict) and "prediction" in line for line in lines):
-        raise RequestError(f"{path} does not hold predictions: a line has none.")
+        raise RequestError(f"{path} is not a file of predictions: a line has none.")
     for number, line in enumerate(lines, 1):
         try:
             _Line.model_validate(line)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise RequestError(f"{path}:{number} is garbled: {where}: {first['msg']}.") from None
+            raise RequestError(f"{path}:{number} is invalid: {where}: {first['msg']}.") from None
     return lines
 
 
@@ -65,7 +65,7 @@ def of_split(lines: Lines, split: str) -> list[Mapping[str, Any]]:
 
 
 def example_scores(task: Task, lines: Lines, split: str = "dev") -> ExampleScores:
-    """Score the lines of `split` one by one.
+    """Score each line of `split`.
 
     Raises:
         RequestError: a line is not of this task.

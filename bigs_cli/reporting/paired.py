@@ -1,4 +1,4 @@
-"""Two runs of one task on the same examples: the tables that say whether, and where, they differ."""
+"""Tables that compare two runs of a task on the same examples: paired tests, counts, and differing predictions."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from bigs_cli.core.metric_names import metric_in_words, percent
 from bigs_cli.core.wording import printable
 from bigs_cli.reporting.console import table
 
-_MOST_WORDS = 12  # of a tagged sentence
+_MAX_WORDS = 12  # shown of a tagged sentence
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A metric of both runs (fractions), the 95% interval of the second's minus the first's, and a two-sided p."""
+    """A metric of both runs (fractions), the 95% interval of the difference second − first, and a two-sided p-value."""
 
     metric: str
-    how: str
+    method: str
     values: tuple[float, float]
     interval: tuple[float, float]
     p: float
 
     @property
     def difference(self) -> float:
-        """The second run's value minus the first's."""
+        """The value of the second run minus that of the first."""
         return self.values[1] - self.values[0]
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What two runs answered to the same examples of a task."""
+    """The comparison of two runs on the same examples of a task."""
 
     task: str
     names: tuple[str, str]
     tests: tuple[PairedTest, ...]
     counts: Mapping[str, int]
-    """How many examples both, one or neither got right; of scores, to which each run came nearer."""
+    """How many examples both, one or neither run predicts correctly; in regression, on how many each run is closer."""
     differing: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
-    """The lines of both predictions.jsonl on which the answers differ; of scores, the furthest apart first."""
+    """The pairs of lines of predictions.jsonl whose predictions differ; in regression, largest differences first."""
 
 
 def paired_tables(paired: Paired, examples: int, width: int | None = None) -> list[Table]:
-    """Return the tests, the counts, and the first `examples` examples with different answers, as tables.
+    """Return tables of the tests, the counts, and the first `examples` examples whose predictions differ.
 
-    A text is cut to `width` columns; None: it is whole.
+    Texts are truncated to `width` columns; None: not at all.
     """
     first, second = paired.names
     right = (first, second, "difference", "95% interval", "p")
@@ -57,7 +57,7 @@ def paired_tables(paired: Paired, examples: int, width: int | None = None) -> li
         low, high = (f"{100 * edge:+.2f}" for edge in test.interval)
         values = [percent(value) for value in test.values]
         cells = [*values, f"{100 * test.difference:+.2f}", f"{low} to {high}", _p(test.p)]
-        tests.add_row(metric_in_words(test.metric), test.how, *cells)
+        tests.add_row(metric_in_words(test.metric), test.method, *cells)
     total = max(1, sum(paired.counts.values()))
     counts = table(f"{paired.task}, dev: examples", "", "examples", "share", right=("examples", "share"))
     for name, count in paired.counts.items():
@@ -65,9 +65,8 @@ def paired_tables(paired: Paired, examples: int, width: int | None = None) -> li
     shown = paired.differing[:examples]
     if not shown:
         return [tests, counts]
-    title = f"{paired.task}, dev: different answers, {len(shown)} of {len(paired.differing):,}"
-    made = example_table(title, shown, (first, second), width)
-    return [tests, counts, made]
+    title = f"{paired.task}, dev: different predictions, {len(shown)} of {len(paired.differing):,}"
+    return [tests, counts, example_table(title, shown, (first, second), width)]
 
 
 def example_table(
@@ -77,42 +76,42 @@ def example_table(
     width: int | None = None,
     further: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
-    """Return a table of examples: id, text, label and predictions, and the columns of `further`.
+    """Return a table of examples: id, text, label, one column for each of `predictions`, and the columns of `further`.
 
-    Each example is its lines of one or more predictions.jsonl, whose predictions are headed by `predictions`. Of tagged
-    sentences the words on whose tags label and predictions differ stand one below another, each beside its tags. A text
-    is cut to `width` columns.
+    Each example is a sequence of its lines in one or more predictions.jsonl. For tagged sentences, a cell lists the
+    words whose label and predictions differ, one per line, and the tags are on the same lines of the next cells. Texts
+    are truncated to `width` columns.
     """
     tagged = any("words" in lines[0] for lines in examples)
     answers = ["word"] * tagged + ["label", *predictions, *(further or {})]
-    # Texts of sentences come last, so that the words stand beside their ids also on a narrow screen.
+    # The text of a sentence comes last, so that its words are next to the id on a narrow screen too.
     headers = ["id", *answers, "text"] if tagged else ["id", "text", *answers]
-    made = table(title, *headers, right=("id", *(further or {})))
+    result = table(title, *headers, right=("id", *(further or {})))
     for number, lines in enumerate(examples):
         cells = _tagged_cells(lines) if tagged else _answer_cells(lines)
         cells += [column[number] for column in (further or {}).values()]
         name, text = _id_and_text(lines[0], width)
-        made.add_row(*([name, *cells, text] if tagged else [name, text, *cells]))
+        result.add_row(*([name, *cells, text] if tagged else [name, text, *cells]))
     if tagged:
-        for column in made.columns[1:-1]:
-            column.no_wrap = True  # A wrapped word would move the tags below it away from their words.
-    return made
+        for column in result.columns[1:-1]:
+            column.no_wrap = True  # A wrapped word would misalign the tags below it.
+    return result
 
 
 def _answer_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the label of an example, and each prediction."""
+    """Return the label and each prediction of an example."""
     return [answer(lines[0].get("label")), *(answer(line.get("prediction")) for line in lines)]
 
 
 def _tagged_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the words of a sentence that are not all tagged alike, their labels and predictions, a line each."""
+    """Return cells with the words of a sentence whose tags differ, their labels and predictions, one per line."""
     columns = [lines[0]["words"], lines[0].get("label"), *(line.get("prediction") for line in lines)]
     if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         return ["–", *_answer_cells(lines)]
     rows = [(str(word), *map(str, tags)) for word, *tags in zip(*columns, strict=True) if len(set(tags)) > 1]
-    if len(rows) > _MOST_WORDS:
-        more = f"… {len(rows) - _MOST_WORDS + 1:,} more"
-        rows = [*rows[: _MOST_WORDS - 1], (more, *[""] * (len(columns) - 1))]
+    if len(rows) > _MAX_WORDS:
+        more = f"… {len(rows) - _MAX_WORDS + 1:,} more"
+        rows = [*rows[: _MAX_WORDS - 1], (more, *[""] * (len(columns) - 1))]
     return ["\n".join(map(printable, cell)) for cell in zip(*rows, strict=True)] or ["–"] * len(columns)
 
 
@@ -125,7 +124,7 @@ def _id_and_text(line: Mapping[str, Any], width: int | None) -> list[str]:
 
 
 def answer(value: Any) -> str:
-    """Return a label or a prediction as a person reads it; of several right answers, each once."""
+    """Format a label or a prediction; of several correct answers, each one once."""
     if isinstance(value, list):
         return " │ ".join(dict.fromkeys(map(answer, value))) or "–"
     return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))

@@ -45,7 +45,7 @@ def test_classes_are_counted_and_tested_by_right_and_wrong_and_by_the_task_s_own
     one = lines(task, labels, [bad, good, bad, good, good, bad], scores={})
     two = lines(task, labels, [bad, good, good, good, bad, good])
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"both right": 2, "only one right": 1, "only two right": 2, "both wrong": 1}
+    assert paired.counts == {"both correct": 2, "only one correct": 1, "only two correct": 2, "both wrong": 1}
     first, second = paired.tests
     assert (first.metric, first.how, first.p) == ("accuracy", "McNemar, exact", pytest.approx(1.0))
     assert first.values == (pytest.approx(3 / 6), pytest.approx(4 / 6))
@@ -66,7 +66,7 @@ def test_of_scores_the_nearer_are_counted_and_the_furthest_apart_come_first() ->
     one = lines(task, [1.0, 2.0, 3.0, 4.0], [1.0, 2.5, 3.0, 0.0])
     two = lines(task, [1.0, 2.0, 3.0, 4.0], [1.5, 2.0, 3.0, 4.0])
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"one nearer": 1, "two nearer": 2, "as near": 1}
+    assert paired.counts == {"one closer": 1, "two closer": 2, "equally close": 1}
     assert [test.metric for test in paired.tests] == ["spearman"]
     assert [a["id"] for a, _ in paired.differing] == [3, 0, 1]
 
@@ -90,7 +90,7 @@ def test_other_examples_are_refused(change: dict[str, Any] | None) -> None:
     task = get_task("cola")
     one = lines(task, ["unacceptable"] * 2, ["unacceptable"] * 2)
     two = one[:1] if change is None else [one[0], {**one[1], **change}]
-    with pytest.raises(RequestError, match="one and two were not measured on the same dev examples"):
+    with pytest.raises(RequestError, match="one and two were not evaluated on the same dev examples"):
         pair(task, NAMES, (one, two))
 
 
@@ -101,7 +101,7 @@ def test_sentences_are_right_as_a_whole_and_entities_are_counted() -> None:
     one = [a | b for a, b in zip(lines(task, truth, [truth[0], ["O"] * 3, truth[2]]), words, strict=True)]
     two = [a | b for a, b in zip(lines(task, truth, truth), words, strict=True)]
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"both right": 2, "only one right": 0, "only two right": 1, "both wrong": 0}
+    assert paired.counts == {"both correct": 2, "only one correct": 0, "only two correct": 1, "both wrong": 0}
     assert [(test.metric, test.how) for test in paired.tests] == [
         ("whole sentences", "McNemar, exact"),
         ("f1", "paired bootstrap"),
@@ -116,7 +116,7 @@ def test_answers_are_exact_or_not_and_have_an_f1() -> None:
     one = lines(task, right, ["river", "bank"], nbest=[{"text": "river"}])
     two = lines(task, right, ["Big River!", "bank"], nbest=[])
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"both right": 1, "only one right": 0, "only two right": 1, "both wrong": 0}
+    assert paired.counts == {"both correct": 1, "only one correct": 0, "only two correct": 1, "both wrong": 0}
     assert [(test.metric, test.how) for test in paired.tests] == [
         ("exact", "McNemar, exact"),
         ("f1", "paired bootstrap"),

@@ -13,7 +13,14 @@ import pytest
 from scipy.special import log_softmax
 
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.evaluation.pll import encode_sentences, every_token, masked_copies, padded_lengths, pll_engine, sum_up
+from bigs_cli.evaluation.pll import (
+    encode_sentences,
+    every_token,
+    masked_copies,
+    padded_lengths,
+    pll_engine,
+    pseudo_log_likelihoods,
+)
 from bigs_cli.inference import Engine
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply
@@ -46,7 +53,7 @@ def score(
     copies = masked_copies(sentences, places, lengths, MASK, within_word)
     made = engine_of(of, batch_size)(to_unstacked(parameters(of)), copies, seen.append)
     assert sum(seen) == len(places.sequence)
-    return sum_up(sentences, places, made)
+    return pseudo_log_likelihoods(sentences, places, made)
 
 
 def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, within_word: bool = False) -> float:

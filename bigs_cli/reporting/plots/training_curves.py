@@ -1,4 +1,4 @@
-"""The course of runs as a picture: loss, what the dev sets give, learning rate and throughput over the steps."""
+"""Training curves of runs: loss, dev metrics, learning rate and throughput over the steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import key_in_words, split_and_metric
 from bigs_cli.reporting.metrics_log import curve
-from bigs_cli.reporting.plots.style import INK, PAPER, clean, colours, head, look, name_figure, step_axis, style
+from bigs_cli.reporting.plots.style import INK, PAPER, clean, colours, head, line_style, name_figure, step_axis, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 Entries = Sequence[Mapping[str, Any]]
 
 PRETRAINING = "pretraining"
-"""The objective of a run that is not for a task."""
+"""The objective of a pretraining run."""
 DEV_TITLE = "dev, in percent"
 
-_POINTS = 100  # Beyond it a curve is also drawn as the mean of its surroundings: what noise hides.
-_STEEP = 10  # The largest loss over the median one; beyond it a linear axis would flatten all but the first steps.
+_POINTS = 100  # A curve with more points is also drawn as a moving average.
+_STEEP = 10  # If the largest loss is this many times the median, the axis is logarithmic.
 _VALIDATION: dict[str, Any] = {"marker": "o", "ms": 4.5, "mfc": PAPER, "mew": 1.3, "lw": 1.0}
 
 
-def draw_course(runs: Mapping[str, Entries], objectives: Mapping[str, str]) -> Figure:
-    """Draw the entries of each run, by its name.
+def draw_training_curves(runs: Mapping[str, Entries], objectives: Mapping[str, str]) -> Figure:
+    """Draw the log entries of each run, by its name.
 
-    `objectives` says what each run was trained for: `PRETRAINING`, or a task's title. Losses of different objectives
-    are no measure of each other, so each objective has a panel of its own.
+    `objectives` has the objective of each run: `PRETRAINING` or the title of a task. Losses of different objectives are
+    not comparable, so each objective has its own panel.
 
     Raises:
-        RequestError: nothing was logged yet.
+        RequestError: a run has no log entries yet.
     """
     empty = [name for name, entries in runs.items() if not entries]
     if empty:
-        raise RequestError(f"{empty[0]} has logged nothing yet: there is nothing to draw.")
+        raise RequestError(f"{empty[0]} has not logged anything yet, so there is nothing to plot.")
     from matplotlib.figure import Figure
 
     losses = [f"{objective} loss" for objective in dict.fromkeys(objectives[name] for name in runs)]
@@ -65,13 +65,13 @@ def draw_course(runs: Mapping[str, Entries], objectives: Mapping[str, str]) -> F
         step_axis(rows[-1, 0])
         if any(curve(entries, "heldout_loss")[1] for entries in runs.values()):
             kinds = [("training", {"lw": 1.4}), ("validation", _VALIDATION)]
-            _key(axes[f"{PRETRAINING} loss"], kinds, "upper right")
+            _legend(axes[f"{PRETRAINING} loss"], kinds, "upper right")
         name_figure(figure, "training", list(runs))
     return figure
 
 
 def draw_loss(axes: Axes, entries: Entries, colour: str) -> None:
-    """Draw the loss in training, and on the validation rows where there are any."""
+    """Draw the training loss and, if there is one, the validation loss."""
     steps, values = curve(entries, "loss")
     noisy = len(values) > _POINTS
     axes.plot(steps, values, color=colour, lw=0.8 if noisy else 1.4, alpha=0.3 if noisy else 0.75)
@@ -81,7 +81,7 @@ def draw_loss(axes: Axes, entries: Entries, colour: str) -> None:
 
 
 def finish_loss(axes: Axes, title: str) -> None:
-    """Use a logarithmic axis, and say so in the title, where the first losses would flatten all others."""
+    """Use a logarithmic axis, and say so in the title, if the first losses are much larger than the others."""
     values = [float(value) for line in axes.lines for value in line.get_ydata()]  # pyright: ignore[reportGeneralTypeIssues]
     if not values or min(values) <= 0 or max(values) < _STEEP * statistics.median(values):
         return
@@ -95,37 +95,38 @@ def finish_loss(axes: Axes, title: str) -> None:
 
 
 def dev_keys(runs: Mapping[str, Entries]) -> list[str]:
-    """Return the keys of the metrics of dev sets that any of the runs logged."""
+    """Return the keys of the dev metrics in the logs of any of the runs."""
     logged = (key for entries in runs.values() for entry in entries for key in entry)
     return list(dict.fromkeys(key for key in logged if split_and_metric(key) is not None))
 
 
 def draw_dev(axes: Axes, runs: Mapping[str, Entries], keys: Sequence[str]) -> None:
-    """Draw metrics of dev sets in percent, each with a look of its own, in the colour of the run.
+    """Draw dev metrics in percent, with one line style per metric and one colour per run.
 
-    A single run needs no colour of its own: its metrics have one each.
+    For a single run, each metric has its own colour.
     """
-    alone = len(runs) == 1
-    of_metrics = colours(len(keys)) if alone else [INK] * len(keys)
-    for entries, of_run in zip(runs.values(), colours(len(runs)), strict=True):
+    single = len(runs) == 1
+    metric_colours = colours(len(keys)) if single else [INK] * len(keys)
+    for entries, run_colour in zip(runs.values(), colours(len(runs)), strict=True):
         for number, key in enumerate(keys):
             steps, values = curve(entries, key)
-            shown = [100 * value for value in values]
-            axes.plot(steps, shown, color=of_metrics[number] if alone else of_run, label=key, **look(number))
-    lines = [(key_in_words(key), {"color": of_metrics[i], **look(i)}) for i, key in enumerate(keys)]
-    _key(axes, lines, "best", handlelength=3.2)
+            percents = [100 * value for value in values]
+            colour = metric_colours[number] if single else run_colour
+            axes.plot(steps, percents, color=colour, label=key, **line_style(number))
+    lines = [(key_in_words(key), {"color": metric_colours[i], **line_style(i)}) for i, key in enumerate(keys)]
+    _legend(axes, lines, "best", handlelength=3.2)
 
 
-def _key(axes: Axes, lines: Sequence[tuple[str, dict[str, Any]]], place: Any, handlelength: float = 1.8) -> None:
-    """Name kinds of line where they are drawn."""
+def _legend(axes: Axes, lines: Sequence[tuple[str, dict[str, Any]]], place: Any, handlelength: float = 1.8) -> None:
+    """Add a legend of line styles."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label=label, **{"color": INK, **look}) for label, look in lines]
+    handles = [Line2D([], [], label=label, **{"color": INK, **style}) for label, style in lines]
     axes.legend(handles=handles, loc=place, frameon=False, handlelength=handlelength)
 
 
 def _smooth(values: list[float]) -> list[float]:
-    """Return the mean around each value, over a fiftieth of all; fewer at both ends, where there are no more."""
+    """Return the centred moving average over a fiftieth of all values, or fewer at both ends."""
     half = max(1, len(values) // 100)
     sums = [0.0]
     for value in values:
@@ -135,7 +136,7 @@ def _smooth(values: list[float]) -> list[float]:
 
 
 def _short(value: float) -> str:
-    """Return 1500 as "1.5k": numbers that large are read by their size."""
+    """Format a number with a unit prefix: 1500 as "1.5k"."""
     if not value:
         return "0"
     power = min(max(int(math.log10(abs(value)) // 3), 0), 3)

@@ -1,4 +1,4 @@
-"""The learning curve of fine-tuning runs: what the dev set gave over the steps, above the loss in training."""
+"""The validation curve of fine-tuning runs: the dev metrics over the steps, above the training loss."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_learning(runs: Mapping[str, Entries], metric: str, task: str) -> Figure:
-    """Draw the dev sets' metrics in percent and the loss of each run on `task`, by its name, from its log.
+def draw_validation_curve(runs: Mapping[str, Entries], metric: str, task: str) -> Figure:
+    """Draw the dev metrics in percent and the training loss of each run on `task` from its log entries, by its name.
 
-    The best measurement of `metric`, by which checkpoints are chosen (the first of equals), is marked.
+    A circle marks the best value of `metric` (the first in a tie), which selects the checkpoint.
 
     Raises:
-        RequestError: a run has measured nothing yet.
+        RequestError: a run has not been evaluated yet.
     """
     for name, entries in runs.items():
         if not dev_keys({name: entries}):
-            raise RequestError(f"{name} has measured nothing on its dev set yet: there is no learning curve to draw.")
+            raise RequestError(
+                f"{name} has not been evaluated on its dev set yet, so there is no learning curve to plot."
+            )
     from matplotlib.figure import Figure
 
-    chosen_by = log_key("dev", metric)
-    keys = sorted(dev_keys(runs), key=lambda key: key != chosen_by)
+    selecting = log_key("dev", metric)
+    keys = sorted(dev_keys(runs), key=lambda key: key != selecting)
     with style():
         figure = Figure(figsize=(7.5, 4.9), layout="constrained")
         dev, loss = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [1.7, 1.0]})
         draw_dev(dev, runs, keys)
         for entries, colour in zip(runs.values(), colours(len(runs)), strict=True):
             draw_loss(loss, entries, colour)
-            _mark_best(dev, entries, chosen_by, colour)
+            _mark_best(dev, entries, selecting, colour)
         clean(dev, DEV_TITLE)
         dev.margins(y=0.15)
         low, high = dev.get_ylim()
-        if high - low < 1:  # What is less than a point apart is not to look like a leap.
+        if high - low < 1:  # Differences below one point must not look large.
             dev.set_ylim((low + high - 1) / 2, (low + high + 1) / 2)
         clean(loss, "training loss")
         finish_loss(loss, "training loss")
@@ -55,15 +57,15 @@ def _mark_best(axes: Axes, entries: Entries, key: str, colour: str) -> None:
     if not values:
         return
     best = values.index(max(values))
-    place = (steps[best], 100 * values[best])
-    axes.plot(*place, "o", color=colour, ms=10, mfc="none", mew=1.4, clip_on=False)
-    near_the_end = 2 * steps[best] > steps[-1]
+    point = (steps[best], 100 * values[best])
+    axes.plot(*point, "o", color=colour, ms=10, mfc="none", mew=1.4, clip_on=False)
+    right_half = 2 * steps[best] > steps[-1]
     axes.annotate(
-        f"{place[1]:.1f}",
-        place,
-        xytext=(-8 if near_the_end else 8, 6),
+        f"{point[1]:.1f}",
+        point,
+        xytext=(-8 if right_half else 8, 6),
         textcoords="offset points",
-        ha="right" if near_the_end else "left",
+        ha="right" if right_half else "left",
         color=INK,
         fontsize=9,
         bbox={"fc": PAPER, "ec": "none", "pad": 1.0},
