@@ -18,7 +18,7 @@ from bigs_cli.checkpoints.transfer import Transfer, transfer
 from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.paths import refuse_address
-from bigs_cli.export.tokenizer import write_tokenizer
+from bigs_cli.export.formats import write_tokenizer
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
 from bigs_cli.models.heads import Outputs

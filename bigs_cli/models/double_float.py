@@ -1,9 +1,9 @@
-"""Float32 arithmetic to about 48 bits: a number is an unevaluated sum of two float32, high and low.
+"""Arithmetic with about 48 bits: a number is an unevaluated sum of two float32 values, high and low.
 
-A kernel of length L turns the phase s·Im(A) up to L times over. At L = 4096 one float32 rounding of that phase
-grows to 1e-3 of a kernel that decays slowly; carried in two floats it stays below 1e-7. The algorithms are
-Dekker's and Knuth's (T. J. Dekker, "A floating-point technique for extending the available precision", 1971).
-Float64 would do as well, but TPUs have none and JAX keeps it off.
+A kernel of length L multiplies the phase s·Im(A) by up to L. At L = 4096 a single float32 rounding of the phase grows
+to an error of 1e-3 of a slowly decaying kernel; with two floats the error stays below 1e-7. The algorithms are those of
+Dekker and Knuth (T. J. Dekker, "A floating-point technique for extending the available precision", 1971). Float64
+would also suffice, but TPUs do not support it and JAX disables it by default.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _two_sum(a: jax.Array, b: jax.Array) -> Double:
 
 
 def _halves(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # Cutting the bits, unlike Dekker's multiplication by 4097, survives a compiler that fuses multiply and add.
+    # Unlike Dekker's multiplication by 4097, truncating the bits is safe if the compiler fuses multiply and add.
     bits = jax.lax.bitcast_convert_type(a, jnp.uint32) & jnp.uint32(0xFFFFF000)
     high = jax.lax.bitcast_convert_type(bits, jnp.float32)
     return high, a - high
@@ -45,7 +45,7 @@ def two_product(a: jax.Array, b: jax.Array) -> Double:
 
 
 def constant(value: float) -> Double:
-    """Return `value`, given to Python's 53 bits, as a `Double`."""
+    """Return the Python float `value` as a `Double`."""
     high = np.float32(value)
     return Double(jnp.asarray(high), jnp.asarray(np.float32(value - float(high))))
 
@@ -63,7 +63,7 @@ def multiply(a: Double, b: Double) -> Double:
 
 
 def exp(x: jax.Array) -> Double:
-    """Return eˣ of a float32 |x| ≤ 10 to a relative 1e-13: a Taylor series in x/16, squared four times."""
+    """Return eˣ for float32 |x| ≤ 10 with relative error 1e-13: a Taylor series in x/16, squared four times."""
     y = Double(x / 16, jnp.zeros_like(x))
     result = constant(1 / math.factorial(14))
     for k in range(13, -1, -1):
@@ -74,7 +74,7 @@ def exp(x: jax.Array) -> Double:
 
 
 def fraction_of_multiple(count: jax.Array, x: Double) -> jax.Array:
-    """Return `count`·x less its nearest integer, in [-½, ½], for whole float32 `count` below 2²⁴."""
+    """Return `count`·x minus its nearest integer, in [−½, ½], for integral float32 `count` below 2²⁴."""
     product = two_product(count, x.high)
     rest = product.low + count * x.low
     return (product.high - jnp.round(product.high)) + rest
