@@ -25,7 +25,7 @@ from bigs_cli.models.heads import Outputs
 from bigs_cli.models.init import init_parameter
 from bigs_cli.models.published import published_shapes, to_unstacked, unnested
 from bigs_cli.prediction.inputs import checked_inputs, checked_positions
-from bigs_cli.prediction.items import Given, items_of, record
+from bigs_cli.prediction.items import Input, items_of, record
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
 from bigs_cli.recipe.schema import Compute
@@ -178,7 +178,7 @@ class Pretrained:
 
     def predict(
         self,
-        texts: Given | Iterable[Given],
+        texts: Input | Iterable[Input],
         *,
         top: int = 5,
         length: int | None = None,
@@ -218,7 +218,7 @@ class Pretrained:
 
     def embed(
         self,
-        texts: Given | Iterable[Given],
+        texts: Input | Iterable[Input],
         *,
         length: int | None = None,
         batch_size: int | None = None,
@@ -326,7 +326,7 @@ def _open(model: str | Path, revision: str | None) -> OpenModel:
     return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
 
 
-def _listed(texts: Given | Iterable[Given]) -> Iterable[Any]:
+def _listed(texts: Input | Iterable[Input]) -> Iterable[Any]:
     """Return a text that stands alone as a list of it."""
     if isinstance(texts, str | Mapping):
         return [texts]

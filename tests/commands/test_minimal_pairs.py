@@ -122,7 +122,7 @@ def test_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
         evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=3))
     with pytest.raises(RequestError, match="--length 41 is too long: the model takes at most 40 tokens"):
         evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=41))
-    with pytest.raises(RequestError, match="random is a question-answering model; sentences are scored by a masked-lm"):
+    with pytest.raises(RequestError, match="random is a question-answering model; only a masked-lm model"):
         evaluate_pairs(opened(tmp_path, config(head="question-answering")), [path], *COLUMNS, Options())
     path.write_text("sentence_good,sentence_bad\nthe cat,\u00ad\n")
     with pytest.raises(RequestError, match=r"a.csv:2 has a sentence without tokens"):

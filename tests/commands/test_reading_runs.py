@@ -223,7 +223,7 @@ def test_a_run_without_answers_has_no_confusion_matrix(root: Path) -> None:
     write_predictions(root / "mrpc", [{**line, "split": "test"} for line in lines])
     assert "contains no predictions of the dev set" in bigs("runs", "plot", "--confusion", "mrpc").err
     write_predictions(root / "mrpc", [{**line, "label": "maybe"} for line in lines])
-    assert "'maybe' is no label of it" in bigs("runs", "plot", "--confusion", "mrpc").err
+    assert "'maybe' is not one of its labels" in bigs("runs", "plot", "--confusion", "mrpc").err
     (root / "mrpc" / "predictions.jsonl").unlink()
     assert "has no predictions.jsonl: it was not evaluated" in bigs("runs", "plot", "--confusion", "mrpc").err
 

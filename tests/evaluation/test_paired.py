@@ -47,7 +47,7 @@ def test_classes_are_counted_and_tested_by_right_and_wrong_and_by_the_task_s_own
     paired = pair(task, NAMES, (one, two))
     assert paired.counts == {"both correct": 2, "only one correct": 1, "only two correct": 2, "both wrong": 1}
     first, second = paired.tests
-    assert (first.metric, first.how, first.p) == ("accuracy", "McNemar, exact", pytest.approx(1.0))
+    assert (first.metric, first.method, first.p) == ("accuracy", "McNemar, exact", pytest.approx(1.0))
     assert first.values == (pytest.approx(3 / 6), pytest.approx(4 / 6))
     assert first.difference == pytest.approx(1 / 6)
     assert first.interval[0] <= first.difference <= first.interval[1]
@@ -56,7 +56,7 @@ def test_classes_are_counted_and_tested_by_right_and_wrong_and_by_the_task_s_own
         for side in (one, two)
         for key in ("label", "prediction")
     ]
-    assert (second.metric, second.how) == ("matthews", "paired bootstrap")
+    assert (second.metric, second.method) == ("matthews", "paired bootstrap")
     assert second.values == (matthews(ids[0], ids[1]), matthews(ids[2], ids[3]))
     assert [(a["id"], b["id"]) for a, b in paired.differing] == [(2, 2), (4, 4), (5, 5)]
 
@@ -75,7 +75,7 @@ def test_choices_are_right_or_wrong() -> None:
     task = Task(name="c", type="multiple-choice", title="C", source="", labels=None, metrics=("accuracy",))
     paired = pair(task, NAMES, (lines(task, [0, 1, 2], [0, 1, 1]), lines(task, [0, 1, 2], [1, 1, 2])))
     assert list(paired.counts.values()) == [1, 1, 1, 0]
-    assert [test.how for test in paired.tests] == ["McNemar, exact"]
+    assert [test.method for test in paired.tests] == ["McNemar, exact"]
 
 
 def test_other_splits_are_left_out() -> None:
@@ -102,7 +102,7 @@ def test_sentences_are_right_as_a_whole_and_entities_are_counted() -> None:
     two = [a | b for a, b in zip(lines(task, truth, truth), words, strict=True)]
     paired = pair(task, NAMES, (one, two))
     assert paired.counts == {"both correct": 2, "only one correct": 0, "only two correct": 1, "both wrong": 0}
-    assert [(test.metric, test.how) for test in paired.tests] == [
+    assert [(test.metric, test.method) for test in paired.tests] == [
         ("whole sentences", "McNemar, exact"),
         ("f1", "paired bootstrap"),
     ]
@@ -117,7 +117,7 @@ def test_answers_are_exact_or_not_and_have_an_f1() -> None:
     two = lines(task, right, ["Big River!", "bank"], nbest=[])
     paired = pair(task, NAMES, (one, two))
     assert paired.counts == {"both correct": 1, "only one correct": 0, "only two correct": 1, "both wrong": 0}
-    assert [(test.metric, test.how) for test in paired.tests] == [
+    assert [(test.metric, test.method) for test in paired.tests] == [
         ("exact", "McNemar, exact"),
         ("f1", "paired bootstrap"),
     ]

@@ -107,6 +107,6 @@ def test_what_the_tokenizer_does_not_tell_apart_scores_the_same(tmp_path: Path) 
 
 def test_lengths_are_multiples_up_to_the_models_positions() -> None:
     lengths = np.array([3, 16, 17, 39])
-    assert padded_lengths(lengths, 40, alike=False).tolist() == [16, 16, 32, 40]
-    assert padded_lengths(lengths[:3], 40, alike=True).tolist() == [32, 32, 32]
-    assert padded_lengths(lengths, 512, alike=True).tolist() == [48] * 4
+    assert padded_lengths(lengths, 40, equal=False).tolist() == [16, 16, 32, 40]
+    assert padded_lengths(lengths[:3], 40, equal=True).tolist() == [32, 32, 32]
+    assert padded_lengths(lengths, 512, equal=True).tolist() == [48] * 4

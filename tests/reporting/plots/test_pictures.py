@@ -202,7 +202,7 @@ def test_each_layer_has_a_panel_in_reading_order(layers: int) -> None:
         assert list(forward.get_xdata()) == [0, -1, -2, -3, -4, -5]
         assert list(backward.get_xdata()) == [0, 1, 2, 3, 4, 5]
     written = texts(inline_svg(figure, 0))
-    assert {"5", "0", "title", "weight", "before ← distance in tokens → after"} <= set(written)
+    assert {"5", "0", "title", "weight", "preceding ← distance in tokens → following"} <= set(written)
     assert {"forward kernel: preceding tokens", "backward kernel: following tokens"} <= set(written)
     draw_kernels(np.ones((layers, 2, 1)), "one position")
     draw_kernels(np.zeros((layers, 2, 6)), "nothing")
