@@ -286,7 +286,7 @@ def _train(
     recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
 ) -> None:
     """Train, with one seed or several, and print the results."""
-    from bigs_cli.evaluation.baselines import scores_of_run
+    from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
     from bigs_cli.training.finetune import finetune as train

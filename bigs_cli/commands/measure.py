@@ -33,7 +33,7 @@ def evaluate_task(
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.core.metric_names import with_splits
-    from bigs_cli.evaluation.baselines import scores_of
+    from bigs_cli.evaluation.predictions import scores_of
     from bigs_cli.evaluation.task import ModelOnTask, settings_for
     from bigs_cli.reporting.console import err, out, progress, warn_of_trimming
     from bigs_cli.reporting.scores import scores_table

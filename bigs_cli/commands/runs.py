@@ -49,7 +49,7 @@ def list_runs(
 def show(run: Run) -> None:
     """Show the main settings of a run, its progress, results and training curves."""
     from bigs_cli.checkpoints.run import find_run
-    from bigs_cli.evaluation.baselines import scores_of_run
+    from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import summary, task_of_run
 
@@ -84,8 +84,8 @@ def compare(
     found = [find_run(name) for name in runs]
     for number, part in enumerate(reporting.compare(found)):
         out.print(*([""] if number else []), part, sep="\n")
+    from bigs_cli.evaluation.paired import paired_tables
     from bigs_cli.evaluation.report import paired_with_first
-    from bigs_cli.reporting.paired import paired_tables
 
     pairs, notes = paired_with_first(list(zip(reporting.short_names(found), found, strict=True)))
     for pair in pairs:
@@ -193,7 +193,7 @@ def report(
     found = list(dict.fromkeys(find_run(name) for name in runs))
     prepare_jax()
     from bigs_cli.evaluation.report import gather
-    from bigs_cli.reporting.report import report as written
+    from bigs_cli.evaluation.report import report as written
 
     text = written(*gather(found, length), examples)
     try:
@@ -209,8 +209,7 @@ def _courses(names: list[str], learning: bool) -> Figure:
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
     from bigs_cli.reporting.metrics_log import read_metrics
-    from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_training_curves
-    from bigs_cli.reporting.plots.validation_curve import draw_validation_curve
+    from bigs_cli.reporting.plots.curves import PRETRAINING, draw_training_curves, draw_validation_curve
     from bigs_cli.reporting.runs import curves_table, short_names, task_of_run
 
     found = [find_run(name) for name in names]
@@ -232,8 +231,7 @@ def _courses(names: list[str], learning: bool) -> Figure:
 def _confusion(name: str) -> Figure:
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.evaluation.report import dev_predictions
-    from bigs_cli.reporting.report import draw_predictions
+    from bigs_cli.evaluation.report import dev_predictions, draw_predictions
     from bigs_cli.reporting.runs import short_names, task_of_run
 
     run = find_run(name)

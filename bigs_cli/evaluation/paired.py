@@ -6,14 +6,20 @@ seeds; train with several seeds for that.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.table import Table
+from rich.text import Text
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.metric_names import metric_in_words, percent
+from bigs_cli.core.wording import printable
 from bigs_cli.evaluation.bootstrap import paired_bootstrap
 from bigs_cli.evaluation.predictions import of_split
-from bigs_cli.reporting.paired import Paired, PairedTest
+from bigs_cli.reporting.console import table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.base import Lines, mean_of
@@ -21,6 +27,36 @@ from bigs_cli.tasks.types.base import Lines, mean_of
 Array = np.ndarray[Any, Any]
 
 _PREDICTION_KEYS = ("prediction", "scores", "nbest", "null_score")
+_MAX_WORDS = 12  # shown of a tagged sentence
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A metric of both runs (fractions), the 95% interval of the difference second − first, and a two-sided p-value."""
+
+    metric: str
+    method: str
+    values: tuple[float, float]
+    interval: tuple[float, float]
+    p: float
+
+    @property
+    def difference(self) -> float:
+        """The value of the second run minus that of the first."""
+        return self.values[1] - self.values[0]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The comparison of two runs on the same examples of a task."""
+
+    task: str
+    names: tuple[str, str]
+    tests: tuple[PairedTest, ...]
+    counts: Mapping[str, int]
+    """How many examples both, one or neither run predicts correctly; in regression, on how many each run is closer."""
+    differing: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
+    """The pairs of lines of predictions.jsonl whose predictions differ; in regression, largest differences first."""
 
 
 def mcnemar(first_right: Array, second_right: Array) -> float:
@@ -96,3 +132,107 @@ def _count_closer(first: Array, second: Array, names: tuple[str, str]) -> dict[s
         f"{names[1]} closer": int((second < first).sum()),
         "equally close": int((first == second).sum()),
     }
+
+
+def paired_tables(paired: Paired, examples: int, width: int | None = None) -> list[Table]:
+    """Return tables of the tests, the counts, and the first `examples` examples whose predictions differ.
+
+    Texts are truncated to `width` columns; None: not at all.
+    """
+    first, second = paired.names
+    right = (first, second, "difference", "95% interval", "p")
+    tests = table(f"{paired.task}, dev: paired tests, in percent", "metric", "test", *right, right=right)
+    for test in paired.tests:
+        low, high = (f"{100 * edge:+.2f}" for edge in test.interval)
+        values = [percent(value) for value in test.values]
+        cells = [*values, f"{100 * test.difference:+.2f}", f"{low} to {high}", _p(test.p)]
+        tests.add_row(metric_in_words(test.metric), test.method, *cells)
+    total = max(1, sum(paired.counts.values()))
+    counts = table(f"{paired.task}, dev: examples", "", "examples", "share", right=("examples", "share"))
+    for name, count in paired.counts.items():
+        counts.add_row(name, f"{count:,}", f"{100 * count / total:.1f}%")
+    shown = paired.differing[:examples]
+    if not shown:
+        return [tests, counts]
+    title = f"{paired.task}, dev: different predictions, {len(shown)} of {len(paired.differing):,}"
+    return [tests, counts, example_table(title, shown, (first, second), width)]
+
+
+def example_table(
+    title: str,
+    examples: Sequence[Sequence[Mapping[str, Any]]],
+    predictions: Sequence[str],
+    width: int | None = None,
+    further: Mapping[str, Sequence[str]] | None = None,
+) -> Table:
+    """Return a table of examples: id, text, label, one column for each of `predictions`, and the columns of `further`.
+
+    Each example is a sequence of its lines in one or more predictions.jsonl. For tagged sentences, a cell lists the
+    words whose label and predictions differ, one per line, and the tags are on the same lines of the next cells. Texts
+    are truncated to `width` columns.
+    """
+    tagged = any("words" in lines[0] for lines in examples)
+    answers = ["word"] * tagged + ["label", *predictions, *(further or {})]
+    # The text of a sentence comes last, so that its words are next to the id on a narrow screen too.
+    headers = ["id", *answers, "text"] if tagged else ["id", "text", *answers]
+    result = table(title, *headers, right=("id", *(further or {})))
+    for number, lines in enumerate(examples):
+        cells = _tagged_cells(lines) if tagged else _answer_cells(lines)
+        cells += [column[number] for column in (further or {}).values()]
+        name, text = _id_and_text(lines[0], width)
+        result.add_row(*([name, *cells, text] if tagged else [name, text, *cells]))
+    if tagged:
+        for column in result.columns[1:-1]:
+            column.no_wrap = True  # A wrapped word would misalign the tags below it.
+    return result
+
+
+def _answer_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the label and each prediction of an example."""
+    return [answer(lines[0].get("label")), *(answer(line.get("prediction")) for line in lines)]
+
+
+def _tagged_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return cells with the words of a sentence whose tags differ, their labels and predictions, one per line."""
+    columns = [lines[0]["words"], lines[0].get("label"), *(line.get("prediction") for line in lines)]
+    if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        return ["–", *_answer_cells(lines)]
+    rows = [(str(word), *map(str, tags)) for word, *tags in zip(*columns, strict=True) if len(set(tags)) > 1]
+    if len(rows) > _MAX_WORDS:
+        more = f"… {len(rows) - _MAX_WORDS + 1:,} more"
+        rows = [*rows[: _MAX_WORDS - 1], (more, *[""] * (len(columns) - 1))]
+    return ["\n".join(map(printable, cell)) for cell in zip(*rows, strict=True)] or ["–"] * len(columns)
+
+
+def _id_and_text(line: Mapping[str, Any], width: int | None) -> list[str]:
+    parts = list(_texts(line))
+    if width is not None:
+        each = max(8, (width - 3 * (len(parts) - 1)) // max(1, len(parts)))
+        parts = [_cut(part, each) for part in parts]
+    return [printable(str(line.get("id", ""))), " │ ".join(parts)]
+
+
+def answer(value: Any) -> str:
+    """Format a label or a prediction; of several correct answers, each one once."""
+    if isinstance(value, list):
+        return " │ ".join(dict.fromkeys(map(answer, value))) or "–"
+    return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))
+
+
+def _texts(line: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("text", "pair"):
+        if name in line:
+            yield printable(str(line[name]))
+    yield from (printable(str(choice)) for choice in line.get("choices", ()))
+    if "words" in line:
+        yield printable(" ".join(map(str, line["words"])))
+
+
+def _cut(text: str, width: int) -> str:
+    cut = Text(text)
+    cut.truncate(width, overflow="ellipsis")
+    return cut.plain
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.001 else f"{value:.1e}"

@@ -1,4 +1,4 @@
-"""predictions.jsonl, the predictions of a run for every dev example: reading and scoring its lines."""
+"""predictions.jsonl, the predictions of a run for every dev example: reading, scoring, and the majority baseline."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
+from bigs_cli.core.metric_names import by_split, split_in_words
+from bigs_cli.core.wording import counted
+from bigs_cli.reporting.scores import Baseline, Scores
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.base import ExampleScores, Lines
@@ -71,3 +75,46 @@ def example_scores(task: Task, lines: Lines, split: str = "dev") -> ExampleScore
         RequestError: a line is not of this task.
     """
     return type_of(task).example_scores(of_split(lines, split))
+
+
+def scores_of(task: Task, splits: Mapping[str, Mapping[str, float | None]], lines: Lines) -> Scores:
+    """Return the metrics by split with the majority baseline of each, and notes on constant predictions.
+
+    `lines` are those of predictions.jsonl, with `split`, `label` and `prediction`. The baseline predicts the most
+    frequent label (for tags, `O`) for every example; question answering and regression have no baseline.
+
+    Raises:
+        RequestError: a line is not of this task.
+    """
+    task_type = type_of(task)
+    baselines: dict[str, Baseline] = {}
+    notes: list[str] = []
+    for split in splits:
+        split_lines = of_split(lines, split)
+        if not split_lines:
+            continue
+        task_type.example_scores(split_lines)  # Raises an error for lines of another task.
+        if (majority := task_type.majority(split_lines)) is not None:
+            name, predictions = majority
+            baseline_lines = [
+                {**line, "prediction": value} for line, value in zip(split_lines, predictions, strict=True)
+            ]
+            baselines[split] = Baseline(name, task_type.example_scores(baseline_lines).all_metrics())
+        if len(split_lines) > 1 and (answer := task_type.constant_answer(split_lines)):
+            examples = counted(len(split_lines), f"{split_in_words(split)} example")
+            notes.append(f"The model answers {answer} to all {examples}: it does not distinguish them.")
+    return Scores(splits, baselines, tuple(notes))
+
+
+def scores_of_run(task: Task, run: RunFolder) -> Scores:
+    """Return the scores of a finished run, without baselines if its predictions cannot be read.
+
+    Raises:
+        RequestError: results.json is invalid.
+    """
+    splits = by_split(run.results())
+    try:
+        return scores_of(task, splits, read_predictions(run.predictions_file))
+    except RequestError as error:
+        reason = str(error).replace(str(run.path), run.path.name)
+        return Scores(splits, {}, (f"There is no majority baseline: {reason}",))

@@ -9,9 +9,8 @@ from typing import Any
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, with_splits
-from bigs_cli.evaluation.baselines import scores_of
 from bigs_cli.evaluation.bootstrap import intervals
-from bigs_cli.evaluation.predictions import read_predictions
+from bigs_cli.evaluation.predictions import read_predictions, scores_of
 from bigs_cli.tasks.task import Task
 
 SUMMARY = "seeds.json"

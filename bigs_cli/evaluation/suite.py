@@ -16,9 +16,8 @@ from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import to_json
 from bigs_cli.core.metric_names import by_split, metric_in_words, percent, split_in_words
-from bigs_cli.evaluation.baselines import scores_of
 from bigs_cli.evaluation.bootstrap import intervals
-from bigs_cli.evaluation.predictions import read_predictions
+from bigs_cli.evaluation.predictions import read_predictions, scores_of
 from bigs_cli.evaluation.seeds import SUMMARY
 from bigs_cli.reporting.console import Format, markdown_table, table
 from bigs_cli.reporting.scores import BASELINE

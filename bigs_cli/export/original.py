@@ -27,10 +27,6 @@ _ELSEWHERE = (
 )
 
 
-def _masks_padding(model: OpenModel, settings: Settings) -> bool:
-    return model.config.mask_padding
-
-
 def _trained_on_shorter_rows(model: OpenModel, settings: Settings) -> bool:
     return not model.config.mask_padding and trained_length(model) < model.config.max_position_embeddings
 
@@ -39,14 +35,6 @@ def _has_classifier_dropout(model: OpenModel, settings: Settings) -> bool:
     config = model.config
     differs = config.classifier_dropout not in (None, config.hidden_dropout_prob)
     return differs and config.head in ("token-classification", "multiple-choice")
-
-
-def _has_other_outputs(model: OpenModel, settings: Settings) -> bool:
-    return model.config.head == "question-answering" and model.config.num_labels != 2
-
-
-def _is_16_bit(model: OpenModel, settings: Settings) -> bool:
-    return settings.dtype != "float32"
 
 
 _DROPOUT = Limit(
@@ -62,7 +50,7 @@ ORIGINAL = Tool(
     (
         Limit(
             "mask_padding",
-            _masks_padding,
+            lambda model, settings: model.config.mask_padding,
             "mask_padding is on, and the original Flax code does not read it: padding changes its outputs, and it pads "
             "every text to {max_position_embeddings} tokens, the only length it takes. Instead, " + _ELSEWHERE,
         ),
@@ -75,14 +63,14 @@ ORIGINAL = Tool(
         ),
         Limit(
             "num_labels",
-            _has_other_outputs,
+            lambda model, settings: model.config.head == "question-answering" and model.config.num_labels != 2,
             "The original Flax code creates {num_labels} outputs (num_labels) for question answering instead of 2, and "
             "cannot load these weights. Remove id2label and label2id from config.json.",
         ),
         _DROPOUT,
         Limit(
             "dtype",
-            _is_16_bit,
+            lambda model, settings: settings.dtype != "float32",
             "The original Flax code adds the embeddings in 16 bits. Convert the weights after loading them: "
             "model.params = model.to_fp32(model.params).",
         ),
@@ -95,7 +83,7 @@ TORCH_PORT = Tool(
     (
         Limit(
             "mask_padding",
-            _masks_padding,
+            lambda model, settings: model.config.mask_padding,
             "mask_padding is on, and the Torch port does not read it: padding changes its outputs. Give it one text at "
             "a time, without padding; or " + _ELSEWHERE,
         ),
@@ -120,7 +108,7 @@ TORCH_PORT = Tool(
         _DROPOUT,
         Limit(
             "dtype",
-            _is_16_bit,
+            lambda model, settings: settings.dtype != "float32",
             "The Torch port's FFT does not take 16-bit numbers on CPU. Convert the model after loading it: "
             "model.float().",
         ),

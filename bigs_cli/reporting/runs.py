@@ -85,7 +85,7 @@ def list_table(runs: Iterable[RunFolder], names: Sequence[str] | None = None) ->
 def summary(run: RunFolder, scores: Scores | None = None) -> list[Table]:
     """Return the tables of `bigs runs show`: a summary of the recipe, the results, and the training curves.
 
-    `scores` are those of a fine-tuning run with its baselines (`evaluation/baselines.py`).
+    `scores` are those of a fine-tuning run with its baselines (`evaluation/predictions.py`).
 
     Raises:
         RequestError: a file of the run is invalid.

@@ -11,15 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.report import DevPredictions, draw_predictions
 from bigs_cli.models.functional import initialize
 from bigs_cli.models.published import to_flat
 from bigs_cli.recipe import BiGSConfig
+from bigs_cli.reporting.plots.curves import PRETRAINING, draw_training_curves, draw_validation_curve
 from bigs_cli.reporting.plots.kernels import draw_kernels, layer_kernels
 from bigs_cli.reporting.plots.predictions import draw_confusion, draw_scatter
 from bigs_cli.reporting.plots.style import inline_svg
-from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_training_curves
-from bigs_cli.reporting.plots.validation_curve import draw_validation_curve
-from bigs_cli.reporting.report import DevPredictions, draw_predictions
 from bigs_cli.tasks import get_task
 
 

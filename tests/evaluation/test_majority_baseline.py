@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.baselines import scores_of
+from bigs_cli.evaluation.predictions import scores_of
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.task import Task
 
