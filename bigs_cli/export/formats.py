@@ -107,6 +107,6 @@ def other_weights(to: Destination, files: list[str], folder: Path) -> str:
         return ""
     branch = f" --revision {to.branch}" if to.branch else ""
     return (
-        f"{to.repo} also holds {listed(others)} from before, which other tools may load instead. To delete: "
+        f"{to.repo} also holds {listed(others)} from before, which other tools may load instead. Delete them with: "
         f"hf repos delete-files {to.repo} {' '.join(others)}{branch}"
     )

@@ -21,8 +21,8 @@ AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
 """The mesh axes over which the rows of a batch are sharded."""
 
-# First match wins. Layers have a leading layer axis. Dense maps into the layer shard their outputs over `tensor`, maps
-# back to the residual stream their inputs, so that each pair ends with a single sum over `tensor`.
+# First match wins. Layers have a leading layer axis. Dense layers that read the residual stream shard their outputs
+# over `tensor`, and those that write to it shard their inputs, so that each pair needs only one sum over `tensor`.
 RULES: tuple[tuple[str, P], ...] = (
     (r"word_embeddings/embedding$", P("tensor", "fsdp")),
     (r"(position|token_type)_embeddings/embedding$", P(None, "fsdp")),

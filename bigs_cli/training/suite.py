@@ -79,8 +79,8 @@ def resumed_plan(root: Path, model: str | None, data: str | None, variant: str |
     for option, wanted, kept in (*asked, ("--seeds", seeds, plan.seeds)):
         if wanted not in (None, kept):
             raise RequestError(
-                f"The suite in {root} was started {'without' if kept is None else f'with {kept} as its'} {option}, and "
-                f"can only be resumed so. Leave out {option}, or start a new suite: --run {root}-2"
+                f"The suite in {root} was started {'without' if kept is None else f'with {kept} as its'} {option}, "
+                f"which --resume cannot change. Leave out {option}, or start a new suite: --run {root}-2"
             )
     return plan
 
