@@ -18,14 +18,14 @@ from bigs_cli.checkpoints.transfer import Transfer, transfer
 from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.paths import check_local
-from bigs_cli.export.tokenizer import write_tokenizer
+from bigs_cli.export.formats import write_tokenizer
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.init import init_parameter
 from bigs_cli.models.published import published_shapes, to_unstacked, unnested
 from bigs_cli.prediction.inputs import checked_inputs, checked_positions
-from bigs_cli.prediction.items import Given, items_of, record
+from bigs_cli.prediction.items import Input, items_of, record
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
 from bigs_cli.recipe.schema import Compute
@@ -177,7 +177,7 @@ class Pretrained:
 
     def predict(
         self,
-        texts: Given | Iterable[Given],
+        texts: Input | Iterable[Input],
         *,
         top: int = 5,
         length: int | None = None,
@@ -217,7 +217,7 @@ class Pretrained:
 
     def embed(
         self,
-        texts: Given | Iterable[Given],
+        texts: Input | Iterable[Input],
         *,
         length: int | None = None,
         batch_size: int | None = None,
@@ -326,7 +326,7 @@ def _open(model: str | Path, revision: str | None) -> OpenModel:
     return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
 
 
-def _listed(texts: Given | Iterable[Given]) -> Iterable[Any]:
+def _listed(texts: Input | Iterable[Input]) -> Iterable[Any]:
     """Return a single text as a list."""
     if isinstance(texts, str | Mapping):
         return [texts]

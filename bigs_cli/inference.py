@@ -1,6 +1,6 @@
 """The inference engine: encoded rows → batches by length → device → results in the order of the rows.
 
-Task evaluation, `bigs predict`, embeddings and pseudo-log-likelihoods all run through `Engine`.
+Task evaluation, `bigs predict`, embeddings and pseudo-log-likelihoods all use `Engine`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Batch = dict[str, Any]
 Item = TypeVar("Item", bound=Any)
 
 WINDOW = 4096
-"""Items of a stream that are in memory, and share batches, at a time."""
+"""The number of items of a stream that are in memory at a time and share batches."""
 CHARACTERS = 1 << 22
-"""No more of them than have this many characters in all: tokens take some hundred bytes each while they are made."""
+"""The number of characters in memory at a time: tokenization uses some hundred bytes per token."""
 
 
 def ignore(count: int) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""
 
 
 class Engine:
-    """Applies a function to every row, in batches of few shapes; compiled once for each shape, for any parameters.
+    """Applies a function to rows in batches of few shapes; compiled once per shape and called with any parameters.
 
-    For a model that masks its padding, a row's result does not depend on the rows that share its batch.
+    If the model masks its padding, the result of a row does not depend on the other rows of its batch.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Engine:
         by_token: bool = False,
         place: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        """`function` returns an array, or a tuple of arrays, `[batch_size, …]`, or, `by_token`, `[batch_size, L, …]`.
+        """`function` returns an array or a tuple of arrays `[batch_size, …]`; if `by_token`, `[batch_size, L, …]`.
 
         `trim` pads a batch to its longest row instead of the full length, which changes the results of models that
         do not mask their padding. `place` puts a batch on the devices.
@@ -58,8 +58,8 @@ class Engine:
     ) -> Any:
         """Return the results in the order of `inputs`: arrays `[n, …]`, or, by token, `[all tokens, …]`.
 
-        `advance` is called with the number of rows that are done. `size` is a batch size other than the engine's. The
-        next batch is dispatched to the device before the results of the last one are awaited.
+        `advance` is called with numbers of finished rows. `size` overrides the batch size of the engine. The next batch
+        is dispatched to the device before the results of the previous one are awaited.
         """
         results = _Results(inputs, self.by_token)
         pending: tuple[Array, Any] | None = None
@@ -75,9 +75,9 @@ class Engine:
         return results.value
 
     def batches(self, inputs: Encoded, size: int | None = None) -> Iterator[tuple[Array, Batch]]:
-        """Yield (rows, batch) over every row once. Batches have `size` rows; those that are missing are empty.
+        """Yield (row indices, batch) such that every row occurs once. The last batch is filled up with empty rows.
 
-        Trimmed, rows go from the longest to the shortest, so that the batch that is not full is the cheapest one.
+        With `trim`, rows are sorted from the longest to the shortest, so that the partial batch is the cheapest one.
         """
         size = size or self.batch_size
         groups = inputs.groups
@@ -98,7 +98,7 @@ class Engine:
         encode: Callable[[list[Item]], Encoded],
         advance: Callable[[int], None] = ignore,
     ) -> Iterator[tuple[list[Item], Encoded, Any]]:
-        """Yield (items, inputs, results) of a stream of any length, one window in memory at a time.
+        """Yield (items, inputs, results) of a stream of any length, with one window in memory at a time.
 
         Raises:
             BigsError: a result is not finite.
@@ -106,8 +106,8 @@ class Engine:
         size = 0
         for window in windows_of(items):
             inputs = encode(window)
-            # All batches of a stream have one size, which is smaller if the whole stream is only a few rows.
-            size = self.batch_size if size else rows_at_once(len(inputs), self.batch_size)
+            # All batches of a stream have the same size, which is smaller if the stream has only a few rows.
+            size = self.batch_size if size else fitting_batch_size(len(inputs), self.batch_size)
             results = self(params, inputs, advance, size)
             if not all(np.isfinite(array).all() for array in jax.tree.leaves(results)):
                 raise nonfinite_error("The model")
@@ -115,14 +115,14 @@ class Engine:
 
 
 class _Results:
-    """Arrays that are filled batch by batch."""
+    """Result arrays, filled batch by batch."""
 
     def __init__(self, inputs: Encoded, by_token: bool) -> None:
         self._inputs, self._by_token = inputs, by_token
         self.value: Any = None
 
     def add(self, rows: Array, result: Any) -> None:
-        """Copy the results of `rows` to their places."""
+        """Copy the results of the rows with indices `rows`."""
         result = jax.tree.map(np.asarray, result)
         if self.value is None:
             count, first = (len(self._inputs.ids), 2) if self._by_token else (len(self._inputs), 1)
@@ -137,25 +137,25 @@ class _Results:
 
 
 def forward(apply: Apply, params: Parameters, batch: Batch) -> Outputs:
-    """Return the outputs of a model for a batch; heads of masked words predict at its `positions` only."""
+    """Return the outputs of a model for a batch; masked-LM heads predict only at its `positions`, if it has them."""
     named = {"positions": batch["positions"]} if "positions" in batch else {}
     return apply(params, batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"), **named)
 
 
 def windows_of(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield items in lists of at most `WINDOW` items and about `CHARACTERS` characters (the length of an item)."""
-    held: list[Any] = []
+    """Yield lists of at most `WINDOW` items and about `CHARACTERS` characters, by the `len` of an item."""
+    window: list[Any] = []
     characters = 0
     for item in items:
-        held.append(item)
+        window.append(item)
         characters += len(item)
-        if len(held) == WINDOW or characters >= CHARACTERS:
-            yield held
-            held, characters = [], 0
-    if held:
-        yield held
+        if len(window) == WINDOW or characters >= CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
 
 
-def rows_at_once(rows: int, most: int) -> int:
-    """Return the batch size for this many rows in all: a single text need not pay for `most`."""
-    return min(most, 1 << (rows - 1).bit_length() if rows > 1 else 1)
+def fitting_batch_size(rows: int, maximum: int) -> int:
+    """Return the batch size for `rows` rows in total: the next power of two, at most `maximum`."""
+    return min(maximum, 1 << (rows - 1).bit_length() if rows > 1 else 1)

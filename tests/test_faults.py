@@ -148,7 +148,7 @@ def test_a_step_that_xla_has_no_memory_for_names_them_too(
     run = tmp_path / "run"
     done = bigs(*finetune("mrpc", pretrained, glue, run))
     assert done.code == 1
-    for part in (*KNOBS, "eval_batch_size (now 8)", f"Begin anew so: --run {run}-2"):
+    for part in (*KNOBS, "eval_batch_size (now 8)", f"Then start a new run: --run {run}-2"):
         assert part in done.err.splitlines()[-1]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bigs_cli import inference, load_model
 from bigs_cli.data.encode import Encoded, bucket
-from bigs_cli.inference import Engine, rows_at_once, windows_of
+from bigs_cli.inference import Engine, fitting_batch_size, windows_of
 from bigs_cli.prediction.items import items_of
 from bigs_cli.tasks.items import TEXT_OR_PAIR, Item
 
@@ -36,7 +36,7 @@ def test_buckets_are_few_and_waste_little() -> None:
     assert all(tokens <= bucket(tokens, 512) for tokens in range(1, 513))
     assert all(bucket(tokens, 512) <= 1.5 * tokens + 1 for tokens in range(32, 513))
     assert bucket(20, 25) == 25
-    assert [rows_at_once(n, 32) for n in (1, 2, 3, 5, 32, 1000)] == [1, 2, 4, 8, 32, 32]
+    assert [fitting_batch_size(n, 32) for n in (1, 2, 3, 5, 32, 1000)] == [1, 2, 4, 8, 32, 32]
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 9), st.booleans(), st.booleans())

@@ -18,6 +18,7 @@ from rich.table import Table
 from bigs_cli.bench.child import run_child
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.formats import export
+from bigs_cli.export.settings import Settings
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import parameter_shapes
 from bigs_cli.models.init import init_parameters
@@ -74,7 +75,7 @@ def measure(
         form = {"bigs": "flax", "bert": None}.get(name, name)
         if form is not None:
             folders[name] = folder / form
-            export(model, form, folders[name], lengths=(length,) if form in ("onnx", "stablehlo") else ())
+            export(model, form, folders[name], Settings((length,) if form in ("onnx", "stablehlo") else ()))
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -92,10 +92,10 @@ def export(
     opened = open_and_announce(model, from_format)
     from bigs_cli.export.formats import export as write
     from bigs_cli.export.formats import other_weights
+    from bigs_cli.export.settings import Settings
 
     folder = output or Path("exports") / f"{opened.name}-{form}"
-    options: dict[str, Any] = {"lengths": tuple(length or ()), "int8": int8, "dtype": dtype, "license": license}
-    exported = write(opened, form, folder, **options)
+    exported = write(opened, form, folder, Settings(tuple(length or ()), int8, dtype, license))
     err.print(f"Wrote {', '.join(sorted(path.name for path in folder.iterdir()))}.")
     for file, difference in exported.differences.items():
         err.print(f"{file}: read back; outputs differ by at most {difference:.1e} of the largest output.")

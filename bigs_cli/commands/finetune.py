@@ -289,7 +289,7 @@ def _train(
     recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
 ) -> None:
     """Train, with one seed or several, and print the results."""
-    from bigs_cli.evaluation.baselines import scores_of_run
+    from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
     from bigs_cli.training.finetune import finetune as train
@@ -370,8 +370,8 @@ def _finetune_suite(request: Request) -> None:
     from bigs_cli.checkpoints.run import runs_root
     from bigs_cli.commands.shared import lasting_name, prepare_jax
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.evaluation.suite import suite_notes, suite_table
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.reporting.suite import suite_notes, suite_table
 
     prepare_jax()
     from bigs_cli.evaluation.suite import suite_lines

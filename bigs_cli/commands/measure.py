@@ -39,16 +39,15 @@ def evaluate_task(
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.core.metric_names import with_splits
-    from bigs_cli.evaluation.baselines import scores_of
+    from bigs_cli.evaluation.predictions import scores_of
     from bigs_cli.evaluation.task import ModelOnTask, settings_for
-    from bigs_cli.reporting.console import err, out, progress
-    from bigs_cli.reporting.padding import tell_of_trimming
+    from bigs_cli.reporting.console import err, out, progress, warn_of_trimming
     from bigs_cli.reporting.scores import scores_table
 
     settings = settings_for(opened, task, data, length, batch_size, trim)
     if settings.data != data:
         err.print(f"Data: {settings.data} (the run's)")
-    tell_of_trimming(opened.config, settings.trim)
+    warn_of_trimming(opened.config, settings.trim)
     model = ModelOnTask(opened, tokenizer_of(opened), task, settings)
     splits = model.splits([split] if split else [])
     labelled = all(each.examples.labelled for each in splits)
@@ -97,8 +96,8 @@ def evaluate_suite(
         BigsError: a test set differs from the official one, so the server would reject the submission.
     """
     from bigs_cli.checkpoints.run import runs_root
+    from bigs_cli.evaluation.suite import suite_notes, suite_table, suite_text
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.reporting.suite import suite_notes, suite_table, suite_text
 
     root = Path(model) if model and Path(model).is_dir() else runs_root() / (model or "glue")
     if submission is not None:

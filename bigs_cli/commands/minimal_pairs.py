@@ -103,12 +103,12 @@ def evaluate_agreement(
     Raises:
         RequestError: as `evaluate_pairs`, or the forms of no pair are single tokens.
     """
-    from bigs_cli.evaluation.agreement import read_agreement
+    from bigs_cli.evaluation.agreement import FormColumns, read_agreement
     from bigs_cli.evaluation.pairs import find_tables
     from bigs_cli.reporting.console import err
 
-    names = (columns.sentence, columns.good, columns.bad, columns.header)
-    files = [read_agreement(path, by, *names, options.limit) for path in find_tables(data, err.print)]
+    forms = FormColumns(columns.sentence, columns.good, columns.bad, columns.header)
+    files = [read_agreement(path, by, forms, options.limit) for path in find_tables(data, err.print)]
     model = _pair_model(opened, options)
     about = {"task": "agreement", "model": opened.source}
     _report(model, model.encode_forms, files, about, "Agreement", options)
@@ -134,9 +134,8 @@ def _report(
 
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import write_lines
-    from bigs_cli.evaluation.pairs import accuracies
+    from bigs_cli.evaluation.pairs import accuracies, accuracy_table, accuracy_text
     from bigs_cli.reporting.console import err, out, progress
-    from bigs_cli.reporting.pairs import accuracy_table, accuracy_text
 
     encoded = [encode(pairs) for pairs in files]
     padded = sorted({int(length) for part in encoded for length in part.lengths})

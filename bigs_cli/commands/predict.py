@@ -128,32 +128,32 @@ def predict(
     from bigs_cli.models.published import to_unstacked
     from bigs_cli.prediction.embeddings import write_embeddings
     from bigs_cli.prediction.files import items_in, texts_on
-    from bigs_cli.prediction.items import Named, check_given, items_with
+    from bigs_cli.prediction.items import InputOptions, check_options, items_with
     from bigs_cli.prediction.output import write_answers
     from bigs_cli.prediction.predictor import Predictor
     from bigs_cli.prediction.settings import Origin, settings_for
-    from bigs_cli.reporting.padding import tell_of_trimming
+    from bigs_cli.reporting.console import warn_of_trimming
     from bigs_cli.tasks.items import TEXT_OR_PAIR
 
     if not (embed or allow_untrained):
         refuse_untrained(opened)
     config = opened.config
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
-    tell_of_trimming(config, settings.trim)
+    warn_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_unstacked(opened.flat), tokenizer_of(opened), settings)
     pipeline = None if embed else predictor.pipeline
     takes = TEXT_OR_PAIR if pipeline is None else pipeline.takes
-    named = Named(text, pair, question, tuple(endings or ()))
-    check_given(takes, named, source is not None, opened.source)
+    inputs = InputOptions(text, pair, question, tuple(endings or ()))
+    check_options(takes, inputs, source is not None, opened.source)
 
     def blank(lines: int) -> None:
         err.print(f"Blank lines skipped: {lines:,}.")
 
     if source is not None:
-        items = items_in(source, takes, settings.task, named, blank)
+        items = items_in(source, takes, settings.task, inputs, blank)
     else:
         arguments = ((f"text {i}", each) for i, each in enumerate(texts, 1)) if texts else None
-        items = items_with(arguments or texts_on(sys.stdin.buffer, "stdin", blank), takes, named)
+        items = items_with(arguments or texts_on(sys.stdin.buffer, "stdin", blank), takes, inputs)
     if pipeline is None:
         assert output is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:

@@ -50,7 +50,7 @@ def list_runs(
 def show(run: Run) -> None:
     """Show the main settings of a run, its progress, results and training curves."""
     from bigs_cli.checkpoints.run import find_run
-    from bigs_cli.evaluation.baselines import scores_of_run
+    from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import summary, task_of_run
 
@@ -85,8 +85,8 @@ def compare(
     found = [find_run(name) for name in runs]
     for number, part in enumerate(reporting.compare(found)):
         out.print(*([""] if number else []), part, sep="\n")
+    from bigs_cli.evaluation.paired import paired_tables
     from bigs_cli.evaluation.report import paired_with_first
-    from bigs_cli.reporting.paired import paired_tables
 
     pairs, notes = paired_with_first(list(zip(reporting.short_names(found), found, strict=True)))
     for pair in pairs:
@@ -147,14 +147,14 @@ def plot(
     """
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import out
-    from bigs_cli.reporting.plots.style import check_picture, write
+    from bigs_cli.reporting.plots.style import check_plot_file, write
 
     kinds = [name for name, on in (("learning", learning), ("confusion", confusion), ("kernels", kernels)) if on]
     if len(kinds) > 1:
         raise RequestError(f"Use only one of --{' and --'.join(kinds)}.")
     kind = kinds[0] if kinds else "runs"
     output = output or Path(f"{kind}.png")
-    check_picture(output)
+    check_plot_file(output)
     if length is not None and not kernels:
         raise RequestError("--length applies only to --kernels: bigs runs plot --kernels MODEL --length 64")
     if kind in ("confusion", "kernels") and len(runs) > 1:
@@ -196,7 +196,7 @@ def report(
     found = list(dict.fromkeys(find_run(name) for name in runs))
     prepare_jax()
     from bigs_cli.evaluation.report import gather
-    from bigs_cli.reporting.report import report as written
+    from bigs_cli.evaluation.report import report as written
 
     text = written(*gather(found, length), examples)
     try:
@@ -212,9 +212,8 @@ def _curves(names: list[str], learning: bool) -> Figure:
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
     from bigs_cli.reporting.metrics_log import read_metrics
-    from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_course
-    from bigs_cli.reporting.plots.validation_curve import draw_learning
-    from bigs_cli.reporting.runs import course_table, short_names, task_of_run
+    from bigs_cli.reporting.plots.curves import PRETRAINING, draw_training_curves, draw_validation_curve
+    from bigs_cli.reporting.runs import curves_table, short_names, task_of_run
 
     found = [find_run(name) for name in names]
     curves = dict(zip(short_names(found), (read_metrics(run.metrics_file) for run in found), strict=True))
@@ -225,27 +224,26 @@ def _curves(names: list[str], learning: bool) -> Figure:
             raise RequestError(
                 "--learning applies only to fine-tuning runs of the same task. Leave it out to plot other runs."
             )
-        figure = draw_learning(curves, task.metrics[0], task.title)
+        figure = draw_validation_curve(curves, task.metrics[0], task.title)
     else:
         objectives = (PRETRAINING if task is None else task.title for task in tasks)
-        figure = draw_course(curves, dict(zip(curves, objectives, strict=True)))
+        figure = draw_training_curves(curves, dict(zip(curves, objectives, strict=True)))
     for name, entries in curves.items():
-        err.print(course_table(name, entries, ("loss", "heldout_loss", "learning_rate", "tokens_per_second")))
+        err.print(curves_table(name, entries, ("loss", "heldout_loss", "learning_rate", "tokens_per_second")))
     return figure
 
 
 def _confusion(name: str) -> Figure:
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.evaluation.report import answered_by
-    from bigs_cli.reporting.report import draw_answers
+    from bigs_cli.evaluation.report import dev_predictions, draw_predictions
     from bigs_cli.reporting.runs import short_names, task_of_run
 
     run = find_run(name)
     task = task_of_run(run)
     if task is None:
         raise RequestError(f"{run.path} is a pretraining run, which has no labels. Name a fine-tuning run.")
-    return draw_answers(short_names([run])[0], task, answered_by(run, task))
+    return draw_predictions(short_names([run])[0], task, dev_predictions(run, task))
 
 
 def _kernels(name: str, length: int) -> Figure:

@@ -1,1 +1,1 @@
-"""Metrics, and the evaluation of a model on held-out text or a task."""
+"""Evaluation of models on tasks, held-out text and minimal pairs; statistics and comparison of runs."""

@@ -1,6 +1,6 @@
-"""Agreement: of two forms of one word, such as a singular and a plural verb, the model should expect the right one.
+"""Agreement: a model should prefer the correct form of a masked word, such as a plural verb, to the wrong form.
 
-One word of a sentence is masked, and p(right form) is compared with p(wrong form) there: Goldberg 2019
+One word of a sentence is masked, and p(correct form) is compared with p(wrong form) there: Goldberg 2019
 (https://arxiv.org/abs/1901.05287) on the sentences of Linzen et al. 2016 (https://arxiv.org/abs/1611.01368) and of
 Marvin & Linzen 2018 (https://arxiv.org/abs/1808.09031).
 """
@@ -19,7 +19,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.data.delimited import read_cells
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.evaluation.pairs import BAD, GOOD, Array, Pairs, first_rows, groups_of, pairs_of
-from bigs_cli.evaluation.pll import Places, Sentences, encode_sentences
+from bigs_cli.evaluation.pll import MaskedPositions, Sentences, encode_sentences
 from bigs_cli.tasks.columns import Table, read_table_file
 from bigs_cli.tasks.jsonl import good
 
@@ -27,106 +27,111 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 GOLDBERG = ("attractors", "tag", "sentence", "good", "bad")
-"""The columns of Goldberg's lgd_dataset.tsv, which has no header line; "good" and "bad" are forms."""
+"""The columns of Goldberg's lgd_dataset.tsv, which has no header line; "good" and "bad" are the forms."""
 GROUPED_BY = ("attractors", "condition", "UID")
-"""The first of these columns that a file has groups its items, unless other columns are named."""
+"""Items are grouped by the first of these columns that a file has, unless other columns are given."""
 
 _MASKED = re.compile(r"\*\*\*mask\*\*\*|\[MASK\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Items:
-    """Masked words, each with two forms to choose from: the right one, then the wrong one.
+    """Masked words, each with two candidates: the correct form, then the wrong form.
 
-    `kept` `[n]` are the pairs these are of; the others have forms that are not one token each.
+    `kept` `[n]` are the indices of their pairs. Pairs whose forms are not one token each are left out.
     """
 
     kept: Array
-    sentences: Sentences  # with the right form in its place
-    places: Places  # [n], K = 2
+    sentences: Sentences  # with the correct form
+    positions: MaskedPositions  # [n], K = 2
+
+
+@dataclass(frozen=True)
+class FormColumns:
+    """The columns with the masked sentence, the correct form and the wrong form.
+
+    `header` names all columns of a tab-separated file without a header line.
+    """
+
+    sentence: str = "sentence"
+    good: str = "good"
+    bad: str = "bad"
+    header: Sequence[str] | None = None
 
 
 def read_agreement(
-    path: Path,
-    by: Sequence[str] = (),
-    sentence: str = "sentence",
-    good: str = "good",
-    bad: str = "bad",
-    columns: Sequence[str] | None = None,
-    limit: int | None = None,
+    path: Path, by: Sequence[str] = (), columns: FormColumns = FormColumns(), limit: int | None = None
 ) -> Pairs:
-    """Read a table of masked sentences with a right and a wrong form, as the two sentences that the forms make.
+    """Read a table of masked sentences with a correct and a wrong form, as pairs of the two completed sentences.
 
-    The place of the form is written ***mask*** or [MASK]. A table without the column `sentence` but with
-    `sentence_good` and `sentence_bad`, such as BLiMP's, is taken as it is. `columns` names the columns of a file
-    separated by tabs that has no header line; Goldberg's is known by itself. Items are grouped `by` columns, by
-    default by the first of `GROUPED_BY` there is.
+    The masked word is written ***mask*** or [MASK]. A table without the sentence column but with `sentence_good` and
+    `sentence_bad`, such as BLiMP's, is read as pairs of sentences. A file in Goldberg's layout, without a header line,
+    is recognized. Items are grouped by the columns `by`, by default by the first of `GROUPED_BY` that exists.
 
     Raises:
-        RequestError: the file cannot be read, lacks a column, or a sentence has not exactly one place for the form.
+        RequestError: the file cannot be read, lacks a column, or a sentence does not have exactly one masked word.
     """
-    table = first_rows(_read(path, columns), limit)
+    table = first_rows(_read(path, columns.header), limit)
     known = table.cells[0].keys()
-    names = by or [name for name in GROUPED_BY if name in known][:1]
-    levels = {name: name for name in names}
-    if sentence not in known and {GOOD, BAD} <= known:
+    levels = {name: name for name in by or [name for name in GROUPED_BY if name in known][:1]}
+    if columns.sentence not in known and {GOOD, BAD} <= known:
         return pairs_of(table, levels)
     sides: list[list[str]] = [[], []]
-    texts, *forms = (table.texts(name) for name in (sentence, good, bad))
-    for text, place, *two in zip(texts, table.places, *forms, strict=True):
+    texts, *forms = (table.texts(name) for name in (columns.sentence, columns.good, columns.bad))
+    for text, place, *both in zip(texts, table.places, *forms, strict=True):
         parts = _MASKED.split(text)
         if len(parts) != 2:
             raise RequestError(
-                f"{place}: column '{sentence}' has {len(parts) - 1} places for a form; write one, as ***mask*** or "
-                f"[MASK]: {text[:100]}"
+                f"{place}: column '{columns.sentence}' has {len(parts) - 1} masked words; it needs exactly one, "
+                f"written ***mask*** or [MASK]: {text[:100]}"
             )
-        for side, form in zip(sides, two, strict=True):
+        for side, form in zip(sides, both, strict=True):
             side.append(form.strip().join(parts))
     return Pairs(table.name, sides[0], sides[1], table.places, groups_of(table, levels))
 
 
 def masked_forms(tokenizer: Tokenizer, pairs: Pairs) -> Items:
-    """Return the items of pairs whose sentences differ in one word that is one known token in both; mask it."""
-    right, wrong = (encode_sentences(tokenizer, texts) for texts in (pairs.good, pairs.bad))
+    """Return the items of the pairs whose sentences differ in one word that is a single known token in both."""
+    correct, wrong = (encode_sentences(tokenizer, texts) for texts in (pairs.good, pairs.bad))
     unknown = tokenizer.token_to_id("[UNK]")
-    found: list[tuple[int, int, int, int]] = []
-    for i, (one, other) in enumerate(zip(right.which, wrong.which, strict=True)):
-        ours, theirs = right.ids[one], wrong.ids[other]
-        if len(ours) != len(theirs) or (ours != theirs).sum() != 1:
+    rows: list[tuple[int, int, int, int]] = []
+    for i, (a, b) in enumerate(zip(correct.sequence_of, wrong.sequence_of, strict=True)):
+        ids_a, ids_b = correct.ids[a], wrong.ids[b]
+        if len(ids_a) != len(ids_b) or (ids_a != ids_b).sum() != 1:
             continue
-        place = int(np.flatnonzero(ours != theirs)[0])
-        forms = int(ours[place]), int(theirs[place])
-        whole = all((words == words[place]).sum() == 1 for words in (right.words[one], wrong.words[other]))
-        if whole and unknown not in forms:
-            found.append((i, place, *forms))
-    table = np.array(found, np.int64).reshape(-1, 4)
+        position = int(np.flatnonzero(ids_a != ids_b)[0])
+        forms = int(ids_a[position]), int(ids_b[position])
+        whole_word = all((words == words[position]).sum() == 1 for words in (correct.words[a], wrong.words[b]))
+        if whole_word and unknown not in forms:
+            rows.append((i, position, *forms))
+    table = np.array(rows, np.int64).reshape(-1, 4)
     kept = table[:, 0]
-    return Items(kept, right, Places(right.which[kept], table[:, 1], table[:, 2:]))
+    return Items(kept, correct, MaskedPositions(correct.sequence_of[kept], table[:, 1], table[:, 2:]))
 
 
-def _read(path: Path, columns: Sequence[str] | None) -> Table:
-    found = find_files(str(path)) if path.is_file() else None
-    if found and found[0].suffix == ".tsv" and columns is None:
-        _, first = next(found[0].lines(), (1, ""))
+def _read(path: Path, header: Sequence[str] | None) -> Table:
+    files = find_files(str(path)) if path.is_file() else None
+    if files and files[0].suffix == ".tsv" and header is None:
+        _, first = next(files[0].lines(), (1, ""))
         if isinstance(first, str) and _MASKED.search(first):
-            columns = GOLDBERG
-    if columns is None:
+            header = GOLDBERG
+    if header is None:
         return read_table_file(path)
-    if not found:
+    if not files:
         raise RequestError(f"There is no file {path}.")
-    return _headless(found[0], columns)
+    return _read_without_header(files[0], header)
 
 
-def _headless(file: TextFile, columns: Sequence[str]) -> Table:
+def _read_without_header(file: TextFile, header: Sequence[str]) -> Table:
     cells: list[Mapping[str, str]] = []
     places: list[str] = []
     for number, row in good(read_cells(file, "\t", ragged=True)):
-        if len(row) != len(columns):
+        if len(row) != len(header):
             raise RequestError(
                 f"{file.name}:{number} has {len(row)} cells separated by tabs; the columns are "
-                f"{', '.join(columns)}. Name those that the file has: --columns NAME,NAME,…"
+                f"{', '.join(header)}. Name the columns of the file: --columns NAME,NAME,…"
             )
-        cells.append(dict(zip(columns, row, strict=True)))
+        cells.append(dict(zip(header, row, strict=True)))
         places.append(f"{file.name}:{number}")
     if not cells:
         raise RequestError(f"{file.name} holds no rows.")

@@ -1,6 +1,6 @@
-"""Confidence intervals of a figure, and of the difference of two: the bootstrap over the examples of a dev set.
+"""Bootstrap confidence intervals of a metric and of the difference of two metrics, over the examples of a dev set.
 
-They say what the figure might be with another dev set of this size, and nothing about other seeds.
+They describe the variation over dev sets of this size, not the variation over seeds.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ LEVEL = 0.95
 
 
 def bootstrap(metrics: Sequence[Metric], count: int, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile bootstrap's 95% interval of a metric's mean over runs, one of `metrics` each.
+    """Return the 95% percentile bootstrap interval of the mean over runs of a metric; `metrics` has one entry per run.
 
-    The `count` examples are drawn anew, with replacement, the same for all runs (Efron & Tibshirani 1993, §13).
+    The `count` examples are resampled with replacement, in the same way for all runs (Efron & Tibshirani 1993, §13).
     """
-    return _interval(_drawn(lambda places: float(np.mean([of(places) for of in metrics])), count, resamples, seed))
+    return _interval(
+        _resample(lambda rows: float(np.mean([metric(rows) for metric in metrics])), count, resamples, seed)
+    )
 
 
 def paired_bootstrap(
     first: Metric, second: Metric, count: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[tuple[float, float], float]:
-    """Return the 95% interval of the second metric minus the first, and a two-sided p of "no difference".
+    """Return the 95% percentile interval of the difference second − first, and a two-sided p-value of no difference.
 
-    The `count` examples are drawn anew, with replacement, the same for both. The interval is the percentile one, and p
-    the largest level at which such an interval holds 0: twice the smaller share of differences on either side of it,
-    one counted more (Efron & Tibshirani 1993, §13.3 and §15.4). It is at least 2 / (resamples + 1).
+    The `count` examples are resampled with replacement, in the same way for both. The p-value is the largest level at
+    which such an interval contains 0: twice the smaller fraction of differences on one side of 0, with one added to its
+    count (Efron & Tibshirani 1993, §13.3 and §15.4). It is at least 2 / (resamples + 1).
     """
-    values = _drawn(lambda places: second(places) - first(places), count, resamples, seed)
-    rarer = min((values <= 0).sum(), (values >= 0).sum())
-    return _interval(values), float(min(1.0, 2 * (rarer + 1) / (resamples + 1)))
+    differences = _resample(lambda rows: second(rows) - first(rows), count, resamples, seed)
+    rarer = min((differences <= 0).sum(), (differences >= 0).sum())
+    return _interval(differences), float(min(1.0, 2 * (rarer + 1) / (resamples + 1)))
 
 
 def intervals(task: Task, runs: Sequence[Lines]) -> dict[str, tuple[float, float]]:
@@ -52,7 +54,7 @@ def intervals(task: Task, runs: Sequence[Lines]) -> dict[str, tuple[float, float
     return {name: bootstrap([run.metrics[name] for run in scores], scores[0].count) for name in task.metrics}
 
 
-def _drawn(value: Callable[[Array], float], count: int, resamples: int, seed: int) -> Array:
+def _resample(value: Callable[[Array], float], count: int, resamples: int, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     return np.array([value(rng.integers(0, count, count)) for _ in range(resamples)])
 

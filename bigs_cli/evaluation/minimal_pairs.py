@@ -1,4 +1,4 @@
-"""A masked language model on minimal pairs and agreement items; nothing is trained for them."""
+"""Evaluation of a masked language model on minimal pairs and agreement items, without training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bigs_cli.evaluation.agreement import masked_forms
 from bigs_cli.evaluation.pairs import Array, Pairs
 from bigs_cli.evaluation.pll import (
     BATCH,
-    Places,
+    MaskedPositions,
     Sentences,
     encode_sentences,
     every_token,
     masked_copies,
     padded_lengths,
     pll_engine,
-    sum_up,
+    pseudo_log_likelihoods,
 )
 from bigs_cli.inference import ignore
 from bigs_cli.models.functional import make_apply
@@ -36,27 +36,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """The pairs `kept` `[n]` of a file, encoded; sequences are padded to `lengths` `[m]`.
+    """The encoded pairs `kept` `[n]` of a file; sequences are padded to `lengths` `[m]`.
 
-    With `whole`, a pair's scores are the PLLs of its sentences, all the good ones before all the bad ones; without it,
-    the log-probabilities of the two candidates of one place.
+    With `whole_sentences`, the scores of a pair are the PLLs of its sentences, which are encoded as all good ones, then
+    all bad ones. Without it, they are the log-probabilities of the two candidates of a masked position.
     """
 
     pairs: Pairs
     kept: Array
     sentences: Sentences
-    places: Places
+    positions: MaskedPositions
     lengths: Array
-    whole: bool
+    whole_sentences: bool
 
     def __len__(self) -> int:
-        """Return the number of masked places."""
-        return len(self.places.sequence)
+        """Return the number of masked positions."""
+        return len(self.positions.sequence)
 
 
 @dataclass(frozen=True)
 class PairScores:
-    """Scores in nats, the good ones' then the bad ones', `[n, 2]`, of the pairs `kept` `[n]` of a file."""
+    """The scores `[n, 2]` in nats (good, bad) of the pairs `kept` `[n]` of a file."""
 
     pairs: Pairs
     kept: Array
@@ -64,16 +64,16 @@ class PairScores:
 
     @property
     def right(self) -> Array:
-        """Whether the good one scored higher, `[n]`: a tie is wrong, as in BLiMP's own figures."""
+        """Whether the good sentence or form scored higher, `[n]`: a tie is wrong, as in BLiMP's own scores."""
         return self.scores[:, 0] > self.scores[:, 1]
 
     @property
     def ties(self) -> int:
-        """The number of pairs whose scores are the same, mostly because the tokenizer sees no difference."""
+        """The number of pairs with equal scores, mostly because their tokens are equal."""
         return int((self.scores[:, 0] == self.scores[:, 1]).sum())
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the line of the predictions file for every pair."""
+        """Yield one line of the predictions file per pair."""
         for i, (good, bad), right in zip(self.kept.tolist(), self.scores.tolist(), self.right.tolist(), strict=True):
             yield {
                 "file": self.pairs.name,
@@ -87,7 +87,7 @@ class PairScores:
 
 
 class PairModel:
-    """A masked language model that is ready to compare pairs."""
+    """A masked language model and its tokenizer, to score pairs."""
 
     def __init__(
         self,
@@ -97,18 +97,18 @@ class PairModel:
         length: int | None = None,
         within_word: bool = False,
     ) -> None:
-        """Consume `opened`. `length` pads all sentences to so many tokens; None: see `padded_lengths`.
+        """Consume `opened`. All sentences are padded to `length` tokens; None: see `padded_lengths`.
 
-        A run's own arithmetic (`compute` of its recipe) is used; log-softmax is in float32 always.
+        A run is evaluated with the `compute` settings of its recipe; log-softmax is always in float32.
 
         Raises:
-            RequestError: the model predicts no masked words, or has fewer positions than `length`.
+            RequestError: the model is not a masked language model, or has fewer positions than `length`.
         """
         config = opened.config
         if config.head != "masked-lm":
             raise RequestError(
-                f"{opened.source} is a {config.head} model; sentences are scored by a masked-lm model, such as a "
-                "pretraining run."
+                f"{opened.source} is a {config.head} model; only a masked-lm model, such as a pretraining run, can "
+                "score sentences."
             )
         if length is not None and length > config.max_position_embeddings:
             raise RequestError(
@@ -123,48 +123,49 @@ class PairModel:
 
     @property
     def reads_padding(self) -> bool:
-        """Whether scores depend on the length that sentences are padded to."""
+        """Whether scores depend on the padded length."""
         return not self._config.mask_padding
 
     def encode_pairs(self, pairs: Pairs) -> EncodedPairs:
         """Encode the sentences of pairs, to compare their PLLs.
 
         Raises:
-            RequestError: a sentence is longer than the model or `length` admits, or has no token.
+            RequestError: a sentence is longer than the model's positions or `length`, or has no tokens.
         """
         sentences = encode_sentences(self._tokenizer, [*pairs.good, *pairs.bad])
         lengths = self._lengths(sentences, pairs.places * 2)
         return EncodedPairs(pairs, np.arange(len(pairs)), sentences, every_token(sentences), lengths, True)
 
     def encode_forms(self, pairs: Pairs) -> EncodedPairs:
-        """Encode the two forms of the word in which the sentences of pairs differ; see `masked_forms`.
+        """Encode the two forms of the word that differs between the sentences of each pair; see `masked_forms`.
 
         Raises:
             RequestError: as `encode_pairs`.
         """
         items = masked_forms(self._tokenizer, pairs)
         lengths = self._lengths(items.sentences, pairs.places)
-        return EncodedPairs(pairs, items.kept, items.sentences, items.places, lengths, False)
+        return EncodedPairs(pairs, items.kept, items.sentences, items.positions, lengths, False)
 
     def compare(self, files: Sequence[EncodedPairs], advance: Callable[[int], None] = ignore) -> list[PairScores]:
-        """Return the scores of the pairs of each file; `advance` is called with the number of places done."""
+        """Return the scores of the pairs of each file; `advance` is called with numbers of finished positions."""
         results = []
-        for one in files:
-            copies = masked_copies(one.sentences, one.places, one.lengths, self._mask_id, self._within_word)
-            values = self._engine(self._params, copies, advance)
-            scores = sum_up(one.sentences, one.places, values).reshape(2, -1).T if one.whole else values
-            results.append(PairScores(one.pairs, one.kept, scores))
+        for file in files:
+            copies = masked_copies(file.sentences, file.positions, file.lengths, self._mask_id, self._within_word)
+            scores = self._engine(self._params, copies, advance)
+            if file.whole_sentences:
+                scores = pseudo_log_likelihoods(file.sentences, file.positions, scores).reshape(2, -1).T
+            results.append(PairScores(file.pairs, file.kept, scores))
         return results
 
     def _lengths(self, sentences: Sentences, places: Sequence[str]) -> Array:
-        most = self._length or self._config.max_position_embeddings
-        for sequence, place in zip(sentences.which, places, strict=True):
+        maximum = self._length or self._config.max_position_embeddings
+        for sequence, place in zip(sentences.sequence_of, places, strict=True):
             tokens = len(sentences.ids[sequence])
-            if tokens > most:
-                whose = "--length" if self._length else "the model"
-                raise RequestError(f"{place} has a sentence of {tokens} tokens; {whose} admits {most}.")
+            if tokens > maximum:
+                limit = "--length" if self._length else "the model"
+                raise RequestError(f"{place} has a sentence of {tokens} tokens; {limit} allows {maximum}.")
             if tokens < 3:
-                raise RequestError(f"{place} has a sentence without any token that the tokenizer knows of.")
+                raise RequestError(f"{place} has a sentence without tokens.")
         if self._length:
             return np.full(len(sentences.ids), self._length)
         return padded_lengths(sentences.lengths, self._config.max_position_embeddings, self.reads_padding)

@@ -1,4 +1,4 @@
-"""Held-out masked-language-model loss, over the whole validation split and with the same masks every time."""
+"""The held-out masked-language-model loss, over a validation split with fixed masks."""
 
 from __future__ import annotations
 
@@ -18,60 +18,62 @@ from bigs_cli.models.functional import Apply, Parameters
 from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Masking
 
-SEED = 0  # of the held-out masks, so that runs compare whatever their own seed
+SEED = 0  # of the held-out masks, so that runs with different seeds are comparable
 
 
 def as_batch(rows: Any) -> dict[str, Any]:
-    """Return rows of a loader as a dict of arrays with `input_ids` `[B, L]`: token shards give these alone."""
+    """Return rows of a loader as a dict of arrays with `input_ids` `[B, L]`; token shards have only this array."""
     return rows if isinstance(rows, dict) else {"input_ids": rows}
 
 
-def masked_batch(key: jax.Array, batch: dict[str, jax.Array], special: MaskIds | None, masking: Masking) -> MaskedBatch:
-    """Mask a batch of token shards, with its rows' places in the global batch as `row` `[B]`.
+def masked_batch(
+    key: jax.Array, batch: dict[str, jax.Array], mask_ids: MaskIds | None, masking: Masking
+) -> MaskedBatch:
+    """Mask a batch of token shards; its array `row` `[B]` has the indices of its rows in the global batch.
 
-    Without `special`, return a batch of HDF5 files, which is masked already.
+    Without `mask_ids`, return a batch of HDF5 files, which is already masked.
     """
-    if special is None:
+    if mask_ids is None:
         return MaskedBatch(*(batch[name] for name in MaskedBatch._fields))
-    return mask_tokens(key, batch["row"], batch["input_ids"], special, masking)
+    return mask_tokens(key, batch["row"], batch["input_ids"], mask_ids, masking)
 
 
-def unigram_loss(train: Corpus, validation: Validation, most_rows: int = 1 << 16) -> float:
-    """Return the validation loss (nats per token) of knowing only how often each word occurs: what to beat.
+def unigram_loss(train: Corpus, validation: Validation, max_rows: int = 1 << 16) -> float:
+    """Return the validation loss (nats per token) of the unigram baseline, which a trained model should beat.
 
-    Frequencies, plus one for every word, are those of at most `most_rows` training rows of `train`; special tokens do
-    not count.
+    Token frequencies with add-one smoothing come from at most `max_rows` training rows of `train`. Special tokens are
+    not counted.
     """
 
     def counts(corpus: Corpus, split: Split) -> np.ndarray[Any, np.dtype[np.float64]]:
         rows = corpus.split(split)
         total = np.zeros(corpus.manifest.vocab_size)
-        for start in range(0, min(len(rows), most_rows), 1024):
+        for start in range(0, min(len(rows), max_rows), 1024):
             block = rows.take(np.arange(start, min(start + 1024, len(rows))))
             tokens = unmask(block) if isinstance(block, dict) else block
             total += np.bincount(tokens.ravel(), minlength=len(total))
         total[list(corpus.manifest.special_ids.values())] = 0
         return total
 
-    known, met = counts(train, "train") + 1, counts(validation.corpus, validation.split)
-    return float(-(met * np.log(known / known.sum())).sum() / max(met.sum(), 1))
+    expected, actual = counts(train, "train") + 1, counts(validation.corpus, validation.split)
+    return float(-(actual * np.log(expected / expected.sum())).sum() / max(actual.sum(), 1))
 
 
 class MaskedLMEvaluator:
-    """Measures loss, accuracy and perplexity on token rows; compiled once, for any parameters."""
+    """Measures loss, accuracy and perplexity on token rows; compiled once and called with any parameters."""
 
     def __init__(
         self,
         apply: Apply,
-        special: MaskIds | None,
+        mask_ids: MaskIds | None,
         masking: Masking,
         place: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
     ) -> None:
-        """`special` and `masking` are for `masked_batch`; `place` lays a batch and `valid` on the devices."""
+        """`mask_ids` and `masking` are arguments of `masked_batch`; `place` puts a batch on the devices."""
         self._place = place
 
         def sums(params: Parameters, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            masked = masked_batch(jax.random.key(SEED), batch, special, masking)
+            masked = masked_batch(jax.random.key(SEED), batch, mask_ids, masking)
             logits = apply(
                 params,
                 masked.input_ids,
@@ -92,7 +94,7 @@ class MaskedLMEvaluator:
     ) -> dict[str, float]:
         """Return loss (nats per predicted token), accuracy, perplexity = e^loss, and the number of predictions.
 
-        `batches` yields (rows, valid `[B]`), as `data.loader.heldout_batches` does.
+        `batches` yields (rows, valid `[B]`), like `data.loader.heldout_batches`.
         """
         totals = dict.fromkeys(("loss", "accuracy", "predictions"), 0.0)
         first = 0

@@ -1,33 +1,69 @@
-"""Paired tests of two models on the same examples of a dev set.
+"""Paired significance tests of two models on the same examples of a dev set.
 
-They look only at where the two differ, so they detect much smaller differences than two separate intervals would.
-They say nothing about other seeds: for that, train with several.
+They detect much smaller differences than two separate confidence intervals. They do not account for the variation over
+seeds; train with several seeds for that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.table import Table
+from rich.text import Text
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.metric_names import metric_in_words, percent
+from bigs_cli.core.wording import printable
 from bigs_cli.evaluation.bootstrap import paired_bootstrap
 from bigs_cli.evaluation.predictions import of_split
-from bigs_cli.reporting.paired import Paired, PairedTest
+from bigs_cli.reporting.console import table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.base import Lines, mean_of
 
 Array = np.ndarray[Any, Any]
 
-_ANSWERED = ("prediction", "scores", "nbest", "null_score")
+_PREDICTION_KEYS = ("prediction", "scores", "nbest", "null_score")
+_MAX_WORDS = 12  # shown of a tagged sentence
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A metric of both runs (fractions), the 95% interval of the difference second − first, and a two-sided p-value."""
+
+    metric: str
+    method: str
+    values: tuple[float, float]
+    interval: tuple[float, float]
+    p: float
+
+    @property
+    def difference(self) -> float:
+        """The value of the second run minus that of the first."""
+        return self.values[1] - self.values[0]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The comparison of two runs on the same examples of a task."""
+
+    task: str
+    names: tuple[str, str]
+    tests: tuple[PairedTest, ...]
+    counts: Mapping[str, int]
+    """How many examples both, one or neither run predicts correctly; in regression, on how many each run is closer."""
+    differing: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
+    """The pairs of lines of predictions.jsonl whose predictions differ; in regression, largest differences first."""
 
 
 def mcnemar(first_right: Array, second_right: Array) -> float:
-    """Return the two-sided p of McNemar's exact test of two models' rights and wrongs, each `[n]` bool.
+    """Return the two-sided p-value of McNemar's exact test; the arguments `[n]` bool say which examples are correct.
 
-    Where just one of two equally good models is right, it is either with probability ½: a binomial test of those
-    examples (McNemar 1947; Dietterich 1998, §3). 1.0 where there are none.
+    If two models are equally good, each is the correct one with probability ½ where only one is correct. This is a
+    binomial test on those examples (McNemar 1947; Dietterich 1998, §3); p is 1.0 if there are none.
     """
     from scipy.stats import binomtest
 
@@ -36,62 +72,167 @@ def mcnemar(first_right: Array, second_right: Array) -> float:
 
 
 def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: str = "dev") -> Paired:
-    """Compare the answers of two `runs`, the lines of their predictions.jsonl, to the examples of `split`.
+    """Compare the predictions of two `runs`, the lines of their predictions.jsonl, on the examples of `split`.
 
-    McNemar's test asks for examples answered wholly right: a class, an ending, every tag of a sentence, an exact match.
+    McNemar's test counts an example as correct if all of it is: the class, the ending, every tag of a sentence, or an
+    exact match of the answer.
 
     Raises:
-        RequestError: the examples are not the same, there are none, or they are not those of the task.
+        RequestError: the examples differ, there are none, or they are of another task.
     """
     one, two = (of_split(lines, split) for lines in runs)
     if _examples(one) != _examples(two) or not one:
         raise RequestError(
-            f"{names[0]} and {names[1]} were not measured on the same {split} examples ({len(one)} and "
-            f"{len(two)}): no paired test. Measure both on the same data: bigs eval {task.name} --predictions FILE"
+            f"{names[0]} and {names[1]} were not evaluated on the same {split} examples ({len(one)} and "
+            f"{len(two)}): no paired test. Evaluate both on the same data: bigs eval {task.name} --predictions FILE"
         )
     task_type = type_of(task)
     first, second = task_type.example_scores(one), task_type.example_scores(two)
     metric, tests = task.metrics[0], []
-    apart = np.array([a["prediction"] != b["prediction"] for a, b in zip(one, two, strict=True)]).nonzero()[0]
+    differing = np.array([a["prediction"] != b["prediction"] for a, b in zip(one, two, strict=True)]).nonzero()[0]
     if first.right is not None and second.right is not None:
         name = task_type.right_name
         interval, _ = paired_bootstrap(mean_of(first.right), mean_of(second.right), first.count)
-        shares = (float(first.right.mean()), float(second.right.mean()))
-        tests.append(PairedTest(name, "McNemar, exact", shares, interval, mcnemar(first.right, second.right)))
-        counts = _of_rights(first.right, second.right, *names)
+        fractions = (float(first.right.mean()), float(second.right.mean()))
+        tests.append(PairedTest(name, "McNemar, exact", fractions, interval, mcnemar(first.right, second.right)))
+        counts = _count_correct(first.right, second.right, names)
     else:
         name = ""
         pairs = [task_type.label_pairs(lines) for lines in (one, two)]
         (labels, first_values), (_, second_values) = (each for each in pairs if each is not None)
-        counts = _of_scores(np.abs(first_values - labels), np.abs(second_values - labels), *names)
-        furthest = -np.abs(first_values - second_values)[apart]
-        apart = apart[np.argsort(furthest, kind="stable")]
+        counts = _count_closer(np.abs(first_values - labels), np.abs(second_values - labels), names)
+        distances = np.abs(first_values - second_values)[differing]
+        differing = differing[np.argsort(-distances, kind="stable")]
     if metric != name:
-        of_first, of_second = first.metrics[metric], second.metrics[metric]
-        interval, p = paired_bootstrap(of_first, of_second, first.count)
-        every = np.arange(first.count)
-        tests.append(PairedTest(metric, "paired bootstrap", (of_first(every), of_second(every)), interval, p))
-    differing = tuple((one[i], two[i]) for i in apart)
-    return Paired(task.title, names, tuple(tests), counts, differing)
+        metrics = first.metrics[metric], second.metrics[metric]
+        interval, p = paired_bootstrap(*metrics, first.count)
+        all_rows = np.arange(first.count)
+        values = metrics[0](all_rows), metrics[1](all_rows)
+        tests.append(PairedTest(metric, "paired bootstrap", values, interval, p))
+    return Paired(task.title, names, tuple(tests), counts, tuple((one[i], two[i]) for i in differing))
 
 
 def _examples(lines: Lines) -> list[dict[str, Any]]:
-    """Return the inputs and labels of lines, without predictions."""
-    return [{name: value for name, value in line.items() if name not in _ANSWERED} for line in lines]
+    """Return the inputs and labels of lines, without the predictions."""
+    return [{name: value for name, value in line.items() if name not in _PREDICTION_KEYS} for line in lines]
 
 
-def _of_rights(first: Array, second: Array, first_name: str, second_name: str) -> dict[str, int]:
+def _count_correct(first: Array, second: Array, names: tuple[str, str]) -> dict[str, int]:
     return {
-        "both right": int((first & second).sum()),
-        f"only {first_name} right": int((first & ~second).sum()),
-        f"only {second_name} right": int((~first & second).sum()),
+        "both correct": int((first & second).sum()),
+        f"only {names[0]} correct": int((first & ~second).sum()),
+        f"only {names[1]} correct": int((~first & second).sum()),
         "both wrong": int((~first & ~second).sum()),
     }
 
 
-def _of_scores(first: Array, second: Array, first_name: str, second_name: str) -> dict[str, int]:
+def _count_closer(first: Array, second: Array, names: tuple[str, str]) -> dict[str, int]:
     return {
-        f"{first_name} nearer": int((first < second).sum()),
-        f"{second_name} nearer": int((second < first).sum()),
-        "as near": int((first == second).sum()),
+        f"{names[0]} closer": int((first < second).sum()),
+        f"{names[1]} closer": int((second < first).sum()),
+        "equally close": int((first == second).sum()),
     }
+
+
+def paired_tables(paired: Paired, examples: int, width: int | None = None) -> list[Table]:
+    """Return tables of the tests, the counts, and the first `examples` examples whose predictions differ.
+
+    Texts are truncated to `width` columns; None: not at all.
+    """
+    first, second = paired.names
+    right = (first, second, "difference", "95% interval", "p")
+    tests = table(f"{paired.task}, dev: paired tests, in percent", "metric", "test", *right, right=right)
+    for test in paired.tests:
+        low, high = (f"{100 * edge:+.2f}" for edge in test.interval)
+        values = [percent(value) for value in test.values]
+        cells = [*values, f"{100 * test.difference:+.2f}", f"{low} to {high}", _p(test.p)]
+        tests.add_row(metric_in_words(test.metric), test.method, *cells)
+    total = max(1, sum(paired.counts.values()))
+    counts = table(f"{paired.task}, dev: examples", "", "examples", "share", right=("examples", "share"))
+    for name, count in paired.counts.items():
+        counts.add_row(name, f"{count:,}", f"{100 * count / total:.1f}%")
+    shown = paired.differing[:examples]
+    if not shown:
+        return [tests, counts]
+    title = f"{paired.task}, dev: different predictions, {len(shown)} of {len(paired.differing):,}"
+    return [tests, counts, example_table(title, shown, (first, second), width)]
+
+
+def example_table(
+    title: str,
+    examples: Sequence[Sequence[Mapping[str, Any]]],
+    predictions: Sequence[str],
+    width: int | None = None,
+    further: Mapping[str, Sequence[str]] | None = None,
+) -> Table:
+    """Return a table of examples: id, text, label, one column for each of `predictions`, and the columns of `further`.
+
+    Each example is a sequence of its lines in one or more predictions.jsonl. For tagged sentences, a cell lists the
+    words whose label and predictions differ, one per line, and the tags are on the same lines of the next cells. Texts
+    are truncated to `width` columns.
+    """
+    tagged = any("words" in lines[0] for lines in examples)
+    answers = ["word"] * tagged + ["label", *predictions, *(further or {})]
+    # The text of a sentence comes last, so that its words are next to the id on a narrow screen too.
+    headers = ["id", *answers, "text"] if tagged else ["id", "text", *answers]
+    result = table(title, *headers, right=("id", *(further or {})))
+    for number, lines in enumerate(examples):
+        cells = _tagged_cells(lines) if tagged else _answer_cells(lines)
+        cells += [column[number] for column in (further or {}).values()]
+        name, text = _id_and_text(lines[0], width)
+        result.add_row(*([name, *cells, text] if tagged else [name, text, *cells]))
+    if tagged:
+        for column in result.columns[1:-1]:
+            column.no_wrap = True  # A wrapped word would misalign the tags below it.
+    return result
+
+
+def _answer_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the label and each prediction of an example."""
+    return [answer(lines[0].get("label")), *(answer(line.get("prediction")) for line in lines)]
+
+
+def _tagged_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return cells with the words of a sentence whose tags differ, their labels and predictions, one per line."""
+    columns = [lines[0]["words"], lines[0].get("label"), *(line.get("prediction") for line in lines)]
+    if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        return ["–", *_answer_cells(lines)]
+    rows = [(str(word), *map(str, tags)) for word, *tags in zip(*columns, strict=True) if len(set(tags)) > 1]
+    if len(rows) > _MAX_WORDS:
+        more = f"… {len(rows) - _MAX_WORDS + 1:,} more"
+        rows = [*rows[: _MAX_WORDS - 1], (more, *[""] * (len(columns) - 1))]
+    return ["\n".join(map(printable, cell)) for cell in zip(*rows, strict=True)] or ["–"] * len(columns)
+
+
+def _id_and_text(line: Mapping[str, Any], width: int | None) -> list[str]:
+    parts = list(_texts(line))
+    if width is not None:
+        each = max(8, (width - 3 * (len(parts) - 1)) // max(1, len(parts)))
+        parts = [_cut(part, each) for part in parts]
+    return [printable(str(line.get("id", ""))), " │ ".join(parts)]
+
+
+def answer(value: Any) -> str:
+    """Format a label or a prediction; of several correct answers, each one once."""
+    if isinstance(value, list):
+        return " │ ".join(dict.fromkeys(map(answer, value))) or "–"
+    return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))
+
+
+def _texts(line: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("text", "pair"):
+        if name in line:
+            yield printable(str(line[name]))
+    yield from (printable(str(choice)) for choice in line.get("choices", ()))
+    if "words" in line:
+        yield printable(" ".join(map(str, line["words"])))
+
+
+def _cut(text: str, width: int) -> str:
+    cut = Text(text)
+    cut.truncate(width, overflow="ellipsis")
+    return cut.plain
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.001 else f"{value:.1e}"

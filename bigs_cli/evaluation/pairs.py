@@ -1,36 +1,41 @@
-"""Minimal pairs: two sentences, of which a model should find the good one more probable than the bad one."""
+"""Minimal pairs of sentences, of which a model should prefer the good one: reading them, and accuracies by group."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table as ConsoleTable
 
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.files import to_json
 from bigs_cli.core.folders import check_link, list_files
-from bigs_cli.reporting.pairs import Accuracy
+from bigs_cli.reporting.console import Format, markdown_table, table
 from bigs_cli.tasks.columns import Table, read_table_file
 
 Array = np.ndarray[Any, Any]
 
 GOOD, BAD = "sentence_good", "sentence_bad"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-"""What is read of a folder."""
+"""The files that are read from a folder."""
 
 BLIMP_LEVELS = {"field": "field", "phenomenon": "linguistics_term", "paradigm": "UID"}
-"""What BLiMP's pairs are grouped by, from coarse to fine: our word → its column (Warstadt et al. 2020)."""
+"""The levels that BLiMP's pairs are grouped by, from coarse to fine: name → column (Warstadt et al. 2020)."""
 _BLIMP_SPELLINGS = {"syntax/semantics": "syntax_semantics", "s-selection": "argument_structure"}
-"""Names in BLiMP's files that its paper does not tell apart: it has 4 fields and 12 phenomena."""
+"""Names in BLiMP's files that are variants of names in its paper, which has 4 fields and 12 phenomena."""
 BLIMP_REPOSITORY = "nyu-mll/blimp"
 BLIMP_FILES = 67
+_HEADERS = ("by", "group", "n", "accuracy (%)", "95% interval")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one file; `groups` has, for every level that is reported, the group of each pair."""
+    """The pairs of one file; `groups` maps every reported level to the group of each pair."""
 
     name: str
     good: list[str]
@@ -47,16 +52,16 @@ def read_pairs(
 ) -> Pairs:
     """Read a CSV, TSV, JSONL or Parquet file with the columns `good` and `bad`; `levels` maps levels to columns.
 
-    Only the first `limit` pairs are taken.
+    With `limit`, only the first `limit` pairs are read.
 
     Raises:
-        RequestError: the file cannot be read, a column is missing, or a sentence is no text or empty.
+        RequestError: the file cannot be read, a column is missing, or a sentence is not text or is blank.
     """
     return pairs_of(first_rows(read_table_file(path), limit), levels, good, bad)
 
 
 def pairs_of(table: Table, levels: Mapping[str, str], good: str = GOOD, bad: str = BAD) -> Pairs:
-    """Return the pairs in a table; see `read_pairs`."""
+    """Return the pairs in a table, with the arguments of `read_pairs`."""
     sides = []
     for name in (good, bad):
         sides.append(table.texts(name))
@@ -67,25 +72,26 @@ def pairs_of(table: Table, levels: Mapping[str, str], good: str = GOOD, bad: str
 
 
 def groups_of(table: Table, levels: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return, for every level, its column's values as text."""
+    """Return the values of the column of every level, as text."""
     return {level: [str(value) for value in table.column(column)] for level, column in levels.items()}
 
 
 def first_rows(table: Table, limit: int | None) -> Table:
-    """Return the first `limit` rows of a table, all if None."""
+    """Return the first `limit` rows of a table; None: all rows."""
     return Table(table.name, table.cells[:limit], table.places[:limit])
 
 
 def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sentence: None) -> list[Path]:
-    """Return files as they are, and for folders the tables in them and below, by name; hidden ones are passed over.
+    """Return the files in `data` and the tables in its folders and their subfolders, sorted by name.
 
-    `warn` is called with a sentence about entries of a folder that cannot be read, such as dangling links.
+    Hidden files are skipped. `warn` is called with a sentence about unreadable entries of a folder, such as dangling
+    links.
 
     Raises:
-        RequestError: none is named, there is no such file or folder, or nothing to read in it.
+        RequestError: `data` is empty, a file or folder does not exist, or a folder has no tables.
     """
     if not data:
-        raise RequestError("Name the files to measure on: --data FILE, or a folder of them.")
+        raise RequestError("Name the files to evaluate on: --data FILE, or a folder of files.")
     found: list[Path] = []
     for place in data:
         inside = [place]
@@ -104,25 +110,25 @@ def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sente
 
 
 def read_blimp(path: Path, by: str, limit: int | None = None) -> Pairs:
-    """Read a file of BLiMP, grouped by every level down to `by`, under the names of its paper; see `read_pairs`."""
-    names = list(BLIMP_LEVELS)
-    levels = {name: BLIMP_LEVELS[name] for name in names[: names.index(by) + 1]}
+    """Read a file of BLiMP, grouped by every level down to `by`, with the names of the paper; see `read_pairs`."""
+    order = list(BLIMP_LEVELS)
+    levels = {name: BLIMP_LEVELS[name] for name in order[: order.index(by) + 1]}
     pairs = read_pairs(path, levels, limit=limit)
-    groups = {level: [_BLIMP_SPELLINGS.get(name, name) for name in of_all] for level, of_all in pairs.groups.items()}
+    groups = {level: [_BLIMP_SPELLINGS.get(name, name) for name in names] for level, names in pairs.groups.items()}
     return replace(pairs, groups=groups)
 
 
 def fetch_blimp() -> Path:
-    """Return the folder in the hub's cache with all of BLiMP, fetched if it is not there: 67 files of 1,000 pairs.
+    """Download BLiMP, 67 files of 1,000 pairs, unless it is in the hub's cache; return its folder there.
 
     Raises:
-        RequestError: neither the hub nor a whole cached copy can be reached.
+        RequestError: the hub cannot be reached and there is no complete cached copy.
     """
     from bigs_cli.core.hub import fetch_files, silence_client
 
     silence_client()
     try:
-        # All files at once, eight in parallel: `datasets` would ask several things of the hub for each of the 67.
+        # One download of all files in parallel: `datasets` would send several requests for each of the 67 files.
         folder = fetch_files(BLIMP_REPOSITORY, ["*/train-*.parquet"], kind="dataset")
         count = len(find_tables([folder])) if folder.is_dir() else 0
         if count == BLIMP_FILES:
@@ -131,23 +137,52 @@ def fetch_blimp() -> Path:
     except BigsError as error:
         problem = str(error)
     raise RequestError(
-        f"BLiMP could not be read from the hub: {problem} Pass --data DIR holding its .jsonl files "
+        f"BLiMP could not be downloaded from the hub: {problem} Pass --data DIR with its .jsonl files "
         "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
     )
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The number `right` of a group's `n` pairs whose good sentence scored higher; `level` is the grouping."""
+
+    level: str
+    group: str
+    n: int
+    right: int
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of correct pairs."""
+        return self.right / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% Wilson score interval (1927) of the accuracy, for other pairs of the same kind; within 0 and 1."""
+        from scipy.stats import binomtest
+
+        low, high = binomtest(self.right, self.n).proportion_ci(0.95, method="wilson")
+        return float(low), float(high)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object for JSON and CSV, with accuracies as fractions."""
+        low, high = self.interval
+        named = {"level": self.level, "group": self.group, "n": self.n, "right": self.right}
+        return {**named, "accuracy": self.accuracy, "low": low, "high": high}
 
 
 def accuracies(right: Array, groups: Mapping[str, Sequence[str]]) -> list[Accuracy]:
     """Return the accuracy over all pairs, then that of every group of every level.
 
-    `right` `[n]` is whether the good one scored strictly higher: a tie is wrong, as in BLiMP's own figures. Groups
-    are in the order of their numbers, or else of their names.
+    `right` `[n]` says whether the good sentence scored strictly higher: a tie is wrong, as in BLiMP's own scores.
+    Groups are sorted as numbers if all are, else by name.
     """
     result = [Accuracy("all", "all", len(right), int(right.sum()))]
     for level, names in groups.items():
         values = np.array(names, object)
         for name in _in_order(set(names)):
-            chosen = right[values == name]
-            result.append(Accuracy(level, name, len(chosen), int(chosen.sum())))
+            group = right[values == name]
+            result.append(Accuracy(level, name, len(group), int(group.sum())))
     return result
 
 
@@ -156,3 +191,31 @@ def _in_order(names: set[str]) -> list[str]:
         return sorted(names, key=float)
     except ValueError:
         return sorted(names)
+
+
+def accuracy_table(lines: Sequence[Accuracy], title: str) -> ConsoleTable:
+    """Return a table of accuracies in percent."""
+    result = table(title, *_HEADERS, right=_HEADERS[2:])
+    for line in lines:
+        result.add_row(*_cells(line))
+    return result
+
+
+def accuracy_text(lines: Sequence[Accuracy], form: Format, about: Mapping[str, Any]) -> str:
+    """Return the accuracies as Markdown (percent), CSV or JSON (fractions); the JSON object starts with `about`."""
+    if form == "json":
+        metrics = {"accuracy": lines[0].accuracy, "n": lines[0].n}
+        return to_json({**about, "metrics": metrics, "groups": [line.as_dict() for line in lines]}, indent=2)
+    if form == "markdown":
+        return markdown_table(_HEADERS, map(_cells, lines), 2)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0].as_dict()), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(line.as_dict() for line in lines)
+    return text.getvalue().removesuffix("\n")
+
+
+def _cells(line: Accuracy) -> list[str]:
+    low, high = line.interval
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    return [line.level, line.group, f"{line.n:,}", f"{100 * line.accuracy:.1f}", interval]

@@ -1,4 +1,4 @@
-"""Reading predictions.jsonl, the predictions of a run for every dev example, and scoring its lines."""
+"""predictions.jsonl, the predictions of a run for every dev example: reading, scoring, and the majority baseline."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
+from bigs_cli.core.metric_names import by_split, split_in_words
+from bigs_cli.core.wording import counted
+from bigs_cli.reporting.scores import Baseline, Scores
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.base import ExampleScores, Lines
 
 
 class _Best(BaseModel):
-    """One of the best answers to a question."""
+    """A candidate answer to a question."""
 
     text: str
     probability: float
 
 
 class _Line(BaseModel):
-    """What is read of a line; its label and prediction are checked by the task type."""
+    """The fields of a line that are read, except label and prediction, which the task type checks."""
 
     split: str = ""
     text: str = ""
@@ -38,7 +42,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a predictions file.
 
     Raises:
-        RequestError: it is not there, or a line is no JSON object with a prediction and what else it should have.
+        RequestError: the file cannot be read, or a line is not a JSON object with a prediction and valid fields.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -48,14 +52,14 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise RequestError(f"{path} is not JSON lines ({error}).") from error
     if not all(isinstance(line, dict) and "prediction" in line for line in lines):
-        raise RequestError(f"{path} does not hold predictions: a line has none.")
+        raise RequestError(f"{path} is not a file of predictions: a line has none.")
     for number, line in enumerate(lines, 1):
         try:
             _Line.model_validate(line)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise RequestError(f"{path}:{number} is garbled: {where}: {first['msg']}.") from None
+            raise RequestError(f"{path}:{number} is invalid: {where}: {first['msg']}.") from None
     return lines
 
 
@@ -65,9 +69,52 @@ def of_split(lines: Lines, split: str) -> list[Mapping[str, Any]]:
 
 
 def example_scores(task: Task, lines: Lines, split: str = "dev") -> ExampleScores:
-    """Score the lines of `split` one by one.
+    """Score each line of `split`.
 
     Raises:
         RequestError: a line is not of this task.
     """
     return type_of(task).example_scores(of_split(lines, split))
+
+
+def scores_of(task: Task, splits: Mapping[str, Mapping[str, float | None]], lines: Lines) -> Scores:
+    """Return the metrics by split with the majority baseline of each, and notes on constant predictions.
+
+    `lines` are those of predictions.jsonl, with `split`, `label` and `prediction`. The baseline predicts the most
+    frequent label (for tags, `O`) for every example; question answering and regression have no baseline.
+
+    Raises:
+        RequestError: a line is not of this task.
+    """
+    task_type = type_of(task)
+    baselines: dict[str, Baseline] = {}
+    notes: list[str] = []
+    for split in splits:
+        split_lines = of_split(lines, split)
+        if not split_lines:
+            continue
+        task_type.example_scores(split_lines)  # Raises an error for lines of another task.
+        if (majority := task_type.majority(split_lines)) is not None:
+            name, predictions = majority
+            baseline_lines = [
+                {**line, "prediction": value} for line, value in zip(split_lines, predictions, strict=True)
+            ]
+            baselines[split] = Baseline(name, task_type.example_scores(baseline_lines).all_metrics())
+        if len(split_lines) > 1 and (answer := task_type.constant_answer(split_lines)):
+            examples = counted(len(split_lines), f"{split_in_words(split)} example")
+            notes.append(f"The model answers {answer} to all {examples}: it does not distinguish them.")
+    return Scores(splits, baselines, tuple(notes))
+
+
+def scores_of_run(task: Task, run: RunFolder) -> Scores:
+    """Return the scores of a finished run, without baselines if its predictions cannot be read.
+
+    Raises:
+        RequestError: results.json is invalid.
+    """
+    splits = by_split(run.results())
+    try:
+        return scores_of(task, splits, read_predictions(run.predictions_file))
+    except RequestError as error:
+        reason = str(error).replace(str(run.path), run.path.name)
+        return Scores(splits, {}, (f"There is no majority baseline: {reason}",))

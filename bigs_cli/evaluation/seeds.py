@@ -1,4 +1,4 @@
-"""Several runs that differ in their seed, as one result: mean, spread, best, and a confidence interval."""
+"""The summary of runs with several seeds: mean, standard deviation, best, and a confidence interval."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Any
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, with_splits
-from bigs_cli.evaluation.baselines import scores_of
 from bigs_cli.evaluation.bootstrap import intervals
-from bigs_cli.evaluation.predictions import read_predictions
+from bigs_cli.evaluation.predictions import read_predictions, scores_of
 from bigs_cli.tasks.task import Task
 
 SUMMARY = "seeds.json"
-"""The file, beside the runs, that has what `summarize` says of them."""
+"""The file beside the run folders with the result of `summarize`."""
 
 
 def summarize(task: Task, runs: Sequence[RunFolder], resume: str) -> dict[str, Any]:
-    """Return, for every metric, mean, sample standard deviation (0 of one run), best, and values by seed.
+    """Return the mean, sample standard deviation (0 for one run), best value and values by seed of every metric.
 
-    Metrics of the dev set itself also have the 95% bootstrap `interval` of their mean, and those of classes their
-    majority `baseline`. `best` names the run that did best on the first metric, `notes` the runs whose predictions are
-    all the same. `resume` is the command that trains those which are not there.
+    Dev metrics also have the 95% bootstrap `interval` of their mean and, where there is one, the majority `baseline`.
+    `best` names the run with the best first metric, and `notes` lists runs with constant predictions. `resume` is the
+    command that trains missing seeds.
 
     Raises:
-        RequestError: a run is not finished, lacks a metric, or its predictions are absent or garbled.
+        RequestError: a run is not finished, lacks a metric, or its predictions are missing or invalid.
     """
     results = [run.results() for run in runs]
     predictions = [read_predictions(run.predictions_file) for run in runs]
     confidence_intervals = intervals(task, predictions)
     splits = [by_split(result) for result in results]
-    scores = [scores_of(task, of_run, lines) for of_run, lines in zip(splits, predictions, strict=True)]
+    scores = [scores_of(task, metrics, lines) for metrics, lines in zip(splits, predictions, strict=True)]
     summary: dict[str, dict[str, Any]] = {}
     names = {(split, name): None for split, metrics in splits[0].items() for name in metrics}
     for split, name in {("dev", task.metrics[0]): None} | names:
-        found = [of_run.get(split, {}).get(name) for of_run in splits]
-        if None in found:
+        by_run = [metrics.get(split, {}).get(name) for metrics in splits]
+        if None in by_run:
+            run = runs[by_run.index(None)]
             raise RequestError(
-                f"{runs[found.index(None)].results_file} has no {name}, which the figures of all seeds are made "
-                f"from. Remove the folder {runs[found.index(None)].path}, and train that seed again with `{resume}`."
+                f"{run.results_file} has no {name}, which the summary of the seeds needs. Remove the folder {run.path} "
+                f"and train that seed again with `{resume}`."
             )
-        values = [float(value) for value in found if value is not None]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        figures = {"mean": statistics.fmean(values), "std": spread, "best": max(values), "values": values}
+        values = [float(value) for value in by_run if value is not None]
+        std = statistics.stdev(values) if len(values) > 1 else 0.0
+        figures = {"mean": statistics.fmean(values), "std": std, "best": max(values), "values": values}
         if split == "dev" and name in confidence_intervals:
             figures["interval"] = list(confidence_intervals[name])
         baseline = scores[0].baselines.get(split)
@@ -52,7 +52,7 @@ def summarize(task: Task, runs: Sequence[RunFolder], resume: str) -> dict[str, A
             figures["baseline"] = baseline.metrics[name]
         summary.setdefault(split, {})[name] = figures
     first = summary["dev"][task.metrics[0]]
-    notes = [f"{run.path.name}: {note}" for run, of_run in zip(runs, scores, strict=True) for note in of_run.notes]
+    notes = [f"{run.path.name}: {note}" for run, each in zip(runs, scores, strict=True) for note in each.notes]
     return {
         "kind": "seeds",
         "task": task.name,

@@ -1,4 +1,4 @@
-"""The zip that the GLUE server takes: eleven files of test predictions (https://gluebenchmark.com/faq).
+"""The zip file for the GLUE server: eleven files of test predictions (https://gluebenchmark.com/faq).
 
 Each is `index<TAB>prediction`, in the order of the official test file: words for MNLI, AX, QNLI and RTE, 0 or 1 for
 CoLA, SST-2, MRPC, QQP and WNLI, a number from 0 to 5 for STS-B.
@@ -20,7 +20,7 @@ from bigs_cli.tasks.task import Task
 
 @dataclass(frozen=True)
 class Part:
-    """One file of the zip: which split of which task's test set, answered by which task's model."""
+    """One file of the zip: a test split of a task, and the task whose model predicts it (by default the same)."""
 
     file: str
     task: str
@@ -29,7 +29,7 @@ class Part:
 
     @property
     def answered_by(self) -> str:
-        """The task whose model answers."""
+        """The task whose model predicts the labels."""
         return self.model or self.task
 
 
@@ -49,35 +49,35 @@ PARTS = (
 
 
 def part_lines(part: Part, predictions: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """Return the lines of one file: of `predictions` as predictions.jsonl has them, or, for None, a filler's.
+    """Return the lines of one file from `predictions`, lines of predictions.jsonl, or of a filler if they are None.
 
-    A filler answers everything alike: the first class, or a score of 0. The server wants every file.
+    The server requires every file. A filler predicts the first class, or a score of 0, for all rows.
 
     Raises:
-        BigsError: there are not as many predictions as the official test set has rows, or not of its rows.
+        BigsError: the predictions are not those of the rows of the official test set.
     """
     task = TASKS[part.task]
     size = task.sizes[part.split]
     if predictions is None:
-        filler = "0.000" if task.labels is None else _written(task, task.labels[0])
+        filler = "0.000" if task.labels is None else _format(task, task.labels[0])
         return ["index\tprediction", *(f"{index}\t{filler}" for index in range(size))]
     ids = [int(line["id"]) for line in predictions]
     if ids != list(range(size)):
         raise BigsError(
-            f"The {part.split} set of {task.title} has {size} rows officially, numbered from 0; here are {len(ids)} "
-            "predictions, or other numbers. The server would refuse them: use the official file."
+            f"The official {part.split} set of {task.title} has {size} rows, numbered from 0; these are {len(ids)} "
+            "predictions, or have other numbers. The server would reject them: use the official file."
         )
-    return ["index\tprediction", *(f"{line['id']}\t{_written(task, line['prediction'])}" for line in predictions)]
+    return ["index\tprediction", *(f"{line['id']}\t{_format(task, line['prediction'])}" for line in predictions)]
 
 
 def write_submission(path: Path, files: Mapping[str, Sequence[str]]) -> None:
-    """Write the zip; `files` maps every part's file name to its lines. The same lines give the same bytes.
+    """Write the zip file; `files` maps the file name of every part to its lines. Equal lines give equal bytes.
 
     Raises:
         ValueError: a file is missing.
     """
     if set(files) != {part.file for part in PARTS}:
-        raise ValueError("a submission has all of its files")
+        raise ValueError("a submission needs all of its files")
     with atomic_write(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for part in PARTS:
             entry = zipfile.ZipInfo(part.file, (1980, 1, 1, 0, 0, 0))
@@ -85,7 +85,7 @@ def write_submission(path: Path, files: Mapping[str, Sequence[str]]) -> None:
             archive.writestr(entry, "\n".join(files[part.file]) + "\n")
 
 
-def _written(task: Task, prediction: Any) -> str:
+def _format(task: Task, prediction: Any) -> str:
     if task.labels is None:
         return f"{min(max(float(prediction), 0.0), 5.0):.3f}"
     return str(task.labels.index(prediction)) if task.digits else str(prediction)

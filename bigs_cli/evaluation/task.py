@@ -1,4 +1,4 @@
-"""A model on a labelled task: what `bigs eval TASK` measures, and what fine-tuning selects its checkpoint by."""
+"""Evaluation of a model on a labelled task, for `bigs eval TASK` and for the dev sets in fine-tuning."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Split:
-    """A split of a task, and the same encoded for the model."""
+    """A split of a task, and its examples encoded for the model."""
 
     name: str
     examples: Examples
@@ -40,7 +40,7 @@ class Split:
 
 
 class TaskEvaluator:
-    """One model configuration on splits of a task, for any parameters."""
+    """Evaluates a model function on splits of a task; compiled once and called with any parameters."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class TaskEvaluator:
         order: Sequence[int] | None = None,
         place: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        """`trim` and `place` are those of `Engine`.
+        """`trim` and `place` are arguments of `Engine`.
 
-        `order` is, for each label of the task, its place in the model's outputs; None: they have the same order.
+        `order` has the index of each task label in the model's outputs; None: the order is the same.
         """
         self.task_type = task_type
 
@@ -66,20 +66,21 @@ class TaskEvaluator:
     def measure(
         self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = ignore
     ) -> tuple[dict[str, dict[str, float]], dict[str, Array]]:
-        """Return every metric of the task by labelled split, and the scores of each split."""
+        """Return split → metric → value of labelled splits, and the scores of each split."""
         scores = self.scores(params, splits, advance)
-        return {
+        metrics = {
             split.name: self.task_type.metrics(split.examples, split.inputs, scores[split.name]) for split in splits
-        }, scores
+        }
+        return metrics, scores
 
     def scores(
         self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = ignore
     ) -> dict[str, Array]:
-        """Return the scores of each split, labelled or not."""
+        """Return the scores of each split, which may be unlabelled."""
         return {split.name: self.engine(params, split.inputs, advance) for split in splits}
 
     def predictions(self, splits: Sequence[Split], scores: dict[str, Array]) -> Iterator[dict[str, Any]]:
-        """Yield the line of predictions.jsonl for every example of `splits`."""
+        """Yield one line of predictions.jsonl per example of `splits`."""
         for split in splits:
             for record in self.task_type.predictions(split.examples, split.inputs, scores[split.name]):
                 yield {"split": split.name, **record}
@@ -87,7 +88,7 @@ class TaskEvaluator:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is measured on a task: `data` is where the task lies (None: the hub), `trim` as in a recipe."""
+    """Settings of an evaluation; `data` is the folder of the task (None: the hub), `trim` is `trim_padding`."""
 
     data: Path | None
     length: int
@@ -104,18 +105,19 @@ def settings_for(
     batch_size: int | None = None,
     trim: bool | None = None,
 ) -> Settings:
-    """Return how to measure `opened` on `task`: as asked, else as its run did it, else in full length, 32 at once.
+    """Return the settings to evaluate `opened` on `task`.
 
-    The same arithmetic on the same data gives the run's own figure again.
+    Options that are None default to the settings of its run or, without one, to the model's full length and a batch
+    size of 32. The settings of the run reproduce its results.
 
     Raises:
-        RequestError: the model has another head, other labels, or fewer positions than `length`.
+        RequestError: the model has another head or number of labels, or fewer positions than `length`.
     """
     config, task_type = opened.config, type_of(task)
     if config.head != task_type.head or (task_type.has_labels and config.num_labels != task.num_labels):
         raise RequestError(
-            f"{opened.source} is a {_described(config.head, config.num_labels)}; {task.title} needs a "
-            f"{_described(task_type.head, task.num_labels)}. Train one: bigs finetune {task.name} --from MODEL"
+            f"{opened.source} is a {_describe_model(config.head, config.num_labels)}; {task.title} needs a "
+            f"{_describe_model(task_type.head, task.num_labels)}. Train one: bigs finetune {task.name} --from MODEL"
         )
     compute = Compute()
     if opened.run is not None:
@@ -133,19 +135,19 @@ def settings_for(
     return Settings(data, length, batch_size or 32, config.mask_padding if trim is None else trim, compute)
 
 
-def _described(head: str, labels: int) -> str:
+def _describe_model(head: str, labels: int) -> str:
     has_labels = head in TASK_TYPES and TASK_TYPES[head].has_labels
     return f"{head} model with {counted(labels, 'label')}" if has_labels else f"{head} model"
 
 
 class ModelOnTask(TaskEvaluator):
-    """A model with its parameters and tokenizer, ready to be measured on splits of a task."""
+    """A model with its parameters and tokenizer, to evaluate on splits of a task."""
 
     def __init__(self, opened: OpenModel, tokenizer: Tokenizer, task: Task, settings: Settings) -> None:
-        """Consume `opened`; labels in another order than the task's are reordered.
+        """Consume `opened`. If its labels have another order than those of the task, its outputs are reordered.
 
         Raises:
-            RequestError: the model's labels are not the task's.
+            RequestError: the labels of the model differ from those of the task.
         """
         order = None
         if opened.config.labels and task.labels and opened.config.labels != task.labels:
@@ -156,15 +158,15 @@ class ModelOnTask(TaskEvaluator):
         self._settings, self._tokenizer, self._config = settings, tokenizer, opened.config
 
     def splits(self, names: Sequence[str] = ()) -> list[Split]:
-        """Read and encode the splits `names`, by default every dev split there is.
+        """Read and encode the splits `names`, by default every dev split.
 
         Raises:
             RequestError: one cannot be found or read.
         """
         task, data = self.task_type.task, self._settings.data
-        found = [name for name in available_splits(task, data) if name.startswith("dev")] or ["dev"]
+        dev = [name for name in available_splits(task, data) if name.startswith("dev")] or ["dev"]
         splits = []
-        for name in names or found:
+        for name in names or dev:
             examples = load_examples(task, name, data)
             inputs = self.task_type.encode(self._tokenizer, examples, self._settings.length)
             check_token_types(inputs, self._config)
@@ -173,15 +175,15 @@ class ModelOnTask(TaskEvaluator):
 
 
 def label_order(task_labels: tuple[str, ...], model_labels: tuple[str, ...], source: str) -> list[int]:
-    """Return each task label's place among the model's, matched by name; another order of the same names is common.
+    """Return the index of each task label among the model's labels, which are often the same in another order.
 
     Raises:
-        RequestError: the names are others.
+        RequestError: the labels differ.
     """
     known = [label.casefold() for label in model_labels]
     if sorted(known) != sorted(label.casefold() for label in task_labels):
         raise RequestError(
             f"The labels of {source} ({', '.join(model_labels)}) are not the task's ({', '.join(task_labels)}): "
-            "it was trained for something else."
+            "it was trained for another task."
         )
     return [known.index(label.casefold()) for label in task_labels]

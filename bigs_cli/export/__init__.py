@@ -1,1 +1,1 @@
-"""One file a format, and a dict of them."""
+"""Export: one file per format, the table of formats, the check of an export, and the model card."""

@@ -1,7 +1,8 @@
-"""The model card, README.md: what the model is, how it did, what it was made from, how to load it."""
+"""The model card, README.md: the model, its results, data and recipe, and code that loads it."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import yaml
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
 from bigs_cli.core.wording import without_folders
+from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
-from bigs_cli.export.snippets import snippet
-from bigs_cli.models.config import Head
+from bigs_cli.export.transformers_folder import AUTO_CLASSES
+from bigs_cli.models.config import BiGSConfig, Head
 
 _TAGS: dict[Head, str] = {
     "encoder": "feature-extraction",
@@ -25,16 +27,21 @@ _TAGS: dict[Head, str] = {
     "multiple-choice": "multiple-choice",
 }
 _PADDING = (
-    "**Padding is part of this model**: its layers read it, so that a text padded to another length has other outputs. "
-    "Pad as it was trained, to {length} tokens."
+    "**Padding changes the outputs**: the layers of this model read padding. Pad texts as in training, to {length} "
+    "tokens."
 )
+_EXAMPLES: dict[Head, str] = {
+    "masked-lm": '"The goal of life is [MASK]."',
+    "pretraining": '"The goal of life is [MASK]."',
+    "next-sentence": '"She opened the door.", "It was cold outside."',
+    "question-answering": '"What is the capital?", "Oslo is the capital of Norway."',
+    "multiple-choice": '["She opened the door"] * 2, ["and went in.", "and flew away."]',
+}
 _PAPER = "[Pretraining Without Attention](https://arxiv.org/abs/2212.10544)"
 
 
-def write_card(
-    folder: Path, model: OpenModel, form: str, chosen: Format, exported: Exported, settings: Settings, name: str
-) -> None:
-    """Write README.md into `folder`, which will be called `name`."""
+def write_card(folder: Path, model: OpenModel, form: Format, exported: Exported, settings: Settings, name: str) -> None:
+    """Write README.md into `folder`, whose final name is `name`."""
     config = model.config
     front: dict[str, Any] = {
         "tags": ["bigs", "state-space-model", "attention-free"],
@@ -44,26 +51,25 @@ def write_card(
         front["license"] = settings.license
     if model.repo:
         front["base_model"] = model.repo.partition("@")[0]
-    if form == "transformers":
+    if form.name == "transformers":
         front["library_name"] = "transformers"
-    reads_padding = not config.mask_padding
-    code = snippet(model, chosen, name, next(iter(exported.differences)), settings.lengths[0])
+    code = snippet(model, form, name, next(iter(exported.differences)), settings.lengths[0])
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {model.name}",
         f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
         f"```python\n{code}```",
         *(f"**Warning**: {warning}" for warning in exported.warnings),
-        *([_PADDING.format(length=trained_length(model))] if reads_padding else []),
+        *([] if config.mask_padding else [_PADDING.format(length=trained_length(model))]),
         *_about_the_run(model),
         "## This export",
-        f"Format `{form}`: {chosen.what}. Loaded again, on one batch of random ids, it differs from the model by "
-        "this much of the largest output:",
+        f"Format `{form.name}`: {form.description}. The files were read back and run on a batch of random ids. Their "
+        "outputs differ from those of the model by these fractions of the largest output:",
         "\n".join(
             ["| file | difference |", "|---|---|", *(f"| {f} | {d:.1e} |" for f, d in exported.differences.items())]
         ),
         *exported.notes,
-        f"Licence: {settings.license}." if settings.license else "No licence has been stated by who exported it.",
+        f"Licence: {settings.license}." if settings.license else "No licence was specified at export.",
         "Written by `bigs export`.",
     ]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -71,33 +77,33 @@ def write_card(
 
 def _size(model: OpenModel) -> str:
     config = model.config
-    numbers = sum(array.size for array in model.flat.values())
+    count = sum(array.size for array in model.flat.values())
     labels = f" Labels: {', '.join(config.labels)}." if config.labels else ""
     return (
-        f"Head: {config.head}. {numbers / 1e6:,.1f}M parameters: {config.num_hidden_layers} layers, H = "
+        f"Head: {config.head}. {count / 1e6:,.1f}M parameters: {config.num_hidden_layers} layers, H = "
         f"{config.hidden_size}, I = {config.intermediate_size}, N = {config.num_ssm}, {config.vocab_size:,} words, "
         f"at most {config.max_position_embeddings:,} tokens.{labels}"
     )
 
 
 def _rows_of_results(results: dict[str, Any]) -> list[str]:
-    """Return what a run ended with, fractions in percent; without what was not finite."""
-    found = results["metrics"]
+    """Return table rows with the metrics of a run, fractions in percent, without nonfinite values."""
+    metrics = results["metrics"]
     if results.get("task"):
-        found = {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
+        metrics = {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
     return [
         f"| {key_in_words(key)} | {f'{percent(value)}%' if is_fraction(key) else f'{value:.4g}'} |"
-        for key, value in found.items()
+        for key, value in metrics.items()
         if value is not None
     ]
 
 
 def _about_the_run(model: OpenModel) -> list[str]:
-    """Return the metrics, data and recipe of the run the model comes from, or where else it comes from."""
+    """Return the metrics, data and recipe of the run that trained the model, or the source of another model."""
     run = model.run
     if run is None:
         origin = model.repo or Path(model.source).name
-        return [f"Exported from `{origin}`; how it was trained, on what data and under what licence is told there."]
+        return [f"Exported from `{origin}`. Its training, data and licence are documented there."]
     parts: list[str] = []
     if run.finished:
         results = run.results()
@@ -116,3 +122,70 @@ def _about_the_run(model: OpenModel) -> list[str]:
     if versions:
         parts.append("Trained with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".")
     return parts
+
+
+def snippet(model: OpenModel, form: Format, folder: str, file: str, length: int) -> str:
+    """Return code that loads and runs the exported `file` in `folder`, a path relative to its parent.
+
+    `length` is the row length in tokens for formats that fix it.
+    """
+    config = model.config
+    path = json.dumps(folder, ensure_ascii=False)[1:-1]  # escaped for a string in double quotes
+    numpy_inputs = _with_tokenizer(config, path, length) if model.tokenizer else _without_tokenizer(config, length)
+    return form.snippet.format(
+        folder=path,
+        file=file,
+        auto=next(auto for auto, head in AUTO_CLASSES.items() if head == config.head),
+        outputs=f"[{', '.join(OUTPUTS[config.head])}]",
+        numpy_inputs=numpy_inputs,
+        torch_inputs=_torch_inputs(model, path),
+    )
+
+
+def _example(config: BiGSConfig) -> str:
+    return _EXAMPLES.get(config.head, '"A text."')
+
+
+def _with_tokenizer(config: BiGSConfig, folder: str, length: int) -> str:
+    """Return code that encodes an example as `ids`, `mask` and `types` with the `tokenizers` library."""
+    choices = config.head == "multiple-choice"
+    texts = f"list(zip({_example(config)}))" if choices else f"[({_example(config)})]"
+    array = (
+        "np.array([[getattr(row, name) for row in rows]])"
+        if choices
+        else "np.array([getattr(row, name) for row in rows])"
+    )
+    return f"""from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
+tokenizer.enable_truncation({length})
+tokenizer.enable_padding(length={length}, pad_id={config.pad_token_id})
+rows = tokenizer.encode_batch({texts})
+ids, mask, types = ({array} for name in ("ids", "attention_mask", "type_ids"))"""
+
+
+def _without_tokenizer(config: BiGSConfig, length: int) -> str:
+    shape = f"(1, 2, {length})" if config.head == "multiple-choice" else f"(1, {length})"
+    return f"""
+ids = np.random.default_rng(0).integers({config.vocab_size}, size={shape})  # there is no tokenizer: put your ids here
+mask, types = np.ones_like(ids), np.zeros_like(ids)"""
+
+
+def _torch_inputs(model: OpenModel, folder: str) -> str:
+    """Return code that encodes an example as `inputs`, the arguments of a `transformers` model."""
+    config, choices = model.config, model.config.head == "multiple-choice"
+    longest = trained_length(model)
+    if not model.tokenizer:
+        shape = f"(1, 2, {longest})" if choices else f"(1, {longest})"
+        return f"""
+import torch
+
+inputs = {{"input_ids": torch.randint({config.vocab_size}, {shape})}}  # there is no tokenizer: put your ids here"""
+    padding = ", padding=True" if choices else ""
+    if not config.mask_padding:
+        padding = f', padding="max_length", max_length={longest}, truncation=True'
+    row = "\ninputs = {name: value[None] for name, value in inputs.items()}" if choices else ""
+    return f"""from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{folder}", trust_remote_code=True)
+inputs = tokenizer({_example(config)}{padding}, return_tensors="pt"){row}"""

@@ -1,4 +1,4 @@
-"""The check of every export: what was written, loaded again, gives the outputs of the model."""
+"""The check of every export: its files are read back, and their outputs must be those of the model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import completed, to_unstacked
 from bigs_cli.recipe.schema import Compute
 
-LARGEST_DIFFERENCE = 5e-5  # of the largest output, between the model and an export in float32
+MAX_DIFFERENCE = 5e-5  # between the model and a float32 export, relative to the largest output
 
 
 def model_run(config: BiGSConfig, flat: Flat) -> Run:
-    """Return a function that runs our own model on a batch. A bare encoder's absent pooler counts as zeros."""
+    """Return a function that runs our own model on a batch. A missing pooler of a bare encoder is replaced by zeros."""
     import jax
 
     params = to_unstacked(completed(flat, config))
@@ -31,55 +31,54 @@ def model_run(config: BiGSConfig, flat: Flat) -> Run:
 
 
 def differences(folder: Path, model: OpenModel, form: Format, settings: Settings) -> dict[str, float]:
-    """Return, for every file that `form` wrote into `folder`, its largest difference relative to the largest output.
+    """Return file → largest difference, relative to the largest output, for the files of `form` in `folder`.
 
     Raises:
-        BigsError: a file that has to agree with the model differs by more than 5e-5, or any, or the model itself,
-            gives NaN.
+        BigsError: an exact file differs by more than 5e-5, or a file or the model itself outputs NaN.
     """
-    ours = model_run(model.config, model.flat)
+    run_model = model_run(model.config, model.flat)
     expected: dict[int, tuple[Inputs, list[Array]]] = {}
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for file, run, lengths, exact in form.read_back(folder, model, settings):
         for length in lengths:
             if length not in expected:
                 inputs = inputs_of(model, length)
-                expected[length] = inputs, ours(inputs)
+                expected[length] = inputs, run_model(inputs)
                 if not all(np.isfinite(output).all() for output in expected[length][1]):
                     raise nonfinite_error(model.source)
             inputs, outputs = expected[length]
-            found[file] = max(
-                found.get(file, 0.0),
+            result[file] = max(
+                result.get(file, 0.0),
                 largest_difference(outputs, run(inputs), OUTPUTS[model.config.head]),
-                key=_nan_is_most,
+                key=_nan_last,
             )
-        if np.isnan(found[file]) and not exact:
+        if np.isnan(result[file]) and not exact:
             raise BigsError(
-                f"{file} gives NaN when read back: numbers of the model are too large for these weights. "
+                f"{file} outputs NaN when read back: values of the model exceed the range of this type. "
                 "Use --dtype bfloat16, which has the range of float32."
             )
-        if exact and not found[file] <= LARGEST_DIFFERENCE:  # NaN is no agreement either
+        if exact and not result[file] <= MAX_DIFFERENCE:  # also true for NaN
             raise BigsError(
-                f"{file} gives other outputs when read back (relative difference {found[file]:.1e}). "
-                "This is a fault of bigs: please report it."
+                f"{file} has different outputs when read back (relative difference {result[file]:.1e}). "
+                "This is a bug in bigs: please report it."
             )
-    return found
+    return result
 
 
 def largest_difference(expected: Sequence[Array], read: Sequence[Array], names: Sequence[str] = ()) -> float:
-    """Return the largest difference of any output, relative to the largest of that output; NaN where one is.
+    """Return the largest difference of any output, relative to the largest value of that output; NaN if there is one.
 
-    A `pooler_output` is the tanh of a product with hidden states that nothing normalizes, and is right to their last
-    digits, not its own: its differences are relative to the largest of them, where that is more.
+    A `pooler_output` is the tanh of a product with hidden states that are not normalized, so its precision is that of
+    the hidden states: its differences are relative to their largest value if that is larger.
     """
-    worst = 0.0
-    scales = [float(np.abs(ours).max()) or 1.0 for ours in expected]
-    for place, (ours, theirs) in enumerate(zip(expected, read, strict=True)):
-        pooled = list(names[place : place + 1]) == ["pooler_output"]
-        scale = max(scales) if pooled else scales[place]
-        worst = max(worst, float(np.abs(ours - theirs).max()) / scale, key=_nan_is_most)
-    return worst
+    largest = 0.0
+    scales = [float(np.abs(output).max()) or 1.0 for output in expected]
+    for i, (ours, theirs) in enumerate(zip(expected, read, strict=True)):
+        pooled = list(names[i : i + 1]) == ["pooler_output"]
+        scale = max(scales) if pooled else scales[i]
+        largest = max(largest, float(np.abs(ours - theirs).max()) / scale, key=_nan_last)
+    return largest
 
 
-def _nan_is_most(value: float) -> float:
+def _nan_last(value: float) -> float:
     return float("inf") if np.isnan(value) else value

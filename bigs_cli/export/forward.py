@@ -1,7 +1,7 @@
-"""The model as a function of weights and ids with constant mixing, which an ONNX or StableHLO file holds.
+"""The forward pass with constant mixing matrices, as a function of weights and ids, for ONNX and StableHLO files.
 
-It is the NNX module in its inference form with other mixing functions: the matrices of the SSMs are constants, computed
-when the export is written, and rows longer than `LONGEST_DENSE` are mixed without a loop.
+It runs the NNX module in its inference form with other mixing functions: the matrices of the SSMs are constants that
+are computed when the export is written, and rows longer than `LONGEST_DENSE` are mixed without a loop.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bigs_cli.models.ssm import DiscreteSSM, SSMParameters, discretize, powers
 from bigs_cli.recipe.schema import Compute
 
 LONGEST_DENSE = 1024
-"""Rows up to this many tokens are mixed with one matrix `[L, L]` per direction. For 23 layers these take 48 MB at 512
-tokens and 193 MB at 1,024."""
+"""Rows of up to this many tokens are mixed with one matrix `[L, L]` per direction. For 23 layers these matrices need
+48 MB at 512 tokens and 193 MB at 1,024."""
 
 CHUNK = 256
-"""Tokens per chunk of longer rows. At 128 chunks, 32,768 tokens, the states cost as much as the chunks themselves."""
+"""Tokens per chunk of longer rows. At 128 chunks (32,768 tokens) the states cost as much as the chunks."""
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "encoder": ("last_hidden_state", "pooler_output"),
@@ -47,8 +47,8 @@ Forward = Callable[[Mapping[str, Any], Any, Any, Any], tuple[jax.Array, ...]]
 class Chunks(NamedTuple):
     """One direction of a layer for rows of C chunks of Q tokens, with N complex states as 2N real numbers.
 
-    absorb·u is what a chunk adds to the states; the states before chunk c are the sum of carry times these over the
-    earlier chunks; emit·x is what they add to T u, the chunk's own outputs.
+    A chunk adds absorb·u to the states. The states x before a chunk are carry times these contributions, summed over
+    the preceding chunks. The outputs of a chunk are T·u + emit·x.
     """
 
     T: Array  # [Q, Q]
@@ -60,9 +60,9 @@ class Chunks(NamedTuple):
 def make_forward(flat: Flat, config: BiGSConfig, L: int) -> Forward:
     """Return `forward(weights, input_ids, attention_mask, token_type_ids)`; its outputs are named in `OUTPUTS`.
 
-    Ids are int32 `[B, L]` (multiple choice `[B, choices, L]`). The mixing matrices for `L` tokens are computed from
-    `flat`, here. `weights` holds the parameters by published path, with or without those of the SSMs, which are not
-    used. Ids out of range, including negative ones, are refused by ONNX runtimes and give NaN in StableHLO.
+    Ids are int32 `[B, L]` (multiple choice: `[B, choices, L]`). The mixing matrices for `L` tokens are computed here,
+    from `flat`. `weights` maps published paths to parameters; those of the SSMs are not used and may be missing. Ids
+    out of range, including negative ones, raise an error in ONNX runtimes and give NaN in StableHLO.
     """
     base = f"{prefix(config.head)}encoder/layer"
     mixing = [
@@ -74,20 +74,21 @@ def make_forward(flat: Flat, config: BiGSConfig, L: int) -> Forward:
 
     def forward(weights: Mapping[str, Any], ids: Any, mask: Any, types: Any) -> tuple[jax.Array, ...]:
         params = to_unstacked({**weights, **unused})
-        ids, types = _refuse_negative(ids, config.vocab_size), _refuse_negative(types, config.type_vocab_size)
+        ids = _invalidate_negative(ids, config.vocab_size)
+        types = _invalidate_negative(types, config.type_vocab_size)
         outputs = apply(params, ids, mask, types, mixing=mixing.__getitem__)
         return tuple(outputs[name] for name in OUTPUTS[config.head])
 
     return forward
 
 
-def _refuse_negative(ids: jax.Array, count: int) -> jax.Array:
-    """Replace negative ids, which would count from the end of a table of `count` rows, by one that is out of range."""
+def _invalidate_negative(ids: jax.Array, count: int) -> jax.Array:
+    """Replace negative ids, which would index a table of `count` rows from its end, by an id that is out of range."""
     return jnp.where(ids < 0, count, ids)
 
 
 def _mix(flat: Flat, path: str, L: int, reverse: bool) -> Mix:
-    """Return the function that mixes `[B, L, H]` along L with the SSM at `path`; D is added at lag 0."""
+    """Return the function that mixes `[B, L, H]` along L with the SSM at `path`, including D."""
     ssm = discretize(SSMParameters(**{name: jnp.asarray(flat[f"{path}/{name}"]) for name in SSMParameters._fields}))
     if L <= LONGEST_DENSE:
         T = np.asarray(toeplitz(kernel_with_skip(ssm, L)))
@@ -99,7 +100,7 @@ def _mix(flat: Flat, path: str, L: int, reverse: bool) -> Mix:
 
 
 def _chunks(ssm: DiscreteSSM, L: int) -> Chunks:
-    """Return the matrices of a direction: the states before chunk c are Σ_{c' < c} e^{(c−1−c')QsA} · absorb·u_{c'}."""
+    """Return the operands of a direction; the states before chunk c are Σ_{c' < c} e^{(c−1−c')QsA} · absorb·u_{c'}."""
     C, N = -(-L // CHUNK), ssm.decay.shape[0]
     K, absorb, emit, _ = chunk_operands(ssm, CHUNK)
     carry = np.zeros((N, 2, C, 2, C), np.float32)
@@ -112,7 +113,7 @@ def _chunks(ssm: DiscreteSSM, L: int) -> Chunks:
 
 
 def _reversed(chunks: Chunks) -> Chunks:
-    """Return the matrices for the other direction: every time axis is reversed."""
+    """Return the operands of the backward direction: every time axis is reversed."""
     N, width, _ = chunks.carry.shape
     carry = chunks.carry.reshape(N, 2, width // 2, 2, -1)[:, :, ::-1, :, ::-1].reshape(chunks.carry.shape)
     return Chunks(*map(np.ascontiguousarray, (chunks.T.T, chunks.absorb[:, ::-1], carry, chunks.emit[::-1])))
@@ -131,5 +132,5 @@ def _mix_chunks(chunks: Chunks, u: jax.Array) -> jax.Array:
 
 
 def _matmul(matrix: Array, x: jax.Array) -> jax.Array:
-    """Multiply every `[K, H]` of x `[…, K, H]` by a matrix `[M, K]`, or by its own of `[N, M, K]`."""
+    """Multiply x `[…, K, H]` by a matrix `[M, K]`, or x `[…, N, K, H]` by matrices `[N, M, K]`."""
     return jnp.matmul(matrix, x, precision="highest")

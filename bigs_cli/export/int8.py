@@ -1,8 +1,8 @@
-"""An ONNX model with 8-bit matrices: fewer bytes and faster products, the same outputs whatever else is in the batch.
+"""Quantization of an ONNX model to 8-bit matrices, which are smaller and faster.
 
-Weights have one scale a column (the word embedding: a row), computed here; activations have one scale a token, computed
-as the model runs. A scale over the whole batch, which `onnxruntime.quantization.quantize_dynamic` computes, would make
-the outputs of a text depend on the texts beside it. All operators are those of the ONNX standard.
+Weights have one scale per column (the word embedding: per row), computed here. Activations have one scale per token,
+computed at run time. With one scale per batch, as in `onnxruntime.quantization.quantize_dynamic`, the outputs for a
+text would depend on the other texts of the batch. All operators are standard ONNX operators.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 
 from bigs_cli.checkpoints.arrays import Array
 
-LARGEST_WEIGHT = 64
-"""Processors with AVX2 or AVX-512 but no VNNI add two products in 16 bits, which must not overflow: 2·255·64 < 2¹⁵."""
+MAX_WEIGHT = 64
+"""Processors with AVX2 or AVX-512 but no VNNI add two products in 16 bits without overflow only if 2·255·64 < 2¹⁵."""
 
-SMALLEST_SIDE = 8
-"""A matrix with fewer rows or columns, such as a classifier's, would save nothing; it stays float32."""
+MIN_SIZE = 8
+"""A matrix with fewer rows or columns, such as that of a classifier, stays float32: quantization would save nothing."""
 
 POOLER = "pooler/dense/kernel"
-"""Stays float32: the sum over tokens is added up in an order that depends on the batch; 8 bits would magnify that."""
+"""Stays float32: the order of the sum over tokens depends on the batch, and 8 bits would amplify the differences."""
 
 _DOMAIN = "bigs"
 _HEAD = '<domain: "bigs", opset_import: ["": %d]>'
 
-# x [..., K] and w int8 [K, N] to x·w [..., N]. The scale of a token makes its largest activation 127; unsigned numbers
-# with 128 for 0 are what processors multiply with signed ones. A cast cuts the fraction off, so that 128.5 rounds.
+# Maps x [..., K] and w int8 [K, N] to x·w [..., N]. The scale of a token maps its largest activation to 127. Processors
+# multiply unsigned by signed numbers, so activations are offset by 128. The cast truncates; adding 128.5 rounds.
 _DENSE = """
 Dense (x, w, w_scale) => (y) {
     last_axis = Constant <value_ints = [-1]> ()
@@ -58,25 +58,25 @@ Lookup (table, scales, ids) => (y) {
 
 
 def to_int8(model: Any) -> Any:
-    """Return `model`, an `onnx.ModelProto` of a forward pass, with its large matrices in 8 bits; it is used up."""
+    """Return `model`, an `onnx.ModelProto` of a forward pass, with 8-bit large matrices; **consumes** `model`."""
     from onnx import helper, inliner, parser  # pyright: ignore[reportMissingImports]
 
     graph = model.graph
     source = _quantize_matrices(graph)
     nodes: list[Any] = []
     for node in graph.node:
-        given, result = list(node.input), node.output[0]
-        if node.op_type == "Gather" and given[0] in source:
-            table = source[given[0]]
-            nodes.append(helper.make_node("Lookup", [*_names(table), given[1]], [result], domain=_DOMAIN))
-        elif node.op_type == "Transpose" and given[0] in source:
-            nodes.append(helper.make_node("Transpose", [_names(given[0])[0]], [f"{result}_int8"], perm=[1, 0]))
-        elif node.op_type in ("MatMul", "Gemm") and given[1] in source:
-            matrix, scale = f"{given[1]}_int8", _names(source[given[1]])[1]
-            products = f"{result}_products" if len(given) == 3 else result
-            nodes.append(helper.make_node("Dense", [given[0], matrix, scale], [products], domain=_DOMAIN))
-            if len(given) == 3:
-                nodes.append(helper.make_node("Add", [products, given[2]], [result]))
+        inputs, result = list(node.input), node.output[0]
+        if node.op_type == "Gather" and inputs[0] in source:
+            table = source[inputs[0]]
+            nodes.append(helper.make_node("Lookup", [*_names(table), inputs[1]], [result], domain=_DOMAIN))
+        elif node.op_type == "Transpose" and inputs[0] in source:
+            nodes.append(helper.make_node("Transpose", [_names(inputs[0])[0]], [f"{result}_int8"], perm=[1, 0]))
+        elif node.op_type in ("MatMul", "Gemm") and inputs[1] in source:
+            matrix, scale = f"{inputs[1]}_int8", _names(source[inputs[1]])[1]
+            products = f"{result}_products" if len(inputs) == 3 else result
+            nodes.append(helper.make_node("Dense", [inputs[0], matrix, scale], [products], domain=_DOMAIN))
+            if len(inputs) == 3:
+                nodes.append(helper.make_node("Add", [products, inputs[2]], [result]))
         else:
             nodes.append(node)
     del graph.node[:]
@@ -84,9 +84,9 @@ def to_int8(model: Any) -> Any:
     (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
     model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     model.functions.extend(parser.parse_function(_HEAD % opset + text) for text in (_DENSE, _LOOKUP))
-    made = inliner.inline_local_functions(model)
-    made.opset_import.remove(next(entry for entry in made.opset_import if entry.domain == _DOMAIN))
-    return made
+    inlined = inliner.inline_local_functions(model)
+    inlined.opset_import.remove(next(entry for entry in inlined.opset_import if entry.domain == _DOMAIN))
+    return inlined
 
 
 def _names(name: str) -> tuple[str, str]:
@@ -94,16 +94,16 @@ def _names(name: str) -> tuple[str, str]:
 
 
 def _quantize_matrices(graph: Any) -> dict[str, str]:
-    """Replace large matrices of `graph` by 8 bits and scales; return which of them each operand of a node comes from.
+    """Replace the large matrices of `graph` by 8-bit matrices and scales; return operand name → name of its matrix.
 
-    An operand is the matrix itself or, of a tied model, the transposed word embedding.
+    An operand of a node is a matrix itself or, in a tied model, the transposed word embedding.
     """
     from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
     large = {
         tensor.name: tensor
         for tensor in graph.initializer
-        if len(tensor.dims) == 2 and min(tensor.dims) >= SMALLEST_SIDE and not tensor.name.endswith(POOLER)
+        if len(tensor.dims) == 2 and min(tensor.dims) >= MIN_SIZE and not tensor.name.endswith(POOLER)
     }
     source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
     source = {operand: name for operand, name in source.items() if name in large}
@@ -118,6 +118,6 @@ def _quantize_matrices(graph: Any) -> dict[str, str]:
 
 
 def _quantized(matrix: Array, axis: int) -> tuple[Array, Array]:
-    """Return int8 numbers and the scales, one for all along `axis`, whose products are near `matrix`."""
-    scale = np.maximum(np.abs(matrix).max(axis, keepdims=True) / LARGEST_WEIGHT, np.float32(1e-30))
+    """Return int8 numbers and scales whose products approximate `matrix`; values along `axis` share a scale."""
+    scale = np.maximum(np.abs(matrix).max(axis, keepdims=True) / MAX_WEIGHT, np.float32(1e-30))
     return np.rint(matrix / scale).astype(np.int8), scale.squeeze(axis).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a changed model costs in accuracy, on the examples that its own fine-tuning was measured on."""
+"""The accuracy of a quantized model, on the dev examples of its fine-tuning run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.export.settings import Inputs, Run
 from bigs_cli.models.config import BiGSConfig
 
-MOST = 1000  # a figure right to some percent, in seconds
-_ROWS = 16  # at once
+MAX_EXAMPLES = 1000  # enough for an accuracy with an error of some percent, in seconds
+_BATCH = 16
 
 
 class _Example(BaseModel):
-    """What is read of a line of predictions.jsonl."""
+    """The fields of a line of predictions.jsonl that are read."""
 
     text: str
     pair: str | None = None
@@ -30,24 +30,24 @@ class _Example(BaseModel):
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts as model inputs, and their labels: ids of classes, or scores."""
+    """Encoded texts and their labels: class ids or scores."""
 
     encoded: Encoded
     labels: Array
 
     def first_batch(self) -> Inputs:
         """Return up to 16 texts as one batch."""
-        rows = np.arange(min(_ROWS, len(self.encoded)))
+        rows = np.arange(min(_BATCH, len(self.encoded)))
         return _inputs(self.encoded.batch(rows, len(rows)))
 
 
 def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
-    """Return the first 1,000 texts and labels of the run's predictions.jsonl, cut to `length` tokens.
+    """Return the first 1,000 texts and labels in predictions.jsonl of the model's run, truncated to `length` tokens.
 
-    None where the model comes from no run, or answers with something else than a class or a score.
+    Return None for a model without a run, and for heads other than sequence classification.
 
     Raises:
-        RequestError: a line is no example of the model's: it has no text, or none of its labels.
+        RequestError: a line has no text, or a label that the model does not have.
     """
     config, run = model.config, model.run
     if run is None or config.head != "sequence-classification" or model.tokenizer is None:
@@ -55,7 +55,7 @@ def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
     if not run.predictions_file.is_file():
         return None
     with run.predictions_file.open("rb") as file:
-        lines = list(itertools.islice(file, MOST))
+        lines = list(itertools.islice(file, MAX_EXAMPLES))
     names = config.labels or ()
     examples: list[_Example] = []
     labels: list[float] = []
@@ -67,8 +67,8 @@ def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
                 examples.append(example)
         except ValueError:
             raise RequestError(
-                f"{run.predictions_file}:{number} is no example that the model was measured on. Mend the line, or "
-                "remove the file: the accuracy is then not measured."
+                f"{run.predictions_file}:{number} is not a labelled example of this model. Correct the line, or remove "
+                "the file to skip the measurement of the accuracy."
             ) from None
     if not examples:
         return None
@@ -82,21 +82,22 @@ def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
     return Labelled(encoded, np.asarray(labels, np.float64))
 
 
-def agreement(config: BiGSConfig, examples: Labelled, exact: Run, changed: Run) -> str:
-    """Say how a changed model does beside the exact one: accuracy and same answers, or the correlation with scores."""
+def agreement(config: BiGSConfig, examples: Labelled, exact: Run, quantized: Run) -> str:
+    """Describe the accuracy of a quantized model and its agreement with the exact one, or the correlation of scores."""
     labels, n = examples.labels, len(examples.labels)
-    scores = [_answers(examples.encoded, run) for run in (exact, changed)]
+    scores = [_scores(examples.encoded, run) for run in (exact, quantized)]
     if config.num_labels == 1:
         before, after = (100 * np.corrcoef(score[:, 0], labels)[0, 1] for score in scores)
         return f"Pearson {after:.1f} instead of {before:.1f} on {n:,} dev examples."
     ours, theirs = (score.argmax(1) for score in scores)
     before, after, same = (100 * float((a == b).mean()) for a, b in ((ours, labels), (theirs, labels), (ours, theirs)))
-    return f"accuracy {after:.1f}% instead of {before:.1f}% on {n:,} dev examples; {same:.1f}% of the answers the same."
+    accuracy = f"accuracy {after:.1f}% instead of {before:.1f}% on {n:,} dev examples"
+    return f"{accuracy}; {same:.1f}% of the predictions are the same."
 
 
-def _answers(encoded: Encoded, run: Run) -> Array:
+def _scores(encoded: Encoded, run: Run) -> Array:
     rows = np.arange(len(encoded))
-    batches = [encoded.batch(rows[start : start + _ROWS], _ROWS) for start in range(0, len(rows), _ROWS)]
+    batches = [encoded.batch(rows[start : start + _BATCH], _BATCH) for start in range(0, len(rows), _BATCH)]
     return np.concatenate([run(_inputs(batch))[0] for batch in batches])[: len(encoded)]
 
 

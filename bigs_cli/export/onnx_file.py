@@ -1,7 +1,7 @@
-"""`onnx`: the forward pass as matrix products, kernels as constants, for any number of rows; int8 on demand.
+"""`onnx`: the forward pass with constant mixing matrices, for any number of rows; optionally with 8-bit matrices.
 
-Weights keep their names of the Flax layout, so that the file can be read back as a model. The state-space parameters,
-of which it needs only the kernels, go along in its metadata.
+Weights have their names of the Flax layout, so that the file can be read back as a model. The SSM parameters, which the
+graph does not contain, are stored in the metadata.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +35,22 @@ from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings, in
 from bigs_cli.models.published import completed, is_ssm
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-LARGEST_SINGLE_FILE = 1_500_000_000  # bytes; a protobuf ends at 2 GiB, and larger weights lie beside it
+MAX_SINGLE_FILE = 1_500_000_000  # bytes; protobuf is limited to 2 GiB, so larger weights go to a separate file
 
 
 def file_names(settings: Settings) -> dict[int, str]:
-    """Return the name of the file for rows of each length: model.onnx for the longest, model-LENGTH.onnx."""
+    """Return length → file name: model.onnx for the greatest length, model-LENGTH.onnx for others."""
     longest = max(settings.lengths)
     return {length: "model.onnx" if length == longest else f"model-{length}.onnx" for length in settings.lengths}
 
 
 def write(folder: Path, model: OpenModel, settings: Settings) -> None:
-    """Write config.json and one file a length, and with `settings.int8` one of 8-bit matrices beside each.
+    """Write config.json and one file per length; with `settings.int8`, also one with 8-bit matrices.
 
     Raises:
         BigsError: jax2onnx or onnxruntime is not installed.
     """
-    _needs("jax2onnx", "onnx", "onnxruntime")
+    _require("jax2onnx", "onnx", "onnxruntime")
     import onnx  # pyright: ignore[reportMissingImports]
 
     write_config(folder / CONFIG, model.config)
@@ -68,34 +69,34 @@ def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Re
 
 
 def int8_notes(folder: Path, model: OpenModel, settings: Settings) -> list[str]:
-    """Say what 8-bit matrices save, how far outputs are from float32, and what accuracy they cost.
+    """Return sentences on the size of the 8-bit files, the differences of their outputs, and their accuracy.
 
-    Measured on the dev examples of the model's run, or, for outputs only, on random ids.
+    They are measured on the dev examples of the model's run; without a run, the differences are on random ids.
     """
     notes = []
     for length, name in file_names(settings).items():
         size, small = ((folder / file).stat().st_size for file in (name, _int8(name)))
         notes.append(f"{_int8(name)}: {small / 1e6:,.1f} MB instead of {size / 1e6:,.1f}.")
-        exact, changed = (session_run(folder / file) for file in (name, _int8(name)))
+        exact, quantized = (session_run(folder / file) for file in (name, _int8(name)))
         examples = labelled_examples(model, length)
         inputs = inputs_of(model, length, rows=16) if examples is None else examples.first_batch()
-        notes.append(f"{_int8(name)}: {_batch_agreement(exact, changed, inputs)}")
+        notes.append(f"{_int8(name)}: {_batch_agreement(exact, quantized, inputs)}")
         if examples is None:
-            notes.append(f"{_int8(name)}: accuracy not measured: the model comes from no run with labelled texts.")
+            notes.append(f"{_int8(name)}: accuracy not measured: the model has no run with labelled texts.")
         else:
-            notes.append(f"{_int8(name)}: {agreement(model.config, examples, exact, changed)}")
+            notes.append(f"{_int8(name)}: {agreement(model.config, examples, exact, quantized)}")
     return notes
 
 
-def _batch_agreement(exact: Run, changed: Run, inputs: Inputs) -> str:
-    """Say how far outputs are from the exact ones, in a batch and row by row, and these from each other."""
-    expected, together = exact(inputs), changed(inputs)
-    rows = [changed(Inputs(*(array[i : i + 1] for array in inputs))) for i in range(len(inputs.ids))]
-    alone = [np.concatenate(outputs) for outputs in zip(*rows, strict=True)]
+def _batch_agreement(exact: Run, quantized: Run, inputs: Inputs) -> str:
+    """Describe the differences between exact outputs, quantized outputs of a batch, and those of single rows."""
+    expected, batched = exact(inputs), quantized(inputs)
+    rows = [quantized(Inputs(*(array[i : i + 1] for array in inputs))) for i in range(len(inputs.ids))]
+    single = [np.concatenate(outputs) for outputs in zip(*rows, strict=True)]
     return (
-        f"outputs differ from float32 by {largest_difference(expected, together):.1e} of the largest in a batch of "
-        f"{len(rows)}, and by {largest_difference(expected, alone):.1e} with each row alone; in the batch and alone "
-        f"they differ by {largest_difference(together, alone):.1e}."
+        f"outputs differ from float32 by {largest_difference(expected, batched):.1e} of the largest in a batch of "
+        f"{len(rows)}, and by {largest_difference(expected, single):.1e} for single rows; batched and single rows "
+        f"differ by {largest_difference(batched, single):.1e}."
     )
 
 
@@ -106,18 +107,16 @@ def session_run(path: Path) -> Run:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(inputs: Inputs) -> list[Array]:
-        given = {name: np.asarray(array, np.int64) for name, array in zip(INPUTS, inputs, strict=True)}
-        return [np.asarray(output) for output in session.run(None, given)]
+        feed = {name: np.asarray(array, np.int64) for name, array in zip(INPUTS, inputs, strict=True)}
+        return [np.asarray(output) for output in session.run(None, feed)]
 
     return run
 
 
-def _needs(*packages: str) -> None:
-    from importlib.util import find_spec
-
-    absent = [name for name in packages if find_spec(name) is None]
-    if absent:
-        raise BigsError(f"The format onnx needs {', '.join(absent)}. Install them with: pip install 'bigs[onnx]'")
+def _require(*packages: str) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise BigsError(f"The format onnx needs {', '.join(missing)}. Install them with: pip install 'bigs[onnx]'")
 
 
 def _convert(model: OpenModel, length: int) -> Any:
@@ -127,7 +126,7 @@ def _convert(model: OpenModel, length: int) -> Any:
 
     config, flat = model.config, completed(model.flat, model.config)
     forward = make_forward(flat, config, length)
-    # An input that the program does not use would be one that callers must give.
+    # An unused input would still be required by callers, so the SSM parameters are not inputs.
     paths = [path for path in flat if not is_ssm(path)]
 
     def run(ids: Any, mask: Any, types: Any, *weights: Any) -> tuple[jax.Array, ...]:
@@ -137,7 +136,7 @@ def _convert(model: OpenModel, length: int) -> Any:
     ids = jax.ShapeDtypeStruct((*rows, length), jnp.int32)  # pyright: ignore[reportArgumentType] - named sizes
     shapes = [jax.ShapeDtypeStruct(flat[path].shape, jnp.float32) for path in paths]
     with _quiet():
-        made: Any = to_onnx(
+        onnx_model: Any = to_onnx(
             run,
             [ids, ids, ids, *shapes],
             input_names=[*INPUTS, *paths],
@@ -145,29 +144,31 @@ def _convert(model: OpenModel, length: int) -> Any:
             model_name="bigs",
             normalization_mode="prefer_native",
         )
-    graph = made.graph
+    graph = onnx_model.graph
     used = {name for node in graph.node for name in node.input}
-    kept = [value for value in graph.input if value.name in INPUTS]
+    inputs = [value for value in graph.input if value.name in INPUTS]
     del graph.input[:]
-    graph.input.extend(kept)
+    graph.input.extend(inputs)
     graph.initializer.extend(
         numpy_helper.from_array(np.ascontiguousarray(flat[path]), path) for path in paths if path in used
     )
-    _take_int64(graph)
+    _accept_int64(graph)
     kernels = save({path: np.ascontiguousarray(array) for path, array in flat.items() if is_ssm(path)})
-    _describe(made, {SSM_METADATA: base64.b64encode(kernels).decode(), "bigs.length": str(length)})
-    made.producer_name, made.producer_version = "bigs", version("bigs")
-    return made
+    for key, value in ((SSM_METADATA, base64.b64encode(kernels).decode()), ("bigs.length", str(length))):
+        entry = onnx_model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx_model.producer_name, onnx_model.producer_version = "bigs", version("bigs")
+    return onnx_model
 
 
-def _take_int64(graph: Any) -> None:
-    """Let the inputs be int64, as every tokenizer and runtime around `transformers` gives them."""
+def _accept_int64(graph: Any) -> None:
+    """Change the inputs to int64, the type that tokenizers and runtimes around `transformers` use."""
     from onnx import TensorProto, helper  # pyright: ignore[reportMissingImports]
 
     for value in graph.input:
-        inside = f"{value.name}_int32"
+        cast = f"{value.name}_int32"
         for node in graph.node:
-            node.input[:] = [inside if name == value.name else name for name in node.input]
+            node.input[:] = [cast if name == value.name else name for name in node.input]
         value.type.tensor_type.elem_type = TensorProto.INT64
     casts = [helper.make_node("Cast", [v.name], [f"{v.name}_int32"], to=TensorProto.INT32) for v in graph.input]
     nodes = [*casts, *graph.node]
@@ -175,17 +176,11 @@ def _take_int64(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _describe(made: Any, values: dict[str, str]) -> None:
-    for key, value in values.items():
-        entry = made.metadata_props.add()
-        entry.key, entry.value = key, value
-
-
-def _save(made: Any, path: Path) -> None:
+def _save(onnx_model: Any, path: Path) -> None:
     import onnx  # pyright: ignore[reportMissingImports]
 
-    large = made.ByteSize() > LARGEST_SINGLE_FILE
-    onnx.save_model(made, path, save_as_external_data=large, location=f"{path.name}_data" if large else None)
+    large = onnx_model.ByteSize() > MAX_SINGLE_FILE
+    onnx.save_model(onnx_model, path, save_as_external_data=large, location=f"{path.name}_data" if large else None)
     onnx.checker.check_model(str(path))
 
 
@@ -195,7 +190,7 @@ def _int8(name: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep converters from telling users about their own insides."""
+    """Suppress the log messages and warnings of the converters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -213,4 +208,11 @@ session = ort.InferenceSession("{folder}/{file}")
 {outputs} = session.run(None, {{"input_ids": ids, "attention_mask": mask, "token_type_ids": types}})
 """
 
-ONNX = Format("a graph of matrix products for onnxruntime and others", write, read_back, SNIPPET, fixes_length=True)
+ONNX = Format(
+    "onnx",
+    "a graph of matrix products for onnxruntime and others",
+    write,
+    read_back,
+    SNIPPET,
+    fixes_length=True,
+)

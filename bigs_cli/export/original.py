@@ -1,4 +1,4 @@
-"""What the original Flax code and its Torch port (github.com/jxiw/BiGS, commit 96fa408) do not do as the model does."""
+"""Differences between a model and the original Flax code and its Torch port (github.com/jxiw/BiGS, commit 96fa408)."""
 
 from __future__ import annotations
 
@@ -27,35 +27,21 @@ _ELSEWHERE = (
 )
 
 
-def _masks_padding(model: OpenModel, settings: Settings) -> bool:
-    return model.config.mask_padding
-
-
 def _trained_on_shorter_rows(model: OpenModel, settings: Settings) -> bool:
     return not model.config.mask_padding and trained_length(model) < model.config.max_position_embeddings
 
 
-def _has_dropout_of_its_own(model: OpenModel, settings: Settings) -> bool:
-    of = model.config
-    return of.head in ("token-classification", "multiple-choice") and of.classifier_dropout not in (
-        None,
-        of.hidden_dropout_prob,
-    )
-
-
-def _has_other_outputs(model: OpenModel, settings: Settings) -> bool:
-    return model.config.head == "question-answering" and model.config.num_labels != 2
-
-
-def _is_sixteen_bits(model: OpenModel, settings: Settings) -> bool:
-    return settings.dtype != "float32"
+def _has_classifier_dropout(model: OpenModel, settings: Settings) -> bool:
+    config = model.config
+    differs = config.classifier_dropout not in (None, config.hidden_dropout_prob)
+    return differs and config.head in ("token-classification", "multiple-choice")
 
 
 _DROPOUT = Limit(
     "classifier_dropout",
-    _has_dropout_of_its_own,
-    "The original code does not read classifier_dropout for {head}: trained further there, the model has a dropout of "
-    "{hidden_dropout_prob} (hidden_dropout_prob) instead of {classifier_dropout}.",
+    _has_classifier_dropout,
+    "The original code does not read classifier_dropout for {head}: if you train the model further there, its dropout "
+    "is {hidden_dropout_prob} (hidden_dropout_prob) instead of {classifier_dropout}.",
 )
 
 ORIGINAL = Tool(
@@ -64,7 +50,7 @@ ORIGINAL = Tool(
     (
         Limit(
             "mask_padding",
-            _masks_padding,
+            lambda model, settings: model.config.mask_padding,
             "mask_padding is on, and the original Flax code does not read it: padding changes its outputs, and it pads "
             "every text to {max_position_embeddings} tokens, the only length it takes. Instead, " + _ELSEWHERE,
         ),
@@ -77,14 +63,14 @@ ORIGINAL = Tool(
         ),
         Limit(
             "num_labels",
-            _has_other_outputs,
-            "The original Flax code makes {num_labels} outputs (num_labels) for question answering instead of 2, and "
+            lambda model, settings: model.config.head == "question-answering" and model.config.num_labels != 2,
+            "The original Flax code creates {num_labels} outputs (num_labels) for question answering instead of 2, and "
             "cannot load these weights. Remove id2label and label2id from config.json.",
         ),
         _DROPOUT,
         Limit(
             "dtype",
-            _is_sixteen_bits,
+            lambda model, settings: settings.dtype != "float32",
             "The original Flax code adds the embeddings in 16 bits. Convert the weights after loading them: "
             "model.params = model.to_fp32(model.params).",
         ),
@@ -97,14 +83,14 @@ TORCH_PORT = Tool(
     (
         Limit(
             "mask_padding",
-            _masks_padding,
+            lambda model, settings: model.config.mask_padding,
             "mask_padding is on, and the Torch port does not read it: padding changes its outputs. Give it one text at "
             "a time, without padding; or " + _ELSEWHERE,
         ),
         Limit(
             "pre_norm",
             lambda model, settings: not model.config.pre_norm,
-            "pre_norm is off, and the Torch port normalizes before every layer all the same: all its outputs differ. "
+            "pre_norm is off, but the Torch port normalizes before every layer regardless: all its outputs differ. "
             "Use --format flax, transformers, onnx or stablehlo, or load the folder with bigs.",
         ),
         Limit(
@@ -122,7 +108,7 @@ TORCH_PORT = Tool(
         _DROPOUT,
         Limit(
             "dtype",
-            _is_sixteen_bits,
+            lambda model, settings: settings.dtype != "float32",
             "The Torch port's FFT does not take 16-bit numbers on CPU. Convert the model after loading it: "
             "model.float().",
         ),

@@ -1,4 +1,4 @@
-"""What a user may ask of an export, and what came of it."""
+"""The types of an export: settings, formats and tools, batches, and the result."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ WeightType = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Settings:
-    """`lengths`: tokens of a row, of formats that fix it; `int8`: ONNX with 8-bit matrices too; `dtype`: of weights."""
+    """Settings of an export.
 
-    lengths: tuple[int, ...]
+    `lengths` are row lengths in tokens for formats that fix them, `int8` adds ONNX files with 8-bit matrices, `dtype`
+    is the type of the weights, and `license` appears on the model card.
+    """
+
+    lengths: tuple[int, ...] = ()
     int8: bool = False
     dtype: WeightType = "float32"
     license: str | None = None
 
 
 class Inputs(NamedTuple):
-    """One batch, int32 `[B, L]` (multiple choice `[B, choices, L]`)."""
+    """A batch of int32 arrays `[B, L]` (multiple choice: `[B, choices, L]`)."""
 
     ids: Array
     mask: Array
@@ -35,11 +39,11 @@ class Inputs(NamedTuple):
 
 
 Run = Callable[[Inputs], list[Array]]
-"""Runs one batch and returns a head's outputs, in the order of `forward.OUTPUTS`."""
+"""Runs a batch and returns the outputs of the head, in the order of `forward.OUTPUTS`."""
 
 
 class Readback(NamedTuple):
-    """A file that was written, loaded by the tool it is for. `exact`: it has to agree with the model."""
+    """An exported file, loaded by its target tool. If `exact`, its outputs must be those of the model."""
 
     file: str
     run: Run
@@ -49,23 +53,23 @@ class Readback(NamedTuple):
 
 @dataclass(frozen=True)
 class Limit:
-    """A difference between a model and what the tool that a format is written for computes from it.
+    """A limitation of the target tool of a format.
 
-    `about` is the config field or setting that the tool does not honour, `applies` whether that concerns a model, and
-    `says` what differs and what to do, with config fields in braces.
+    `field` is the config field or setting that the tool ignores, `applies` tells whether this affects a model, and
+    `message` describes the difference and a remedy, with config fields in braces.
     """
 
-    about: str
+    field: str
     applies: Callable[[OpenModel, Settings], bool]
-    says: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool that a format is written for, and what it cannot do.
+    """The target tool of a format, and its limitations.
 
-    `reads` are the config fields that it honours at every value. Other fields are warned of where they have another
-    value than the default, by their `limits` or, of a field without one, in general: so also of fields to come.
+    `reads` are the config fields that the tool supports fully. Any other field with a value other than the default
+    causes a warning: that of its entry in `limits` or, without one, a general warning, as for fields added later.
     """
 
     name: str
@@ -73,13 +77,13 @@ class Tool:
     limits: tuple[Limit, ...]
 
     def warnings(self, model: OpenModel, settings: Settings) -> list[str]:
-        """Return a sentence for everything about `model` that the tool does not honour."""
+        """Return a warning for each property of `model` that the tool does not support."""
         values = model.config.model_dump()
-        known = self.reads | {limit.about for limit in self.limits}
+        known = self.reads | {limit.field for limit in self.limits}
         defaults = BiGSConfig().model_dump()
         others = [name for name in values if name not in known and values[name] != defaults[name]]
-        made = [limit.says.format(**values) for limit in self.limits if limit.applies(model, settings)]
-        return made + [
+        warnings = [limit.message.format(**values) for limit in self.limits if limit.applies(model, settings)]
+        return warnings + [
             f"{name} is {values[name]}, which {self.name} does not read: its outputs differ. Use --format transformers."
             for name in others
         ]
@@ -87,13 +91,14 @@ class Tool:
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written into a folder, and read back from it.
+    """An export format: functions that write it to a folder and read it back, and code that loads it.
 
-    `fixes_length`: its files take rows of certain lengths; `stores_dtype`: its weights can be of 16 bits; `tool`: what
-    it is written for, if that does not honour all of a model.
+    If `fixes_length`, its files take rows of certain lengths only; if `stores_dtype`, its weights can have 16 bits.
+    `tool` is its target if that has limitations.
     """
 
-    what: str
+    name: str
+    description: str
     write: Callable[[Path, OpenModel, Settings], None]
     read_back: Callable[[Path, OpenModel, Settings], Iterator[Readback]]
     snippet: str
@@ -104,9 +109,9 @@ class Format:
 
 @dataclass
 class Exported:
-    """What came of an export: how far each file's outputs are from the model's, relative to the largest; sentences.
+    """The result of an export: the relative difference of each file from the model, warnings and notes.
 
-    `warnings` say where the outputs that users get are not, or cannot be, what they expect of the model.
+    `warnings` are sentences about outputs that differ from those of the model, or that are of no use.
     """
 
     differences: dict[str, float] = field(default_factory=dict)
@@ -115,7 +120,7 @@ class Exported:
 
 
 def inputs_of(model: OpenModel, length: int, rows: int = 2, seed: int = 0) -> Inputs:
-    """Return random ids of two texts, the last quarter of every row padding."""
+    """Return random ids of pairs of texts; the last quarter of every row is padding."""
     config = model.config
     shape = (rows, 2, length) if config.head == "multiple-choice" else (rows, length)
     ids = np.random.default_rng(seed).integers(1, config.vocab_size, shape).astype(np.int32)
@@ -132,7 +137,7 @@ def named_outputs(outputs: Any, names: tuple[str, ...]) -> list[Array]:
 
 
 def trained_length(model: OpenModel) -> int:
-    """Return the tokens of a row in training, as far as that is known."""
+    """Return the row length in training, in tokens, if it is known, else the greatest length."""
     if model.run is not None and model.run.finished:
         return int(model.run.results().get("length") or model.config.max_position_embeddings)
     return model.config.max_position_embeddings

@@ -1,4 +1,4 @@
-"""`stablehlo`: the forward pass as `jax.export` writes it, for CPU, GPU and TPU, of any number of rows."""
+"""`stablehlo`: the forward pass, serialized by `jax.export` for CPU, GPU and TPU and for any number of rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def file_name(length: int) -> str:
 
 
 def write(folder: Path, model: OpenModel, settings: Settings) -> None:
-    """Write one program a length, and the weights, which are its first argument, under our own names."""
+    """Write one program per length, and the weights, its first argument, with our own parameter names."""
     flat = completed(model.flat, model.config)
     write_safetensors(folder, model.config, flat)
     weights = {path: jax.ShapeDtypeStruct(array.shape, jnp.float32) for path, array in flat.items()}
@@ -36,14 +36,14 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
         forward = make_forward(flat, model.config, length)
         rows = "B, C" if model.config.head == "multiple-choice" else "B"
         ids = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"{rows}, {length}"), jnp.int32)
-        with _nameless():
+        with _without_source_paths():
             program = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(weights, ids, ids, ids)
         (folder / file_name(length)).write_bytes(program.serialize())
 
 
 @contextlib.contextmanager
-def _nameless() -> Iterator[None]:
-    """Keep the names of source files, and so of this machine's folders, out of what is traced."""
+def _without_source_paths() -> Iterator[None]:
+    """Keep the paths of source files, which include folders of this machine, out of the traced program."""
     changes = {"jax_traceback_in_locations_limit": 0, "jax_hlo_source_file_canonicalization_regex": ".*"}
     before = {name: getattr(jax.config, name) for name in changes}
     for name, value in changes.items():
@@ -56,7 +56,7 @@ def _nameless() -> Iterator[None]:
 
 
 def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
-    """Load each program and the weights as a user would."""
+    """Load each program and the weights as a user does."""
     for length in settings.lengths:
         yield Readback(file_name(length), program_run(folder, length), (length,))
 
@@ -81,6 +81,7 @@ weights = load_file("{folder}/model.safetensors")
 """
 
 STABLEHLO = Format(
+    "stablehlo",
     "programs for CPU, GPU and TPU that jax.export loads, and their weights",
     write,
     read_back,

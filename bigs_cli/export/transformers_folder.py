@@ -1,4 +1,4 @@
-"""`transformers`: a folder that the library's Auto classes load, on PyTorch, with the code in it."""
+"""`transformers`: a folder with weights and PyTorch code that the Auto classes of the library load."""
 
 from __future__ import annotations
 
@@ -19,22 +19,33 @@ from bigs_cli.core.files import write_json
 from bigs_cli.export.check import model_run
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Format, Inputs, Readback, Run, Settings
-from bigs_cli.export.snippets import AUTO_CLASSES
 from bigs_cli.export.weights import stored
 from bigs_cli.models.config import Head
 from bigs_cli.models.published import completed, to_torch
+
+AUTO_CLASSES: dict[str, Head] = {
+    "AutoModel": "encoder",
+    "AutoModelForMaskedLM": "masked-lm",
+    "AutoModelForPreTraining": "pretraining",
+    "AutoModelForNextSentencePrediction": "next-sentence",
+    "AutoModelForSequenceClassification": "sequence-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForMultipleChoice": "multiple-choice",
+}
+"""The `transformers` class that loads each head."""
 
 CODE = ("configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py")
 
 
 def write(folder: Path, model: OpenModel, settings: Settings) -> None:
-    """Write the weights under the port's names, the config with its Auto classes, and the code they name."""
+    """Write the weights with the names of the Torch port, the config with its Auto classes, and their code."""
     config = model.config
     state = to_torch(stored(completed(model.flat, config), settings.dtype), config)
-    again = ["embeddings.position_ids", "bigs.embeddings.position_ids", "cls.predictions.decoder.bias"]
+    derived = ["embeddings.position_ids", "bigs.embeddings.position_ids", "cls.predictions.decoder.bias"]
     if config.tie_word_embeddings:
-        again.append("cls.predictions.decoder.weight")
-    for name in again:  # what the library makes itself
+        derived.append("cls.predictions.decoder.weight")
+    for name in derived:  # The library creates these itself.
         state.pop(name, None)
     safetensors_file.write(folder / "model.safetensors", state)
     classes = {auto: f"modeling_bigs.{ARCHITECTURES[head]}" for auto, head in AUTO_CLASSES.items()}
@@ -52,7 +63,7 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
 
 
 def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Readback]:
-    """Read the weights by our own model, and, where PyTorch and `transformers` are installed, by the shipped code."""
+    """Run the weights in our own model and, if PyTorch and `transformers` are installed, in the shipped code."""
     exact = settings.dtype == "float32"
     loaded = read_model(folder)
     yield Readback("model.safetensors", model_run(loaded.config, loaded.flat), settings.lengths, exact)
@@ -61,20 +72,20 @@ def read_back(folder: Path, model: OpenModel, settings: Settings) -> Iterator[Re
 
 
 def torch_run(folder: Path, head: Head) -> Run:
-    """Return a function that runs the folder's model on PyTorch, by the code that is shipped in it."""
+    """Return a function that runs the model in the folder on PyTorch, with the shipped code."""
     import torch  # pyright: ignore[reportMissingImports]
     from transformers.utils.logging import disable_progress_bar  # pyright: ignore[reportMissingImports]
 
     from bigs_cli.export.shipped import modeling_bigs
 
-    disable_progress_bar()  # of the library's own loading
-    made = getattr(modeling_bigs, ARCHITECTURES[head]).from_pretrained(folder, use_safetensors=True)
-    made.train(False)
+    disable_progress_bar()  # of the library's loading
+    torch_model = getattr(modeling_bigs, ARCHITECTURES[head]).from_pretrained(folder, use_safetensors=True)
+    torch_model.train(False)
 
     def run(inputs: Inputs) -> list[Array]:
         ids, mask, types = (torch.from_numpy(np.asarray(a, np.int64)) for a in inputs)
         with torch.no_grad():
-            outputs = made(input_ids=ids, attention_mask=mask, token_type_ids=types)
+            outputs = torch_model(input_ids=ids, attention_mask=mask, token_type_ids=types)
         return [outputs[name].float().numpy() for name in OUTPUTS[head]]
 
     return run
@@ -87,6 +98,7 @@ outputs = model(**inputs)
 """
 
 TRANSFORMERS = Format(
+    "transformers",
     "a folder that `transformers` loads, on PyTorch, with trust_remote_code=True",
     write,
     read_back,

@@ -1,4 +1,4 @@
-"""The formats that are weights only: the two published layouts, and our own names. Read back by our own model."""
+"""The formats with weights only: the two published layouts and our own. Our own model reads them back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bigs_cli.checkpoints.folder import CONFIG, read_model, write_flax, write_to
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.check import model_run
 from bigs_cli.export.original import ORIGINAL, TORCH_PORT
-from bigs_cli.export.settings import Format, Readback, Settings, Tool, WeightType
+from bigs_cli.export.settings import Format, Readback, Settings, WeightType
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.published import is_ssm
 
@@ -21,12 +21,12 @@ Writer = Callable[[Path, BiGSConfig, Flat], None]
 
 
 def stored(flat: Flat, dtype: WeightType) -> Flat:
-    """Return `flat` in `dtype`, but for the state-space parameters: kernels of rounded ones are others."""
+    """Return `flat` in `dtype`, except the SSM parameters: rounding them would change the kernels."""
     return {path: array if is_ssm(path) else array.astype(FLOATS[dtype], copy=False) for path, array in flat.items()}
 
 
 def write_safetensors(folder: Path, config: BiGSConfig, flat: Flat) -> None:
-    """Write config.json and a model.safetensors with our own names, which are those of the Flax layout."""
+    """Write config.json and a model.safetensors with our parameter names, which are those of the Flax layout."""
     write_config(folder / CONFIG, config)
     safetensors_file.write(folder / "model.safetensors", flat)
 
@@ -41,35 +41,37 @@ def _read_back(files: tuple[str, ...], folder: Path, model: OpenModel, settings:
         yield Readback(file, model_run(loaded.config, loaded.flat), settings.lengths, settings.dtype == "float32")
 
 
-def _weights(what: str, writer: Writer, files: tuple[str, ...], snippet: str, tool: Tool | None = None) -> Format:
-    return Format(what, partial(_write, writer), partial(_read_back, files), snippet, stores_dtype=True, tool=tool)
-
-
 _LOAD = """from bigs_cli import load_model
 
 model = load_model("{folder}")
 """
 
-FLAX = _weights(
+FLAX = Format(
+    "flax",
     "flax_model.msgpack, the published layout, for the original Flax code",
-    write_flax,
-    ("flax_model.msgpack",),
+    partial(_write, write_flax),
+    partial(_read_back, ("flax_model.msgpack",)),
     _LOAD,
-    ORIGINAL,
+    stores_dtype=True,
+    tool=ORIGINAL,
 )
-TORCH = _weights(
+TORCH = Format(
+    "torch",
     "model.safetensors and pytorch_model.bin, the layout of the original's Torch port",
-    write_torch,
-    ("model.safetensors", "pytorch_model.bin"),
+    partial(_write, write_torch),
+    partial(_read_back, ("model.safetensors", "pytorch_model.bin")),
     _LOAD,
-    TORCH_PORT,
+    stores_dtype=True,
+    tool=TORCH_PORT,
 )
-SAFETENSORS = _weights(
+SAFETENSORS = Format(
+    "safetensors",
     "model.safetensors with the names of the Flax layout, for any tool that reads arrays",
-    write_safetensors,
-    ("model.safetensors",),
+    partial(_write, write_safetensors),
+    partial(_read_back, ("model.safetensors",)),
     """from safetensors.numpy import load_file
 
 arrays = load_file("{folder}/model.safetensors")  # "s4_bert/encoder/layer/0/dv/kernel": [in, out], …
 """,
+    stores_dtype=True,
 )

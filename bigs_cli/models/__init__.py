@@ -1,1 +1,1 @@
-"""The BiGS model: config, SSM, mixers, blocks, encoder, heads, and their tables. Pure: reads and writes no files."""
+"""The BiGS model: config, SSM, mixers, blocks, encoder, heads and their tables. Nothing here reads or writes files."""

@@ -16,16 +16,16 @@ from bigs_cli.models.ssm import SSM
 from bigs_cli.recipe.schema import Compute
 
 Mix = Callable[[jax.Array], jax.Array]
-"""Mixes a sequence in one direction. The result has the shape of the argument."""
+"""A function that mixes a sequence in one direction and keeps its shape."""
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Return the tanh approximation of GELU, which all blocks use; the masked-LM head uses the exact form."""
+    """Return the tanh approximation of GELU, which all blocks use; the masked-LM head uses the exact GELU."""
     return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
 
 
 class Dense(nnx.Module):
-    """A dense map, kernel `[I, O]` and bias `[O]`, in `compute.dtype`. Sums and their gradients are float32."""
+    """A dense layer with kernel `[I, O]` and bias `[O]`, in `compute.dtype`. Sums and their gradients are float32."""
 
     def __init__(self, in_features: int, out_features: int, compute: Compute) -> None:
         self.dtype = jnp.dtype(compute.dtype)
@@ -35,7 +35,7 @@ class Dense(nnx.Module):
     def __call__(self, x: jax.Array, channels_first: bool = False, dtype: DTypeLike | None = None) -> jax.Array:
         """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`.
 
-        The result has `dtype`, by default `compute.dtype`. With float32 it is the unrounded sum.
+        The result has `dtype`, by default `compute.dtype`. With float32 it is the sum without rounding.
         """
         if has_symbolic_size(x):
             return _exported_dense(self.kernel[...], self.bias[...], x)
@@ -47,7 +47,7 @@ class Dense(nnx.Module):
 
 
 def _exported_dense(kernel: jax.Array, bias: jax.Array, x: jax.Array) -> jax.Array:
-    """Apply an `nnx.Linear`: jax2onnx converts it to one Gemm, but a `dot_general` to Einsum, Expand and Add."""
+    """Apply an `nnx.Linear`: jax2onnx converts it to one Gemm, and `dot_general` to Einsum, Expand and Add."""
     linear = nnx.eval_shape(lambda: nnx.Linear(*kernel.shape, precision="highest", rngs=nnx.Rngs(0)))
     return nnx.merge(nnx.split(linear)[0], {"kernel": kernel, "bias": bias})(x)
 
@@ -92,7 +92,7 @@ class GatedBlock(nnx.Module):
         self.bs4 = SSM(config)
 
     def __call__(self, x: jax.Array, mix_forward: Mix, mix_backward: Mix) -> jax.Array:
-        """Map x `[H, B·L]` (channels first) or `[B, L, H]`. The functions apply S_f and S_b, `fs4` and `bs4`."""
+        """Map x `[H, B·L]` (channels first) or `[B, L, H]`; `mix_forward` and `mix_backward` are S_f and S_b."""
 
         def apply(dense: Dense, x: jax.Array) -> jax.Array:
             return dense(x, self.channels_first)

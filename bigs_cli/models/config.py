@@ -19,7 +19,7 @@ Head = Literal[
 
 
 class BiGSConfig(BaseModel):
-    """Size, shape and head of a BiGS model. The defaults are the published models', 346.7M parameters.
+    """Size, shape and head of a BiGS model. The defaults are those of the published models (346.7M parameters).
 
     Shapes elsewhere write `vocab_size` as V, `hidden_size` H, `intermediate_size` I, `num_ssm` N. The field
     names are those of the published `config.json`, except `head`, which replaces its `architectures`.

@@ -1,9 +1,9 @@
-"""Float32 arithmetic to about 48 bits: a number is an unevaluated sum of two float32, high and low.
+"""Arithmetic with about 48 bits: a number is an unevaluated sum of two float32 values, high and low.
 
-A kernel of length L turns the phase s·Im(A) up to L times over. At L = 4096 one float32 rounding of that phase
-grows to 1e-3 of a kernel that decays slowly; carried in two floats it stays below 1e-7. The algorithms are
-Dekker's and Knuth's (T. J. Dekker, "A floating-point technique for extending the available precision", 1971).
-Float64 would do as well, but TPUs have none and JAX keeps it off.
+A kernel of length L multiplies the phase s·Im(A) by up to L. At L = 4096 a single float32 rounding of the phase grows
+to an error of 1e-3 of a slowly decaying kernel; with two floats the error stays below 1e-7. The algorithms are those of
+Dekker and Knuth (T. J. Dekker, "A floating-point technique for extending the available precision", 1971). Float64
+would also suffice, but TPUs do not support it and JAX disables it by default.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def two_product(a: jax.Array, b: jax.Array) -> Double:
 
 
 def constant(value: float) -> Double:
-    """Return `value`, given to Python's 53 bits, as a `Double`."""
+    """Return the Python float `value` as a `Double`."""
     high = np.float32(value)
     return Double(jnp.asarray(high), jnp.asarray(np.float32(value - float(high))))
 
@@ -97,7 +97,7 @@ def exp(x: jax.Array) -> Double:
 
 
 def fraction_of_multiple(count: jax.Array, x: Double) -> jax.Array:
-    """Return `count`·x less its nearest integer, in [-½, ½], for whole float32 `count` below 2²⁴."""
+    """Return `count`·x minus its nearest integer, in [−½, ½], for integral float32 `count` below 2²⁴."""
     product = two_product(count, x.high)
     rest = product.low + count * x.low
     return (product.high - jnp.round(product.high)) + rest

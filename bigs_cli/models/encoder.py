@@ -17,7 +17,7 @@ from bigs_cli.recipe.schema import Compute
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Drop entries of x with probability `rate` and scale the rest; without a key (evaluation) return x."""
+    """Drop entries of x with probability `rate` and scale the others; without a key (evaluation) return x."""
     if key is None or rate == 0:
         return x
     return nnx.Dropout(rate, deterministic=False)(x, rngs=key)
@@ -51,8 +51,8 @@ class Embeddings(nnx.Module):
             types = self.token_type_embeddings.embedding[0]
         else:
             types = self.token_type_embeddings(token_type_ids)
-        # In the table's own type: the gradient of a frequent word is a sum of thousands, and bfloat16 sums stop growing
-        # at a few hundred.
+        # Added in the float32 of the tables: the gradient of a frequent word is a sum of thousands of terms, and
+        # bfloat16 sums stop growing at a few hundred.
         x = (self.word_embeddings(input_ids) + types + positions).astype(self.dtype)
         return dropout(self.LayerNorm(constrain_batch_sharding(x, 0)), self.rate, key)
 
@@ -82,9 +82,9 @@ class Encoder(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
-        """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the output of every block, `[depth]` of them.
+        """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the outputs of all `depth` blocks.
 
-        `keep` `[B, L]` is 0 where mixing must not see a position, or None.
+        `keep` `[B, L]` is 0 at positions that mixing must ignore; None: it ignores none.
         """
         keep = None if keep is None else keep[..., None]
         if not isinstance(self.layer, GatedBlock):
@@ -162,7 +162,7 @@ class Encoder(nnx.Module):
 
 
 def scans_layers() -> bool:
-    """Return whether stacked blocks run in a scan. On CPU the copies of their weights would cost a forward pass."""
+    """Return whether stacked blocks run in a scan. On CPU, the scan's copies of the weights cost a forward pass."""
     return jax.default_backend() != "cpu"
 
 
@@ -171,7 +171,7 @@ def _masked(u: jax.Array, keep: jax.Array | None) -> jax.Array:
 
 
 def _directions(mix: Callable[[jax.Array, Any, bool], jax.Array], operands: tuple[Any, Any]) -> tuple[Mix, Mix]:
-    """Return `mix` with the operands of either direction."""
+    """Return the mixing functions of both directions."""
     forward, backward = operands
     return (lambda u: mix(u, forward, False)), (lambda u: mix(u, backward, True))
 
@@ -184,7 +184,7 @@ class Pooler(nnx.Module):
         self.dense = Dense(config.hidden_size, config.hidden_size, compute)
 
     def __call__(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
-        """Pool x `[B, L, H]` under `attention_mask` `[B, L]` (1 = real); a row without real tokens pools to 0."""
+        """Pool x `[B, L, H]` with `attention_mask` `[B, L]` (1 = real token); the mean of no tokens is 0."""
         weight = jnp.ones_like(attention_mask) if self.everywhere else attention_mask
         weight = weight.astype(jnp.float32)[..., None]
         mean = (x.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
@@ -192,7 +192,7 @@ class Pooler(nnx.Module):
 
 
 class BiGS(nnx.Module):
-    """Embeddings and encoder, and the pooler where the head needs one."""
+    """Embeddings and encoder, with the pooler if the head needs it."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, pooler: bool, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.pad_token_id = config.pad_token_id
@@ -210,8 +210,8 @@ class BiGS(nnx.Module):
     ) -> tuple[jax.Array, jax.Array | None, list[jax.Array]]:
         """Return the last hidden state `[B, L, H]`, the pooled `[B, H]` or None, and every hidden state.
 
-        The mask defaults to "not [PAD]". It acts in the pooler, and before mixing if `mask_padding` is on. `key`
-        turns dropout on. The hidden states are the embeddings and the output of each block.
+        The mask defaults to "not [PAD]". It applies in the pooler and, with `mask_padding`, before mixing. A `key`
+        enables dropout. The hidden states are the embeddings and the output of each block.
         """
         if attention_mask is None:
             attention_mask = (input_ids != self.pad_token_id).astype(jnp.int32)
@@ -231,7 +231,7 @@ def _split_forward(stacked: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
 
 
 def _split_backward(_: None, gradients: tuple[jax.Array, ...]) -> tuple[jax.Array]:
-    # The automatic gradient pads each slice to the whole stack and adds: depth² copies instead of one.
+    # The automatic gradient pads each slice to the whole stack and adds them up: depth² copies instead of one.
     return (jnp.stack(gradients),)
 
 

@@ -1,8 +1,8 @@
 """The number of floating-point operations of a model, computed from its config.
 
-A multiplication and an addition count as two operations. Matrix products are counted: dense maps, mixing, the head.
-Elementwise operations (norms, GELUs, gates) and the SSM kernels, which are computed once per step, are not: they are
-under 1% at the published size.
+A multiplication and an addition count as two operations. The count includes the matrix products of dense layers, mixing
+and head. It excludes elementwise operations (norms, GELUs, gates) and the SSM kernels, which are computed once per
+step: they are less than 1% at the published size.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Flops:
 
     @property
     def forward(self) -> float:
-        """All of a forward pass."""
+        """The operations of a forward pass."""
         return self.dense + self.mixing + self.head
 
     @property
     def training(self) -> float:
-        """A forward and a backward pass.
+        """The operations of a forward and a backward pass.
 
-        The gradient of a product is two products of the same size, one for each factor: three times the forward pass.
-        What `remat` recomputes is not counted.
+        The gradient of a product is two products of the same size, one per factor, so the total is three forward
+        passes. Recomputation by `remat` is not counted.
         """
         return 3 * self.forward
 
@@ -39,9 +39,9 @@ class Flops:
 def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: int | None = None) -> Flops:
     """Count the operations of one row of `L` tokens (multiple choice: of one choice).
 
-    For a token, each layer multiplies with dv, dol and do (H·I each) and with du and duc in both directions (4 H²).
+    Per token, each layer multiplies with dv, dol and do (H·I each) and with du and duc in both directions (4 H²).
     Mixing is counted for the mixer `mixing`, H channels and both directions. The word head runs at `predictions` (P)
-    positions, or at all: H² for its transform and H·V for the vocabulary. Poolers and classifiers are H² and H·labels.
+    positions, or at all: H² for its transform and H·V for the vocabulary. Poolers cost H², classifiers H·labels.
 
     Raises:
         ValueError: there is no mixer of that name.

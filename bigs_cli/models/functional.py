@@ -21,7 +21,7 @@ Apply = Callable[..., Outputs]
 
 
 def parameter_shapes(config: BiGSConfig) -> Parameters:
-    """Return the parameter tree as `jax.ShapeDtypeStruct`s, layers stacked; nothing is computed."""
+    """Return the parameter tree as `jax.ShapeDtypeStruct`s, with layers stacked; nothing is computed."""
     return _graph_and_shapes(config, Compute(), unstacked=False)[1]
 
 
@@ -33,8 +33,8 @@ def initialize(config: BiGSConfig, seed: int) -> Parameters:
 def make_apply(config: BiGSConfig, compute: Compute, unstacked: bool = False) -> Apply:
     """Return `apply(params, input_ids, attention_mask, token_type_ids, key=None, *, mixing=None, **named) -> Outputs`.
 
-    `params` has stacked layers or, if `unstacked`, the form that `unstack_layers` returns. `mixing` is that of
-    `encoder.Encoder`; `named` are arguments of the head. Not compiled.
+    `params` has stacked layers or, if `unstacked`, the form that `unstack_layers` returns. `mixing` is the attribute of
+    `encoder.Encoder`; `named` are further arguments of the head. The function is not compiled.
     """
     graph, _ = _graph_and_shapes(config, compute, unstacked)
 

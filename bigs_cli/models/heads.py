@@ -30,21 +30,21 @@ class Outputs(dict[str, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"this head gives {', '.join(self)}; there is no {name}") from None
+            raise AttributeError(f"this head returns {', '.join(self)}, but no {name}") from None
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
-        """List the arrays in a fixed order, for JAX."""
+        """Return the arrays in a fixed order, for JAX."""
         names = tuple(sorted(self))
         return [(jax.tree_util.DictKey(name), self[name]) for name in names], names
 
     @classmethod
     def tree_unflatten(cls, names: tuple[str, ...], arrays: Any) -> Outputs:
-        """Rebuild from the names and arrays that `tree_flatten_with_keys` gave."""
+        """Rebuild the outputs from the names and arrays of `tree_flatten_with_keys`."""
         return cls(zip(names, arrays, strict=True))
 
 
 class _Transform(nnx.Module):
-    """dense → exact GELU → LayerNorm, before the vocabulary."""
+    """dense → exact GELU → LayerNorm, before the product with the vocabulary."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
         self.dense = Dense(config.hidden_size, config.hidden_size, compute)
@@ -55,14 +55,14 @@ class _Transform(nnx.Module):
 
 
 class _Decoder(nnx.Module):
-    """An output matrix `[H, V]` of its own, without a bias."""
+    """An untied output matrix `[H, V]` without a bias."""
 
     def __init__(self, config: BiGSConfig) -> None:
         self.kernel = nnx.Param(jnp.zeros((config.hidden_size, config.vocab_size)))
 
 
 class Predictions(nnx.Module):
-    """Hidden states to word logits: transform, then the transposed word embedding (or `decoder`), plus a bias."""
+    """Hidden states → word logits: transform, then the transposed word embedding (or `decoder`), plus a bias."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
         self.transform = _Transform(config, compute, rngs=rngs)
@@ -72,7 +72,7 @@ class Predictions(nnx.Module):
     def __call__(self, x: jax.Array, word_embedding: jax.Array, train: bool) -> jax.Array:
         """Map `[..., H]` to float32 logits `[..., V]`; `word_embedding` is `[V, H]`.
 
-        `train`: compute the logits words-first, which avoids the largest transposition of the backward pass.
+        With `train`, logits are computed as `[V, …]`, which avoids the largest transposition of the backward pass.
         """
         h = self.transform(x)
         matrix, tied = (word_embedding, True) if self.decoder is None else (self.decoder.kernel[...], False)
@@ -85,7 +85,7 @@ class Predictions(nnx.Module):
 
 
 class _Cls(nnx.Module):
-    """The pretraining heads, under the name `cls` as published."""
+    """The pretraining heads; the published checkpoints name them `cls`."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, words: bool, sentences: bool, rngs: nnx.Rngs) -> None:
         self.predictions = Predictions(config, compute, rngs=rngs) if words else None
@@ -105,9 +105,9 @@ class EncoderModel(BiGS):
 
 
 class PretrainingModel(nnx.Module):
-    """Masked words, next sentence, or both.
+    """Masked-word prediction, next-sentence prediction, or both.
 
-    Returns `logits` of the one head, or `prediction_logits` and `seq_relationship_logits` of both.
+    Returns `logits` for one head, or `prediction_logits` and `seq_relationship_logits` for both.
     """
 
     def __init__(
@@ -145,9 +145,10 @@ class PretrainingModel(nnx.Module):
 
 
 class Classifier(nnx.Module):
-    """Dropout → dense on the pooled text, on every token, or one score a choice: `logits`.
+    """Dropout → dense, on the pooled hidden state of a sequence or choice, or on every token; returns `logits`.
 
-    `[B, num_labels]` for sequences (one label: regression), `[B, L, num_labels]` for tokens, `[B, choices]`.
+    Their shape is `[B, num_labels]` for sequences (one label: regression), `[B, L, num_labels]` for tokens, and
+    `[B, choices]` for choices.
     """
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, of: str, unstacked: bool, rngs: nnx.Rngs) -> None:
@@ -165,7 +166,7 @@ class Classifier(nnx.Module):
         token_type_ids: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> Outputs:
-        """Classify; `key` turns on dropout, in the embeddings and before the classifier."""
+        """Classify; `key` enables dropout in the embeddings and before the classifier."""
         rows = input_ids.shape[:-1]
         inputs = [
             None if a is None else a.reshape(-1, a.shape[-1]) for a in (input_ids, attention_mask, token_type_ids)
@@ -181,7 +182,7 @@ class Classifier(nnx.Module):
 
 
 class QuestionAnswering(nnx.Module):
-    """Where an answer starts and ends: `start_logits`, `end_logits`, each `[B, L]`."""
+    """Scores for the start and end of an answer: `start_logits`, `end_logits`, each `[B, L]`."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.s4_bert = BiGS(config, compute, pooler=False, unstacked=unstacked, rngs=rngs)
@@ -194,7 +195,7 @@ class QuestionAnswering(nnx.Module):
         token_type_ids: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> Outputs:
-        """Score every position as the answer's start and end."""
+        """Score every position as the start and as the end of the answer."""
         last, _, hidden = self.s4_bert(input_ids, attention_mask, token_type_ids, key)
         logits = self.qa_outputs(last, dtype=jnp.float32)
         return Outputs(start_logits=logits[..., 0], end_logits=logits[..., 1], hidden_states=hidden)

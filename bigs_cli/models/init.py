@@ -7,11 +7,12 @@
 | LayerNorm scales, D | 1 |
 | biases | 0 |
 | A_re, A_im | `ssm.initial_state_matrix` of `scaling` |
-| C | N(0, ½) a component |
+| C | each component N(0, ½) |
 | log_step | log-uniform between `SMALLEST_STEP` and `LARGEST_STEP` |
 
-These are the original code's (of arXiv 2212.10544). They are drawn with NumPy; the random stream of each parameter is
-seeded by the seed and its path. Values are therefore the same on every backend and mesh, and nothing is compiled.
+The distributions are those of the original code (of arXiv 2212.10544). Values are drawn with NumPy, and the random
+stream of each parameter is seeded by the seed and its path. They are therefore the same on every backend and mesh, and
+nothing is compiled.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 
 
 def init_parameters(shapes: Any, config: BiGSConfig, seed: int) -> Any:
-    """Return a tree of initial values `float32` for a tree of shapes, as `functional.parameter_shapes` gives it."""
+    """Return a tree of float32 initial values for a tree of shapes, as returned by `functional.parameter_shapes`."""
 
     def value(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Array:
         return init_parameter("/".join(str(key.key) for key in path), leaf.shape, config, seed)
@@ -80,6 +81,6 @@ def init_parameters(shapes: Any, config: BiGSConfig, seed: int) -> Any:
 
 
 def init_parameter(path: str, shape: tuple[int, ...], config: BiGSConfig, seed: int) -> Array:
-    """Return the initial value `float32` of the parameter at `path` in the training tree."""
+    """Return the float32 initial value of the parameter at `path` in the training tree."""
     rule = next(rule for pattern, rule in RULES if re.search(pattern, path))
     return rule(np.random.default_rng([seed, zlib.crc32(path.encode())]), shape, config)

@@ -1,4 +1,4 @@
-"""Losses, each as a sum and what to divide it by, so that parts of a batch add up to the whole."""
+"""Losses, each as a sum and its divisor, so that micro-batches add up to the whole batch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return −log softmax(logits)[label], float32, and whether the label scored highest, both `[...]`.
+    """Return −log softmax(logits)[label], float32, and whether the label has the highest logit, both `[...]`.
 
-    Logits are `[..., V]`, labels `[...]`. "Highest" compares with the maximum, which the loss needs anyway: an argmax
-    over the vocabulary took a twentieth of a training step on CPU. A tie counts as right.
+    Logits are `[..., V]`, labels `[...]`. The label's logit is compared with the maximum, which the loss needs anyway;
+    an argmax over the vocabulary took a twentieth of a training step on CPU. A tie counts as correct.
     """
-    logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 0)  # As the word head makes them: nothing is transposed.
+    logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 0)  # The layout of the word head: nothing is transposed.
     chosen = jnp.take_along_axis(logits, labels[None], axis=0)[0]
     highest = jax.lax.stop_gradient(logits.max(0))
     log_sum = highest + jnp.log(jnp.exp(logits - highest).sum(0))
@@ -22,14 +22,14 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
 def classification_sums(
     logits: jax.Array, labels: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Sum the cross-entropy: logits `[..., V]`, labels `[...]`, weights `[...]` (0: does not count).
+    """Return the summed cross-entropy of logits `[..., V]`, labels `[...]` and weights `[...]` (0 to ignore a label).
 
-    Further sums: "weight", what to divide by, and "accuracy", the hits.
+    Further sums are "weight", the divisor, and "accuracy", the number of correct predictions.
     """
     loss, hits = cross_entropy(logits, labels)
     return (loss * weights).sum(), {"weight": weights.sum(), "accuracy": (hits * weights).sum()}
 
 
 def regression_sums(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Sum squared errors over examples: logits `[B, 1]`, float labels and weights `[B]`."""
+    """Return the summed squared error of logits `[B, 1]`, float labels `[B]` and weights `[B]`."""
     return ((logits[..., 0] - labels) ** 2 * weights).sum(), {"weight": weights.sum()}

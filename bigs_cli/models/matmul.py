@@ -1,8 +1,8 @@
-"""Matrix products with float32 sums, in the form that each backend computes fast.
+"""Matrix products with float32 sums, in the form that is fast on each backend.
 
 XLA's CPU backend (jax 0.10) uses the bfloat16 units only if both operands are row-major and the result is float32;
 otherwise it converts both to float32, at half the speed. If it assigns other layouts after that choice, execution
-fails. Layouts are therefore stated here, and every large product goes through `matmul`.
+fails. This file therefore sets the layouts explicitly, and every large product goes through `matmul`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DType
 
 
 def precision(dtype: DTypeLike) -> jax.lax.Precision | None:
-    """Return the precision for operands of `dtype`: by default, GPUs and TPUs round float32 operands to fewer bits."""
+    """Return the precision for operands of `dtype`; by default GPUs and TPUs round float32 operands to fewer bits."""
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
 
 def has_symbolic_size(x: jax.Array) -> bool:
-    """Return whether a size of x is symbolic. That is so only while a model is exported, in float32."""
+    """Return whether a size of x is symbolic, as in an export, which is always in float32."""
     return any(map(is_symbolic_dim, x.shape))
 
 
@@ -122,7 +122,7 @@ def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
 def flatten_rows(u: jax.Array) -> jax.Array:
     """Return u `[..., K]` as `[M, K]` on a single CPU, where that is a tenth faster, and unchanged elsewhere.
 
-    In an export it stays as it is: other backends run the exported program.
+    It is also unchanged in an export, which other backends run.
     """
     single_cpu = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
     return u.reshape(-1, u.shape[-1]) if single_cpu and not has_symbolic_size(u) else u

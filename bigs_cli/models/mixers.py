@@ -34,17 +34,18 @@ CHUNK = 128
 #     chunked  12.4   24.2   26.0    24.4    20.7
 #     fft      28.3   24.2   24.1    36.0    24.1
 #
-# The FFT comes close here but not in a training step: 2 × 1,024 tokens, 4 layers, bfloat16, took 0.55 s with it, 0.58 s
-# dense and 0.29 s chunked. Accelerators have not been measured; products are cheaper there, relative to the memory
-# traffic of chunked mixing.
+# The FFT is competitive here but not in a training step: with 2 × 1,024 tokens, 4 layers and bfloat16, a step took 0.55
+# s with the FFT, 0.58 s dense and 0.29 s chunked. Accelerators were not measured; there, products are cheaper relative
+# to the memory traffic of chunked mixing.
 _LONGEST_DENSE = {"cpu": 512}
 _LONGEST_DENSE_ELSEWHERE = 1024
 
 
 class Mixer(NamedTuple):
-    """`operands(ssm, L)` prepares matrices or kernels in float32; `mix(operands, u, reverse)` maps u `[..., L]`.
+    """One way to mix a sequence.
 
-    `flops(L, N)` is the number of operations for one channel of one row, in one direction.
+    `operands(ssm, L)` prepares matrices or kernels in float32, `mix(operands, u, reverse)` maps u `[..., L]`, and
+    `flops(L, N)` is the number of operations for one channel of one row in one direction.
     """
 
     operands: Callable[[DiscreteSSM, int], Any]
@@ -53,12 +54,12 @@ class Mixer(NamedTuple):
 
 
 def longest_dense() -> int:
-    """Return the length, in tokens, of the longest rows for which ``auto`` chooses ``dense`` on this backend."""
+    """Return the greatest row length, in tokens, for which ``auto`` chooses ``dense`` on this backend."""
     return _LONGEST_DENSE.get(jax.default_backend(), _LONGEST_DENSE_ELSEWHERE)
 
 
 def resolve(name: str, L: int) -> str:
-    """Return the name of the mixer that ``auto`` chooses for `L` tokens on this backend; other names are returned.
+    """Replace ``auto`` by the name of the mixer to use for `L` tokens on this backend; return other names unchanged.
 
     Raises:
         ValueError: no mixer has that name.
@@ -86,13 +87,13 @@ def kernel_with_skip(ssm: DiscreteSSM, L: int) -> jax.Array:
 def toeplitz(K: jax.Array) -> jax.Array:
     """Return the lower triangular T `[L, L]`, T[l, j] = K[l−j], from K `[L]`.
 
-    A sequence of period 2L, reshaped to rows of length 2L − 1, is shifted by one in each row. The gradient is a reshape
-    and a sum.
+    A sequence of period 2L is reshaped to rows of length 2L − 1, so that each row is shifted by one. The gradient is a
+    reshape and a sum.
     """
     L = K.shape[0]
     row = jnp.concatenate([K[::-1], jnp.zeros(L, K.dtype)])
-    slid = jnp.tile(row, L)[: L * (2 * L - 1)].reshape(L, 2 * L - 1)
-    return slid[:, L - 1 : 2 * L - 1]
+    shifted = jnp.tile(row, L)[: L * (2 * L - 1)].reshape(L, 2 * L - 1)
+    return shifted[:, L - 1 : 2 * L - 1]
 
 
 def _mix_dense(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
@@ -108,11 +109,11 @@ def _dense_flops(L: int, N: int) -> float:
 
 
 class ChunkOperands(NamedTuple):
-    """For chunks of Q tokens, states split into 2N real numbers (real parts, then imaginary)."""
+    """Operands for chunks of Q tokens; states are 2N real numbers (real parts, then imaginary parts)."""
 
     K: jax.Array  # [Q], with D at lag 0
-    absorb: jax.Array  # [2N, Q]: a chunk's inputs, first to last, to the state after it
-    emit: jax.Array  # [Q, 2N]: the state before a chunk to its outputs
+    absorb: jax.Array  # [2N, Q]: maps the inputs of a chunk to their part of the state after it
+    emit: jax.Array  # [Q, 2N]: maps the state before a chunk to its part of the outputs
     decay: jax.Array  # [2, N]: e^{Q s A}, real and imaginary part
 
 
@@ -140,34 +141,34 @@ def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Ar
     rows = flatten_rows(u)
     rows = rows.reshape(*rows.shape[:-1], chunks, Q)
     absorb, emit = operands.absorb, operands.emit
-    if reverse:  # the same operators with time running the other way
+    if reverse:  # the same operators with time reversed
         absorb, emit = absorb[:, ::-1], emit[::-1]
-    gathered = project(rows, absorb, True, jnp.float32)
-    before = _carry(operands.decay, gathered, reverse).astype(u.dtype)
+    added = project(rows, absorb, True, jnp.float32)
+    before = _carry(operands.decay, added, reverse).astype(u.dtype)
     y = project(rows, toeplitz(operands.K), not reverse) + project(before, emit, True)
     return y.reshape(u.shape)[..., :L]
 
 
-def _carry(decay: jax.Array, gathered: jax.Array, reverse: bool) -> jax.Array:
-    """Return the state before each chunk from what each chunk adds, both `[..., chunks, 2N]` float32.
+def _carry(decay: jax.Array, added: jax.Array, reverse: bool) -> jax.Array:
+    """Return the state before each chunk from the contribution of each chunk, both `[..., chunks, 2N]` float32.
 
-    x_{c+1} = e^{QsA} x_c + gathered_c, with x_0 = 0.
+    x_{c+1} = e^{QsA} x_c + added_c, with x_0 = 0.
     """
     N = decay.shape[-1]
     re, im = decay[0], decay[1]
 
     def step(state: jax.Array, add: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_re, x_im = state[..., :N], state[..., N:]
-        turned = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], -1)
-        return turned + add, state
+        decayed = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], -1)
+        return decayed + add, state
 
-    by_chunk = jnp.moveaxis(gathered, -2, 0)
+    by_chunk = jnp.moveaxis(added, -2, 0)
     _, before = jax.lax.scan(step, jnp.zeros_like(by_chunk[0]), by_chunk, reverse=reverse)
     return jnp.moveaxis(before, 0, -2)
 
 
 def _chunked_flops(L: int, N: int) -> float:
-    """In each chunk: T `[Q, Q]`, Q tokens to the 2N numbers of the state, and back. The last chunk is padded."""
+    """Per chunk: T `[Q, Q]`, and the maps from Q tokens to the 2N numbers of the state and back; includes padding."""
     Q = min(CHUNK, L)
     return 2 * math.ceil(L / Q) * Q * (Q + 4 * N)
 

@@ -1,14 +1,14 @@
-"""The published parameter names: paths of the Flax files, names of the Torch port, and the trees of training.
+"""The published parameter names: paths of the Flax files, names of the Torch port, and the tree used in training.
 
-Three forms of the same parameters:
+There are three forms of the same parameters:
 
 - *flat*: published Flax path → array, ``"s4_bert/encoder/layer/0/dv/kernel"``. All conversions start or end here.
 - *Torch state*: name in the Torch port → array, ``"bigs.encoder.layer.0.dv.weight"``, dense kernels transposed.
-- *tree*: the nested dict of training, whose ``encoder.layer`` leaves have a leading layer axis,
+- *tree*: the nested dict used in training, whose ``encoder.layer`` leaves have a leading layer axis,
   ``tree["s4_bert"]["encoder"]["layer"]["dv"]["kernel"]`` `[layers, H, I]`.
 
-Dense kernels are `[in, out]` in flat and tree. The attributes of the NNX modules have the published Flax names, so
-paths and shapes come from the modules; only the Torch names have a table.
+Dense kernels are `[in, out]` in the flat form and the tree. The attributes of the NNX modules have the published Flax
+names, so paths and shapes come from the modules; only the Torch names need a table.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WORDS = "embeddings/word_embeddings/embedding"
 POSITIONS = "embeddings/position_embeddings/embedding"
 DECODER = "cls/predictions/decoder/kernel"
 
-# Flax path → Torch name: these substitutions in order, then "." for "/".
+# Flax path → Torch name: apply these substitutions in order, then replace "/" by ".".
 TORCH_NAMES: tuple[tuple[str, str], ...] = (
     (r"^s4_bert/", "bigs/"),
     (r"/([fb]s4)/(A_re|A_im|C|log_step)$", r"/\1/kernel/\2"),
@@ -45,7 +45,7 @@ _STACKED = re.compile(r"^(?P<before>(?:s4_bert/)?encoder/layer/)(?P<after>.+)$")
 
 
 def prefix(head: Head) -> str:
-    """Return the prefix of the encoder's paths: empty in a bare encoder, else ``"s4_bert/"``."""
+    """Return the prefix of the paths of the encoder: empty for a bare encoder, else ``"s4_bert/"``."""
     return "" if head == "encoder" else "s4_bert/"
 
 
@@ -55,7 +55,7 @@ def is_ssm(path: str) -> bool:
 
 
 def published_shapes(config: BiGSConfig) -> dict[str, Shape]:
-    """Return the shape of every parameter of a model with `config`, by published path, layer by layer."""
+    """Return published path → shape of every parameter of a model with `config`, layer by layer."""
     return dict(_published_shapes(config))  # pyright: ignore[reportArgumentType] - a frozen model is hashable
 
 
@@ -75,7 +75,7 @@ def _published_shapes(config: BiGSConfig) -> dict[str, Shape]:
 
 
 def optional_paths(config: BiGSConfig) -> set[str]:
-    """Return the paths that a file may lack: the pooler of a bare encoder, which some writers leave out."""
+    """Return the paths that a file may lack: the pooler of a bare encoder, which some programs do not save."""
     return {"pooler/dense/kernel", "pooler/dense/bias"} if config.head == "encoder" else set()
 
 
@@ -87,7 +87,7 @@ def completed(flat: Flat, config: BiGSConfig) -> Flat:
 
 
 def guess_head(names: Iterable[str]) -> Head | None:
-    """Return the head that Flax or Torch `names` belong to; None for a classifier, which several heads have."""
+    """Return the head that has the Flax or Torch `names`; None for a classifier, which several heads have."""
     tops = {"/".join(re.split(r"[./]", name)[:2]) for name in names}
     roots = {top.split("/")[0] for top in tops}
     if {"cls/predictions", "cls/seq_relationship"} <= tops:
@@ -129,9 +129,8 @@ def to_torch(flat: Mapping[str, Array], config: BiGSConfig) -> Flat:
 def from_torch(state: Flat, config: BiGSConfig) -> Flat:
     """Return `state` by Flax path, kernels transposed back (views); consumes `state`.
 
-    Names that no parameter of `config` has are kept, for the caller to report. The position ids and the second copies
-    of the MLM bias and of the tied word embedding are dropped (a `decoder.weight` that differs from the embedding is
-    kept, and so reported).
+    Unknown names are kept, for the caller to report. The position ids and the second copies of the MLM bias and of the
+    tied word embedding are dropped; a `decoder.weight` that differs from the embedding is kept, and so reported.
     """
     encoder = "" if config.head == "encoder" else "bigs."
     state.pop(f"{encoder}embeddings.position_ids", None)
@@ -152,7 +151,7 @@ def from_torch(state: Flat, config: BiGSConfig) -> Flat:
 
 
 def _transposed(path: str, array: Array) -> Array:
-    """Dense kernels are `[in, out]` in Flax and `[out, in]` in Torch; other arrays are the same."""
+    """Transpose a dense kernel, which is `[in, out]` in Flax and `[out, in]` in Torch; keep other arrays unchanged."""
     return array.T if path.endswith("/kernel") else array
 
 
@@ -162,8 +161,8 @@ def _transposed(path: str, array: Array) -> Array:
 def to_tree(flat: Flat, config: BiGSConfig) -> Tree:
     """Return the nested dict with stacked layers; **consumes** `flat`.
 
-    Each array is removed from `flat` when it has been copied into its stack, so peak memory is one copy of the model
-    and one array.
+    Each array is removed from `flat` after it is copied into its stack, so the peak memory is one copy of the model and
+    one array.
     """
     stacked: Flat = {}
     for path in list(flat):

@@ -21,8 +21,8 @@ AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
 """The mesh axes over which the rows of a batch are sharded."""
 
-# First match wins. Layers have a leading layer axis. Dense maps into the layer shard their outputs over `tensor`, maps
-# back to the residual stream their inputs, so that each pair ends with a single sum over `tensor`.
+# First match wins. Layers have a leading layer axis. Dense layers that read the residual stream shard their outputs
+# over `tensor`, and those that write to it shard their inputs, so that each pair needs only one sum over `tensor`.
 RULES: tuple[tuple[str, P], ...] = (
     (r"word_embeddings/embedding$", P("tensor", "fsdp")),
     (r"(position|token_type)_embeddings/embedding$", P(None, "fsdp")),
@@ -53,22 +53,21 @@ def make_mesh(sizes: MeshSizes) -> jax.sharding.Mesh:
 
 
 def shardings(mesh: jax.sharding.Mesh, tree: Any) -> Any:
-    """Return the `NamedSharding` of every array of a tree of parameters, or of an optimizer state made from one."""
+    """Return the `NamedSharding` of every array of a tree of parameters, or of an optimizer state built from one."""
 
-    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+    def sharding_of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
         spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
         return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(sharding_of, tree)
 
 
 def constrain_batch_sharding(x: jax.Array, axis: int) -> jax.Array:
-    """Return x with its `axis`, which counts rows (or the tokens of all rows), sharded over `ROW_AXES`.
+    """Shard the `axis` of x that indexes rows (or the tokens of all rows) over `ROW_AXES`.
 
-    Uses the mesh set by `jax.set_mesh`; without one, x is returned unchanged. Every dense map constrains its result:
-    otherwise the compiler may gather the activations, which are many times larger than the parameters, instead of the
-    parameters that are sharded over the same devices.
+    Uses the mesh set by `jax.set_mesh`; without one, x is returned unchanged. Every dense layer constrains its result:
+    otherwise the compiler may gather the activations instead of the sharded parameters, which are much smaller.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not set(ROW_AXES) <= set(mesh.axis_names):
@@ -84,35 +83,35 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 def rows_here(placement: NamedSharding, rows: int) -> np.ndarray[Any, Any]:
-    """Return which of a batch's `rows` the devices of this process hold, ascending."""
+    """Return the indices, ascending, of the rows of a batch that the devices of this process hold."""
     indices = placement.addressable_devices_indices_map((rows,)).values()
     return np.unique(np.concatenate([np.arange(rows)[index] for index in indices]))
 
 
 def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any, Any]) -> Any:
-    """Place a batch of `rows` rows on the mesh. `batch` holds those of this process, `mine`, as `[len(mine), …]`."""
+    """Place a batch of `rows` rows on the mesh; `batch` has only the rows `mine` of this process, `[len(mine), …]`."""
     if placement.is_fully_addressable:
         return jax.device_put(batch, placement)
 
-    def one(part: np.ndarray[Any, Any]) -> jax.Array:
-        def of_device(index: Any) -> np.ndarray[Any, Any]:
-            return part[np.searchsorted(mine, np.arange(rows)[index[0]])]
+    def place_array(array: np.ndarray[Any, Any]) -> jax.Array:
+        def device_rows(index: Any) -> np.ndarray[Any, Any]:
+            return array[np.searchsorted(mine, np.arange(rows)[index[0]])]
 
-        return jax.make_array_from_callback((rows, *part.shape[1:]), placement, of_device)
+        return jax.make_array_from_callback((rows, *array.shape[1:]), placement, device_rows)
 
-    return jax.tree.map(one, batch)
+    return jax.tree.map(place_array, batch)
 
 
 def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
-    """Check that the rows of a batch divide over data × fsdp.
+    """Check that data × fsdp divides the number of rows of a batch.
 
     Raises:
-        RequestError: they do not.
+        RequestError: it does not.
     """
     parts = int(np.prod([mesh.shape[axis] for axis in ROW_AXES]))
     if rows % parts:
         raise RequestError(
-            f"{rows} rows a step do not divide over {parts} devices. Change the recipe's batch_size or eval_batch_size."
+            f"{rows} rows per step do not divide over {parts} devices. Change batch_size or eval_batch_size."
         )
 
 

@@ -1,12 +1,12 @@
 """The state-space model of one layer and direction, shared by all channels: parameters, discretization, kernel.
 
-S4D (Gu, Gupta, Goel, Ré; arXiv 2206.11893): x' = A x + u, y = Re(C x) + D u with diagonal complex A, held over
-steps of length s (zero-order hold, B = 1), so that
+S4D (Gu, Gupta, Goel, Ré; arXiv 2206.11893): x' = A x + u, y = Re(C x) + D u with diagonal complex A, discretized with
+step s (zero-order hold, B = 1), so that
 
     y[l] = Σ_{j ≤ l} K[l−j] u[j] + D u[l],      K[l] = Re Σ_n C_n (e^{s A_n} − 1)/A_n · e^{l s A_n}.
 
-There is no factor 2: the N states are not conjugate pairs. Functions take leading axes (layers, directions) before
-every shape given here.
+There is no factor 2, because the N states are not conjugate pairs. All shapes may have further leading axes (layers,
+directions).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from flax import nnx
 from bigs_cli.models import double_float as df
 from bigs_cli.models.config import BiGSConfig
 
-LARGEST_DECAY_RATE = -1e-4  # Re A is clipped to this: no state may grow. These three are the original code's.
+LARGEST_DECAY_RATE = -1e-4  # the maximum of Re A, so that no state grows; these three values are from the original code
 SMALLEST_STEP, LARGEST_STEP = 0.01, 1.0  # of the initial s; a token is one unit of time
-_STRIDE = 32  # powers between two that are computed as sine and cosine
+_STRIDE = 32  # only every 32nd power and the first 32 are computed with sine and cosine
 
 
 class SSMParameters(NamedTuple):
-    """What is trained: A_re `[N]`, A_im `[N]`, C `[N, 2]` (real, imaginary), D `[1]`, log_step `[1]`; float32."""
+    """The parameters, all float32: A_re `[N]`, A_im `[N]`, C `[N, 2]` (real, imaginary), D `[1]`, log_step `[1]`."""
 
     A_re: jax.Array
     A_im: jax.Array
@@ -55,7 +55,7 @@ class SSM(nnx.Module):
 
 
 class DiscreteSSM(NamedTuple):
-    """The model held over one step: poles e^{decay + i·turn}, weights C(e^{sA} − 1)/A, and the skip D."""
+    """The discretized model: poles e^{decay + i·turn}, weights C(e^{sA} − 1)/A, and the skip D."""
 
     decay: jax.Array  # [N], s·Re A, below zero
     turn: jax.Array  # [N], s·Im A in radians
@@ -71,7 +71,7 @@ def initial_state_matrix(scaling: str, N: int) -> tuple[np.ndarray, np.ndarray]:
     n > k (S4D-LegS); ``lin``: πn; ``inv``: (N/π)(N/(2n+1) − 1). Re A is −½ in all (arXiv 2206.11893, §4).
 
     Raises:
-        ValueError: `scaling` is none of the three.
+        ValueError: `scaling` is not one of the three.
     """
     n = np.arange(N)
     if scaling == "hippo":
@@ -89,7 +89,7 @@ def initial_state_matrix(scaling: str, N: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def discretize(ssm: SSMParameters) -> DiscreteSSM:
-    """Hold the continuous model over steps of exp(log_step): sA, and C(e^{sA} − 1)/A without cancellation."""
+    """Discretize with step exp(log_step) and zero-order hold: sA, and C(e^{sA} − 1)/A without cancellation."""
     step = jnp.exp(ssm.log_step)
     A_re = jnp.minimum(ssm.A_re, LARGEST_DECAY_RATE)
     decay, turn = step * A_re, step * ssm.A_im
@@ -108,19 +108,19 @@ def discretize(ssm: SSMParameters) -> DiscreteSSM:
 
 
 def powers(ssm: DiscreteSSM, first: int, count: int) -> tuple[jax.Array, jax.Array]:
-    """Return e^{l·s·A_n} for l = first … first + count − 1: real and imaginary part, each `[count, N]`."""
+    """Return e^{l·s·A_n} for l = first … first + count − 1: real and imaginary parts, each `[count, N]`."""
     return _powers(first, count, ssm.decay, ssm.turn, ssm.cycles)
 
 
 def convolution_kernel(ssm: DiscreteSSM, L: int) -> jax.Array:
-    """Return K[0..L−1] `[L]` float32, without D: the closed form above, real and imaginary part as two products."""
+    """Return K[0..L−1] `[L]` float32, without D, by the closed form above."""
     power_re, power_im = powers(ssm, 0, L)
     product = partial(jnp.einsum, "...ln,...n->...l", precision="highest")
     return product(power_re, ssm.weight[0]) - product(power_im, ssm.weight[1])
 
 
 def _cycles(log_step: jax.Array, A_im: jax.Array) -> df.Double:
-    """Return s·A_im / 2π `[N]` to 48 bits; a constant to differentiation, which goes through `turn`."""
+    """Return s·A_im / 2π `[N]` with 48 bits; a constant in differentiation, which uses `turn` instead."""
     log_step, A_im = jax.lax.stop_gradient((log_step, A_im))
     per_unit = df.multiply(df.exp(log_step), df.constant(1 / (2 * math.pi)))
     return df.multiply(per_unit, df.Double(A_im, jnp.zeros_like(A_im)))
@@ -137,7 +137,7 @@ def _powers(
         size = jnp.exp(l * decay[..., None, :])
         return size * jnp.cos(phase), size * jnp.sin(phase)
 
-    # e^{(Sa + b)z} = e^{Saz} e^{bz}: a product costs a tenth of a sine and cosine.
+    # e^{(Sa + b)z} = e^{Saz} e^{bz}: a complex product costs a tenth of a sine and a cosine.
     coarse_re, coarse_im = (part[..., :, None, :] for part in at(first + _STRIDE * jnp.arange(-(-count // _STRIDE))))
     fine_re, fine_im = (part[..., None, :, :] for part in at(jnp.arange(min(_STRIDE, count))))
     real, imaginary = coarse_re * fine_re - coarse_im * fine_im, coarse_re * fine_im + coarse_im * fine_re
@@ -152,7 +152,7 @@ def _powers_jvp(
     primals: tuple[jax.Array, jax.Array, df.Double],
     tangents: tuple[jax.Array, jax.Array, df.Double],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """d e^{lz} = l e^{lz} dz, whatever arithmetic computed e^{lz}."""
+    """d e^{lz} = l e^{lz} dz, independent of how e^{lz} was computed."""
     power_re, power_im = _powers(first, count, *primals)
     l = jnp.arange(first, first + count, dtype=jnp.float32)[:, None]
     d_decay, d_turn = l * tangents[0][..., None, :], l * tangents[1][..., None, :]

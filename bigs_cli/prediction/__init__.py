@@ -1,1 +1,1 @@
-"""Using a model: texts in, what its head says of them out, from the command line and from Python alike."""
+"""Prediction and embeddings for texts, shared by `bigs predict` and the Python API."""

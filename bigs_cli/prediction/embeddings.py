@@ -1,4 +1,4 @@
-"""Embeddings as .npy or Parquet, written as they come."""
+"""Write embeddings to .npy or Parquet, one window at a time."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ EMBEDDING = "embedding"
 
 
 def write_embeddings(windows: Embedded, path: Path) -> tuple[int, int]:
-    """Write vectors to a .npy or .parquet file, whole or not at all; return their number and size `(n, H)`.
+    """Atomically write vectors to a .npy or .parquet file; return their number and size `(n, H)`.
 
-    Parquet has all columns of the texts and, behind them, `embedding`. Texts that are in no column of these names are
-    under `text` and `pair`. A column has the type that holds all its values: true or false, integers, floats, or text.
+    A Parquet file has all input columns and, as the last one, `embedding`. Texts that do not come from columns are in
+    `text` and `pair`. The type of a column is the narrowest that holds all its values: booleans, integers, floats or
+    text.
 
     Raises:
-        RequestError: there are none.
+        RequestError: there are no texts.
     """
     windows = require_window(windows)
     with atomic_write(path) as file:
@@ -39,12 +40,12 @@ def write_embeddings(windows: Embedded, path: Path) -> tuple[int, int]:
 
 
 def _write_npy(windows: Embedded, file: IO[bytes]) -> tuple[int, int]:
-    """Write the vectors behind a header that is written again once their number is known: it has room for that."""
+    """Write the vectors after a header that is rewritten, at the same size, once their number is known."""
 
     def header(shape: tuple[int, int]) -> int:
         file.seek(0)
-        described = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(np.dtype("<f4"))}
-        np.lib.format.write_array_header_1_0(file, described)
+        description = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(np.dtype("<f4"))}
+        np.lib.format.write_array_header_1_0(file, description)
         return file.tell()
 
     count, size, start = 0, 0, 0
@@ -55,27 +56,27 @@ def _write_npy(windows: Embedded, file: IO[bytes]) -> tuple[int, int]:
         file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
         count += len(vectors)
     if count and header((count, size)) != start:
-        raise AssertionError("numpy's header left no room for the number of rows")
+        raise AssertionError("the header of numpy has no space for the number of rows")
     return count, size
 
 
 def _write_parquet(windows: Embedded, file: IO[bytes]) -> tuple[int, int]:
-    """Write a row group for each window; what is written is written again if a later one needs wider columns."""
+    """Write one row group per window; rewrite the file if a later window needs wider column types."""
     import pyarrow as pa
     from pyarrow import parquet
 
     writer: parquet.ParquetWriter | None = None
-    inexact: set[str] = set()
+    large: set[str] = set()
     count, size = 0, 0
     try:
         for items, vectors in windows:
             batch = _table(items, vectors)
             integers = (field.name for field in batch.schema if pa.types.is_integer(field.type))
-            inexact |= {name for name in integers if _inexact(batch[name].to_pylist())}
-            schema = batch.schema if writer is None else _common(writer.schema, batch.schema, inexact)
+            large |= {name for name in integers if _has_large_integers(batch[name].to_pylist())}
+            schema = batch.schema if writer is None else _common_schema(writer.schema, batch.schema, large)
             if writer is not None and schema != writer.schema:
                 writer.close()
-                writer = _rewritten(file, schema)
+                writer = _rewrite(file, schema)
             writer = writer or parquet.ParquetWriter(file, schema)
             writer.write_table(_cast(batch, schema))
             count, size = count + len(items), vectors.shape[1]
@@ -111,23 +112,26 @@ def _array(values: list[Any]) -> pa.Array[Any]:
         return pa.array(values, pa.bool_())
     if types == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
         return pa.array(values, pa.int64())
-    if types <= {int, float} and not _inexact(values):
+    if types <= {int, float} and not _has_large_integers(values):
         return pa.array(values, pa.float64())
     return pa.array([None if value is None else _text(value) for value in values], pa.string())
 
 
-def _inexact(values: list[Any]) -> bool:
-    """Whether an integer is not a float as well: floats have 53 bits."""
+def _has_large_integers(values: list[Any]) -> bool:
+    """Return whether an integer is too large to be converted to a float exactly: floats have 53 bits."""
     return any(isinstance(value, int) and abs(value) > 2**53 for value in values)
 
 
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else to_json(value, default=str)
-    return text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair, which JSON can hold
+    return text.encode("utf-8", "backslashreplace").decode()  # JSON can contain half of a surrogate pair
 
 
-def _common(first: pa.Schema, second: pa.Schema, inexact: set[str]) -> pa.Schema:
-    """Return the columns of both: of integers and floats floats, unless `inexact`; of other different types text."""
+def _common_schema(first: pa.Schema, second: pa.Schema, large: set[str]) -> pa.Schema:
+    """Return the columns of both schemas. Integers and floats become floats, but text for the names in `large`.
+
+    Columns of other different types become text.
+    """
     import pyarrow as pa
 
     types: dict[str, pa.DataType] = {}
@@ -136,7 +140,7 @@ def _common(first: pa.Schema, second: pa.Schema, inexact: set[str]) -> pa.Schema
         if pa.types.is_null(known) or pa.types.is_null(field.type):
             types[field.name] = field.type if pa.types.is_null(known) else known
         elif known != field.type:
-            numbers = {known, field.type} == {pa.int64(), pa.float64()} and field.name not in inexact
+            numbers = {known, field.type} == {pa.int64(), pa.float64()} and field.name not in large
             types[field.name] = pa.float64() if numbers else pa.string()
     vectors = types.pop(EMBEDDING)
     return pa.schema([*types.items(), (EMBEDDING, vectors)])
@@ -152,14 +156,14 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _rewritten(file: IO[bytes], schema: pa.Schema) -> Any:
-    """Return a writer of `schema` that has written again all that is in `file`, which is complete Parquet."""
+def _rewrite(file: IO[bytes], schema: pa.Schema) -> Any:
+    """Rewrite `file`, a complete Parquet file, with `schema`; return the writer, which is open for more."""
     import pyarrow as pa
     from pyarrow import parquet
 
     file.flush()
     with tempfile.TemporaryFile() as before:
-        with os.fdopen(os.dup(file.fileno()), "rb") as written:  # It can be read while it is open for writing.
+        with os.fdopen(os.dup(file.fileno()), "rb") as written:  # The file is open for writing only.
             written.seek(0)
             shutil.copyfileobj(written, before)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Texts in files, read lazily: one text a line, or rows of a table."""
+"""Read the inputs of `bigs predict` from files, lazily: one text per line, or rows of a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.data.lines import read_lines
-from bigs_cli.prediction.items import Columns, Named, find_columns, item_of
+from bigs_cli.prediction.items import Columns, InputOptions, find_columns, item_of
 from bigs_cli.tasks.columns import read_rows
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.jsonl import good, lines_of
@@ -17,14 +17,18 @@ from bigs_cli.tasks.task import Task
 
 
 def items_in(
-    path: Path, takes: InputFormat, task: Task | None, named: Named, blank: Callable[[int], None] = lambda n: None
+    path: Path,
+    takes: InputFormat,
+    task: Task | None,
+    options: InputOptions,
+    blank: Callable[[int], None] = lambda n: None,
 ) -> Iterator[Item]:
-    """Yield the items in the lines of a .txt, or the rows of a CSV, TSV, JSONL or Parquet file, compressed or not.
+    """Yield the items in the lines of a .txt file or the rows of a CSV, TSV, JSONL or Parquet file.
 
-    `blank` is called at the end with the number of blank lines of a text, which are skipped.
+    Files may be compressed. `blank` is called at the end with the number of blank lines, which are skipped.
 
     Raises:
-        RequestError: the file is not there, of another kind or empty, or does not hold what the model `takes`.
+        RequestError: the file does not exist, has another format, is empty, or lacks inputs that the model `takes`.
     """
     files = None if path.is_dir() else find_files(str(path))
     if not files:
@@ -34,14 +38,14 @@ def items_in(
     columns: Columns | None = None
     for place, row in rows:
         if columns is None:
-            columns = find_columns(row, takes, str(path), task, named)
+            columns = find_columns(row, takes, str(path), task, options)
         yield item_of(row, columns, place)
     if columns is None:
         raise RequestError(f"{path} holds no {'text' if text else 'rows'}.")
 
 
 def texts_on(file: BinaryIO, name: str, blank: Callable[[int], None] = lambda n: None) -> Iterator[tuple[str, str]]:
-    """Yield (where it lies, text) of each line of an open file that is not blank, as soon as it can be read.
+    """Yield (place, text) for each nonblank line of an open file, as soon as it can be read.
 
     Raises:
         RequestError: a line is not UTF-8.
@@ -50,15 +54,15 @@ def texts_on(file: BinaryIO, name: str, blank: Callable[[int], None] = lambda n:
 
 
 def _texts(lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], None]) -> Iterator[tuple[str, str]]:
-    passed = 0
+    skipped = 0
     for number, line in lines:
         text = line.rstrip("\r\n")
         if text.strip():
             yield f"{name}:{number}", text
         else:
-            passed += 1
-    if passed:
-        blank(passed)
+            skipped += 1
+    if skipped:
+        blank(skipped)
 
 
 def _lines(file: TextFile, blank: Callable[[int], None]) -> Iterator[tuple[str, dict[str, Any]]]:

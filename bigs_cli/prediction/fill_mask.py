@@ -1,4 +1,4 @@
-"""Fill-mask: the likeliest words for every [MASK] of a text, and the text with the likeliest of them filled in."""
+"""Fill-mask: the most probable words for every [MASK] of a text, and the text with the best words filled in."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 MASKS_PER_ROW = 8
-"""Masks that are predicted in one row; a text with more is several rows, so that only two widths are compiled."""
+"""Masks per row. A text with more masks becomes several rows, so that only two widths are compiled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Masked(Encoded):
-    """Texts with up to `MASKS_PER_ROW` masks to predict in each row.
+    """Encoded texts, with up to `MASKS_PER_ROW` masks to predict per row.
 
-    `examples` `[n]` is the text of each row, ascending; `places` `[n, MASKS_PER_ROW]` are the positions of the masks,
-    of which the first `counts` `[n]` count.
+    `examples` `[n]` is the index of the text of each row, ascending. The first `counts` `[n]` entries of
+    `mask_positions` `[n, MASKS_PER_ROW]` are the positions of its masks.
     """
 
     examples: Array
-    places: Array
+    mask_positions: Array
     counts: Array
 
     @property
     def groups(self) -> Array:
-        """Rows with one mask, and rows with more: the vocabulary's product is by far the smaller for the first."""
+        """The group of each row: rows with one mask need a much smaller product with the vocabulary than others."""
         return (self.counts > 1).astype(int)
 
     def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
-        """Return what `Encoded.batch` does, and positions `[size, 1 or MASKS_PER_ROW]`."""
+        """Return the arrays of `Encoded.batch`, and positions `[size, 1 or MASKS_PER_ROW]`."""
         width = MASKS_PER_ROW if self.counts[rows].max() > 1 else 1
         positions = np.zeros((size, width), np.int32)
-        positions[: len(rows)] = self.places[rows, :width]
+        positions[: len(rows)] = self.mask_positions[rows, :width]
         return {**super().batch(rows, size, trim), "positions": positions}
 
 
 class FillMask:
-    """The `Pipeline` of masked-lm and pretraining heads."""
+    """The `Pipeline` of masked-LM and pretraining heads."""
 
     takes = TEXT
     by_token = False
@@ -68,35 +68,35 @@ class FillMask:
         """Encode texts.
 
         Raises:
-            RequestError: a text has no [MASK], or one beyond `length`.
+            RequestError: a text has no [MASK], or a [MASK] beyond `length` tokens.
         """
         encoded = encode_texts(tokenizer, [item.text for item in items], None, length)
         masked = encoded.ids == tokenizer.token_to_id(MASK)
         rows: list[Array] = []
         examples: list[int] = []
-        places: list[Array] = []
+        positions: list[Array] = []
         for i, item in enumerate(items):
             start, end = encoded.starts[i], encoded.starts[i + 1]
             found = np.flatnonzero(masked[start:end])
-            wanted = item.text.count(MASK)
-            if not wanted:
+            expected = item.text.count(MASK)
+            if not expected:
                 hint = " (in capitals)" if MASK in item.text.upper() else ""
                 raise RequestError(
                     f"{item.place} has no {MASK}: write {MASK}{hint} where a word is to be predicted, in "
                     f"'{printable(item.text, 60)}'."
                 )
-            if len(found) < wanted:
+            if len(found) < expected:
                 raise RequestError(
-                    f"{item.place} is too long: a {MASK} of it lies beyond the {length} tokens that are read."
+                    f"{item.place} is too long: it has a {MASK} beyond the {length} tokens that are read."
                 )
             for first in range(0, len(found), MASKS_PER_ROW):
                 rows.append(encoded.ids[start:end])
                 examples.append(i)
-                places.append(found[first : first + MASKS_PER_ROW])
-        counts = np.array([len(some) for some in places])
-        filled = np.zeros((len(places), MASKS_PER_ROW), np.int32)
-        for place, some in zip(filled, places, strict=True):
-            place[: len(some)] = some
+                positions.append(found[first : first + MASKS_PER_ROW])
+        counts = np.array([len(row) for row in positions])
+        mask_positions = np.zeros((len(positions), MASKS_PER_ROW), np.int32)
+        for padded, row in zip(mask_positions, positions, strict=True):
+            padded[: len(row)] = row
         starts = np.cumsum([0, *map(len, rows)])
         return Masked(
             np.concatenate(rows),
@@ -105,47 +105,47 @@ class FillMask:
             length,
             cut=encoded.cut,
             examples=np.array(examples),
-            places=filled,
+            mask_positions=mask_positions,
             counts=counts,
         )
 
     def scores(self, outputs: Outputs) -> tuple[jax.Array, jax.Array]:
-        """Return probabilities and ids, both `[B, MASKS_PER_ROW, top]`, of the likeliest words at the masks."""
+        """Return probabilities and ids, both `[B, MASKS_PER_ROW, top]`, of the most probable words at the masks."""
         logits = outputs["prediction_logits"] if "prediction_logits" in outputs else outputs["logits"]
         best, ids = jax.lax.top_k(logits, self._top)
-        shares = jnp.exp(best - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
-        missing = ((0, 0), (0, MASKS_PER_ROW - logits.shape[1]), (0, 0))
-        return jnp.pad(shares, missing), jnp.pad(ids, missing)
+        probabilities = jnp.exp(best - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
+        padding = ((0, 0), (0, MASKS_PER_ROW - logits.shape[1]), (0, 0))
+        return jnp.pad(probabilities, padding), jnp.pad(ids, padding)
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
-        """Yield `filled`, and `masks`: for each mask its words with their probabilities, the likeliest first."""
-        masked, (shares, ids) = cast(Masked, inputs), scores
+        """Yield `filled`, the completed text, and `masks`: the best words and their probabilities for each mask."""
+        masked, (probabilities, ids) = cast(Masked, inputs), scores
         masks: list[list[list[dict[str, Any]]]] = [[] for _ in items]
         for row, example in enumerate(masked.examples.tolist()):
             count = int(masked.counts[row])
             masks[example] += [
-                [{"token": self._word(i), "probability": round(share, 6)} for i, share in zip(*mask, strict=True)]
-                for mask in zip(ids[row, :count].tolist(), shares[row, :count].tolist(), strict=True)
+                [{"token": self._word(i), "probability": round(p, 6)} for i, p in zip(*mask, strict=True)]
+                for mask in zip(ids[row, :count].tolist(), probabilities[row, :count].tolist(), strict=True)
             ]
         for item, found in zip(items, masks, strict=True):
-            yield {"filled": _filled(item.text, [mask[0]["token"] for mask in found]), "masks": found}
+            yield {"filled": _fill(item.text, [mask[0]["token"] for mask in found]), "masks": found}
 
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield a row for each word of each mask."""
+        """Yield one row per word of each mask."""
         first = printable(answer["filled"], 100)
         for number, mask in enumerate(answer["masks"], 1):
-            for place, word in enumerate(mask):
-                share = percent_text(word["probability"])
-                yield first, "" if place else str(number), printable(word["token"], 60), share
+            for rank, word in enumerate(mask):
+                probability = percent_text(word["probability"])
+                yield first, "" if rank else str(number), printable(word["token"], 60), probability
                 first = ""
 
     def _word(self, token: int) -> str:
-        # A vocabulary may be padded to a round number of rows that no word has.
+        # The vocabulary of a model may have padding rows without a word.
         return self._tokenizer.id_to_token(token) or f"[{token}]"
 
 
-def _filled(text: str, words: Sequence[str]) -> str:
-    """Return `text` with its masks replaced; a piece of a word ("##ing") is joined to what stands before it."""
+def _fill(text: str, words: Sequence[str]) -> str:
+    """Return `text` with its masks replaced; a word piece ("##ing") is joined to the preceding text."""
     before, *rest = re.split(re.escape(MASK), text)
     for word, after in zip(words, rest, strict=True):
         before = f"{before.rstrip()}{word[2:]}{after}" if word.startswith("##") else f"{before}{word}{after}"

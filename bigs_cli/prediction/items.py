@@ -1,4 +1,4 @@
-"""From what a caller gives (texts, pairs, dicts, rows of a table) to `Item`s in the format that a model takes."""
+"""Convert inputs (texts, pairs, dicts, rows of a table) to `Item`s in the format that a model takes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.task import Task
 
-Given = str | tuple[str, str] | list[str] | Mapping[str, Any]
-"""What a Python caller gives: a text, a pair, the words of a sentence, or a dict with these under their names."""
+Input = str | tuple[str, str] | list[str] | Mapping[str, Any]
+"""An input of the Python API: a text, a pair, the words of a sentence, or a dict with these by name."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of the first and second text, and of the endings; `words`: the first may be a list of words."""
+    """The columns of the first and second text and of the endings; with `words`, the first may be a list of words."""
 
     text_a: str
     text_b: str | None = None
@@ -28,8 +28,8 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Named:
-    """What the options of `bigs predict` give: of a file, names of columns; otherwise the texts themselves."""
+class InputOptions:
+    """The options of `bigs predict` for inputs: column names of a file, or, without a file, texts."""
 
     text: str | None = None
     pair: str | None = None
@@ -37,34 +37,38 @@ class Named:
     endings: tuple[str, ...] = ()
 
     def of(self, option: str | None) -> str | None:
-        """Return the value of an option; None for no option."""
+        """Return the value of the option with this name; None if there is no name."""
         return None if option is None else getattr(self, option)
 
 
 def find_columns(
-    row: Mapping[str, Any], takes: InputFormat, where: str, task: Task | None = None, named: Named | None = None
+    row: Mapping[str, Any],
+    takes: InputFormat,
+    where: str,
+    task: Task | None = None,
+    options: InputOptions | None = None,
 ) -> Columns:
-    """Return the columns of `row` with what a model `takes`.
+    """Return the columns of `row` with the inputs that a model `takes`.
 
-    In this order: those `named` (None: a Python caller gives rows, and names none); those of `task`, which the model
-    was trained for; text, pair, question, context, endings; those of any task bigs knows; the only column of text.
+    The first of these that exist: the columns named by `options` (None in the Python API); those of `task`, which the
+    model was trained for; text, pair, question, context, endings; those of any known task; the only column with text.
 
     Raises:
-        RequestError: a named column is not there, or several could be meant.
+        RequestError: a named column does not exist, or the columns are ambiguous.
     """
-    by_key = named is None
-    named = named or Named()
-    for name in (named.text, named.pair, named.question, *named.endings):
+    by_key = options is None
+    options = options or InputOptions()
+    for name in (options.text, options.pair, options.question, *options.endings):
         if name is not None and name not in row:
             raise RequestError(f"{where} has no column '{name}'.{did_you_mean(name, row)} Its columns: {_listed(row)}.")
-    endings = named.endings
+    endings = options.endings
     if takes.endings and not endings:
         known = [*([task.endings] if task else []), *_ENDING_COLUMNS]
         endings = next((names for names in known if names and set(names) <= row.keys()), ())
         if not endings:
             hint = "Put them under 'endings', as a list" if by_key else _ENDINGS_HINT
             raise RequestError(f"{where}: no endings; its columns are {_listed(row)}. {hint}.")
-    text_a, text_b = map(named.of, takes.options)
+    text_a, text_b = map(options.of, takes.options)
     if text_a and (text_b or takes.text_b != "required"):
         return Columns(text_a, text_b, endings, takes.words)
     for first, second in _candidates(takes, task, bool(text_b)):
@@ -80,25 +84,25 @@ def find_columns(
 
 _ENDINGS_HINT = "Name them: --ending COLUMN --ending COLUMN, or one column with lists of them"
 _ENDING_COLUMNS: list[tuple[str, ...]] = [
-    *(("endings",), ("choices",)),  # each holds the list of all endings
+    *(("endings",), ("choices",)),  # a column with the list of all endings
     *dict.fromkeys(task.endings for task in TASKS.values() if task.endings),
 ]
 
 
 def _candidates(takes: InputFormat, task: Task | None, any_first: bool) -> list[tuple[str, str | None]]:
-    """Return pairs of columns to look for, the likeliest first; a pair before its parts.
+    """Return pairs of columns to look for, in order of preference; pairs come before single columns.
 
-    `any_first`: the second is known, so that the first of every pair is one to look for.
+    `any_first`: the second column is known, so only the first column of each pair is needed.
     """
     others = [pair for known in TASKS.values() if known.type == takes.task_type for pair in _task_columns(known)]
-    # A pair of columns is recognized by both names; a single one may be half of a pair.
+    # Single columns come last, because a single column may be half of a pair.
     others.sort(key=lambda pair: pair[1] is None)
-    found = [*(_task_columns(task) if task else []), *takes.columns, *others]
+    candidates = [*(_task_columns(task) if task else []), *takes.columns, *others]
     if any_first or takes.endings:
-        return [(first, None) for first, _ in found]
+        return [(first, None) for first, _ in candidates]
     if takes.text_b == "required":
-        return [pair for pair in found if pair[1] is not None]
-    return found if takes.text_b == "optional" else [pair for pair in found if pair[1] is None]
+        return [pair for pair in candidates if pair[1] is not None]
+    return candidates if takes.text_b == "optional" else [pair for pair in candidates if pair[1] is None]
 
 
 def _task_columns(task: Task) -> list[tuple[str, str | None]]:
@@ -110,7 +114,7 @@ def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:
     """Return the item in a row.
 
     Raises:
-        RequestError: a column is missing, or holds something else than text.
+        RequestError: a column is missing, or a value is not text.
     """
     text_a = _cell(row, columns.text_a, place)
     words = text_a if isinstance(text_a, list) else [text_a]
@@ -133,9 +137,9 @@ def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:
 
 
 def items_of(
-    values: Iterable[Given], takes: InputFormat, task: Task | None = None, what: str = "text"
+    values: Iterable[Input], takes: InputFormat, task: Task | None = None, what: str = "text"
 ) -> Iterator[Item]:
-    """Yield the items that a Python caller gives; `what` names one of them in an error message, counted from 1.
+    """Yield the items of the Python API; errors call an item `what` and its number, counted from 1.
 
     Raises:
         RequestError: a value is not what the model `takes`.
@@ -150,48 +154,48 @@ def items_of(
         yield item_of(row, known[names], place)
 
 
-def items_with(texts: Iterable[tuple[str, str]], takes: InputFormat, named: Named) -> Iterator[Item]:
-    """Yield the (place, text) of the command line, each with the same second text, question or endings."""
+def items_with(texts: Iterable[tuple[str, str]], takes: InputFormat, options: InputOptions) -> Iterator[Item]:
+    """Yield one item per (place, text), with the second text, question or endings of the options."""
     key_a, key_b = takes.keys
     for place, text in texts:
         question = takes.options[0] == "question"
-        row: dict[str, Any] = {key_a: named.question if question else text}
-        text_b = text if question else named.pair
+        row: dict[str, Any] = {key_a: options.question if question else text}
+        text_b = text if question else options.pair
         if key_b is not None and text_b is not None:
             row[key_b] = text_b
         if takes.endings:
-            row["endings"] = list(named.endings)
+            row["endings"] = list(options.endings)
         columns = Columns(key_a, key_b if key_b in row else None, ("endings",) if takes.endings else ())
         yield item_of(row, columns, place)
 
 
-def check_given(takes: InputFormat, named: Named, from_file: bool, model: str) -> None:
-    """Refuse options that a model has no use for, and the lack of those that it needs unless items are `from_file`.
+def check_options(takes: InputFormat, options: InputOptions, from_file: bool, model: str) -> None:
+    """Check that a model uses all options and, unless items are `from_file`, that none is missing.
 
     Raises:
-        RequestError: one of these.
+        RequestError: an option is not for this model, or is missing.
     """
     needed = takes.options[0] if takes.options[0] != "text" else takes.options[1]
-    for option, given, fits in (
-        ("--pair", named.pair, "pair" in takes.options),
-        ("--question", named.question, "question" in takes.options),
-        ("--ending", named.endings or None, takes.endings),
+    for option, value, supported in (
+        ("--pair", options.pair, "pair" in takes.options),
+        ("--question", options.question, "question" in takes.options),
+        ("--ending", options.endings or None, takes.endings),
     ):
-        if given is not None and not fits:
+        if value is not None and not supported:
             raise RequestError(f"{option} is not for this model: {model} takes {takes.wanted}.")
     if from_file:
         return
-    if takes.text_b == "required" and named.of(needed) is None:
+    if takes.text_b == "required" and options.of(needed) is None:
         raise RequestError(f"{model} takes {takes.wanted}. Add --{needed} TEXT")
-    if takes.endings and len(named.endings) < 2:
+    if takes.endings and len(options.endings) < 2:
         raise RequestError(f"{model} takes {takes.wanted}. Add --ending TEXT --ending TEXT")
 
 
 def record(columns: Iterable[tuple[str, Any]], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer behind the columns that its item came with, none of which is lost.
+    """Return a record with the input columns of an item, followed by its answer.
 
-    A column that has the name of an answer's key, or of an earlier column, becomes ``input.NAME``, or, if there is such
-    a column too, ``input.NAME.2``, ``input.NAME.3``, …
+    A column with the name of a key of the answer, or of an earlier column, is renamed to ``input.NAME``, or to
+    ``input.NAME.2``, ``input.NAME.3``, … if that exists too.
     """
     columns = list(columns)
     taken = {name for name, _ in columns} | answer.keys()
@@ -206,7 +210,7 @@ def record(columns: Iterable[tuple[str, Any]], answer: Mapping[str, Any]) -> dic
 
 
 def _row(value: Any, takes: InputFormat, place: str) -> dict[str, Any]:
-    """Return a text, a pair or words under their names."""
+    """Return a dict with a text, a pair or words by name."""
     two = isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(text, str) for text in value)
     if isinstance(value, str) and takes.text_b != "required" and not takes.endings:
         return {takes.keys[0]: value}
@@ -219,12 +223,12 @@ def _row(value: Any, takes: InputFormat, place: str) -> dict[str, Any]:
 
 def _cell(row: Mapping[str, Any], name: str, place: str) -> Any:
     if name not in row:
-        raise RequestError(f"{place} has no '{name}', which the others have.")
+        raise RequestError(f"{place} has no '{name}', unlike the first one.")
     return row[name]
 
 
 def _not_text(place: str, name: str | None, value: Any) -> RequestError:
-    return RequestError(f"{place}: '{name}' is {_quoted(value)}, which is no text.")
+    return RequestError(f"{place}: '{name}' is {_quoted(value)}, which is not text.")
 
 
 def _quoted(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Answers as JSON lines, CSV or tables, written as they come."""
+"""Write predictions as JSON lines, CSV or tables, one window at a time."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ Window = TypeVar("Window")
 
 
 def write_answers(windows: Iterable[Answers], pipeline: Pipeline, form: Format, path: Path | None) -> None:
-    """Write answers to the file at `path`, whole or not at all, or to stdout as they come.
+    """Atomically write answers to the file at `path`, or to stdout one window at a time.
 
     Raises:
-        RequestError: there are none.
+        RequestError: there are no texts.
     """
     windows = require_window(windows)
     if path is not None:
         with atomic_write(path, "w") as file:
-            _WRITE[form](windows, pipeline, file)
+            _WRITERS[form](windows, pipeline, file)
         return
     try:
-        _WRITE[form](windows, pipeline, sys.stdout)
-    except BrokenPipeError:  # The reader, such as `head`, has stopped. Python's own flush at exit would fail again.
+        _WRITERS[form](windows, pipeline, sys.stdout)
+    except BrokenPipeError:  # The reader, such as `head`, has exited. Python's flush at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def require_window(windows: Iterable[Window]) -> Iterator[Window]:
-    """Return all windows after the first one is there: until then no file is written, nor a folder created."""
+    """Return an iterator over all windows once the first one exists: before that, no file or folder is created."""
     rest = iter(windows)
     first = next(rest, None)
     if first is None:
-        raise RequestError("There is no text: nothing was given, or only blank lines.")
+        raise RequestError("There is no text: the input is empty, or has only blank lines.")
     return itertools.chain([first], rest)
 
 
 def write_table(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> None:
-    """Write a table for each window of answers."""
+    """Write one table per window of answers."""
     for window in windows:
         with out.capture() as captured:
             out.print(answer_table(window, pipeline))
@@ -60,17 +60,17 @@ def write_table(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -
 
 
 def write_jsonl(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> None:
-    """Write each answer as a JSON object on a line."""
+    """Write one JSON object per line and answer."""
     for window in windows:
         file.writelines(to_json(record(item.columns.items(), answer), default=str) + "\n" for item, answer in window)
         file.flush()
 
 
 def write_csv(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> None:
-    """Write answers as CSV: the keys of an object become columns `scores.negative`, lists are JSON in a cell.
+    """Write answers as CSV: objects become columns such as `scores.negative`, lists become JSON in a cell.
 
     Raises:
-        RequestError: an item has columns that the first one has not.
+        RequestError: an item has columns that the first item lacks.
     """
     writer: csv.DictWriter[str] | None = None
     for window in windows:
@@ -81,12 +81,12 @@ def write_csv(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> 
                 writer.writeheader()
             if row.keys() - set(writer.fieldnames):
                 further = ", ".join(sorted(row.keys() - set(writer.fieldnames)))
-                raise RequestError(f"{item.place} has columns that the first lacks ({further}): take --format jsonl.")
+                raise RequestError(f"{item.place} has columns that the first lacks ({further}): use --format jsonl.")
             writer.writerow(row)
         file.flush()
 
 
-_WRITE: dict[Format, Callable[[Iterable[Answers], Pipeline, IO[str]], None]] = {
+_WRITERS: dict[Format, Callable[[Iterable[Answers], Pipeline, IO[str]], None]] = {
     "table": write_table,
     "jsonl": write_jsonl,
     "csv": write_csv,
@@ -94,7 +94,7 @@ _WRITE: dict[Format, Callable[[Iterable[Answers], Pipeline, IO[str]], None]] = {
 
 
 def answer_table(answers: Answers, pipeline: Pipeline) -> Table:
-    """Return answers as a person reads them."""
+    """Return a table of answers."""
     right = tuple(name for name in pipeline.headers if name in NUMBER_HEADERS)
     result = table("", *pipeline.headers, right=right)
     result.title = None
@@ -102,16 +102,16 @@ def answer_table(answers: Answers, pipeline: Pipeline) -> Table:
         for row in pipeline.table_rows(item, answer):
             result.add_row(*row)
     for column in result.columns:
-        # The lines of one cell belong to those of the next.
+        # Do not wrap: the lines of a cell are aligned with those of the next cell.
         column.no_wrap = any("\n" in str(cell) for cell in column.cells)
     return result
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the columns of a CSV that values become."""
+    """Yield the CSV columns of `values`."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from ((f"{name}.{key}", _cell(one)) for key, one in value.items())
+            yield from ((f"{name}.{key}", _cell(part)) for key, part in value.items())
         else:
             yield name, _cell(value)
 

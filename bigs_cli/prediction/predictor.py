@@ -1,4 +1,4 @@
-"""A model that is ready to answer texts (`Predictor`)."""
+"""`Predictor`: a model with its tokenizer and settings, for predictions and embeddings."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Array = np.ndarray[Any, Any]
 
 
 class Predictor:
-    """One model and its settings; compiled once for each shape of batch.
+    """A model, its tokenizer and its settings; compiled once per batch shape.
 
     Attributes:
-        settings: how texts are read.
-        cut: how many rows so far had more tokens than `settings.length`, which were not read.
+        settings: the settings.
+        cut: the number of rows so far that were truncated to `settings.length` tokens.
     """
 
     def __init__(self, config: BiGSConfig, params: Parameters, tokenizer: Tokenizer, settings: Settings) -> None:
@@ -42,7 +42,7 @@ class Predictor:
 
     @functools.cached_property
     def pipeline(self) -> Pipeline:
-        """What answers for the model's head (RequestError for a bare encoder, which answers nothing)."""
+        """The pipeline for the model's head (RequestError for a bare encoder)."""
         return pipeline_for(self._config, self.settings, self._tokenizer)
 
     @functools.cached_property
@@ -65,11 +65,11 @@ class Predictor:
     def answers(
         self, items: Iterable[Item], advance: Callable[[int], None] = ignore
     ) -> Iterator[list[tuple[Item, dict[str, Any]]]]:
-        """Yield (item, answer), a window of them at a time; `advance` is called with the number of rows done.
+        """Yield lists of (item, answer), one per window; `advance` is called with numbers of finished rows.
 
         Raises:
-            RequestError: an item is not what the model takes.
-            BigsError: the model produces NaN or Inf.
+            RequestError: an item is not valid for the model.
+            BigsError: the model produced NaN or Inf.
         """
         for window, inputs, scores in self.engine.stream(self.params, items, self.encode, advance):
             answers = self.pipeline.answer_items(window, inputs, scores, self.settings.top)
@@ -78,9 +78,9 @@ class Predictor:
     def embeddings(
         self, items: Iterable[Item], advance: Callable[[int], None] = ignore
     ) -> Iterator[tuple[list[Item], Array]]:
-        """Yield (items, vectors `[n, H]` float32), a window at a time: the mean of the last hidden state.
+        """Yield (items, vectors `[n, H]` float32), one per window: the means of the last hidden states.
 
-        The mean is over the real tokens of a text or pair, [CLS] and [SEP] among them.
+        A mean is over the real tokens of a text or pair, including [CLS] and [SEP].
 
         Raises:
             RequestError, BigsError: as `answers`.
@@ -89,14 +89,14 @@ class Predictor:
             yield window, vectors
 
     def encode(self, items: list[Item]) -> Encoded:
-        """Return items as the model's inputs, and count those that are truncated."""
-        return self._checked(self.pipeline.encode_items(self._tokenizer, items, self.settings.length))
+        """Encode items as model inputs, and count the truncated rows."""
+        return self._check(self.pipeline.encode_items(self._tokenizer, items, self.settings.length))
 
     def _encode_texts(self, items: list[Item]) -> Encoded:
         texts = texts_of(items)
-        return self._checked(encode_texts(self._tokenizer, texts.text_a, texts.text_b, self.settings.length))
+        return self._check(encode_texts(self._tokenizer, texts.text_a, texts.text_b, self.settings.length))
 
-    def _checked(self, inputs: Encoded) -> Encoded:
+    def _check(self, inputs: Encoded) -> Encoded:
         check_token_types(inputs, self._config)
         self.cut += inputs.cut
         return inputs

@@ -1,4 +1,4 @@
-"""How a model reads texts (`Settings`), and where it came from (`Origin`), for the command line and Python alike."""
+"""The settings of a `Predictor`, and the origin of a model, for `bigs predict` and the Python API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a loaded model came from: `source` for messages, and its tokenizer's file and its run, if it has these."""
+    """The origin of a loaded model: `source` for messages, and its tokenizer file and run if it has them."""
 
     source: str
     tokenizer: Path | None
@@ -31,15 +31,16 @@ class Origin:
 
     @classmethod
     def of(cls, opened: OpenModel) -> Origin:
-        """Return where `opened` came from."""
+        """Return the origin of `opened`."""
         return cls(opened.source, opened.tokenizer, opened.run)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`length` in tokens, `batch_size` in rows, `trim` as in a recipe; `task` is what the model was trained for.
+    """Settings of a `Predictor`.
 
-    `top` is the number of candidates where there are many.
+    `length` is in tokens, `batch_size` in rows, `trim` is `trim_padding` of a recipe, `task` is the task of the model's
+    run, and `top` is the number of candidates to return.
     """
 
     length: int
@@ -58,7 +59,10 @@ def settings_for(
     trim: bool | None = None,
     top: int = 5,
 ) -> Settings:
-    """Return the settings: as asked for, else as its run did it, else in full length, 32 at once.
+    """Return the settings of a predictor.
+
+    Options that are None default to the settings of the model's run or, without one, to its full length and a batch
+    size of 32.
 
     Raises:
         RequestError: the model has fewer positions than `length`.
@@ -80,11 +84,11 @@ def settings_for(
 
 
 def tokenizer_of(config: BiGSConfig, origin: Origin) -> Tokenizer:
-    """Return the tokenizer of a model; published models without one have BERT's.
+    """Return the tokenizer of a model; published models without a tokenizer use BERT's.
 
     Raises:
-        RequestError: its vocabulary is larger than the model's.
-        BigsError: it is the published one, which is neither in the hub's cache nor to be had from the hub.
+        RequestError: its vocabulary is larger than that of the model.
+        BigsError: BERT's tokenizer is neither in the hub's cache nor available from the hub.
     """
     source = origin.tokenizer or PUBLISHED_TOKENIZER
     tokenizer = load_tokenizer(source)

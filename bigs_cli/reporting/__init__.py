@@ -1,1 +1,1 @@
-"""What a person reads: console tables and progress, metrics logs, pictures, and pages about runs."""
+"""Output for people: console tables and progress, metrics logs and trackers, plots, and HTML reports of runs."""

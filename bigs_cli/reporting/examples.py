@@ -1,4 +1,4 @@
-"""Rows of token shards for a person to read: masked as in training, decoded, and with what is to be predicted."""
+"""Print rows of token shards: masked as in training, decoded, with the tokens to predict."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from bigs_cli.reporting.console import out
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_WIDTH = 100  # columns at most, also where nothing limits them: longer lines are hard to read
+_WIDTH = 100  # maximum number of columns: longer lines are hard to read
 _PREDICTED = "bold yellow"
 
 
 def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, split: Split = "train") -> None:
-    """Print `count` (at least 1) rows of a split, or all it has, to stdout: masked, and what is to be predicted.
+    """Print `count` (at least 1) masked rows of a split, or all if it has fewer, and the tokens to predict, to stdout.
 
-    The rows lie spread over the split; `seed` decides which they are, and the masks. Rows and the places in them
-    count from 0. With seed 0 the masks of held-out rows are those that `bigs eval mlm` measures with.
+    The rows are spread over the split; `seed` determines them and the masks. Rows and positions are counted from 0.
+    With seed 0, held-out rows have the masks of `bigs eval mlm`.
 
     Raises:
-        RequestError: the split is empty, the tokenizer was exchanged, or has no words where whole ones are masked.
+        RequestError: the split is empty, the tokenizer was replaced, or the recipe masks whole words and the tokenizer
+            does not mark words.
     """
     rows, tokenizer = shards.split(split), shards.tokenizer()
     chosen = _spread(len(rows), count, seed)
@@ -42,15 +43,15 @@ def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, spli
 
     for n, row in enumerate(chosen):
         filled = int(batch.attention_mask[n].sum())
-        read = batch.input_ids[n, :filled].tolist()
+        ids = batch.input_ids[n, :filled].tolist()
         predicted = batch.weights[n] > 0
         labels = dict(zip(batch.positions[n, predicted].tolist(), batch.labels[n, predicted].tolist(), strict=True))
         tokens = f"{filled} of {batch.input_ids.shape[1]} tokens"
         header = f"{split} row {row:,} of {len(rows):,}: {tokens}, {len(labels)} to predict"
-        text = Text.assemble(*((piece, _PREDICTED if p in labels else "") for p, piece in _pieces(tokenizer, read)))
+        text = Text.assemble(*((piece, _PREDICTED if p in labels else "") for p, piece in _pieces(tokenizer, ids)))
         predictions = [
             Text.assemble(
-                f"{p:>{len(str(filled))}}  ", (_name(tokenizer, read[p]), _PREDICTED), f" → {_name(tokenizer, label)}"
+                f"{p:>{len(str(filled))}}  ", (_name(tokenizer, ids[p]), _PREDICTED), f" → {_name(tokenizer, label)}"
             )
             for p, label in sorted(labels.items())
         ]
@@ -60,30 +61,30 @@ def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, spli
 
 
 def _masked(shards: Corpus, block: Any, rows: Any, masking: Masking, seed: int) -> MaskedBatch:
-    """Mask a block of token shards; one of HDF5 files is masked already."""
+    """Mask a block of token shards; a block of HDF5 files is already masked."""
     if isinstance(block, dict):
         return MaskedBatch(*(block[name] for name in MaskedBatch._fields))
     assert isinstance(shards, Shards)
-    special = MaskIds.of(shards, masking, shards.manifest.vocab_size)
+    mask_ids = MaskIds.of(shards, masking, shards.manifest.vocab_size)
     mask = jax.jit(mask_tokens, static_argnames=("special", "masking"))
-    return jax.device_get(mask(jax.random.key(seed), rows, block, special=special, masking=masking))
+    return jax.device_get(mask(jax.random.key(seed), rows, block, special=mask_ids, masking=masking))
 
 
 def _spread(rows: int, count: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Draw one row from each of `count` equal parts of a split, or take all rows if there are no more."""
+    """Draw one row from each of `count` equal parts of a split; return all rows if there are no more than `count`."""
     edges = np.arange(min(count, rows) + 1) * rows // min(count, rows)
     return np.random.default_rng(seed).integers(edges[:-1], edges[1:])
 
 
 def _pieces(tokenizer: Tokenizer, ids: list[int]) -> Iterator[tuple[int, str]]:
-    """Yield each place and what its token adds to the decoded row; bytes of a character are added with its last."""
+    """Yield each position and the text that its token adds; the last byte of a character adds the character."""
     stream = DecodeStream(skip_special_tokens=False)
-    for place, token_id in enumerate(ids):
-        yield place, printable(stream.step(tokenizer, token_id) or "")
+    for position, token_id in enumerate(ids):
+        yield position, printable(stream.step(tokenizer, token_id) or "")
 
 
 def _name(tokenizer: Tokenizer, token_id: int) -> str:
-    """Return a token by itself, as its vocabulary has it where it is no text: white space, a part of a character."""
+    """Return the text of a token, or its vocabulary entry if the text is blank or not a whole character."""
     text = tokenizer.decode([token_id], skip_special_tokens=False).strip()
     if not text or "\N{REPLACEMENT CHARACTER}" in text:
         return tokenizer.id_to_token(token_id) or f"token {token_id}"

@@ -1,4 +1,4 @@
-"""A run as it goes, on a terminal: a bar with the time left, and under it the last figures."""
+"""The live view of a run on a terminal: a progress bar with the time left and, below it, the last logged values."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from bigs_cli.reporting import console as consoles
-from bigs_cli.reporting.sparkline import sparkline
+from bigs_cli.reporting.console import sparkline
 
 
 class LiveView(Progress):
-    """Two lines that are drawn anew: steps done and time left; loss, learning rate, tokens/s, and what limits them.
+    """Two lines that are redrawn: steps and time left; loss, learning rate, tokens/s, utilization and data wait.
 
-    A context manager. Without a terminal it draws nothing: `drawn` is false, and lines are to be printed instead.
+    A context manager. Without a terminal it draws nothing and `drawn` is false; the caller then prints lines instead.
     """
 
     def __init__(
-        self, name: str, first: int, last: int, full_rate: float | None = None, console: Console | None = None
+        self, name: str, first: int, last: int, peak_tokens: float | None = None, console: Console | None = None
     ) -> None:
-        """Begin after step `first` of `last`; `full_rate`: tokens/s at the machine's peak, if that is known."""
+        """Start after step `first` of `last`; `peak_tokens` is the tokens per second at peak FLOP/s, if known."""
         console = console or consoles.err
         self.drawn = console.is_terminal
-        self.full_rate = full_rate
+        self.peak_tokens = peak_tokens
         self.losses: list[float] = []
         self.figures = Text("compiling the first step …", style="dim")
         super().__init__(
@@ -41,28 +41,28 @@ class LiveView(Progress):
         self.bar = self.add_task(name, total=last, completed=first)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Give the bar, and the figures under it."""
+        """Yield the progress bar and the line of values below it."""
         yield self.make_tasks_table(self.tasks)
         yield self.figures
 
     def step(self) -> None:
-        """Count a step."""
+        """Advance the bar by one step."""
         self.advance(self.bar)
 
     def show(self, values: Mapping[str, float]) -> None:
-        """Show what was logged: loss, learning_rate, tokens_per_second, data_wait_fraction."""
+        """Show logged values: loss, learning_rate, tokens_per_second, data_wait_fraction."""
         self.losses.append(values["loss"])
-        self.figures = figures(values, self.losses, self.full_rate)
+        self.figures = figures(values, self.losses, self.peak_tokens)
 
 
-def figures(values: Mapping[str, float], losses: Sequence[float], full_rate: float | None = None) -> Text:
-    """Return the figures in a line that is cut, not wrapped; the course of the loss comes last, to be cut first."""
+def figures(values: Mapping[str, float], losses: Sequence[float], peak_tokens: float | None = None) -> Text:
+    """Return the values as one line, truncated if too long; the sparkline of the losses is at its end."""
     rate = values["tokens_per_second"]
     shown = [
         f"loss {values['loss']:.4f}",
         f"lr {values['learning_rate']:.2e}",
         f"{rate:,.0f} tokens/s",
-        *([f"{rate / full_rate:.0%} of peak"] if full_rate else []),
+        *([f"{rate / peak_tokens:.0%} of peak"] if peak_tokens else []),
         f"waiting for data {values['data_wait_fraction']:.0%}",
         sparkline(losses),
     ]

@@ -1,4 +1,4 @@
-"""The course of a run as JSON lines: the record every plot and comparison is made from."""
+"""metrics.jsonl, the metrics log of a run: JSON lines, the source of every plot and comparison."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bigs_cli.core.files import atomic_write, parse_json, to_json
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl, one object a line, each with the step it belongs to; `also` is given them as well."""
+    """Appends objects with a step and its values to metrics.jsonl; `also` is called with the same values."""
 
     def __init__(self, path: Path, also: Callable[[int, Mapping[str, float]], None] | None = None) -> None:
         self.path = path
         self.also = also
 
     def write(self, step: int, **values: Any) -> None:
-        """Append {"step": step, …}; a number that is not finite is written as null."""
+        """Append {"step": step, …}; nonfinite numbers are written as null."""
         entry = {"step": step, **{name: _plain(value) for name, value in values.items()}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(to_json(entry) + "\n")
@@ -27,17 +27,17 @@ class MetricsLog:
             self.also(step, {name: value for name, value in values.items() if _is_number(value)})
 
     def drop_after(self, step: int) -> None:
-        """Remove entries of later steps: a resumed run writes them again."""
+        """Remove the entries after `step`, which a resumed run writes again."""
         kept = [entry for entry in read_metrics(self.path) if entry["step"] <= step]
         with atomic_write(self.path, "w") as file:
             file.writelines(to_json(entry) + "\n" for entry in kept)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a metrics.jsonl; a last line cut off by a crash is left out.
+    """Return the entries of a metrics.jsonl, without an incomplete last line, which a crash can leave.
 
     Raises:
-        RequestError: another line is no JSON object with a step, or the file cannot be read.
+        RequestError: another line is not a JSON object with a step, or the file cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -54,12 +54,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
             entries.append(entry)
         elif number < len(lines):
-            raise RequestError(f'{path}:{number}: no JSON object with a "step". Mend or remove this line.')
+            raise RequestError(f'{path}:{number} is not a JSON object with a "step". Correct or remove this line.')
     return entries
 
 
 def curve(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    """Return the steps at which the number `name` was logged, and its values; what was not finite is left out."""
+    """Return the steps and the values of the logged number `name`, without nonfinite values."""
     points = [(entry["step"], entry[name]) for entry in entries if _is_number(entry.get(name))]
     return [step for step, _ in points], [float(value) for _, value in points]
 
@@ -69,7 +69,7 @@ def _is_number(value: Any) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer that is too large for a float
         return False
 
 

@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing else: elements whose text is escaped by construction, tables, and a plain style."""
+"""A self-contained HTML page: elements that escape their text, tables, figures and a style sheet."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import html
 from rich.table import Table
 
 VOID = frozenset({"meta"})
-_SHORT = 20  # characters; a shorter cell on the right is a number, an interval or the like, on one line
-_LONG = 40  # characters; a longer cell is text that wraps, and is not to be pressed into a column of single words
+_SHORT = 20  # characters: a shorter right-aligned cell, such as a number or an interval, stays on one line
+_LONG = 40  # characters: a longer cell is text that wraps and needs a minimum width
 
 CSS = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #24292f; --quiet: #63707d; --line: #d9dde2; --wash: #f5f7f9;
@@ -52,44 +52,44 @@ pre { margin: .6rem 0 .2rem; padding: .7rem .9rem; overflow-x: auto; background:
 
 
 class Markup(str):
-    """HTML as it is to stand on the page; every other string is text, and is escaped."""
+    """HTML that is inserted unchanged; every other string is text and is escaped."""
 
     __slots__ = ()
 
 
 def element(tag: str, *content: str, **attributes: str) -> Markup:
-    """Return <tag attributes>content</tag>; what is not `Markup` is escaped. `class_` is the attribute class."""
+    """Return <tag attributes>content</tag>; text is escaped. The attribute `class` is written `class_`."""
     named = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
     return Markup(f"<{tag}{named}>" if tag in VOID else f"<{tag}{named}>{joined(*content)}</{tag}>")
 
 
 def joined(*content: str) -> Markup:
-    """Return all content one after another; what is not `Markup` is escaped."""
+    """Concatenate the content; text is escaped."""
     return Markup("".join(part if isinstance(part, Markup) else html.escape(part) for part in content))
 
 
-def html_table(made: Table) -> Markup:
-    """Return a console table as an HTML one, its title as the caption."""
-    right = [column.justify == "right" for column in made.columns]
-    caption = element("caption", str(made.title)) if made.title else ""
+def html_table(source: Table) -> Markup:
+    """Return a console table as an HTML table with its title as the caption."""
+    right = [column.justify == "right" for column in source.columns]
+    caption = element("caption", str(source.title)) if source.title else ""
     head = ""
-    if made.show_header:
+    if source.show_header:
         names = (
             element("th", str(column.header), scope="col", **({"class_": "right"} if side else {}))
-            for column, side in zip(made.columns, right, strict=True)
+            for column, side in zip(source.columns, right, strict=True)
         )
         head = element("thead", element("tr", *names))
     body = []
-    for row in zip(*([str(cell) for cell in column.cells] for column in made.columns), strict=True):
+    for row in zip(*([str(cell) for cell in column.cells] for column in source.columns), strict=True):
         cells = [_cell(cell, side) for cell, side in zip(row, right, strict=True)]
-        if not made.show_header:  # What each row is about stands first in it.
+        if not source.show_header:  # The first cell names the row.
             cells[0] = element("th", row[0], scope="row")
         body.append(element("tr", *cells))
     return element("div", element("table", caption, head, element("tbody", *body)), class_="wide")
 
 
 def _cell(text: str, right: bool) -> Markup:
-    """Return a cell: numbers to the right, lines that belong to those of the next cell as they are, long text wide."""
+    """Return a cell with the classes that align numbers, keep line breaks, and give long text a minimum width."""
     lines = "\n" in text
     kinds = {"right": right, "whole": right and len(text) <= _SHORT, "lines": lines}
     kinds["text"] = not lines and len(text) > _LONG
@@ -98,18 +98,18 @@ def _cell(text: str, right: bool) -> Markup:
 
 
 def details(title: str, *content: str) -> Markup:
-    """Return what is shown once its title is clicked."""
+    """Return a section that is collapsed until its title is clicked."""
     return element("details", element("summary", title), *content)
 
 
-def picture(svg: str, described: str, caption: str = "") -> Markup:
-    """Return a figure of an <svg> element, which is `described` to who does not see it."""
-    labelled = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(described)}"', 1)
+def picture(svg: str, description: str, caption: str = "") -> Markup:
+    """Return a figure of an <svg> element; screen readers read the `description`."""
+    labelled = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)
     return element("figure", Markup(labelled), *([element("figcaption", caption)] if caption else []))
 
 
 def page(title: str, *content: str) -> str:
-    """Return a whole document. Its policy lets a browser run no script and fetch nothing, whatever it holds."""
+    """Return an HTML document. Its content security policy forbids scripts and network access."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     head = element(
         "head",

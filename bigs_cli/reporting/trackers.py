@@ -1,6 +1,7 @@
-"""Where a run's figures go besides metrics.jsonl: TensorBoard, Weights & Biases, if asked for.
+"""Experiment trackers that receive a run's metrics besides metrics.jsonl: TensorBoard and Weights & Biases.
 
-To add one: a class with `write` and `close`, and an entry of `TRACKERS`; the recipe key `loggers` and --logger name it.
+To add one, write a class with `write` and `close` and add an entry to `TRACKERS`. The recipe key `loggers` and the
+option --logger select it by name.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ Write = Callable[[int, Mapping[str, float]], None]
 
 
 class Tracker(Protocol):
-    """Takes a run's figures as they come."""
+    """Receives the metrics of a run."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Take the figures of a step; steps do not come back."""
+        """Log the metrics of a step; steps increase."""
         ...
 
     def close(self) -> None:
-        """Send what is still held back."""
+        """Flush and close."""
         ...
 
 
 class TensorBoard:
-    """Event files in the run's folder `tensorboard/`: tensorboard --logdir runs"""
+    """Writes event files to the folder `tensorboard/` of the run, for `tensorboard --logdir runs`."""
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
@@ -40,43 +41,43 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each curve."""
+        """Log the metrics of a step."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what is in memory."""
+        """Flush and close the event file."""
         self._writer.close()
 
 
 class Wandb:
-    """A run on wandb.ai, or in $WANDB_MODE's way; a resumed run goes on in the same one.
+    """Logs to a run on wandb.ai, or as $WANDB_MODE says; a resumed run continues the same wandb run.
 
-    Project and entity are those of $WANDB_PROJECT (default: bigs) and $WANDB_ENTITY.
+    $WANDB_PROJECT (default: bigs) and $WANDB_ENTITY set the project and the entity.
     """
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
         import wandb  # pyright: ignore[reportMissingImports]
 
-        known = folder / "wandb-id.txt"
-        name = known.read_text(encoding="utf-8").strip() if known.is_file() else secrets.token_hex(4)
+        id_file = folder / "wandb-id.txt"
+        run_id = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else secrets.token_hex(4)
         project = os.environ.get("WANDB_PROJECT") or "bigs"
         self._run = wandb.init(
-            project=project, name=folder.name, id=name, resume="allow", dir=str(folder), config=dict(recipe)
+            project=project, name=folder.name, id=run_id, resume="allow", dir=str(folder), config=dict(recipe)
         )
-        known.write_text(f"{name}\n", encoding="utf-8")
+        id_file.write_text(f"{run_id}\n", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Log the figures of a step."""
+        """Log the metrics of a step."""
         self._run.log(dict(values), step=step)
 
     def close(self) -> None:
-        """Wait until all is sent."""
+        """Wait until everything is uploaded."""
         self._run.finish()
 
 
 class _Kind(NamedTuple):
-    """How a tracker is made, from the run's folder and recipe, and what it needs: a module, and our extra for it."""
+    """How to open a tracker, from the run's folder and recipe, the module it needs, and our extra that installs it."""
 
     make: Callable[[Path, Mapping[str, Any]], Tracker]
     module: str
@@ -90,14 +91,16 @@ TRACKERS: dict[str, _Kind] = {
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that are unknown or not installed. Nothing is imported.
+    """Check that trackers are known and installed, without importing them.
 
     Raises:
-        RequestError: one is.
+        RequestError: one is not.
     """
     for name in names:
         if name not in TRACKERS:
-            raise RequestError(f"There is no tracker '{name}'.{did_you_mean(name, TRACKERS)} Known: {_listed()}.")
+            raise RequestError(
+                f"There is no tracker '{name}'.{did_you_mean(name, TRACKERS)} Known: {', '.join(TRACKERS)}."
+            )
         if importlib.util.find_spec(TRACKERS[name].module) is None:
             raise RequestError(
                 f"Tracking with {name} needs the package {TRACKERS[name].module}: pip install "
@@ -107,24 +110,24 @@ def check_trackers(names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any], resume: str) -> Iterator[Write]:
-    """Open the trackers called `names` for the run in `folder`; yield what writes to all; close them whatever happens.
+    """Open the trackers `names` for the run in `folder`, yield a function that writes to all, and close them.
 
-    `resume` is the command that resumes the run. A tracker that fails on the way is told of and left out from there on:
-    it is no reason to end a run.
+    `resume` is the command that resumes the run. A tracker that fails during the run is reported and disabled; the run
+    continues.
 
     Raises:
-        RequestError: as `check_trackers` does.
-        BigsError: one cannot be started, such as wandb without an account.
+        RequestError: as `check_trackers`.
+        BigsError: a tracker cannot be started, such as wandb without an account.
     """
     check_trackers(names)
     opened: dict[str, Tracker] = {}
 
-    def each(do: Callable[[Tracker], None]) -> None:
+    def call_all(method: Callable[[Tracker], None]) -> None:
         for name, tracker in list(opened.items()):
             try:
-                do(tracker)
-            except Exception as error:  # each package has errors of its own
-                err.print(f"{name} failed and gets no more figures; metrics.jsonl has them all: {error}")
+                method(tracker)
+            except Exception as error:  # Each package has its own exceptions.
+                err.print(f"{name} failed and receives no further metrics; metrics.jsonl has them all: {error}")
                 del opened[name]
 
     try:
@@ -133,13 +136,9 @@ def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any], resu
                 opened[name] = TRACKERS[name].make(folder, recipe)
             except Exception as error:
                 raise BigsError(
-                    f"{name} could not be started: {str(error).rstrip('.')}. Solve that and continue with "
+                    f"{name} could not be started: {str(error).rstrip('.')}. Fix this and continue with "
                     f"`{resume}`, or start a new run without --logger {name}."
                 ) from error
-        yield lambda step, values: each(lambda tracker: tracker.write(step, values))
+        yield lambda step, values: call_all(lambda tracker: tracker.write(step, values))
     finally:
-        each(lambda tracker: tracker.close())
-
-
-def _listed() -> str:
-    return ", ".join(TRACKERS)
+        call_all(lambda tracker: tracker.close())

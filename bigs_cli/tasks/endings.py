@@ -1,4 +1,4 @@
-"""SWAG and CODAH: which of four endings goes on from a beginning.
+"""SWAG and CODAH: which of four endings continues a text.
 
 Zellers et al. 2018 (https://arxiv.org/abs/1808.05326, files from https://github.com/rowanz/swagaf) and Chen et al. 2019
 (https://arxiv.org/abs/1904.04365, files from https://github.com/Websail-NU/CODAH).
@@ -21,10 +21,11 @@ from bigs_cli.tasks.types.multiple_choice import ChoiceExamples
 
 
 def read_endings(task: Task, path: Path) -> ChoiceExamples:
-    """Return the examples of a table: CSV with quotes, or tab-separated without.
+    """Read the examples of a table: CSV with quotes, or tab-separated values without quotes.
 
     Raises:
-        RequestError: with file and line: a missing column, a row of other length, a label that is no ending's place.
+        RequestError: a column is missing, a row has another length, or a label is not the index of an ending; the
+            message names file and line.
     """
     columns, rows = find_columns(task, path, good(read_cells(local_file(path), ragged=True)))
     first, endings = columns.index(task.text_a), [columns.index(name) for name in task.endings]
@@ -36,7 +37,7 @@ def read_endings(task: Task, path: Path) -> ChoiceExamples:
         if len(fields) != len(columns):
             raise RequestError(f"{path}:{line}: {len(fields)} columns where the first line has {len(columns)}.")
         texts.append(fields[first])
-        choices.append([fields[place] for place in endings])
+        choices.append([fields[index] for index in endings])
         if label is not None:
             labels.append(parse_choice(task, fields[label], f"{path}:{line}"))
     if not texts:
@@ -68,7 +69,7 @@ CODAH = Task(
     title="CODAH",
     source="https://arxiv.org/abs/1904.04365",
     folder="codah",
-    # The first of the five folds, unless the folder is one of them.
+    # The first of the five folds, unless the folder is a fold itself.
     files={split: (f"{split}.tsv", f"cv_split/fold_0/{split}.tsv") for split in ("train", "dev", "test")}
     | {"full": ("full_data.tsv",)},
     headless=("category", "prompt", *_ENDINGS, "label"),

@@ -1,9 +1,9 @@
-"""The nine GLUE tasks and the diagnostic set AX, in the official layout of their files.
+"""The nine GLUE tasks and the diagnostic set AX, in their official file layout.
 
 Layout, sizes and metrics: Wang et al. 2018 (https://arxiv.org/abs/1804.07461, https://gluebenchmark.com/tasks).
-Published scores: single runs on the dev sets, from "Pretraining Without Attention"
-(https://arxiv.org/abs/2212.10544) and the published model cards; MNLI is the matched set. MRPC, STS-B and RTE
-start from the MNLI model at 512 and 128, and from the pretrained one in the freeze row.
+Published scores are from single runs on the dev sets, in "Pretraining Without Attention"
+(https://arxiv.org/abs/2212.10544) and the published model cards; those of MNLI are on the matched set. MRPC, STS-B and
+RTE start from the MNLI model at lengths 512 and 128, and from the pretrained model in the setting "512 freeze".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _sizes(train: int, dev: int, test: int) -> Mapping[str, int]:
 
 
 def _published(**scores: tuple[float, float, float]) -> tuple[Published, ...]:
-    """Turn metric → (512, 512 freeze, 128) into one row a setting."""
+    """Convert metric → (512, 512 freeze, 128) to one row per setting."""
     settings: tuple[Literal["512", "512 freeze", "128"], ...] = ("512", "512 freeze", "128")
     return tuple(
         Published(setting, {metric: values[i] for metric, values in scores.items()})
@@ -86,7 +86,7 @@ GLUE: tuple[Task, ...] = (
         label="is_duplicate",
         labels=("not_duplicate", "duplicate"),
         metrics=("accuracy", "f1"),
-        broken_rows=50,  # questions with line breaks in them; the older release has more
+        broken_rows=50,  # questions that contain line breaks; the older release has more
         sizes=_sizes(363846, 40430, 390965),
         hub=Hub("qqp", "question1", "question2", _SPLITS),
         published=_published(accuracy=(91.4, 91.83, 91.2), f1=(88.4, 88.96, 88.2)),

@@ -1,7 +1,8 @@
 """IMDB: whether a film review is positive.
 
-Maas et al. 2011, https://ai.stanford.edu/~amaas/data/sentiment/. There is no official dev set: the test set is used as
-such, as is common. Files have an object a line with `text` and `label` (0 negative, 1 positive), or are the hub's.
+Maas et al. 2011, https://ai.stanford.edu/~amaas/data/sentiment/. There is no official dev set; as is common, the test
+set serves as one. Files have one JSON object per line with `text` and `label` (0 negative, 1 positive), or come from
+the hub.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 
 def read_reviews(task: Task, path: Path) -> TextExamples:
-    """Return the reviews in a file of JSON lines.
+    """Read the reviews in a file of JSON lines.
 
     Raises:
-        RequestError: with file and line: a line is no object with a text, or its label is none of the task's.
+        RequestError: a line is not an object with a text, or its label is invalid; the message names file and line.
     """
     return texts_of(task, path, task.label, lambda row, where: (text_in(row, task.text_a, where), None))
 

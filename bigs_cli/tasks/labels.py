@@ -1,4 +1,4 @@
-"""What labels mean, the same in every format: which values are missing, which are one class, which are scores."""
+"""The interpretation of labels, equal for all file formats: missing values, classes, scores and choices."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from bigs_cli.data.delimited import parse_number
 from bigs_cli.tasks.task import Task
 
 _MISSING = ("", "nan", "null", "<na>")
-"""How other programs write that there is no value; "none" and "NA" may be names of classes."""
+"""How other programs write missing values; "none" and "NA" are not included, as they may be names of classes."""
 _INFINITE = ("inf", "infinity")
 
 
 def label_text(value: Any, where: str) -> str | None:
-    """Return a label as text, or None if it is missing: null, NaN (also written as text), or blank.
+    """Return a label as text, or None if it is missing: null, NaN (also as text), or blank.
 
-    Equal labels are equal texts in every format: 1, 1.0 and "1" are ``1``; true, "True" and "TRUE" are ``true``. What
-    `parse_number` does not take for a number is a name, such as 2020_01, 0x10 and 007.
+    Equal labels give equal texts in every format: 1, 1.0 and "1" are ``1``; true, "True" and "TRUE" are ``true``. A
+    value that `parse_number` does not accept is a name, such as 2020_01, 0x10 and 007.
 
     Raises:
-        RequestError: the value is infinite, or not a single value; `where` opens the sentence.
+        RequestError: the value is infinite, or not a single value; the message starts with `where`.
     """
     if isinstance(value, list | tuple | dict | bytes):
         kind = "object" if isinstance(value, dict) else "bytes" if isinstance(value, bytes) else "list"
         raise RequestError(
-            f"{where}: the label is of type {kind} ({_shown(value)}). Each example takes one class or one number."
+            f"{where}: the label is of type {kind} ({_shown(value)}). Each example needs one class or one number."
         )
     text = str(value).strip()
     lower = text.lower()
@@ -41,31 +41,31 @@ def label_text(value: Any, where: str) -> str | None:
     if number is None:
         return text
     if number.is_integer():
-        # Digits beyond the 53 bits of a float still tell ids apart.
+        # Ids may differ only in digits beyond the 53 bits of a float.
         return str(int(text) if text.lstrip("+-").isdecimal() else int(number))
     return repr(number)
 
 
 def required_label(value: Any, where: str) -> str:
-    """Return a label as `label_text` does.
+    """Return a label as text, like `label_text`.
 
     Raises:
-        RequestError: it is missing, or none.
+        RequestError: it is missing or invalid.
     """
     text = label_text(value, where)
     if text is None:
-        what = "the cell is empty" if value is None or not str(value).strip() else f"the value is {_shown(value)}"
-        raise RequestError(f"{where} has no label: {what}. Add the label, or leave the row out.")
+        reason = "the cell is empty" if value is None or not str(value).strip() else f"the value is {_shown(value)}"
+        raise RequestError(f"{where} has no label: {reason}. Add the label, or leave the row out.")
     return text
 
 
 def parse_label(task: Task, value: Any, where: str) -> float:
-    """Return the id of the class (or the score) that `value` stands for; `where` opens the error's sentence.
+    """Return the class id (or the score) that `value` denotes; an error message starts with `where`.
 
-    A class may be written as its name, or as its id where the task's files do so.
+    A class is written as its name or, if the files of the task do so, as its id.
 
     Raises:
-        RequestError: it is missing, no class of the task, or not a finite number.
+        RequestError: the label is missing, not a class of the task, or not a finite number.
     """
     text = required_label(value, where)
     if task.labels is None:
@@ -74,32 +74,32 @@ def parse_label(task: Task, value: Any, where: str) -> float:
             raise RequestError(f"{where}: the {task.title} score '{_shown(value)}' is not a number.")
         return score
     ids = _class_ids(task.labels, task.digits)
-    found = ids.get(str(value).strip(), ids.get(text))
-    if found is None:
+    label = ids.get(str(value).strip(), ids.get(text))
+    if label is None:
         known = [f"{i} ({name})" if task.digits else name for i, name in enumerate(task.labels)]
         raise RequestError(
             f"{where}: '{_shown(value)}' is not a label of {task.title}.{did_you_mean(text, task.labels)} "
             f"Its labels are {listed(known, 20)}.{task.classes_from}"
         )
-    return found
+    return label
 
 
 def parse_choice(task: Task, value: Any, where: str) -> int:
-    """Return the index of the right one among the task's endings, counted from 0, that `value` stands for.
+    """Return the index of an ending, counted from 0, that `value` denotes.
 
     Raises:
-        RequestError: there is no such ending; `where` opens the sentence.
+        RequestError: there is no such ending; the message starts with `where`.
     """
     count = len(task.endings)
     text = label_text(value, where)
     if text is None or text not in map(str, range(count)):
-        raise RequestError(f"{where}: '{value}' is not the place of an ending of {task.title}, 0 to {count - 1}.")
+        raise RequestError(f"{where}: '{value}' is not the index of an ending of {task.title}, 0 to {count - 1}.")
     return int(text)
 
 
 @functools.cache
 def _class_ids(labels: tuple[str, ...], digits: bool) -> dict[str, int]:
-    """Return id by text: names come before ids, and a name as it is before what equals it."""
+    """Return text → id. Names take precedence over equal texts (`label_text`), and those over ids."""
     named = [(name, i) for i, name in enumerate(labels)]
     equal = [(label_text(name, "a label") or name, i) for name, i in named]
     ids = [(str(i), i) for i in range(len(labels))] if digits else []

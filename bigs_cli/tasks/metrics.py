@@ -18,21 +18,21 @@ Array = np.ndarray[Any, Any]
 
 
 def accuracy(labels: Array, predictions: Array) -> float:
-    """Return the share of `predictions` `[n]` equal to `labels` `[n]`, both class ids."""
+    """Return the fraction of `predictions` `[n]` that equal `labels` `[n]`, both class ids."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(labels, predictions))
 
 
 def f1(labels: Array, predictions: Array) -> float:
-    """Return the F1 score of class 1 in class ids `[n]`; 0.0 if it is neither there nor predicted."""
+    """Return the F1 score of class 1 in class ids `[n]`; 0.0 if it is neither a label nor predicted."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, pos_label=1, average="binary", zero_division=0.0))  # pyright: ignore[reportArgumentType]
 
 
 def macro_f1(labels: Array, predictions: Array) -> float:
-    """Return the mean F1 score of all classes that are there or predicted, in class ids `[n]`."""
+    """Return the mean F1 score of all classes that occur in labels or predictions, class ids `[n]`."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, average="macro", zero_division=0.0))  # pyright: ignore[reportArgumentType]
@@ -76,7 +76,7 @@ def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str
 
     Raises:
         RequestError: a metric has an unknown name.
-        BigsError: there is nothing to score, the two differ in shape, or a prediction is not a finite number.
+        BigsError: there are no examples, the shapes differ, or a prediction is not finite.
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     for name in names:
@@ -85,12 +85,12 @@ def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str
                 f"There is no metric '{name}'.{did_you_mean(name, METRICS)} Known: {', '.join(METRICS)}."
             )
     if not labels.size:
-        raise BigsError("There is nothing to score: no labelled examples were given.")
+        raise BigsError("There is nothing to score: there are no labelled examples.")
     if labels.shape != predictions.shape or labels.ndim != 1:
         raise BigsError(f"Labels {labels.shape} and predictions {predictions.shape} differ in shape.")
     if not np.isfinite(predictions).all():
         raise BigsError(
-            "Some predictions are not finite numbers: the model has diverged. Train it again at a lower learning rate."
+            "Some predictions are not finite: the model has diverged. Train it again with a lower learning rate."
         )
     return {name: METRICS[name](labels, predictions) for name in names}
 
@@ -100,7 +100,7 @@ def _correlation(function: Callable[..., Any], labels: Array, predictions: Array
         return 0.0
     labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nearly constant input: its value is kept if it has one
+        warnings.simplefilter("ignore")  # SciPy warns of nearly constant input; a finite value is kept
         value = float(function(labels, predictions).statistic)
     return value if np.isfinite(value) else 0.0
 

@@ -1,4 +1,4 @@
-"""SQuAD: questions about paragraphs of Wikipedia, answered by a part of the paragraph; in version 2, or by nothing.
+"""SQuAD: questions about paragraphs of Wikipedia, answered by spans of the paragraph or, in version 2, by no answer.
 
 Rajpurkar et al. 2016 (https://arxiv.org/abs/1606.05250) and 2018 (https://arxiv.org/abs/1806.03822); files from
 https://rajpurkar.github.io/SQuAD-explorer/. The test sets are not public.
@@ -18,17 +18,17 @@ from bigs_cli.tasks.types.question_answering import QuestionExamples, place_answ
 
 
 def read_squad(task: Task, path: Path) -> QuestionExamples:
-    """Return the questions of an official file.
+    """Read the questions of an official file.
 
     Raises:
-        RequestError: it is not such a file: with the line, or the article and paragraph, or the question, that is none.
+        RequestError: the file is invalid; the message names the line, or the article and paragraph, or the question.
     """
     try:
-        file = parse_json(path.read_bytes())  # in UTF-8, 16 or 32
+        file = parse_json(path.read_bytes())  # in UTF-8, UTF-16 or UTF-32
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}:{error.lineno} is not JSON ({error.msg}).") from None
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error}). Convert it, or fetch it again.") from None
+        raise RequestError(f"{path} is not UTF-8 text ({error}). Convert it, or download it again.") from None
     except ValueError as error:
         raise RequestError(f"{path} is not JSON ({error}).") from None
     ids: list[str] = []
@@ -39,27 +39,24 @@ def read_squad(task: Task, path: Path) -> QuestionExamples:
         for p, paragraph in enumerate(_part(article, "paragraphs", list, f"{path}, article {a}")):
             where = f"{path}, article {a}, paragraph {p}"
             context = _part(paragraph, "context", str, where)
-            for asked in _part(paragraph, "qas", list, where):
-                ids.append(_part(asked, "id", str, where))
-                where_it_is = f"{path}, question {ids[-1]}"
-                questions.append(_part(asked, "question", str, where_it_is))
+            for entry in _part(paragraph, "qas", list, where):
+                ids.append(_part(entry, "id", str, where))
+                here = f"{path}, question {ids[-1]}"
+                questions.append(_part(entry, "question", str, here))
                 contexts.append(context)
-                given = [] if asked.get("is_impossible") else _part(asked, "answers", list, where_it_is)
-                pairs = [
-                    (_part(one, "text", str, where_it_is), _part(one, "answer_start", int, where_it_is))
-                    for one in given
-                ]
-                answers.append(check_answers(task, pairs, where_it_is))
+                nodes = [] if entry.get("is_impossible") else _part(entry, "answers", list, here)
+                pairs = [(_part(node, "text", str, here), _part(node, "answer_start", int, here)) for node in nodes]
+                answers.append(check_answers(task, pairs, here))
     if not ids:
         raise RequestError(f"{path} holds no examples. Fetch or make it again.")
     return place_answers(QuestionExamples(ids, questions, contexts, answers), str(path))
 
 
 def check_answers(task: Task, pairs: Sequence[tuple[str, int]], where: str) -> list[tuple[str, int]]:
-    """Return `pairs`, the answers (text, place) to a question; `where` opens the error's sentence.
+    """Return `pairs`, the answers (text, start) to a question; an error message starts with `where`.
 
     Raises:
-        RequestError: there is no answer where there must be one.
+        RequestError: there is no answer, which the task does not allow.
     """
     if not pairs and not task.no_answer:
         raise RequestError(f"{where} has no answer, which {task.title} does not allow.")
@@ -68,9 +65,7 @@ def check_answers(task: Task, pairs: Sequence[tuple[str, int]], where: str) -> l
 
 def _part(node: Any, key: str, kind: type, where: str) -> Any:
     if not isinstance(node, dict) or not isinstance(node.get(key), kind):
-        raise RequestError(
-            f"{where}: there is no '{key}' ({kind.__name__}) in it. Is this SQuAD in the official layout?"
-        )
+        raise RequestError(f"{where}: '{key}' ({kind.__name__}) is missing. Is this SQuAD in the official layout?")
     if isinstance(node[key], str):
         check_unicode(node[key], where)
     return node[key]

@@ -1,4 +1,4 @@
-"""What a labelled task is (`Task`)."""
+"""The description of a labelled task (`Task`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigs_cli.tasks.examples import Examples
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a task lies on the Hugging Face hub; `splits` maps our names to the hub's."""
+    """The location of a task on the Hugging Face hub; `splits` maps our split names to those of the hub."""
 
     config: str
     text_a: str
@@ -25,7 +25,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Published:
-    """One published row: the `setting` it was trained in and its dev scores, metric → percent."""
+    """Published dev scores, metric → percent, of models trained in the `setting`."""
 
     setting: Literal["512", "512 freeze", "128"]
     scores: Mapping[str, float]
@@ -36,51 +36,51 @@ class Task:
     """A labelled task: one row of the table in `glue.py`, or one short file. Its splits are train, dev, …"""
 
     name: str
-    """As typed: ``mrpc``."""
+    """The name in commands: ``mrpc``."""
     type: str = "sequence-classification"
-    """Its type: a key of `tasks.types.TASK_TYPES`."""
+    """The task type, a key of `tasks.types.TASK_TYPES`."""
     title: str
-    """As printed: ``MRPC``."""
+    """The printed name: ``MRPC``."""
     source: str
     """A link to the paper or page that defines the task."""
     labels: tuple[str, ...] | None
     """Class names in id order; None for regression, question answering and multiple choice."""
     metrics: tuple[str, ...]
-    """Names in `tasks.metrics`, or of the type's own metrics; checkpoints are selected by the first."""
+    """Names in `tasks.metrics`, or of metrics of the type; the first selects the best checkpoint."""
     text_a: str = ""
-    """Header of the column with the (first) text."""
+    """The column of the (first) text."""
     text_b: str | None = None
-    """Header of the column with the second text of a pair."""
+    """The column of the second text of a pair."""
     label: str = "label"
-    """Header of the column with the label."""
+    """The column of the label."""
     endings: tuple[str, ...] = ()
-    """Headers of the columns with the endings of `text_a`."""
+    """The columns of the endings of `text_a`."""
     no_answer: bool = False
-    """Questions may have none: the answer is then "", and version 2 of the rules for answers counts."""
+    """Whether questions may have no answer, written ""; version 2 of the scoring rules then applies."""
     classes_from: str = ""
-    """Where the labels come from: added to the sentence about one that is unknown, after a space."""
+    """A sentence on the origin of the labels, with a leading space, for the error on an unknown label."""
     digits: bool = True
-    """Files and submissions write labels as ids (0, 1), not only as words."""
+    """Whether files and submissions may write labels as ids (0, 1) instead of names."""
     folder: str = ""
-    """The official folder's name."""
+    """The name of the official folder."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Split → file names to look for, the official one first."""
+    """Split → possible file names, the official one first."""
     headless: tuple[str, ...] = ()
-    """The columns of a file whose first line is no header."""
+    """The columns of files without a header line."""
     broken_rows: int = 0
-    """Rows a file may hold with a wrong number of columns; the official sizes leave them out."""
+    """The maximum number of rows with a wrong number of columns; the official sizes do not include such rows."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Split → official number of examples; the most there can be for a generated task."""
+    """Split → official number of examples; for a generated task, the maximum."""
     hub: Hub | None = None
-    """Where the task lies on the hub; None if it does not."""
+    """The location on the hub; None if the task is not there."""
     published: tuple[Published, ...] = ()
-    """Published dev scores of BiGS, best known setting first."""
+    """Published dev scores of BiGS, by setting."""
     start: str | None = None
     """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
     generate: Callable[[str, str | None], Examples] | None = None
-    """Generates a split from a text source (None: the task's own) for a task that has no files."""
+    """Generates a split from a text source (None: the default source) for a task without files."""
     read: Callable[[Task, Path], Examples] | None = None
-    """Reads one of `files` that is not a table with the columns above."""
+    """Reads a file of `files` that is not a table with the columns above."""
 
     @property
     def num_labels(self) -> int:
@@ -89,5 +89,5 @@ class Task:
 
     @property
     def label_dtype(self) -> type[np.generic]:
-        """The type labels are held in: int32 ids, or float32 scores."""
+        """The type of label arrays: int32 ids or float32 scores."""
         return np.float32 if self.labels is None else np.int32

@@ -1,7 +1,7 @@
-"""WikiANN, English: the people, organizations and places that sentences of Wikipedia name.
+"""WikiANN, English: the people, organizations and places that are named in sentences of Wikipedia.
 
 Pan et al. 2017 (https://aclanthology.org/P17-1178), in the balanced splits of Rahimi et al. 2019
-(https://github.com/afshinrahimi/mmner). Its files are of the CoNLL kind, with `en:` before every word.
+(https://github.com/afshinrahimi/mmner). Its files have the CoNLL format, with `en:` before every word.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
 
 
 def read_conll(task: Task, path: Path) -> TokenExamples:
-    """Return the sentences of a file with a word a line and blank lines between sentences.
+    """Read the sentences of a file with one word per line and blank lines between sentences.
 
-    The first column is the word, the last one its tag; columns lie between tabs or, in lines without one, spaces. Lines
-    of `-DOCSTART-` are passed over. A language that stands before every word, as in `en:word`, is taken off.
+    The first column is the word and the last its tag. Columns are separated by tabs or, in lines without tabs, spaces.
+    Lines with `-DOCSTART-` are skipped. A language prefix that every word has, as in `en:word`, is removed.
 
     Raises:
-        RequestError: with file and line: a line has no tag, or one that is not the task's.
+        RequestError: a line has no tag or an invalid tag; the message names file and line.
     """
     words: list[list[str]] = [[]]
     tags: list[list[int]] = [[]]
@@ -40,7 +40,7 @@ def read_conll(task: Task, path: Path) -> TokenExamples:
             continue
         if len(columns) < 2:
             raise RequestError(
-                f"{path}:{number}: '{line}' has no tag. A line holds a word and, after a tab or a space, its tag."
+                f"{path}:{number}: '{line}' has no tag. A line has a word and, after a tab or a space, its tag."
             )
         words[-1].append(columns[0])
         tags[-1].append(int(parse_label(task, columns[-1], f"{path}:{number}")))
@@ -53,10 +53,10 @@ def read_conll(task: Task, path: Path) -> TokenExamples:
 
 
 def _without_language(words: list[list[str]]) -> list[list[str]]:
-    found = _LANGUAGE.match(words[0][0])
-    if found is None or not all(word.startswith(found[0]) for sentence in words for word in sentence):
+    prefix = _LANGUAGE.match(words[0][0])
+    if prefix is None or not all(word.startswith(prefix[0]) for sentence in words for word in sentence):
         return words
-    return [[word.removeprefix(found[0]) for word in sentence] for sentence in words]
+    return [[word.removeprefix(prefix[0]) for word in sentence] for sentence in words]
 
 
 WIKIANN = Task(

@@ -1,10 +1,9 @@
-"""The demo task "word-order": tell a natural sentence from one whose words were shuffled.
+"""The demo task "word-order": classify whether the words of a sentence were shuffled.
 
-It needs no download: sentences come from the text the demo is pretrained on. Half of them are left as they
-stand (class 1, natural), the other half have their words put into another order (class 0, shuffled); no
-sentence is used twice. All lose case and punctuation, so that nothing but the order tells the classes apart.
-Always giving the same answer is right for 50%. The task shows that a model has learned something about
-English and is no benchmark: compare with chance only.
+It needs no download: the sentences come from the text on which the demo is pretrained. Half of them are unchanged
+(class 1, natural), and the words of the other half are shuffled (class 0); no sentence is used twice. All are in lower
+case without punctuation, so that the classes differ only in the word order. A constant prediction is correct for 50%.
+The task shows that a model has learned some English; it is not a benchmark, and scores are only comparable with chance.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _FEWEST, _MOST = 6, 30
 
 
 def make_examples(split: str, source: str | None = None) -> TextExamples:
-    """Return the train or dev split made from the documents of `source` (default: the Python documentation).
+    """Return the train or dev split, from the documents of `source` (default: the Python documentation).
 
     Raises:
         RequestError: the source cannot be read, or has too few sentences.
@@ -39,15 +38,15 @@ def make_examples(split: str, source: str | None = None) -> TextExamples:
     from bigs_cli.data.corpus import read_documents
 
     source = source or PYTHON_DOCS
-    found = split_sentences(split, lambda: read_documents([source]))
-    return balance(found, CAPS[split], f"the {split} part of {source}")
+    distinct = split_sentences(split, lambda: read_documents([source]))
+    return balance(distinct, CAPS[split], f"the {split} part of {source}")
 
 
 def split_sentences(split: str, documents: Callable[[], Iterable[str]]) -> set[str]:
-    """Return the distinct sentences in `split` of a corpus, which `documents()` reads; one in both is left to dev.
+    """Return the distinct sentences in `split` of a corpus, which `documents()` reads.
 
-    A tenth of the text is dev: what `bigs tokenize --heldout 0.1` holds out, so that a model pretrained on such shards
-    has not seen it. The rest is train.
+    The dev split is the tenth of the text that `bigs tokenize --heldout 0.1` holds out, so that a model pretrained on
+    such shards has not seen it. The rest is the train split, without sentences that also occur in dev.
     """
     from bigs_cli.data.validation import choose_validation_rule
 
@@ -62,8 +61,8 @@ def split_sentences(split: str, documents: Callable[[], Iterable[str]]) -> set[s
 def sentences(text: str) -> Iterator[str]:
     """Yield the plain sentences of 6 to 30 words in `text`, in lower case and without punctuation.
 
-    A sentence is plain if it starts with a capital, ends with a stop, and holds only letters and light
-    punctuation: code, tables and signatures are passed over.
+    A sentence is plain if it starts with a capital letter, ends with a full stop, question or exclamation mark, and
+    contains only letters and simple punctuation. Code, tables and signatures are skipped.
     """
     for paragraph in re.split(r"\n\s*\n", text):
         for sentence in _SENTENCE_END.split(" ".join(paragraph.split())):
@@ -73,10 +72,10 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def balance(distinct: Iterable[str], cap: int, where: str) -> TextExamples:
-    """Return at most `cap` examples from distinct sentences, the two classes in turn, ordered by hash.
+    """Return at most `cap` examples from distinct sentences, ordered by hash, with the two classes alternating.
 
     Raises:
-        RequestError: there are too few sentences for one of each class; `where` says of which text.
+        RequestError: there are too few sentences for one of each class; the message names the text `where`.
     """
     classes: tuple[list[str], list[str]] = ([], [])
     for sentence in sorted(distinct, key=_hash):
@@ -88,14 +87,14 @@ def balance(distinct: Iterable[str], cap: int, where: str) -> TextExamples:
             f"the task {WORD_ORDER.name}. Pass --data PATH with more text."
         )
     shuffled, natural = (sentence_list[:n] for sentence_list in classes)
-    first = [text for pair in zip(map(shuffle, shuffled), natural, strict=True) for text in pair]
-    return TextExamples(first, None, np.tile(np.arange(2, dtype=np.int32), n), np.arange(2 * n, dtype=np.int64))
+    texts = [text for pair in zip(map(shuffle, shuffled), natural, strict=True) for text in pair]
+    return TextExamples(texts, None, np.tile(np.arange(2, dtype=np.int32), n), np.arange(2 * n, dtype=np.int64))
 
 
 def shuffle(sentence: str) -> str:
-    """Return the words of `sentence` in another order, the same one for the same sentence everywhere.
+    """Return the words of `sentence` in another order, which depends only on the sentence.
 
-    The sentence must hold two different words, or there is no other order.
+    The sentence must have two different words; otherwise there is no other order.
     """
     words, result, salt = sentence.split(), sentence, 0
     while result == sentence:

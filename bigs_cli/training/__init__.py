@@ -1,1 +1,1 @@
-"""Mesh, optimizer, step and loop; pretraining and fine-tuning wire them."""
+"""Optimizer, training step and training loop; pretraining and fine-tuning, which use them."""

@@ -1,6 +1,6 @@
-"""How much a pretraining takes: the rows of each step, and the step that a number of tokens ends it at.
+"""The batch size of each pretraining step, and the last step where `max_tokens` limits the run.
 
-Both follow from the recipe alone, so that a resumed run needs nothing more than the number of its step.
+Both follow from the recipe alone, so a resumed run needs only its step number.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from bigs_cli.evaluation.mlm import as_batch
 from bigs_cli.recipe import PretrainRecipe
 
 
-def unit(recipe: PretrainRecipe) -> int:
-    """Return the rows that every step takes a whole number of times: what the loader gives at once."""
+def base_batch_size(recipe: PretrainRecipe) -> int:
+    """Return the batch size of the loader, in rows, of which the batch size of every step is a multiple."""
     return recipe.batch_size if recipe.batch_size_warmup is None else recipe.batch_size_warmup.start
 
 
 def rows_of(recipe: PretrainRecipe, step: int) -> int:
-    """Return the rows that step `step`, counted from 0, takes."""
+    """Return the batch size, in rows, of step `step`, counted from 0."""
     return next(rows for first, rows in reversed(_stages(recipe)) if step >= first)
 
 
 def tokens_until(recipe: PretrainRecipe, step: int) -> int:
-    """Return the tokens, padding included, of the steps before `step`."""
+    """Return the number of tokens, padding included, in the steps before `step`."""
     stages = _stages(recipe)
     ends = [first for first, _ in stages[1:]] + [step]
     rows = sum(rows * max(min(end, step) - first, 0) for (first, rows), end in zip(stages, ends, strict=True))
@@ -33,7 +33,7 @@ def tokens_until(recipe: PretrainRecipe, step: int) -> int:
 
 
 def last_step(recipe: PretrainRecipe) -> int:
-    """Return the number of steps: the recipe's, or fewer if they reach `max_tokens`."""
+    """Return the number of steps: that of the recipe, or fewer if `max_tokens` is reached earlier."""
     if recipe.max_tokens is None or tokens_until(recipe, recipe.steps) <= recipe.max_tokens:
         return recipe.steps
     reached = [first for first, _ in _stages(recipe) if tokens_until(recipe, first) < recipe.max_tokens]
@@ -42,14 +42,17 @@ def last_step(recipe: PretrainRecipe) -> int:
     return first - -missing // (rows_of(recipe, first) * recipe.data.sequence_length)
 
 
-def take(batches: Iterator[Any], units: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the next `units` batches of a loader as one, with `input_ids` `[B, L]`."""
-    parts = [as_batch(next(batches)) for _ in range(units)]
-    return parts[0] if units == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def take(batches: Iterator[Any], count: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the next `count` batches of a loader as one, with `input_ids` `[B, L]`."""
+    parts = [as_batch(next(batches)) for _ in range(count)]
+    return parts[0] if count == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _stages(recipe: PretrainRecipe) -> list[tuple[int, int]]:
-    """Return (first step, rows) of every size of batch, ascending: doubling, each for as many steps, until full."""
+    """Return (first step, rows) of every batch size, ascending.
+
+    During the warmup the batch size doubles at equal intervals, until it is that of the recipe.
+    """
     warmup = recipe.batch_size_warmup
     if warmup is None:
         return [(0, recipe.batch_size)]

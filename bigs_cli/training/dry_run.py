@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would take and how it would lie on the devices, from shapes alone."""
+"""`--dry-run`: the memory and arithmetic of a run, and its sharding over the devices, computed from shapes alone."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Run:
-    """What the tables are made from: a run, whatever it trains."""
+    """What both tables need to know of a pretraining or fine-tuning run."""
 
     config: BiGSConfig
     recipe: Recipe
-    rows: int  # in a step
+    rows: int  # per step
     length: int
     steps: int
     batch: dict[str, Any]  # one row of each array, `[1, …]`
-    predictions: int | None = None  # places at which words are predicted
-    choices: int = 1  # sequences in a row
+    predictions: int | None = None  # masked positions per row
+    choices: int = 1  # sequences per row
 
 
 def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
-    """Return two tables: sizes and arithmetic, and the sharding of parameters. No array of the model's size is made.
+    """Return two tables: memory and arithmetic, and the sharding of parameters. No array of model size is allocated.
 
-    Without `shards`, rows are as `bigs tokenize` would make them.
+    Without `shards`, rows are those that `bigs tokenize` writes by default.
 
     Raises:
-        RequestError: recipe, shards and devices do not go together: the run would be refused as well.
+        RequestError: recipe, shards and devices are incompatible; the run would raise the same error.
     """
     L = recipe.data.sequence_length
     if shards is None:
@@ -63,16 +63,16 @@ def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
         row = as_batch(shards.split("train").take(np.zeros(1, np.int64)))
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
     run = _Run(recipe.model, recipe, recipe.batch_size, L, batch_schedule.last_step(recipe), row, predictions)
-    return _tables(run, batch_schedule.unit(recipe) // recipe.gradient_accumulation_steps)
+    return _tables(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
 
 
 def preview_finetune(
     recipe: FinetuneRecipe, task: Task, examples: Examples, start: BiGSConfig, tokenizer: Tokenizer
 ) -> tuple[list[Table], str]:
-    """Return the same for fine-tuning a model of config `start`, and the first example as the model reads it.
+    """Return both tables for fine-tuning a model of config `start`, and the first example as the model reads it.
 
     Raises:
-        RequestError: recipe, model and devices do not go together.
+        RequestError: recipe, model and devices are incompatible.
     """
     config, length = target_config(recipe, task, start)
     task_type = type_of(task)
@@ -89,13 +89,13 @@ def preview_finetune(
 
 
 def _tables(run: _Run, rows: int) -> list[Table]:
-    """Return both tables; `rows` is what is computed at once."""
+    """Return both tables; `rows` is the size of a micro-batch."""
     mesh = meshes.make_mesh(run.recipe.mesh)
     meshes.check_batch(mesh, rows)
     params, settings = parameter_shapes(run.config), run.recipe.optimizer
     optimizer = make_optimizer(settings, learning_rate(run.recipe.schedule, settings.learning_rate, run.steps))
-    average = settings.ema is not None
-    state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer, average), params)
+    with_ema = settings.ema is not None
+    state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer, with_ema), params)
     return [_sizes(run, mesh, state), _shardings(mesh, params)]
 
 
@@ -108,35 +108,35 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
     total, ramp = tokens * run.steps, ""
     if isinstance(run.recipe, PretrainRecipe):
         total = batch_schedule.tokens_until(run.recipe, run.steps)
-        ramp = " when the batch is full" if run.recipe.batch_size_warmup else ""
+        ramp = " after the batch-size warmup" if run.recipe.batch_size_warmup else ""
     shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
     batch_bytes = _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch))
-    made = table("what it takes", "what", "how much", "", right=("how much",))
+    result = table("requirements", "item", "amount", "", right=("amount",))
     for line in (
         ("parameters", f"{count(state.params):,}", ""),
         ("devices", str(mesh.size), f"{mesh.devices.flat[0].device_kind}: {shape}"),
-        ("parameters on each device", _size(params_bytes), "and as much for the gradient"),
+        ("parameters on each device", _size(params_bytes), "the gradient needs the same amount"),
         ("optimizer state on each device", _size(optimizer_bytes), ""),
-        *([("their average on each device", _size(params_bytes), "")] if state.ema is not None else []),
-        ("batch on each device", _size(batch_bytes), "activations come on top: they depend on compute.remat"),
-        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{ramp}, {total:.3g} in all"),
-        ("FLOPs per step", f"{step:.3e}", f"{step * total / tokens:.3e} in all"),
+        *([("moving average on each device", _size(params_bytes), "")] if state.ema is not None else []),
+        ("batch on each device", _size(batch_bytes), "without activations, which depend on compute.remat"),
+        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{ramp}, {total:.3g} in total"),
+        ("FLOPs per step", f"{step:.3e}", f"{step * total / tokens:.3e} in total"),
         ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
         ("  mixing", f"{flops.mixing / flops.forward:.1%}", mixing),
         (
             "  head",
             f"{flops.head / flops.forward:.1%}",
-            f"at {run.predictions} places in a row" if run.predictions else "",
+            f"at {run.predictions} masked positions per row" if run.predictions else "",
         ),
     ):
-        made.add_row(*line)
-    return made
+        result.add_row(*line)
+    return result
 
 
 def _shardings(mesh: jax.sharding.Mesh, params: Any) -> Table:
-    """Return one row for each kind of parameter: those of one rule that are split alike."""
+    """Return a table of the sharding, with one row for the parameters of one rule and one sharding."""
     rows: dict[tuple[str, str], list[Any]] = {}
     for (path, leaf), sharding in zip(
         jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(meshes.shardings(mesh, params)), strict=True
@@ -144,17 +144,17 @@ def _shardings(mesh: jax.sharding.Mesh, params: Any) -> Table:
         name = "/".join(str(key.key) for key in path)
         rule = next(pattern for pattern, _ in meshes.RULES if re.search(pattern, name))
         split = ", ".join(str(axis) if axis else "–" for axis in sharding.spec if len(sharding.spec))
-        rows.setdefault((rule or "everything else", split or "whole on every device"), []).append(leaf)
-    made = table("how parameters lie", "path", "split over", "arrays", "parameters", right=("arrays", "parameters"))
+        rows.setdefault((rule or "everything else", split or "replicated"), []).append(leaf)
+    result = table("sharding", "path", "sharded over", "arrays", "parameters", right=("arrays", "parameters"))
     for (rule, split), leaves in rows.items():
-        made.add_row(rule, split, str(len(leaves)), f"{sum(leaf.size for leaf in leaves):,}")
-    return made
+        result.add_row(rule, split, str(len(leaves)), f"{sum(leaf.size for leaf in leaves):,}")
+    return result
 
 
 def _bytes(tree: Any, shardings: Any) -> int:
-    """Return what the arrays of `tree` take on one device."""
+    """Return the memory that the arrays of `tree` use on one device, in bytes."""
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
-    return sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in pairs)
+    return sum(math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, sharding in pairs)
 
 
 def _size(number: int) -> str:

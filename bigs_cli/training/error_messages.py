@@ -1,4 +1,4 @@
-"""What a run says when the machine fails it: how it goes on once the fault is gone, and how it needs less memory."""
+"""Errors of the machine during a run: how to resume once the cause is fixed, and how to use less memory."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from bigs_cli.training.job import Job
 
 
 def translate_errors(recipe: PretrainRecipe | FinetuneRecipe, job: Job) -> AbstractContextManager[None]:
-    """Turn a fault of the machine in the run of `recipe`, such as a full disk, into sentences.
+    """Translate errors of the machine during the run of `recipe`, such as a full disk, into sentences.
 
     Raises:
-        BigsError: there was one. Other errors pass.
+        BigsError: there was such an error. Other errors are re-raised.
     """
     return convert_errors(lambda error: _explained(error, recipe, job))
 
 
 def _explained(error: Exception, recipe: PretrainRecipe | FinetuneRecipe, job: Job) -> BigsError | None:
     folder = job.folder
-    go_on = f"and continue with `{job.command}`" if folder.is_run else AGAIN
-    if (sentence := describe_disk_error(error, folder.path, go_on)) is not None:
+    then = f"and continue with `{job.command}`" if folder.is_run else AGAIN
+    if (sentence := describe_disk_error(error, folder.path, then)) is not None:
         return BigsError(sentence)
     if (sentence := describe_memory_error(error)) is not None:
         start = f" --from {folder.path}" if steps(folder.checkpoints) else ""
-        return BigsError(f"{sentence} {_less(recipe)} Begin anew so: --run {folder.path}-2{start}")
+        return BigsError(f"{sentence} {_memory_advice(recipe)} Then start a new run: --run {folder.path}-2{start}")
     return None
 
 
-def _less(recipe: PretrainRecipe | FinetuneRecipe) -> str:
-    """Return which settings make a run of `recipe` need less memory, with what they are now."""
-    knobs = [f"raise gradient_accumulation_steps (now {recipe.gradient_accumulation_steps})"]
+def _memory_advice(recipe: PretrainRecipe | FinetuneRecipe) -> str:
+    """Return a sentence with the settings that make a run of `recipe` use less memory, and their current values."""
+    options = [f"raise gradient_accumulation_steps (now {recipe.gradient_accumulation_steps})"]
     batch = f"lower batch_size (now {recipe.batch_size})"
     if isinstance(recipe, FinetuneRecipe):
         batch += f" or eval_batch_size (now {recipe.eval_batch_size})"
     if recipe.compute.remat != "layer":
-        knobs.append("set compute.remat to layer")
+        options.append("set compute.remat to layer")
     return (
-        f"With --set, {', '.join([batch, *knobs])}, or shard the parameters over more devices with mesh.fsdp (now "
+        f"With --set, {', '.join([batch, *options])}, or shard the parameters over more devices with mesh.fsdp (now "
         f"{recipe.mesh.fsdp})."
     )

@@ -1,4 +1,4 @@
-"""`bigs finetune`: a recipe, a labelled task and a model to start from, to a run; told in stages."""
+"""`bigs finetune`: train a model with a task head on a labelled task, and keep the best checkpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,6 @@ from bigs_cli.checkpoints.folder import CONFIG
 from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
-from bigs_cli.checkpoints.transfer import transfer
-from bigs_cli.checkpoints.untrained import untrained_layers
 from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
@@ -30,13 +28,10 @@ from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
-from bigs_cli.models.functional import Apply, Parameters, make_apply, parameter_shapes
-from bigs_cli.models.init import init_parameters
-from bigs_cli.models.published import to_flat, to_tree
+from bigs_cli.models.functional import Apply, Parameters, make_apply
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
-from bigs_cli.reporting.console import err, progress
+from bigs_cli.reporting.console import err, progress, warn_of_trimming
 from bigs_cli.reporting.metrics_log import MetricsLog
-from bigs_cli.reporting.padding import tell_of_trimming
 from bigs_cli.reporting.trackers import tracking
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.read import available_splits, data_digest, load_examples
@@ -44,9 +39,9 @@ from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import TaskType, type_of
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.head_init import ROWS, unit_head
-from bigs_cli.training.job import Job
+from bigs_cli.training.job import Job, initial_parameters
 from bigs_cli.training.loop import Training, train
-from bigs_cli.training.peak_flops import peak_flops
+from bigs_cli.training.peak_flops import peak_tokens
 from bigs_cli.training.step import SummedLoss
 
 if TYPE_CHECKING:
@@ -55,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The splits a fine-tuning uses: train, and the dev splits it is judged by; `folder` is None for the hub."""
+    """The training split and the dev splits of a task; `folder` is None for data from the hub."""
 
     train: Examples
     dev: dict[str, Examples]
@@ -63,9 +58,10 @@ class TaskData:
 
 
 def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: int) -> TaskData:
-    """Read train and every dev split there is; with `max_train`, a random part of train, the same for one seed.
+    """Read the training split and every dev split.
 
-    What was changed or left out of train is printed.
+    With `max_train`, the training split is a random subset of that size, which depends on `seed` only. Notes on changed
+    or omitted training examples are printed.
     """
     train = load_examples(task, "train", data)
     for note in train.notes:
@@ -85,43 +81,36 @@ def finetune(
     tokenizer: Tokenizer,
     job: Job,
 ) -> dict[str, Any]:
-    """Train `start` on `task` as the `job` says; return what results.json says. The best checkpoint is kept in best/.
+    """Fine-tune `start` on `task` as `job` specifies, keep the best checkpoint in best/, return the results.json.
 
     A run that continues from a checkpoint needs no `start`.
 
     Raises:
-        RequestError: recipe, model and folder do not go together; nothing is changed then.
-        BigsError: loss or gradient stayed without a finite value, or the machine failed; the last good checkpoint is
-            kept.
-        KeyboardInterrupt: it was asked to stop; a checkpoint is written.
+        RequestError: recipe, model and folder are incompatible. Nothing is written.
+        BigsError: the loss or gradient stayed nonfinite, or the machine failed. The last good checkpoint is kept.
+        KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
     folder = job.folder
     with folder.lock(), translate_errors(recipe, job):
         task_type = type_of(task)
-        begun = read_config(folder.path / CONFIG) if start is None else start.config
-        config, length = target_config(recipe, task, begun)
+        start_config = read_config(folder.path / CONFIG) if start is None else start.config
+        config, length = target_config(recipe, task, start_config)
         check_token_types(task_type.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size // recipe.gradient_accumulation_steps, recipe.eval_batch_size):
             meshes.check_batch(mesh, rows)
-        params = init_parameters(parameter_shapes(config), config, recipe.seed)
 
-        def begin_folder(path: Path) -> None:
+        def write_model(path: Path) -> None:
             write_config(path / CONFIG, config)
             save_tokenizer(tokenizer, path)
 
-        job.start(recipe, start, begin_folder)
+        job.start(recipe, start, write_model)
         job.announce()
-        if start is not None:
-            new = to_flat(params, config)
-            flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
-            err.print(f"Starting from {start.source}:\n{report.describe()}")
-            params = to_tree(flat, config)
-            if recipe.head_init == "unit":
-                some = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
-                few = task_type.encode(tokenizer, data.train.take(some), length)
-                new_layers = {*report.new, *(f"{layer}/kernel" for layer in untrained_layers(flat, config))}
-                params = unit_head(config, recipe.compute, params, new_layers, few)
+        params, untrained = initial_parameters(config, recipe.seed, start)
+        if start is not None and recipe.head_init == "unit":
+            sample = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
+            inputs = task_type.encode(tokenizer, data.train.take(sample), length)
+            params = unit_head(config, recipe.compute, params, untrained, inputs)
         values = recipe.model_dump(mode="json", by_alias=True)
         with (
             Checkpoints(folder.checkpoints) as checkpoints,
@@ -129,7 +118,7 @@ def finetune(
             tracking(recipe.loggers, folder.path, values, job.command) as tracker,
         ):
             trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
-            tell_of_trimming(config, trim)
+            warn_of_trimming(config, trim)
             train_inputs = task_type.encode(tokenizer, data.train, length)
             dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]
             batches = _Batches(recipe, train_inputs, trim, mesh)
@@ -138,6 +127,7 @@ def finetune(
             measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, place=batches.place)
             every_steps = recipe.evaluate_every or batches.per_epoch
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
+            row_flops = count_flops(config, length).training
             training = Training(
                 recipe=recipe,
                 job=job,
@@ -150,7 +140,7 @@ def finetune(
                 digests=data_digests(task, data, tokenizer),
                 freeze_ssm=recipe.freeze_ssm,
                 gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-                peak_tokens=_peak_tokens(recipe, config, length) if err.is_terminal else None,
+                peak_tokens=peak_tokens(recipe.compute.dtype, row_flops, length) if err.is_terminal else None,
             )
             examples = (f"{split_in_words(split.name)} {len(split.examples):,}" for split in dev)
             err.print(
@@ -160,12 +150,12 @@ def finetune(
             trained = train(training, params, checkpoints, log)
             best.wait()
         if trained.steps < steps:
-            err.print(f"Stopped early: {counted(recipe.patience or 0, 'measurement')} brought nothing better.")
+            err.print(f"Stopped early: no improvement in the last {counted(recipe.patience or 0, 'evaluation')}.")
         return _write_results(training, evaluator, data, trained.seconds, length)
 
 
 def task_loss(apply: Apply, task_type: TaskType) -> SummedLoss:
-    """Return the loss of a step on a batch of encoded examples."""
+    """Return the loss of a training step on a batch of encoded examples."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
@@ -179,13 +169,13 @@ def _write_results(
     training: Training, evaluator: _Evaluator, data: TaskData, seconds: float, length: int
 ) -> dict[str, Any]:
     recipe, history, digests = training.recipe, evaluator.history, training.digests
-    chosen = history[evaluator.best_place()]
+    best = history[evaluator.best_index()]
     folder = None if data.folder is None else str(data.folder)
     result = {
         "kind": "finetune",
         "task": evaluator.task.name,
-        **with_splits(by_split(chosen)),
-        "step": chosen["step"],
+        **with_splits(by_split(best)),
+        "step": best["step"],
         "steps": history[-1]["step"],
         "history": history,
         "seed": recipe.seed,
@@ -200,26 +190,28 @@ def _write_results(
 
 
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
-    """Return the task model's config, and the input length: the recipe's, but no more than the model's positions."""
+    """Return the config of the task model, and the input length: the recipe's, limited by the model's positions."""
     task_type = type_of(task)
     labels = {"num_labels": task.num_labels, "labels": task.labels} if task_type.has_labels else {}
     config = start.model_copy(update={"head": task_type.head, **labels})
     length = min(recipe.sequence_length, start.max_position_embeddings)
     if length < recipe.sequence_length:
-        err.print(f"Length {length} instead of the recipe's {recipe.sequence_length}: the model has no more positions.")
+        err.print(
+            f"Length {length} instead of the recipe's {recipe.sequence_length}: the model has {length} positions."
+        )
     return config, length
 
 
 class _Batches:
-    """The encoded training examples, shuffled anew for every epoch: `Batches` of the training loop."""
+    """The encoded training examples, reshuffled every epoch: the `Batches` of the training loop."""
 
     def __init__(self, recipe: FinetuneRecipe, inputs: Encoded, trim: bool, mesh: jax.sharding.Mesh) -> None:
         self._recipe, self._inputs, self._trim = recipe, inputs, trim
         self.per_epoch = math.ceil(len(inputs) / recipe.batch_size)
         self.place = functools.partial(jax.device_put, device=meshes.batch_sharding(mesh))
 
-    def restore(self, step: int, position: Mapping[str, Any]) -> None:
-        pass  # The order follows from the seed and the step.
+    def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
+        pass  # The order depends only on the seed and the step.
 
     def take(self, step: int) -> dict[str, jax.Array]:
         epoch, number = divmod(step, self.per_epoch)
@@ -227,7 +219,7 @@ class _Batches:
         rows = _order(self._recipe.seed, epoch, len(self._inputs))[number * size :][:size]
         return self.place(self._inputs.batch(rows, size, self._trim))
 
-    def position(self) -> dict[str, Any]:
+    def loop_state(self) -> dict[str, Any]:
         return {}
 
 
@@ -236,44 +228,38 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
+@dataclass
 class _Evaluator:
-    """The metrics on the dev splits, of which the best parameters are kept: `Evaluator` of the training loop.
+    """Evaluates the dev splits and keeps the best parameters: the `Evaluator` of the training loop.
 
-    Attributes:
-        history: the step and the metrics of every measurement.
+    `history` has the step and the metrics of every evaluation.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        measure: TaskEvaluator,
-        splits: list[Split],
-        every_steps: int,
-        patience: int | None,
-        folder: RunFolder,
-        best: Checkpoints,
-        log: MetricsLog,
-    ) -> None:
-        self.task, self.every_steps = task, every_steps
-        self._measure, self._splits, self._patience = measure, splits, patience
-        self._folder, self._best, self._log = folder, best, log
-        self.history: list[dict[str, Any]] = []
+    task: Task
+    measure: TaskEvaluator
+    splits: list[Split]
+    every_steps: int
+    patience: int | None
+    folder: RunFolder
+    best: Checkpoints
+    log: MetricsLog
+    history: list[dict[str, Any]] = field(default_factory=list)
 
-    def restore(self, step: int, position: Mapping[str, Any]) -> None:
-        self.history = list(position.get("history", []))
+    def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
+        self.history = list(loop_state.get("history", []))
 
     def evaluate(self, step: int, params: Parameters) -> float | None:
-        with progress("dev", sum(len(split.inputs) for split in self._splits), "example") as advance:
-            values, scores = self._measure.measure(params, self._splits, advance)
-        self.history.append({"step": step, **with_splits(values)})
-        logged = {log_key(split, name): value for split, of in values.items() for name, value in of.items()}
-        self._log.write(step, **logged)
-        is_best = self.best_place() == len(self.history) - 1
+        with progress("dev", sum(len(split.inputs) for split in self.splits), "example") as advance:
+            metrics, scores = self.measure.measure(params, self.splits, advance)
+        self.history.append({"step": step, **with_splits(metrics)})
+        logged = {log_key(split, name): value for split, of in metrics.items() for name, value in of.items()}
+        self.log.write(step, **logged)
+        is_best = self.best_index() == len(self.history) - 1
         shown = ", ".join(f"{key_in_words(key)} {percent(value)}%" for key, value in logged.items())
         err.print(f"step {step:,}: {shown}{' (best so far)' if is_best else ''}")
         if is_best:
-            self._best.save(step, params)
-            write_lines(self._folder.predictions_file, self._measure.predictions(self._splits, scores))
+            self.best.save(step, params)
+            write_lines(self.folder.predictions_file, self.measure.predictions(self.splits, scores))
         return None
 
     def finish(self, step: int, params: Parameters) -> float | None:
@@ -282,28 +268,23 @@ class _Evaluator:
         return None
 
     def should_stop(self) -> bool:
-        """Whether the last `patience` measurements were no better than an earlier one."""
-        if self._patience is None or not self.history:
+        """Return whether none of the last `patience` evaluations improved on an earlier one."""
+        if self.patience is None or not self.history:
             return False
-        return len(self.history) - 1 - self.best_place() >= self._patience
+        return len(self.history) - 1 - self.best_index() >= self.patience
 
-    def position(self) -> dict[str, Any]:
-        self._best.wait()  # A run that resumes from here relies on the best parameters being saved.
+    def loop_state(self) -> dict[str, Any]:
+        self.best.wait()  # A run that resumes from this state needs the best parameters.
         return {"history": list(self.history)}
 
-    def best_place(self) -> int:
-        """Return the index of the best measurement in the history, the earliest of equals."""
+    def best_index(self) -> int:
+        """Return the index of the best evaluation in the history, the earliest in a tie."""
         metric = self.task.metrics[0]
         return max(range(len(self.history)), key=lambda i: (self.history[i]["metrics"][metric], -i))
 
 
-def _peak_tokens(recipe: FinetuneRecipe, config: BiGSConfig, length: int) -> float:
-    """Return the tokens per second of training at the peak FLOP/s of the devices."""
-    return peak_flops(recipe.compute.dtype) * jax.device_count() * length / count_flops(config, length).training
-
-
 def data_digests(task: Task, data: TaskData, tokenizer: Tokenizer) -> dict[str, str]:
-    """Return what stands for all data that decides what the run ends with, that to train on first."""
+    """Return the digests of all data that the result of the run depends on, the training data first."""
     labels = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
     dev = {name: data_digest(split) for name, split in data.dev.items()}
     return {"train": data_digest(data.train), **dev, "labels": labels, "tokenizer": fingerprint(tokenizer)}

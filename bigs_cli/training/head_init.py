@@ -1,4 +1,4 @@
-"""`head_init: unit`: the layers of a new head, scaled to what they read."""
+"""`head_init: unit`: scale the layers of a new head to the size of their inputs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bigs_cli.recipe.schema import Compute
 Array = np.ndarray[Any, Any]
 
 ROWS = 64
-"""Rows of the batch that is measured; chosen here, as the next two."""
+"""Rows of the batch on which the sizes are measured. This and the next two values are chosen here."""
 POOLER_SIZE = 1.0
-"""Root mean square of what a new pooler's tanh takes, at most: it passes a gradient there."""
+"""Upper bound of the root mean square at the input of a new pooler's tanh, where the tanh still passes a gradient."""
 LOGIT_SIZE = 0.1
-"""Root mean square of a new head's logits, at most: at 1, two classes can start at twice the loss of guessing."""
+"""Upper bound of the root mean square of a new head's logits. At 1, the loss can start at twice that of guessing."""
 
 
 def unit_head(
@@ -28,18 +28,18 @@ def unit_head(
 ) -> Parameters:
     """Return `params` with a head that starts near the loss of guessing; only layers whose paths are `new` change.
 
-    The last hidden state of a pre-norm encoder is a sum over its layers that nothing normalizes. Where pretraining has
-    let it grow, a layer drawn at the published size is far too large for it: a pooler's tanh is ±1 everywhere and
-    passes no gradient, and the loss of tokens starts at hundreds of nats. So each new layer, in the order of the
-    forward pass, is scaled down until the root mean square of its outputs over the first rows of `examples` is at most
-    `POOLER_SIZE` or `LOGIT_SIZE`: a data-dependent initialization, as by Mishkin and Matas 2016 (arXiv 1511.06422).
-    A regression starts at the mean of the examples' scores.
+    The last hidden state of a pre-norm encoder is an unnormalized sum over its layers. If it grew in pretraining, a
+    head layer with the published initial values gives outputs that are far too large: a pooler's tanh saturates and
+    passes no gradient, and the loss of tokens starts at hundreds of nats. Each new layer, in the order of the forward
+    pass, is therefore scaled down until the root mean square of its outputs over the first rows of `examples` is at
+    most `POOLER_SIZE` or `LOGIT_SIZE`: a data-dependent initialization as in Mishkin and Matas 2016 (arXiv 1511.06422).
+    The bias of a regression head starts at the mean of the examples' scores.
     """
     rows = np.arange(min(ROWS, len(examples)))
     batch = examples.batch(rows, len(rows))
     inputs = [batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
     last = jax.jit(lambda params, *inputs: make_apply(config, compute)(params, *inputs).hidden_states[-1])
-    hidden = np.asarray(last(params, *inputs), np.float32)  # [rows, L, H], a row for every choice
+    hidden = np.asarray(last(params, *inputs), np.float32)  # [rows, L, H]; with choices, [rows · choices, L, H]
     mask = inputs[1].reshape(hidden.shape[:2])
     features, output = hidden[mask > 0], "qa_outputs" if "qa_outputs" in params else "classifier"
     if "pooler" in params["s4_bert"]:
@@ -58,7 +58,7 @@ def unit_head(
 
 
 def _scaled(dense: Any, features: Array, size: float) -> dict[str, Any]:
-    """Return a dense layer whose kernel is small enough for outputs of `size`."""
+    """Return a dense layer with its kernel scaled down so that the RMS of its outputs is at most `size`."""
     kernel = np.asarray(dense["kernel"])
-    larger = float(np.sqrt(np.square(features @ kernel).mean())) / size
-    return {**dense, "kernel": kernel / max(larger, 1.0)}
+    excess = float(np.sqrt(np.square(features @ kernel).mean())) / size
+    return {**dense, "kernel": kernel / max(excess, 1.0)}

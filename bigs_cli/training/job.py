@@ -1,4 +1,4 @@
-"""A run folder to train in, and how its run is resumed after a stop."""
+"""Preparing a run: its folder, its initial parameters, and the command that resumes it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.resume import ResumeRecord, read_record, write_record
 from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.checkpoints.transfer import transfer
+from bigs_cli.checkpoints.untrained import untrained_layers
 from bigs_cli.core import mapped
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
-from bigs_cli.recipe import Recipe, dump_recipe
+from bigs_cli.models.functional import Parameters, parameter_shapes
+from bigs_cli.models.init import init_parameters
+from bigs_cli.models.published import to_flat, to_tree
+from bigs_cli.recipe import BiGSConfig, Recipe, dump_recipe
+from bigs_cli.reporting.console import err
 
 
 @dataclass(frozen=True)
 class Job:
-    """A new run in `folder` or, with `resume`, the one that is there.
+    """A new run in `folder`, or, with `resume`, the existing run there.
 
-    `record` becomes the folder's resume.json, and `command` is what is printed to resume the run. Several seeds share
-    the folder `root`, which has the record of them all; each of their folders has one of its own.
+    `record` becomes the folder's resume.json, and `command` is the printed command that resumes the run. Runs of
+    several seeds share the parent folder `root`. It holds the record of all seeds; each run folder holds its own.
     """
 
     folder: RunFolder
@@ -34,16 +40,16 @@ class Job:
 
     @property
     def needs_start(self) -> bool:
-        """Whether the run begins with its initial parameters, and not with a checkpoint."""
+        """Whether the run starts from initial parameters rather than from a checkpoint."""
         return not (self.resume and steps(self.folder.checkpoints))
 
     def start(self, recipe: Recipe, start: OpenModel | None, write: Callable[[Path], object]) -> None:
-        """Lay out the folder of a new run, with what `write` writes, or check that the one there can be resumed.
+        """Create the folder of a new run, to which `write` adds files, or check that the existing run can be resumed.
 
-        Call it under `folder.lock`, in the process that writes; `start` is the model that initial parameters come from.
+        Call it under `folder.lock`, in the main process; `start` is the model that provides the initial parameters.
 
         Raises:
-            RequestError: as `RunFolder.start`; or a run without a checkpoint started from other parameters.
+            RequestError: as `RunFolder.start`; or a run without a checkpoint was started from other parameters.
         """
         if self.resume and start is not None:
             check_start_digest(self.folder, start)
@@ -51,18 +57,18 @@ class Job:
         if not self.resume:
             environment = describe_environment() | ({} if start is None else {"start": start.digest})
 
-        def more(path: Path) -> None:
+        def write_all(path: Path) -> None:
             write(path)
             self.update_record()
 
-        self.folder.start(dump_recipe(recipe), environment, self.resume, more)
+        self.folder.start(dump_recipe(recipe), environment, self.resume, write_all)
 
     def announce(self) -> None:
-        """Have a message about a lost file say how the run is resumed. Call it in every process."""
+        """Set the resume command in errors about lost files. Call it in every process."""
         mapped.set_resume_command(self.command)
 
     def update_record(self) -> None:
-        """Write the record, where the one that is there says otherwise. Call it in the process that writes."""
+        """Write the record unless it is up to date. Call it in the main process."""
         records = {self.folder.path: self.record}
         if self.root is not None:
             records = {self.root: self.record, self.folder.path: self.record.model_copy(update={"seeds": 1})}
@@ -71,28 +77,47 @@ class Job:
                 write_record(folder, record)
 
     def continue_with(self) -> str:
-        """Return the words before and the command that resume the run: the end of a message."""
+        """Return the last sentence of a message: how to resume the run."""
         if jax.process_count() == 1:
             return f"Continue with: {self.command}"
         return f"Continue by starting every process again, this one with: {self.command}"
 
 
 def seed_jobs(job: Job, first: int) -> list[Job]:
-    """Return a job for each of the seeds of `job`, from `first` on, in folders of their own below its folder."""
+    """Return one job per seed of `job`, starting with the seed `first`, in subfolders of its folder."""
     root = job.folder.path
     folders = [RunFolder(root / f"seed-{first + number}") for number in range(job.record.seeds)]
     return [replace(job, folder=folder, root=root, resume=job.resume and folder.is_run) for folder in folders]
 
 
 def check_start_digest(folder: RunFolder, start: OpenModel) -> None:
-    """Refuse a model that is not the one which the run in `folder` started from, though it has the same name.
+    """Check that `start` is unchanged since the run in `folder` started from it.
 
     Raises:
-        RequestError: it was changed since.
+        RequestError: it has changed.
     """
     digest = folder.environment().get("start")
     if digest not in (None, start.digest):
         raise RequestError(
-            f"{start.source} has changed since {folder.path} started from it. Put back the model as it was, or start a "
-            f"new run: --run {folder.path}-2"
+            f"{start.source} has changed since {folder.path} started from it. Restore the model, or start a new run: "
+            f"--run {folder.path}-2"
         )
+
+
+def initial_parameters(config: BiGSConfig, seed: int, start: OpenModel | None) -> tuple[Parameters, set[str]]:
+    """Return the initial parameters of a run, on the host, and the published paths of those not trained before.
+
+    They are new ones, replaced by those of `start` where the models have the same; the paths are empty without `start`.
+    A print on stderr lists what was transferred.
+
+    Raises:
+        RequestError: the encoder of `start` differs from `config`.
+    """
+    params = init_parameters(parameter_shapes(config), config, seed)
+    if start is None:
+        return params, set()
+    new = to_flat(params, config)
+    flat, report = transfer(start.flat, start.config, config, lambda path, shape: new[path])
+    err.print(f"Starting from {start.source}:\n{report.describe()}")
+    untrained = {*report.new, *(f"{layer}/kernel" for layer in untrained_layers(flat, config))}
+    return to_tree(flat, config), untrained

@@ -1,11 +1,10 @@
-"""The training loop: restore or initialize, then step, log, evaluate and save, and stop without losing anything.
+"""The training loop: restore or initialize; then step, log, evaluate and save; finally save the last checkpoint.
 
-Pretraining and fine-tuning describe themselves as a `Training`; `train` runs it.
+Pretraining and fine-tuning each build a `Training`; `train` runs it.
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -16,7 +15,6 @@ from types import FrameType
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -32,64 +30,65 @@ from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training.job import Job
-from bigs_cli.training.nonfinite import diverged, divergence_error, is_finite
+from bigs_cli.training.nonfinite import divergence_error, is_finite, nonfinite_result, skipped_steps_error
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
-from bigs_cli.training.step import SummedLoss, TrainState, make_step, new_state
+from bigs_cli.training.step import StepOptions, SummedLoss, TrainState, make_step, new_state
 
-TOKENS = "input_ids"  # the array of a batch `[B, L]` whose size counts its tokens, padding included
+TOKENS = "input_ids"  # the array `[B, L]` of a batch whose size is its number of tokens, padding included
 
 
 class Batches(Protocol):
-    """The batches that a run trains on, laid out on its mesh."""
+    """The training batches of a run, placed on its mesh."""
 
-    def restore(self, step: int, position: Mapping[str, Any]) -> None:
-        """Continue after `step` steps; `position` was saved then and is empty at step 0."""
+    def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
+        """Continue after `step` steps with the loop state saved there, which is empty at step 0."""
         ...
 
     def take(self, step: int) -> dict[str, jax.Array]:
         """Return the batch of step `step`, counted from 0. Called once for every step, in order."""
         ...
 
-    def position(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps for `restore`, as JSON."""
+    def loop_state(self) -> dict[str, Any]:
+        """Return the part of the loop state that `restore` needs, as JSON values."""
         ...
 
 
 class Evaluator(Protocol):
-    """Measures a run on its validation data; logs and prints the results."""
+    """Evaluates a run on its validation data; logs and prints the results."""
 
     @property
     def every_steps(self) -> int:
-        """Steps between two measurements."""
+        """Steps between two evaluations."""
         ...
 
-    def restore(self, step: int, position: Mapping[str, Any]) -> None:
-        """Continue after `step` steps; `position` was saved then and is empty at step 0."""
+    def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
+        """Continue after `step` steps with the loop state saved there, which is empty at step 0."""
         ...
 
     def evaluate(self, step: int, params: Parameters) -> float | None:
-        """Measure `params` after `step`. Return a score, lower is better, if the best checkpoint is to be kept."""
+        """Evaluate `params` after `step`. Return a score (lower is better) to keep the best checkpoint, else None."""
         ...
 
     def finish(self, step: int, params: Parameters) -> float | None:
-        """Measure what the run ends with. Return its validation loss, which must be finite, if it has one."""
+        """Evaluate the final `params`. Return their validation loss if there is one."""
         ...
 
     def should_stop(self) -> bool:
-        """Return whether further training is unlikely to help."""
+        """Return whether to stop early."""
         ...
 
-    def position(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps for `restore`, as JSON."""
+    def loop_state(self) -> dict[str, Any]:
+        """Return the part of the loop state that `restore` needs, as JSON values."""
         ...
 
 
 @dataclass(frozen=True)
 class Training:
-    """What to train, on what, and for how long.
+    """A training run: its recipe, loss, data and number of steps.
 
-    `digests` has the SHA-256 of each part of the data, that of the training data first; a run resumes only with the
-    same. `peak_tokens` is the tokens per second at the peak FLOP/s of the devices; None shows no utilization.
+    `digests` holds the SHA-256 of each part of the data, the training data first; a run resumes only with equal
+    digests. `peak_tokens` is the number of tokens per second at the peak FLOP/s of the devices, from which the live
+    view computes the utilization; with None it shows none.
     """
 
     recipe: PretrainRecipe | FinetuneRecipe
@@ -109,7 +108,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """The state a run ended with, its steps, and the seconds of all its sittings."""
+    """The final state of a run, its number of steps, and its training time in seconds, summed over all resumes."""
 
     state: TrainState
     steps: int
@@ -117,54 +116,47 @@ class Trained:
 
 
 def train(training: Training, params: Parameters, checkpoints: Checkpoints, log: MetricsLog) -> Trained:
-    """Train from `params`, or from the newest checkpoint of a run that is resumed, to the last checkpoint.
+    """Train from `params`, or resume from the newest checkpoint, and write the last checkpoint.
 
-    The device is waited for only when a line is logged. Nonfinite steps are noticed there, and every
-    `stop_after_nonfinite` steps for the steps that long ago: the loop ends at most three times that many steps after
-    the first of them, with the state before it. Ctrl-C and SIGTERM end the loop after the current step, with a
-    checkpoint; a second Ctrl-C ends it at once.
+    The loop waits for the device only when it logs. It checks for nonfinite steps there and every
+    `stop_after_nonfinite` steps, with a delay of as many steps: it ends at most three times that many steps after the
+    first nonfinite one, with the state before it. Ctrl-C and SIGTERM stop the loop after the current step and write a
+    checkpoint; a second Ctrl-C stops it immediately.
 
     Raises:
-        RequestError: the checkpoints are damaged, or hold another model or data.
+        RequestError: the checkpoints are corrupt, or belong to another model or other data.
         BigsError: training diverged. No checkpoint is written.
-        KeyboardInterrupt: the run was asked to stop; a checkpoint is written.
+        KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
     recipe, job, evaluator = training.recipe, training.job, training.evaluator
     settings = recipe.optimizer
+    stop_after = settings.stop_after_nonfinite
 
     # --- restore or initialize ------------------------------------------------------------------------------------
     lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
     optimizer = make_optimizer(settings, lr_schedule, training.freeze_ssm)
-    update = make_step(
-        training.loss,
-        optimizer,
-        lr_schedule,
-        recipe.seed,
-        training.gradient_accumulation_steps,
-        ema=settings.ema,
-        stop_after=settings.stop_after_nonfinite,
-    )
-    state, first, position = restore_or_initialize(training, params, optimizer, checkpoints)
-    training.batches.restore(first, position)
+    options = StepOptions(training.gradient_accumulation_steps, settings.ema, stop_after)
+    update = make_step(training.loss, optimizer, lr_schedule, recipe.seed, options)
+    state, first, loop_state = restore_or_initialize(training, params, optimizer, checkpoints)
+    training.batches.restore(first, loop_state)
     if evaluator is not None:
-        evaluator.restore(first, position)
-    clock = _Clock(float(position.get("seconds", 0.0)), training.max_minutes)
+        evaluator.restore(first, loop_state)
+    clock = _Clock(float(loop_state.get("seconds", 0.0)), training.max_minutes)
 
     def save(score: float | None = None) -> None:
-        own = {} if evaluator is None else evaluator.position()
-        counts = {"skipped": int(state.skipped), "skipped_in_a_row": int(state.skipped_in_a_row)}
-        position = {**training.batches.position(), **own, **counts, "seconds": clock.seconds()}
-        position["data"] = dict(training.digests)
-        checkpoints.save(step, state.params, state.optimizer, position, state.ema, score)
+        loop_state = training.batches.loop_state() | ({} if evaluator is None else evaluator.loop_state())
+        loop_state |= {"skipped": int(state.skipped), "skipped_in_a_row": int(state.skipped_in_a_row)}
+        loop_state |= {"seconds": clock.seconds(), "data": dict(training.digests)}
+        checkpoints.save(step, state.params, state.optimizer, loop_state, state.ema, score)
 
-    def check(in_a_row: jax.Array, step: int) -> None:
-        if (count := int(in_a_row)) >= settings.stop_after_nonfinite:
-            raise divergence_error(job.folder.path, checkpoints, settings, step - count + 1)
+    def check_nonfinite(in_a_row: jax.Array, step: int) -> None:
+        if (count := int(in_a_row)) >= stop_after:
+            raise skipped_steps_error(job.folder.path, checkpoints, settings, step - count + 1)
 
     # --- train ----------------------------------------------------------------------------------------------------
-    step, earlier = first, None
+    step, in_a_row_before = first, None
     done = step >= training.steps or (step > 0 and clock.is_up()) or (evaluator is not None and evaluator.should_stop())
-    with _stop_request() as stop, LiveView(_kind(recipe), first, training.steps, training.peak_tokens) as view:
+    with _stop_request() as stop, LiveView(recipe.kind, first, training.steps, training.peak_tokens) as view:
         throughput = _Throughput()
         while not done:
             batch = throughput.take(training.batches, step)
@@ -173,10 +165,10 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
             step += 1
             last = done = step == training.steps or clock.is_up()
 
-            if step % settings.stop_after_nonfinite == 0:
-                if earlier is not None:
-                    check(earlier, step - settings.stop_after_nonfinite)
-                earlier = in_a_row
+            if step % stop_after == 0:
+                if in_a_row_before is not None:
+                    check_nonfinite(in_a_row_before, step - stop_after)
+                in_a_row_before = in_a_row
             if step % recipe.log_every == 0 or done or step == first + 1:
                 values = {name: shortest_float(value) for name, value in jax.device_get(metrics).items()}
                 values |= {"skipped": int(values["skipped"]), **throughput.read()}
@@ -184,42 +176,37 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
                 view.show(values)
                 if done or (step != first + 1 and not view.drawn):
                     err.print(_line(training.steps, step, values))
-                check(in_a_row, step)
+                check_nonfinite(in_a_row, step)
             view.step()
 
             with throughput.paused():
                 if evaluator is not None and step % evaluator.every_steps == 0 and not last:
-                    score = evaluator.evaluate(step, state.averaged)
+                    score = evaluator.evaluate(step, state.ema_params)
                     best = checkpoints.best()
                     if score is not None and (best is None or score < best) and is_finite(step, state):
                         save(score)
                     done = evaluator.should_stop()
                 if step % training.checkpoint_every == 0 and not last and is_finite(step, state):
                     save()
-            if not done and _stops(stop, step):
-                saved = is_finite(step, state)
-                if saved:
+            if not done and _should_interrupt(stop, step):
+                if saved := is_finite(step, state):
                     save()
-                what = "a checkpoint is written" if saved else "it was skipped, so nothing is written"
+                what = "a checkpoint is written" if saved else "this step was skipped, so no checkpoint is written"
                 err.print(f"Stopped after step {step:,}; {what}. {job.continue_with()}")
                 raise KeyboardInterrupt
 
-    # --- finish: the last measurement and checkpoint ----------------------------------------------------------------
+    # --- finish: the last evaluation and checkpoint -----------------------------------------------------------------
     try:
-        loss = None if evaluator is None else evaluator.finish(step, state.averaged)
+        loss = None if evaluator is None else evaluator.finish(step, state.ema_params)
     except KeyboardInterrupt:
-        # Several processes write a checkpoint together, and the others may not have been asked to stop.
+        # All processes write a checkpoint together, and the others may not have been interrupted.
         if jax.process_count() == 1 and step not in checkpoints.steps() and is_finite(step, state):
             save()
             checkpoints.wait()
             err.print(f"Stopped after step {step:,}; a checkpoint is written. {job.continue_with()}")
         raise
-    if loss is not None and not math.isfinite(loss):
-        what = f"The validation loss after step {step:,} is not finite"
-        raise diverged(what, job.folder.path, checkpoints, settings)
-    if loss is None and not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.averaged)):
-        what = f"The parameters after step {step:,} are not finite"
-        raise diverged(what, job.folder.path, checkpoints, settings)
+    if problem := nonfinite_result(step, state, loss):
+        raise divergence_error(problem, job.folder.path, checkpoints, settings)
     save()
     checkpoints.wait()
     return Trained(state, step, clock.seconds())
@@ -228,45 +215,46 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
 def restore_or_initialize(
     training: Training, params: Parameters, optimizer: optax.GradientTransformation, checkpoints: Checkpoints
 ) -> tuple[TrainState, int, dict[str, Any]]:
-    """Return the state to train from, laid out on the mesh, the steps it has taken, and the position saved with it.
+    """Return the state to train from, placed on the mesh, its step, and the loop state saved with it.
 
-    It is that of the newest valid checkpoint of the run or, without one, `params` at step 0 with an empty position.
-    Lines of the log after that step are dropped, as they will be written again, and the run's record is updated.
+    They come from the newest valid checkpoint of the run; without one, the state is `params` at step 0 and the loop
+    state is empty. Log entries after that step are removed, because training writes them again, and the run's record
+    is updated.
 
     Raises:
-        RequestError: every checkpoint is damaged, or the newest valid one holds another model or saw other data.
+        RequestError: every checkpoint is corrupt, or the newest valid one belongs to another model or other data.
     """
-    job, mesh, average = training.job, training.mesh, training.recipe.optimizer.ema is not None
-    # From the host: with several processes, each has but a part of what is laid out.
+    job, mesh, with_ema = training.job, training.mesh, training.recipe.optimizer.ema is not None
+    # Copy from the host: with several processes, each holds only a part of an array placed on the mesh.
     params = jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
-    shapes = jax.eval_shape(lambda params: new_state(params, optimizer, average), params)
-    places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
-    state = jax.jit(lambda params: new_state(params, optimizer, average), out_shardings=places)(params)
-    step, position = broadcast(checkpoints.newest(err.print) or 0 if is_main_process() else 0), {}
+    shapes = jax.eval_shape(lambda params: new_state(params, optimizer, with_ema), params)
+    shardings = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
+    state = jax.jit(lambda params: new_state(params, optimizer, with_ema), out_shardings=shardings)(params)
+    step, loop_state = broadcast(checkpoints.newest(err.print) or 0 if is_main_process() else 0), {}
     checkpoints.reload()
     if step:
-        restored, optimizer_state, ema, position = checkpoints.restore(step, state.params, state.optimizer, state.ema)
-        if changed := _changed(position["data"], training.digests):
+        restored, optimizer_state, ema, loop_state = checkpoints.restore(step, state.params, state.optimizer, state.ema)
+        if changed := _changed(loop_state["data"], training.digests):
             folder = job.folder.path
             raise RequestError(
                 f"The data is not what {folder} was trained on until step {step} (changed: {', '.join(changed)}). "
                 f"Resume with the same data, or start a new run from this one: --run {folder}-2 --from {folder}"
             )
-        # Checkpoints from before nonfinite steps were skipped do not count them.
-        counts = (step, position.get("skipped", 0), position.get("skipped_in_a_row", 0))
+        # Checkpoints of earlier releases have no counts of skipped steps.
+        counts = (step, loop_state.get("skipped", 0), loop_state.get("skipped_in_a_row", 0))
         taken, skipped, in_a_row = (jax.device_put(np.int32(count), state.step.sharding) for count in counts)
         state = TrainState(restored, optimizer_state, taken, ema, skipped, in_a_row)
         err.print(f"Resuming {job.folder.path} after step {step}.")
     if is_main_process():
         MetricsLog(job.folder.metrics_file).drop_after(step)
         job.update_record()
-    return state, step, position
+    return state, step, loop_state
 
 
 def _changed(saved: Mapping[str, str] | str, data: Mapping[str, str]) -> list[str]:
-    """Return the names of the parts of the data that differ from those in a checkpoint.
+    """Return the names of the parts of the data whose digests differ from those in a checkpoint.
 
-    Older checkpoints have one digest, that of the first part.
+    Checkpoints of earlier releases have only the digest of the first part.
     """
     if isinstance(saved, str):
         first = next(iter(data))
@@ -274,12 +262,8 @@ def _changed(saved: Mapping[str, str] | str, data: Mapping[str, str]) -> list[st
     return [name for name in dict.fromkeys([*data, *saved]) if data.get(name) != saved.get(name)]
 
 
-def _kind(recipe: PretrainRecipe | FinetuneRecipe) -> str:
-    return "pretrain" if isinstance(recipe, PretrainRecipe) else "finetune"
-
-
 class _Clock:
-    """The seconds that a run has trained in all its sittings, and whether they are all it may take."""
+    """The seconds that a run has trained, summed over all resumes, and whether its time limit is reached."""
 
     def __init__(self, before: float, max_minutes: float | None) -> None:
         self._before, self._max_minutes, self._started = before, max_minutes, time.perf_counter()
@@ -292,7 +276,7 @@ class _Clock:
 
 
 class _Throughput:
-    """Tokens per second, and the fraction of the time spent on waiting for data, since they were last read."""
+    """Tokens per second, and the fraction of time spent waiting for data, since the last `read`."""
 
     def __init__(self) -> None:
         self._since, self._waited, self._tokens = time.perf_counter(), 0.0, 0
@@ -317,13 +301,13 @@ class _Throughput:
         self._since += time.perf_counter() - started
 
 
-def _stops(stop: threading.Event, step: int) -> bool:
-    """Whether the run ends here. Several processes ask one another at every tenth step: they stop at the same one."""
+def _should_interrupt(stop: threading.Event, step: int) -> bool:
+    """Return whether to stop here. Several processes synchronize every ten steps, to stop after the same step."""
     return stop.is_set() if jax.process_count() == 1 else step % 10 == 0 and any_process(stop.is_set())
 
 
 def _line(steps: int, step: int, values: dict[str, float]) -> str:
-    """Return what is logged of a step as a line for a person, where nothing is drawn."""
+    """Return the logged values of a step as a line of text, for output that is not a terminal."""
     shown = [f"step {step:>{len(f'{steps:,}')},}/{steps:,}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
         shown.append(f"accuracy {percent(values['accuracy'], 1)}%")
@@ -337,15 +321,15 @@ def _stop_request() -> Iterator[threading.Event]:
     """Yield an event that the first SIGINT or SIGTERM sets; the second interrupts as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # Signals reach the main thread only.
+        yield stop  # Python delivers signals to the main thread only.
         return
 
-    def ask(signum: int, frame: FrameType | None) -> None:
+    def request_stop(signum: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

@@ -1,8 +1,12 @@
-"""Divergence: which states are not saved, and the error that ends a run whose loss or gradient stays nonfinite."""
+"""Nonfinite losses, gradients and parameters: which states are not saved, and the errors that end a run."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+
+import jax
+import jax.numpy as jnp
 
 from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
@@ -11,36 +15,47 @@ from bigs_cli.reporting.console import err
 from bigs_cli.training.step import TrainState
 
 
-def is_finite(done: int, state: TrainState) -> bool:
-    """Return whether step `done` was taken; if it was skipped, say that its state is not saved.
+def is_finite(step: int, state: TrainState) -> bool:
+    """Return whether `step` was taken. If it was skipped, print that its state is not saved.
 
-    The parameters may be what made it so. A run that goes on from an earlier checkpoint comes by here again.
+    The parameters of a skipped step may be the cause; a checkpoint of them would resume into the same failure.
     """
     if int(state.skipped_in_a_row):
-        err.print(f"step {done}: no checkpoint, as loss or gradient of this step were not finite")
+        err.print(f"step {step}: no checkpoint, because the loss or gradient of this step is not finite")
         return False
     return True
 
 
-def divergence_error(run: Path, checkpoints: Checkpoints, settings: Optimizer, first: int) -> BigsError:
+def nonfinite_result(step: int, state: TrainState, loss: float | None) -> str:
+    """Return what is not finite after the last step: the validation loss or, without one, the parameters; else ""."""
+    if loss is not None:
+        return "" if math.isfinite(loss) else f"The validation loss after step {step:,} is not finite"
+    if all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.ema_params)):
+        return ""
+    return f"The parameters after step {step:,} are not finite"
+
+
+def skipped_steps_error(run: Path, checkpoints: Checkpoints, settings: Optimizer, first: int) -> BigsError:
     """Return the error that ends a run whose steps from `first` on were skipped.
 
-    A checkpoint of the state before `first` is not good: its parameters failed on every batch since. It is removed if
-    there is an older one.
+    The parameters before `first` failed on every batch since, so their checkpoint is removed if there is an older one.
     """
     checkpoints.wait()
     saved, bad = checkpoints.steps(), first - 1
     if len(saved) > 1 and saved[-1] == bad:
         checkpoints.remove(bad)
     count = settings.stop_after_nonfinite
-    what = f"Loss or gradient were not finite in {count} step{'s in a row' * (count > 1)}, from step {first} on"
-    return diverged(what, run, checkpoints, settings, bad)
+    steps = "1 step" if count == 1 else f"{count} consecutive steps"
+    what = f"The loss or gradient was not finite in {steps}, from step {first} on"
+    return divergence_error(what, run, checkpoints, settings, bad)
 
 
-def diverged(what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer, bad: int | None = None) -> BigsError:
-    """Return the error that says `what` ended the run, where its last good checkpoint is, and how to go on.
+def divergence_error(
+    what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer, bad: int | None = None
+) -> BigsError:
+    """Return the error of a run that ended because of `what`, with its last good checkpoint and how to continue.
 
-    A checkpoint of step `bad`, if it is the only one, is called what it is.
+    The parameters of step `bad` have failed; the message says so if there is no other checkpoint.
     """
     change = f"--set optimizer.learning_rate={settings.learning_rate / 2:g}"
     if settings.clip_norm is None or settings.clip_norm > 1:
@@ -48,11 +63,11 @@ def diverged(what: str, run: Path, checkpoints: Checkpoints, settings: Optimizer
     last = max(checkpoints.steps(), default=None)
     place = checkpoints.folder / str(last)
     if last is None:
-        where = f"There is no checkpoint yet. Start anew (--run {run}-2)"
+        where = f"There is no checkpoint yet. Start a new run (--run {run}-2)"
     elif last == bad:
-        where = f"The only checkpoint, {place}, is of the parameters that failed. Start anew (--run {run}-2)"
+        where = f"The only checkpoint, {place}, holds the parameters that failed. Start a new run (--run {run}-2)"
     else:
-        where = f"The last good checkpoint is {place}. Start from it (--from {run} --run {run}-2)"
+        where = f"The last good checkpoint is {place}. Start a new run from it (--from {run} --run {run}-2)"
     return BigsError(
-        f"{what}, so the run has stopped. {where} with a lower learning rate or shorter gradients: {change}"
+        f"{what}, so the run has stopped. {where} with a lower learning rate or a smaller gradient norm: {change}"
     )

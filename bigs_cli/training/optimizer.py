@@ -1,4 +1,4 @@
-"""AdamW with the published decay rule, a learning rate over steps, and a group of its own for the SSM parameters."""
+"""AdamW with the published decay rule, learning-rate schedules, and a separate group for the SSM parameters."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SSM_NAMES = frozenset(SSMParameters._fields)
 
 
 def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule:
-    """Return step → learning rate: linear from 0 to `peak` over the warmup, then down by `schedule.kind` to `steps`.
+    """Return step → learning rate: linear from 0 to `peak` during the warmup, then the decay that `schedule` names.
 
-    A warmup given as a fraction may end between two steps, as the published fine-tuning's does. `wsd` goes down by
-    1 − √x, x from 0 to 1 over the last `decay_fraction` of the steps, which ended lower than a straight line in
-    Hägele et al. 2024 (arXiv 2405.18392); there 20% of the steps were enough to match cosine.
+    A warmup given as a fraction may end between two steps, as in the published fine-tuning. `wsd` decays as 1 − √x,
+    with x from 0 to 1 over the last `decay_fraction` of the steps. In Hägele et al. 2024 (arXiv 2405.18392) this ended
+    at a lower loss than a linear decay, and 20% of the steps were enough to match cosine.
     """
     warmup, final = schedule.warmup(steps), schedule.min_lr_ratio
     cooldown = max(schedule.decay_fraction * steps, 1e-9)
@@ -43,25 +43,27 @@ def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule
 
 
 def decayed(path: tuple[str, ...]) -> bool:
-    """Whether weight decay acts on this: on everything but names ending in `bias` and LayerNorm scales.
+    """Return whether weight decay applies to the parameter: to all but biases and LayerNorm scales.
 
-    So does the original code (jxiw/BiGS on GitHub), and with it on the SSM parameters.
+    As in the original code (jxiw/BiGS on GitHub), it applies to the SSM parameters too.
     """
     return path[-1] != "bias" and path[-2:] != ("LayerNorm", "scale")
 
 
 def is_ssm(path: tuple[str, ...]) -> bool:
-    """Whether this is one of A_re, A_im, C, D, log_step: the group `ssm`."""
+    """Return whether the parameter is in the group `ssm`: A_re, A_im, C, D, log_step."""
     return path[-1] in SSM_NAMES
 
 
 def frozen(path: tuple[str, ...]) -> bool:
-    """Whether `freeze_ssm` holds this fixed: the SSM parameters and the token type embeddings."""
+    """Return whether `freeze_ssm` freezes the parameter: the SSM parameters and the token type embeddings."""
     return is_ssm(path) or "token_type_embeddings" in path
 
 
-def make_optimizer(settings: Optimizer, rate: optax.Schedule, freeze_ssm: bool = False) -> optax.GradientTransformation:
-    """Return AdamW: moments, decoupled decay, then the learning rate; `freeze_ssm` zeroes frozen updates."""
+def make_optimizer(
+    settings: Optimizer, lr_schedule: optax.Schedule, freeze_ssm: bool = False
+) -> optax.GradientTransformation:
+    """Return AdamW with clipping and parameter groups; `freeze_ssm` zeroes the updates of frozen parameters."""
     ssm = settings.ssm
     ssm_decay = settings.weight_decay if ssm.weight_decay is None else ssm.weight_decay
     parts = [optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)]
@@ -70,7 +72,7 @@ def make_optimizer(settings: Optimizer, rate: optax.Schedule, freeze_ssm: bool =
     parts += [
         optax.add_decayed_weights(settings.weight_decay, select(lambda p: decayed(p) and not is_ssm(p))),
         optax.add_decayed_weights(ssm_decay, select(is_ssm)),
-        optax.scale_by_learning_rate(rate),
+        optax.scale_by_learning_rate(lr_schedule),
     ]
     if ssm.lr_multiplier != 1.0:
         parts.append(optax.masked(optax.scale(ssm.lr_multiplier), select(is_ssm)))
@@ -80,7 +82,7 @@ def make_optimizer(settings: Optimizer, rate: optax.Schedule, freeze_ssm: bool =
 
 
 def select(rule: Callable[[tuple[str, ...]], bool]) -> Callable[[Parameters], Any]:
-    """Turn a rule on paths into a function from a parameter tree to a tree of booleans."""
+    """Return an optax mask: a function from a parameter tree to a tree of booleans, the values of `rule` by path."""
 
     def mask(params: Parameters) -> Any:
         return jax.tree_util.tree_map_with_path(lambda path, _: rule(tuple(str(key.key) for key in path)), params)

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices: what training is measured against. Found once, then remembered."""
+"""The peak FLOP/s of this machine, to which the throughput of training is compared. Measured once, then cached."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bigs_cli.core.environment import processor
 from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.models.matmul import matmul
 
-_SECONDS = 0.5  # of multiplying; the fastest product counts, so that what else the machine does hardly matters
+_SECONDS = 0.5  # of measuring; the fastest product counts, so other programs have little influence
 
 
 def peak_flops(dtype: str) -> float:
-    """Return the FLOPs per second of one device in large products of `dtype` (float32 at full precision).
+    """Return the FLOP/s of one device for large matrix products of `dtype` (float32 at full precision).
 
-    Measured if this machine's cache has none, which takes about a second.
+    The value comes from this machine's cache, or is measured, which takes about a second.
     """
     device = jax.devices()[0]
     name = processor() if device.platform == "cpu" else device.device_kind
@@ -28,25 +28,30 @@ def peak_flops(dtype: str) -> float:
     file = cache_root() / "matrix-rates.json"
     known: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError):
-        read = parse_json(file.read_text(encoding="utf-8"))
-        known = read if isinstance(read, dict) else {}
-    rate = known.get(key)
-    if not isinstance(rate, (int, float)) or rate <= 0:
-        rate = measure_peak_flops(dtype)
-        with contextlib.suppress(OSError):  # It is measured again next time.
-            write_json(file, {**known, key: rate})
-    return rate
+        cached = parse_json(file.read_text(encoding="utf-8"))
+        known = cached if isinstance(cached, dict) else {}
+    peak = known.get(key)
+    if not isinstance(peak, (int, float)) or peak <= 0:
+        peak = measure_peak_flops(dtype)
+        with contextlib.suppress(OSError):  # The next run measures again.
+            write_json(file, {**known, key: peak})
+    return peak
+
+
+def peak_tokens(dtype: str, row_flops: float, length: int) -> float:
+    """Return the tokens per second at the peak FLOP/s of all devices, for rows of `length` tokens and `row_flops`."""
+    return peak_flops(dtype) * jax.device_count() * length / row_flops
 
 
 def measure_peak_flops(dtype: str, seconds: float = _SECONDS) -> float:
-    """Measure what `peak_flops` returns."""
+    """Measure the FLOP/s that `peak_flops` returns."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
     multiply = jax.jit(lambda a: matmul(a, a, dtype="float32"))
     a = jnp.ones((size, size), dtype)
     multiply(a).block_until_ready()
-    best, ends = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < ends:
-        began = time.perf_counter()
+    shortest, deadline = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        started = time.perf_counter()
         multiply(a).block_until_ready()
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+        shortest = min(shortest, time.perf_counter() - started)
+    return 2 * size**3 / shortest

@@ -1,4 +1,4 @@
-"""`bigs pretrain`: a recipe and token shards, or HDF5 files, to a run, told in stages."""
+"""`bigs pretrain`: train a model on token shards or HDF5 files with the masked-language-model loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from bigs_cli.checkpoints.config_json import write_config
 from bigs_cli.checkpoints.folder import CONFIG
 from bigs_cli.checkpoints.orbax import Checkpoints, Keep
 from bigs_cli.checkpoints.resolve import OpenModel
-from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.core.metric_names import percent
@@ -36,10 +35,8 @@ from bigs_cli.data.verify import verify
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
-from bigs_cli.models.functional import Apply, Parameters, count, make_apply, parameter_shapes
-from bigs_cli.models.init import init_parameters
+from bigs_cli.models.functional import Apply, Parameters, count, make_apply
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.models.published import to_flat, to_tree
 from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
@@ -47,17 +44,17 @@ from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import batch_schedule
 from bigs_cli.training.error_messages import translate_errors
-from bigs_cli.training.job import Job
+from bigs_cli.training.job import Job, initial_parameters
 from bigs_cli.training.loop import TOKENS, Training, train
-from bigs_cli.training.peak_flops import peak_flops
+from bigs_cli.training.peak_flops import peak_tokens
 from bigs_cli.training.step import SummedLoss
 
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a finished run has: held-out metrics, steps, and seconds of all its sittings; also in results.json.
+    """The result of a finished run, also in results.json: held-out metrics, steps, and training time in seconds.
 
-    Without validation there are no metrics.
+    The time is summed over all resumes. Without validation data there are no metrics.
     """
 
     heldout: dict[str, float]
@@ -72,27 +69,26 @@ def pretrain(
     job: Job,
     start: OpenModel | None = None,
 ) -> PretrainResult:
-    """Train `recipe` on `shards` as the `job` says: a new run, or one that continues bit for bit.
+    """Train the model of `recipe` on `shards`: a new run, or a bit-exact continuation, as `job` specifies.
 
-    `start` gives a new run its initial parameters.
+    `start` provides the initial parameters of a new run.
 
     Raises:
-        RequestError: recipe, shards, model and folder do not go together, or shards were altered; nothing is changed
-            then.
-        BigsError: loss or gradient stayed without a finite value, or the machine failed; the last good checkpoint is
-            kept.
-        KeyboardInterrupt: it was asked to stop; a checkpoint is written.
+        RequestError: recipe, shards, model and folder are incompatible, or the shards were modified. Nothing is
+            written.
+        BigsError: the loss or gradient stayed nonfinite, or the machine failed. The last good checkpoint is kept.
+        KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
     check_shards(recipe, shards)
     _verify(shards, job)
     if validation is not None and validation.corpus is not shards:
         _verify(validation.corpus, job)
     folder, main = job.folder, is_main_process()
-    # Only process 0 locks and writes the folder; none starts with data that another found altered.
+    # Only process 0 locks and writes the folder. `broadcast` waits until every process has verified its data.
     with folder.lock() if main else contextlib.nullcontext(), translate_errors(recipe, job):
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, batch_schedule.unit(recipe) // recipe.gradient_accumulation_steps)
-        params, tokenizer = _initial_parameters(recipe, start), shards.tokenizer()
+        meshes.check_batch(mesh, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
+        (params, _), tokenizer = initial_parameters(recipe.model, recipe.seed, start), shards.tokenizer()
         broadcast(0)
 
         def write_model(path: Path) -> None:
@@ -111,6 +107,8 @@ def pretrain(
         ):
             log = MetricsLog(folder.metrics_file if main else Path(os.devnull), tracker)
             apply, steps = make_apply(recipe.model, recipe.compute), batch_schedule.last_step(recipe)
+            length, compute = recipe.data.sequence_length, recipe.compute
+            flops = count_flops(recipe.model, length, compute.mixing, recipe.masking.predictions(length)).training
             evaluator = None if validation is None else _Evaluator(recipe, validation, mesh, apply, log)
             training = Training(
                 recipe=recipe,
@@ -124,11 +122,11 @@ def pretrain(
                 digests=_digests(shards, validation),
                 gradient_accumulation_steps=recipe.gradient_accumulation_steps,
                 max_minutes=recipe.max_minutes,
-                peak_tokens=_peak_tokens(recipe) if err.is_terminal else None,
+                peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
             )
             err.print(
-                f"Pretraining {count(params) / 1e6:.1f}M parameters on {_amount(shards)}, {counted(steps, 'step')} of "
-                f"{_rows(recipe)} × {recipe.data.sequence_length}, on "
+                f"Pretraining {count(params) / 1e6:.1f}M parameters on {_describe_data(shards)}, "
+                f"{counted(steps, 'step')} of {_describe_batch(recipe)} × {length}, on "
                 f"{counted(jax.device_count(), f'{jax.devices()[0].device_kind} device')}."
             )
             trained = train(training, params, checkpoints, log)
@@ -159,28 +157,28 @@ def _write_results(training: Training, result: PretrainResult, skipped: int, par
 
 
 def _verify(corpus: Corpus, job: Job) -> None:
-    """Raise RequestError if a corpus was altered since it was made."""
+    """Raise RequestError if a corpus was modified after it was written."""
     with progress("verifying shards", corpus.nbytes // jax.process_count(), "bytes") as advance:
         if isinstance(corpus, Shards):
             verify(corpus, jax.process_index(), jax.process_count(), advance)
-        elif job.needs_start:  # A checkpoint has its digest, which says that it still is what was verified.
+        elif job.needs_start:  # On resume, the digest in the checkpoint already proves that the corpus is unchanged.
             corpus.verify(advance)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
-    """Refuse shards or HDF5 files that the recipe cannot be trained on.
+    """Check that the recipe can train on the shards or HDF5 files.
 
     Raises:
-        RequestError: their length or vocabulary is another, there is no part to train on, or the tokenizer has no
-            words where the recipe masks whole ones.
+        RequestError: their row length or vocabulary differs from the recipe's, they have no training split, or the
+            recipe masks whole words and the tokenizer does not mark words.
     """
     manifest = shards.manifest
     shards.split("train")
     if manifest.sequence_length != recipe.data.sequence_length:
         raise RequestError(
             f"The shards in {shards.folder} have rows of {manifest.sequence_length} tokens; the recipe wants "
-            f"{recipe.data.sequence_length}. Use others (bigs tokenize --length {recipe.data.sequence_length}), or "
-            f"--set data.sequence_length={manifest.sequence_length}."
+            f"{recipe.data.sequence_length}. Use other shards (bigs tokenize --length {recipe.data.sequence_length}), "
+            f"or --set data.sequence_length={manifest.sequence_length}."
         )
     if manifest.vocab_size != recipe.model.vocab_size:
         raise RequestError(
@@ -191,12 +189,12 @@ def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
         word_continuations(shards.tokenizer(), manifest.vocab_size)
 
 
-def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> SummedLoss:
-    """Return the loss of a step: mask the rows (`evaluation.mlm.masked_batch`), and predict what was masked."""
+def masked_lm_loss(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> SummedLoss:
+    """Return the loss of a step: mask the rows (`evaluation.mlm.masked_batch`) and predict the masked tokens."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         mask_key, dropout_key = jax.random.split(key)
-        masked = masked_batch(mask_key, batch, special, masking)
+        masked = masked_batch(mask_key, batch, mask_ids, masking)
         logits = apply(
             params,
             masked.input_ids,
@@ -211,38 +209,36 @@ def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> S
 
 
 class _Batches:
-    """The rows of the corpus in the order of training: `Batches` of the training loop."""
+    """The training rows of the corpus, shuffled: the `Batches` of the training loop."""
 
     def __init__(self, recipe: PretrainRecipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> None:
         self._recipe, self._corpus = recipe, corpus
-        self._sharding, self._unit = meshes.batch_sharding(mesh), batch_schedule.unit(recipe)
+        self._sharding, self._base = meshes.batch_sharding(mesh), batch_schedule.base_batch_size(recipe)
 
-    def restore(self, step: int, position: Mapping[str, Any]) -> None:
-        # A growing batch is distributed anew at every size, so each process reads all of it.
-        mine = self._rows_here(self._unit) if self._recipe.batch_size_warmup is None else np.arange(self._unit)
+    def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
+        # With batch-size warmup the rows of a process change with the batch size, so each process reads all rows.
+        fixed = self._recipe.batch_size_warmup is None
+        mine = _rows_here(self._sharding, self._base) if fixed else np.arange(self._base)
         self._loader = train_batches(
-            self._corpus, self._unit, self._recipe.seed, mine=mine, start_state=position.get("loader")
+            self._corpus, self._base, self._recipe.seed, mine=mine, start_state=loop_state.get("loader")
         )
 
     def take(self, step: int) -> dict[str, jax.Array]:
         rows = batch_schedule.rows_of(self._recipe, step)
-        batch, mine = batch_schedule.take(self._loader, rows // self._unit), self._rows_here(rows)
+        batch, mine = batch_schedule.take(self._loader, rows // self._base), _rows_here(self._sharding, rows)
         if len(mine) < len(batch[TOKENS]):
             batch = {name: part[mine] for name, part in batch.items()}
         return meshes.place({**batch, "row": mine.astype(np.int32)}, self._sharding, rows, mine)
 
-    def position(self) -> dict[str, Any]:
+    def loop_state(self) -> dict[str, Any]:
         return {"loader": self._loader.get_state()}
-
-    def _rows_here(self, rows: int) -> np.ndarray[Any, Any]:
-        return _rows_here(self._sharding, rows)
 
 
 class _Evaluator:
-    """The loss on the validation rows: `Evaluator` of the training loop.
+    """The held-out loss on the validation rows: the `Evaluator` of the training loop.
 
     Attributes:
-        metrics: those of the last measurement.
+        metrics: the metrics of the last evaluation.
     """
 
     def __init__(
@@ -250,13 +246,13 @@ class _Evaluator:
     ) -> None:
         self._recipe, self._validation, self._log = recipe, validation, log
         self._sharding = meshes.batch_sharding(mesh)
-        special = _mask_ids(recipe, validation.corpus)
-        self._measure = MaskedLMEvaluator(apply, special, recipe.masking, self._place)
+        mask_ids = _mask_ids(recipe, validation.corpus)
+        self._measure = MaskedLMEvaluator(apply, mask_ids, recipe.masking, self._place)
         self.every_steps = recipe.evaluate.every_steps
         self.metrics: dict[str, float] = {}
 
-    def restore(self, step: int, position: Mapping[str, Any]) -> None:
-        # A checkpoint is written after the measurement of its step, unless the run was stopped.
+    def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
+        # A checkpoint usually follows the evaluation of its step, which a resumed run must not log again.
         self._measured = {entry["step"] for entry in read_metrics(self._log.path) if "heldout_loss" in entry}
 
     def evaluate(self, step: int, params: Parameters) -> float | None:
@@ -269,7 +265,7 @@ class _Evaluator:
     def should_stop(self) -> bool:
         return False
 
-    def position(self) -> dict[str, Any]:
+    def loop_state(self) -> dict[str, Any]:
         return {}
 
     def _run(self, step: int, params: Parameters, max_batches: int | None) -> float:
@@ -296,45 +292,24 @@ def _rows_here(sharding: jax.sharding.NamedSharding, rows: int) -> np.ndarray[An
 
 
 def _mask_ids(recipe: PretrainRecipe, corpus: Corpus) -> MaskIds | None:
-    """Return what `masked_batch` masks rows of `corpus` with; None for HDF5 files, which are masked already."""
+    """Return the ids that `masked_batch` needs for rows of `corpus`; None for HDF5 files, which are already masked."""
     return MaskIds.of(corpus, recipe.masking, recipe.model.vocab_size) if isinstance(corpus, Shards) else None
 
 
 def _digests(shards: Corpus, validation: Validation | None) -> dict[str, str]:
-    """Return the digests of all data that decides what the run ends with, that to train on first."""
+    """Return the digests of all data that the result of the run depends on, the training data first."""
     digests = {"shards": shards.digest, "tokenizer": shards.manifest.tokenizer}
     if validation is not None and validation.corpus is not shards:
         digests["validation"] = validation.corpus.digest
     return digests
 
 
-def _peak_tokens(recipe: PretrainRecipe) -> float:
-    """Return the tokens per second of training at the peak FLOP/s of the devices."""
-    L, compute = recipe.data.sequence_length, recipe.compute
-    row = count_flops(recipe.model, L, compute.mixing, recipe.masking.predictions(L)).training
-    return peak_flops(compute.dtype) * jax.device_count() * L / row
+def _describe_batch(recipe: PretrainRecipe) -> str:
+    warmup = recipe.batch_size_warmup
+    return str(recipe.batch_size) if warmup is None else f"{warmup.start} to {recipe.batch_size}"
 
 
-def _rows(recipe: PretrainRecipe) -> str:
-    return (
-        str(recipe.batch_size)
-        if recipe.batch_size_warmup is None
-        else f"{recipe.batch_size_warmup.start} to {recipe.batch_size}"
-    )
-
-
-def _amount(shards: Corpus) -> str:
+def _describe_data(shards: Corpus) -> str:
     if isinstance(shards, Shards):
         return f"{shards.manifest.report.tokens / 1e6:.1f}M tokens"
     return f"{len(shards.split('train')):,} rows with the masks of their files (the recipe's masking is not used)"
-
-
-def _initial_parameters(recipe: PretrainRecipe, start: OpenModel | None) -> Parameters:
-    # On the host: on a device of a mesh they would stay, whole, beside its share of them.
-    fresh = init_parameters(parameter_shapes(recipe.model), recipe.model, recipe.seed)
-    if start is None:
-        return fresh
-    new = to_flat(fresh, recipe.model)
-    flat, report = transfer(start.flat, start.config, recipe.model, lambda path, shape: new[path])
-    err.print(f"Starting from {start.source}:\n{report.describe()}")
-    return to_tree(flat, recipe.model)

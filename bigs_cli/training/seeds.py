@@ -1,4 +1,4 @@
-"""The same fine-tuning from several seeds, in one process: what is compiled for the first serves all."""
+"""Fine-tuning with several seeds in one process, which compiles the training step only once."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def finetune_seeds(
     tokenizer: Tokenizer,
     job: Job,
 ) -> dict[str, Any]:
-    """Fine-tune with as many seeds as the record of `job` says, each in a run folder of its own below that of `job`.
+    """Fine-tune once per seed of `job`, each in a subfolder of its run folder; return the summary in seeds.json.
 
-    Return what seeds.json says of them all. When the job is resumed, finished runs stay as they are, and one that was
-    stopped continues. `start` is needed unless every run has a checkpoint.
+    A resumed job keeps finished runs and continues an interrupted one. `start` is needed unless every run has a
+    checkpoint.
 
     Raises:
-        RequestError: the model or the data are not those of the seeds that were trained before, or as `finetune`.
-        BigsError, KeyboardInterrupt: as `finetune` does; seeds that are finished stay.
+        RequestError: the model or the data differ from those of the seeds trained before, or as `finetune`.
+        BigsError, KeyboardInterrupt: as `finetune`. Finished seeds are kept.
     """
     jobs = seed_jobs(job, recipe.seed)
-    begun = [each.folder for each in jobs if each.resume]
-    if start is not None and begun:
-        check_start_digest(begun[0], start)
+    existing = [each.folder for each in jobs if each.resume]
+    if start is not None and existing:
+        check_start_digest(existing[0], start)
     digests = data_digests(task, data, tokenizer)
-    for run in begun:
+    for run in existing:
         if run.finished:
             _check_data(run, digests)
     for number, each in enumerate(jobs):
@@ -51,15 +51,15 @@ def finetune_seeds(
             err.print(f"{run.path} is finished.")
             continue
         err.print(f"Seed {number + 1} of {len(jobs)}: {run.path}")
-        of_seed = recipe.model_copy(update={"seed": recipe.seed + number})
-        finetune(of_seed, task, data, start if each.needs_start else None, tokenizer, each)
+        seed_recipe = recipe.model_copy(update={"seed": recipe.seed + number})
+        finetune(seed_recipe, task, data, start if each.needs_start else None, tokenizer, each)
     summary = summarize(task, [each.folder for each in jobs], job.command)
     write_json(job.folder.path / SUMMARY, summary)
     return summary
 
 
 def _check_data(run: RunFolder, digests: Mapping[str, str]) -> None:
-    """Refuse data that is not what a finished seed was trained and measured on: their figures belong together.
+    """Check that the data is that of a finished seed: a summary must not mix data sets.
 
     Raises:
         RequestError: it is other data.

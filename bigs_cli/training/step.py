@@ -1,10 +1,11 @@
-"""What a training step takes and gives: parameters, optimizer state, step, and what was skipped."""
+"""The training step: its state, and the compiled function that maps a state and a batch to the next state."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -16,15 +17,16 @@ from jax.sharding import Mesh, NamedSharding
 from bigs_cli.models.functional import Parameters
 
 Metrics = dict[str, jax.Array]
-# (params, batch, key of the step, part of the batch) → (summed loss, {"weight": what to divide by, further sums})
+# (params, batch, key of the step, index of the micro-batch) → (summed loss, {"weight": the divisor, …: further sums})
 SummedLoss = Callable[[Parameters, Any, jax.Array, Any], tuple[jax.Array, Metrics]]
 
 
 class TrainState(NamedTuple):
-    """Parameters (float32, layers stacked), the optimizer's state, the steps done (int32), and what they left.
+    """Parameters (float32, layers stacked), optimizer state, step count, moving average and counts of skipped steps.
 
-    `ema` is the moving average of the parameters, None if none is kept. `skipped` of the steps done (int32) had a loss
-    or gradient that was not finite and changed nothing, the last `skipped_in_a_row` of them one after the other.
+    `step` (int32) counts all steps, `skipped` (int32) those whose loss or gradient was not finite, and
+    `skipped_in_a_row` (int32) the consecutive ones at the end. `ema` is the exponential moving average of the
+    parameters, or None.
     """
 
     params: Parameters
@@ -35,46 +37,50 @@ class TrainState(NamedTuple):
     skipped_in_a_row: jax.Array
 
     @property
-    def averaged(self) -> Parameters:
-        """The parameters to evaluate and to use: their moving average if one is kept, else themselves."""
+    def ema_params(self) -> Parameters:
+        """The parameters to evaluate and to export: the moving average if there is one, else `params`."""
         return self.params if self.ema is None else self.ema
 
 
-def new_state(params: Parameters, optimizer: optax.GradientTransformation, average: bool = False) -> TrainState:
-    """Return the state before the first step, with a moving average of the parameters if `average`."""
-    ema = jax.tree.map(jnp.copy, params) if average else None  # A buffer of its own: a step consumes both.
-    return TrainState(params, optimizer.init(params), _zero(), ema, _zero(), _zero())
+@dataclass(frozen=True)
+class StepOptions:
+    """Options of `make_step`: micro-batches per step, decay rate of the moving average, limit of skipped steps."""
+
+    gradient_accumulation_steps: int = 1
+    ema: float | None = None
+    stop_after_nonfinite: int = 10
 
 
-def _zero() -> jax.Array:
-    return jnp.zeros((), jnp.int32)
+def new_state(params: Parameters, optimizer: optax.GradientTransformation, with_ema: bool = False) -> TrainState:
+    """Return the state before the first step, with a moving average of the parameters if `with_ema`."""
+    ema = jax.tree.map(jnp.copy, params) if with_ema else None  # A copy: a step donates both buffers.
+    step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return TrainState(params, optimizer.init(params), step, ema, skipped, in_a_row)
 
 
 def make_step(
     loss: SummedLoss,
     optimizer: optax.GradientTransformation,
-    rate: optax.Schedule,
+    lr_schedule: optax.Schedule,
     seed: int,
-    gradient_accumulation_steps: int = 1,
-    *,
-    ema: float | None = None,
-    stop_after: int = 10,
+    options: StepOptions = StepOptions(),
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """Return the compiled `step(state, batch) -> (state, metrics)`; the state given is consumed.
+    """Return the compiled `step(state, batch) -> (state, metrics)`, which donates the buffers of `state`.
 
-    The gradient is that of the mean over the whole batch, whether its rows are computed at once or in
-    `gradient_accumulation_steps` parts. Randomness is keyed by (seed, step, part) and so does not depend on devices.
-    `metrics`: loss, grad_norm (before clipping), learning_rate, skipped, skipped_in_a_row, and each further sum the
-    loss gives, divided by its weight.
+    The gradient is that of the mean over the whole batch, with or without gradient accumulation. Random keys derive
+    from (seed, step, micro-batch) and therefore do not depend on the devices. `metrics` are loss, grad_norm (before
+    clipping), learning_rate, skipped, skipped_in_a_row, and each further sum of the loss divided by its weight.
 
-    A step whose loss or gradient is not finite counts as done, so that data and masks go on, and changes nothing else:
-    optimizer, learning rate and average are where they were. After `stop_after` such steps in a row all further
-    ones are skipped, so that a loop which looks later finds the state as it was.
+    A step whose loss or gradient is not finite is skipped: the step count, and with it the data and masks, advances;
+    the parameters, optimizer state, learning rate and moving average do not. After `stop_after_nonfinite` consecutive
+    skipped steps every further step is skipped too, so that a training loop that checks later finds the state
+    unchanged.
 
-    With `ema`, the average moves by 1 − d of the way to the parameters after a step, d = min(ema, (1 + t) / (10 + t))
-    with t steps taken: initial values fade early, as with `num_updates` in TensorFlow's ExponentialMovingAverage.
+    With `ema`, a step updates average ← d·average + (1 − d)·params, d = min(ema, (1 + t) / (10 + t)), where t is the
+    number of steps taken. Initial values fade early, as with `num_updates` in TensorFlow's ExponentialMovingAverage.
     """
-    gradient_of, accumulate = jax.value_and_grad(loss, has_aux=True), gradient_accumulation_steps
+    gradient_of, accumulate = jax.value_and_grad(loss, has_aux=True), options.gradient_accumulation_steps
+    ema, stop_after = options.ema, options.stop_after_nonfinite
 
     def gradient(params: Parameters, batch: Any, key: jax.Array) -> tuple[jax.Array, Metrics, Parameters]:
         if accumulate == 1:
@@ -86,7 +92,7 @@ def make_step(
             (total, sums), gradients = gradient_of(params, rows, key, index)
             return jax.tree.map(jnp.add, carry, (total, sums, gradients)), None
 
-        # Every accumulate-th row, not runs of them: each device then has its share of every part where it is.
+        # A micro-batch takes every accumulate-th row, not consecutive rows: no row then moves to another device.
         parts = jax.tree.map(lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1), batch)
         first = jax.tree.map(lambda a: a[0], parts)
         shapes = jax.eval_shape(gradient_of, params, first, key, 0)
@@ -97,14 +103,14 @@ def make_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         total, sums, gradients = gradient(state.params, batch, key)
         weight = jnp.maximum(sums.pop("weight"), 1e-9)
-        # Times the inverse: a division would be a pass over the gradients of its own, for every use of them.
+        # Multiply by the inverse: a division would add a pass over the gradients for every use of them.
         mean, norm, inverse = total / weight, optax.tree.norm(gradients) / weight, 1 / weight
         gradients = jax.tree.map(lambda g: g * inverse, gradients)
         taken = state.step - state.skipped
         good = jnp.isfinite(mean) & jnp.isfinite(norm) & (state.skipped_in_a_row < stop_after)
 
         def if_good(new: Any, old: Any) -> Any:
-            # Chosen value by value: the compiler makes that part of the update, while a branch would copy the state.
+            # The compiler fuses an elementwise choice into the update; a branch would copy the state.
             return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
 
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
@@ -119,7 +125,7 @@ def make_step(
             "loss": mean,
             **{name: value / weight for name, value in sums.items()},
             "grad_norm": norm,
-            "learning_rate": rate(taken),
+            "learning_rate": lr_schedule(taken),
             "skipped": skipped,
             "skipped_in_a_row": in_a_row,
         }
@@ -127,18 +133,18 @@ def make_step(
         return TrainState(params, optimizer_state, state.step + 1, average, skipped, in_a_row), metrics
 
     @functools.cache
-    def compiled(places: tuple[Any, ...], structure: Any) -> Any:
-        # The state stays where it was: the compiler would move parts of it, and the next step be compiled for that.
-        return jax.jit(step, donate_argnums=0, out_shardings=(structure.unflatten(places), None))
+    def compiled(shardings: tuple[Any, ...], structure: Any) -> Any:
+        # Without output shardings the compiler may move parts of the state, and the next step would be compiled again.
+        return jax.jit(step, donate_argnums=0, out_shardings=(structure.unflatten(shardings), None))
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         leaves, structure = jax.tree.flatten(state)
-        # What was put nowhere in particular stays so: given a place, it would have the next step compiled anew.
-        places = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
-        mesh = next((place.mesh for place in places if isinstance(place, NamedSharding)), None)
-        # With the mesh set, the model keeps its activations split by rows (`models/batch_sharding.py`).
+        # An uncommitted array stays uncommitted: with a sharding, the next step would be compiled again.
+        shardings = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
+        mesh = next((sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)), None)
+        # With the mesh set, the model shards its activations by rows (`models/sharding.py`).
         with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
-            # The seed is an argument, not a constant: runs that differ in nothing else share what is compiled.
-            return compiled(places, structure)(state, batch, np.uint32(seed))
+            # The seed is an argument, not a constant: runs that differ only in the seed share the compiled function.
+            return compiled(shardings, structure)(state, batch, np.uint32(seed))
 
     return run

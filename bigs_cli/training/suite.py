@@ -1,4 +1,4 @@
-"""`bigs finetune glue`: every GLUE task from one model, those with a start of their own from this suite's MNLI run."""
+"""`bigs finetune glue`: fine-tune one model on every GLUE task; some tasks start from the suite's MNLI run instead."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ VERB = f"finetune {SUITE}"
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """What a suite was begun with, kept in its folder as suite.json: it goes on so.
+    """The options of a suite, kept in its folder as suite.json so that a resumed suite uses the same ones.
 
-    `model` is the name it is found by later, `data` the folder of the tasks (None: the hub), both as absolute paths
-    where they are on this disk; `variant` and `sets` are as `suite_recipes` takes them, `seeds` is how many each task
-    has.
+    `model` is the name or path of the start model and `data` the folder of the tasks (None: the hub); local paths are
+    absolute. `variant` and `sets` are the arguments of `suite_recipes`, and `seeds` is the number of runs per task.
     """
 
     model: str
@@ -48,28 +47,28 @@ class SuitePlan:
 
 
 def saved_plan(root: Path) -> SuitePlan:
-    """Return what the suite in the folder was begun with.
+    """Return the plan of the suite in the folder `root`.
 
     Raises:
-        RequestError: there is no suite, or its plan is damaged.
+        RequestError: there is no suite, or its plan is invalid.
     """
     file = root / SUITE_PLAN
     try:
         return TypeAdapter(SuitePlan).validate_json(file.read_bytes())
     except OSError:
-        raise RequestError(f"There is no suite to go on with in {root}. Leave out --resume to begin one.") from None
+        raise RequestError(f"There is no suite to resume in {root}. Leave out --resume to start one.") from None
     except ValidationError:
-        told = f"{file} is damaged, so this suite cannot go on. Begin another one: --run {root}-2"
-        raise RequestError(told) from None
+        message = f"{file} is invalid, so this suite cannot be resumed. Start a new one: --run {root}-2"
+        raise RequestError(message) from None
 
 
 def resumed_plan(root: Path, model: str | None, data: str | None, variant: str | None, seeds: int | None) -> SuitePlan:
-    """Return the plan of the suite in the folder, which is to go on.
+    """Return the plan of the suite in the folder `root`, to resume it.
 
-    The others are what is asked for this time, of the plan's fields; None: as it was.
+    The other arguments are the options of the command, which must agree with the plan; None if an option is absent.
 
     Raises:
-        RequestError: it was begun with something else, or as `saved_plan`.
+        RequestError: an option differs from the plan, or as `saved_plan`.
     """
     plan = saved_plan(root)
     if data is not None and plan.data is not None and same_place(data, plan.data):
@@ -80,8 +79,8 @@ def resumed_plan(root: Path, model: str | None, data: str | None, variant: str |
     for option, wanted, kept in (*asked, ("--seeds", seeds, plan.seeds)):
         if wanted not in (None, kept):
             raise RequestError(
-                f"The suite in {root} was begun {'without' if kept is None else f'with {kept} as its'} {option}, and "
-                f"goes on so. Leave {option} out, or begin another one: --run {root}-2"
+                f"The suite in {root} was started {'without' if kept is None else f'with {kept} as its'} {option}, "
+                f"which --resume cannot change. Leave out {option}, or start a new suite: --run {root}-2"
             )
     return plan
 
@@ -90,41 +89,43 @@ def begin_suite(root: Path, plan: SuitePlan) -> None:
     """Write the plan of a new suite to its folder.
 
     Raises:
-        RequestError: the folder is in use or cannot be written, or the variant, values or data are wrong. Nothing is
-            written then.
+        RequestError: the folder is in use or not writable, or the variant, the values or the data are invalid. Nothing
+            is written.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        begun = (root / SUITE_PLAN).is_file()
-        go_on = f"Continue the suite in it with `{resume_command(VERB, root)}`, or name" if begun else "Name"
-        raise RequestError(f"The folder {root} is in use. {go_on} another one: --run {root}-2")
+        has_suite = (root / SUITE_PLAN).is_file()
+        advice = f"Continue the suite in it with `{resume_command(VERB, root)}`, or name" if has_suite else "Name"
+        raise RequestError(f"The folder {root} is in use. {advice} another one: --run {root}-2")
     check_writable(root, f"The folder {root}")
-    # Both are asked again by `finetune_suite`: here, so that a wrong request leaves no plan behind.
+    # `finetune_suite` makes both checks too. They are here so that an invalid request leaves no plan behind.
     suite_recipes(plan.variant, plan.sets)
-    present(None if plan.data is None else Path(plan.data))
+    available_tasks(None if plan.data is None else Path(plan.data))
     write_json(root / SUITE_PLAN, asdict(plan))
 
 
 def suite_recipes(variant: str | None, sets: Sequence[str]) -> dict[str, FinetuneRecipe]:
-    """Return each task's recipe: its own, or its `variant`: "128" means cola-128, …; tasks without one keep their own.
+    """Return the recipe of each task: its `variant` ("128" means cola-128, …) or, without such a variant, its own.
 
     Raises:
-        RequestError: no task has such a variant, or a value is wrong.
+        RequestError: no task has such a variant, or a value is invalid.
     """
     from bigs_cli.recipe.catalog import recipe_names
 
     known = set(recipe_names("finetune"))
     names = {task: f"{task}-{variant}" if variant and f"{task}-{variant}" in known else task for task in TASK_ORDER}
     if variant and not any(name.endswith(f"-{variant}") for name in names.values()):
-        raise RequestError(f"No GLUE task has a recipe {variant}. There are cola-128, cola-freeze, …: --recipe 128")
+        raise RequestError(
+            f"No GLUE task has a recipe variant '{variant}'. With --recipe 128 the recipes are cola-128, mnli-128, …"
+        )
     recipes = {task: load_recipe(name, sets) for task, name in names.items()}
     return {task: recipe for task, recipe in recipes.items() if isinstance(recipe, FinetuneRecipe)}
 
 
-def present(data: Path | None) -> list[Task]:
-    """Return the tasks that can be trained: those whose train and dev sets are under `data`, or all on the hub.
+def available_tasks(data: Path | None) -> list[Task]:
+    """Return the tasks that have a training and a dev set under `data`; without `data`, all tasks (from the hub).
 
     Raises:
-        RequestError: there is none.
+        RequestError: there are no such tasks.
     """
     tasks = [TASKS[name] for name in TASK_ORDER]
     if data is None:
@@ -133,7 +134,7 @@ def present(data: Path | None) -> list[Task]:
     if not found:
         folders = ", ".join(task.folder for task in tasks)
         raise RequestError(
-            f"There is no GLUE task under {data} (--data). It should hold some of the folders {folders}."
+            f"There is no GLUE task under {data} (--data). It should contain some of the folders {folders}."
         )
     return found
 
@@ -144,28 +145,28 @@ def finetune_suite(
     root: Path,
     resume: bool,
 ) -> None:
-    """Fine-tune the plan's model on every task there is, in `root`/TASK, or with several seeds in `root`/TASK/seed-….
+    """Fine-tune the plan's model on every available task, in `root`/TASK or, with several seeds, `root`/TASK/seed-….
 
-    `open_start` opens a model by name, and says under which name a recipe records it. With `resume`, what is finished
-    stays, what was stopped goes on, and the rest is begun.
+    `open_start` opens a model by name and returns it with its tokenizer and the name that the recipe records. With
+    `resume`, finished runs are kept, an interrupted one continues, and the others start.
 
     Raises:
-        RequestError: a folder is in use, or a model or the data of a task cannot be read; earlier tasks are done then.
+        RequestError: a folder is in use, or a model or the data of a task cannot be read. Finished tasks are kept.
     """
     recipes, command = suite_recipes(plan.variant, plan.sets), resume_command(VERB, root)
     data = None if plan.data is None else Path(plan.data)
-    tasks = present(data)
+    tasks = available_tasks(data)
     missing = [name for name in TASK_ORDER if name not in {task.name for task in tasks}]
     if missing:
-        err.print(f"Not under {data}, and left out: {', '.join(TASKS[name].title for name in missing)}.")
+        err.print(f"Not in {data}, therefore left out: {', '.join(TASKS[name].title for name in missing)}.")
     for number, task in enumerate(tasks):
         folder, recipe = root / task.name, recipes[task.name]
         if resume and best_run(folder) is not None and _complete(folder, plan.seeds):
             err.print(f"{task.title} is finished.")
             continue
         start = plan.model
-        if task.start is not None and (own := best_run(root / task.start)) is not None:
-            start = str(own.path)
+        if task.start is not None and (start_run := best_run(root / task.start)) is not None:
+            start = str(start_run.path)
         err.print(f"Task {number + 1} of {len(tasks)}: {task.title}, from {start}")
         opened, tokenizer, name = open_start(start)
         recipe = recipe.model_copy(update={"from_": name})

@@ -236,7 +236,7 @@ def test_a_packed_text(models: Path, tmp_path: Path) -> None:
             "next-sentence",
             "its columns are id, review, stars. Name those of both texts of a pair: --text COLUMN --pair",
         ),
-        ("question-answering", "Name those of the question and the text it is about: --question COLUMN --text COLUMN"),
+        ("question-answering", "Name the columns of the question and of its text: --question COLUMN --text COLUMN"),
         ("multiple-choice", "in.csv: no endings; its columns are id, review, stars. Name them: --ending COLUMN"),
         ("masked-lm", "its columns are id, review, stars. Name that of the text: --text COLUMN."),
     ],
@@ -251,7 +251,7 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "the sea", "id": 1}\n{"id": 2}\n')
     done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "score")
     assert (done.code, done.out) == (2, "")
-    assert "in.jsonl:2 has no 'text', which the others have" in " ".join(done.err.split())
+    assert "in.jsonl:2 has no 'text', unlike the first one" in " ".join(done.err.split())
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_file_that_turns_out_bad_leaves_no_answers(models: Path, tmp_path: Pat
     ask = ("predict", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
     done = bigs(*ask, "--model", models / "score")
     assert done.code == 2
-    assert "is 7, which is no text" in done.err
+    assert "is 7, which is not text" in done.err
     assert (tmp_path / "out.jsonl").read_text() == "mine\n"
 
 

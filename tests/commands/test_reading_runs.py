@@ -75,23 +75,23 @@ def test_compare_tests_two_fine_tunings_and_shows_where_they_differ(root: Path) 
     assert done.err == ""
     right = [(a["label"] == a["prediction"], b["label"] == b["prediction"]) for a, b in zip(mine, other, strict=True)]
     counts = {
-        "both right": right.count((True, True)),
-        "only mrpc right": right.count((True, False)),
-        "only other right": right.count((False, True)),
+        "both correct": right.count((True, True)),
+        "only mrpc correct": right.count((True, False)),
+        "only other correct": right.count((False, True)),
         "both wrong": right.count((False, False)),
     }
     for name, count in counts.items():
         assert re.search(rf"^{name} +{count} +{100 * count / len(right):.1f}%$", done.out, re.M), done.out
     assert re.search(r"^accuracy  McNemar, exact  ", done.out, re.M)
     differing = [(a, b) for a, b in zip(mine, other, strict=True) if a["prediction"] != b["prediction"]]
-    assert f"different answers, 3 of {len(differing)}" in done.out
-    shown = done.out[done.out.index("different answers") :].splitlines()[2:]
+    assert f"different predictions, 3 of {len(differing)}" in done.out
+    shown = done.out[done.out.index("different predictions") :].splitlines()[2:]
     assert [line.split()[0] for line in shown] == [str(a["id"]) for a, _ in differing[:3]]
     for line, (a, b) in zip(shown, differing, strict=False):
         assert line.split()[-3:] == [a["label"], a["prediction"], b["prediction"]]
         assert a["text"][:20] in line
         assert a["pair"][:20] in line
-    assert "different answers" not in bigs("runs", "compare", "mrpc", "other", "--examples", 0).fine().out
+    assert "different predictions" not in bigs("runs", "compare", "mrpc", "other", "--examples", 0).fine().out
 
 
 def test_compare_of_scores_is_a_bootstrap(root: Path) -> None:
@@ -100,14 +100,14 @@ def test_compare_of_scores_is_a_bootstrap(root: Path) -> None:
     write_predictions(root / "stsb-2", [{**line, "prediction": line["label"] + 0.01} for line in lines])
     shown = bigs("runs", "compare", "stsb", "stsb-2").fine().out
     assert re.search(r"^Spearman correlation  paired bootstrap  +\S+ +100\.00 ", shown, re.M)
-    assert re.search(rf"^stsb-2 nearer +{len(lines)} +100\.0%$", shown, re.M)
+    assert re.search(rf"^stsb-2 closer +{len(lines)} +100\.0%$", shown, re.M)
 
 
 def test_compare_says_why_there_is_no_paired_test(root: Path) -> None:
     lines = predictions(root / "other")
     write_predictions(root / "other", lines[1:])
     done = bigs("runs", "compare", "mrpc", "other").fine()
-    assert "mrpc and other were not measured on the same dev examples (13 and 12): no paired test." in done.err
+    assert "mrpc and other were not evaluated on the same dev examples (13 and 12): no paired test." in done.err
     assert "dev accuracy" in done.out
     assert "McNemar" not in done.out
     (root / "other" / "predictions.jsonl").write_text("{")
@@ -123,7 +123,7 @@ def test_compare_says_why_there_is_no_paired_test(root: Path) -> None:
 def test_compare_of_a_run_with_itself_and_of_several(root: Path) -> None:
     shown = bigs("runs", "compare", "mrpc", root / "mrpc").fine().out
     assert "+0.00 to +0.00  1.0000" in shown
-    assert "different answers" not in shown
+    assert "different predictions" not in shown
     assert bigs("runs", "compare", "mrpc", "other", "base", "mrpc").fine().out.count("paired tests") == 2
 
 
@@ -137,7 +137,7 @@ def test_texts_are_cut_and_what_a_terminal_would_obey_is_written_out(root: Path)
     shown = bigs("runs", "compare", "mrpc", "other").fine().out
     assert "\x1b" not in shown
     assert "\\x1b[31mlong" in shown
-    assert max(map(len, shown[shown.index("different answers") :].splitlines())) < 160
+    assert max(map(len, shown[shown.index("different predictions") :].splitlines())) < 160
 
 
 # --- plot ---------------------------------------------------------------------------------------------------
@@ -183,9 +183,9 @@ def test_a_confusion_matrix_counts_the_run_s_answers(root: Path) -> None:
     most, count = Counter(line["label"] for line in lines).most_common(1)[0]
     assert f">mrpc: MRPC, dev, {len(lines)} examples<" in text
     baseline = f"majority baseline, always “{most}”: {100 * count / len(lines):.1f}%"
-    assert f">{100 * right / len(lines):.1f}% right; {baseline}<" in text
+    assert f">{100 * right / len(lines):.1f}% correct; {baseline}<" in text
     for label in ("equivalent", "not_equivalent"):
-        assert f">{sum(line['label'] == label for line in lines)} in all<" in text
+        assert f">{sum(line['label'] == label for line in lines)} in total<" in text
 
 
 def test_kernels_are_drawn_of_any_model_up_to_its_positions(root: Path) -> None:
@@ -221,11 +221,11 @@ def test_what_cannot_be_drawn_is_said(root: Path, arguments: tuple[str, ...], sa
 def test_a_run_without_answers_has_no_confusion_matrix(root: Path) -> None:
     lines = predictions(root / "mrpc")
     write_predictions(root / "mrpc", [{**line, "split": "test"} for line in lines])
-    assert "holds no predictions of the dev set" in bigs("runs", "plot", "--confusion", "mrpc").err
+    assert "contains no predictions of the dev set" in bigs("runs", "plot", "--confusion", "mrpc").err
     write_predictions(root / "mrpc", [{**line, "label": "maybe"} for line in lines])
-    assert "'maybe' is no label of it" in bigs("runs", "plot", "--confusion", "mrpc").err
+    assert "'maybe' is not one of its labels" in bigs("runs", "plot", "--confusion", "mrpc").err
     (root / "mrpc" / "predictions.jsonl").unlink()
-    assert "has no predictions.jsonl: nothing was measured" in bigs("runs", "plot", "--confusion", "mrpc").err
+    assert "has no predictions.jsonl: it was not evaluated" in bigs("runs", "plot", "--confusion", "mrpc").err
 
 
 # --- report -------------------------------------------------------------------------------------------------
@@ -289,16 +289,18 @@ def test_the_page_of_one_fine_tuning(root: Path) -> None:
     before = snapshot(root)
     page = report("mrpc")
     assert page.all("h1") == ["Run mrpc"]
-    assert page.all("h3") == ["Results", "Course", "Answers to the dev set", "What the layers look at"]
+    assert page.all("h3") == ["Results", "Training curves", "Predictions on the dev set", "Convolution kernels"]
     assert page.count("figure") == page.count("svg") == 3
-    assert page.all("summary") == ["Course in figures", "Environment", "Full recipe"]
+    assert page.all("summary") == ["Training curves as a table", "Environment", "Full recipe"]
     cells = page.all("td")
     result = json.loads((root / "mrpc" / "results.json").read_text())["metrics"]
     assert {f"{100 * result['accuracy']:.2f}", "83.3", "finished", "fine-tuning on MRPC"} <= set(cells)
     recipe = yaml.safe_load((root / "mrpc" / "recipe.yaml").read_text())
     assert yaml.safe_load(page.all("pre")[-1]) == {**recipe, "from": "base"}
     assert not [text for _, text in page.texts if str(root) in text or str(root.parent) in text]
-    assert any(text.startswith("Measured at step ") and "majority baseline" in text for text in page.all("p"))
+    assert any(
+        text.startswith("These are the scores of the best") and "majority baseline" in text for text in page.all("p")
+    )
     assert any("jaxlib" in text for text in page.all("pre"))
     wrong = [line for line in predictions(root / "mrpc") if line["label"] != line["prediction"]]
     assert sum(f"{line['text']} │ {line['pair']}" in cells for line in wrong) == min(10, len(wrong)) > 0
@@ -313,7 +315,7 @@ def test_the_page_of_several_compares_those_of_one_task(root: Path) -> None:
     assert page.all("a") == ["mrpc", "other", "stsb", "base", "MRPC, compared"]
     assert "mrpc and other on the same examples" in page.all("h3")
     assert "McNemar, exact" in page.all("td")
-    assert "only other right" in page.all("td")
+    assert "only other correct" in page.all("td")
     assert page.count("svg") == 3 + 3 + 3 + 2 + 1
     assert sum("Wrong with the highest probability: 2 of" in text for text in page.all("caption")) == 2
     twice = report("base", root / "base")

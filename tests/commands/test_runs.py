@@ -216,13 +216,13 @@ def test_spoilt_files_are_sentences(root: Path) -> None:
     course.write_text("3\n" + whole)
     done = bigs("runs", "show", "base")
     assert (done.code, done.out) == (2, "")
-    assert f'{course}:1: no JSON object with a "step". Mend or remove this line.' in done.err
+    assert f'{course}:1 is not a JSON object with a "step". Correct or remove this line.' in done.err
     course.write_text(whole + '{"step": 7, "lo')  # cut off by a crash
     bigs("runs", "show", "base").fine()
     course.write_text("")
     done = bigs("runs", "plot", "base")
     assert done.code == 2
-    assert "base has logged nothing yet" in done.err
+    assert "base has not logged anything yet" in done.err
     (root / "hot" / "results.json").write_text("[]")
     assert "results.json is not a JSON object" in bigs("runs", "show", "hot").err
     (root / "hot" / "results.json").write_text("{")

@@ -26,7 +26,7 @@ def course(run: Path) -> list[dict[str, Any]]:
 
 def test_a_dry_run_shows_a_row_with_the_mask_of_its_file(corpus: Path, tmp_path: Path) -> None:
     shown = bigs(*pretrain(corpus, tmp_path / "run", "--dry-run")).fine().out
-    assert f"at {P} places in a row" in shown
+    assert f"at {P} masked positions per row" in shown
     assert "of 31: " in shown
     assert "→" in shown
     assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.evaluation.agreement import masked_forms, read_agreement
+from bigs_cli.evaluation.agreement import FormColumns, masked_forms, read_agreement
 from bigs_cli.evaluation.minimal_pairs import PairModel
 from bigs_cli.evaluation.pairs import Pairs
 from tests.evaluation.tiny_mlm import VOCABULARY, opened_frequencies, write_vocabulary
@@ -36,26 +36,29 @@ def test_a_table_without_header_line_whose_columns_are_named(tmp_path: Path) -> 
     path = tmp_path / "ml.tsv"
     path.write_text("simple\tsing\tthe cat sleeps\tthe cat sleep\n\nsimple\tplur\tcats sleep\tcats sleeps\n")
     names = ["condition", "case", "sentence_good", "sentence_bad"]
-    read = read_agreement(path, ["case"], columns=names)
+    read = read_agreement(path, ["case"], FormColumns(header=names))
     assert (read.good, read.bad) == (["the cat sleeps", "cats sleep"], ["the cat sleep", "cats sleeps"])
     assert read.groups == {"case": ["sing", "plur"]}
-    assert read_agreement(path, columns=names).groups == {"condition": ["simple", "simple"]}
+    assert read_agreement(path, columns=FormColumns(header=names)).groups == {"condition": ["simple", "simple"]}
     with pytest.raises(RequestError, match=r"ml.tsv:1 has 4 cells separated by tabs; the columns are a, b\. Name"):
-        read_agreement(path, columns=["a", "b"])
+        read_agreement(path, columns=FormColumns(header=["a", "b"]))
 
 
 def test_jsonl_with_names_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "the dogs [MASK] here", "yes": "are", "no": "is", "attractors": 0}) + "\n")
-    read = read_agreement(path, sentence="text", good="yes", bad="no")
+    read = read_agreement(path, columns=FormColumns("text", "yes", "no"))
     assert (read.good, read.bad, read.groups) == (["the dogs are here"], ["the dogs is here"], {"attractors": ["0"]})
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"sentence": "no place", "good": "is", "bad": "are"}, "a.jsonl:1: column 'sentence' has 0 places for a form"),
-        ({"sentence": "[MASK] and ***mask***", "good": "a", "bad": "b"}, "has 2 places for a form; write one, as"),
+        ({"sentence": "no place", "good": "is", "bad": "are"}, "a.jsonl:1: column 'sentence' has 0 masked words"),
+        (
+            {"sentence": "[MASK] and ***mask***", "good": "a", "bad": "b"},
+            "has 2 masked words; it needs exactly one",
+        ),
         ({"sentence": "the cat [MASK]", "good": "is"}, "a.jsonl has no column 'bad'."),
         ({"sentence_good": "the cat is"}, "a.jsonl has no column 'sentence'. Did you mean 'sentence_good'?"),
     ],
@@ -83,8 +86,8 @@ def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> No
         ),
     )
     assert items.kept.tolist() == [0, 6]
-    assert items.places.position.tolist() == [3, 3]
-    forms = [[VOCABULARY[token] for token in two] for two in items.places.candidates]
+    assert items.positions.position.tolist() == [3, 3]
+    forms = [[VOCABULARY[token] for token in two] for two in items.positions.candidates]
     assert forms == [["sleeps", "sleep"], ["are", "is"]]
 
 

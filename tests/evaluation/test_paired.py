@@ -45,9 +45,9 @@ def test_classes_are_counted_and_tested_by_right_and_wrong_and_by_the_task_s_own
     one = lines(task, labels, [bad, good, bad, good, good, bad], scores={})
     two = lines(task, labels, [bad, good, good, good, bad, good])
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"both right": 2, "only one right": 1, "only two right": 2, "both wrong": 1}
+    assert paired.counts == {"both correct": 2, "only one correct": 1, "only two correct": 2, "both wrong": 1}
     first, second = paired.tests
-    assert (first.metric, first.how, first.p) == ("accuracy", "McNemar, exact", pytest.approx(1.0))
+    assert (first.metric, first.method, first.p) == ("accuracy", "McNemar, exact", pytest.approx(1.0))
     assert first.values == (pytest.approx(3 / 6), pytest.approx(4 / 6))
     assert first.difference == pytest.approx(1 / 6)
     assert first.interval[0] <= first.difference <= first.interval[1]
@@ -56,7 +56,7 @@ def test_classes_are_counted_and_tested_by_right_and_wrong_and_by_the_task_s_own
         for side in (one, two)
         for key in ("label", "prediction")
     ]
-    assert (second.metric, second.how) == ("matthews", "paired bootstrap")
+    assert (second.metric, second.method) == ("matthews", "paired bootstrap")
     assert second.values == (matthews(ids[0], ids[1]), matthews(ids[2], ids[3]))
     assert [(a["id"], b["id"]) for a, b in paired.differing] == [(2, 2), (4, 4), (5, 5)]
 
@@ -66,7 +66,7 @@ def test_of_scores_the_nearer_are_counted_and_the_furthest_apart_come_first() ->
     one = lines(task, [1.0, 2.0, 3.0, 4.0], [1.0, 2.5, 3.0, 0.0])
     two = lines(task, [1.0, 2.0, 3.0, 4.0], [1.5, 2.0, 3.0, 4.0])
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"one nearer": 1, "two nearer": 2, "as near": 1}
+    assert paired.counts == {"one closer": 1, "two closer": 2, "equally close": 1}
     assert [test.metric for test in paired.tests] == ["spearman"]
     assert [a["id"] for a, _ in paired.differing] == [3, 0, 1]
 
@@ -75,7 +75,7 @@ def test_choices_are_right_or_wrong() -> None:
     task = Task(name="c", type="multiple-choice", title="C", source="", labels=None, metrics=("accuracy",))
     paired = pair(task, NAMES, (lines(task, [0, 1, 2], [0, 1, 1]), lines(task, [0, 1, 2], [1, 1, 2])))
     assert list(paired.counts.values()) == [1, 1, 1, 0]
-    assert [test.how for test in paired.tests] == ["McNemar, exact"]
+    assert [test.method for test in paired.tests] == ["McNemar, exact"]
 
 
 def test_other_splits_are_left_out() -> None:
@@ -90,7 +90,7 @@ def test_other_examples_are_refused(change: dict[str, Any] | None) -> None:
     task = get_task("cola")
     one = lines(task, ["unacceptable"] * 2, ["unacceptable"] * 2)
     two = one[:1] if change is None else [one[0], {**one[1], **change}]
-    with pytest.raises(RequestError, match="one and two were not measured on the same dev examples"):
+    with pytest.raises(RequestError, match="one and two were not evaluated on the same dev examples"):
         pair(task, NAMES, (one, two))
 
 
@@ -101,8 +101,8 @@ def test_sentences_are_right_as_a_whole_and_entities_are_counted() -> None:
     one = [a | b for a, b in zip(lines(task, truth, [truth[0], ["O"] * 3, truth[2]]), words, strict=True)]
     two = [a | b for a, b in zip(lines(task, truth, truth), words, strict=True)]
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"both right": 2, "only one right": 0, "only two right": 1, "both wrong": 0}
-    assert [(test.metric, test.how) for test in paired.tests] == [
+    assert paired.counts == {"both correct": 2, "only one correct": 0, "only two correct": 1, "both wrong": 0}
+    assert [(test.metric, test.method) for test in paired.tests] == [
         ("whole sentences", "McNemar, exact"),
         ("f1", "paired bootstrap"),
     ]
@@ -116,8 +116,8 @@ def test_answers_are_exact_or_not_and_have_an_f1() -> None:
     one = lines(task, right, ["river", "bank"], nbest=[{"text": "river"}])
     two = lines(task, right, ["Big River!", "bank"], nbest=[])
     paired = pair(task, NAMES, (one, two))
-    assert paired.counts == {"both right": 1, "only one right": 0, "only two right": 1, "both wrong": 0}
-    assert [(test.metric, test.how) for test in paired.tests] == [
+    assert paired.counts == {"both correct": 1, "only one correct": 0, "only two correct": 1, "both wrong": 0}
+    assert [(test.metric, test.method) for test in paired.tests] == [
         ("exact", "McNemar, exact"),
         ("f1", "paired bootstrap"),
     ]

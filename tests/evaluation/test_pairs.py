@@ -87,7 +87,7 @@ def test_places_without_tables_are_told(tmp_path: Path) -> None:
         find_tables([tmp_path / "x"])
     with pytest.raises(RequestError, match="holds no tables of pairs"):
         find_tables([tmp_path])
-    with pytest.raises(RequestError, match="Name the files to measure on"):
+    with pytest.raises(RequestError, match="Name the files to evaluate on"):
         find_tables([])
 
 
@@ -142,8 +142,8 @@ def test_blimp_comes_from_the_hub_and_then_from_its_cache(tmp_path: Path) -> Non
         gone = ask(tmp_path / "other", hub.endpoint, HF_HUB_OFFLINE="1")
     assert ask(tmp_path / "home", "http://127.0.0.1:9") == expected
     assert gone == (
-        "BLiMP could not be read from the hub: nyu-mll/blimp is not in the hub's cache, and HF_HUB_OFFLINE is set. "
-        "Unset it and run the command once online. Pass --data DIR holding its .jsonl files "
+        "BLiMP could not be downloaded from the hub: nyu-mll/blimp is not in the hub's cache, and HF_HUB_OFFLINE is "
+        "set. Unset it and run the command once online. Pass --data DIR with its .jsonl files "
         "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
     )
     with serving(Hub({"datasets/nyu-mll/blimp": root / "p00"})) as other:

@@ -13,7 +13,14 @@ import pytest
 from scipy.special import log_softmax
 
 from bigs_cli.data.tokenizer import load_tokenizer
-from bigs_cli.evaluation.pll import encode_sentences, every_token, masked_copies, padded_lengths, pll_engine, sum_up
+from bigs_cli.evaluation.pll import (
+    encode_sentences,
+    every_token,
+    masked_copies,
+    padded_lengths,
+    pll_engine,
+    pseudo_log_likelihoods,
+)
 from bigs_cli.inference import Engine
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply
@@ -46,7 +53,7 @@ def score(
     copies = masked_copies(sentences, places, lengths, MASK, within_word)
     made = engine_of(of, batch_size)(to_unstacked(parameters(of)), copies, seen.append)
     assert sum(seen) == len(places.sequence)
-    return sum_up(sentences, places, made)
+    return pseudo_log_likelihoods(sentences, places, made)
 
 
 def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, within_word: bool = False) -> float:
@@ -100,6 +107,6 @@ def test_what_the_tokenizer_does_not_tell_apart_scores_the_same(tmp_path: Path) 
 
 def test_lengths_are_multiples_up_to_the_models_positions() -> None:
     lengths = np.array([3, 16, 17, 39])
-    assert padded_lengths(lengths, 40, alike=False).tolist() == [16, 16, 32, 40]
-    assert padded_lengths(lengths[:3], 40, alike=True).tolist() == [32, 32, 32]
-    assert padded_lengths(lengths, 512, alike=True).tolist() == [48] * 4
+    assert padded_lengths(lengths, 40, equal=False).tolist() == [16, 16, 32, 40]
+    assert padded_lengths(lengths[:3], 40, equal=True).tolist() == [32, 32, 32]
+    assert padded_lengths(lengths, 512, equal=True).tolist() == [48] * 4

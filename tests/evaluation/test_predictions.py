@@ -36,7 +36,7 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="not those of MNLI"):
         pairs("mnli", lines)
     path.write_text("{}\n")
-    with pytest.raises(RequestError, match="does not hold predictions"):
+    with pytest.raises(RequestError, match="is not a file of predictions"):
         read_predictions(path)
     for garbled, where in (
         ('"scores": {"a": "b"}', r"scores\."),
@@ -44,7 +44,7 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
         ('"text": 1', "text"),
     ):
         path.write_text(f'{{"prediction": 0}}\n{{"prediction": 0, {garbled}}}\n')
-        with pytest.raises(RequestError, match=rf"predictions\.jsonl:2 is garbled: {where}"):
+        with pytest.raises(RequestError, match=rf"predictions\.jsonl:2 is invalid: {where}"):
             read_predictions(path)
     with pytest.raises(RequestError, match="cannot be read"):
         read_predictions(tmp_path / "absent.jsonl")

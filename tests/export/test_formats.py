@@ -100,7 +100,7 @@ def test_files_have_the_permissions_of_the_umask(form: str, tmp_path: Path) -> N
 
 
 def test_sixteen_bits_in_the_ports_layout_say_what_the_port_needs(tmp_path: Path) -> None:
-    exported = export(model(), "torch", tmp_path / "out", dtype="bfloat16")
+    exported = export(model(), "torch", tmp_path / "out", Settings(dtype="bfloat16"))
     said = [sentence for sentence in (*exported.warnings, *exported.notes) if "float()" in sentence]
     assert said == [
         "The Torch port's FFT does not take 16-bit numbers on CPU. Convert the model after loading it: model.float()."
@@ -141,7 +141,7 @@ def test_an_export_that_gives_other_outputs_is_not_left_there(
 
     damaged = dataclasses.replace(weights.SAFETENSORS, write=write)
     monkeypatch.setitem(FORMATS, "safetensors", damaged)
-    with pytest.raises(BigsError, match=r"model\.safetensors gives other outputs when read back") as error:
+    with pytest.raises(BigsError, match=r"model\.safetensors has different outputs when read back") as error:
         export(model(head="encoder"), "safetensors", tmp_path / "out")
     assert error.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
@@ -165,7 +165,7 @@ def test_a_folder_in_use_is_left_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "settings", "sentence"),
     [
-        ("flax", {"int8": True}, "--int8 is of the format onnx"),
+        ("flax", {"int8": True}, "--int8 is for the format onnx"),
         ("flax", {"lengths": (4,)}, "takes texts of any length"),
         ("stablehlo", {"lengths": (4, 6)}, "--length 6: this model takes 1 to 5 tokens"),
         ("stablehlo", {"dtype": "bfloat16"}, "leave out --dtype bfloat16"),
@@ -175,7 +175,7 @@ def test_settings_of_another_format_are_refused(
     form: str, settings: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=sentence):
-        export(model(), form, tmp_path / "out", **settings)
+        export(model(), form, tmp_path / "out", Settings(**settings))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,7 +186,7 @@ def test_sixteen_bits_are_half_the_size_and_the_kernels_are_spared(form: str, dt
     for path, array in made.flat.items():
         made.flat[path] = array * np.float32(0.1) if array.shape[-1] >= 64 and array.ndim == 2 else array
     whole = export(made, form, tmp_path / "whole")
-    half = export(made, form, tmp_path / "half", dtype=dtype)
+    half = export(made, form, tmp_path / "half", Settings(dtype=dtype))
     for name in whole.differences:
         assert whole.differences[name] < 5e-6 < half.differences[name] < 0.2
         if not name.endswith(".py"):
@@ -218,13 +218,13 @@ def test_the_card_says_what_the_run_did(pretrained: Path, glue: Path, tmp_path: 
     assert recipe["from"] == pretrained.name
     assert re.search(r"Trained with bigs \S+, .*jax \d", card)
     assert str(tmp_path.parent) not in card
-    assert "Padding is part of this model" not in card  # the recipe demo masks it
+    assert "Padding changes the outputs" not in card  # the recipe demo masks it
 
 
 def test_the_card_of_a_model_that_reads_padding_says_so(tmp_path: Path) -> None:
     export(model(head="question-answering"), "transformers", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "Padding is part of this model" in card
+    assert "Padding changes the outputs" in card
     assert re.search(r"torch\.randint\(\d+, \(1, 5\)\)", card)  # its full length; there is no tokenizer to pad with
 
 

@@ -37,5 +37,5 @@ def test_texts_and_labels(tmp_path: Path) -> None:
 )
 def test_garbled_lines_are_told_of(line: str, tmp_path: Path) -> None:
     made = of_run(tmp_path, '{"text": "The river.", "label": "a", "prediction": "b"}', line)
-    with pytest.raises(RequestError, match=r"predictions\.jsonl:2 is no example .* Mend the line"):
+    with pytest.raises(RequestError, match=r"predictions\.jsonl:2 is not a labelled example .* Correct the line"):
         labelled_examples(made, 5)

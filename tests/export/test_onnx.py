@@ -21,7 +21,7 @@ from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.int8 import POOLER
-from bigs_cli.export.settings import Inputs, inputs_of
+from bigs_cli.export.settings import Inputs, Settings, inputs_of
 from bigs_cli.models.functional import initialize
 from bigs_cli.models.published import to_flat
 from tests.checkpoints.tiny import HEADS, config, parameters, same
@@ -56,7 +56,7 @@ def test_every_head_with_any_number_of_rows(head: str, tmp_path: Path) -> None:
 
 def test_it_is_matrix_products_without_loops_and_says_what_it_was_made_from(tmp_path: Path) -> None:
     made = model(tie_word_embeddings=False, pre_norm=False, mask_padding=True)
-    result = export(made, "onnx", tmp_path / "out", lengths=(3, 5))
+    result = export(made, "onnx", tmp_path / "out", Settings(lengths=(3, 5)))
     assert result.differences.keys() == {"model-3.onnx", "model.onnx"}
     graph = onnx.load(tmp_path / "out" / "model-3.onnx").graph
     assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If", "Conv", "DFT"}
@@ -84,7 +84,7 @@ def test_rows_longer_than_a_matrix(tmp_path: Path) -> None:
 def test_weights_beyond_one_file_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "LARGEST_SINGLE_FILE", 1000)
     made = model(hidden_size=32)
-    result = export(made, "onnx", tmp_path / "out", lengths=(3, 5))
+    result = export(made, "onnx", tmp_path / "out", Settings(lengths=(3, 5)))
     assert all(difference < 5e-6 for difference in result.differences.values())
     assert (tmp_path / "out" / "model-3.onnx_data").stat().st_size > 10_000
 
@@ -95,7 +95,7 @@ def test_it_is_read_back_as_a_model(head: str, beside: bool, tmp_path: Path, mon
     if beside:
         monkeypatch.setattr(onnx_file, "LARGEST_SINGLE_FILE", 1000)
     made = model(head=head, hidden_size=32)
-    export(made, "onnx", tmp_path / "out", lengths=(3, 5))
+    export(made, "onnx", tmp_path / "out", Settings(lengths=(3, 5)))
     again = read_model(tmp_path / "out")
     assert again.config == made.config
     assert again.source_file.name == "model.onnx"
@@ -136,14 +136,14 @@ def test_onnx_files_of_others_are_refused(tmp_path: Path) -> None:
 def test_eight_bits_say_their_size_and_accuracy(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     bigs(*finetune("mrpc", pretrained, glue, tmp_path / "mrpc")).fine()
     opened = open_model(find_model(str(tmp_path / "mrpc")))
-    result = export(opened, "onnx", tmp_path / "out", int8=True)
+    result = export(opened, "onnx", tmp_path / "out", Settings(int8=True))
     assert result.differences["model.onnx"] < 5e-6 < result.differences["model-int8.onnx"]
     size, outputs, accuracy = result.notes
     files = [tmp_path / "out" / name for name in ("model-int8.onnx", "model.onnx")]
     small, large = (path.stat().st_size for path in files)
     assert small < 0.9 * large
     assert size == f"model-int8.onnx: {small / 1e6:,.1f} MB instead of {large / 1e6:,.1f}."
-    said = r"by (\S+) of the largest in a batch of 13, and by \1 with each row alone; .* they differ by (\S+)\.$"
+    said = r"by (\S+) of the largest in a batch of 13, and by \1 for single rows; .* rows differ by (\S+)\.$"
     found = re.search(said, outputs)
     assert found
     assert float(found[1]) < 0.2
@@ -151,7 +151,7 @@ def test_eight_bits_say_their_size_and_accuracy(pretrained: Path, glue: Path, tm
     assert outputs in (tmp_path / "out" / "README.md").read_text()
     measured = 100 * json.loads((tmp_path / "mrpc" / "results.json").read_text())["metrics"]["accuracy"]
     assert f"instead of {measured:.1f}% on" in accuracy
-    notes = export(model(), "onnx", tmp_path / "bare", int8=True).notes
+    notes = export(model(), "onnx", tmp_path / "bare", Settings(int8=True)).notes
     assert "accuracy not measured" in notes[2]
 
 
@@ -164,7 +164,7 @@ def test_eight_bits_give_a_row_the_same_outputs_alone_and_in_a_batch(head: str, 
     # Initial values: with `parameters`, the pooler saturates, and eight bits change nothing.
     flat = to_flat(initialize(made.config, 0), made.config)
     made = dataclasses.replace(made, flat={k: v * 10 if k.endswith("/kernel") else v for k, v in flat.items()})
-    result = export(made, "onnx", tmp_path / "out", int8=True)
+    result = export(made, "onnx", tmp_path / "out", Settings(int8=True))
     assert 1e-4 < result.differences["model-int8.onnx"] < 0.2
     run = onnx_file.session_run(tmp_path / "out" / "model-int8.onnx")
     inputs = inputs_of(made, 5, rows=64)
@@ -181,7 +181,7 @@ def test_eight_bits_give_a_row_the_same_outputs_alone_and_in_a_batch(head: str, 
 
 
 def test_both_files_name_their_producer(tmp_path: Path) -> None:
-    export(model(), "onnx", tmp_path / "out", int8=True)
+    export(model(), "onnx", tmp_path / "out", Settings(int8=True))
     for file in (tmp_path / "out").glob("*.onnx"):
         made = onnx.load(file)
         assert (made.producer_name, made.producer_version) == ("bigs", version("bigs"))

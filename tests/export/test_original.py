@@ -32,7 +32,7 @@ GELU = "The Torch port computes the exact GELU in its layers"
         (
             "torch",
             {"pre_norm": False},
-            "pre_norm is off, and the Torch port normalizes before every layer all the same",
+            "pre_norm is off, but the Torch port normalizes before every layer regardless",
         ),
         ("torch", {"head": "pretraining"}, "The Torch port has no pretraining model, so it cannot load this folder."),
         ("torch", {"head": "next-sentence"}, "The Torch port has no next-sentence model"),
@@ -40,7 +40,7 @@ GELU = "The Torch port computes the exact GELU in its layers"
         (
             "flax",
             {"head": "question-answering", "num_labels": 3},
-            "makes 3 outputs (num_labels) for question answering",
+            "creates 3 outputs (num_labels) for question answering",
         ),
         (
             "flax",
@@ -50,7 +50,7 @@ GELU = "The Torch port computes the exact GELU in its layers"
         (
             "torch",
             {"head": "token-classification", "classifier_dropout": 0.3},
-            "has a dropout of 0.1 (hidden_dropout_pr",
+            "its dropout is 0.1 (hidden_dropout_pr",
         ),
     ],
 )
@@ -68,7 +68,7 @@ def test_what_a_format_cannot_express_is_warned_of(
 def test_sixteen_bits_are_to_be_converted_in_the_original_code(
     form: str, remedy: str, dtype: Any, tmp_path: Path
 ) -> None:
-    warnings = export(model(), form, tmp_path / "out", dtype=dtype).warnings
+    warnings = export(model(), form, tmp_path / "out", Settings(dtype=dtype)).warnings
     assert any(remedy in warning for warning in warnings)
 
 
@@ -84,7 +84,7 @@ def test_nothing_is_warned_of_what_a_format_honours(form: str, tmp_path: Path) -
 def test_every_field_of_a_config_is_declared_or_warned_of(form: str, tmp_path: Path) -> None:
     tool = FORMATS[form].tool
     assert tool is not None
-    assert BiGSConfig.model_fields.keys() <= tool.reads | {limit.about for limit in tool.limits}
+    assert BiGSConfig.model_fields.keys() <= tool.reads | {limit.field for limit in tool.limits}
     ignorant = dataclasses.replace(tool, reads=tool.reads - {"layer_norm_eps"})
     made, plain = model(layer_norm_eps=1e-6), model()
     settings = Settings((5,))

@@ -34,7 +34,7 @@ def test_the_other_tool_gives_the_originals_outputs(shared: Path, tmp_path: Path
     reference: dict[str, Any] = dict(np.load(folder / "reference.npz"))
     expected = [reference[output] for output in OUTPUTS[model.config.head]]
     length = inputs.ids.shape[-1]
-    export(model, form, tmp_path / "out", lengths=(length,) if FORMATS[form].fixes_length else ())
+    export(model, form, tmp_path / "out", Settings(lengths=(length,) if FORMATS[form].fixes_length else ()))
     ran = 0
     for _, run, _, _ in FORMATS[form].read_back(tmp_path / "out", model, Settings((length,))):
         assert largest_difference(expected, run(inputs)) < LARGEST_DIFFERENCE

@@ -12,7 +12,7 @@ import pytest
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
-from bigs_cli.export.settings import Inputs, inputs_of
+from bigs_cli.export.settings import Inputs, Settings, inputs_of
 from bigs_cli.export.stablehlo_file import program_run
 from tests.checkpoints.tiny import config, parameters
 
@@ -36,7 +36,7 @@ print(*program.platforms)
 def test_any_number_of_rows_and_no_bigs(head: str, tmp_path: Path) -> None:
     of = config(head=head)
     made = OpenModel("tiny", of, parameters(of), None, "a tiny model")
-    result = export(made, "stablehlo", tmp_path / "out", lengths=(3, 5))
+    result = export(made, "stablehlo", tmp_path / "out", Settings(lengths=(3, 5)))
     assert set(result.differences) == {"model-3.stablehlo", "model-5.stablehlo"}
     for file in (tmp_path / "out").glob("*.stablehlo"):
         assert b".py" not in file.read_bytes()  # no folder of this machine

@@ -17,7 +17,7 @@ from bigs_cli.checkpoints.folder import read_model
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
-from bigs_cli.export.settings import Inputs, inputs_of
+from bigs_cli.export.settings import Inputs, Settings, inputs_of
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
 from tests.checkpoints.tiny import HEADS, config, parameters, same
 from tests.export.remote_code import own_module_cache
@@ -254,7 +254,7 @@ def test_an_encoder_of_large_hidden_states(tmp_path: Path) -> None:
 
 def test_sixteen_bits_leave_the_kernels_alone(tmp_path: Path) -> None:
     made = model(tmp_path)
-    result = export(made, "transformers", tmp_path / "out", dtype="bfloat16")
+    result = export(made, "transformers", tmp_path / "out", Settings(dtype="bfloat16"))
     assert 1e-5 < result.differences["modeling_bigs.py"] < 0.1
     loaded = load(tmp_path / "out", "masked-lm")
     kept = {name: p.dtype for name, p in loaded.named_parameters()}

@@ -120,7 +120,7 @@ from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
 from bigs_cli.models import sharding as meshes
 from bigs_cli.training.optimizer import make_optimizer
-from bigs_cli.training.step import TrainState, make_step, new_state
+from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
 from tests.training.test_step import CONFIG, batch
 
 mesh = meshes.make_mesh(Mesh(data=2, fsdp=4, tensor=1))
@@ -136,7 +136,7 @@ optimizer = make_optimizer(Optimizer(learning_rate=1e-2, beta2=0.98, weight_deca
 shapes = jax.eval_shape(lambda: new_state(initialize(CONFIG, 0), optimizer))
 places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
 state = jax.jit(lambda: new_state(initialize(CONFIG, 0), optimizer), out_shardings=places)()
-step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, 4)
+step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, StepOptions(4))
 rows = jax.device_put(batch(64), meshes.batch_sharding(mesh))
 for _ in range(2):
     state, metrics = step(state, rows)

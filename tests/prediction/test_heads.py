@@ -160,21 +160,21 @@ def test_padding_is_cut_where_that_changes_nothing(models: Path) -> None:
 
 def test_what_a_model_does_not_take_is_said(models: Path) -> None:
     for head, asked, sentence in (
-        ("encoder", "a text", "answers nothing, but gives embeddings"),
+        ("encoder", "a text", "it has no predictions, only embeddings"),
         ("masked-lm", "no mask", r"text 1 has no \[MASK\]: write"),
         ("masked-lm", "a [mask]", r"\(in capitals\)"),
-        ("masked-lm", "the sea " * 40 + "[MASK]", r"lies beyond the 32 tokens"),
+        ("masked-lm", "the sea " * 40 + "[MASK]", r"beyond the 32 tokens"),
         ("question-answering", "a text", "takes a question about a text"),
         ("multiple-choice", [{"text": "a", "endings": ["b"]}], "two or more are needed"),
         ("next-sentence", "a text", "takes a pair of texts"),
-        ("sequence-classification", ["one", ("two", "texts")], "is a single text, and others are pairs"),
+        ("sequence-classification", ["one", ("two", "texts")], "is a single text, but others are pairs"),
         (
             "next-sentence",
             [{"text": "a", "other": "b"}],
             "columns are text, other. Put the texts under 'text' and 'pair'",
         ),
         ("multiple-choice", [{"text": "a"}], "no endings; its columns are text. Put them under 'endings'"),
-        ("sequence-classification", [{"text": 7}], "'text' is 7, which is no text"),
+        ("sequence-classification", [{"text": 7}], "'text' is 7, which is not text"),
         ("sequence-classification", [{"text": "a", "pair": "b"}, {"text": "a"}], "is a single text|has no 'pair'"),
     ):
         with pytest.raises(RequestError, match=sentence):

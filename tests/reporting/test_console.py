@@ -91,3 +91,25 @@ def test_bars_are_drawn_on_a_terminal_one_inside_another() -> None:
 def test_a_log_has_lines_and_no_bars() -> None:
     done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "a line\n")
+
+
+def test_values_become_bars_between_the_lowest_and_the_highest() -> None:
+    assert console.sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert console.sparkline([7, 0]) == "█▁"
+    assert console.sparkline([7, 6], low=0) == "█▇"
+
+
+def test_many_values_become_means() -> None:
+    assert console.sparkline([0, 0, 7, 7, 0, 7], width=3) == "▁█▅"
+    assert len(console.sparkline(list(range(1001)), width=28)) == 28
+
+
+def test_few_or_equal_values() -> None:
+    assert console.sparkline([]) == ""
+    assert console.sparkline([3]) == "▅"
+    assert console.sparkline([2, 2, 2]) == "▅▅▅"
+
+
+def test_what_is_not_finite_is_marked_and_spares_the_rest() -> None:
+    assert console.sparkline([0, float("nan"), 7, float("inf"), float("-inf")]) == "▁×█××"
+    assert console.sparkline([float("nan")] * 2) == "××"

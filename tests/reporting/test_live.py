@@ -15,7 +15,7 @@ VALUES = {"loss": 4.5321, "learning_rate": 1.9e-3, "tokens_per_second": 9312.4, 
 def shown(terminal: bool, width: int = 120) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width)
-    with LiveView("pretrain", 20, 100, full_rate=20_000.0, console=console) as view:
+    with LiveView("pretrain", 20, 100, peak_tokens=20_000.0, console=console) as view:
         assert view.drawn == terminal
         if terminal:
             view.refresh()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bigs_cli.evaluation.paired import example_table
 from bigs_cli.reporting.page import CSS, details, element, html_table, page
-from bigs_cli.reporting.paired import example_table
 from bigs_cli.reporting.scores import Baseline, Scores, scores_table
 from bigs_cli.tasks import get_task
 from tests.tiny import HANG

@@ -93,13 +93,13 @@ def test_one_that_fails_on_the_way_is_left_out(
     assert len(packages.rows) == 3
     assert len(packages.points) == 5
     assert packages.closed == ["tensorboard"]
-    assert "wandb failed and gets no more figures" in capfd.readouterr().err
+    assert "wandb failed and receives no further metrics" in capfd.readouterr().err
 
 
 def test_one_that_cannot_start_ends_the_request(packages: Packages, tmp_path: Path) -> None:
     packages.broken = True
     with (
-        pytest.raises(BigsError, match=f"could not be started: no account. Solve that and continue with `{RESUME}`"),
+        pytest.raises(BigsError, match=f"could not be started: no account. Fix this and continue with `{RESUME}`"),
         tracking(("tensorboard", "wandb"), tmp_path, {}, RESUME),
     ):
         pass

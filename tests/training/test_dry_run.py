@@ -28,7 +28,7 @@ def test_it_says_what_the_run_will_be_and_writes_nothing(
     assert not any(tmp_path.iterdir())
     assert (snapshot(shards), snapshot(pretrained)) == before
 
-    recipe, _, told = done.out.partition("\nwhat it takes")
+    recipe, _, told = done.out.partition("\nrequirements")
     resolved, real = yaml.safe_load(recipe), yaml.safe_load((pretrained / "recipe.yaml").read_text())
     assert resolved == real | {"from": str(pretrained)}
     shown = rows(told)
@@ -50,10 +50,10 @@ def test_without_shards_only_the_row_is_missing(
     pretrained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with_shards = bigs(*pretrain(shards, tmp_path / "run", "--dry-run")).fine().out.partition("\nwhat it takes")[2]
+    with_shards = bigs(*pretrain(shards, tmp_path / "run", "--dry-run")).fine().out.partition("\nrequirements")[2]
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     done = bigs("pretrain", "--recipe", "demo", "--dry-run", *settings(model__vocab_size=size)).fine()
-    told = done.out.partition("\nwhat it takes")[2]
+    told = done.out.partition("\nrequirements")[2]
     assert told.strip() == with_shards[: with_shards.index("train row")].strip()
     assert "There are no token shards in shards/demo" in done.err
     assert "Without shards, no masked row is shown." in done.err
@@ -80,7 +80,7 @@ def test_what_lies_on_a_device_follows_the_mesh(shards: Path, tmp_path: Path) ->
         "from bigs_cli.cli import main; sys.argv = ['bigs', *sys.argv[1:]]; main()"
     )
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
-    shown = rows(done.stdout.partition("\nwhat it takes")[2])
+    shown = rows(done.stdout.partition("\nrequirements")[2])
     assert "data 1 × fsdp 2 × tensor 2" in shown["devices"]
     assert "tensor, fsdp" in shown["word_embeddings/embedding$"]
     assert not (tmp_path / "run").exists()
@@ -91,8 +91,8 @@ def test_fine_tuning_says_the_same_of_its_own(pretrained: Path, glue: Path, tmp_
     done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run")).fine()
     assert (snapshot(pretrained), snapshot(glue)) == before
     assert not any(tmp_path.iterdir())
-    assert yaml.safe_load(done.out.partition("\nwhat it takes")[0])["task"] == "mrpc"
-    shown = rows(done.out.partition("\nwhat it takes")[2])
+    assert yaml.safe_load(done.out.partition("\nrequirements")[0])["task"] == "mrpc"
+    shown = rows(done.out.partition("\nrequirements")[2])
     assert shown["steps"].split()[0] == "6"
     # By hand, as above: rows of 24, then the pooler and two classes.
     row = 2 * 2 * 24 * (3 * 16 * 24 + 4 * 16 * 16) + 2 * 2 * 16 * 2 * 24 * 24 + 2 * 16 * 16 + 2 * 16 * 2

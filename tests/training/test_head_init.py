@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from bigs_cli.checkpoints.folder import write_flax
-from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.data.encode import Encoded
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply
+from bigs_cli.models.published import to_flat
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.head_init import unit_head
+from bigs_cli.training.job import initial_parameters
 from tests.tiny import bigs, finetune
 from tests.training.test_task_types import write_choices, write_questions, write_tagged
 
@@ -107,3 +109,13 @@ def test_only_what_is_new_is_scaled(examples: Encoded) -> None:
         before = dict(jax.tree_util.tree_leaves_with_path(params))
         paths = [path for path, leaf in jax.tree_util.tree_leaves_with_path(changed) if (leaf != before[path]).any()]
         assert ["/".join(key.key for key in path) for path in paths] == sorted(new)
+
+
+def test_trained_layers_that_are_transferred_are_not_new() -> None:
+    # Parameters of another seed than 0 count as trained: they are not the initial values of a new head.
+    for seed, untrained in ((0, set(NEW)), (1, set())):
+        start = OpenModel("start", CONFIG, to_flat(initialize(CONFIG, seed), CONFIG), None, "a model")
+        params, paths = initial_parameters(CONFIG, 2, start)
+        assert paths == untrained
+        np.testing.assert_array_equal(to_flat(params, CONFIG)[NEW[0]], start.flat[NEW[0]])
+    assert initial_parameters(CONFIG, 2, None)[1] == set()

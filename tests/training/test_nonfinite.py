@@ -15,9 +15,9 @@ from bigs_cli.checkpoints.orbax import Checkpoints, Keep, steps
 from bigs_cli.models.functional import Parameters
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
-from bigs_cli.training.nonfinite import divergence_error
+from bigs_cli.training.nonfinite import skipped_steps_error
 from bigs_cli.training.optimizer import make_optimizer
-from bigs_cli.training.step import TrainState, make_step, new_state
+from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
 from tests.tiny import bigs, pretrain, snapshot
 
 GOOD = np.array([1.0, 2.0], np.float32)
@@ -40,8 +40,8 @@ def course(batches: list[np.ndarray[Any, Any]], stop_after: int = 10) -> tuple[T
         return each.sum(), {"weight": jnp.float32(1)}
 
     optimizer = make_optimizer(settings, rate)
-    step = make_step(loss, optimizer, rate, 0, ema=EMA, stop_after=stop_after)
-    state, reports = new_state({"x": jnp.array([1.0, 3.0])}, optimizer, average=True), []
+    step = make_step(loss, optimizer, rate, 0, StepOptions(ema=EMA, stop_after_nonfinite=stop_after))
+    state, reports = new_state({"x": jnp.array([1.0, 3.0])}, optimizer, with_ema=True), []
     for batch in batches:
         state, metrics = step(state, batch)
         reports.append({name: float(value) for name, value in metrics.items()})
@@ -86,7 +86,7 @@ def test_a_run_that_breaks_keeps_its_last_good_checkpoint(shards: Path, tmp_path
     ended = bigs(*pretrain(shards, run, steps=40, log_every=30, evaluate__every_steps=1000, **changes))
     assert (ended.code, ended.out) == (1, "")
     said = " ".join(ended.err.split())
-    assert "Loss or gradient were not finite in 4 steps in a row, from step 3 on, so the run has stopped." in said
+    assert "The loss or gradient was not finite in 4 consecutive steps, from step 3 on, so the run has stopped." in said
     assert f"--from {run} --run {run}-2" in said.replace("- ", "-")
     assert "--set optimizer.learning_rate=5e+29 --set optimizer.clip_norm=1.0" in said
     assert steps(run / "checkpoints") == [1]
@@ -102,9 +102,9 @@ def test_a_run_that_breaks_keeps_its_last_good_checkpoint(shards: Path, tmp_path
 @pytest.mark.parametrize(
     ("saved", "said", "left"),
     [
-        ((), "There is no checkpoint yet. Start anew (--run r-2) with a lower", []),
-        ((7,), "7, is of the parameters that failed. Start anew (--run r-2) with a lower", [7]),
-        ((5, 7), "checkpoints/5. Start from it (--from r --run r-2) with a lower", [5]),
+        ((), "There is no checkpoint yet. Start a new run (--run r-2) with a lower", []),
+        ((7,), "7, holds the parameters that failed. Start a new run (--run r-2) with a lower", [7]),
+        ((5, 7), "checkpoints/5. Start a new run from it (--from r --run r-2) with a lower", [5]),
     ],
 )
 def test_where_to_go_on_from(saved: tuple[int, ...], said: str, left: list[int], tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_where_to_go_on_from(saved: tuple[int, ...], said: str, left: list[int],
     with Checkpoints(tmp_path / "checkpoints", Keep(2)) as checkpoints:
         for step in saved:
             checkpoints.save(step, {"x": jnp.ones(2)})
-        error = str(divergence_error(Path("r"), checkpoints, settings, 8))
-    assert error.startswith("Loss or gradient were not finite in 1 step, from step 8 on, so the run has stopped. ")
+        error = str(skipped_steps_error(Path("r"), checkpoints, settings, 8))
+    assert error.startswith("The loss or gradient was not finite in 1 step, from step 8 on, so the run has stopped. ")
     assert said in error
-    assert error.endswith("shorter gradients: --set optimizer.learning_rate=0.5")
+    assert error.endswith("a smaller gradient norm: --set optimizer.learning_rate=0.5")
     assert steps(tmp_path / "checkpoints") == left
 
 

@@ -26,7 +26,7 @@ from bigs_cli.models.sharding import batch_sharding, check_batch, make_mesh, sha
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.optimizer import SSM_NAMES, make_optimizer
-from bigs_cli.training.step import TrainState, make_step, new_state
+from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
 from tests.tiny import bigs, finetune, parameters
 
 CONFIG = BiGSConfig(
@@ -73,7 +73,7 @@ def run(
         logits = apply(params, *inputs, key=jax.random.fold_in(key, part)).logits
         return classification_sums(logits, batch["labels"], batch["weights"])
 
-    step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, accumulate)
+    step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, StepOptions(accumulate))
     state, metrics = new_state(jax.tree.map(jnp.asarray, initial()), optimizer), []
     state = jax.device_put(state, TrainState(*(shardings(mesh, part) for part in state)))
     for _ in range(steps):

@@ -104,7 +104,7 @@ def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, 
         before = snapshot(root)
         differs = bigs("finetune", "glue", "--run", root, "--resume", option, other)
         assert (differs.code, differs.out, snapshot(root)) == (2, "", before)
-        assert f"The suite in {root} was begun {says}" in differs.err
+        assert f"The suite in {root} was started {says}" in differs.err
     before = snapshot(root / "cola")
     again = bigs(
         "finetune", "glue", "--from", pretrained, "--data", os.path.relpath(glue), "--run", root, "--resume"
@@ -124,7 +124,7 @@ def test_a_submission_has_what_the_server_wants(tmp_path: Path) -> None:
         answers = [5.25 if task.labels is None else task.labels[i % len(task.labels)] for i in range(size)]
         predictions = [{"id": i, "prediction": answer} for i, answer in enumerate(answers)]
         files[part.file] = part_lines(part, predictions)
-        with pytest.raises(BigsError, match=f"has {size} rows officially"):
+        with pytest.raises(BigsError, match=f"has {size} rows, numbered from 0"):
             part_lines(part, predictions[:-1])
     assert files["MNLI-mm.tsv"][:3] == ["index\tprediction", "0\tentailment", "1\tneutral"]
     assert files["CoLA.tsv"][:3] == ["index\tprediction", "0\t0", "1\t1"]

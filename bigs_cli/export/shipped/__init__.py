@@ -1,1 +1,1 @@
-"""Files that go out beside the weights; `bigs` itself runs them only to check an export."""
+"""PyTorch code that is copied into an export; `bigs` itself runs it only to check the export."""

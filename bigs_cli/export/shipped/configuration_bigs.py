@@ -1,4 +1,4 @@
-"""The configuration of BiGS for `transformers`: what config.json says. It stands beside the weights it describes."""
+"""The configuration of BiGS for `transformers`, stored as config.json in the folder of the weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 try:
     from transformers import PreTrainedConfig
-except ImportError:  # as transformers 4 spells it
+except ImportError:  # the spelling in transformers 4
     from transformers import PretrainedConfig as PreTrainedConfig
 
 

@@ -1,4 +1,4 @@
-"""What BiGS is made of in PyTorch: kernels, mixing, layers, embeddings, pooler, word scores (arXiv 2212.10544)."""
+"""The modules of BiGS in PyTorch: kernels, mixing, layers, embeddings, pooler, word logits (arXiv 2212.10544)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_bigs import BiGSConfig
 
-LARGEST_DECAY_RATE = -1e-4  # Re A is clipped to this: no state may grow
-LONGEST_MATRIX = 1024  # up to so many tokens a direction is one matrix [L, L]
-CHUNK = 256  # tokens of a chunk beyond that
+LARGEST_DECAY_RATE = -1e-4  # the maximum of Re A, so that no state grows
+LONGEST_MATRIX = 1024  # up to this many tokens, a direction is mixed with one matrix [L, L]
+CHUNK = 256  # tokens per chunk of longer rows
 
 
 class Kernel(nn.Module):
-    """The trained numbers of one state-space model: A `[N]`, C `[N, 2]`, and the step of time."""
+    """The trained parameters of one state-space model: A `[N]`, C `[N, 2]`, and the logarithm of the time step."""
 
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class Kernel(nn.Module):
     def forward(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return Re sA, Im sA, and Re and Im of C(e^{sA} − 1)/A, each `[N]`; zero-order hold over s = exp(log_step).
 
-        In double precision: a phase of thousands of turns has to be right to a small part of one. In real arithmetic,
-        which compilers generate code for.
+        Computed in double precision, because a phase of thousands of turns must be accurate to a small part of one, and
+        in real arithmetic, because compilers do not generate code for complex numbers.
         """
-        wide = torch.float32 if self.A_re.device.type == "mps" else torch.float64
-        A_re, A_im = self.A_re.to(wide).clamp(max=LARGEST_DECAY_RATE), self.A_im.to(wide)
-        C_re, C_im = self.C.to(wide).unbind(-1)
-        step = self.log_step.to(wide).exp()
+        dtype = torch.float32 if self.A_re.device.type == "mps" else torch.float64
+        A_re, A_im = self.A_re.to(dtype).clamp(max=LARGEST_DECAY_RATE), self.A_im.to(dtype)
+        C_re, C_im = self.C.to(dtype).unbind(-1)
+        step = self.log_step.to(dtype).exp()
         a, b = step * A_re, step * A_im
         # e^{a+ib} − 1 without cancellation: expm1(a) cos b − 2 sin²(b/2) + i eᵃ sin b.
         held_re = torch.expm1(a) * torch.cos(b) - 2 * torch.sin(b / 2) ** 2
@@ -63,8 +63,8 @@ def initial_A_im(scaling: str, N: int) -> Tensor:
 class SSM(nn.Module):
     """y[l] = Σ_{j ≤ l} K[l−j] u[j] + D u[l], with K[l] = Re Σ_n C_n (e^{sA_n} − 1)/A_n · e^{l s A_n}, for all channels.
 
-    Up to 1,024 tokens by one matrix, beyond that in chunks whose states are handed on: O(L). The matrices are computed
-    from the parameters in every call: nothing is cached, so that no change of a parameter can be missed.
+    Rows of up to 1,024 tokens are mixed with one matrix, longer rows in chunks with a carried state, which is O(L). The
+    matrices are computed in every call and never cached, so that they always match the parameters.
     """
 
     def __init__(self, config: BiGSConfig, backward: bool) -> None:
@@ -74,7 +74,7 @@ class SSM(nn.Module):
         self.backward_in_time = backward
 
     def forward(self, u: Tensor) -> Tensor:
-        """Mix u `[B, L, H]` along L; backward in time, y[l] hears u[j] with j ≥ l."""
+        """Mix u `[B, L, H]` along L; backward in time, y[l] depends on u[j] with j ≥ l."""
         L = u.shape[1]
         if L <= LONGEST_MATRIX:
             a, b, w_re, w_im = self.kernel()
@@ -97,7 +97,7 @@ class SSM(nn.Module):
         return y.reshape(B, -1, H)[:, :L]
 
     def _operators(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return what mixes chunks of Q tokens: T `[Q, Q]`, absorb `[2N, Q]`, decay `[2, N, 1]`, emit `[Q, 2N]`."""
+        """Return T `[Q, Q]`, absorb `[2N, Q]`, decay `[2, N, 1]` and emit `[Q, 2N]` for chunks of Q tokens."""
         a, b, w_re, w_im = self.kernel()
         re, im = _powers(a, b, CHUNK + 1)
         out_re, out_im = re * w_re - im * w_im, re * w_im + im * w_re
@@ -115,18 +115,18 @@ def _powers(a: Tensor, b: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _toeplitz(terms: Tensor, D: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return T `[L, L]`, T[l, j] = K[l − j] for j ≤ l and else 0, with K the sum of `terms` `[L, N]` and D on K[0]."""
+    """Return T `[L, L]`, T[l, j] = K[l − j] for j ≤ l, else 0; K is the sum of `terms` `[L, N]` over N, plus D at 0."""
     L = terms.shape[0]
     K = terms.sum(1) + F.pad(D.to(terms.dtype), (0, L - 1))
-    K = K.to(torch.promote_types(dtype, torch.float32))  # in which gradients are added up
-    # Row l is the window of [K[L−1], …, K[0], 0, …, 0] that starts at L − 1 − l. `unfold` would compile every length.
+    K = K.to(torch.promote_types(dtype, torch.float32))  # so that gradients are summed in float32
+    # Row l is the window of [K[L−1], …, K[0], 0, …, 0] that starts at L − 1 − l. `unfold` would recompile per length.
     return F.pad(K.flip(0), (0, L - 1)).as_strided((L, L), (1, 1)).flip(0).to(dtype)
 
 
 class Layer(GradientCheckpointingLayer):
     """With h = LN(x): v = gelu(dv·h), u = gelu(du·h) in both directions, out = x + do(gelu(dol(f ⊙ b)) ⊙ v).
 
-    f = duc_forward·S_f(u_f), b = duc_backward·S_b(u_b). Without `pre_norm`, h = x and the sum is normalized.
+    f = duc_forward·S_f(u_f), b = duc_backward·S_b(u_b). Without `pre_norm`, h = x and out is normalized.
     """
 
     def __init__(self, config: BiGSConfig) -> None:
@@ -145,7 +145,7 @@ class Layer(GradientCheckpointingLayer):
         self.bs4 = SSM(config, backward=True)
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        """Map x `[B, L, H]`; `keep` `[B, L, 1]` is 0 where mixing must not see a position."""
+        """Map x `[B, L, H]`; `keep` `[B, L, 1]` is 0 at positions that mixing must ignore."""
         h = self.LayerNorm(x) if self.pre_norm else x
         v = _gelu(self.dv(h))
         forward, backward = _gelu(self.du_forward(h)), _gelu(self.du_backward(h))
@@ -172,19 +172,19 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, words: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """Add what belongs to words already looked up, `[B, L, H]`."""
+        """Add types and positions to the word embeddings `words` `[B, L, H]`."""
         L, longest = words.shape[1], self.position_embeddings.num_embeddings
         if longest < L:
             raise ValueError(f"The input has {L} tokens; this model takes at most {longest}.")
         if token_type_ids is None:
             token_type_ids = torch.zeros(1, dtype=torch.long, device=words.device)
-        # Modules are called, not their weights read: hooks of `accelerate` bring a module's weights when it is called.
+        # Call the modules instead of reading their weights: hooks of `accelerate` load the weights when it is called.
         positions = self.position_embeddings(torch.arange(L, device=words.device))
         return self.dropout(self.LayerNorm(words + self.token_type_embeddings(token_type_ids) + positions))
 
 
 class Encoder(nn.Module):
-    """The layers."""
+    """The stack of layers."""
 
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class Pooler(nn.Module):
 
 
 class Transform(nn.Module):
-    """dense → exact GELU → LayerNorm, before the vocabulary."""
+    """dense → exact GELU → LayerNorm, before the product with the vocabulary."""
 
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
@@ -220,10 +220,10 @@ class Transform(nn.Module):
 
 
 class Float32Linear(nn.Linear):
-    """A linear map with outputs of at least float32: bfloat16 would round them to three digits."""
+    """A linear layer whose outputs are at least float32: bfloat16 would round them to three digits."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., I]` to `[..., O]` in float32, or float64 where the weights are, also under autocast."""
+        """Map `[..., I]` to `[..., O]` in float32, or in float64 if the weights are, even under autocast."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         bias = None if self.bias is None else self.bias.to(dtype)
         with torch.autocast(x.device.type, enabled=False):
@@ -231,7 +231,7 @@ class Float32Linear(nn.Linear):
 
 
 class Words(nn.Module):
-    """Hidden states to word logits: the transposed word embedding (or a matrix of its own) and a bias."""
+    """Hidden states → word logits: the transposed word embedding (or an untied matrix) and a bias."""
 
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
@@ -241,12 +241,12 @@ class Words(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., H]` to float32 `[..., V]`."""
-        words = self.decoder(self.transform(x))
-        return words + self.bias.to(words.dtype)
+        logits = self.decoder(self.transform(x))
+        return logits + self.bias.to(logits.dtype)
 
 
 class PredictionHeads(nn.Module):
-    """Masked words, next sentence, or both."""
+    """Masked-word prediction, next-sentence prediction, or both."""
 
     def __init__(self, config: BiGSConfig, words: bool, sentences: bool) -> None:
         super().__init__()

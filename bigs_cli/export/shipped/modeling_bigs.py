@@ -1,6 +1,6 @@
 """BiGS for `transformers`, in PyTorch: a bidirectional language model without attention (arXiv 2212.10544).
 
-It stands beside the weights it runs: `AutoModelForMaskedLM.from_pretrained(FOLDER, trust_remote_code=True)`.
+The file is stored in the folder of the weights: `AutoModelForMaskedLM.from_pretrained(FOLDER, trust_remote_code=True)`.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from .layers_bigs import SSM, Embeddings, Encoder, Float32Linear, Kernel, Pooler
 
 
 class BiGSPreTrainedModel(PreTrainedModel):
-    """What all heads share with `transformers`."""
+    """The base class of all models: settings for `transformers`, and initial values."""
 
     config_class = BiGSConfig
     base_model_prefix = "bigs"
     supports_gradient_checkpointing = True
-    # Kernels of parameters rounded to 16 bits are other kernels.
+    # Rounding the SSM parameters to 16 bits would change the kernels.
     _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"fs4", "bs4"}
-    accepts_loss_kwargs = False  # losses are means over the batch at hand
+    accepts_loss_kwargs = False  # losses are means over the batch
     _no_split_modules: ClassVar[list[str]] = ["Layer"]
-    # Written by the original's port beside the weights; it is no weight.
+    # Files of the original Torch port contain these, which are not separate weights here.
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"position_ids$", r"cls\.predictions\.decoder\.bias$"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw weights the file does not have: N(0, initializer_range), and the published start of an SSM."""
-        spread = self.config.initializer_range
+        """Initialize weights that the file lacks: N(0, initializer_range²), and the published values of an SSM."""
+        std = self.config.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=spread)
+            nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
@@ -64,7 +64,7 @@ class BiGSPreTrainedModel(PreTrainedModel):
 
 
 class BiGSModel(BiGSPreTrainedModel):
-    """The encoder, with its pooler unless `add_pooling_layer` says otherwise."""
+    """The encoder, with its pooler if `add_pooling_layer`."""
 
     def __init__(self, config: BiGSConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -91,11 +91,12 @@ class BiGSModel(BiGSPreTrainedModel):
         return_dict: bool | None = None,
         **others: Any,
     ) -> Any:
-        """Encode ids `[B, L]`; without a mask every token but [PAD] is real.
+        """Encode ids `[B, L]`; without a mask every token except [PAD] is real.
 
         Raises:
-            TypeError: an argument that BiGS does not have is given, and is not None or False.
-            ValueError: both or none of `input_ids` and `inputs_embeds`, too long a row, or `output_attentions`.
+            TypeError: an unknown argument is neither None nor False.
+            ValueError: both or neither of `input_ids` and `inputs_embeds` are given, a row is too long, or
+                `output_attentions` is set.
         """
         if others.pop("output_attentions", None) or getattr(self.config, "output_attentions", False):
             raise ValueError(
@@ -120,17 +121,17 @@ class BiGSModel(BiGSPreTrainedModel):
         for layer in self.encoder.layer:
             x = layer(x, keep)
             states.append(x)
-        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         outputs = BaseModelOutputWithPooling(
             last_hidden_state=x,
             pooler_output=None if self.pooler is None else self.pooler(x, attention_mask),
-            hidden_states=tuple(states) if wanted else None,
+            hidden_states=tuple(states) if return_states else None,
         )
-        return _packed(outputs, self.config, return_dict)
+        return _pack(outputs, self.config, return_dict)
 
 
 class Headed(BiGSPreTrainedModel, ABC):
-    """A head on the encoder: `add_head` makes it, `answer` maps what the encoder gives to the outputs."""
+    """A head on the encoder: `add_head` creates it, and `answer` maps the encoder's outputs to those of the head."""
 
     pooled: ClassVar[bool]
 
@@ -145,11 +146,11 @@ class Headed(BiGSPreTrainedModel, ABC):
 
     @abstractmethod
     def add_head(self, config: BiGSConfig) -> None:
-        """Add what stands on the encoder."""
+        """Create the modules of the head."""
 
     @abstractmethod
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> Any:
-        """Return the head's outputs, with the loss if there are labels."""
+        """Return the outputs of the head, with the loss if there are labels."""
 
     def forward(
         self,
@@ -160,7 +161,7 @@ class Headed(BiGSPreTrainedModel, ABC):
         labels: Tensor | None = None,
         **more: Any,
     ) -> Any:
-        """Encode and answer; see `BiGSModel.forward`. The labels named here are those that trainers look for."""
+        """Encode and answer; see `BiGSModel.forward`. Trainers look for the argument name `labels`."""
         return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), {"labels": labels}, **more)
 
     def respond(
@@ -171,17 +172,17 @@ class Headed(BiGSPreTrainedModel, ABC):
         return_dict: bool | None = None,
         **others: Any,
     ) -> Any:
-        """Encode `inputs` and answer; `labels` may hold None."""
+        """Encode `inputs` and answer; the values of `labels` may be None."""
         encoded = self.bigs(*inputs, output_hidden_states=output_hidden_states, return_dict=True, **others)
         outputs = self.answer(encoded, labels)
         if encoded.hidden_states is not None:
             outputs["hidden_states"] = encoded.hidden_states
-        return _packed(outputs, self.config, return_dict)
+        return _pack(outputs, self.config, return_dict)
 
 
-def _packed(outputs: Any, config: BiGSConfig, return_dict: bool | None) -> Any:
-    wanted = getattr(config, "return_dict", True) if return_dict is None else return_dict
-    return outputs if wanted is not False else outputs.to_tuple()
+def _pack(outputs: Any, config: BiGSConfig, return_dict: bool | None) -> Any:
+    as_dict = getattr(config, "return_dict", True) if return_dict is None else return_dict
+    return outputs if as_dict is not False else outputs.to_tuple()
 
 
 class _PredictsWords(Headed):
@@ -190,11 +191,11 @@ class _PredictsWords(Headed):
     }
 
     def get_output_embeddings(self) -> nn.Linear:
-        """Return the matrix that scores words."""
+        """Return the output matrix."""
         return self.cls.predictions.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replace the matrix that scores words; the bias follows its size."""
+        """Replace the output matrix, and resize the bias accordingly."""
         words = self.cls.predictions
         words.decoder = new_embeddings
         more = new_embeddings.weight.shape[0] - words.bias.shape[0]
@@ -203,12 +204,12 @@ class _PredictsWords(Headed):
 
 
 class BiGSForMaskedLM(_PredictsWords):
-    """Masked words: logits `[B, L, V]`."""
+    """Masked-word prediction: logits `[B, L, V]`."""
 
     pooled = False
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Add the word scores."""
+        """Create the word head."""
         self.cls = PredictionHeads(config, words=True, sentences=False)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> MaskedLMOutput:
@@ -218,12 +219,12 @@ class BiGSForMaskedLM(_PredictsWords):
 
 
 class BiGSForPreTraining(_PredictsWords):
-    """Masked words and next sentence."""
+    """Masked-word and next-sentence prediction."""
 
     pooled = True
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Add the word scores and the choice of the next sentence."""
+        """Create the word head and the next-sentence head."""
         self.cls = PredictionHeads(config, words=True, sentences=True)
 
     def forward(
@@ -237,8 +238,8 @@ class BiGSForPreTraining(_PredictsWords):
         **more: Any,
     ) -> Any:
         """Encode and answer; see `BiGSModel.forward`."""
-        given = {"labels": labels, "next_sentence_label": next_sentence_label}
-        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), given, **more)
+        targets = {"labels": labels, "next_sentence_label": next_sentence_label}
+        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), targets, **more)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> BertForPreTrainingOutput:
         """Score words at every position, and whether the second text follows the first."""
@@ -257,48 +258,48 @@ class BiGSForNextSentencePrediction(Headed):
     pooled = True
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Add the choice of the next sentence."""
+        """Create the next-sentence head."""
         self.cls = PredictionHeads(config, words=False, sentences=True)
 
     def answer(
         self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
     ) -> NextSentencePredictorOutput:
-        """Score whether it follows (0) or not (1)."""
+        """Score that it follows (0) and that it does not (1)."""
         logits = self.cls.seq_relationship(encoded.pooler_output)
         return NextSentencePredictorOutput(loss=_cross_entropy(logits, labels["labels"]), logits=logits)
 
 
 class BiGSForSequenceClassification(Headed):
-    """A class or a score of a text: logits `[B, num_labels]`."""
+    """A class or a score for each text: logits `[B, num_labels]`."""
 
     pooled = True
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Add the classifier."""
+        """Create the classifier."""
         self.classifier = Float32Linear(config.hidden_size, config.num_labels)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> SequenceClassifierOutput:
         """Score the classes; one label is regression."""
         logits = self.classifier(self.dropout(encoded.pooler_output))
-        given = labels["labels"]
-        if given is None:
+        targets = labels["labels"]
+        if targets is None:
             loss = None
         elif self.num_labels == 1:
-            loss = F.mse_loss(logits.reshape(-1), given.reshape(-1).to(logits.dtype))
-        elif given.is_floating_point():
-            loss = F.binary_cross_entropy_with_logits(logits, given.to(logits.dtype))
+            loss = F.mse_loss(logits.reshape(-1), targets.reshape(-1).to(logits.dtype))
+        elif targets.is_floating_point():
+            loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
         else:
-            loss = _cross_entropy(logits, given)
+            loss = _cross_entropy(logits, targets)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 class BiGSForTokenClassification(Headed):
-    """A class of every token: logits `[B, L, num_labels]`."""
+    """A class for each token: logits `[B, L, num_labels]`."""
 
     pooled = False
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Add the classifier."""
+        """Create the classifier."""
         self.classifier = Float32Linear(config.hidden_size, config.num_labels)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> TokenClassifierOutput:
@@ -308,12 +309,12 @@ class BiGSForTokenClassification(Headed):
 
 
 class BiGSForQuestionAnswering(Headed):
-    """Where an answer starts and ends: `start_logits`, `end_logits`, each `[B, L]`."""
+    """Scores for the start and end of an answer: `start_logits`, `end_logits`, each `[B, L]`."""
 
     pooled = False
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Add the two scores of a position."""
+        """Create the layer with two scores per position."""
         self.qa_outputs = Float32Linear(config.hidden_size, 2)
 
     def forward(
@@ -327,8 +328,8 @@ class BiGSForQuestionAnswering(Headed):
         **more: Any,
     ) -> Any:
         """Encode and answer; see `BiGSModel.forward`."""
-        given = {"start_positions": start_positions, "end_positions": end_positions}
-        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), given, **more)
+        targets = {"start_positions": start_positions, "end_positions": end_positions}
+        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), targets, **more)
 
     def answer(
         self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
@@ -337,21 +338,21 @@ class BiGSForQuestionAnswering(Headed):
         start, end = self.qa_outputs(encoded.last_hidden_state).unbind(-1)
         loss = None
         if labels["start_positions"] is not None and labels["end_positions"] is not None:
-            # A position outside the text counts for nothing.
+            # Positions outside the text are ignored.
             L = start.shape[1]
-            given = [labels[name].reshape(-1) for name in ("start_positions", "end_positions")]
-            given = [torch.where((at >= 0) & (at < L), at, -100) for at in given]
-            loss = (F.cross_entropy(start, given[0]) + F.cross_entropy(end, given[1])) / 2
+            targets = [labels[name].reshape(-1) for name in ("start_positions", "end_positions")]
+            targets = [torch.where((at >= 0) & (at < L), at, -100) for at in targets]
+            loss = (F.cross_entropy(start, targets[0]) + F.cross_entropy(end, targets[1])) / 2
         return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
 
 
 class BiGSForMultipleChoice(Headed):
-    """Which of several endings is right: ids `[B, choices, L]`, logits `[B, choices]`."""
+    """One score per ending: ids `[B, choices, L]`, logits `[B, choices]`."""
 
     pooled = True
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Add the score of an ending."""
+        """Create the layer with one score per ending."""
         self.classifier = Float32Linear(config.hidden_size, 1)
 
     def forward(
@@ -364,14 +365,14 @@ class BiGSForMultipleChoice(Headed):
         return_dict: bool | None = None,
         **others: Any,
     ) -> Any:
-        """Score each choice by itself."""
+        """Score each choice separately."""
         rows = tuple(None if a is None else a.flatten(0, 1) for a in (input_ids, attention_mask, token_type_ids))
         each = self.respond(rows, {}, output_hidden_states, True, **others)
         logits = each.logits.reshape(input_ids.shape[:2])
         outputs = MultipleChoiceModelOutput(
             loss=_cross_entropy(logits, labels), logits=logits, hidden_states=each.hidden_states
         )
-        return _packed(outputs, self.config, return_dict)
+        return _pack(outputs, self.config, return_dict)
 
     def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> SequenceClassifierOutput:
         """Score every row."""
@@ -379,5 +380,5 @@ class BiGSForMultipleChoice(Headed):
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor | None) -> Tensor | None:
-    """Return the mean over labels that are not −100, or None without labels."""
+    """Return the mean cross-entropy over labels other than −100, or None without labels."""
     return None if labels is None else F.cross_entropy(logits.flatten(0, -2), labels.flatten())

@@ -1,1 +1,1 @@
-"""Pictures of runs and models, drawn with matplotlib: each module makes one kind of figure; `style` writes them."""
+"""Plots of runs and models, drawn with matplotlib: one module per kind of figure; `style` saves the figures."""

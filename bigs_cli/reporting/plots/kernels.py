@@ -1,4 +1,4 @@
-"""What the layers of a model look at: the convolution kernel of each, forward and backward, by distance in tokens."""
+"""The convolution kernels of the layers of a model, forward and backward, by distance in tokens."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 KERNELS_CAPTION = (
-    "Each layer's kernels by distance: the tokens before on the left, those after on the right. Weights are on a "
-    "logarithmic scale on both sides of 0, in every panel on its own; the skip D at 0 is left out."
+    "The kernels of each layer by distance: preceding tokens on the left, following tokens on the right. Each panel "
+    "has its own scale, which is logarithmic on both sides of 0. The skip D at distance 0 is left out."
 )
 
 
 def layer_kernels(flat: Flat, config: BiGSConfig, length: int) -> Array:
-    """Return the kernels K, without the skip D, of a model's layers: `[layers, 2, L]` float32, forward and backward.
+    """Return the kernels K, without the skip D, of the layers of a model: `[layers, 2, L]` float32, forward, backward.
 
-    `flat` holds the parameters by their published names; L is `length`, or all positions where there are fewer.
+    `flat` maps published paths to parameters. L is `length`, limited by the number of positions.
     """
     import jax.numpy as jnp
 
@@ -43,10 +43,11 @@ def layer_kernels(flat: Flat, config: BiGSConfig, length: int) -> Array:
 
 
 def draw_kernels(kernels: Array, title: str) -> Figure:
-    """Draw kernels `[layers, 2, L]`, a panel a layer, in reading order: the tokens before on the left of 0.
+    """Draw kernels `[layers, 2, L]` with one panel per layer, in reading order.
 
-    The forward kernel weighs the tokens before, the backward one those after. Weights are largest by far next to 0, so
-    their axis is logarithmic on both sides of 0, and linear around it. Each panel has its own scale.
+    The forward kernel, left of 0, weighs the preceding tokens; the backward kernel, right of 0, the following ones. The
+    weights near 0 are much larger than the others, so their axis is logarithmic on both sides of 0 and linear around
+    it. Each panel has its own scale.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -73,12 +74,12 @@ def draw_kernels(kernels: Array, title: str) -> Figure:
                 axes.set_ylabel("weight", fontsize=7)
             if number + columns >= layers:
                 axes.tick_params(labelbottom=True)
-                axes.set_xlabel("before ← distance in tokens → after", fontsize=7)
+                axes.set_xlabel("preceding ← distance in tokens → following", fontsize=7)
         panels[0, 0].set_xticks([-L + 1, -(L // 2), 0, L // 2, L - 1] if L > 2 else range(1 - L, L))
         panels[0, 0].xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
         lines = [
-            Line2D([], [], color=COLOURS[0], lw=2.5, label="forward kernel: tokens before"),
-            Line2D([], [], color=COLOURS[1], lw=2.5, label="backward kernel: tokens after"),
+            Line2D([], [], color=COLOURS[0], lw=2.5, label="forward kernel: preceding tokens"),
+            Line2D([], [], color=COLOURS[1], lw=2.5, label="backward kernel: following tokens"),
         ]
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
         figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, handlelength=1.2)
@@ -86,7 +87,7 @@ def draw_kernels(kernels: Array, title: str) -> Figure:
 
 
 def _scale_weights(axes: Axes, largest: float) -> None:
-    """Scale weights logarithmically down to a hundredth of the `largest`, linearly below, with ticks at two decades."""
+    """Set a scale that is logarithmic above a hundredth of `largest` and linear below, with ticks at two decades."""
     if not largest:
         return
     axes.set_yscale("symlog", linthresh=largest / 100)

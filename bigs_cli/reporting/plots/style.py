@@ -1,4 +1,4 @@
-"""What all pictures have in common: their colours, clean axes, and how a figure becomes a file or part of a page."""
+"""The common style of all plots: colours, axes, and saving a figure as a file or as part of an HTML page."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 
-# Okabe and Ito's colours, told apart by the colour-blind too; their yellow is too faint for a line.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, without their yellow, which is too faint.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LOOKS = (
+LINE_STYLES = (
     *(("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", (0, (6, 2))), ("P", (0, (1, 2)))),
     *(("X", (0, (4, 1, 1, 1, 1, 1))), ("*", (0, (8, 3, 2, 3)))),
 )
 INK, FAINT, PAPER = "#333333", "#d9d9d9", "#ffffff"
-# A layout is made before the ticks of its size are known: what then stands out is part of the picture, too.
-_WHOLE: Any = {"bbox_inches": "tight", "pad_inches": 0.08}
+# The layout is computed before the tick labels are known; "tight" includes labels that extend beyond it.
+_TIGHT: Any = {"bbox_inches": "tight", "pad_inches": 0.08}
 
 
-def check_picture(path: Path) -> None:
-    """Refuse a file that is to be no picture of a known kind (RequestError)."""
+def check_plot_file(path: Path) -> None:
+    """Check that the name of an output file ends in a known image format (RequestError)."""
     if path.suffix.lower() not in FORMATS:
-        raise RequestError(f"{path} ends in neither {' nor '.join(FORMATS)}: name the picture so, by its kind.")
+        raise RequestError(f"{path} ends in neither {' nor '.join(FORMATS)}. Use one of these endings for the plot.")
     if path.is_dir():
         raise RequestError(f"{path} is a folder. Name a file with --output.")
 
 
 @contextlib.contextmanager
 def style(salt: str = "bigs") -> Iterator[None]:
-    """Draw, and save, in the pictures' common style. With one `salt` equal figures are equal SVG files."""
+    """Draw and save figures in the common style. With the same `salt`, equal figures give equal SVG files."""
     import matplotlib as mpl
 
-    # Names of runs and classes are no formulas, whatever dollars they hold.
-    chosen: Any = {"svg.hashsalt": salt, "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
-    chosen |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
-    with mpl.rc_context(chosen):
+    # `parse_math` is off because names of runs and classes may contain dollar signs.
+    settings: Any = {"svg.hashsalt": salt, "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+    settings |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    with mpl.rc_context(settings):
         yield
 
 
 def colours(count: int) -> Sequence[str]:
-    """Return `count` colours, each another one: beyond `COLOURS` from a map that runs through the spectrum."""
+    """Return `count` distinct colours: those of `COLOURS`, or, for more, of a colour map."""
     if count <= len(COLOURS):
         return COLOURS[:count]
     from matplotlib import colormaps
@@ -60,14 +60,14 @@ def colours(count: int) -> Sequence[str]:
     return [to_hex(colormaps["turbo"](place / (count - 1))) for place in range(count)]
 
 
-def look(number: int) -> dict[str, Any]:
-    """Return the marker and line style of the metric of that number."""
-    marker, line = LOOKS[number % len(LOOKS)]
+def line_style(number: int) -> dict[str, Any]:
+    """Return the marker and line style of the metric with that number."""
+    marker, line = LINE_STYLES[number % len(LINE_STYLES)]
     return {"marker": marker, "ls": line, "ms": 4, "lw": 1.4}
 
 
 def clean(axes: Axes, title: str) -> None:
-    """Leave of the axes a title, a faint grid along the values, and a bottom line."""
+    """Reduce the axes to a title, a faint horizontal grid and the bottom line."""
     head(axes, title)
     axes.grid(axis="y", color=FAINT, lw=0.6)
     axes.set_axisbelow(True)
@@ -83,14 +83,14 @@ def head(axes: Axes, title: str) -> None:
 
 
 def step_axis(axes: Axes) -> None:
-    """Have steps on the horizontal axis: whole, with commas."""
+    """Label the horizontal axis as steps: integers with thousands separators."""
     axes.set_xlabel("step")
     axes.locator_params(axis="x", integer=True)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
 def name_figure(figure: Figure, what: str, names: Sequence[str]) -> None:
-    """Write above everything which runs are drawn, and what of them; several get a legend of their colours below it."""
+    """Write the names of the runs and `what` is drawn above the figure; several runs get a legend of colours."""
     from matplotlib.lines import Line2D
 
     title = f"{listed(names, 4)}: {what}"
@@ -112,36 +112,36 @@ def name_figure(figure: Figure, what: str, names: Sequence[str]) -> None:
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write the figure to `path`, of the kind its ending says.
+    """Save the figure to `path` in the format of its ending.
 
     Raises:
-        RequestError: it cannot be written.
+        RequestError: the file cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     try:
         with style(), atomic_write(path) as file:
-            # Without its date an equal figure is an equal file.
-            figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None, **_WHOLE)
+            # Without a date, equal figures give equal files.
+            figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None, **_TIGHT)
     except OSError as error:
         raise write_error(str(path), error, "Name another file with --output.") from error
 
 
 def inline_svg(figure: Figure, number: int) -> str:
-    """Return the figure as an <svg> element of a page, in the page's own colours (`currentColor`, --line, --paper).
+    """Return the figure as an <svg> element in the colours of the HTML page (`currentColor`, --line, --paper).
 
-    `number` sets its ids apart from those of the page's other figures.
+    `number`, unique on the page, makes the ids in the figure unique.
     """
-    made = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    buffer = io.StringIO()
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with style(f"bigs-{number}"):
-        figure.savefig(made, format="svg", transparent=True, metadata=nothing, **_WHOLE)
-    text = made.getvalue()
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata, **_TIGHT)
+    text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # Never referred to, and the same in every figure.
-    return re.sub(r'style="[^"]*"', _in_colours_of_page, text).strip()
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # Nothing refers to these ids, which are the same in every figure.
+    return re.sub(r'style="[^"]*"', _with_page_colours, text).strip()
 
 
-def _in_colours_of_page(attribute: re.Match[str]) -> str:
+def _with_page_colours(attribute: re.Match[str]) -> str:
     styles = attribute[0]
     ink = "currentColor"
     for fixed, of_page in ((INK, ink), (COLOURS[-1], ink), (FAINT, "var(--line)"), (PAPER, "var(--paper)")):

@@ -1,4 +1,4 @@
-"""The task types: one file each, with examples, encoding, loss, metrics, predictions and their presentation."""
+"""The task types, one file each: examples, encoding, loss, metrics, predictions and how `bigs predict` shows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TASK_TYPES", "TaskType", "type_of"]
 TASK_TYPES: dict[str, type[TaskType]] = {
     cls.head: cls for cls in (SequenceClassification, TokenClassification, QuestionAnswering, MultipleChoice)
 }
-"""What `Task.type` names."""
+"""Name → task type; `Task.type` is one of these names."""
 
 
 def type_of(task: Task) -> TaskType:

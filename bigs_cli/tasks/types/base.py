@@ -1,4 +1,4 @@
-"""What every task type has (`TaskType`), and every head that answers texts (`Pipeline`)."""
+"""The interfaces of task types (`TaskType`) and of heads that `bigs predict` can use (`Pipeline`)."""
 
 from __future__ import annotations
 
@@ -29,50 +29,50 @@ Lines = Sequence[Mapping[str, Any]]
 Metric = Callable[[Array], float]
 
 NUMBER_HEADERS = ("probability", "score", "mask", "characters")
-"""The headers of `Pipeline.table_rows` whose columns are numbers."""
+"""The headers of numeric columns of `Pipeline.table_rows`."""
 
 
 class Pipeline(Protocol):
-    """From texts to what a head answers, for `bigs predict` and the Python API."""
+    """Maps texts to the answers of a head, for `bigs predict` and the Python API."""
 
     @property
     def takes(self) -> InputFormat:
-        """What the head reads."""
+        """The input format of the head."""
         ...
 
     @property
     def by_token(self) -> bool:
-        """Whether every token has scores, or every row."""
+        """Whether scores are per token rather than per row."""
         ...
 
     @property
     def headers(self) -> tuple[str, ...]:
-        """The columns of `table_rows`; those of numbers are in `NUMBER_HEADERS`."""
+        """The column headers of `table_rows`; those of numeric columns are in `NUMBER_HEADERS`."""
         ...
 
     def encode_items(self, tokenizer: Tokenizer, items: Sequence[Item], length: int) -> Encoded:
-        """Return items as model inputs, one or more rows each, or raise RequestError."""
+        """Encode items as model inputs, one or more rows each, or raise RequestError."""
         ...
 
     def scores(self, outputs: Outputs) -> Any:
-        """Return the part of a batch's outputs that answers need (compiled): one array or a tuple of them."""
+        """Return the part of a batch's outputs that the answers need: an array or a tuple of arrays. Is compiled."""
         ...
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
-        """Yield the answer to each item, ready for JSON; `top` is the number of candidates where there are many."""
+        """Yield the answer to each item as JSON values; `top` is the number of candidates to include."""
         ...
 
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield the rows of a table that show an answer, with as many cells as `headers`."""
+        """Yield the table rows that show an answer, with one cell per header."""
         ...
 
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """The predictions for `count` examples, scored one by one: what bootstraps and paired tests resample.
+    """The scores of `count` examples, which bootstraps and paired tests resample.
 
-    `metrics` take indices `[m]` of examples, with repetitions, and return the value over these. `right` `[n]` bool
-    says which examples are entirely right; None for regression.
+    Each of `metrics` maps indices `[m]` of examples, with repetitions, to its value over them. `right` `[n]` bool says
+    which examples are entirely correct; None for regression.
     """
 
     count: int
@@ -87,7 +87,7 @@ class ExampleScores:
 
 @dataclass(frozen=True)
 class ErrorSize:
-    """How wrong predictions are ranked: `of` gives the size of a line's error, `text` shows it in `column`."""
+    """A ranking of wrong predictions: `of` returns the size of the error of a line, `text` formats it for `column`."""
 
     title: str
     column: str
@@ -96,11 +96,11 @@ class ErrorSize:
 
 
 class TaskType(ABC):
-    """How tasks of one type are learned, measured, compared and used.
+    """Encoding, loss, metrics and predictions of the tasks of one type.
 
-    `examples` are of the type's own class. `inputs` are what `encode` makes of them. `scores` are float32, one row for
-    each row of `inputs`, `[n, K]`, or, if `by_token`, one for each token, `[all tokens, K]` in the order of
-    `inputs.ids`. `lines` are lines of predictions.jsonl.
+    In the methods, `examples` are of the type's own class and `inputs` are the result of `encode`. `scores` are
+    float32: `[n, K]`, one row per row of `inputs`, or, if `by_token`, `[all tokens, K]` in the order of `inputs.ids`.
+    `lines` are lines of predictions.jsonl.
     """
 
     head: ClassVar[Head]
@@ -109,9 +109,9 @@ class TaskType(ABC):
     has_labels: ClassVar[bool] = False
     """Whether the model's config has `num_labels` and `labels`."""
     unit: ClassVar[str] = "example"
-    """What `label_pairs` has one pair for."""
+    """The unit of `label_pairs`, which has one pair per unit."""
     right_name: ClassVar[str] = "accuracy"
-    """What the share of `ExampleScores.right` is called."""
+    """The name of the metric that is the fraction of `ExampleScores.right`."""
     takes: InputFormat
     headers: tuple[str, ...]
 
@@ -120,22 +120,22 @@ class TaskType(ABC):
 
     @classmethod
     def for_model(cls, config: BiGSConfig, task: Task | None = None) -> Self:
-        """Return the type with the labels of a model, in the order of its outputs; `task` is what it was trained for.
+        """Return the type with the labels of a model in the order of its outputs; `task` is its training task.
 
         Labels without names are LABEL_0, LABEL_1, …, as in config.json.
         """
         labels = config.labels or tuple(f"LABEL_{i}" for i in range(config.num_labels))
-        known = task or Task(name="predict", type=cls.head, title="texts", source="", metrics=(), labels=None)
-        return cls(replace(known, labels=labels))
+        base = task or Task(name="predict", type=cls.head, title="texts", source="", metrics=(), labels=None)
+        return cls(replace(base, labels=labels))
 
     # --- training and evaluation ------------------------------------------------------------------------------
 
     @abstractmethod
     def encode(self, tokenizer: Tokenizer, examples: Any, length: int) -> Encoded:
-        """Return examples as model inputs of at most `length` tokens, with labels where there are any."""
+        """Encode examples as model inputs of at most `length` tokens, with labels if there are any."""
 
     def count_rows(self, tokenizer: Tokenizer, examples: Any, length: int) -> int:
-        """Return the number of rows that `encode` makes."""
+        """Return the number of rows that `encode` returns."""
         return len(examples)
 
     def scores(self, outputs: Outputs) -> jax.Array:
@@ -143,21 +143,21 @@ class TaskType(ABC):
         return outputs.logits
 
     def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the summed loss of a batch and further sums, as `models/losses.py` does: the cross-entropy."""
-        from bigs_cli.models.losses import classification_sums  # Here, as reading a task needs no JAX.
+        """Return the summed loss of a batch and further sums (`models/losses.py`); by default the cross-entropy."""
+        from bigs_cli.models.losses import classification_sums  # Reading a task must not import JAX.
 
         return classification_sums(scores, labels, weights)
 
     @abstractmethod
     def metrics(self, examples: Any, inputs: Encoded, scores: Array) -> dict[str, float]:
-        """Return every metric of the task, as fractions; the first selects the checkpoint."""
+        """Return all metrics of the task as fractions; the first one selects the best checkpoint."""
 
     @abstractmethod
     def answers(self, examples: Any, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
-        """Yield the `prediction` for each example, and its `scores`."""
+        """Yield the `prediction` for each example with its `scores`."""
 
     def predictions(self, examples: Any, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
-        """Yield the line of predictions.jsonl for each example: its record, with labels by name, and the answer."""
+        """Yield the line of predictions.jsonl for each example: its record with labels by name, and the answer."""
         for record, answer in zip(examples.records(), self.answers(examples, inputs, scores), strict=True):
             if "label" in record:
                 record["label"] = self.label_name(record["label"])
@@ -175,41 +175,41 @@ class TaskType(ABC):
 
     @abstractmethod
     def example_scores(self, lines: Lines) -> ExampleScores:
-        """Score lines one by one, or raise RequestError if one is not of this task."""
+        """Score each line, or raise RequestError for a line of another task."""
 
     def label_pairs(self, lines: Lines) -> tuple[Array, Array] | None:
-        """Return labels and predictions `[n]`, class ids or scores; None if the type has neither.
+        """Return labels and predictions `[n]`, which are class ids or scores; None if the type has neither.
 
         Raises:
-            RequestError: a line is not of this task.
+            RequestError: a line is of another task.
         """
         return None
 
     def majority(self, lines: Lines) -> tuple[str, list[Any]] | None:
-        """Return the most frequent label, and the predictions of always answering it; None if there is no such."""
+        """Return the most frequent label and the predictions of the majority baseline; None if there is no baseline."""
         return None
 
     def constant_answer(self, lines: Lines) -> str | None:
-        """Return the answer that all lines share; None if there are several."""
+        """Return the prediction that all lines have in common; None if they differ."""
         return None
 
     @property
     def error_size(self) -> ErrorSize:
-        """How to rank wrong predictions: by default, by their `probability`."""
+        """The ranking of wrong predictions: by default by their `probability`."""
         return ErrorSize("Wrong with the highest probability", "probability", self.probability)
 
     def probability(self, line: Mapping[str, Any]) -> float:
-        """Return the probability that the model gave to its prediction, 0 where the line has none."""
+        """Return the probability of the prediction; 0 if the line has none."""
         return 0.0
 
     # --- `bigs predict` ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def examples_of(self, items: Sequence[Item]) -> Examples:
-        """Return items as examples without labels, or raise RequestError."""
+        """Convert items to examples without labels, or raise RequestError."""
 
     def encode_items(self, tokenizer: Tokenizer, items: Sequence[Item], length: int) -> Encoded:
-        """Return items encoded as in evaluation."""
+        """Encode items as in evaluation."""
         return self.encode(tokenizer, self.examples_of(items), length)
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
@@ -218,54 +218,55 @@ class TaskType(ABC):
 
     @abstractmethod
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield the rows of a table that show an answer, with as many cells as `headers`."""
+        """Yield the table rows that show an answer, with one cell per header."""
 
 
 def pairs_of(task: Task, pairs: Callable[[], Sequence[tuple[float, float]]]) -> tuple[Array, Array]:
-    """Return the labels and predictions `[n]` that `pairs` makes of lines.
+    """Return labels and predictions `[n]` as arrays, from a function `pairs` that reads them from lines.
 
     Raises:
-        RequestError: a line has no label, or names a class that the task does not have.
+        RequestError: a line has no label, or a class that the task does not have.
     """
     try:
-        both = np.array(pairs(), task.label_dtype).reshape(-1, 2)
+        array = np.array(pairs(), task.label_dtype).reshape(-1, 2)
     except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(f"These predictions are not those of {task.title}: {error} is no label of it.") from error
-    return both[:, 0], both[:, 1]
+        message = f"These predictions are not those of {task.title}: {error} is not one of its labels."
+        raise RequestError(message) from error
+    return array[:, 0], array[:, 1]
 
 
 def class_scores(task: Task, labels: Array, predictions: Array) -> ExampleScores:
-    """Return the scores of class ids `[n]` by the task's metrics."""
+    """Return the scores of class ids `[n]` with the metrics of the task."""
     right = labels == predictions
-    # Resampling computes the accuracy thousands of times, so without the input checks of scikit-learn.
+    # Resampling computes the accuracy thousands of times, so avoid the slow input checks of scikit-learn.
     return ExampleScores(len(right), {**value_metrics(task, labels, predictions), "accuracy": mean_of(right)}, right)
 
 
 def value_metrics(task: Task, labels: Array, predictions: Array) -> dict[str, Metric]:
-    """Return the task's metrics of labels and predictions `[n]`."""
+    """Return the metrics of the task for labels and predictions `[n]`."""
 
     def metric(name: str) -> Metric:
-        return lambda places: METRICS[name](labels[places], predictions[places])
+        return lambda rows: METRICS[name](labels[rows], predictions[rows])
 
     return {name: metric(name) for name in task.metrics}
 
 
 def mean_of(values: Array) -> Metric:
     """Return the metric that is the mean of `values` `[n]`."""
-    return lambda places: float(values[places].mean())
+    return lambda rows: float(values[rows].mean())
 
 
 def foreign_predictions(task: Task, error: Exception) -> RequestError:
-    """Return the error for lines that are not of `task`."""
-    return RequestError(f"These predictions are not those of {task.title}: a line has no or another answer ({error}).")
+    """Return the error for lines of another task than `task`."""
+    return RequestError(f"These predictions are not those of {task.title}: a line has no valid prediction ({error}).")
 
 
 def softmax(scores: Array) -> Array:
     """Return probabilities along the last axis, float64."""
-    likely = np.exp(scores - scores.max(-1, keepdims=True), dtype=np.float64)
-    return likely / likely.sum(-1, keepdims=True)
+    exponentials = np.exp(scores - scores.max(-1, keepdims=True), dtype=np.float64)
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def percent_text(share: float | None) -> str:
-    """Return a probability as a table shows it."""
-    return "–" if share is None else f"{share:.1%}"
+def percent_text(probability: float | None) -> str:
+    """Format a probability for a table; None as a dash."""
+    return "–" if probability is None else f"{probability:.1%}"

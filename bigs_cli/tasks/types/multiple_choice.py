@@ -33,7 +33,7 @@ ENDINGS = InputFormat(
     wanted="a text and its endings",
     task_type="multiple-choice",
     endings=True,
-    column_hint="Name that of the text that the endings follow: --text COLUMN",
+    column_hint="Name the column of the text that the endings follow: --text COLUMN",
     key_hint="Put the text that the endings follow under 'text'",
     example=': {"text": …, "endings": […, …]}',
 )
@@ -41,9 +41,10 @@ ENDINGS = InputFormat(
 
 @dataclass(frozen=True)
 class ChoiceExamples(Examples):
-    """Texts and their possible endings, as many for each, one of which is right.
+    """Texts with an equal number of endings each, of which one is correct.
 
-    `text_a` are n texts, `endings` n lists of the same length, `labels` `[n]` int32 the right one, or None.
+    `text_a` has n texts, `endings` n lists of equal length, and `labels` `[n]` int32 the index of the correct one, or
+    is None.
     """
 
     text_a: list[str]
@@ -52,11 +53,11 @@ class ChoiceExamples(Examples):
 
     @property
     def labelled(self) -> bool:
-        """Whether the right endings are known."""
+        """Whether the correct endings are known."""
         return self.labels is not None
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield id, text, choices, and label: the index of the right one."""
+        """Yield id, text, choices and label (the index of the correct one) of each example."""
         for i, text in enumerate(self.text_a):
             record: dict[str, Any] = {"id": i, "text": text, "choices": self.endings[i]}
             yield record if self.labels is None else {**record, "label": int(self.labels[i])}
@@ -70,7 +71,7 @@ class MultipleChoice(TaskType):
     headers = ("text", "ending", "probability")
 
     def encode(self, tokenizer: Tokenizer, examples: ChoiceExamples, length: int) -> Encoded:
-        """Encode [CLS] text [SEP] ending [SEP] for each ending; the longer of both is truncated."""
+        """Encode [CLS] text [SEP] ending [SEP] for each ending; the longer of the two is truncated."""
         count = len(self.task.endings)
         text_a = [text for text in examples.text_a for _ in range(count)]
         endings = [ending for endings in examples.endings for ending in endings]
@@ -78,54 +79,54 @@ class MultipleChoice(TaskType):
         return dataclasses.replace(encoded, choices=count)
 
     def metrics(self, examples: ChoiceExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
-        """Return the task's metrics of the endings with the highest score."""
+        """Return the metrics of the endings with the highest scores."""
         assert examples.labels is not None
         return compute(self.task.metrics, examples.labels, scores.argmax(-1))
 
     def answers(self, examples: ChoiceExamples, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
-        """Yield the index of the ending predicted, and the probability of each."""
+        """Yield the index of the predicted ending and the probabilities of all endings."""
         for row in scores:
             yield {"prediction": int(row.argmax()), "scores": softmax(row).round(6).tolist()}
 
     def example_scores(self, lines: Lines) -> ExampleScores:
-        """Score choices as right or wrong."""
+        """Score each choice as correct or wrong."""
         pairs = pairs_of(self.task, lambda: [(float(line["label"]), float(line["prediction"])) for line in lines])
         return class_scores(self.task, *pairs)
 
     def majority(self, lines: Lines) -> tuple[str, list[Any]]:
-        """Return the index that is right most often."""
+        """Return the index that is correct most often."""
         answer = Counter(line["label"] for line in lines).most_common(1)[0][0]
         return f"ending {int(answer) + 1}", [answer] * len(lines)
 
     def constant_answer(self, lines: Lines) -> str | None:
-        """Return the index, from 1, that is predicted for all lines."""
+        """Return the ending, counted from 1, that is predicted for all lines."""
         answers = {line["prediction"] for line in lines}
         return f"“ending {int(answers.pop()) + 1}”" if len(answers) == 1 else None
 
     def probability(self, line: Mapping[str, Any]) -> float:
-        """Return the probability of the chosen ending."""
-        scores, place = line.get("scores", ()), line["prediction"]
-        return float(scores[place]) if isinstance(place, int) and place < len(scores) else 0.0
+        """Return the probability of the predicted ending."""
+        scores, index = line.get("scores", ()), line["prediction"]
+        return float(scores[index]) if isinstance(index, int) and index < len(scores) else 0.0
 
     def examples_of(self, items: Sequence[Item]) -> ChoiceExamples:
-        """Return items as texts with endings, of which each item may have another number."""
+        """Convert items to texts with endings; the number of endings may differ between items."""
         return ChoiceExamples([item.text for item in items], [list(item.endings) for item in items], None)
 
     def encode_items(self, tokenizer: Tokenizer, items: Sequence[Item], length: int) -> Encoded:
-        """Encode every text with each of its endings: a row for each, as texts may have any number of them."""
+        """Encode one row per ending, because the number of endings may differ between items."""
         text_a = [item.text for item in items for _ in item.endings]
         return encode_texts(tokenizer, text_a, [ending for item in items for ending in item.endings], length)
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
-        """Yield `prediction`, the index of the likeliest ending from 0, its text as `ending`, and all `scores`."""
+        """Yield `prediction`, the index of the most probable ending, its text as `ending`, and all `scores`."""
         ends = np.cumsum([len(item.endings) for item in items])[:-1]
         for item, row in zip(items, np.split(scores, ends), strict=True):
             best = int(row.argmax())
             yield {"prediction": best, "ending": item.endings[best], "scores": softmax(row).round(6).tolist()}
 
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield a row for each ending, the likeliest first."""
+        """Yield one row per ending, the most probable first."""
         first = printable(item.text, 60)
-        for share, ending in sorted(zip(answer["scores"], item.endings, strict=True), key=lambda pair: -pair[0]):
-            yield first, printable(ending, 60), percent_text(share)
+        for probability, ending in sorted(zip(answer["scores"], item.endings, strict=True), key=lambda pair: -pair[0]):
+            yield first, printable(ending, 60), percent_text(probability)
             first = ""

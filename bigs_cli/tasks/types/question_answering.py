@@ -1,7 +1,7 @@
-"""Question answering: the part of a text that answers a question, or, where the task allows it, no answer.
+"""Question answering: the span of a text that answers a question, or no answer if the task allows it.
 
 Exact match and F1 follow `evaluate-v1.1.py` and `evaluate-v2.0.py` of https://rajpurkar.github.io/SQuAD-explorer/:
-answers are compared in lower case, without ASCII punctuation, articles and superfluous white space.
+answers are compared in lower case, without ASCII punctuation, articles and extra white space.
 """
 
 from __future__ import annotations
@@ -38,32 +38,33 @@ if TYPE_CHECKING:
     from bigs_cli.models.heads import Outputs
 
 MAX_ANSWER_LENGTH = 30  # tokens
-N_BEST = 20  # answers that are kept for each question
+N_BEST = 20  # answers kept per question
 NOWHERE = -1
-"""The place of an answer that does not occur in its text."""
+"""The start of an answer that does not occur in its text."""
 MAX_MISPLACED = 0.01
-"""Share of training questions that may be left out because their answer does not occur in the text. The published data
-sets have none, and a fault in how a data set was made concerns far more than 1%; chosen here."""
-_NAMED = 5  # questions that a sentence names
-_MASKED = -1e9  # the score of padding: no share in the softmax, and no NaN where a row is nothing but padding
+"""The maximum fraction of training questions to leave out because their answer does not occur in the text.
+
+Published data sets have none, and a bug in the creation of a data set affects far more than 1%. Chosen here."""
+_LISTED = 5  # the maximum number of questions that a message lists
+_MASKED = -1e9  # the score of padding: zero in the softmax, and no NaN in rows with padding only
 QUESTION = InputFormat(
     wanted="a question about a text",
     task_type="question-answering",
     keys=("question", "context"),
     options=("question", "text"),
     text_b="required",
-    column_hint="Name those of the question and the text it is about: --question COLUMN --text COLUMN",
-    key_hint="Put the question under 'question' and the text it is about under 'context'",
+    column_hint="Name the columns of the question and of its text: --question COLUMN --text COLUMN",
+    key_hint="Put the question under 'question' and its text under 'context'",
     example=': {"question": …, "context": …}',
 )
 
 
 @dataclass(frozen=True)
 class QuestionExamples(Examples):
-    """Questions about a text, answered by a part of it.
+    """Questions about texts, with spans of the texts as answers.
 
-    `answers[i]` are (text, character at which it begins, or `NOWHERE`) of every right answer; none: the text does not
-    say.
+    `answers[i]` lists the correct answers as (text, index of the first character, or `NOWHERE`). It is empty if the
+    question cannot be answered.
     """
 
     ids: list[str]
@@ -77,9 +78,10 @@ class QuestionExamples(Examples):
         return self.answers is not None
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield id, text (the question), pair (what it is about), and label: the texts of the right answers.
+        """Yield id, text (the question), pair (its text), label and places of each example.
 
-        And `places`: the characters at which these begin, None for one that is not in the text.
+        The label lists the correct answers; `places` are the indices of their first characters, None for an answer that
+        is not in the text.
         """
         for i, question in enumerate(self.questions):
             record: dict[str, Any] = {"id": self.ids[i], "text": question, "pair": self.contexts[i]}
@@ -89,19 +91,19 @@ class QuestionExamples(Examples):
             yield record
 
     def trainable(self, where: str) -> QuestionExamples:
-        """Return the questions without an answer, and those of which one answer has a place.
+        """Return the questions that have no answer or at least one answer in the text.
 
         Raises:
             RequestError: more than `MAX_MISPLACED` of the questions would be left out.
         """
-        answers = self.answers or []
-        lost = {row for row, given in enumerate(answers) if given and all(at == NOWHERE for _, at in given)}
+        all_answers = self.answers or []
+        lost = {row for row, answers in enumerate(all_answers) if answers and all(at == NOWHERE for _, at in answers)}
         if not lost:
             return self
-        names = listed([self.ids[row] for row in sorted(lost)], _NAMED)
+        names = listed([self.ids[row] for row in sorted(lost)], _LISTED)
         what = (
-            f"{where}: {len(lost)} of {len(self)} questions ({names}) have an answer that stands neither at its "
-            "answer_start nor at one other place of the text"
+            f"{where}: {len(lost)} of {len(self)} questions ({names}) have an answer that is neither at its "
+            "answer_start nor at exactly one other position of the text"
         )
         if len(lost) > MAX_MISPLACED * len(self):
             raise RequestError(
@@ -113,11 +115,11 @@ class QuestionExamples(Examples):
 
 
 def place_answers(questions: QuestionExamples, where: str) -> QuestionExamples:
-    """Return `questions` with every answer at a place where its text occurs, and a note of those that were moved.
+    """Return `questions` with every answer at a position where it occurs, and a note on answers that were moved.
 
-    Data sets made with another count of characters (bytes, UTF-16 units) or another version of the text have answers
-    whose `answer_start` points at other words, which a model would learn. Such an answer is moved to the only place
-    where it occurs; if there is none, or several, its place becomes `NOWHERE`. `where` opens the note.
+    In data sets that count bytes or UTF-16 units, or that use another version of the text, `answer_start` can point at
+    other words, which a model would learn. Such an answer is moved to its only occurrence; if it has none or several,
+    its start becomes `NOWHERE`. The note starts with `where`.
     """
     if questions.answers is None:
         return questions
@@ -130,14 +132,14 @@ def place_answers(questions: QuestionExamples, where: str) -> QuestionExamples:
     notes = questions.notes
     if moved:
         notes += (
-            f"{where}: {len(moved)} of {len(questions)} questions ({listed(moved, _NAMED)}) have an answer that does "
-            "not stand at its answer_start, but at one other place of the text, where it is taken from.",
+            f"{where}: {len(moved)} of {len(questions)} questions ({listed(moved, _LISTED)}) have an answer that is "
+            "not at its answer_start but at one other position of the text, which is used instead.",
         )
     return replace(questions, answers=answers, notes=notes)
 
 
 def _place(text: str, at: int, context: str) -> int:
-    """Return where an answer occurs: at `at`, or at the only other place. A blank one occurs nowhere."""
+    """Return the start of an answer: `at`, its only other occurrence, or `NOWHERE`, also for a blank answer."""
     if not text.strip():
         return NOWHERE
     if 0 <= at < len(context) and context.startswith(text, at):
@@ -150,21 +152,21 @@ def _place(text: str, at: int, context: str) -> int:
 class Candidates:
     """The best answers to one question.
 
-    `best` are (text, score), the best first: the sum of the scores of its start and its end; `places` are the
-    characters from and to which these texts go. `null` is the score of [CLS], the lowest of all windows: how likely
-    it is that no window answers.
+    `best` are (text, score), the best first; a score is the sum of the scores of start and end. `spans` are the
+    character spans of these texts. `null` is the score of no answer: that of [CLS], the lowest of all windows.
     """
 
     best: list[tuple[str, float]]
-    places: list[tuple[int, int]]
+    spans: list[tuple[int, int]]
     null: float
 
 
 class QuestionAnswering(TaskType):
-    """The tokens at which the answer starts and ends, with the mean of both cross-entropies over a window.
+    """Scores every token as start and as end of the answer; the loss is the mean of both cross-entropies of a window.
 
-    Where the window does not hold the answer, both are [CLS]. The answer is the part of at most 30 tokens, in any
-    window, whose start and end score most together; where there may be no answer, it is "" if [CLS] scores higher.
+    Both labels are [CLS] if the window does not contain the answer. The prediction is the span of at most 30 tokens in
+    any window with the highest sum of start and end scores. If the task allows no answer, it is "" if [CLS] scores
+    higher.
     """
 
     head = "question-answering"
@@ -174,11 +176,11 @@ class QuestionAnswering(TaskType):
     headers = ("question", "answer", "probability", "score", "characters")
 
     def encode(self, tokenizer: Tokenizer, examples: QuestionExamples, length: int) -> Windows:
-        """Encode questions with windows of their texts, several for one question where its text is long."""
+        """Encode questions with windows of their texts; a long text has several windows."""
         return encode_questions(tokenizer, examples.questions, examples.contexts, examples.answers, length)
 
     def count_rows(self, tokenizer: Tokenizer, examples: QuestionExamples, length: int) -> int:
-        """Return the number of windows, which only encoding tells."""
+        """Return the number of windows, which requires encoding."""
         return len(self.encode(tokenizer, examples, length))
 
     def scores(self, outputs: Outputs) -> jax.Array:
@@ -190,7 +192,7 @@ class QuestionAnswering(TaskType):
     def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed loss: scores `[B, L, 2]`, labels `[B, 2]`, weights `[B, L]`, 0 for padding.
 
-        Further sums: "weight", the windows, and "accuracy", those whose start and end are both right.
+        Further sums are "weight", the number of windows, and "accuracy", those with correct start and end.
         """
         import jax.numpy as jnp
 
@@ -198,111 +200,112 @@ class QuestionAnswering(TaskType):
 
         logits = jnp.where(weights[..., None] > 0, scores, _MASKED)
         loss, hits = cross_entropy(jnp.swapaxes(logits, 1, 2), labels)
-        there = weights.max(-1)
-        return (loss.mean(-1) * there).sum(), {"weight": there.sum(), "accuracy": (hits.all(-1) * there).sum()}
+        is_real = weights.max(-1)
+        return (loss.mean(-1) * is_real).sum(), {"weight": is_real.sum(), "accuracy": (hits.all(-1) * is_real).sum()}
 
     def metrics(self, examples: QuestionExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
-        """Return F1 and exact match by the official rules."""
+        """Return F1 and exact match according to the official rules."""
         assert examples.answers is not None
         predictions = [self._best(found) for found in find_answers(examples.contexts, inputs, scores)]
         right = [[text for text, _ in answers] for answers in examples.answers]
         return squad_scores(predictions, right, self.task.no_answer)
 
     def answers(self, examples: QuestionExamples, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
-        """Yield the prediction, `nbest`, the 20 best answers, and `null_score` where there may be none.
+        """Yield `prediction`, `nbest`, the 20 best answers, and, if the task allows no answer, `null_score`.
 
-        Answers have their score, and the characters at which they start and end; the probabilities are shares among
-        these.
+        Answers have a score, a character span, and a probability, which is relative to these answers.
         """
         for found in find_answers(examples.contexts, inputs, scores):
             values = np.array([score for _, score in found.best] + [found.null] * self.task.no_answer, np.float64)
-            likely = np.exp(values - values.max(initial=-np.inf))
-            shares = (likely / likely.sum()).round(6).tolist()
+            exponentials = np.exp(values - values.max(initial=-np.inf))
+            probabilities = (exponentials / exponentials.sum()).round(6).tolist()
             nbest = [
-                {"text": text, "score": round(score, 4), "probability": share, "start": start, "end": end}
-                for (text, score), share, (start, end) in zip(found.best, shares, found.places, strict=False)
+                {"text": text, "score": round(score, 4), "probability": probability, "start": start, "end": end}
+                for (text, score), probability, (start, end) in zip(
+                    found.best, probabilities, found.spans, strict=False
+                )
             ]
             null = {"null_score": round(found.null, 4)} if self.task.no_answer else {}
             yield {"prediction": self._best(found), "nbest": nbest, **null}
 
     def _best(self, found: Candidates) -> str:
-        """Return the answer, "" if there is none."""
+        """Return the best answer, or "" for no answer."""
         if not found.best or (self.task.no_answer and found.null > found.best[0][1]):
             return ""
         return found.best[0][0]
 
     def label_text(self, label: list[str]) -> str:
-        """Return the right answers."""
+        """Return the correct answers as one string."""
         return " / ".join(label) or "no answer"
 
     def example_scores(self, lines: Lines) -> ExampleScores:
-        """Score answers: right are exact matches."""
+        """Score each answer; an exact match is correct."""
         try:
-            both = [answer_scores(line["prediction"], line["label"], self.task.no_answer) for line in lines]
+            rows = [answer_scores(line["prediction"], line["label"], self.task.no_answer) for line in lines]
         except (KeyError, TypeError, AttributeError) as error:
             raise foreign_predictions(self.task, error) from error
-        f1, exact = np.array(both).reshape(-1, 2).T
+        f1, exact = np.array(rows).reshape(-1, 2).T
         return ExampleScores(len(lines), {"f1": mean_of(f1), "exact": mean_of(exact)}, exact == 1.0)
 
     def probability(self, line: Mapping[str, Any]) -> float:
-        """Return the probability of an answer, 0 for "no answer"."""
+        """Return the probability of the answer; 0 for no answer."""
         nbest = line.get("nbest", ())
         return next((best["probability"] for best in nbest if best["text"] == line["prediction"]), 0.0)
 
     def examples_of(self, items: Sequence[Item]) -> QuestionExamples:
-        """Return items as questions."""
+        """Convert items to questions."""
         questions, contexts = [item.text for item in items], [item.text_b or "" for item in items]
         return QuestionExamples([""] * len(items), questions, contexts, None)
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
-        """Yield `prediction`, its score, probability and characters in the text, and `nbest`: the same of the best.
+        """Yield `prediction` with its score, probability and character span, and the same for the best in `nbest`.
 
-        Probabilities are shares among the 20 best answers. No answer, "", has no characters.
+        Probabilities are relative to the 20 best answers. No answer, "", has no span.
         """
         for answer in self.answers(self.examples_of(items), inputs, scores):
             best = answer["nbest"]
             if answer["prediction"]:
                 chosen = {name: best[0][name] for name in ("score", "probability", "start", "end")}
             else:
-                share = round(1 - sum(one["probability"] for one in best), 6) if best else None
-                chosen = {"score": answer.get("null_score"), "probability": share, "start": None, "end": None}
+                rest = round(1 - sum(one["probability"] for one in best), 6) if best else None
+                chosen = {"score": answer.get("null_score"), "probability": rest, "start": None, "end": None}
             yield {"prediction": answer["prediction"], **chosen, **answer, "nbest": best[:top]}
 
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield a row for each of the best answers."""
+        """Yield one row per answer, the best first."""
         first = printable(item.text, 60)
         if not answer["prediction"]:
             yield first, "(no answer)", percent_text(answer["probability"]), "", ""
             first = ""
         for one in answer["nbest"]:
-            where = f"{one['start']}–{one['end']}"
-            yield first, printable(one["text"], 60), percent_text(one["probability"]), f"{one['score']:.2f}", where
+            span = f"{one['start']}–{one['end']}"
+            yield first, printable(one["text"], 60), percent_text(one["probability"]), f"{one['score']:.2f}", span
             first = ""
 
 
 def find_answers(contexts: list[str], inputs: Encoded, scores: Array) -> list[Candidates]:
     """Return the best answers to every question, over all its windows; `scores` are `[all tokens, 2]`."""
     windows = cast(Windows, inputs)
-    parts: list[list[tuple[float, int, int]]] = [[] for _ in contexts]
+    spans: list[list[tuple[float, int, int]]] = [[] for _ in contexts]
     nulls = [np.inf] * len(contexts)
     for row, example in enumerate(windows.examples.tolist()):
         begin, end = int(windows.starts[row]), int(windows.starts[row + 1])
         nulls[example] = min(nulls[example], float(scores[begin].sum()))
-        held = slice(begin + int(windows.first_lengths[row]), end - 1)
-        parts[example] += _parts(scores[held], windows.places[held])
+        text = slice(begin + int(windows.first_lengths[row]), end - 1)
+        spans[example] += _best_spans(scores[text], windows.places[text])
     result = []
-    for context, found, null in zip(contexts, parts, nulls, strict=True):
+    for context, found, null in zip(contexts, spans, nulls, strict=True):
         best: dict[str, tuple[float, int, int]] = {}
-        for part in sorted(found, key=lambda part: -part[0]):
-            best.setdefault(context[part[1] : part[2]], part)
+        for span in sorted(found, key=lambda span: -span[0]):
+            best.setdefault(context[span[1] : span[2]], span)
         kept = list(best.items())[:N_BEST]
         texts = [(text, score) for text, (score, _, _) in kept]
         result.append(Candidates(texts, [(start, end) for _, (_, start, end) in kept], null))
     return result
 
 
-def _parts(scores: Array, places: Array) -> list[tuple[float, int, int]]:
-    """Return (score, first character, last character + 1) of the best parts of a window: `[T, 2]` each."""
+def _best_spans(scores: Array, places: Array) -> list[tuple[float, int, int]]:
+    """Return (score, first character, last character + 1) of the best spans of a window; both arrays are `[T, 2]`."""
     count = len(scores)
     if not count:
         return []
@@ -324,32 +327,32 @@ def squad_scores(
 ) -> dict[str, float]:
     """Return the means of `f1` and `exact` over questions, as fractions; the best of a question's answers counts.
 
-    `no_answer`: by the rules of version 2, where a question may have no answer, which "" says: answers that are empty
-    once normalized do not count, and what is compared with "" is right only if it is empty too.
+    `no_answer` selects the rules of version 2, in which a question may have no answer, written "". Answers that are
+    empty after normalization do not count, and a prediction compared with "" is correct only if it is empty too.
     """
-    both = [answer_scores(prediction, right, no_answer) for prediction, right in zip(predictions, answers, strict=True)]
-    f1, exact = (sum(column) / max(len(both), 1) for column in zip((0.0, 0.0), *both, strict=True))
+    rows = [answer_scores(prediction, right, no_answer) for prediction, right in zip(predictions, answers, strict=True)]
+    f1, exact = (sum(column) / max(len(rows), 1) for column in zip((0.0, 0.0), *rows, strict=True))
     return {"f1": f1, "exact": exact}
 
 
 def answer_scores(prediction: str, answers: Sequence[str], no_answer: bool = False) -> tuple[float, float]:
-    """Return F1 and exact match of one answer: the best over the right `answers`."""
-    mine, theirs = normalize(prediction), [normalize(answer) for answer in answers]
+    """Return F1 and exact match of a prediction: the best over the correct `answers`."""
+    prediction, normalized = normalize(prediction), [normalize(answer) for answer in answers]
     if no_answer:
-        theirs = [answer for answer in theirs if answer] or [""]
-    exact = max((float(mine == answer) for answer in theirs), default=0.0)
-    return max((_f1(mine, answer, no_answer) for answer in theirs), default=0.0), exact
+        normalized = [answer for answer in normalized if answer] or [""]
+    exact = max((float(prediction == answer) for answer in normalized), default=0.0)
+    return max((_f1(prediction, answer, no_answer) for answer in normalized), default=0.0), exact
 
 
 def normalize(text: str) -> str:
-    """Return `text` as answers are compared; the order of the steps is the official one."""
+    """Normalize an answer for comparison, in the official order of steps."""
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
-def _f1(mine: str, answer: str, no_answer: bool) -> float:
-    """Return the F1 of the words of two normalized texts, with their multiplicity."""
-    if no_answer and not (mine and answer):
-        return float(mine == answer)
-    words, right = mine.split(), answer.split()
-    both = (Counter(words) & Counter(right)).total()
-    return 2 * both / (len(words) + len(right)) if both else 0.0
+def _f1(prediction: str, answer: str, no_answer: bool) -> float:
+    """Return the F1 score of the words of two normalized texts, counted with multiplicity."""
+    if no_answer and not (prediction and answer):
+        return float(prediction == answer)
+    predicted, correct = prediction.split(), answer.split()
+    common = (Counter(predicted) & Counter(correct)).total()
+    return 2 * common / (len(predicted) + len(correct)) if common else 0.0

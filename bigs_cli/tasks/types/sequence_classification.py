@@ -1,4 +1,4 @@
-"""Sequence classification: a class for each text or pair of texts, or, in regression, a score."""
+"""Sequence classification: a class or, in regression, a score for each text or pair of texts."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ if TYPE_CHECKING:
     import jax
     from tokenizers import Tokenizer
 
-_NARROW = 0.01  # of the range of labels: scores that differ less are one score, whatever they correlate with
+_NARROW = 0.01  # predicted scores within this fraction of the range of labels count as constant
 
 
 @dataclass(frozen=True)
 class TextExamples(Examples):
     """Texts or pairs of texts, each with a class or a score.
 
-    `text_a` and `text_b` are n texts (`text_b` is None for single ones). `labels` `[n]` are int32 ids in the order of
-    `Task.labels`, float32 scores, or None where the split has none. `ids` `[n]` count the rows of the source from 0,
-    which is the `index` of the official GLUE test files. `skipped` rows were left out.
+    `text_a` and `text_b` have n texts each (`text_b` is None for single texts). `labels` `[n]` are int32 ids in the
+    order of `Task.labels`, float32 scores, or None if the split has none. `ids` `[n]` are the row numbers in the
+    source, counted from 0, which are the `index` of the official GLUE test files. `skipped` is the number of omitted
+    rows.
     """
 
     text_a: list[str]
@@ -59,7 +60,7 @@ class TextExamples(Examples):
         return self.labels is not None
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield id, text, pair (of pairs) and label (where there are labels)."""
+        """Yield id, text, pair (for pairs) and label (if there are labels) of each example."""
         for i, text in enumerate(self.text_a):
             record: dict[str, Any] = {"id": int(self.ids[i]), "text": text}
             if self.text_b is not None:
@@ -84,16 +85,16 @@ class SequenceClassification(TaskType):
 
     @classmethod
     def for_model(cls, config: BiGSConfig, task: Task | None = None) -> Self:
-        """Return the type with the labels of a model; one label is a score."""
+        """Return the type with the labels of a model; one label means regression."""
         result = super().for_model(config, task)
         return result if config.num_labels > 1 else cls(replace(result.task, labels=None))
 
     def encode(self, tokenizer: Tokenizer, examples: TextExamples, length: int) -> Encoded:
-        """Encode texts; pairs that are too long lose tokens of the longer text."""
+        """Encode texts or pairs; in pairs, the longer text is truncated first."""
         return encode_texts(tokenizer, examples.text_a, examples.text_b, length, examples.labels)
 
     def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the summed cross-entropy, or squared error, of logits `[B, K]`."""
+        """Return the summed cross-entropy or, in regression, squared error of logits `[B, K]`."""
         if self.task.labels is not None:
             return super().loss(scores, labels, weights)
         from bigs_cli.models.losses import regression_sums
@@ -101,7 +102,7 @@ class SequenceClassification(TaskType):
         return regression_sums(scores, labels, weights)
 
     def metrics(self, examples: TextExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
-        """Return the task's metrics of the class with the highest score, or of the score itself."""
+        """Return the metrics of the classes with the highest scores or, in regression, of the scores."""
         assert examples.labels is not None
         return compute(self.task.metrics, examples.labels, self.values(scores))
 
@@ -115,22 +116,22 @@ class SequenceClassification(TaskType):
         if names is None:
             yield from ({"prediction": shortest_float(score)} for score in scores[:, 0])
             return
-        for place, shares in zip(scores.argmax(-1).tolist(), softmax(scores).round(6).tolist(), strict=True):
-            yield {"prediction": names[place], "scores": dict(zip(names, shares, strict=True))}
+        for label, probabilities in zip(scores.argmax(-1).tolist(), softmax(scores).round(6).tolist(), strict=True):
+            yield {"prediction": names[label], "scores": dict(zip(names, probabilities, strict=True))}
 
     def label_name(self, label: Any) -> Any:
-        """Return the name of a class; a score as it is."""
+        """Return the name of a class; return a score unchanged."""
         return label if self.task.labels is None else self.task.labels[label]
 
     def example_scores(self, lines: Lines) -> ExampleScores:
-        """Score classes as right or wrong; scores have no such."""
+        """Score each class as correct or wrong; in regression, there are only metrics."""
         labels, predictions = self.label_pairs(lines)
         if self.task.labels is None:
             return ExampleScores(len(labels), value_metrics(self.task, labels, predictions), None)
         return class_scores(self.task, labels, predictions)
 
     def label_pairs(self, lines: Lines) -> tuple[Array, Array]:
-        """Return class ids, or scores, one pair for each line."""
+        """Return class ids or scores, one pair per line."""
         ids = {name: i for i, name in enumerate(self.task.labels or ())}
         value = float if self.task.labels is None else ids.__getitem__
         return pairs_of(self.task, lambda: [(value(line["label"]), value(line["prediction"])) for line in lines])
@@ -143,7 +144,7 @@ class SequenceClassification(TaskType):
         return str(answer), [answer] * len(lines)
 
     def constant_answer(self, lines: Lines) -> str | None:
-        """Return the class, or about which score, is predicted for all lines."""
+        """Return the class, or the approximate score, that is predicted for all lines."""
         if self.task.labels is None:
             labels, predictions = self.label_pairs(lines)
             narrow = np.ptp(predictions) <= _NARROW * np.ptp(labels)
@@ -153,9 +154,9 @@ class SequenceClassification(TaskType):
 
     @property
     def error_size(self) -> ErrorSize:
-        """Rank classes by the probability of the wrong one, scores by the distance."""
+        """Rank classes by the probability of the wrong prediction, scores by their distance from the label."""
         if self.task.labels is None:
-            return ErrorSize("Furthest off", "error", _distance, "{:.3g}".format)
+            return ErrorSize("Largest errors", "error", _distance, "{:.3g}".format)
         return super().error_size
 
     def probability(self, line: Mapping[str, Any]) -> float:
@@ -164,11 +165,11 @@ class SequenceClassification(TaskType):
         return float(scores.get(line["prediction"], 0.0)) if isinstance(scores, dict) else 0.0
 
     def examples_of(self, items: Sequence[Item]) -> TextExamples:
-        """Return items as texts, or pairs of texts (RequestError for a mixture)."""
+        """Convert items to texts or pairs of texts (RequestError for a mixture)."""
         return texts_of(items)
 
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield one row; the second text of a pair that the table has no column for follows the first."""
+        """Yield one row. Without a column for pairs, the second text of a pair follows the first."""
         text_b = printable(item.text_b or "", 60)
         text = printable(item.text, 60)
         texts = (text, text_b) if self.takes is PAIR else (f"{text} | {text_b}".rstrip(" |"),)
@@ -177,9 +178,9 @@ class SequenceClassification(TaskType):
             return
         chosen = answer["prediction"]
         others = sorted(
-            ((share, label) for label, share in answer["scores"].items() if label != chosen), key=lambda pair: -pair[0]
+            ((value, label) for label, value in answer["scores"].items() if label != chosen), key=lambda pair: -pair[0]
         )
-        rest = ", ".join(f"{label} {percent_text(share)}" for share, label in others[:4])
+        rest = ", ".join(f"{label} {percent_text(value)}" for value, label in others[:4])
         yield *texts, chosen, percent_text(answer["scores"][chosen]), rest
 
 
@@ -188,13 +189,13 @@ def _distance(line: Mapping[str, Any]) -> float:
 
 
 def texts_of(items: Sequence[Item]) -> TextExamples:
-    """Return items as texts, or pairs of texts.
+    """Convert items to texts or pairs of texts.
 
     Raises:
-        RequestError: some are pairs and some are not.
+        RequestError: some items are pairs and others are not.
     """
-    seconds = [item.text_b for item in items if item.text_b is not None]
-    if seconds and len(seconds) < len(items):
+    text_b = [item.text_b for item in items if item.text_b is not None]
+    if text_b and len(text_b) < len(items):
         single = next(item for item in items if item.text_b is None)
-        raise RequestError(f"{single.place} is a single text, and others are pairs. Ask for them one after the other.")
-    return TextExamples([item.text for item in items], seconds or None, None, np.arange(len(items)))
+        raise RequestError(f"{single.place} is a single text, but others are pairs. Predict them separately.")
+    return TextExamples([item.text for item in items], text_b or None, None, np.arange(len(items)))

@@ -1,7 +1,7 @@
-"""Token classification: a tag for each word of a sentence, such as named entities.
+"""Token classification: a tag for each word of a sentence, such as the tags of named entities.
 
-Entities are scored by the rule of CoNLL's `conlleval` (https://www.clips.uantwerpen.be/conll2003/ner/): an entity is
-found if its first word, its last word and its type are all right.
+Entities are scored as in CoNLL's `conlleval` (https://www.clips.uantwerpen.be/conll2003/ner/): an entity is correct if
+its first word, its last word and its type are correct.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WORDS = InputFormat(
     wanted="one text, or the list of its words",
     task_type="token-classification",
     words=True,
-    column_hint="Name that of the text or its words: --text COLUMN",
+    column_hint="Name the column of the text or of its words: --text COLUMN",
     key_hint="Put the text under 'text', or its words under 'words'",
 )
 
@@ -50,7 +50,7 @@ WORDS = InputFormat(
 class TokenExamples(Examples):
     """Sentences split into words, each word with a tag.
 
-    `words` are n lists; `tags`, of the same shape, are ids in the order of `Task.labels`, or None.
+    `words` has n lists; `tags` has the same shape, with ids in the order of `Task.labels`, or is None.
     """
 
     words: list[list[str]]
@@ -62,7 +62,7 @@ class TokenExamples(Examples):
         return self.tags is not None
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield id, words and label: the tags."""
+        """Yield id, words and label (the tags) of each sentence."""
         for i, words in enumerate(self.words):
             yield {"id": i, "words": words} | ({} if self.tags is None else {"label": self.tags[i]})
 
@@ -70,8 +70,8 @@ class TokenExamples(Examples):
 class TokenClassification(TaskType):
     """Cross-entropy over the tags, at the first token of each word.
 
-    The other tokens of a word have no label. Words that do not fit the length, and those of which normalization leaves
-    nothing, count as predicted `O`.
+    The other tokens of a word have no label. Words beyond the length, and words that normalization removes, count as
+    predicted `O`.
     """
 
     head = "token-classification"
@@ -92,42 +92,43 @@ class TokenClassification(TaskType):
         return encode_words(tokenizer, examples.words, examples.tags, length)
 
     def metrics(self, examples: TokenExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
-        """Return F1, precision and recall of the entities, and the accuracy of the tags, over all words."""
+        """Return F1, precision and recall of the entities, and the accuracy of the tags of all words."""
         assert examples.tags is not None
         truth = [self.label_name(tags) for tags in examples.tags]
         predicted = [answer["prediction"] for answer in self.answers(examples, inputs, scores)]
-        hits = [a == b for true, mine in zip(truth, predicted, strict=True) for a, b in zip(true, mine, strict=True)]
+        pairs = zip(truth, predicted, strict=True)
+        hits = [label == tag for labels, tags in pairs for label, tag in zip(labels, tags, strict=True)]
         return {**entity_scores(truth, predicted), "accuracy": sum(hits) / max(len(hits), 1)}
 
     def answers(self, examples: TokenExamples, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
-        """Yield the predicted tags by name, and the probability of each: None for words that were not read."""
-        read = self._read_words(len(examples), inputs, scores)
-        for words, found in zip(examples.words, read, strict=True):
-            both = [found.get(i, (OUTSIDE, None)) for i in range(len(words))]
-            shares = [None if share is None else round(share, 6) for _, share in both]
-            yield {"prediction": [tag for tag, _ in both], "scores": shares}
+        """Yield the predicted tags and their probabilities, which are None for words that the model did not read."""
+        tagged = self._tag_words(len(examples), inputs, scores)
+        for words, found in zip(examples.words, tagged, strict=True):
+            tags = [found.get(i, (OUTSIDE, None)) for i in range(len(words))]
+            probabilities = [None if p is None else round(p, 6) for _, p in tags]
+            yield {"prediction": [tag for tag, _ in tags], "scores": probabilities}
 
-    def _read_words(self, count: int, inputs: Encoded, scores: Array) -> list[dict[int, tuple[str, float]]]:
-        """Return, for each sentence, the predicted tag and its probability of every word that the model reads."""
-        found: list[dict[int, tuple[str, float]]] = [{} for _ in range(count)]
-        best, shares = scores.argmax(-1), softmax(scores).max(-1)
+    def _tag_words(self, count: int, inputs: Encoded, scores: Array) -> list[dict[int, tuple[str, float]]]:
+        """Return, for each sentence, word index → (predicted tag, probability) of the words that the model reads."""
+        tagged: list[dict[int, tuple[str, float]]] = [{} for _ in range(count)]
+        best, probabilities = scores.argmax(-1), softmax(scores).max(-1)
         words = cast(EncodedWords, inputs).words
-        places = np.flatnonzero(words >= 0)
-        rows = np.searchsorted(inputs.starts, places, side="right") - 1
-        for row, word, place in zip(rows.tolist(), words[places].tolist(), places.tolist(), strict=True):
-            found[row][word] = self.labels[best[place]], float(shares[place])
-        return found
+        tokens = np.flatnonzero(words >= 0)
+        rows = np.searchsorted(inputs.starts, tokens, side="right") - 1
+        for row, word, token in zip(rows.tolist(), words[tokens].tolist(), tokens.tolist(), strict=True):
+            tagged[row][word] = self.labels[best[token]], float(probabilities[token])
+        return tagged
 
     def label_name(self, label: list[int]) -> list[str]:
         """Return the names of tags."""
         return [self.labels[tag] for tag in label]
 
     def label_text(self, label: list[int]) -> str:
-        """Return the names of tags, in a row."""
+        """Return the names of tags as one string."""
         return " ".join(self.label_name(label))
 
     def example_scores(self, lines: Lines) -> ExampleScores:
-        """Score sentences: right are those whose tags all are."""
+        """Score each sentence; it is correct if all its tags are."""
         try:
             counts = np.array([entity_counts(line["label"], line["prediction"]) for line in lines]).reshape(-1, 3)
             hits = [[a == b for a, b in zip(line["label"], line["prediction"], strict=True)] for line in lines]
@@ -136,17 +137,17 @@ class TokenClassification(TaskType):
             raise foreign_predictions(self.task, error) from error
 
         def entity_metric(name: str) -> Metric:
-            return lambda places: scores_of_counts(*counts[places].sum(0).tolist())[name]
+            return lambda rows: scores_of_counts(*counts[rows].sum(0).tolist())[name]
 
-        def accuracy(places: Array) -> float:
-            hit, there = words[places].sum(0).tolist()
-            return hit / max(there, 1)
+        def accuracy(rows: Array) -> float:
+            correct, total = words[rows].sum(0).tolist()
+            return correct / max(total, 1)
 
         metrics: dict[str, Metric] = {name: entity_metric(name) for name in ("f1", "precision", "recall")}
         return ExampleScores(len(lines), {**metrics, "accuracy": accuracy}, words[:, 0] == words[:, 1])
 
     def label_pairs(self, lines: Lines) -> tuple[Array, Array]:
-        """Return class ids, one pair for each word."""
+        """Return class ids, one pair per word."""
         ids = {name: i for i, name in enumerate(self.labels)}
         return pairs_of(
             self.task,
@@ -162,7 +163,7 @@ class TokenClassification(TaskType):
         return OUTSIDE, [[OUTSIDE] * len(line["label"]) for line in lines]
 
     def constant_answer(self, lines: Lines) -> str | None:
-        """Return the tag that all words of all lines have."""
+        """Return the tag that is predicted for all words of all lines."""
         answers = {tag for line in lines for tag in line["prediction"]}
         return f"“{answers.pop()}”" if len(answers) == 1 else None
 
@@ -176,93 +177,92 @@ class TokenClassification(TaskType):
         return ErrorSize("Most wrong tags", "wrong tags", wrong_tags, str)
 
     def examples_of(self, items: Sequence[Item]) -> TokenExamples:
-        """Return the words of items: those given, or those of `split_words`."""
+        """Convert items to lists of words: those of the item, or those of `split_words`."""
         return TokenExamples([words_of(item)[0] for item in items], None)
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
-        """Yield `entities`, or `words` where the labels are not IOB2 tags.
+        """Yield `entities`, or `words` if the labels are not IOB2 tags.
 
-        Each has text, type (or tag), probability, start and end: characters of the text, or of the words joined by
-        spaces where words were given. The probability of an entity is the mean of its words'.
+        Each has text, type (or tag), probability, start and end. These are character indices in the text or, if the
+        item has words, in the words joined by spaces. The probability of an entity is the mean over its words.
         """
-        for item, found in zip(items, self._read_words(len(items), inputs, scores), strict=True):
+        for item, found in zip(items, self._tag_words(len(items), inputs, scores), strict=True):
             words, spans = words_of(item)
             if not self.has_entities:
                 yield {
                     "words": [
-                        _part(words[i], "tag", tag, round(share, 6), spans[i])
-                        for i, (tag, share) in sorted(found.items())
+                        _part(words[i], "tag", tag, round(probability, 6), spans[i])
+                        for i, (tag, probability) in sorted(found.items())
                     ]
                 }
                 continue
             parts = []
             for kind, first, last in entities([found.get(i, (OUTSIDE, 0.0))[0] for i in range(len(words))]):
                 span = spans[first][0], spans[last - 1][1]
-                share = float(np.mean([found[i][1] for i in range(first, last)]).round(6))
-                parts.append(_part(item.text[slice(*span)], "type", kind, share, span))
+                probability = float(np.mean([found[i][1] for i in range(first, last)]).round(6))
+                parts.append(_part(item.text[slice(*span)], "type", kind, probability, span))
             yield {"entities": parts}
 
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield one row: the text, and its entities or words with their tags, one below another."""
+        """Yield one row with the text and its entities, or words with their tags, one per line."""
         parts, tag = (answer["entities"], "type") if self.has_entities else (answer["words"], "tag")
         texts = [printable(part["text"], 60) for part in parts] or ["–"]
-        shares = [percent_text(part["probability"]) for part in parts]
+        probabilities = [percent_text(part["probability"]) for part in parts]
         spans = [f"{part['start']}–{part['end']}" for part in parts]
-        columns = (texts, [part[tag] for part in parts], shares, spans)
+        columns = (texts, [part[tag] for part in parts], probabilities, spans)
         yield printable(item.text, 60), *("\n".join(column) for column in columns)
 
 
-def _part(text: str, key: str, tag: str, share: float, span: tuple[int, int]) -> dict[str, Any]:
-    return {"text": text, key: tag, "probability": share, "start": span[0], "end": span[1]}
+def _part(text: str, key: str, tag: str, probability: float, span: tuple[int, int]) -> dict[str, Any]:
+    return {"text": text, key: tag, "probability": probability, "start": span[0], "end": span[1]}
 
 
 def is_iob(labels: Sequence[str]) -> bool:
-    """Whether labels are IOB2 tags: `O`, and others that begin with `B-` and `I-`."""
+    """Return whether labels are IOB2 tags: `O`, and others that start with `B-` or `I-`."""
     return OUTSIDE in labels and all(label == OUTSIDE or label[:2] in ("B-", "I-") for label in labels)
 
 
 def entities(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield (type, first word, last word + 1) of the entities that `tags` (`B-PER`, `I-PER`, …, `O`) mark.
+    """Yield (type, first word, last word + 1) of the entities in `tags` (`B-PER`, `I-PER`, …, `O`).
 
-    An entity begins at every B-, and at an I- that does not continue one of its own type, as in IOB1.
+    An entity starts at every B-, and at an I- that does not continue an entity of the same type, as in IOB1.
     """
     kind, first = "", 0
-    for place, tag in enumerate([*tags, OUTSIDE]):
-        mark, _, this = tag.partition("-")
-        if kind and (mark != "I" or this != kind):
-            yield kind, first, place
+    for i, tag in enumerate([*tags, OUTSIDE]):
+        mark, _, tag_kind = tag.partition("-")
+        if kind and (mark != "I" or tag_kind != kind):
+            yield kind, first, i
             kind = ""
         if mark != OUTSIDE and not kind:
-            kind, first = this, place
+            kind, first = tag_kind, i
 
 
 def entity_counts(truth: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:
-    """Return the numbers of entities of one sentence that are found rightly, labelled, and found."""
-    true, mine = set(entities(truth)), set(entities(predicted))
-    return len(true & mine), len(true), len(mine)
+    """Return the numbers of correct, labelled and predicted entities of one sentence."""
+    labelled, found = set(entities(truth)), set(entities(predicted))
+    return len(labelled & found), len(labelled), len(found)
 
 
 def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return `f1`, `precision` and `recall` over all sentences together, as fractions.
+    """Return `f1`, `precision` and `recall` over all sentences, as fractions.
 
-    `truth` and `predicted` have the same shape: a tag for every word. Where a definition divides by 0, the value is
-    0.0.
+    `truth` and `predicted` have the same shape, with one tag per word. A value whose definition divides by 0 is 0.0.
     """
-    counts = [entity_counts(true, mine) for true, mine in zip(truth, predicted, strict=True)]
+    counts = [entity_counts(labels, tags) for labels, tags in zip(truth, predicted, strict=True)]
     return scores_of_counts(*(sum(column) for column in zip((0, 0, 0), *counts, strict=True)))
 
 
-def scores_of_counts(right: int, there: int, found: int) -> dict[str, float]:
-    """Return `f1`, `precision` and `recall` of sums of `entity_counts`."""
+def scores_of_counts(correct: int, labelled: int, predicted: int) -> dict[str, float]:
+    """Return `f1`, `precision` and `recall` from sums of `entity_counts`."""
     return {
-        "f1": 2 * right / (there + found) if right else 0.0,
-        "precision": right / found if found else 0.0,
-        "recall": right / there if there else 0.0,
+        "f1": 2 * correct / (labelled + predicted) if correct else 0.0,
+        "precision": correct / predicted if predicted else 0.0,
+        "recall": correct / labelled if labelled else 0.0,
     }
 
 
 def words_of(item: Item) -> tuple[list[str], list[tuple[int, int]]]:
-    """Return the words of an item, and the characters of `item.text` from and to which each goes."""
+    """Return the words of an item and their character spans in `item.text`."""
     if isinstance(item.text_a, str):
         spans = list(split_words(item.text_a))
         return [item.text_a[start:end] for start, end in spans], spans
@@ -271,23 +271,23 @@ def words_of(item: Item) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 def split_words(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where the words of a text start and end, split as corpora of entities are.
+    """Yield the character spans of the words of a text, split as in entity corpora.
 
-    White space separates words; a punctuation mark at either end of one is a word by itself, repeated ones ("''")
-    together. Marks inside a word stay: "O'Brien", "U.S", "well-known".
+    White space separates words. A punctuation mark at either end of a word is a separate word; repeated marks ("''")
+    form one word. Marks inside a word are kept: "O'Brien", "U.S", "well-known".
     """
     for match in re.finditer(r"\S+", text):
         start, end = match.span()
         first = next((i for i in range(start, end) if not _is_mark(text[i])), end)
         last = next((i for i in range(end, first, -1) if not _is_mark(text[i - 1])), first)
-        yield from _repeats(text, start, first)
+        yield from _runs(text, start, first)
         if first < last:
             yield first, last
-        yield from _repeats(text, last, end)
+        yield from _runs(text, last, end)
 
 
-def _repeats(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the runs of one character in `text[start:end]`."""
+def _runs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the spans of repeated characters in `text[start:end]`."""
     while start < end:
         stop = next((i for i in range(start, end) if text[i] != text[start]), end)
         yield start, stop

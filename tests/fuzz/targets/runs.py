@@ -11,11 +11,11 @@ from bigs_cli.checkpoints.resolve import find_model
 from bigs_cli.checkpoints.resume import run_recipe
 from bigs_cli.checkpoints.run import RunFolder, runs
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.evaluation.paired import example_table
 from bigs_cli.evaluation.predictions import example_scores, read_predictions
 from bigs_cli.evaluation.suite import suite_lines
 from bigs_cli.recipe import recipe_text
 from bigs_cli.reporting import runs as reporting
-from bigs_cli.reporting.paired import example_table
 from bigs_cli.tasks import get_task
 from bigs_cli.training.suite import saved_plan
 from tests.fuzz.targets.target import Seeds, Target

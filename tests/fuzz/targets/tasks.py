@@ -10,7 +10,7 @@ from pathlib import Path
 from bigs_cli.evaluation.agreement import read_agreement
 from bigs_cli.evaluation.pairs import read_blimp
 from bigs_cli.prediction.files import items_in
-from bigs_cli.prediction.items import Named
+from bigs_cli.prediction.items import InputOptions
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.columns import read_table_file
@@ -27,8 +27,8 @@ def _task(name: str, file: str, seed: bytes, split: str = "train") -> Target:
 
 def _table(path: Path) -> None:
     read_table_file(path)
-    for named in (Named(), Named(text="text")):
-        for _ in items_in(path, TEXT_OR_PAIR, None, named):
+    for options in (InputOptions(), InputOptions(text="text")):
+        for _ in items_in(path, TEXT_OR_PAIR, None, options):
             pass
 
 

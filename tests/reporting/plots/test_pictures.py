@@ -11,15 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.report import DevPredictions, draw_predictions
 from bigs_cli.models.functional import initialize
 from bigs_cli.models.published import to_flat
 from bigs_cli.recipe import BiGSConfig
-from bigs_cli.reporting.plots.answers import draw_confusion, draw_scatter
+from bigs_cli.reporting.plots.curves import PRETRAINING, draw_training_curves, draw_validation_curve
 from bigs_cli.reporting.plots.kernels import draw_kernels, layer_kernels
+from bigs_cli.reporting.plots.predictions import draw_confusion, draw_scatter
 from bigs_cli.reporting.plots.style import inline_svg
-from bigs_cli.reporting.plots.training_curves import PRETRAINING, draw_course
-from bigs_cli.reporting.plots.validation_curve import draw_learning
-from bigs_cli.reporting.report import Answered, draw_answers
 from bigs_cli.tasks import get_task
 
 
@@ -38,7 +37,7 @@ def test_a_confusion_matrix_has_every_count_and_its_share_of_the_label(size: int
     assert [word for word in written if word.endswith("%")] == shares
     numbers = [word for word in written if word.isdigit()]
     assert numbers == [str(count) for count in counts.flat]
-    assert {f"{count} in all" for count in counts.sum(1)} <= set(written)
+    assert {f"{count} in total" for count in counts.sum(1)} <= set(written)
     assert {"label", "prediction", "title"} <= set(written)
 
 
@@ -49,8 +48,10 @@ def test_names_are_text_whatever_they_hold() -> None:
     assert {"$x$", names[1], "$y^2$ & <b>"} <= set(texts(svg))
     course = [{"step": step, "loss": 1.0, "dev_accuracy": 0.5} for step in (1, 2)]
     run = "<script>$\\frac$"
-    assert f"{run}: training" in texts(inline_svg(draw_course({run: course}, {run: "$task$"}), 0))
-    assert f"{run}: $task$ learning curve" in texts(inline_svg(draw_learning({run: course}, "accuracy", "$task$"), 0))
+    assert f"{run}: training" in texts(inline_svg(draw_training_curves({run: course}, {run: "$task$"}), 0))
+    assert f"{run}: $task$ learning curve" in texts(
+        inline_svg(draw_validation_curve({run: course}, "accuracy", "$task$"), 0)
+    )
 
 
 def test_pictures_of_one_page_share_no_ids_and_take_its_colours() -> None:
@@ -75,15 +76,17 @@ def test_a_learning_curve_marks_the_first_of_the_best() -> None:
     course = [
         {"step": 10 * i, "dev_f1": 0.9, "dev_accuracy": value} for i, value in enumerate((0.5, 0.625, 0.625, 0.6), 1)
     ]
-    figure = draw_learning({"run": [{"step": 1, "loss": 2.0}, *course]}, "accuracy", "task")
+    figure = draw_validation_curve({"run": [{"step": 1, "loss": 2.0}, *course]}, "accuracy", "task")
     ring = next(line for line in figure.axes[0].lines if line.get_markersize() == 10)
     assert list(ring.get_xydata()[0]) == [20, 62.5]
     assert "62.5" in texts(inline_svg(figure, 0))
-    steady = draw_learning({"run": [{"step": i, "dev_accuracy": 0.5 + i / 10_000} for i in (1, 2)]}, "accuracy", "task")
+    steady = draw_validation_curve(
+        {"run": [{"step": i, "dev_accuracy": 0.5 + i / 10_000} for i in (1, 2)]}, "accuracy", "task"
+    )
     low, high = steady.axes[0].get_ylim()
     assert high - low == pytest.approx(1.0)
-    with pytest.raises(RequestError, match="run has measured nothing on its dev set yet"):
-        draw_learning({"run": [{"step": 1, "loss": 2.0}]}, "accuracy", "task")
+    with pytest.raises(RequestError, match="run has not been evaluated on its dev set yet"):
+        draw_validation_curve({"run": [{"step": 1, "loss": 2.0}]}, "accuracy", "task")
 
 
 FOUR = ("dev_f1", "dev_precision", "dev_recall", "dev_accuracy")
@@ -101,9 +104,9 @@ def test_every_metric_of_every_run_looks_different(picture: str, count: int) -> 
         for run in range(count)
     }
     if picture == "course":
-        figure, place = draw_course(runs, dict.fromkeys(runs, "task")), 1
+        figure, place = draw_training_curves(runs, dict.fromkeys(runs, "task")), 1
     else:
-        figure, place = draw_learning(runs, "f1", "task"), 0
+        figure, place = draw_validation_curve(runs, "f1", "task"), 0
     lines = dev_lines(figure, place)
     assert len(lines) == 4 * count
     looks = {(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}
@@ -125,7 +128,7 @@ def test_losses_of_different_objectives_have_panels_of_their_own() -> None:
         "mrpc-2": [{"step": 1, "loss": 0.6}],
     }
     objectives = {"base": PRETRAINING, "mrpc": "MRPC", "stsb": "STS-B", "mrpc-2": "MRPC"}
-    panels = {axes.get_title(loc="left"): axes for axes in draw_course(runs, objectives).axes}
+    panels = {axes.get_title(loc="left"): axes for axes in draw_training_curves(runs, objectives).axes}
     assert list(panels) == [
         *("pretraining loss", "MRPC loss", "STS-B loss", "dev, in percent", "learning rate", "tokens per second")
     ]
@@ -142,28 +145,28 @@ def test_a_steep_start_does_not_flatten_the_loss() -> None:
     steep = [{"step": 1, "loss": 750.0}, *({"step": step, "loss": 1.9 / step} for step in range(2, 20))]
     usual = [{"step": step, "loss": 10 / step**0.25} for step in range(1, 20)]
     for entries, scale in ((steep, "log"), (usual, "linear")):
-        learning = draw_learning({"run": [*entries, {"step": 20, "dev_f1": 0.5}]}, "f1", "task").axes[1]
-        course = draw_course({"run": entries}, {"run": "task"}).axes[0]
+        learning = draw_validation_curve({"run": [*entries, {"step": 20, "dev_f1": 0.5}]}, "f1", "task").axes[1]
+        course = draw_training_curves({"run": entries}, {"run": "task"}).axes[0]
         assert {learning.get_yscale(), course.get_yscale()} == {scale}
         assert learning.get_title(loc="left").endswith(", logarithmic scale") == (scale == "log")
     negative = [{"step": step, "loss": -1.0 * step} for step in range(1, 20)]
-    assert draw_course({"run": negative}, {"run": "task"}).axes[0].get_yscale() == "linear"
+    assert draw_training_curves({"run": negative}, {"run": "task"}).axes[0].get_yscale() == "linear"
 
 
 def test_a_scatter_carries_its_correlations() -> None:
     labels, predictions = np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])
-    answered = Answered([], {"spearman": 0.5, "pearson": 0.5123}, None, labels, predictions)
-    written = texts(inline_svg(draw_answers("run", get_task("stsb"), answered), 0))
+    answered = DevPredictions([], {"spearman": 0.5, "pearson": 0.5123}, None, labels, predictions)
+    written = texts(inline_svg(draw_predictions("run", get_task("stsb"), answered), 0))
     assert written[-2:] == ["run: STS-B, dev, 3 examples", "Spearman correlation 50.0%, Pearson correlation 51.2%"]
 
 
 def test_a_confusion_matrix_carries_the_baseline_and_says_if_there_is_one_answer_only() -> None:
     labels = np.array([0, 1, 1, 1])
     for predictions, right, constant in ((labels, "100.0", False), (np.ones(4, int), "75.0", True)):
-        answered = Answered([], {}, labels == predictions, labels, predictions)
-        written = texts(inline_svg(draw_answers("run", get_task("mrpc"), answered), 0))
-        assert f"{right}% right; majority baseline, always “equivalent”: 75.0%" in written
-        assert ("The model gives only one answer." in written) == constant
+        answered = DevPredictions([], {}, labels == predictions, labels, predictions)
+        written = texts(inline_svg(draw_predictions("run", get_task("mrpc"), answered), 0))
+        assert f"{right}% correct; majority baseline, always “equivalent”: 75.0%" in written
+        assert ("All predictions are the same." in written) == constant
 
 
 @pytest.mark.parametrize("head", ["encoder", "masked-lm", "sequence-classification"])
@@ -198,8 +201,8 @@ def test_each_layer_has_a_panel_in_reading_order(layers: int) -> None:
         assert list(forward.get_xdata()) == [0, -1, -2, -3, -4, -5]
         assert list(backward.get_xdata()) == [0, 1, 2, 3, 4, 5]
     written = texts(inline_svg(figure, 0))
-    assert {"5", "0", "title", "weight", "before ← distance in tokens → after"} <= set(written)
-    assert {"forward kernel: tokens before", "backward kernel: tokens after"} <= set(written)
+    assert {"5", "0", "title", "weight", "preceding ← distance in tokens → following"} <= set(written)
+    assert {"forward kernel: preceding tokens", "backward kernel: following tokens"} <= set(written)
     draw_kernels(np.ones((layers, 2, 1)), "one position")
     draw_kernels(np.zeros((layers, 2, 6)), "nothing")
 

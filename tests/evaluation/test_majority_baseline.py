@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.baselines import scores_of
+from bigs_cli.evaluation.predictions import scores_of
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.task import Task
 
@@ -61,7 +61,7 @@ def test_the_baseline_of_tags_is_outside_and_of_endings_a_place() -> None:
 def test_a_model_that_answers_all_alike_is_told(
     task: str, labels: list[Any], predictions: list[Any], answer: str
 ) -> None:
-    expected = f"The model answers {answer}: it tells none of them apart."
+    expected = f"The model answers {answer}: it does not distinguish them."
     assert notes(get_task(task), labels, predictions) == (expected,)
 
 

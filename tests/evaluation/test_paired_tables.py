@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bigs_cli.reporting.paired import example_table
+from bigs_cli.evaluation.paired import example_table
 
 
 def cells(made: Table) -> dict[str, list[str]]:

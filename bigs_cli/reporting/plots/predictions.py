@@ -1,4 +1,4 @@
-"""What a model answered against what is right: a confusion matrix of classes, or a scatter of scores."""
+"""Predictions against labels: a confusion matrix of classes, or a scatter plot of scores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-ON_COLOUR = "#fefefe"  # not `PAPER`, which is dark on a dark page
-_MOST_WRITTEN = 20  # classes; beyond it, numbers in cells would cover one another
-_MOST_VECTORS = 3000  # points; beyond it an SVG holds them as one bitmap
+ON_COLOUR = "#fefefe"  # not `PAPER`, which becomes dark on a dark page
+_MAX_WRITTEN = 20  # classes: with more, the numbers in the cells would overlap
+_MAX_VECTORS = 3000  # points: more are rasterized in an SVG
 
 
 def draw_confusion(labels: Array, predictions: Array, names: Sequence[str], title: str) -> Figure:
-    """Draw class ids `[n]`: a row for each label, a column for each prediction, with counts and percent of the row."""
+    """Draw the confusion matrix of class ids `[n]`: labels in rows, predictions in columns, counts and percentages."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from sklearn.metrics import confusion_matrix
@@ -29,11 +29,11 @@ def draw_confusion(labels: Array, predictions: Array, names: Sequence[str], titl
     counts = confusion_matrix(labels, predictions, labels=range(size))
     of_label = counts.sum(1, keepdims=True)
     share = counts / np.maximum(of_label, 1)
-    # From nothing to the colour, so that it stands on a page of any colour.
+    # The colour map starts transparent, so that it suits a page of any colour.
     fills = LinearSegmentedColormap.from_list("share", [(0, 0.447, 0.698, 0.03), (0, 0.447, 0.698, 1.0)])
-    cell = 1.15 if size <= 4 else max(0.42, 0.95 - 0.04 * size) if size <= _MOST_WRITTEN else 0.22
+    cell = 1.15 if size <= 4 else max(0.42, 0.95 - 0.04 * size) if size <= _MAX_WRITTEN else 0.22
     longest = max(map(len, names))
-    across = longest * 0.075 < cell  # Names fit beneath their columns.
+    across = longest * 0.075 < cell  # The names fit below their columns.
     with style():
         beside = 0.9 + 0.075 * max(longest, 6)
         figure = Figure(
@@ -46,14 +46,14 @@ def draw_confusion(labels: Array, predictions: Array, names: Sequence[str], titl
         axes.invert_yaxis()
         middles = np.arange(size) + 0.5
         axes.set_xticks(middles, names, rotation=0 if across else 45, ha="center" if across else "right")
-        totals = [f"\n{n:,} in all" if size <= 8 else "" for n in of_label[:, 0]]
+        totals = [f"\n{n:,} in total" if size <= 8 else "" for n in of_label[:, 0]]
         axes.set_yticks(middles, [name + total for name, total in zip(names, totals, strict=True)])
         if not across:
             for text in axes.get_xticklabels():
                 text.set_rotation_mode("anchor")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        if size <= _MOST_WRITTEN:
+        if size <= _MAX_WRITTEN:
             font = max(6.5, 9 - 0.15 * size)
             for row, column in np.ndindex(size, size):
                 percent = f"\n{100 * share[row, column]:.0f}%" if size <= 8 else ""
@@ -71,7 +71,7 @@ def draw_confusion(labels: Array, predictions: Array, names: Sequence[str], titl
 
 
 def draw_scatter(labels: Array, predictions: Array, title: str) -> Figure:
-    """Draw scores `[n]` as points: the label across, the prediction up, and the line where both are the same."""
+    """Draw scores `[n]` as points, label on x and prediction on y, with the diagonal where both are equal."""
     from matplotlib.figure import Figure
 
     low = float(min(labels.min(), predictions.min()))
@@ -84,7 +84,7 @@ def draw_scatter(labels: Array, predictions: Array, title: str) -> Figure:
         clean(axes, title)
         axes.grid(axis="x", color=FAINT, lw=0.6)
         axes.plot(span, span, color=INK, lw=0.8, ls=(0, (4, 3)))
-        many = len(labels) > _MOST_VECTORS
+        many = len(labels) > _MAX_VECTORS
         axes.scatter(labels, predictions, s=11, color=COLOURS[0], alpha=0.35, lw=0, rasterized=many)
         axes.set(xlim=span, ylim=span, aspect="equal", xlabel="label", ylabel="prediction")
     return figure

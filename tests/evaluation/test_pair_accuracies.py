@@ -7,7 +7,7 @@ import json
 
 from rich.console import Console
 
-from bigs_cli.reporting.pairs import Accuracy, accuracy_table, accuracy_text
+from bigs_cli.evaluation.pairs import Accuracy, accuracy_table, accuracy_text
 
 LINES = [Accuracy("all", "all", 2000, 1500), Accuracy("field", "syntax", 4, 4)]
 
