@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bigs_cli.checkpoints.run import RunFolder
-    from bigs_cli.data.hdf5 import Corpus
-    from bigs_cli.data.validation_rows import Validation
+    from bigs_cli.data.corpus import Corpus, Validation
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.training.pretrain import PretrainResult
 
@@ -203,9 +202,8 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
         RequestError: it cannot be read, or was not made with that tokenizer.
     """
     from bigs_cli.commands.shared import check_tokenizer
-    from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.data.corpus import find_validation, open_corpus
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
-    from bigs_cli.data.validation_rows import find_validation
     from bigs_cli.reporting.console import err
 
     shards = open_corpus(Path(recipe.data.path), tokenizer or PUBLISHED_TOKENIZER, err.print)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoints.resolve import Found, OpenModel
-    from bigs_cli.data.hdf5 import Corpus
+    from bigs_cli.data.corpus import Corpus
 
 
 def prepare_jax() -> None:

@@ -374,8 +374,7 @@ def _convert(
     folder: Path, output: Path, vocab: str | None, length: int | None, heldout: float, overwrite: bool
 ) -> None:
     """Convert the BiGS authors' HDF5 shards."""
-    from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
-    from bigs_cli.data.hdf5_convert import convert_hdf5
+    from bigs_cli.data.hdf5 import convert_hdf5, hdf5_tokenizer, open_hdf5
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.staging import check_output
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
@@ -384,15 +383,14 @@ def _convert(
 
     check_output(output, overwrite=overwrite)
     tokenizer = load_tokenizer(vocab) if vocab else hdf5_tokenizer(folder, PUBLISHED_TOKENIZER)
-    found = open_hdf5(folder, tokenizer).manifest.sequence_length
+    corpus = open_hdf5(folder, tokenizer, console.err.print)
+    found = corpus.manifest.sequence_length
     if length not in (None, found):
         raise RequestError(
             f"The rows in {folder} have {found} tokens, which conversion does not change. Leave out --length."
         )
     with console.progress("converting", unit="tokens") as advance:
-        manifest = convert_hdf5(
-            folder, tokenizer, output, heldout=heldout, overwrite=overwrite, say=console.err.print, advance=advance
-        )
+        manifest = convert_hdf5(corpus, output, heldout=heldout, overwrite=overwrite, advance=advance)
     console.err.print(report_table(manifest))
     typer.echo(output / MANIFEST)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from bigs_cli.core.error_messages import AGAIN, of_disk
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
@@ -21,6 +20,7 @@ from bigs_cli.data.packing import Packed, check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
 from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
 from bigs_cli.data.shards import open_shards
+from bigs_cli.data.sources import Part, Place, find_parts, read_parts
 from bigs_cli.data.staging import Counts, Progress, Request, Staging, resume_command, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
 from bigs_cli.data.validation import ValidationRule, choose_validation_rule, text_digest

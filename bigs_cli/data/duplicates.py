@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigs_cli.data.corpus import Place
 from bigs_cli.data.shard_writer import DamagedDraftError
+from bigs_cli.data.sources import Place
 
 
 class TextsSeen:

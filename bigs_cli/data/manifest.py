@@ -10,6 +10,9 @@ MANIFEST = "manifest.json"
 UNFINISHED = ".partial"
 """Folder of shards that are still being made."""
 
+MAKE_AGAIN = "Make the shards again with: bigs tokenize … --overwrite"
+"""What to do about shards that are damaged."""
+
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 

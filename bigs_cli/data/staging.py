@@ -23,11 +23,11 @@ from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import locked, write_json
 from bigs_cli.core.interrupts import defer_signals
 from bigs_cli.core.paths import refuse_address
-from bigs_cli.data.corpus import Place
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split, ValidationUnit
 from bigs_cli.data.readers import ReadOptions
 from bigs_cli.data.shard_writer import DamagedDraftError, Written
 from bigs_cli.data.shards import open_shards
+from bigs_cli.data.sources import Place
 from bigs_cli.data.validation import ValidationRule
 
 _PROGRESS = "progress.json"

@@ -15,15 +15,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.manifest import MANIFEST, Manifest, Shard
-from bigs_cli.data.shards import MAKE_AGAIN, Shards
+from bigs_cli.data.manifest import MAKE_AGAIN, MANIFEST, Manifest, Shard
 from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, vocabulary_lines
+
+if TYPE_CHECKING:
+    from bigs_cli.data.shards import Shards
 
 _BLOCK = 1 << 20
 _THREADS = min(8, os.cpu_count() or 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bigs_cli.data.corpus import find_parts, read_parts, sound
 from bigs_cli.data.documents import BadRecord
+from bigs_cli.data.sources import find_parts, read_parts, sound
 from bigs_cli.data.staging import Request
 from bigs_cli.data.tokenizer import train_tokenizer
 from bigs_cli.data.validation import ValidationRule

@@ -26,14 +26,11 @@ from bigs_cli.core.files import write_json
 from bigs_cli.core.metric_names import percent
 from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
-from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.data.corpus import Corpus, Validation
 from bigs_cli.data.loader import heldout_batches, train_batches
-from bigs_cli.data.masking import MaskIds, word_continuations
-from bigs_cli.data.shards import Shards
+from bigs_cli.data.masking import MaskIds, mask_ids, masked_batch, word_continuations
 from bigs_cli.data.tokenizer import save_tokenizer
-from bigs_cli.data.validation_rows import Validation
-from bigs_cli.data.verify import verify
-from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, count, make_apply, parameter_shapes
@@ -116,7 +113,7 @@ def pretrain(
                 recipe=recipe,
                 job=job,
                 mesh=mesh,
-                loss=masked_lm_loss(apply, _mask_ids(recipe, shards), recipe.masking),
+                loss=masked_lm_loss(apply, mask_ids(shards, recipe.masking, recipe.model.vocab_size), recipe.masking),
                 steps=steps,
                 batches=_Batches(recipe, shards, mesh),
                 evaluator=evaluator,
@@ -127,7 +124,7 @@ def pretrain(
                 peak_tokens=_peak_tokens(recipe) if err.is_terminal else None,
             )
             err.print(
-                f"Pretraining {count(params) / 1e6:.1f}M parameters on {_amount(shards)}, {counted(steps, 'step')} of "
+                f"Pretraining {count(params) / 1e6:.1f}M parameters on {shards.size}, {counted(steps, 'step')} of "
                 f"{_rows(recipe)} × {recipe.data.sequence_length}, on "
                 f"{counted(jax.device_count(), f'{jax.devices()[0].device_kind} device')}."
             )
@@ -161,10 +158,7 @@ def _write_results(training: Training, result: PretrainResult, skipped: int, par
 def _verify(corpus: Corpus, job: Job) -> None:
     """Raise RequestError if a corpus was altered since it was made."""
     with progress("verifying shards", corpus.nbytes // jax.process_count(), "bytes") as advance:
-        if isinstance(corpus, Shards):
-            verify(corpus, jax.process_index(), jax.process_count(), advance)
-        elif job.needs_start:  # A checkpoint has its digest, which says that it still is what was verified.
-            corpus.verify(advance)
+        corpus.verify(advance, jax.process_index(), jax.process_count(), resumed=not job.needs_start)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
@@ -187,12 +181,12 @@ def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
             f"The shards in {shards.folder} have a vocabulary of {manifest.vocab_size}; the recipe's model has "
             f"{recipe.model.vocab_size}. Use --set model.vocab_size={manifest.vocab_size}, or other shards."
         )
-    if recipe.masking.whole_word and isinstance(shards, Shards):
+    if recipe.masking.whole_word and not shards.static_masks:
         word_continuations(shards.tokenizer(), manifest.vocab_size)
 
 
 def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> SummedLoss:
-    """Return the loss of a step: mask the rows (`evaluation.mlm.masked_batch`), and predict what was masked."""
+    """Return the loss of a step: mask the rows (`masked_batch`) and predict the masked tokens."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         mask_key, dropout_key = jax.random.split(key)
@@ -214,14 +208,14 @@ class _Batches:
     """The rows of the corpus in the order of training: `Batches` of the training loop."""
 
     def __init__(self, recipe: PretrainRecipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> None:
-        self._recipe, self._corpus = recipe, corpus
+        self._recipe, self._rows = recipe, corpus.split("train")
         self._sharding, self._unit = meshes.batch_sharding(mesh), batch_schedule.unit(recipe)
 
     def restore(self, step: int, position: Mapping[str, Any]) -> None:
         # A growing batch is distributed anew at every size, so each process reads all of it.
         mine = self._rows_here(self._unit) if self._recipe.batch_size_warmup is None else np.arange(self._unit)
         self._loader = train_batches(
-            self._corpus, self._unit, self._recipe.seed, mine=mine, start_state=position.get("loader")
+            self._rows, self._unit, self._recipe.seed, mine=mine, start_state=position.get("loader")
         )
 
     def take(self, step: int) -> dict[str, jax.Array]:
@@ -250,7 +244,7 @@ class _Evaluator:
     ) -> None:
         self._recipe, self._validation, self._log = recipe, validation, log
         self._sharding = meshes.batch_sharding(mesh)
-        special = _mask_ids(recipe, validation.corpus)
+        special = mask_ids(validation.corpus, recipe.masking, recipe.model.vocab_size)
         self._measure = MaskedLMEvaluator(apply, special, recipe.masking, self._place)
         self.every_steps = recipe.evaluate.every_steps
         self.metrics: dict[str, float] = {}
@@ -274,7 +268,7 @@ class _Evaluator:
 
     def _run(self, step: int, params: Parameters, max_batches: int | None) -> float:
         size = self._recipe.batch_size
-        rows = heldout_batches(self._validation.corpus, size, self._validation.split)
+        rows = heldout_batches(self._validation.rows, size)
         count = min(len(self._validation), (max_batches or sys.maxsize) * size)
         with progress("validation", count, "row") as advance:
             self.metrics = self._measure(params, itertools.islice(rows, max_batches), advance)
@@ -293,11 +287,6 @@ class _Evaluator:
 @functools.lru_cache
 def _rows_here(sharding: jax.sharding.NamedSharding, rows: int) -> np.ndarray[Any, Any]:
     return meshes.rows_here(sharding, rows)
-
-
-def _mask_ids(recipe: PretrainRecipe, corpus: Corpus) -> MaskIds | None:
-    """Return what `masked_batch` masks rows of `corpus` with; None for HDF5 files, which are masked already."""
-    return MaskIds.of(corpus, recipe.masking, recipe.model.vocab_size) if isinstance(corpus, Shards) else None
 
 
 def _digests(shards: Corpus, validation: Validation | None) -> dict[str, str]:
@@ -321,12 +310,6 @@ def _rows(recipe: PretrainRecipe) -> str:
         if recipe.batch_size_warmup is None
         else f"{recipe.batch_size_warmup.start} to {recipe.batch_size}"
     )
-
-
-def _amount(shards: Corpus) -> str:
-    if isinstance(shards, Shards):
-        return f"{shards.manifest.report.tokens / 1e6:.1f}M tokens"
-    return f"{len(shards.split('train')):,} rows with the masks of their files (the recipe's masking is not used)"
 
 
 def _initial_parameters(recipe: PretrainRecipe, start: OpenModel | None) -> Parameters:

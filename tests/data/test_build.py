@@ -62,7 +62,7 @@ def test_shards_hold_the_rows_and_the_manifest_says_what(tmp_path, documents, to
     for split, wanted in (("train", False), ("heldout", True)):
         packed = packer.pack([document for document, is_held in zip(documents, held, strict=True) if is_held is wanted])
         rows = shards.split(split)
-        np.testing.assert_array_equal(rows.take(np.arange(len(rows))), packed.rows)
+        np.testing.assert_array_equal(rows.take(np.arange(len(rows)))["input_ids"], packed.rows)
     whole, report = packer.pack(documents), manifest.report
     assert (report.documents, report.heldout_documents, report.short_documents) == (60, sum(held), 0)
     assert (report.tokens, report.sentences, report.sequences) == (whole.tokens, whole.sentences, len(whole.rows))

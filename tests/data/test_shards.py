@@ -18,11 +18,10 @@ def test_rows_are_taken_in_any_order_across_shards(tmp_path, tokenizer, text, mo
     shards = open_shards(tmp_path / "out")
     assert len(shards.manifest.splits["train"]) > 3
     rows = shards.split("train")
-    whole = rows.take(np.arange(len(rows)))
+    whole = rows.take(np.arange(len(rows)))["input_ids"]
     order = np.random.default_rng(0).permutation(len(rows))
-    np.testing.assert_array_equal(rows.take(order), whole[order])
-    np.testing.assert_array_equal(rows[5], whole[5])
-    assert rows.take(order[:0]).shape == (0, 16)
+    np.testing.assert_array_equal(rows.take(order)["input_ids"], whole[order])
+    assert rows.take(order[:0])["input_ids"].shape == (0, 16)
     with pytest.raises(IndexError):
         rows.take(np.array([len(rows)]))
     with pytest.raises(RequestError, match=r"no split 'heldot'\. Did you mean 'heldout'"):
