@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 
 def prepare_jax() -> None:
     """Turn on JAX's compilation cache, so that the second start of the same shapes compiles nothing; keep memory."""
-    from bigs_cli.core.mapped import tell_cut_files
     from bigs_cli.core.memory import keep_freed_memory
 
     keep_freed_memory()
-    tell_cut_files()
     import jax
 
     # Of a cache that cannot be read or written, or a full disk: nothing is lost by it but time.

@@ -12,7 +12,7 @@ from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.resume import ResumeRecord, read_record, write_record
 from bigs_cli.checkpoints.run import RunFolder
-from bigs_cli.core import mapped, processes
+from bigs_cli.core import processes
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import Recipe, dump_recipe
@@ -58,8 +58,7 @@ class Job:
         self.folder.start(dump_recipe(recipe), environment, self.resume, more)
 
     def announce(self) -> None:
-        """Have messages about other processes and lost files say how the run is resumed. Call it in every process."""
-        mapped.set_resume_command(self.command)
+        """Have messages about other processes say how the run is resumed. Call it in every process."""
         processes.set_resume_command(self.command)
 
     def update_record(self) -> None:
