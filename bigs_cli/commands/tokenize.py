@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from bigs_cli.data.build import BuildOptions
     from bigs_cli.data.staging import Request
     from bigs_cli.data.validation import ValidationRule
 
@@ -229,6 +231,7 @@ def tokenize(
         return
     _check_text_options(inputs, length, vocab, train_vocab, weights)
 
+    from bigs_cli.data.build import BuildOptions
     from bigs_cli.data.manifest import Packing
     from bigs_cli.data.readers import ReadOptions
     from bigs_cli.data.staging import Request, check_output
@@ -248,7 +251,8 @@ def tokenize(
         limit_documents=limit_documents,
     )
     train = functools.partial(_train_vocabulary, request, train_vocab or 0, skip_bad)
-    _build(request, train if given is None else lambda rule: given, output, workers, skip_bad, resume, overwrite)
+    options = BuildOptions(workers, skip_bad, resume, overwrite)
+    _build(request, train if given is None else lambda rule: given, output, options)
 
 
 def _is_hdf5(inputs: list[str]) -> bool:
@@ -292,13 +296,7 @@ def _train_vocabulary(request: Request, entries: int, skip_bad: bool, rule: Vali
 
 
 def _build(
-    request: Request,
-    tokenizer: Callable[[ValidationRule], Tokenizer],
-    output: Path,
-    workers: int | None,
-    skip_bad: bool,
-    resume: bool,
-    overwrite: bool = False,
+    request: Request, tokenizer: Callable[[ValidationRule], Tokenizer], output: Path, options: BuildOptions
 ) -> None:
     """Make the shards, report on them, and print the path of their manifest."""
     from bigs_cli.data.build import build_shards
@@ -309,17 +307,8 @@ def _build(
 
     try:
         with console.progress("tokenizing", unit="tokens") as advance:
-            manifest = build_shards(
-                request,
-                tokenizer,
-                output,
-                workers=workers,
-                skip_bad=skip_bad,
-                resume=resume,
-                overwrite=overwrite,
-                advance=advance,
-                say=console.err.print,
-            )
+            options = replace(options, advance=advance, say=console.err.print)
+            manifest = build_shards(request, tokenizer, output, options)
     except KeyboardInterrupt:
         kept = f"The progress is saved. Continue with: {resume_command(output)}"
         console.err.print(f"Stopped. {kept if Staging(output).folder.exists() else 'Nothing was saved.'}")
@@ -334,6 +323,7 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
     Raises:
         RequestError: there is none.
     """
+    from bigs_cli.data.build import BuildOptions
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.shards import open_shards
     from bigs_cli.data.staging import Staging, check_output, staging
@@ -360,14 +350,8 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
         with contextlib.chdir(directory):
             _resume(output, workers, skip_bad)
         return
-    _build(
-        progress.request,
-        lambda rule: load_tokenizer(Staging(output).folder),
-        output,
-        workers,
-        skip_bad or progress.skip_bad,
-        resume=True,
-    )
+    options = BuildOptions(workers, skip_bad or progress.skip_bad, resume=True)
+    _build(progress.request, lambda rule: load_tokenizer(Staging(output).folder), output, options)
 
 
 def _convert(

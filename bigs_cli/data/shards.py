@@ -156,10 +156,10 @@ class Shards:
 
 
 def open_shards(folder: str | Path) -> Shards:
-    """Return the shards in `folder`, their manifest and every file's size checked (no shard is read; see `verify`).
+    """Return the shards in `folder` after checking the manifest and the size of every file. `verify` reads the files.
 
     Raises:
-        RequestError: there are none, the manifest is malformed, or files are missing or of the wrong size: all of
+        RequestError: there are none, the manifest is malformed, or files are missing or have the wrong size; all of
             them are named.
     """
     shards = read_manifest(folder)
@@ -170,7 +170,7 @@ def open_shards(folder: str | Path) -> Shards:
 
 
 def read_manifest(folder: str | Path) -> Shards:
-    """Return the shards in `folder` as their manifest has them; their files are not looked at.
+    """Return the shards in `folder` from their manifest alone; their files are not checked.
 
     Raises:
         RequestError: there are none, or the manifest is malformed.
@@ -197,7 +197,7 @@ def read_manifest(folder: str | Path) -> Shards:
 
 
 def _fault(file: Path, expected: int) -> str | None:
-    """Return what the size of a shard says against it: a sentence, or None."""
+    """Return a sentence if a shard is missing or has the wrong size, else None."""
     if not file.is_file():
         return f"{file} is missing, though {MANIFEST} names it."
     size = file.stat().st_size
@@ -207,9 +207,9 @@ def _fault(file: Path, expected: int) -> str | None:
 
 
 def _allow_open_files(count: int) -> None:
-    """Raise this process's limit of open files, as far as it may, for mapping `count` files: each stays open."""
+    """Raise this process's limit of open files, as far as allowed, for `count` mapped files, which stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * count + 1024  # two sets of the rows, and whatever else a process has open
+    wanted = 2 * count + 1024  # two sets of rows, and other open files
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -8,7 +8,7 @@ import pytest
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import locked
 from bigs_cli.data import build as module
-from bigs_cli.data.build import build_shards
+from bigs_cli.data.build import BuildOptions, build_shards
 from bigs_cli.data.manifest import Packing
 from bigs_cli.data.packing import Packer
 from bigs_cli.data.readers import ReadOptions
@@ -42,7 +42,7 @@ def build(output, tokenizer, *sources, weights=None, **options):
         sequence_length=L,
         **settings,
     )
-    return build_shards(request, lambda rule: tokenizer, output, **options)
+    return build_shards(request, lambda rule: tokenizer, output, BuildOptions(**options))
 
 
 def content(folder):
