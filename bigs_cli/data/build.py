@@ -21,7 +21,7 @@ from bigs_cli.data.packing import Packed, check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
 from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
 from bigs_cli.data.shards import open_shards
-from bigs_cli.data.sources import Part, Place, find_parts, read_parts
+from bigs_cli.data.sources import Cursor, Part, find_parts, read_parts
 from bigs_cli.data.staging import Counts, Progress, Request, Staging, resume_command, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
 from bigs_cli.data.validation import ValidationRule, choose_validation_rule, text_digest
@@ -184,7 +184,7 @@ def _build(
 
 def _batches(
     progress: Progress, parts: Sequence[Part], seen: TextsSeen | None
-) -> Iterator[Batch[tuple[Place, Counts]]]:
+) -> Iterator[Batch[tuple[Cursor, Counts]]]:
     """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and its counts."""
     texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
     rule, used = progress.rule, progress.place.used
@@ -214,8 +214,8 @@ def _batches(
 
 
 def _used_records(
-    request: Request, parts: Sequence[Part], start: Place, taken: int = 0
-) -> Iterator[tuple[Part, Place, Place, str | BadRecord]]:
+    request: Request, parts: Sequence[Part], start: Cursor, taken: int = 0
+) -> Iterator[tuple[Part, Cursor, Cursor, str | BadRecord]]:
     """Yield (part, place before, place after, text or bad record) from `start` on, without texts that are not used.
 
     `taken` texts were used before.
@@ -236,7 +236,7 @@ def _used_records(
 
 def _texts(request: Request, parts: Sequence[Part]) -> Iterator[str]:
     """Yield the texts that are used, from the beginning. Bad records are skipped: packing meets them again."""
-    for _, _, _, record in _used_records(request, parts, Place()):
+    for _, _, _, record in _used_records(request, parts, Cursor()):
         if isinstance(record, str):
             yield record
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigs_cli.data.shard_writer import DamagedDraftError
-from bigs_cli.data.sources import Place
+from bigs_cli.data.sources import Cursor
 
 
 class TextsSeen:
@@ -19,7 +19,7 @@ class TextsSeen:
     def __init__(self, base: sqlite3.Connection) -> None:
         self._base = base
 
-    def add(self, digest: bytes, place: Place) -> bool:
+    def add(self, digest: bytes, place: Cursor) -> bool:
         """Add the digest of a text; return whether it is new.
 
         Raises:
@@ -38,7 +38,7 @@ class TextsSeen:
 
 
 @contextlib.contextmanager
-def texts_seen(path: Path, place: Place) -> Iterator[TextsSeen]:
+def texts_seen(path: Path, place: Cursor) -> Iterator[TextsSeen]:
     """Open or create the database, and forget texts that occurred after `place`.
 
     Raises:

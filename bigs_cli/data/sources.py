@@ -1,13 +1,13 @@
-"""Text sources: anything that `--input` may name, as one stream of documents in a fixed order.
+"""Text sources: everything that `--input` accepts, as one stream of documents in a fixed order.
 
 | source | documents |
 |---|---|
 | a file, or an address such as `gs://…`, `s3://…`, `hf://…` | by its kind: `readers.py` |
-| a folder, or the address of one | those of its files of known kinds, at any depth, ordered by path |
+| a folder, or the address of one | those of its files of known kinds, at any depth, in the order of their paths |
 | `owner/name`, `owner/name:config`, `owner/name:config:split` | a data set on the hub, streamed: `hub.py` |
-| `python-docs` | the English documentation that this Python carries: `python_docs.py` |
+| `python-docs` | the English documentation in this Python: `python_docs.py` |
 
-Every document comes with the place after it, from which a later process reads on.
+Every document comes with the cursor after it, from which a later process continues.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Part:
 
     source: str
     weight: float
-    """How many times each of its documents is used."""
+    """How many times each of its documents is used, on average."""
     identity: str
-    """Name and size: another one means that the text was exchanged."""
+    """Name and size: if they change, the text was replaced."""
     size: int
-    """In bytes, compressed if it is; a guess where it is not known."""
+    """In bytes, before decompression; a guess where it is unknown."""
     read: Callable[[int], Documents]
-    """Yields all its records but the first n."""
+    """Yields its records without the first n."""
 
 
-class Place(BaseModel):
-    """How far a corpus was read: `record` records of part number `part`, and whether its source has had text yet.
+class Cursor(BaseModel):
+    """How far the sources were read: `record` records of part number `part`.
 
-    `used` of the texts that the next record gives are used already.
+    `found`: the source of that part had text so far. `used` of the pieces of the next record are used already.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,12 +68,12 @@ def find_parts(
     weights: Sequence[float] | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Part]:
-    """Return what `sources` consist of, in the order it is read; nothing is read yet.
+    """Return the parts of `sources` in the order in which they are read; nothing is read yet.
 
-    `say` is told of what a folder holds that cannot be read, such as links that lead nowhere.
+    `say` receives a sentence about entries of a folder that cannot be read, such as broken links.
 
     Raises:
-        RequestError: a source does not exist, or is of no known kind.
+        RequestError: a source does not exist, or has no known kind.
         BigsError: an address cannot be reached.
     """
     parts = []
@@ -82,14 +82,14 @@ def find_parts(
     return parts
 
 
-def read_parts(parts: Sequence[Part], start: Place | None = None) -> Iterator[tuple[Part, Place, str | BadRecord]]:
-    """Yield (part, the place after it, document or what is wrong) from `start` on. Blank documents are passed over.
+def read_parts(parts: Sequence[Part], start: Cursor | None = None) -> Iterator[tuple[Part, Cursor, str | BadRecord]]:
+    """Yield (part, the cursor after the record, document or bad record) from `start` on, without blank documents.
 
     Raises:
-        RequestError: a source holds no text, or not the column asked for.
-        BigsError: a source broke off.
+        RequestError: a source holds no text, or not the requested column.
+        BigsError: reading a source failed.
     """
-    start = start or Place()
+    start = start or Cursor()
     found = start.found
     for number, part in enumerate(parts[start.part :], start=start.part):
         read = start.record if number == start.part else 0
@@ -98,7 +98,7 @@ def read_parts(parts: Sequence[Part], start: Place | None = None) -> Iterator[tu
                 if not document.strip():
                     continue
                 found = True
-            yield part, Place(part=number, record=record, found=found), document
+            yield part, Cursor(part=number, record=record, found=found), document
         if number + 1 == len(parts) or parts[number + 1].source != part.source:
             if not found:
                 raise RequestError(f"{part.source} holds no text. Name an --input that does, or leave it out.")
@@ -106,21 +106,21 @@ def read_parts(parts: Sequence[Part], start: Place | None = None) -> Iterator[tu
 
 
 def read_documents(sources: Sequence[str], text_column: str | None = None) -> Iterator[str]:
-    """Yield all documents of `sources`, to be read once and to the end.
+    """Yield all documents of `sources`.
 
     Raises:
         RequestError: at once if a source does not exist; while reading, if a record is bad or a source empty.
-        BigsError: a source cannot be reached, or broke off.
+        BigsError: a source cannot be reached, or reading it failed.
     """
     parts = find_parts(sources, ReadOptions(text_column=text_column))
-    return (sound(document) for _, _, document in read_parts(parts))
+    return (require_text(document) for _, _, document in read_parts(parts))
 
 
-def sound(document: str | BadRecord) -> str:
-    """Return a document.
+def require_text(document: str | BadRecord) -> str:
+    """Return the text of a document.
 
     Raises:
-        RequestError: it is a record that cannot be read.
+        RequestError: it is a bad record.
     """
     if isinstance(document, BadRecord):
         raise RequestError(document.message)
@@ -130,7 +130,7 @@ def sound(document: str | BadRecord) -> str:
 def _parts_of(
     source: str, how: ReadOptions, say: Callable[[str], None]
 ) -> Iterator[tuple[str, int, Callable[[int], Documents]]]:
-    """Yield the identity, size and reader of everything in a source."""
+    """Yield the identity, size and reader of each part of a source."""
     if source == PYTHON_DOCS:
         yield PYTHON_DOCS, 1 << 22, lambda skip: itertools.islice(read_python_docs(), skip, None)
         return
@@ -158,7 +158,7 @@ def _parts_of(
 
 
 def _hub_id(source: str) -> re.Match[str] | None:
-    """Return the parts of a data set's name, unless a file here has that name or could be meant."""
+    """Return the match of a data set's name, unless it is, or looks like, the name of a file here."""
     path = Path(source)
     here = path.exists() or path.parent.is_dir() or path.suffix.lower() in (*READERS, *COMPRESSIONS)
     return None if here else _HUB_ID.fullmatch(source)
