@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.manifest import Split
+from bigs_cli.data.manifest import CorpusManifest, Split
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,30 +43,6 @@ class Rows(Protocol):
 
         Every epoch has every row once.
         """
-        ...
-
-
-class CorpusManifest(Protocol):
-    """What is known of a corpus without reading its rows."""
-
-    @property
-    def sequence_length(self) -> int:
-        """Tokens per row, padding included."""
-        ...
-
-    @property
-    def vocab_size(self) -> int:
-        """Entries of the vocabulary."""
-        ...
-
-    @property
-    def special_ids(self) -> dict[str, int]:
-        """The id of each special token by its name."""
-        ...
-
-    @property
-    def tokenizer(self) -> str:
-        """The fingerprint of the tokenizer."""
         ...
 
 
@@ -209,7 +185,7 @@ def find_validation(corpus: Corpus, other: Corpus | None) -> Validation | None:
     validation = Validation.of(other)
     if validation.split == "train" and other.digest == corpus.digest:
         raise RequestError(
-            f"{other.folder} holds the rows to train on, and none of them are held out. Name other shards with "
+            f"{other.folder} holds the rows that are trained on, and none of them is held out. Name other shards with "
             "--validation, or leave it out to train without validation."
         )
     return validation

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import sha256
 from bigs_cli.data.corpus import Array, unmask
 from bigs_cli.data.hdf5_rows import HDF5File, HDF5Rows, inspect, read_rows, row_bytes, split_of
-from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
+from bigs_cli.data.manifest import MANIFEST, SPLITS, CorpusManifest, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.shard_writer import shard_writers
 from bigs_cli.data.staging import Counts, staging
 from bigs_cli.data.tokenizer import (
@@ -42,17 +41,6 @@ if TYPE_CHECKING:
 HDF5_SUFFIXES = (".hdf5", ".h5")
 
 
-@dataclass(frozen=True)
-class HDF5Manifest:
-    """The manifest of HDF5 files: `CorpusManifest`."""
-
-    sequence_length: int
-    vocab_size: int
-    special_ids: dict[str, int]
-    tokenizer: str
-    """The fingerprint of the tokenizer, which the files themselves do not name."""
-
-
 class HDF5Corpus:
     """An opened folder of HDF5 files, which is a `Corpus`; see `open_hdf5`."""
 
@@ -61,8 +49,11 @@ class HDF5Corpus:
     def __init__(self, folder: Path, files: tuple[HDF5File, ...], tokenizer: Tokenizer) -> None:
         self.folder = folder
         self.files = files
-        self.manifest = HDF5Manifest(
-            files[0].length, tokenizer.get_vocab_size(), special_ids(tokenizer), fingerprint(tokenizer)
+        self.manifest = CorpusManifest(
+            sequence_length=files[0].length,
+            vocab_size=tokenizer.get_vocab_size(),
+            special_ids=special_ids(tokenizer),
+            tokenizer=fingerprint(tokenizer),
         )
         self._tokenizer = tokenizer
         self._slots = max(file.slots for file in files)

@@ -75,21 +75,26 @@ class Report(BaseModel):
     tokens_per_second: float
 
 
-class Manifest(BaseModel):
-    """The manifest."""
+class CorpusManifest(BaseModel):
+    """What is known of any corpus without reading its rows."""
 
     model_config = _CLOSED
+
+    sequence_length: Count
+    vocab_size: Count
+    special_ids: dict[str, Tally]
+    """The id of each special token by its name."""
+    tokenizer: str
+    """The fingerprint of the tokenizer."""
+
+
+class Manifest(CorpusManifest):
+    """The manifest of token shards."""
 
     format: Literal["bigs-shards"] = "bigs-shards"
     version: Literal[2] = 2
     sources: tuple[str, ...]
-    sequence_length: Count
     dtype: Literal["uint16", "uint32"]
-    vocab_size: Count
-    special_ids: dict[str, Annotated[int, Field(ge=0)]]
-    """The id of each special token by its name."""
-    tokenizer: str
-    """The fingerprint of the tokenizer in the same folder."""
     packing: Packing | None
     """Null for rows that were converted from HDF5 files."""
     request: str = ""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
+from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.corpus import Array, Batch
 from bigs_cli.data.manifest import MAKE_AGAIN, MANIFEST, SPLITS, UNFINISHED, Manifest, Shard, Split
 from bigs_cli.data.order import Shuffle
@@ -105,8 +105,6 @@ class Shards:
             RequestError: the split has no rows.
             BigsError: a file cannot be mapped.
         """
-        if name not in SPLITS:
-            raise RequestError(f"Shards have no split '{name}'.{did_you_mean(name, SPLITS)}")
         shards = self.manifest.splits.get(name, ())
         if not shards:
             raise RequestError(

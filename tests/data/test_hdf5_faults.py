@@ -14,7 +14,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.data.hdf5 import open_hdf5
 from bigs_cli.data.hdf5_rows import inspect
 from bigs_cli.data.tokenizer import load_tokenizer
-from tests.data.hdf5_rowss import LENGTH, Arrays, V, masked, opened, originals, pretrain, write
+from tests.data.hdf5_files import LENGTH, Arrays, V, masked, opened, originals, pretrain, write
 from tests.tiny import bigs
 
 
