@@ -16,13 +16,13 @@ from bigs_cli.core.error_messages import AGAIN, of_disk
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
-from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
-from bigs_cli.data.packing import Packed, check_packing, split_text
+from bigs_cli.data.manifest import MANIFEST, SPLITS, Counts, Manifest, Shard, Split, dtype_for
+from bigs_cli.data.packing import check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
 from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.sources import Cursor, Part, find_parts, read_parts
-from bigs_cli.data.staging import Counts, Progress, Request, Staging, resume_command, staging
+from bigs_cli.data.staging import Progress, Request, Staging, resume_command, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
 from bigs_cli.data.validation import ValidationRule, choose_validation_rule, text_digest
 from bigs_cli.data.workers import Batch, pack_batches
@@ -154,8 +154,8 @@ def _build(
         for (where, read), packed in pack_batches(batches, tokenizer, length, request.packing, workers):
             for split, rows in packed.items():
                 writers[split].write(rows.rows)
-                read += _counts(rows)
-                options.advance(rows.tokens)
+                read += rows.counts
+                options.advance(rows.counts.tokens)
             counts += read
             if time.monotonic() - saved >= SAVE_SECONDS:
                 if seen:
@@ -268,17 +268,6 @@ def _no_texts() -> dict[Split, list[str]]:
 def _copies(digest: bytes, weight: float) -> int:
     """Return how many times a text is used: `weight` on average. 2.5 means twice or three times, equally often."""
     return int(weight) + (int.from_bytes(digest[8:]) < weight % 1 * 2.0**64)
-
-
-def _counts(packed: Packed) -> Counts:
-    return Counts(
-        short=packed.dropped,
-        sentences=packed.sentences,
-        tokens=packed.tokens,
-        unknown=packed.unknown,
-        rows=len(packed.rows),
-        filled=packed.filled,
-    )
 
 
 def _parts_digest(parts: Sequence[Part]) -> str:

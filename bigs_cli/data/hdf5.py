@@ -19,9 +19,9 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import sha256
 from bigs_cli.data.corpus import Array, unmask
 from bigs_cli.data.hdf5_rows import HDF5File, HDF5Rows, inspect, read_rows, row_bytes, split_of
-from bigs_cli.data.manifest import MANIFEST, SPLITS, CorpusManifest, Manifest, Shard, Split, dtype_for
+from bigs_cli.data.manifest import MANIFEST, SPLITS, CorpusManifest, Counts, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.shard_writer import shard_writers
-from bigs_cli.data.staging import Counts, staging
+from bigs_cli.data.staging import staging
 from bigs_cli.data.tokenizer import (
     CLS,
     PAD,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,6 +74,47 @@ class Report(BaseModel):
     """The fraction of tokens in the rows that are not padding."""
     seconds: float
     tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of the text and rows so far."""
+
+    records: int = 0
+    """Texts read from the sources, counted once however often they are used."""
+    documents: int = 0
+    heldout: int = 0
+    """Documents, paragraphs or sentences, whichever is held out as a whole."""
+    short: int = 0
+    duplicates: int = 0
+    bad: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    unknown: int = 0
+    rows: int = 0
+    filled: int = 0
+    """Tokens in the rows that are not padding."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def report(self, sequence_length: int, seconds: float, unit: ValidationUnit = "documents") -> Report:
+        """Return the report on shards with rows of `sequence_length` tokens that were made in `seconds`."""
+        return Report(
+            documents=self.documents,
+            heldout_documents=self.heldout,
+            heldout_unit=unit,
+            short_documents=self.short,
+            duplicate_documents=self.duplicates,
+            bad_records=self.bad,
+            sentences=self.sentences,
+            tokens=self.tokens,
+            sequences=self.rows,
+            unknown_rate=self.unknown / max(self.tokens, 1),
+            fill_rate=self.filled / max(self.rows * sequence_length, 1),
+            seconds=round(seconds, 3),
+            tokens_per_second=round(self.tokens / max(seconds, 1e-9), 1),
+        )
 
 
 class CorpusManifest(BaseModel):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.manifest import Packing, dtype_for
+from bigs_cli.data.manifest import Counts, Packing, dtype_for
 from bigs_cli.data.sentences import MARK, mark
 from bigs_cli.data.tokenizer import CLS, PAD, SEP, UNK, special_ids
 
@@ -30,20 +30,11 @@ _PIECE_CHARACTERS = 1 << 13  # so that the tokenizer's threads share a long docu
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of a batch of documents, and counts."""
+    """The rows of a batch of documents, and their counts."""
 
     rows: Array
     """`[R, L]` token ids, padded, in the type of the shards."""
-    tokens: int = 0
-    """Tokens of text in the rows, without [CLS] and [SEP]."""
-    unknown: int = 0
-    """Tokens of text that are [UNK]."""
-    sentences: int = 0
-    """Sentences or paragraphs in the rows; 0 if the text is not split."""
-    dropped: int = 0
-    """Documents that are left out as too short."""
-    filled: int = 0
-    """Tokens in the rows that are not padding."""
+    counts: Counts
 
 
 class Packer:
@@ -78,14 +69,15 @@ class Packer:
         rows = cut(ids, ends, document_ends, kept)
         in_kept = np.repeat(kept, lengths)
         sentences = int(kept[np.searchsorted(document_ends, ends)].sum()) if self._packing.split != "tokens" else 0
-        return Packed(
-            rows=rows,
+        counts = Counts(
+            short=int((~kept).sum()),
+            sentences=sentences,
             tokens=int(in_kept.sum()),
             unknown=int((ids == self._ids[UNK])[in_kept].sum()),
-            sentences=sentences,
-            dropped=int((~kept).sum()),
+            rows=len(rows),
             filled=int((rows != self._ids[PAD]).sum()),
         )
+        return Packed(rows, counts)
 
     def _encode(self, documents: Sequence[str]) -> tuple[Array, Array, Array]:
         """Return all ids `[T]`, and the ends of sentences `[S]` and of documents `[D]` as places among the ids.

@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,7 +22,7 @@ from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import locked, write_json
 from bigs_cli.core.interrupts import defer_signals
 from bigs_cli.core.paths import refuse_address
-from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split, ValidationUnit
+from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Counts, Manifest, Packing, Split
 from bigs_cli.data.readers import ReadOptions
 from bigs_cli.data.shard_writer import DamagedDraftError, Written
 from bigs_cli.data.shards import open_shards
@@ -58,47 +57,6 @@ class Request(BaseModel):
     def differences(self, other: Request) -> list[str]:
         """Return the names of the fields that differ."""
         return [name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Counts of the text and rows so far."""
-
-    records: int = 0
-    """Texts read from the sources, counted once however often they are used."""
-    documents: int = 0
-    heldout: int = 0
-    """Documents, paragraphs or sentences, whichever is held out as a whole."""
-    short: int = 0
-    duplicates: int = 0
-    bad: int = 0
-    sentences: int = 0
-    tokens: int = 0
-    unknown: int = 0
-    rows: int = 0
-    filled: int = 0
-    """Tokens in the rows that are not padding."""
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    def report(self, sequence_length: int, seconds: float, unit: ValidationUnit = "documents") -> Report:
-        """Return the report on shards with rows of `sequence_length` tokens that were made in `seconds`."""
-        return Report(
-            documents=self.documents,
-            heldout_documents=self.heldout,
-            heldout_unit=unit,
-            short_documents=self.short,
-            duplicate_documents=self.duplicates,
-            bad_records=self.bad,
-            sentences=self.sentences,
-            tokens=self.tokens,
-            sequences=self.rows,
-            unknown_rate=self.unknown / max(self.tokens, 1),
-            fill_rate=self.filled / max(self.rows * sequence_length, 1),
-            seconds=round(seconds, 3),
-            tokens_per_second=round(self.tokens / max(seconds, 1e-9), 1),
-        )
 
 
 class Progress(BaseModel):
