@@ -154,7 +154,7 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
         raise RequestError(f"{source} takes a package that is not installed ({install}).") from None
     except ValueError as error:
-        raise RequestError(f"{source} is no address that can be read ({error}).") from None
+        raise RequestError(f"{source} is not an address that can be read ({error}).") from None
     except Exception as error:  # each file system has its own errors
         raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the address and the network.") from error
     return _named([TextFile(system, path, f"{source.rstrip('/')}/{rest}") for path, rest in inside])

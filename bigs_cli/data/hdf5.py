@@ -178,8 +178,8 @@ def hdf5_tokenizer(folder: Path, otherwise: str | Path | Tokenizer) -> Tokenizer
         return load_tokenizer(otherwise)
     except BigsError as error:
         raise type(error)(
-            f"The HDF5 files in {folder} hold no tokenizer, and no {VOCAB_TXT} or {TOKENIZER_JSON} lies beside them. "
-            f"{error} Or put the {VOCAB_TXT} that they were made with into {folder}."
+            f"The HDF5 files in {folder} hold no tokenizer, and there is no {VOCAB_TXT} or {TOKENIZER_JSON} beside "
+            f"them. {error} Or put the {VOCAB_TXT} that they were made with into {folder}."
         ) from None
 
 

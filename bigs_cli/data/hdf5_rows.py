@@ -65,7 +65,7 @@ def split_of(path: Path) -> Split | None:
     words = re.findall(r"[^\W\d_]+", path.stem.lower())
     train, test = (any(word.startswith(prefix) for word in words) for prefix in ("train", "test"))
     if train and test:
-        raise RequestError(f"The name of {path} says both train and test. Rename it, so that it says one of them.")
+        raise RequestError(f"The name of {path} says both train and test. Rename it, so that it says only one of them.")
     return "train" if train else "heldout" if test else None
 
 
@@ -111,7 +111,7 @@ def read_rows(file: HDF5File, start: int, stop: int, vocab_size: int) -> Batch:
             row, column = np.argwhere(wrong)[0]
             raise RequestError(
                 f"{file.path}: {name}[{start + row}, {column}] is {values[row, column]}; "
-                f"0 to {limit - 1} are {_MEANING.get(name, 'all it can be. Fetch or make the file again')}."
+                f"0 to {limit - 1} are {_MEANING.get(name, 'the only valid values. Fetch or make the file again')}."
             )
     return {
         "input_ids": raw["input_ids"].astype(np.int32),
@@ -201,7 +201,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with path.open("rb") as file:
             if file.read(len(_SIGNATURE)) != _SIGNATURE:
-                raise RequestError(f"{path} is no HDF5 file. Remove it, or fetch it again.")
+                raise RequestError(f"{path} is not an HDF5 file. Remove it, or fetch it again.")
         # Without a lock of the file, so that it may be in a folder that is read-only.
         with h5py.File(path, "r", locking=False) as opened:
             yield opened
@@ -222,7 +222,7 @@ def _table(opened: h5py.File, name: str, path: Path) -> h5py.Dataset:
             f"this one has {', '.join(map(str, opened)) or 'nothing'}."
         )
     if found.ndim != 2 or found.dtype.kind not in "iub":
-        raise RequestError(f"{path}: {name} is no table of whole numbers, but {found.dtype} {found.shape}.")
+        raise RequestError(f"{path}: {name} is not a table of integers but {found.dtype} {found.shape}.")
     if found.file.id != opened.id or found.external or found.is_virtual:
-        raise RequestError(f"{path}: {name} is only a link to another file, which is not read. Make the file again.")
+        raise RequestError(f"{path}: {name} is a link to another file, which is not read. Make the file again.")
     return found

@@ -190,7 +190,7 @@ def read_manifest(folder: str | Path) -> Shards:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise RequestError(f"{path} is no manifest of token shards: {where}: {first['msg']}. {MAKE_AGAIN}") from None
+        raise RequestError(f"{path} is not a manifest of token shards: {where}: {first['msg']}. {MAKE_AGAIN}") from None
     return Shards(folder, manifest)
 
 

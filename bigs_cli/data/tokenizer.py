@@ -129,7 +129,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     if len(fixed) > size:
         raise RequestError(
             f"A vocabulary of {size} entries is too small: {len(RESERVED)} are reserved and the characters of "
-            f"this text take {len(fixed) - len(RESERVED)}. Ask for some thousands, such as --train-vocab 8192."
+            f"this text take {len(fixed) - len(RESERVED)}. Choose some thousands, such as --train-vocab 8192."
         )
     trainer = WordPieceTrainer(
         vocab_size=size,
@@ -230,7 +230,8 @@ def _refusing(path: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         raise RequestError(
-            f"{path} is no tokenizer that the `tokenizers` library can use ({error}). Fetch it again, or name another."
+            f"{path} is not a tokenizer that the `tokenizers` library can use ({error}). Fetch it again, or name "
+            "another."
         ) from None
 
 
@@ -268,7 +269,7 @@ def _bert(vocab: dict[str, int], path: Path, config: TokenizerConfig) -> Tokeniz
 
     missing = [config.name_of(token) for token in SPECIAL_TOKENS if config.name_of(token) not in vocab]
     if missing:
-        raise RequestError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}.")
+        raise RequestError(f"{path} is not a BERT vocabulary: it lacks {', '.join(missing)}.")
     for token in SPECIAL_TOKENS:
         swapped = {config.name_of(token): token, token: config.name_of(token)}
         vocab = {swapped.get(entry, entry): number for entry, number in vocab.items()}

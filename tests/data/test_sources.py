@@ -287,7 +287,7 @@ def test_addresses_are_read_through_fsspec():
 def test_addresses_that_nothing_reads():
     message = refused("gs://bucket/text.jsonl")
     assert "pip install 'bigs[gcs]'" in message
-    assert "no address that can be read" in refused("nosuch://bucket/text.jsonl")
+    assert "not an address that can be read" in refused("nosuch://bucket/text.jsonl")
 
 
 def test_reading_goes_on_from_any_place(tmp_path):
