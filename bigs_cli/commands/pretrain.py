@@ -184,10 +184,9 @@ def _with_data(recipe: PretrainRecipe, data: Path | None, validation: Path | Non
 def _check_there(folder: Path, length: int) -> None:
     """Refuse a folder that holds no shards, finished or not, and no HDF5 files (RequestError)."""
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.data.hdf5 import is_hdf5_folder
-    from bigs_cli.data.manifest import MANIFEST, UNFINISHED
+    from bigs_cli.data.corpus import holds_corpus
 
-    if not any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) and not is_hdf5_folder(folder):
+    if not holds_corpus(folder):
         raise RequestError(
             f"There are no token shards at {folder}. Name them with --data, or make them with: bigs tokenize --input "
             f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output "

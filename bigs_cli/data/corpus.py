@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.manifest import CorpusManifest, Split
+from bigs_cli.data.manifest import MANIFEST, UNFINISHED, CorpusManifest, Split
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -119,6 +119,13 @@ def unmask(batch: Batch) -> Array:
         row, slot = np.nonzero(batch["positions"])
         tokens[row, batch["positions"][row, slot]] = batch["labels"][row, slot]
     return tokens
+
+
+def holds_corpus(folder: Path) -> bool:
+    """Return whether `folder` holds token shards, finished or not, or HDF5 files."""
+    from bigs_cli.data.hdf5 import is_hdf5_folder
+
+    return any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) or is_hdf5_folder(folder)
 
 
 def open_corpus(folder: Path, tokenizer: str | Path | Tokenizer, say: Callable[[str], None]) -> Corpus:
