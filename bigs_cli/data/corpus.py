@@ -1,4 +1,4 @@
-"""The one type of corpus behind pretraining and masked-LM evaluation, whatever its files are.
+"""`Corpus`: the one type of data behind pretraining and masked-LM evaluation.
 
 Token shards (`shards.py`) and the BiGS authors' HDF5 files (`hdf5.py`) both open as a `Corpus`.
 """
@@ -61,7 +61,7 @@ class Corpus(Protocol):
 
     @property
     def static_masks(self) -> bool:
-        """Whether the rows are masked already: what to mask is then not drawn, and a recipe's `masking` is not used."""
+        """Whether the rows are masked already. The `masking` of a recipe is then not used."""
         ...
 
     @property
@@ -159,7 +159,7 @@ class Validation:
 
     @property
     def rows(self) -> Rows:
-        """The rows, opened anew."""
+        """The rows, which each use opens again."""
         return self.corpus.split(self.split)
 
     def __len__(self) -> int:

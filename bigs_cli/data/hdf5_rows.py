@@ -193,7 +193,7 @@ class HDF5Rows:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; what goes wrong in it, or in the block that reads it, is a RequestError."""
+    """Open a file for reading, and turn errors of opening and reading it into a RequestError."""
     try:
         import h5py
     except ImportError:
