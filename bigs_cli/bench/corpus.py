@@ -33,7 +33,7 @@ def source_rows(shards: Shards | None, length: int) -> tuple[Rows, int]:
         return drawn.astype(dtype_for(VOCAB_SIZE)), VOCAB_SIZE
     rows = shards.split("train")
     enough = -(-_SOURCE_TOKENS // shards.manifest.sequence_length)
-    tokens = rows.take(np.arange(min(len(rows), enough))).ravel()
+    tokens = rows.take(np.arange(min(len(rows), enough)))["input_ids"].ravel()
     if len(tokens) < length:
         raise RequestError(f"{shards.folder} has fewer than {length} tokens. Name larger shards, or leave out --data.")
     return tokens[: len(tokens) // length * length].reshape(-1, length), shards.manifest.vocab_size

@@ -10,10 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from bigs_cli.data.corpus import Batch
 from bigs_cli.data.loader import train_batches
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.verify import verify
@@ -40,7 +38,7 @@ def main(folder: str, batch_size: str, seconds: str) -> None:
     started = time.perf_counter()
     verify(shards)
     verified = time.perf_counter()
-    batches = train_batches(shards, int(batch_size), seed=0)
+    batches = train_batches(shards.split("train"), int(batch_size), seed=0)
     next(batches)
     print(json.dumps({"verify_s": verified - started}), flush=True)
     rates, memory = [], [private_memory()]
@@ -50,11 +48,11 @@ def main(folder: str, batch_size: str, seconds: str) -> None:
     print(json.dumps({"tokens_per_second": rates, "memory_bytes": max((m for m in memory if m), default=None)}))
 
 
-def _rate(batches: Iterator[np.ndarray[Any, Any]], seconds: float) -> float:
+def _rate(batches: Iterator[Batch], seconds: float) -> float:
     """Return the tokens per second, including padding, of reading at least one batch for `seconds`."""
     tokens, started = 0, time.perf_counter()
     while not tokens or time.perf_counter() - started < seconds:
-        tokens += next(batches).size
+        tokens += next(batches)["input_ids"].size
     return tokens / (time.perf_counter() - started)
 
 

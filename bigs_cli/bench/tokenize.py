@@ -23,9 +23,9 @@ from rich.table import Table
 from bigs_cli.bench.child import run_child
 from bigs_cli.core.errors import BigsError
 from bigs_cli.data.build import BATCH_CHARACTERS
-from bigs_cli.data.corpus import read_documents
 from bigs_cli.data.manifest import MANIFEST
 from bigs_cli.data.packing import split_text
+from bigs_cli.data.sources import read_documents
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.reporting.console import table
 

@@ -85,7 +85,7 @@ def tokenize(
 
     from bigs_cli.bench.report import check_target, figures, heading, show
     from bigs_cli.bench.tokenize import measure, tokenize_table
-    from bigs_cli.data.corpus import find_parts
+    from bigs_cli.data.sources import find_parts
     from bigs_cli.data.tokenizer import load_tokenizer
     from bigs_cli.reporting.console import err, progress
 

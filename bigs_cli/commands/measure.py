@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bigs_cli.checkpoints.resolve import OpenModel
-    from bigs_cli.data.hdf5 import Corpus
+    from bigs_cli.data.corpus import Corpus
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.reporting.console import Format
     from bigs_cli.tasks.task import Task
@@ -163,10 +163,9 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json
+    from bigs_cli.data.corpus import Validation
     from bigs_cli.data.loader import heldout_batches
-    from bigs_cli.data.masking import MaskIds
-    from bigs_cli.data.shards import Shards
-    from bigs_cli.data.validation_rows import Validation
+    from bigs_cli.data.masking import mask_ids
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.models.functional import make_apply
     from bigs_cli.models.published import to_tree
@@ -186,9 +185,9 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     masking, compute = Masking(), Compute()
     if recipe is not None:
         masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
-    special = MaskIds.of(shards, masking, config.vocab_size) if isinstance(shards, Shards) else None
+    special = mask_ids(shards, masking, config.vocab_size)
     evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking)
-    batches = heldout_batches(shards, batch_size or 32, validation.split)
+    batches = heldout_batches(validation.rows, batch_size or 32)
     with progress("validation", len(validation), "row") as advance:
         metrics = evaluator(to_tree(opened.flat, config), batches, advance)
     if validation.split == "heldout":
@@ -210,10 +209,8 @@ def _mlm_shards(opened: OpenModel, recipe: PretrainRecipe | None, data: Path | N
     """
     from bigs_cli.commands.shared import check_tokenizer
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.data.hdf5 import open_corpus
-    from bigs_cli.data.shards import Shards
+    from bigs_cli.data.corpus import open_corpus
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
-    from bigs_cli.data.verify import verify
     from bigs_cli.reporting.console import err, progress
 
     if data is None and recipe is None:
@@ -227,10 +224,7 @@ def _mlm_shards(opened: OpenModel, recipe: PretrainRecipe | None, data: Path | N
             "with --data DIR"
         )
     with progress("verifying", shards.nbytes, "bytes") as advance:
-        if isinstance(shards, Shards):
-            verify(shards, advance=advance)
-        else:
-            shards.verify(advance)
+        shards.verify(advance)
     manifest, config = shards.manifest, opened.config
     if manifest.vocab_size > config.vocab_size or manifest.sequence_length > config.max_position_embeddings:
         raise RequestError(

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bigs_cli.checkpoints.run import RunFolder
-    from bigs_cli.data.hdf5 import Corpus
-    from bigs_cli.data.validation_rows import Validation
+    from bigs_cli.data.corpus import Corpus, Validation
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.training.pretrain import PretrainResult
 
@@ -185,10 +184,9 @@ def _with_data(recipe: PretrainRecipe, data: Path | None, validation: Path | Non
 def _check_data(folder: Path, length: int) -> None:
     """Raise RequestError if `folder` has neither shards, finished or not, nor HDF5 files."""
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.data.hdf5 import is_hdf5_folder
-    from bigs_cli.data.manifest import MANIFEST, UNFINISHED
+    from bigs_cli.data.corpus import holds_corpus
 
-    if not any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) and not is_hdf5_folder(folder):
+    if not holds_corpus(folder):
         raise RequestError(
             f"There are no token shards in {folder}. Name them with --data, or create them with: bigs tokenize --input "
             f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output "
@@ -203,9 +201,8 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
         RequestError: the data cannot be read, or was made with another tokenizer.
     """
     from bigs_cli.commands.shared import check_tokenizer
-    from bigs_cli.data.hdf5 import open_corpus
+    from bigs_cli.data.corpus import find_validation, open_corpus
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
-    from bigs_cli.data.validation_rows import find_validation
     from bigs_cli.reporting.console import err
 
     shards = open_corpus(Path(recipe.data.path), tokenizer or PUBLISHED_TOKENIZER, err.print)

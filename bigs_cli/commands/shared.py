@@ -13,16 +13,14 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoints.resolve import Found, OpenModel
-    from bigs_cli.data.hdf5 import Corpus
+    from bigs_cli.data.corpus import Corpus
 
 
 def prepare_jax() -> None:
     """Set up memory handling and the persistent compilation cache of JAX."""
-    from bigs_cli.core.mapped import tell_cut_files
     from bigs_cli.core.memory import keep_freed_memory
 
     keep_freed_memory()
-    tell_cut_files()
     import jax
 
     # A cache that cannot be read or written only costs time.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +16,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from bigs_cli.data.build import BuildOptions
     from bigs_cli.data.manifest import Manifest
     from bigs_cli.data.staging import Request
     from bigs_cli.data.validation import ValidationRule
@@ -236,6 +238,7 @@ def tokenize(
         return
     _check_text_options(inputs, length, vocab, train_vocab, weights)
 
+    from bigs_cli.data.build import BuildOptions
     from bigs_cli.data.manifest import Packing
     from bigs_cli.data.readers import ReadOptions
     from bigs_cli.data.staging import Request, check_output
@@ -258,7 +261,7 @@ def tokenize(
     def get_tokenizer(rule: ValidationRule) -> Tokenizer:
         return tokenizer or _train_vocabulary(request, train_vocab or 0, skip_bad, rule)
 
-    _build(request, get_tokenizer, output, workers=workers, skip_bad=skip_bad, resume=resume, overwrite=overwrite)
+    _build(request, get_tokenizer, output, BuildOptions(workers, skip_bad, resume, overwrite))
 
 
 def _is_hdf5(inputs: list[str]) -> bool:
@@ -301,15 +304,18 @@ def _train_vocabulary(request: Request, entries: int, skip_bad: bool, rule: Vali
     return train_on(request, rule, entries, skip_bad)
 
 
-def _build(request: Request, tokenizer: Callable[[ValidationRule], Tokenizer], output: Path, **options: Any) -> None:
-    """Build the shards with the `options` of `build_shards`, and print a report and the path of the manifest."""
+def _build(
+    request: Request, tokenizer: Callable[[ValidationRule], Tokenizer], output: Path, options: BuildOptions
+) -> None:
+    """Build the shards, and print a report and the path of the manifest."""
     from bigs_cli.data.build import build_shards
     from bigs_cli.data.staging import Staging, resume_command
     from bigs_cli.reporting import console
 
     try:
         with console.progress("tokenizing", unit="tokens") as advance:
-            manifest = build_shards(request, tokenizer, output, **options, advance=advance, say=console.err.print)
+            options = replace(options, advance=advance, say=console.err.print)
+            manifest = build_shards(request, tokenizer, output, options)
     except KeyboardInterrupt:
         saved = f"The progress is saved. Continue with: {resume_command(output)}"
         console.err.print(f"Stopped. {saved if Staging(output).folder.exists() else 'Nothing was saved.'}")
@@ -333,6 +339,7 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
     Raises:
         RequestError: there is none.
     """
+    from bigs_cli.data.build import BuildOptions
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.shards import open_shards
     from bigs_cli.data.staging import Staging, check_output, staging
@@ -356,37 +363,29 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
         with contextlib.chdir(directory):
             _resume(output, workers, skip_bad)
         return
-    _build(
-        progress.request,
-        lambda rule: load_tokenizer(Staging(output).folder),
-        output,
-        workers=workers,
-        skip_bad=skip_bad or progress.skip_bad,
-        resume=True,
-    )
+    options = BuildOptions(workers, skip_bad or progress.skip_bad, resume=True)
+    _build(progress.request, lambda rule: load_tokenizer(Staging(output).folder), output, options)
 
 
 def _convert(
     folder: Path, output: Path, vocab: str | None, length: int | None, heldout: float, overwrite: bool
 ) -> None:
     """Convert the BiGS authors' HDF5 shards."""
-    from bigs_cli.data.hdf5 import hdf5_tokenizer, open_hdf5
-    from bigs_cli.data.hdf5_convert import convert_hdf5
+    from bigs_cli.data.hdf5 import convert_hdf5, hdf5_tokenizer, open_hdf5
     from bigs_cli.data.staging import check_output
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
     from bigs_cli.reporting import console
 
     check_output(output, overwrite=overwrite)
     tokenizer = load_tokenizer(vocab) if vocab else hdf5_tokenizer(folder, PUBLISHED_TOKENIZER)
-    row_length = open_hdf5(folder, tokenizer).manifest.sequence_length
+    corpus = open_hdf5(folder, tokenizer, console.err.print)
+    row_length = corpus.manifest.sequence_length
     if length not in (None, row_length):
         raise RequestError(
             f"The rows in {folder} have {row_length} tokens, which conversion does not change. Leave out --length."
         )
     with console.progress("converting", unit="tokens") as advance:
-        manifest = convert_hdf5(
-            folder, tokenizer, output, heldout=heldout, overwrite=overwrite, say=console.err.print, advance=advance
-        )
+        manifest = convert_hdf5(corpus, output, heldout=heldout, overwrite=overwrite, advance=advance)
     _report(manifest, output)
 
 

@@ -8,20 +8,21 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigs_cli.core.error_messages import AGAIN, describe_disk_error
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.data.corpus import Part, Place, find_parts, read_parts
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
-from bigs_cli.data.manifest import MANIFEST, SPLITS, Manifest, Shard, Split, dtype_for
-from bigs_cli.data.packing import Packed, check_packing, split_text
+from bigs_cli.data.manifest import MANIFEST, SPLITS, Counts, Manifest, Shard, Split, dtype_for
+from bigs_cli.data.packing import check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
 from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
 from bigs_cli.data.shards import open_shards
-from bigs_cli.data.staging import Counts, Progress, Request, Staging, resume_command, staging
+from bigs_cli.data.sources import Cursor, Part, find_parts, read_parts
+from bigs_cli.data.staging import Progress, Request, Staging, resume_command, staging
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer, save_tokenizer, special_ids
 from bigs_cli.data.validation import ValidationRule, choose_validation_rule, text_digest
 from bigs_cli.data.workers import Batch, pack_batches
@@ -33,73 +34,84 @@ BATCH_CHARACTERS = 1 << 20
 """Text packed at a time: enough to keep a process busy, and some tens of MB of memory."""
 
 SAVE_SECONDS = 2.0
-"""Between two points to go on from."""
+"""Between two saved points."""
 
-_SMALL = 1 << 23  # bytes; below this, starting processes takes longer than they save
+_SMALL = 1 << 23  # bytes of text; for less, starting processes takes longer than they save
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How shards are made; their bytes do not depend on it, but for `skip_bad`."""
+
+    workers: int | None = None
+    """Processes that pack rows; None: one per core, if there is enough text."""
+    skip_bad: bool = False
+    """Skip and count records that cannot be read, where they would otherwise end the work."""
+    resume: bool = False
+    """Continue what an earlier call began."""
+    overwrite: bool = False
+    """Replace shards that are in the output folder."""
+    advance: Callable[[int], None] = lambda tokens: None
+    """Receives the tokens of each batch."""
+    say: Callable[[str], None] = lambda sentence: None
+    """Receives sentences: entries of a folder that are not read; that not whole documents are held out."""
 
 
 def build_shards(
-    request: Request,
-    tokenizer: Callable[[ValidationRule], Tokenizer],
-    output: Path,
-    *,
-    workers: int | None = None,
-    skip_bad: bool = False,
-    resume: bool = False,
-    overwrite: bool = False,
-    advance: Callable[[int], None] = lambda tokens: None,
-    say: Callable[[str], None] = lambda sentence: None,
+    request: Request, tokenizer: Callable[[ValidationRule], Tokenizer], output: Path, options: BuildOptions
 ) -> Manifest:
-    """Write what `request` asks for into `output` and return its manifest; the bytes depend on nothing else.
+    """Write the shards that `request` asks for into `output` and return their manifest.
 
-    `tokenizer` is called when it is needed, with the rule by which text is held out: not if one was saved by a run that
-    is resumed. Until all is written the folder keeps what it held. `workers` processes pack rows; None: as many as
-    there are cores, for text worth it. Records that cannot be read end it, unless `skip_bad` has them counted and
-    passed over. `advance` is told the tokens of every batch; `say`, in a sentence, which entries of a folder are not
-    read, and if anything else than whole documents is held out.
+    `tokenizer` is called with the rule by which text is held out, unless a run that is resumed saved its tokenizer. The
+    folder keeps its previous content until all shards are written.
 
     Raises:
-        RequestError: the folder is in use, the text is bad, what is resumed is something else, or one of the two
+        RequestError: the folder is in use, the text is bad, the run to resume had another request, or one of the two
             splits would be empty.
-        BigsError: a source or the disk failed. With `resume`, a later call goes on.
+        BigsError: a source or the disk failed. A later call with `resume` continues.
     """
-    if resume and (output / MANIFEST).is_file() and not Staging(output).folder.exists():
+    if options.resume and (output / MANIFEST).is_file() and not Staging(output).folder.exists():
         manifest = open_shards(output).manifest
         if manifest.request != request.digest():
             raise RequestError(f"{output} holds shards made with other settings. Replace them with --overwrite.")
         return manifest
     check_packing(request.sequence_length, request.packing)
-    parts = find_parts(request.sources, request.how, request.weights, say)
-    with staging(output, resume=resume, overwrite=overwrite) as place:
+    parts = find_parts(request.sources, request.how, request.weights, options.say)
+    with staging(output, resume=options.resume, overwrite=options.overwrite) as place:
         if place.finished:
             return place.publish()
-        fresh = Progress(request=request, corpus=_corpus(parts), directory=os.getcwd(), skip_bad=skip_bad)  # noqa: PTH109
-        begun = place.progress()
-        if begun is not None:
-            _check_same(begun, fresh, output)
+        new = Progress(
+            request=request,
+            corpus=_parts_digest(parts),
+            directory=os.getcwd(),  # noqa: PTH109
+            skip_bad=options.skip_bad,
+        )
+        saved = place.progress()
+        if saved is not None:
+            _check_same(saved, new, output)
         with _resumable(place):
-            if begun is None:
+            if saved is None:
                 rule = choose_validation_rule(lambda: _texts(request, parts), request.heldout)
                 if rule.unit != "documents":
-                    say(
+                    options.say(
                         f"There are too few documents to hold out whole ones (--heldout {request.heldout}): whole "
                         f"{rule.unit} are held out instead."
                     )
-                progress = fresh.model_copy(update={"validation": rule})
+                progress = new.model_copy(update={"validation": rule})
                 chosen = tokenizer(rule)
                 save_tokenizer(chosen, place.folder)
             else:
-                progress = begun.model_copy(update={"skip_bad": skip_bad})
+                progress = saved.model_copy(update={"skip_bad": options.skip_bad})
                 chosen = load_tokenizer(place.folder)
             if not request.drop_duplicates:
-                return _build(progress, parts, chosen, place, None, workers, skip_bad, advance)
+                return _build(progress, parts, chosen, place, None, options)
             with texts_seen(place.folder / "seen.sqlite", progress.place) as seen:
-                return _build(progress, parts, chosen, place, seen, workers, skip_bad, advance)
+                return _build(progress, parts, chosen, place, seen, options)
 
 
 @contextlib.contextmanager
 def _resumable(place: Staging) -> Iterator[None]:
-    """Say of an error that what was written is kept, if there is anything, and how to go on from it."""
+    """Add to an error that the progress is saved, if any is, and how to continue."""
     try:
         yield
     except DamagedDraftError:
@@ -126,27 +138,24 @@ def _build(
     tokenizer: Tokenizer,
     place: Staging,
     seen: TextsSeen | None,
-    workers: int | None,
-    skip_bad: bool,
-    advance: Callable[[int], None],
+    options: BuildOptions,
 ) -> Manifest:
     before = time.monotonic() - progress.seconds
     request = progress.request
     length, dtype = request.sequence_length, dtype_for(tokenizer.get_vocab_size())
-    ids = special_ids(tokenizer)
-    rule = progress.rule
-    batches = _batches(request, parts, progress, seen, skip_bad)
+    workers = options.workers
     if workers is None:
         workers = 1 if sum(part.size for part in parts) < _SMALL else (os.cpu_count() or 1)
     counts, saved = progress.counts, time.monotonic()
-    advance(counts.tokens)
+    options.advance(counts.tokens)
     splits: dict[Split, tuple[Shard, ...]]
     with shard_writers(place.folder, dtype, length, progress.written) as writers:
+        batches = _batches(progress, parts, seen)
         for (where, read), packed in pack_batches(batches, tokenizer, length, request.packing, workers):
             for split, rows in packed.items():
                 writers[split].write(rows.rows)
-                read += _counts(rows)
-                advance(rows.tokens)
+                read += rows.counts
+                options.advance(rows.counts.tokens)
             counts += read
             if time.monotonic() - saved >= SAVE_SECONDS:
                 if seen:
@@ -163,26 +172,25 @@ def _build(
         sequence_length=length,
         dtype=dtype,
         vocab_size=tokenizer.get_vocab_size(),
-        special_ids=ids,
+        special_ids=special_ids(tokenizer),
         tokenizer=fingerprint(tokenizer),
         packing=request.packing,
         request=request.digest(),
         splits=splits,
-        report=counts.report(length, time.monotonic() - before, rule.unit),
+        report=counts.report(length, time.monotonic() - before, progress.rule.unit),
     )
     return place.publish(manifest)
 
 
 def _batches(
-    request: Request, parts: Sequence[Part], progress: Progress, seen: TextsSeen | None, skip_bad: bool
-) -> Iterator[Batch[tuple[Place, Counts]]]:
-    """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and what was counted."""
+    progress: Progress, parts: Sequence[Part], seen: TextsSeen | None
+) -> Iterator[Batch[tuple[Cursor, Counts]]]:
+    """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and its counts."""
     texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
-    rule = progress.rule
-    used = progress.place.used
-    for part, before, after, record in _chosen(request, parts, progress.place, progress.counts.records):
+    rule, used = progress.rule, progress.place.used
+    for part, before, after, record in _used_records(progress.request, parts, progress.place, progress.counts.records):
         if isinstance(record, BadRecord):
-            if not skip_bad:
+            if not progress.skip_bad:
                 raise RequestError(f"{record.message} To leave out what cannot be read: --skip-bad")
             counts += Counts(bad=1)
             place = after
@@ -205,10 +213,10 @@ def _batches(
     yield Batch(texts, (place, counts))
 
 
-def _chosen(
-    request: Request, parts: Sequence[Part], start: Place, taken: int = 0
-) -> Iterator[tuple[Part, Place, Place, str | BadRecord]]:
-    """Yield (part, place before, place after, text or what is wrong) of the records from `start` on that are used.
+def _used_records(
+    request: Request, parts: Sequence[Part], start: Cursor, taken: int = 0
+) -> Iterator[tuple[Part, Cursor, Cursor, str | BadRecord]]:
+    """Yield (part, place before, place after, text or bad record) from `start` on, without texts that are not used.
 
     `taken` texts were used before.
     """
@@ -220,37 +228,37 @@ def _chosen(
             continue
         if request.limit_documents is not None and taken >= request.limit_documents:
             return
-        text = record.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        text = record.encode("utf-8", "replace").decode()  # half of a surrogate pair is not text
         if _copies(text_digest(text), part.weight):
             taken += 1
             yield part, before, after, text
 
 
 def _texts(request: Request, parts: Sequence[Part]) -> Iterator[str]:
-    """Yield the texts that are used, from the beginning; what is wrong with others is met again when rows are made."""
-    for _, _, _, record in _chosen(request, parts, Place()):
+    """Yield the texts that are used, from the beginning. Bad records are skipped: packing meets them again."""
+    for _, _, _, record in _used_records(request, parts, Cursor()):
         if isinstance(record, str):
             yield record
 
 
 def _pieces(text: str, rule: ValidationRule, copies: int) -> list[tuple[Split, str, Counts]]:
-    """Return what becomes of a document: pieces of their split, and what each of them counts.
+    """Return the pieces of a document with their split, and what each adds to the counts.
 
-    So that no batch is larger than another, a long text is several documents, and its copies need not be in one.
+    A long text counts as several documents, so that batches have a bounded size; its copies may be in several batches.
     """
     units = rule.split(text)
     kept, held = map("".join, units)
-    made: list[tuple[Split, str, Counts]] = []
+    pieces: list[tuple[Split, str, Counts]] = []
     if kept.strip():
-        made = [("train", piece, Counts(documents=1)) for piece in split_text(kept, LONGEST_TEXT)] * copies
+        pieces = [("train", piece, Counts(documents=1)) for piece in split_text(kept, LONGEST_TEXT)] * copies
     if held.strip():
-        whole, alone = rule.unit == "documents", not made
+        whole, alone = rule.unit == "documents", not pieces
         for number, piece in enumerate(split_text(held, LONGEST_TEXT)):
             counted = Counts(documents=1, heldout=1)
             if not whole:
                 counted = Counts() if number else Counts(documents=int(alone), heldout=len(units[1]))
-            made.append(("heldout", piece, counted))
-    return made
+            pieces.append(("heldout", piece, counted))
+    return pieces
 
 
 def _no_texts() -> dict[Split, list[str]]:
@@ -258,27 +266,16 @@ def _no_texts() -> dict[Split, list[str]]:
 
 
 def _copies(digest: bytes, weight: float) -> int:
-    """Return how many times a text is used, `weight` on average: 2.5 is twice, and three times for half of all."""
+    """Return how many times a text is used: `weight` on average. 2.5 means twice or three times, equally often."""
     return int(weight) + (int.from_bytes(digest[8:]) < weight % 1 * 2.0**64)
 
 
-def _counts(packed: Packed) -> Counts:
-    return Counts(
-        short=packed.dropped,
-        sentences=packed.sentences,
-        tokens=packed.tokens,
-        unknown=packed.unknown,
-        rows=len(packed.rows),
-        filled=packed.filled,
-    )
-
-
-def _corpus(parts: Sequence[Part]) -> str:
+def _parts_digest(parts: Sequence[Part]) -> str:
     return hashlib.sha256("\n".join(part.identity for part in parts).encode()).hexdigest()
 
 
 def _check_same(saved: Progress, asked: Progress, output: Path) -> None:
-    """Refuse to go on with something else than what was begun."""
+    """Refuse to continue with another request than the saved one."""
     differing = saved.request.differences(asked.request)
     if not differing and saved.corpus != asked.corpus:
         differing = ["the files read, by their names and sizes"]

@@ -1,164 +1,198 @@
-"""Text sources: anything that `--input` may name, as one stream of documents in a fixed order.
+"""`Corpus`: the one type of data behind pretraining and masked-LM evaluation.
 
-| source | documents |
-|---|---|
-| a file, or an address such as `gs://…`, `s3://…`, `hf://…` | by its kind: `readers.py` |
-| a folder, or the address of one | those of its files of known kinds, at any depth, ordered by path |
-| `owner/name`, `owner/name:config`, `owner/name:config:split` | a data set on the hub, streamed: `hub.py` |
-| `python-docs` | the English documentation that this Python carries: `python_docs.py` |
-
-Every document comes with the place after it, from which a later process reads on.
+Token shards (`shards.py`) and the BiGS authors' HDF5 files (`hdf5.py`) both open as a `Corpus`.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
 
-from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.data.documents import BadRecord, Documents
-from bigs_cli.data.files import find_files
-from bigs_cli.data.lines import COMPRESSIONS
-from bigs_cli.data.python_docs import PYTHON_DOCS, read_python_docs
-from bigs_cli.data.readers import READERS, ReadOptions, check_readable, kinds, read_file, reader_of
+from bigs_cli.core.errors import RequestError
+from bigs_cli.data.manifest import MANIFEST, UNFINISHED, CorpusManifest, Split
 
-_HUB_ID = re.compile(
-    r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.-]*))?(?::(?P<split>[\w.-]+))?",
-)
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Array = np.ndarray[Any, Any]
+Batch = dict[str, Array]
+"""Arrays of B rows each. `input_ids` is `[B, L]` token ids.
+
+Rows with static masks are masked already: they have every field of `masking.MaskedBatch`, and `token_type_ids`.
+"""
+
+
+class Rows(Protocol):
+    """The rows of one split."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Array, /) -> Batch:
+        """Return copies of the rows at `indices` (int64 `[B]`, in any order, repeated or not).
+
+        Several threads may call it at once.
+        """
+        ...
+
+    def order(self, seed: int, /) -> Callable[[Array], Array]:
+        """Return the order to train in: a function from places in an endless stream `[n]` to row numbers `[n]`.
+
+        Every epoch has every row once.
+        """
+        ...
+
+
+class Corpus(Protocol):
+    """An opened folder of rows to train on or to measure with."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that was named."""
+        ...
+
+    @property
+    def manifest(self) -> CorpusManifest:
+        """What is known without reading the rows."""
+        ...
+
+    @property
+    def static_masks(self) -> bool:
+        """Whether the rows are masked already. The `masking` of a recipe is then not used."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the content of the rows, wherever the files are. A run that is resumed compares it."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that `verify` reads."""
+        ...
+
+    @property
+    def size(self) -> str:
+        """The amount of training data in words, such as "1.2M tokens"."""
+        ...
+
+    def has_split(self, name: Split) -> bool:
+        """Return whether the split has any rows."""
+        ...
+
+    def split(self, name: Split) -> Rows:
+        """Return the rows of "train" or "heldout".
+
+        Raises:
+            RequestError: there are none.
+        """
+        ...
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer that the rows were made with.
+
+        Raises:
+            RequestError: it was replaced, is malformed, or is missing.
+        """
+        ...
+
+    def verify(
+        self, advance: Callable[[int], None], process: int = 0, processes: int = 1, resumed: bool = False
+    ) -> None:
+        """Check the content of all files, of which process `process` of `processes` may read a part.
+
+        `advance` receives the bytes of each part. `resumed`: these rows were verified before, and `digest` is compared.
+
+        Raises:
+            RequestError: files were altered or are damaged.
+        """
+        ...
+
+
+def unmask(batch: Batch) -> Array:
+    """Return the tokens `[B, L]` of a batch of a corpus as they were before any static masks."""
+    tokens = batch["input_ids"].copy()
+    if "positions" in batch:
+        row, slot = np.nonzero(batch["positions"])
+        tokens[row, batch["positions"][row, slot]] = batch["labels"][row, slot]
+    return tokens
+
+
+def holds_corpus(folder: Path) -> bool:
+    """Return whether `folder` holds token shards, finished or not, or HDF5 files."""
+    from bigs_cli.data.hdf5 import is_hdf5_folder
+
+    return any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) or is_hdf5_folder(folder)
+
+
+def open_corpus(folder: Path, tokenizer: str | Path | Tokenizer, say: Callable[[str], None]) -> Corpus:
+    """Return the token shards or HDF5 files in `folder`.
+
+    HDF5 files without a tokenizer beside them get `tokenizer`. `say` receives a sentence about each skipped file.
+
+    Raises:
+        RequestError: there are none, they cannot be used, or there is no such tokenizer.
+        BigsError: the hub has to be asked for the tokenizer and cannot be reached.
+    """
+    from bigs_cli.data.hdf5 import hdf5_tokenizer, is_hdf5_folder, open_hdf5
+    from bigs_cli.data.shards import open_shards
+
+    if is_hdf5_folder(folder):
+        return open_hdf5(folder, hdf5_tokenizer(folder, tokenizer), say)
+    return open_shards(folder)
 
 
 @dataclass(frozen=True)
-class Part:
-    """A file or data set of a source."""
+class Validation:
+    """The rows that a model is validated on: those of one split of a corpus."""
 
-    source: str
-    weight: float
-    """How many times each of its documents is used."""
-    identity: str
-    """Name and size: another one means that the text was exchanged."""
-    size: int
-    """In bytes, compressed if it is; a guess where it is not known."""
-    read: Callable[[int], Documents]
-    """Yields all its records but the first n."""
+    corpus: Corpus
+    split: Split
 
+    @classmethod
+    def of(cls, corpus: Corpus) -> Validation:
+        """Return the held-out rows of `corpus` or, if it has none, all of its rows."""
+        return cls(corpus, "heldout" if corpus.has_split("heldout") else "train")
 
-class Place(BaseModel):
-    """How far a corpus was read: `record` records of part number `part`, and whether its source has had text yet.
+    @property
+    def rows(self) -> Rows:
+        """The rows, which each use opens again."""
+        return self.corpus.split(self.split)
 
-    `used` of the texts that the next record gives are used already.
-    """
+    def __len__(self) -> int:
+        return len(self.rows)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    part: int = 0
-    record: int = 0
-    found: bool = False
-    used: int = 0
+    def __str__(self) -> str:
+        which = "the held-out" if self.split == "heldout" else "all"
+        return f"{which} {len(self):,} rows of {self.corpus.folder}"
 
 
-def find_parts(
-    sources: Sequence[str],
-    how: ReadOptions | None = None,
-    weights: Sequence[float] | None = None,
-    say: Callable[[str], None] = lambda sentence: None,
-) -> list[Part]:
-    """Return what `sources` consist of, in the order it is read; nothing is read yet.
+def find_validation(corpus: Corpus, other: Corpus | None) -> Validation | None:
+    """Return the rows to validate on while training on `corpus`: rows of `other`, or else its own held-out rows.
 
-    `say` is told of what a folder holds that cannot be read, such as links that lead nowhere.
+    None if there is no other corpus and `corpus` has no held-out rows.
 
     Raises:
-        RequestError: a source does not exist, or is of no known kind.
-        BigsError: an address cannot be reached.
+        RequestError: `other` does not match `corpus`, or has the rows that are trained on.
     """
-    parts = []
-    for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
-        parts += [Part(source, weight, *rest) for rest in _parts_of(source, how or ReadOptions(), say)]
-    return parts
-
-
-def read_parts(parts: Sequence[Part], start: Place | None = None) -> Iterator[tuple[Part, Place, str | BadRecord]]:
-    """Yield (part, the place after it, document or what is wrong) from `start` on. Blank documents are passed over.
-
-    Raises:
-        RequestError: a source holds no text, or not the column asked for.
-        BigsError: a source broke off.
-    """
-    start = start or Place()
-    found = start.found
-    for number, part in enumerate(parts[start.part :], start=start.part):
-        read = start.record if number == start.part else 0
-        for record, document in enumerate(part.read(read), start=read + 1):
-            if isinstance(document, str):
-                if not document.strip():
-                    continue
-                found = True
-            yield part, Place(part=number, record=record, found=found), document
-        if number + 1 == len(parts) or parts[number + 1].source != part.source:
-            if not found:
-                raise RequestError(f"{part.source} holds no text. Name an --input that does, or leave it out.")
-            found = False
-
-
-def read_documents(sources: Sequence[str], text_column: str | None = None) -> Iterator[str]:
-    """Yield all documents of `sources`, to be read once and to the end.
-
-    Raises:
-        RequestError: at once if a source does not exist; while reading, if a record is bad or a source empty.
-        BigsError: a source cannot be reached, or broke off.
-    """
-    parts = find_parts(sources, ReadOptions(text_column=text_column))
-    return (sound(document) for _, _, document in read_parts(parts))
-
-
-def sound(document: str | BadRecord) -> str:
-    """Return a document.
-
-    Raises:
-        RequestError: it is a record that cannot be read.
-    """
-    if isinstance(document, BadRecord):
-        raise RequestError(document.message)
-    return document
-
-
-def _parts_of(
-    source: str, how: ReadOptions, say: Callable[[str], None]
-) -> Iterator[tuple[str, int, Callable[[int], Documents]]]:
-    """Yield the identity, size and reader of everything in a source."""
-    if source == PYTHON_DOCS:
-        yield PYTHON_DOCS, 1 << 22, lambda skip: itertools.islice(read_python_docs(), skip, None)
-        return
-    if hub := _hub_id(source):
-        from bigs_cli.data.hub import find_hub_split, read_hub_split
-
-        found = find_hub_split(hub["repo"], hub["config"] or None, hub["split"])
-        yield f"{found.name} at {found.commit}", 1 << 30, lambda skip: read_hub_split(found, how.text_column, skip)
-        return
-    files = find_files(source, say)
-    if files is None:
-        near = [str(path) for path in Path(source).parent.iterdir()] if Path(source).parent.is_dir() else []
+    if other is None:
+        return Validation(corpus, "heldout") if corpus.has_split("heldout") else None
+    for name in ("sequence_length", "vocab_size", "tokenizer"):
+        one, two = getattr(corpus.manifest, name), getattr(other.manifest, name)
+        if one != two:
+            values = "" if name == "tokenizer" else f" ({two} instead of {one})"
+            raise RequestError(
+                f"The validation shards, {other.folder}, differ in {name}{values} from the training shards, "
+                f"{corpus.folder}. Make them alike: bigs tokenize … --length {corpus.manifest.sequence_length} --vocab "
+                f"{corpus.folder}"
+            )
+    validation = Validation.of(other)
+    if validation.split == "train" and other.digest == corpus.digest:
         raise RequestError(
-            f"There is no file or folder {source}.{did_you_mean(source, [*near, PYTHON_DOCS])} An --input is a file "
-            f"({kinds()}), a folder of them, {PYTHON_DOCS}, or a data set on the hub, such as "
-            "wikimedia/wikipedia:20231101.en."
+            f"{other.folder} holds the rows that are trained on, and none of them is held out. Name other shards with "
+            "--validation, or leave it out to train without validation."
         )
-    alone = [file.name for file in files] == [source]
-    readable = files if alone else [file for file in files if reader_of(file)]
-    if not readable:
-        raise RequestError(f"The folder {source} holds no {kinds()} files.")
-    for file in readable:
-        check_readable(file)
-        yield f"{file.name} ({file.size()} bytes)", file.size(), functools.partial(read_file, file, how)
-
-
-def _hub_id(source: str) -> re.Match[str] | None:
-    """Return the parts of a data set's name, unless a file here has that name or could be meant."""
-    path = Path(source)
-    here = path.exists() or path.parent.is_dir() or path.suffix.lower() in (*READERS, *COMPRESSIONS)
-    return None if here else _HUB_ID.fullmatch(source)
+    return validation

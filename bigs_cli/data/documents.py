@@ -1,4 +1,4 @@
-"""What a text source yields: documents, and what is wrong with the records it could not read."""
+"""What a text source yields: documents, and records that could not be read."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ TEXT_COLUMN = "text"
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A line, cell or file that cannot be read. Whoever reads on may pass over it; `message` is a sentence."""
+    """A line, cell or file that cannot be read, which a caller may skip. `message` is a sentence."""
 
     message: str
     text: str = ""
-    """Of a line that is not UTF-8: the line, with a mark for each byte that is not."""
+    """A line that is not UTF-8, with a replacement character for each invalid byte."""
 
 
 Documents = Iterator[str | BadRecord]
 
 
 def find_text_column(columns: Sequence[str], strings: Sequence[str], asked: str | None, where: str) -> str:
-    """Return the column to read: the one asked for, else "text", else the only one of `strings`.
+    """Return the column to read: the requested one, else "text", else the only one in `strings`.
 
     Raises:
-        RequestError: there is no such column, or several could be meant.
+        RequestError: there is no such column, or there are several candidates.
     """
     wanted = asked or TEXT_COLUMN
     if wanted in columns:
@@ -41,7 +41,7 @@ def find_text_column(columns: Sequence[str], strings: Sequence[str], asked: str 
 
 
 def text_of(value: Any, column: str, where: str) -> str | BadRecord:
-    """Return a cell as text, null as the empty text, and anything else as bad."""
+    """Return the text of a cell; null is empty text, and anything else is a bad record."""
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The texts met so far, so that none is taken twice: in a database on the disk, as memory must not grow with them."""
+"""The texts read so far, so that none is used twice. They are in a database on disk, to bound the memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigs_cli.data.corpus import Place
 from bigs_cli.data.shard_writer import DamagedDraftError
+from bigs_cli.data.sources import Cursor
 
 
 class TextsSeen:
-    """Digests of texts, each with the place where it was met. Only what was saved outlives the process."""
+    """Digests of texts, each with the place of its first occurrence. Only saved ones outlive the process."""
 
     def __init__(self, base: sqlite3.Connection) -> None:
         self._base = base
 
-    def add(self, digest: bytes, place: Place) -> bool:
-        """Remember a text by its digest; return whether it is new.
+    def add(self, digest: bytes, place: Cursor) -> bool:
+        """Add the digest of a text; return whether it is new.
 
         Raises:
             sqlite3.OperationalError: the disk failed; see `disk_error`.
@@ -29,7 +29,7 @@ class TextsSeen:
         return self._base.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row).rowcount == 1
 
     def save(self) -> None:
-        """Bring to the disk what was added.
+        """Write to the disk what was added.
 
         Raises:
             sqlite3.OperationalError: the disk failed; see `disk_error`.
@@ -38,11 +38,11 @@ class TextsSeen:
 
 
 @contextlib.contextmanager
-def texts_seen(path: Path, place: Place) -> Iterator[TextsSeen]:
-    """Open or make the file of the texts seen, and forget what was met after `place`.
+def texts_seen(path: Path, place: Cursor) -> Iterator[TextsSeen]:
+    """Open or create the database, and forget texts that occurred after `place`.
 
     Raises:
-        DamagedDraftError: the file is no such database any more.
+        DamagedDraftError: the file is damaged.
         sqlite3.OperationalError: the disk failed; see `disk_error`.
     """
     try:
@@ -57,6 +57,6 @@ def texts_seen(path: Path, place: Place) -> Iterator[TextsSeen]:
 
 
 def disk_error(error: Exception) -> Exception:
-    """Return the system's error that SQLite, which has no numbers of it, words on its own; any other as it is."""
+    """Return the OSError for a disk error that SQLite only words; return any other error as it is."""
     number = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}.get(str(error))
     return error if number is None else OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""Texts to model inputs: [CLS] first [SEP] (second [SEP]), cut to a length, padded a batch at a time."""
+"""Texts to model inputs: [CLS] text_a [SEP] (text_b [SEP]), truncated to a length and padded batch by batch."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.tokenizer import frame
+from bigs_cli.data.tokenizer import set_template
 from bigs_cli.models.config import BiGSConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
-BUCKET = 32  # trimmed batches have a multiple of this many tokens: few shapes to compile
-SHORTEST = 16  # tokens that the rows of a trimmed batch have at least in inference
+BUCKET = 32  # lengths of trimmed batches are multiples of this many tokens, so that few shapes are compiled
+SHORTEST = 16  # tokens: the least length of a trimmed batch in inference
 
 
 @dataclass(frozen=True)
 class Encoded:
     """n rows of `choices` token sequences each, one after the other, without padding.
 
-    Sequence i is `ids[starts[i]:starts[i+1]]`; its second text begins `first_lengths[i]` tokens in. `length` is the
-    longest a sequence may be; `cut` of them had more tokens, which are lost. `labels` are those of the rows, `[n]` or
-    `[n, …]`, or, if `by_token`, of the tokens, as `ids`, where −1 does not count.
+    Sequence i is `ids[starts[i]:starts[i+1]]`, and its second text starts `first_lengths[i]` tokens in. No sequence is
+    longer than `length`; `cut` of them were truncated. `labels` are those of the rows, `[n]` or `[n, …]`, or, if
+    `by_token`, those of the tokens, shaped like `ids`, where −1 does not count.
     """
 
     ids: Array  # [all tokens] int32
@@ -44,15 +44,15 @@ class Encoded:
 
     @property
     def lengths(self) -> Array:
-        """The tokens of the longest sequence of each row, `[n]`."""
+        """The length of the longest sequence of each row, `[n]`."""
         return np.diff(self.starts).reshape(-1, self.choices).max(1, initial=0)
 
     def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
         """Return input_ids, attention_mask, token_type_ids `[size, L]` int32, weights `[size]`, and labels, if any.
 
-        L is `length`, or, trimmed, the next multiple of 32 above the longest row. Rows missing to `size` are empty
-        and have weight 0. Where rows have several choices, inputs are `[size, choices, L]`; labels and weights of
-        tokens are `[size, L]`.
+        L is `length` or, with `trim`, the length of the longest row rounded up to a multiple of 32. Empty rows of
+        weight 0 fill the batch up to `size`. For rows with several choices, inputs are `[size, choices, L]`; labels and
+        weights of tokens are `[size, L]`.
         """
         sequences = (rows[:, None] * self.choices + np.arange(self.choices)).ravel()
         L = self.length
@@ -90,10 +90,17 @@ class Encoded:
         return bucket(int(self.lengths[rows].max()), self.length)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedWords(Encoded):
+    """One sentence a row; `words` `[all tokens]` int32 is the word that a token begins, or −1 for all other tokens."""
+
+    words: Array
+
+
 def bucket(tokens: int, length: int) -> int:
     """Return the length to which rows of `tokens` are padded: 16, 32, 48, 64, 96, 128, 192, …, at most `length`.
 
-    Powers of 2 and 1½ times these: ten shapes up to 512 tokens, and beyond 32 never more than half of a row is padding.
+    These are powers of 2 and 1½ times them: ten shapes up to 512 tokens, and at most half of a row is padding above 32.
     """
     step = SHORTEST
     while step < tokens:
@@ -104,7 +111,7 @@ def bucket(tokens: int, length: int) -> int:
 def encode_texts(
     tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str] | None, length: int, labels: Array | None = None
 ) -> Encoded:
-    """Encode texts or pairs of texts; those longer than `length` lose tokens from the end of their longer text."""
+    """Encode texts or pairs of texts; pairs beyond `length` are truncated at the end of the longer text."""
     own = add_special_tokens(tokenizer)
     own.enable_truncation(length, strategy="longest_first")
     texts = list(first) if second is None else list(zip(first, second, strict=True))
@@ -114,8 +121,32 @@ def encode_texts(
     return Encoded(*joined([e.ids for e in encodings]), firsts, length, labels, cut=cut)
 
 
+def encode_words(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, length: int
+) -> EncodedWords:
+    """Encode words as [CLS] words [SEP], truncated to `length`.
+
+    Labels are by token: a word's tag at its first piece, −1 elsewhere.
+    """
+    own = add_special_tokens(tokenizer)
+    own.enable_truncation(length)
+    encodings = own.encode_batch([list(words) for words in sentences], is_pretokenized=True)
+    ids, starts = joined([encoding.ids for encoding in encodings])
+    words = np.full(len(ids), -1, np.int32)
+    labels = None if tags is None else np.full(len(ids), -1, np.int32)
+    for row, encoding in enumerate(encodings):
+        # The first place of each word; those that normalization left nothing of, or that were cut off, have none.
+        places = {word: place for place, word in reversed(list(enumerate(encoding.word_ids))) if word is not None}
+        for word, place in places.items():
+            words[starts[row] + place] = word
+            if labels is not None and tags is not None:
+                labels[starts[row] + place] = tags[row][word]
+    cut = sum(bool(encoding.overflowing) for encoding in encodings)
+    return EncodedWords(ids, starts, np.diff(starts), length, labels, by_token=True, cut=cut, words=words)
+
+
 def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:
-    """Refuse pairs of texts for a model with a single token type: the second text would have none.
+    """Refuse pairs of texts for a model with a single token type.
 
     Raises:
         RequestError: `inputs` have a second text, and the model has one token type.
@@ -128,18 +159,18 @@ def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:
 
 
 def add_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """Return a copy of `tokenizer` that adds [CLS] and [SEP] as the models expect them, and neither pads nor cuts."""
+    """Return a copy of `tokenizer` that adds [CLS] and [SEP] as the models expect, and neither pads nor truncates."""
     from tokenizers import Tokenizer as Loader
 
     own = Loader.from_str(tokenizer.to_str())
     own.no_padding()
     own.no_truncation()
-    frame(own)
+    set_template(own)
     return own
 
 
 def joined(sequences: Sequence[Sequence[int]]) -> tuple[Array, Array]:
-    """Return int32 sequences one after the other, and where each begins, and the last one ends, `[n + 1]`."""
+    """Return the concatenated sequences, int32, and the start of each and the end of the last, `[n + 1]`."""
     starts = np.zeros(len(sequences) + 1, np.int64)
     starts[1:] = np.cumsum([len(sequence) for sequence in sequences])
     return np.fromiter(itertools.chain.from_iterable(sequences), np.int32, count=starts[-1]), starts

@@ -1,6 +1,6 @@
-"""Files of text, on this machine or behind any address that fsspec reaches, decompressed as they are read.
+"""Text files on this machine or at any address that fsspec reaches, decompressed as they are read.
 
-`gs://`, `s3://`, `hf://`, `https://` and the like are read where they are, block by block; nothing is kept here.
+Files at `gs://`, `s3://`, `hf://`, `https://` and the like are read block by block; no copy is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _BUFFER = 1 << 20
-_EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}  # protocol → the extra of ours that installs it
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}  # protocol → the extra of bigs that installs its package
 
 
 def _unzstd(file: BinaryIO) -> BinaryIO:
@@ -44,13 +44,13 @@ _DECOMPRESS: dict[str, Callable[[BinaryIO], Any]] = {
     ".zst": _unzstd,
 }
 
-# What the libraries raise for bytes that no compressor wrote, or that end too soon; bz2 and pyarrow: a bare OSError.
+# Errors of the libraries for damaged or truncated archives; bz2 and pyarrow raise a bare OSError.
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """One file; `name` is what messages call it."""
+    """One file; messages use `name`."""
 
     system: AbstractFileSystem
     path: str
@@ -58,21 +58,21 @@ class TextFile:
 
     @property
     def suffix(self) -> str:
-        """The ending, in lower case, that tells the kind of text, before that of a compression; "" if there is none."""
+        """The suffix that tells the kind of text, in lower case and without that of a compression; may be empty."""
         return PurePosixPath(self.path.lower().removesuffix(self.compression)).suffix
 
     @property
     def compression(self) -> str:
-        """The ending that tells how it is compressed, or ""."""
+        """The suffix of its compression, or empty."""
         ending = PurePosixPath(self.path.lower()).suffix
         return ending if ending in COMPRESSIONS else ""
 
     def size(self) -> int:
-        """Return the size in bytes, compressed if it is."""
+        """Return the size in bytes, before decompression."""
         return int(self.system.size(self.path) or 0)
 
     def open(self) -> BinaryIO:
-        """Open for reading, decompressed. A file that is not compressed can be read at any place.
+        """Open for reading, decompressed. An uncompressed file is seekable.
 
         Raises:
             OSError: it cannot be opened.
@@ -80,30 +80,30 @@ class TextFile:
         file = cast(BinaryIO, self.system.open(self.path, "rb"))
         if self.compression:
             return _DECOMPRESS[self.compression](file)
-        # fsspec's own files on other machines cannot bound the length of a line.
+        # fsspec's own remote files have no `readline` with a limit.
         return file if hasattr(file, "raw") else io.BufferedReader(cast(Any, file), _BUFFER)
 
     def lines(self, pieces: bool = False) -> Iterator[tuple[int, str | BadRecord]]:
-        """Yield (number from 1, line with its end), or what is wrong with a line or with all that would follow.
+        """Yield (number from 1, line with its end), or a bad record for a line or for all that follows.
 
-        With `pieces`, a line longer than `LONGEST_PIECE` comes in several pieces, all with its number.
+        With `pieces`, a line longer than `LONGEST_PIECE` comes in several pieces with the same number.
 
         Raises:
-            BigsError: the place it lies in broke off.
+            BigsError: the connection failed.
         """
         number = 0
         try:
             with self.open() as file:
                 for number, line in read_lines(file, self.name, pieces):
                     yield number, line
-        except Exception as error:  # Each system has errors of its own.
+        except Exception as error:  # each file system has its own errors
             yield number + 1, self.read_error(error)
 
     def read_error(self, error: Exception) -> BadRecord:
-        """Return what is to be said of a file that cannot be read on.
+        """Return the bad record for a file that cannot be read further.
 
         Raises:
-            BigsError: it is not the file that is at fault, but the place it lies in.
+            BigsError: the fault is not in the file but in the connection.
         """
         reason = _reason(error)
         if isinstance(error, _DAMAGE) or (type(error) is OSError and error.errno is None):
@@ -115,21 +115,21 @@ class TextFile:
 
 
 def local_file(path: Path) -> TextFile:
-    """Return the file at a path of this machine, whatever characters are in its name."""
+    """Return the file at a path of this machine; its name may have any characters."""
     from fsspec.implementations.local import LocalFileSystem
 
     return TextFile(LocalFileSystem(), str(path.absolute()), str(path))
 
 
 def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) -> list[TextFile] | None:
-    """Return the file at a path or address, or all files under a folder, ordered by path; None if nothing is there.
+    """Return the file at a path or address, or all files under a folder, ordered by path; None if there is nothing.
 
-    What has no "://" is a path here, whatever else its name holds. Hidden files and folders (".git") are passed over,
-    links are followed (`list_files`); `say` is told of entries of a folder here that cannot be read.
+    A name without "://" is a local path. Hidden files and folders (".git") are skipped, and links are followed
+    (`list_files`); `say` receives a sentence about entries of a local folder that cannot be read.
 
     Raises:
         RequestError: no installed package reads such addresses, or the path is a link that leads nowhere.
-        BigsError: the place cannot be reached.
+        BigsError: the address cannot be reached.
     """
     protocol = source.split("://", 1)[0] if is_url(source) else "file"
     if protocol == "hf":
@@ -139,7 +139,7 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         system, root, here = _system_of(source)
         if here is not None:
             check_link(here)
-        # `isfile` and `isdir` would take a place that cannot be reached for an empty one.
+        # `isfile` and `isdir` return False for an address that cannot be reached.
         if system.info(root)["type"] != "directory":
             if here is not None and not here.is_file():  # a pipe or device may never end
                 raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
@@ -154,20 +154,20 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
         raise RequestError(f"{source} takes a package that is not installed ({install}).") from None
     except ValueError as error:
-        raise RequestError(f"{source} is no address that can be read ({error}).") from None
-    except Exception as error:  # Each system has errors of its own.
+        raise RequestError(f"{source} is not an address that can be read ({error}).") from None
+    except Exception as error:  # each file system has its own errors
         raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the address and the network.") from error
     return _named([TextFile(system, path, f"{source.rstrip('/')}/{rest}") for path, rest in inside])
 
 
 def _inside(system: AbstractFileSystem, root: str) -> list[tuple[str, str]]:
-    """Return path and relative path of the files under a folder of another machine."""
+    """Return path and relative path of the files under a remote folder."""
     found = [(path, path.removeprefix(root).lstrip("/")) for path in sorted(cast(list[str], system.find(root)))]
     return [(path, rest) for path, rest in found if not any(part.startswith(".") for part in rest.split("/"))]
 
 
 def _inside_here(folder: Path, root: str, say: Callable[[str], None]) -> list[tuple[str, str]]:
-    """Return path and relative path of the files under a folder of this machine, which `root` is the whole path of."""
+    """Return path and relative path of the files under a local folder, whose absolute path is `root`."""
     listing = list_files(folder)
     if listing.warning:
         say(listing.warning)
@@ -176,14 +176,14 @@ def _inside_here(folder: Path, root: str, say: Callable[[str], None]) -> list[tu
 
 
 def _system_of(source: str) -> tuple[AbstractFileSystem, str, Path | None]:
-    """Return the file system that `source` lies in, its path there, and, on this machine, its path as it is named."""
+    """Return the file system of `source`, its path there and, for local files, the path as given."""
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
     if is_url(source):
         system, root = fsspec.url_to_fs(source)
         return system, root, Path(root) if isinstance(system, LocalFileSystem) else None
-    # Of a path, fsspec would chain file systems at "::".
+    # fsspec would read "::" in a path as a chain of file systems.
     path = Path(source)
     path = path if os.path.lexists(path) else path.expanduser()
     return LocalFileSystem(), str(path.absolute()), path
@@ -193,7 +193,7 @@ def _named(files: list[TextFile]) -> list[TextFile]:
     """Return the files.
 
     Raises:
-        RequestError: a name is no UTF-8, which manifests and messages are.
+        RequestError: a name is not UTF-8, so it cannot stand in manifests and messages.
     """
     for file in files:
         if (shown := not_utf8(file.name)) is not None:

@@ -1,16 +1,15 @@
-"""The BiGS authors' corpus: a folder of HDF5 files, masked once and for all, to train on as on token shards.
+"""The border to the BiGS authors' corpus: a folder of HDF5 files as a `Corpus` with static masks, or as token shards.
 
-Files have `train` or `test` in the name; `data/hdf5_file.py` says what is in them. They are compressed in chunks of
-thousands of rows and a few columns, so that a single row costs as much as thousands. Hence they are read in blocks of
-rows, and the order to train in (`HDF5Rows.order`) goes through few blocks at a time.
+Files have `train` or `test` in the name; `hdf5_rows.py` reads them. `bigs tokenize` restores the masked tokens and
+writes token shards. Training converts rows block by block as it reads them, and writes nothing.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,105 +17,53 @@ import numpy as np
 
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import sha256
-from bigs_cli.data.block_order import BlockOrder
-from bigs_cli.data.hdf5_file import Array, Block, HDF5File, inspect, read_rows, split_of
-from bigs_cli.data.manifest import MANIFEST, Split
-from bigs_cli.data.shards import Shards, open_shards
-from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, fingerprint, load_tokenizer, special_ids
+from bigs_cli.data.corpus import Array, unmask
+from bigs_cli.data.hdf5_rows import HDF5File, HDF5Rows, inspect, read_rows, row_bytes, split_of
+from bigs_cli.data.manifest import MANIFEST, SPLITS, CorpusManifest, Counts, Manifest, Shard, Split, dtype_for
+from bigs_cli.data.shard_writer import shard_writers
+from bigs_cli.data.staging import staging
+from bigs_cli.data.tokenizer import (
+    CLS,
+    PAD,
+    SEP,
+    TOKENIZER_JSON,
+    UNK,
+    VOCAB_TXT,
+    fingerprint,
+    load_tokenizer,
+    save_tokenizer,
+    special_ids,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
-_BLOCK_BYTES = 1 << 22
-_SEQUENTIAL_BYTES = 1 << 25
-"""Read at once where rows are wanted in order; the more, the less often a chunk is unpacked twice."""
-_WINDOW = 16
-"""Blocks that are shuffled into each other. Twice as many are kept in memory, as a batch may lie in two windows."""
-
-
-@dataclass(frozen=True)
-class HDF5Manifest:
-    """What a manifest says of token shards, as far as HDF5 files have it."""
-
-    sequence_length: int
-    vocab_size: int
-    special_ids: dict[str, int]
-    tokenizer: str
-    """Fingerprint of the tokenizer, which the files themselves do not name."""
-
-
-class HDF5Rows:
-    """The rows of one split, in the order of the files; the blocks used lately are kept."""
-
-    def __init__(self, files: tuple[HDF5File, ...], slots: int, vocab_size: int) -> None:
-        self._files = files
-        self._slots = slots
-        self._vocab_size = vocab_size
-        self._blocks = self._cut(_BLOCK_BYTES)
-        self._starts = np.cumsum([0, *(stop - start for _, start, stop in self._blocks)])
-        self._block = functools.lru_cache(2 * _WINDOW)(lambda number: self._read(*self._blocks[number]))
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def take(self, indices: Array) -> Block:
-        """Return the rows at `indices` (`[B]`, in any order) as `read_rows` does, P being the most that a file has.
-
-        Raises:
-            RequestError: a file is damaged.
-        """
-        number = np.searchsorted(self._starts, indices, side="right") - 1
-        taken: Block = {}
-        for block in np.unique(number):
-            here = number == block
-            for name, rows in self._block(int(block)).items():
-                if name not in taken:
-                    taken[name] = np.empty((len(indices), *rows.shape[1:]), rows.dtype)
-                taken[name][here] = rows[indices[here] - self._starts[block]]
-        return taken
-
-    def order(self, seed: int) -> BlockOrder:
-        """Return the rows' numbers in the order to train in, which goes on for ever: every epoch another."""
-        return BlockOrder(self._starts, _WINDOW, seed)
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield all rows in their order, in blocks of bounded size; none is kept.
-
-        Raises:
-            RequestError: a file is damaged.
-        """
-        for piece in self._cut(_SEQUENTIAL_BYTES):
-            yield self._read(*piece)
-
-    def _cut(self, size: int) -> list[tuple[HDF5File, int, int]]:
-        """Return all rows in pieces of about `size` bytes: the file, the first row and the row after the last."""
-        rows = max(1, size // _row_bytes(self._files[0].length, self._slots))
-        return [
-            (file, start, min(start + rows, file.rows)) for file in self._files for start in range(0, file.rows, rows)
-        ]
-
-    def _read(self, file: HDF5File, start: int, stop: int) -> Block:
-        block = read_rows(file, start, stop, self._vocab_size)
-        for name in ("positions", "labels", "weights"):
-            block[name] = np.pad(block[name], ((0, 0), (0, self._slots - file.slots)))
-        return block
-
-    def __repr__(self) -> str:
-        return f"HDF5Rows({len(self)})"
 
 
 class HDF5Corpus:
-    """An opened folder of HDF5 files, with what `Shards` has; see `open_hdf5`."""
+    """An opened folder of HDF5 files, which is a `Corpus`; see `open_hdf5`."""
+
+    static_masks = True
 
     def __init__(self, folder: Path, files: tuple[HDF5File, ...], tokenizer: Tokenizer) -> None:
         self.folder = folder
         self.files = files
-        self.manifest = HDF5Manifest(
-            files[0].length, tokenizer.get_vocab_size(), special_ids(tokenizer), fingerprint(tokenizer)
+        self.manifest = CorpusManifest(
+            sequence_length=files[0].length,
+            vocab_size=tokenizer.get_vocab_size(),
+            special_ids=special_ids(tokenizer),
+            tokenizer=fingerprint(tokenizer),
         )
         self._tokenizer = tokenizer
+        self._slots = max(file.slots for file in files)
         self._sha256 = functools.cache(sha256)
+
+    @property
+    def size(self) -> str:
+        """The number of training rows, in words."""
+        rows = sum(file.rows for file in self.files if file.split == "train")
+        return f"{rows:,} rows with the masks of their files (the recipe's masking is not used)"
 
     def has_split(self, name: Split) -> bool:
         """Return whether there are train files or, for "heldout", test files."""
@@ -135,8 +82,8 @@ class HDF5Corpus:
         if name == "train":
             raise RequestError(f"{self.folder} has only test files. Rename those to train on, as train_0{suffix}.")
         raise RequestError(
-            f"{self.folder} has no test files, so that there is nothing to measure the model on. Rename one of its "
-            f"files, as test_0{suffix}, to leave it out of training; or convert the corpus, which holds rows out: "
+            f"{self.folder} has no test files, so there is nothing to measure the model on. To hold a file out of "
+            f"training, rename it, as test_0{suffix}; or convert the corpus, which holds rows out: "
             f"bigs tokenize --input {self.folder} --output DIR"
         )
 
@@ -146,57 +93,44 @@ class HDF5Corpus:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what the rows are: of the bytes of all files in their order, wherever they lie.
+        """The SHA-256 of the bytes of all files in their order, wherever they are.
 
-        Takes reading every file, once for all times it is asked for, without unpacking it: seconds a gigabyte.
+        The first use reads every file, without decompressing it: seconds per gigabyte.
         """
         parts = (f"{file.split} {self._sha256(file.path)}" for file in self.files)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def nbytes(self) -> int:
-        """The size of all rows together, unpacked, in bytes."""
-        slots = max(file.slots for file in self.files)
-        return sum(file.rows for file in self.files) * _row_bytes(self.manifest.sequence_length, slots)
+        """The bytes of all rows together, decompressed."""
+        return sum(file.rows for file in self.files) * row_bytes(self.manifest.sequence_length, self._slots)
 
-    def verify(self, advance: Callable[[int], None] = lambda size: None) -> None:
-        """Unpack and check every row; `advance` is told the bytes. `digest` then needs no reading any more.
+    def verify(
+        self, advance: Callable[[int], None], process: int = 0, processes: int = 1, resumed: bool = False
+    ) -> None:
+        """Decompress and check every row, in every process; nothing if `resumed`, as the digest then says enough.
 
         Raises:
-            RequestError: a file is damaged, or holds ids, positions or masks that cannot be; the first is named.
+            RequestError: a file is damaged, or holds impossible ids, positions or masks; the first one is named.
         """
+        if resumed:
+            return
         for file in self.files:
-            self._sha256(file.path)
+            self._sha256(file.path)  # so that `digest` need not read it again
             for block in self._rows((file,)).blocks():
                 advance(sum(rows.nbytes for rows in block.values()))
 
     def _rows(self, files: tuple[HDF5File, ...]) -> HDF5Rows:
-        return HDF5Rows(files, max(file.slots for file in self.files), self.manifest.vocab_size)
-
-
-Corpus = Shards | HDF5Corpus
-"""What a masked language model is trained on and measured with."""
-
-
-def open_corpus(folder: Path, tokenizer: str | Path | Tokenizer, say: Callable[[str], None]) -> Corpus:
-    """Return the token shards or the HDF5 files in `folder`; see `hdf5_tokenizer` and `open_hdf5` for the rest.
-
-    Raises:
-        RequestError: there are none, they cannot be used, or there is no such tokenizer.
-        BigsError: the hub has to be asked for the tokenizer, and cannot be reached.
-    """
-    if is_hdf5_folder(folder):
-        return open_hdf5(folder, hdf5_tokenizer(folder, tokenizer), say)
-    return open_shards(folder)
+        return HDF5Rows(files, self._slots, self.manifest.vocab_size)
 
 
 def open_hdf5(folder: Path, tokenizer: Tokenizer, say: Callable[[str], None] = lambda sentence: None) -> HDF5Corpus:
-    """Return the HDF5 files in `folder`, in the order of their names; `say` is told of those that are passed over.
+    """Return the HDF5 files in `folder`, in the order of their names; `say` receives a sentence about skipped files.
 
-    The shapes of all are checked, and the first rows of each; `HDF5Corpus.verify` checks all rows.
+    The shapes of all files are checked, and their first rows; `HDF5Corpus.verify` checks all rows.
 
     Raises:
-        RequestError: h5py is missing, or the files cannot be used; the first that cannot is named.
+        RequestError: h5py is missing, or the files cannot be used; the first one is named.
     """
     paths = _hdf5_paths(folder)
     files: list[HDF5File] = []
@@ -225,12 +159,12 @@ def open_hdf5(folder: Path, tokenizer: Tokenizer, say: Callable[[str], None] = l
 
 
 def is_hdf5_folder(folder: Path) -> bool:
-    """Say whether `folder` holds HDF5 files, and no token shards."""
+    """Return whether `folder` holds HDF5 files and no token shards."""
     return folder.is_dir() and not (folder / MANIFEST).exists() and any(map(Path.is_file, _hdf5_paths(folder)))
 
 
 def hdf5_tokenizer(folder: Path, otherwise: str | Path | Tokenizer) -> Tokenizer:
-    """Return the tokenizer that lies in a folder of HDF5 files, or `otherwise`: itself, or its file, folder or hub id.
+    """Return the tokenizer in a folder of HDF5 files, or `otherwise`: itself, or its file, folder or hub id.
 
     Raises:
         RequestError: it cannot be used, or there is none of that name.
@@ -244,18 +178,93 @@ def hdf5_tokenizer(folder: Path, otherwise: str | Path | Tokenizer) -> Tokenizer
         return load_tokenizer(otherwise)
     except BigsError as error:
         raise type(error)(
-            f"The HDF5 files in {folder} hold no tokenizer, and no {VOCAB_TXT} or {TOKENIZER_JSON} lies beside them. "
-            f"{error} Or put the {VOCAB_TXT} that they were made with into {folder}."
+            f"The HDF5 files in {folder} hold no tokenizer, and there is no {VOCAB_TXT} or {TOKENIZER_JSON} beside "
+            f"them. {error} Or put the {VOCAB_TXT} that they were made with into {folder}."
         ) from None
 
 
-def _row_bytes(length: int, slots: int) -> int:
-    """Return the bytes of a row as `read_rows` gives it: what a token takes and what a slot takes."""
-    return (4 + 1 + 1) * length + (4 + 4 + 4) * slots
+def convert_hdf5(
+    corpus: HDF5Corpus,
+    output: Path,
+    *,
+    heldout: float,
+    overwrite: bool = False,
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> Manifest:
+    """Write `corpus` as token shards with its masked tokens restored, and return their manifest.
+
+    Test files are held out. Without any, about the fraction `heldout` of all rows is; see `_original_rows`. Segment ids
+    and next-sentence labels are left out. `advance` receives the tokens of each block.
+
+    Raises:
+        RequestError: the output is in use, a file cannot be used, or one of the two splits would be empty.
+    """
+    started, counts, found = time.monotonic(), Counts(), corpus.manifest
+    length, dtype = found.sequence_length, dtype_for(found.vocab_size)
+    with staging(output, overwrite=overwrite) as place:
+        splits: dict[Split, tuple[Shard, ...]]
+        with shard_writers(place.folder, dtype, length) as writers:
+            for split, rows in _original_rows(corpus, heldout):
+                writers[split].write(rows)
+                counts += (read := _counts(rows, found.special_ids))
+                advance(read.tokens)
+            splits = {split: writer.finish() for split, writer in writers.items()}
+        if not splits["train"] or (heldout > 0 and not splits["heldout"]):  # only without test files
+            raise RequestError(
+                f"Of the {counts.rows} rows in {corpus.folder}, --heldout {heldout} leaves none "
+                f"{'to hold out' if splits['train'] else 'to train on'}. Choose another fraction, or 0."
+            )
+        save_tokenizer(corpus.tokenizer(), place.folder)
+        return place.publish(
+            Manifest(
+                sources=(str(corpus.folder),),
+                sequence_length=length,
+                dtype=dtype,
+                vocab_size=found.vocab_size,
+                special_ids=found.special_ids,
+                tokenizer=found.tokenizer,
+                packing=None,
+                splits=splits,
+                report=counts.report(length, time.monotonic() - started),
+            )
+        )
+
+
+def _original_rows(corpus: HDF5Corpus, heldout: float) -> Iterator[tuple[Split, Array]]:
+    """Yield all rows `[n, L]` int32 as they were before masking, with their split, in blocks of bounded size.
+
+    Without test files, a hash of a row's tokens decides whether it is held out: copies of a text that the pipeline
+    masked in different ways stay together.
+    """
+    tested = corpus.has_split("heldout")
+    for split in SPLITS if tested else SPLITS[:1]:
+        for block in corpus.split(split).blocks():
+            rows = np.where(block["attention_mask"], unmask(block), corpus.manifest.special_ids[PAD])
+            if tested:
+                yield split, rows
+            else:
+                held = np.array([_is_heldout(row, heldout) for row in rows])
+                yield "train", rows[~held]
+                yield "heldout", rows[held]
+
+
+def _is_heldout(row: Array, fraction: float) -> bool:
+    digest = hashlib.blake2b(row.astype("<i4").tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest) < fraction * 2.0**64
+
+
+def _counts(rows: Array, ids: dict[str, int]) -> Counts:
+    filled = int((rows != ids[PAD]).sum())
+    return Counts(
+        tokens=filled - int(np.isin(rows, [ids[CLS], ids[SEP]]).sum()),
+        unknown=int((rows == ids[UNK]).sum()),
+        rows=len(rows),
+        filled=filled,
+    )
 
 
 def _hdf5_paths(folder: Path) -> list[Path]:
-    """Return what a folder holds under the name of an HDF5 file: files, and links, wherever they lead."""
+    """Return the entries of a folder with the name of an HDF5 file: files, and links, wherever they lead."""
     return sorted(
         path
         for path in folder.iterdir()

@@ -1,4 +1,4 @@
-"""Lines of open text files: ended by a newline alone, of bounded length, in UTF-8 or marked UTF-16 or UTF-32."""
+"""Lines of open text files: ended by a newline alone, of bounded length, in UTF-8, or UTF-16 or UTF-32 with a mark."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any, BinaryIO
 from bigs_cli.data.documents import BadRecord
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-"""Endings of files that are decompressed as they are read."""
+"""Suffixes of files that are decompressed as they are read."""
 
 LONGEST_LINE = 1 << 30
-"""Bytes. A longer line, which is read whole, is an error. Bounds the memory; chosen here."""
+"""Bytes. Lines are read whole; a longer line is an error. This bounds the memory; chosen here."""
 
 LONGEST_PIECE = 1 << 26
-"""Bytes. A longer line of plain text is read in pieces that are cut at white space; chosen here."""
+"""Bytes. Longer lines of plain text are read in pieces that are cut at white space; chosen here."""
 
-_MOST_CONTROLS = 0.2  # of the bytes of text in UTF-8: control characters other than white space; chosen here
-_HEAD = 1 << 12  # bytes that the encoding is told by
+_MOST_CONTROLS = 0.2  # of the bytes of UTF-8 text may be control characters other than white space; chosen here
+_HEAD = 1 << 12  # bytes from which the encoding is guessed
 _BUFFER = 1 << 20
 
 
 def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tuple[int, str | BadRecord]]:
-    """Yield (number from 1, line with its end) of an open file, or what is wrong with a line or with all that follows.
+    """Yield (number from 1, line with its end) of an open file, or a bad record for a line or for all that follows.
 
     Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. With `pieces`, a line longer than `LONGEST_PIECE` comes
-    in several, all with its number.
+    in several pieces with the same number.
     """
     limit = LONGEST_PIECE if pieces else LONGEST_LINE
     number, head = 1, b""
@@ -86,7 +86,7 @@ def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "")
 
 
 def _end_of_piece(line: bytes) -> int:
-    """Return where to cut a piece off a line: after its last white space, else between two characters."""
+    """Return where to cut a line: after its last white space, else between two characters."""
     if end := max(line.rfind(b" "), line.rfind(b"\t")) + 1:
         return end
     end = len(line) - 1
@@ -95,7 +95,7 @@ def _end_of_piece(line: bytes) -> int:
     return end if line[end] >= 0xC0 else len(line)
 
 
-_MARKS = {  # The marks of UTF-32 begin like those of UTF-16, so they come first.
+_MARKS = {  # UTF-32 first: its marks begin like those of UTF-16.
     codecs.BOM_UTF32_LE: "UTF-32LE",
     codecs.BOM_UTF32_BE: "UTF-32BE",
     codecs.BOM_UTF16_LE: "UTF-16LE",
@@ -104,7 +104,7 @@ _MARKS = {  # The marks of UTF-32 begin like those of UTF-16, so they come first
 
 
 class _Transcoded(io.RawIOBase):
-    """What follows the byte order mark of a file, of which `first` is read already, as UTF-8."""
+    """The text after a byte order mark, of which `first` is read already, as UTF-8."""
 
     def __init__(self, first: bytes, file: BinaryIO, encoding: str) -> None:
         self._file = file
@@ -118,7 +118,7 @@ class _Transcoded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready and not self._ended:
-            block = self._file.readline(_BUFFER)  # as far as there is something: it may come from a terminal
+            block = self._file.readline(_BUFFER)  # returns what is there: the input may be a terminal
             self._ended = not block
             self._take(block)
         size = min(len(self._ready), len(buffer))
@@ -127,14 +127,14 @@ class _Transcoded(io.RawIOBase):
 
     def _take(self, block: bytes) -> None:
         try:
-            # Half a surrogate pair becomes what is no UTF-8 either, so that its line is refused.
+            # Half of a surrogate pair becomes invalid UTF-8, so that its line is refused.
             self._ready = self._decoder.decode(block, final=not block).encode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             self._ready, self._ended = b"\xff", True
 
 
 def _encoding_without_mark(head: bytes) -> str | None:
-    """Return the wide encoding that the beginning of a file is likely in, by its NUL bytes; None if it is in none."""
+    """Return the likely UTF-16 or UTF-32 encoding of a file's beginning that has NUL bytes, or None."""
     if b"\0" not in head:
         return None
     controls = sum(byte < 32 and byte not in b"\t\n\f\r" for byte in head)

@@ -1,20 +1,24 @@
-"""What a folder of token shards says about itself: `manifest.json`, checked when it is read."""
+"""The manifest of a folder of token shards, `manifest.json`, checked when it is read."""
 
 from __future__ import annotations
 
+from dataclasses import astuple, dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".partial"
-"""Folder of shards that are still being made."""
+"""The folder of unfinished shards inside an output folder."""
+
+MAKE_AGAIN = "Make the shards again with: bigs tokenize … --overwrite"
+"""What to do about shards that are damaged."""
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 ValidationUnit = Literal["documents", "paragraphs", "sentences"]
-"""What is held out as a whole."""
+"""The unit of text that is held out as a whole."""
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -37,60 +41,106 @@ class Packing(BaseModel):
     model_config = _CLOSED
 
     split: Literal["sentences", "paragraphs", "tokens"] = "sentences"
-    """What rows are made of; a row ends where one of these does. Tokens: every row is full, wherever that cuts."""
+    """A row ends where one of these ends; with "tokens" every row is full, wherever that cuts the text."""
     cross_documents: bool = False
-    """Whether a row may hold the end of a document and the beginning of the next."""
+    """Whether a row may hold the end of one document and the beginning of the next."""
     min_tokens: Count = 2
     """Documents with fewer tokens are left out."""
 
 
 class Report(BaseModel):
-    """What was read, and what became of it."""
+    """Counts of the text that was read."""
 
     model_config = _CLOSED
 
     documents: Tally
     heldout_documents: Tally
-    """How many of `heldout_unit` were held out."""
+    """The number of documents, paragraphs or sentences (`heldout_unit`) that were held out."""
     heldout_unit: ValidationUnit = "documents"
     short_documents: Tally
-    """Documents with fewer tokens than the minimum; they are in no row."""
+    """Documents with fewer tokens than the minimum, which are left out."""
     duplicate_documents: Tally = 0
     """Documents left out because the same text came before."""
     bad_records: Tally = 0
-    """Lines, cells and files that could not be read and were passed over, as was asked."""
+    """Lines, cells and files that could not be read and were skipped on request."""
     sentences: Tally
-    """Sentences (or paragraphs, if they were split into these) in the rows; 0 if they were not split."""
+    """Sentences or paragraphs in the rows, whichever the text was split into; 0 if it was not split."""
     tokens: Tally
-    """Tokens of text, [CLS], [SEP] and padding not counted."""
+    """Tokens of text, without [CLS], [SEP] and padding."""
     sequences: Tally
     unknown_rate: float
-    """Part of the tokens that is [UNK]."""
+    """The fraction of tokens that are [UNK]."""
     fill_rate: float
-    """Part of the slots that is not padding."""
+    """The fraction of tokens in the rows that are not padding."""
     seconds: float
     tokens_per_second: float
 
 
-class Manifest(BaseModel):
-    """What a folder of shards holds."""
+@dataclass(frozen=True)
+class Counts:
+    """Counts of the text and rows so far."""
+
+    records: int = 0
+    """Texts read from the sources, counted once however often they are used."""
+    documents: int = 0
+    heldout: int = 0
+    """Documents, paragraphs or sentences, whichever is held out as a whole."""
+    short: int = 0
+    duplicates: int = 0
+    bad: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    unknown: int = 0
+    rows: int = 0
+    filled: int = 0
+    """Tokens in the rows that are not padding."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def report(self, sequence_length: int, seconds: float, unit: ValidationUnit = "documents") -> Report:
+        """Return the report on shards with rows of `sequence_length` tokens that were made in `seconds`."""
+        return Report(
+            documents=self.documents,
+            heldout_documents=self.heldout,
+            heldout_unit=unit,
+            short_documents=self.short,
+            duplicate_documents=self.duplicates,
+            bad_records=self.bad,
+            sentences=self.sentences,
+            tokens=self.tokens,
+            sequences=self.rows,
+            unknown_rate=self.unknown / max(self.tokens, 1),
+            fill_rate=self.filled / max(self.rows * sequence_length, 1),
+            seconds=round(seconds, 3),
+            tokens_per_second=round(self.tokens / max(seconds, 1e-9), 1),
+        )
+
+
+class CorpusManifest(BaseModel):
+    """What is known of any corpus without reading its rows."""
 
     model_config = _CLOSED
+
+    sequence_length: Count
+    vocab_size: Count
+    special_ids: dict[str, Tally]
+    """The id of each special token by its name."""
+    tokenizer: str
+    """The fingerprint of the tokenizer."""
+
+
+class Manifest(CorpusManifest):
+    """The manifest of token shards."""
 
     format: Literal["bigs-shards"] = "bigs-shards"
     version: Literal[2] = 2
     sources: tuple[str, ...]
-    sequence_length: Count
     dtype: Literal["uint16", "uint32"]
-    vocab_size: Count
-    special_ids: dict[str, Annotated[int, Field(ge=0)]]
-    """The id of each special token by its name."""
-    tokenizer: str
-    """Fingerprint of the tokenizer that lies beside."""
     packing: Packing | None
-    """Null: the rows were made elsewhere and converted."""
+    """Null for rows that were converted from HDF5 files."""
     request: str = ""
-    """A digest of all that was asked for: another one, other rows."""
+    """A digest of the request that the rows were made for."""
     splits: dict[Split, tuple[Shard, ...]]
     report: Report
 
@@ -105,5 +155,5 @@ class Manifest(BaseModel):
 
 
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
-    """Return the type that token ids of a vocabulary are stored in."""
+    """Return the type in which the token ids of a vocabulary are stored."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"

@@ -1,8 +1,8 @@
-"""From documents to rows of L tokens, as BERT-style corpora are made: `[CLS] sentence sentence … [SEP]`.
+"""From documents to rows of L tokens as in BERT's corpora: `[CLS] sentence sentence … [SEP]`.
 
-A row takes whole sentences (or paragraphs) as long as they fit; only one that is longer than a row is cut. The rest of
-a document goes into a row of its own, padded, so no text is lost. A row holds one document, unless rows may cross
-documents: then `[SEP]` ends each in it, and only the last row of a batch is padded.
+A row takes whole sentences (or paragraphs) as long as they fit; only a sentence that is longer than a row is cut. The
+rest of a document becomes a padded row, so no text is lost. A row holds one document, unless rows may cross documents:
+then `[SEP]` ends each document in it, and only the last row of a batch is padded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.manifest import Packing, dtype_for
+from bigs_cli.data.manifest import Counts, Packing, dtype_for
 from bigs_cli.data.sentences import MARK, mark
 from bigs_cli.data.tokenizer import CLS, PAD, SEP, UNK, special_ids
 
@@ -25,32 +25,23 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-_PIECE_CHARACTERS = 1 << 13  # so that the tokenizer's threads share a long document out
+_PIECE_CHARACTERS = 1 << 13  # so that the tokenizer's threads share a long document
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of a batch of documents, and what was counted on the way."""
+    """The rows of a batch of documents, and their counts."""
 
     rows: Array
-    """`[R, L]` token ids, padded, in the type shards store."""
-    tokens: int = 0
-    """Tokens of text in the rows, [CLS] and [SEP] not counted."""
-    unknown: int = 0
-    """Those of them that are [UNK]."""
-    sentences: int = 0
-    """Sentences, or paragraphs, in the rows; 0 when text is not split into these."""
-    dropped: int = 0
-    """Documents left out because they are shorter than the minimum."""
-    filled: int = 0
-    """Slots of the rows that are not padding."""
+    """`[R, L]` token ids, padded, in the type of the shards."""
+    counts: Counts
 
 
 class Packer:
     """Encodes documents and packs them into rows of `sequence_length` tokens."""
 
     def __init__(self, tokenizer: Tokenizer, sequence_length: int, packing: Packing) -> None:
-        """Copy the tokenizer, which gets a mark of our own.
+        """Copy the tokenizer and add a mark for the ends of sentences to the copy.
 
         Raises:
             RequestError: as `check_packing` does.
@@ -63,14 +54,14 @@ class Packer:
         self._length = sequence_length
         self._packing = packing
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        # The ends of sentences go through the tokenizer as a token of its own: their places among the tokens come
-        # out without the offset of every token, and long pieces keep the tokenizer's threads busy.
+        # Ends of sentences go through the tokenizer as an added token. This gives their places among the tokens
+        # without computing the offset of every token, and long pieces keep the tokenizer's threads busy.
         self._tokenizer.add_tokens([AddedToken(MARK, normalized=False, special=False)])
         self._mark = self._tokenizer.token_to_id(MARK)
         self._tokenizer.encode_special_tokens = True  # a "[SEP]" in the text is text
 
     def pack(self, documents: Sequence[str]) -> Packed:
-        """Encode a batch of documents and pack it; none, no rows."""
+        """Encode and pack a batch of documents, which may be empty."""
         ids, ends, document_ends = self._encode(documents)
         lengths = np.diff(document_ends, prepend=0)
         kept = lengths >= self._packing.min_tokens
@@ -78,19 +69,20 @@ class Packer:
         rows = cut(ids, ends, document_ends, kept)
         in_kept = np.repeat(kept, lengths)
         sentences = int(kept[np.searchsorted(document_ends, ends)].sum()) if self._packing.split != "tokens" else 0
-        return Packed(
-            rows=rows,
+        counts = Counts(
+            short=int((~kept).sum()),
+            sentences=sentences,
             tokens=int(in_kept.sum()),
             unknown=int((ids == self._ids[UNK])[in_kept].sum()),
-            sentences=sentences,
-            dropped=int((~kept).sum()),
+            rows=len(rows),
             filled=int((rows != self._ids[PAD]).sum()),
         )
+        return Packed(rows, counts)
 
     def _encode(self, documents: Sequence[str]) -> tuple[Array, Array, Array]:
-        """Return all ids `[T]`, and, as places among them, the ends of sentences `[S]` and of documents `[D]`.
+        """Return all ids `[T]`, and the ends of sentences `[S]` and of documents `[D]` as places among the ids.
 
-        The end of a document that has tokens is the end of a sentence too, and no sentence is empty.
+        No sentence is empty, and the end of a document with tokens is also the end of a sentence.
         """
         pieces: list[str] = []
         counts = []
@@ -110,7 +102,7 @@ class Packer:
         return np.delete(marked, marks), ends[ends > 0], document_ends
 
     def _cut_apart(self, ids: Array, ends: Array, document_ends: Array, kept: Array) -> Array:
-        """Return the rows of documents that share none."""
+        """Return the rows if no row crosses documents."""
         rows: list[tuple[int, int]] = []
         row_ends, begin = self._row_ends(ends), 0
         for finish, keep in zip(document_ends.tolist(), kept.tolist(), strict=True):
@@ -120,10 +112,10 @@ class Packer:
         return self._fill(ids, rows)
 
     def _cut_joined(self, ids: Array, ends: Array, document_ends: Array, kept: Array) -> Array:
-        """Return the rows of all documents as one text, in which [SEP] ends each of them."""
+        """Return the rows of all documents as one text, in which [SEP] ends each document."""
         lengths = np.diff(document_ends, prepend=0)
         in_kept = np.repeat(kept, lengths)
-        # Every end moves by the tokens dropped before it and the [SEP]s put in before it, its own included.
+        # Every end moves by the tokens dropped before it and the [SEP]s inserted up to it.
         dropped = np.concatenate([[0], np.cumsum(~in_kept)])
         ends = ends[kept[np.searchsorted(document_ends, ends)]]
         kept_ends = document_ends[kept]
@@ -131,7 +123,7 @@ class Packer:
         joined = np.insert(ids[in_kept], kept_ends - dropped[kept_ends], self._ids[SEP])
         row_ends = self._row_ends(ends - dropped[ends] + separated)
         is_sep = joined == self._ids[SEP]
-        # A row's own [SEP] stands for one at its end, and its [CLS] for one at its beginning.
+        # A [SEP] at the end of a row is the row's own; one at the beginning is left out, as [CLS] is there.
         rows = [
             (start + int(is_sep[start]), stop - int(is_sep[stop - 1]))
             for start, stop in self._cut(0, len(joined), row_ends)
@@ -145,7 +137,7 @@ class Packer:
         return [] if self._packing.split == "tokens" else ends.tolist()
 
     def _fill(self, ids: Array, ranges: Sequence[tuple[int, int]]) -> Array:
-        """Return `[R, L]`: row r holds [CLS], the ids from ranges[r][0] to ranges[r][1], [SEP], and padding."""
+        """Return `[R, L]`: row r is [CLS], the ids from ranges[r][0] up to ranges[r][1], [SEP], and padding."""
         starts, stops = np.array(ranges, np.int64).reshape(-1, 2).T
         rows = np.full((len(starts), self._length), self._ids[PAD], self._dtype)
         rows[:, 0] = self._ids[CLS]
@@ -158,10 +150,10 @@ class Packer:
 
 
 def check_packing(sequence_length: int, packing: Packing) -> None:
-    """Refuse rows that no text fits into.
+    """Refuse rows that are too short for the packing.
 
     Raises:
-        RequestError: they are too short, or `min_tokens` (of text) is more than half of what a row can hold.
+        RequestError: a row has less than 8 tokens, or `min_tokens` is more than half of the text that fits into a row.
     """
     if sequence_length < 8:
         raise RequestError(f"--length {sequence_length} is too short: a row takes 8 tokens at least.")
@@ -175,8 +167,8 @@ def check_packing(sequence_length: int, packing: Packing) -> None:
 def cut(begin: int, finish: int, ends: Sequence[int], body: int, min_tokens: int) -> Iterator[tuple[int, int]]:
     """Yield the (start, stop) of rows of at most `body` tokens that cover `begin` to `finish`.
 
-    A row stops at the last of the ascending `ends` that it can reach, or, if there is none, when it is full. A last
-    row with fewer than `min_tokens` takes what it lacks from the row before.
+    A row stops at the last of the ascending `ends` within its reach or, if there is none, when it is full. If the last
+    row would have fewer than `min_tokens`, it takes the missing tokens from the row before.
     """
     start = begin
     while finish - start > body:
@@ -196,9 +188,9 @@ def _last_within(ends: Sequence[int], start: int, stop: int) -> int:
 
 
 def split_text(text: str, size: int) -> Iterator[str]:
-    """Yield `text` in pieces of at most `size` characters, cut after line ends, else spaces, where it can be.
+    """Yield `text` in pieces of at most `size` characters, cut after a line end or space where there is one.
 
-    WordPiece never joins what white space parts, so the pieces' tokens are those of the whole.
+    WordPiece never joins text across white space, so the tokens of the pieces are those of the whole.
     """
     start = 0
     while len(text) - start > size:

@@ -1,8 +1,8 @@
-"""`python-docs`: the English that every Python installation carries, as text to try things on.
+"""`python-docs`: the English documentation in every Python installation, as text for trials.
 
-It is the language reference of `pydoc_data/topics.py` and the docstrings of the standard library's modules,
-classes and functions. The files are parsed, never imported. What is not prose (code, tables, examples,
-signatures) is left out and wrapped lines are joined. Another version of Python carries somewhat other text.
+It is the language reference in `pydoc_data/topics.py` and the docstrings of the standard library's modules, classes and
+functions. The files are parsed, never imported. Code, tables, examples and signatures are left out, and wrapped lines
+are joined. The text differs a little between versions of Python.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _BULLET = re.compile(r"(?:[-*•]|\d+[.)]) +")
 
 
 def read_python_docs(library: Path | None = None) -> Iterator[str]:
-    """Yield one document a topic, then one a module: its docstrings, in their order.
+    """Yield one document per topic, then one per module with its docstrings in order.
 
-    `library` is the folder of the standard library, by default this Python's.
+    `library` is the folder of the standard library, by default that of this Python.
 
     Raises:
         RequestError: there is no readable standard library.
@@ -58,7 +58,7 @@ def read_python_docs(library: Path | None = None) -> Iterator[str]:
 
 
 def prose(text: str) -> str:
-    """Return the paragraphs of `text` that are English sentences, each as one line, blank lines between."""
+    """Return the paragraphs of `text` that are English sentences, each in one line, separated by blank lines."""
     paragraphs = (_join(block) for block in re.split(r"\n\s*\n", inspect.cleandoc(text)))
     return "\n\n".join(filter(_is_prose, paragraphs))
 

@@ -1,8 +1,8 @@
-"""Where a text's sentences and paragraphs end, by its punctuation and line ends alone.
+"""Where the sentences and paragraphs of a text end, by punctuation and line ends alone.
 
-A sentence ends with . ! ? or …, closing quotes and brackets included, before white space and no lower-case letter,
-unless the full stop belongs to an initial or a common abbreviation; with 。！？; and with a blank line. Text is only
-cut there, so a wrong end costs nothing but a row that is filled a little less.
+A sentence ends with . ! ? or …, closing quotes and brackets included, before white space that no lower-case letter
+follows, unless the full stop belongs to an initial or a common abbreviation; with 。！？; and with a blank line. Rows
+are only cut there, so a wrong end merely leaves a row a little less full.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 Unit = Literal["sentences", "paragraphs", "tokens"]
 
 MARK = "\ue0ff"
-"""Stands in a marked text after every sentence or paragraph but the last. A private character: no text needs it."""
+"""Follows every sentence or paragraph of a marked text but the last. A private-use character, which no text needs."""
 
 _ABBREVIATIONS = (
     *("Mr", "Mrs", "Ms", "Dr", "St", "Prof", "Rev", "Gen", "Col", "Capt", "Lt", "Sgt", "Hon", "Jr", "Sr", "Mt"),
@@ -23,7 +23,7 @@ _NOT_AFTER = "".join(rf"(?<!\b{re.escape(word)}\.)" for word in ("[A-Z]", *_ABBR
     r"\[A\-Z\]", "[A-Z]"
 )
 
-# One set of characters comes first, so that the search runs over all others at the speed of a scan.
+# One set of characters comes first, so that the search skips all other characters fast.
 _SENTENCE_END = re.compile(
     r"[.!?…\n。！？](?:"
     rf"(?<=[.!?…]){_NOT_AFTER}[\"'”’)\]]*\s+(?![\"'“‘(\[]*[a-zß-öø-ÿ])"
@@ -37,7 +37,7 @@ _LINE_END = re.compile(r"\n\s*")
 def mark(text: str, unit: Unit) -> str:
     """Return `text` with `MARK` after every sentence, or every paragraph, and after nothing for "tokens".
 
-    Paragraphs are parted by blank lines, or, in a text without any, by line ends.
+    Paragraphs are separated by blank lines or, in a text without any, by line ends.
     """
     text = text.replace(MARK, "")
     if unit == "tokens":

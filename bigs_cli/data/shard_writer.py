@@ -1,4 +1,4 @@
-"""Writing token shards: files of bounded size, hashed as they grow, that can be gone on with after a crash."""
+"""Writing token shards: files of bounded size, hashed as they grow, that can be continued after a crash."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bigs_cli.core.files import name_in_errors
 from bigs_cli.data.manifest import SPLITS, Shard, Split
 
 SHARD_BYTES = 1 << 26
-"""The size at which a file ends and the next one begins."""
+"""The size of a full file."""
 _BLOCK = 1 << 20  # bytes read at a time
 
 
 class DamagedDraftError(RequestError):
-    """What an earlier process left unfinished is not as it left it, so that none can go on from there."""
+    """The unfinished files of an earlier process were altered, so they cannot be continued."""
 
     def __init__(self, path: Path, what: str = "is damaged") -> None:
         super().__init__(
@@ -33,7 +33,7 @@ class DamagedDraftError(RequestError):
 
 @dataclass(frozen=True)
 class Written:
-    """How far a `ShardWriter` has come: its whole files, and the rows in the one it is at."""
+    """The progress of a `ShardWriter`: its full files, and the rows in the current one."""
 
     finished: tuple[Shard, ...] = ()
     rows: int = 0
@@ -43,10 +43,10 @@ class Written:
 def shard_writers(
     folder: Path, dtype: str, length: int, written: Mapping[Split, Written] | None = None
 ) -> Iterator[dict[Split, ShardWriter]]:
-    """Give a writer for each split, which go on from `written`; whatever happens, no file stays open.
+    """Yield a writer for each split, which continues from `written`, and close all files at the end.
 
     Raises:
-        DamagedDraftError: the files are not what `written` says.
+        DamagedDraftError: the files do not match `written`.
     """
     with contextlib.ExitStack() as opened:
         writers = {}
@@ -59,7 +59,7 @@ def shard_writers(
 class ShardWriter:
     """Writes the rows `[n, L]` of one split into `folder` as files of at most `shard_rows` rows.
 
-    With `written`, goes on from there: what lies beyond it on disk is cut off.
+    With `written`, it continues from there; later rows on disk are cut off.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class ShardWriter:
         shard_rows: int | None = None,
         written: Written | None = None,
     ) -> None:
-        """Go on from `written`, or begin.
+        """Continue from `written`, or start.
 
         Raises:
-            DamagedDraftError: the files are not what `written` says.
+            DamagedDraftError: the files do not match `written`.
         """
         written = written or Written()
         self._folder = folder
@@ -94,7 +94,7 @@ class ShardWriter:
         """Append rows `[n, L]` of token ids.
 
         Raises:
-            OSError: the disk failed; `filename` says where.
+            OSError: the disk failed; `filename` is the folder.
         """
         while len(rows):
             if self._file is None:
@@ -109,10 +109,10 @@ class ShardWriter:
                 self._finish()
 
     def flush(self) -> Written:
-        """Bring all rows to the disk and return how far that is: what `written` takes.
+        """Write all rows to the disk and return the progress, to continue from as `written`.
 
         Raises:
-            OSError: the disk failed; `filename` says where.
+            OSError: the disk failed; `filename` is the folder.
         """
         if self._file is not None:
             with name_in_errors(self._folder):
@@ -121,14 +121,14 @@ class ShardWriter:
         return Written(tuple(self._finished), self._rows)
 
     def finish(self) -> tuple[Shard, ...]:
-        """Bring the last file to its end and return all of them in order."""
+        """Finish the last file and return all files in order."""
         self._finish()
         return tuple(self._finished)
 
     def close(self) -> None:
-        """Let go of the file that is open: what is on the disk stays as far as `flush` has brought it."""
+        """Close the open file; rows up to the last `flush` stay on the disk."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk, of which `write` or `flush` has told
+            with contextlib.suppress(OSError):  # a full disk, which `write` or `flush` reported
                 self._file.close()
             self._file = None
 

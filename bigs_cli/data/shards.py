@@ -1,7 +1,7 @@
 """Token shards: a folder of flat arrays `[n, L]` and a manifest that says what they are.
 
 `train-00000.bin`, `heldout-00000.bin`, … hold token ids row by row, little-endian, without a header; they are mapped
-into memory, not read. `manifest.json` is written last: a folder without one is no set of shards.
+into memory. `manifest.json` is written last: a folder without one holds no finished shards.
 """
 
 from __future__ import annotations
@@ -11,25 +11,29 @@ import hashlib
 import itertools
 import resource
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
 
-from bigs_cli.core.errors import BigsError, RequestError, did_you_mean
-from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Shard, Split
+from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.data.corpus import Array, Batch
+from bigs_cli.data.manifest import MAKE_AGAIN, MANIFEST, SPLITS, UNFINISHED, Manifest, Shard, Split
+from bigs_cli.data.order import Shuffle
 from bigs_cli.data.tokenizer import fingerprint, load_tokenizer
+from bigs_cli.data.verify import verify
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-class Rows:
-    """The rows of one split, mapped into memory: `len(rows)`, `rows[i]` → `[L]`, `rows.take([i, j, …])` → `[n, L]`."""
+class MappedRows:
+    """The rows of one split, mapped into memory."""
 
-    def __init__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        """`arrays`: `[n, L]` each."""
         self._arrays = [np.asarray(array) for array in arrays]  # np.memmap is slower in everything
         self._ends = np.cumsum([len(array) for array in arrays])
         self._starts = self._ends - [len(array) for array in arrays]
@@ -37,11 +41,8 @@ class Rows:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, index: int) -> np.ndarray[Any, Any]:
-        return self.take(np.array([index]))[0]
-
-    def take(self, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return copies of the rows at `indices` (`[n]`, in any order): `[n, L]`.
+    def take(self, indices: Array) -> Batch:
+        """Return copies of the rows at `indices` (`[B]`, in any order): `input_ids` `[B, L]`.
 
         Raises:
             IndexError: there is no such row.
@@ -55,25 +56,31 @@ class Rows:
         found = np.empty((len(places), *self._arrays[0].shape[1:]), self._arrays[0].dtype)
         bounds = np.flatnonzero(np.diff(shards, prepend=-1, append=-1)).tolist()
         for begin, end in itertools.pairwise(bounds):
-            # Unlike indexing, `take` lets other threads run while the disk is waited for; "clip": with no copy between.
+            # Unlike indexing, `take` lets other threads run while it waits for the disk; "clip" avoids a second copy.
             self._arrays[shards[begin]].take(places[begin:end], axis=0, out=found[begin:end], mode="clip")
         taken = np.empty_like(found)
         taken[order] = found
-        return taken
+        return {"input_ids": taken}
+
+    def order(self, seed: int) -> Callable[[Array], Array]:
+        """Return the order to train in, which shuffles all rows."""
+        return Shuffle(len(self), seed).take
 
     def __repr__(self) -> str:
-        return f"Rows({len(self)})"
+        return f"MappedRows({len(self)})"
 
 
 class Shards:
-    """An opened folder of shards; see `open_shards`."""
+    """An opened folder of token shards, which is a `Corpus`; see `open_shards`."""
+
+    static_masks = False
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
 
     def files(self) -> list[tuple[Path, Shard]]:
-        """Return where every shard of every split is, and what it should be."""
+        """Return the path and the description of every shard."""
         splits = self.manifest.splits
         return [(self.folder / shard.file, shard) for split in SPLITS for shard in splits.get(split, ())]
 
@@ -82,19 +89,22 @@ class Shards:
         """The size of all shards together, in bytes."""
         return sum(shard.rows for _, shard in self.files()) * self.manifest.row_bytes
 
+    @property
+    def size(self) -> str:
+        """The number of tokens, in words."""
+        return f"{self.manifest.report.tokens / 1e6:.1f}M tokens"
+
     def has_split(self, name: Split) -> bool:
         """Return whether the split has any rows."""
         return self.manifest.rows(name) > 0
 
-    def split(self, name: Split) -> Rows:
+    def split(self, name: Split) -> MappedRows:
         """Return the rows of "train" or "heldout", mapped into memory.
 
         Raises:
             RequestError: the split has no rows.
             BigsError: a file cannot be mapped.
         """
-        if name not in SPLITS:
-            raise RequestError(f"Shards have no split '{name}'.{did_you_mean(name, SPLITS)}")
         shards = self.manifest.splits.get(name, ())
         if not shards:
             raise RequestError(
@@ -104,7 +114,9 @@ class Shards:
         dtype = np.dtype(self.manifest.dtype).newbyteorder("<")
         _allow_open_files(len(shards))
         try:
-            return Rows([np.memmap(self.folder / s.file, dtype, mode="r", shape=(s.rows, length)) for s in shards])
+            return MappedRows(
+                [np.memmap(self.folder / s.file, dtype, mode="r", shape=(s.rows, length)) for s in shards]
+            )
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise
@@ -114,10 +126,10 @@ class Shards:
             ) from None
 
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer the rows were made with.
+        """Return the tokenizer that the rows were made with.
 
         Raises:
-            RequestError: it was exchanged, is malformed, or is not there any more.
+            RequestError: it was replaced, is malformed, or is missing.
         """
         tokenizer = load_tokenizer(self.folder)
         if fingerprint(tokenizer) != self.manifest.tokenizer:
@@ -126,20 +138,26 @@ class Shards:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what the rows are: the same for equal shards, wherever they lie."""
+        """The SHA-256 of the content of the rows: the same for equal shards, wherever they are."""
         parts = [self.manifest.tokenizer, *(shard.sha256 for _, shard in self.files())]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
+    def verify(
+        self, advance: Callable[[int], None], process: int = 0, processes: int = 1, resumed: bool = False
+    ) -> None:
+        """Check the content of every shard that is not known to be valid; see `verify.verify`.
 
-MAKE_AGAIN = "Make the shards again with: bigs tokenize … --overwrite"
-"""What to do about shards that are not sound."""
+        Raises:
+            RequestError: shards were altered or cannot be read.
+        """
+        verify(self, process, processes, advance)
 
 
 def open_shards(folder: str | Path) -> Shards:
-    """Return the shards in `folder`, their manifest and every file's size checked (no shard is read; see `verify`).
+    """Return the shards in `folder` after checking the manifest and the size of every file. `verify` reads the files.
 
     Raises:
-        RequestError: there are none, the manifest is malformed, or files are missing or of the wrong size: all of
+        RequestError: there are none, the manifest is malformed, or files are missing or have the wrong size; all of
             them are named.
     """
     shards = read_manifest(folder)
@@ -150,7 +168,7 @@ def open_shards(folder: str | Path) -> Shards:
 
 
 def read_manifest(folder: str | Path) -> Shards:
-    """Return the shards in `folder` as their manifest has them; their files are not looked at.
+    """Return the shards in `folder` from their manifest alone; their files are not checked.
 
     Raises:
         RequestError: there are none, or the manifest is malformed.
@@ -172,12 +190,12 @@ def read_manifest(folder: str | Path) -> Shards:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise RequestError(f"{path} is no manifest of token shards: {where}: {first['msg']}. {MAKE_AGAIN}") from None
+        raise RequestError(f"{path} is not a manifest of token shards: {where}: {first['msg']}. {MAKE_AGAIN}") from None
     return Shards(folder, manifest)
 
 
 def _fault(file: Path, expected: int) -> str | None:
-    """Return what the size of a shard says against it: a sentence, or None."""
+    """Return a sentence if a shard is missing or has the wrong size, else None."""
     if not file.is_file():
         return f"{file} is missing, though {MANIFEST} names it."
     size = file.stat().st_size
@@ -187,9 +205,9 @@ def _fault(file: Path, expected: int) -> str | None:
 
 
 def _allow_open_files(count: int) -> None:
-    """Raise this process's limit of open files, as far as it may, for mapping `count` files: each stays open."""
+    """Raise this process's limit of open files, as far as allowed, for `count` mapped files, which stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * count + 1024  # two sets of the rows, and whatever else a process has open
+    wanted = 2 * count + 1024  # two sets of rows, and other open files
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,8 +1,8 @@
-"""Where shards are while they are being made: a hidden folder inside the output, from which one can go on.
+"""Unfinished shards: a hidden folder inside the output folder, from which an interrupted run is resumed.
 
-`.partial/` holds the shards so far, the tokenizer and `progress.json`, written every few seconds: what was asked, how
-far the text was read, and how many rows of which file that gave. A process that ends in any way loses only what
-came after. When all is written, the files move into place, the manifest last.
+`.partial/` holds the shards so far, the tokenizer and `progress.json`, which is written every few seconds: the request,
+how far the text was read, and how many rows each file then had. A process that ends in any way loses only what came
+after. When everything is written, the files move into place, the manifest last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,11 +22,11 @@ from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.files import locked, write_json
 from bigs_cli.core.interrupts import defer_signals
 from bigs_cli.core.paths import check_local
-from bigs_cli.data.corpus import Place
-from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Packing, Report, Split, ValidationUnit
+from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Counts, Manifest, Packing, Split
 from bigs_cli.data.readers import ReadOptions
 from bigs_cli.data.shard_writer import DamagedDraftError, Written
 from bigs_cli.data.shards import open_shards
+from bigs_cli.data.sources import Cursor
 from bigs_cli.data.validation import ValidationRule
 
 _PROGRESS = "progress.json"
@@ -36,14 +35,14 @@ _CLOSED = ConfigDict(frozen=True, extra="forbid")
 
 
 class Request(BaseModel):
-    """Everything that decides which rows are made: equal requests of equal text give equal bytes."""
+    """Everything that decides the rows: equal requests for equal text give equal bytes."""
 
     model_config = _CLOSED
 
     sources: tuple[str, ...]
     weights: tuple[float, ...]
     vocabulary: str
-    """The fingerprint of a given tokenizer, or of what size one is trained."""
+    """The fingerprint of a given tokenizer, or the size of the one to train."""
     sequence_length: int
     packing: Packing
     heldout: float
@@ -52,92 +51,51 @@ class Request(BaseModel):
     limit_documents: int | None = None
 
     def digest(self) -> str:
-        """Return a SHA-256 of everything in it."""
+        """Return a SHA-256 of all fields."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def differences(self, other: Request) -> list[str]:
-        """Return the names of the fields in which the two differ."""
+        """Return the names of the fields that differ."""
         return [name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What was met so far."""
-
-    records: int = 0
-    """Texts taken from the sources, however often each is used."""
-    documents: int = 0
-    heldout: int = 0
-    """Documents, paragraphs or sentences, whatever is held out as a whole."""
-    short: int = 0
-    duplicates: int = 0
-    bad: int = 0
-    sentences: int = 0
-    tokens: int = 0
-    unknown: int = 0
-    rows: int = 0
-    filled: int = 0
-    """Slots of the rows that are not padding."""
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    def report(self, sequence_length: int, seconds: float, unit: ValidationUnit = "documents") -> Report:
-        """Return what is said of shards with rows of `sequence_length` tokens, made in `seconds`."""
-        return Report(
-            documents=self.documents,
-            heldout_documents=self.heldout,
-            heldout_unit=unit,
-            short_documents=self.short,
-            duplicate_documents=self.duplicates,
-            bad_records=self.bad,
-            sentences=self.sentences,
-            tokens=self.tokens,
-            sequences=self.rows,
-            unknown_rate=self.unknown / max(self.tokens, 1),
-            fill_rate=self.filled / max(self.rows * sequence_length, 1),
-            seconds=round(seconds, 3),
-            tokens_per_second=round(self.tokens / max(seconds, 1e-9), 1),
-        )
-
-
 class Progress(BaseModel):
-    """A point to go on from."""
+    """A point to resume from."""
 
     model_config = _CLOSED
 
     request: Request
     corpus: str
-    """A digest of the names and sizes of what is read."""
+    """A digest of the names and sizes of the parts of the sources."""
     directory: str = ""
-    """The working directory that relative sources are in; "": that of the process."""
+    """The working directory for relative sources; empty: that of the process."""
     skip_bad: bool = False
-    """Whether what cannot be read is left out."""
-    place: Place = Place()
+    """Whether records that cannot be read are skipped."""
+    place: Cursor = Cursor()
     validation: ValidationRule | None = None
-    """None, as older versions wrote it: whole documents."""
+    """None in files of older versions: whole documents."""
     counts: Counts = Counts()
     written: dict[Split, Written] = Field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def rule(self) -> ValidationRule:
-        """What is held out."""
+        """The rule by which text is held out."""
         return self.validation or ValidationRule(fraction=self.request.heldout)
 
 
 class Staging:
-    """The hidden folder of an output; see `staging`."""
+    """The hidden folder inside an output folder; see `staging`."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output / UNFINISHED
 
     def progress(self) -> Progress | None:
-        """Return the point saved last, or None.
+        """Return the point that was saved last, or None.
 
         Raises:
-            DamagedDraftError: it was damaged.
+            DamagedDraftError: its file is damaged.
         """
         path = self.folder / _PROGRESS
         if not path.is_file():
@@ -148,13 +106,13 @@ class Staging:
             raise DamagedDraftError(path) from None
 
     def save(self, progress: Progress) -> None:
-        """Make `progress` the point to go on from. What it counts as written must be on the disk."""
+        """Make `progress` the point to resume from. The rows that it counts must be on the disk."""
         write_json(self.folder / _PROGRESS, progress.model_dump(mode="json"))
 
     def publish(self, manifest: Manifest | None = None) -> Manifest:
-        """Move the finished files into place, the manifest last; what they replace goes first.
+        """Remove the shards that are replaced, and move the new files into place, the manifest last.
 
-        Without a `manifest`, finish what an earlier process began: then the staging folder holds one.
+        Without `manifest`, use the one that an earlier process wrote into the staging folder.
         """
         staged = self.folder / MANIFEST
         if manifest is None:
@@ -176,7 +134,7 @@ class Staging:
 
     @property
     def finished(self) -> bool:
-        """Whether all is written and only to be moved into place."""
+        """Whether everything is written and only needs to be moved into place."""
         return (self.folder / MANIFEST).is_file()
 
 
@@ -186,10 +144,10 @@ def resume_command(output: Path) -> str:
 
 
 def check_output(output: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Refuse a folder that shards may not be written into.
+    """Refuse an output folder that shards may not be written into.
 
     Raises:
-        RequestError: it is an address, no folder, holds what is none of ours, or is in use and neither `resume` nor
+        RequestError: it is an address or a file, holds files of others, or holds shards and neither `resume` nor
             `overwrite` is given.
     """
     check_local(output)
@@ -219,9 +177,9 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
 
 @contextlib.contextmanager
 def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Staging]:
-    """Yield the staging folder of `output`, for this process alone; empty, unless `resume` finds something in it.
+    """Lock and yield the staging folder of `output`, which is emptied unless `resume`.
 
-    After an error, what was saved with `Staging.save` stays; without that neither the folder nor a new `output` does.
+    After an error, the folder stays if progress was saved in it; otherwise it is removed, with a new `output`.
 
     Raises:
         RequestError: the output is in use, or cannot be written.

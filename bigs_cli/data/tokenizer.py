@@ -1,4 +1,4 @@
-"""The vocabulary: loading, training and saving WordPiece tokenizers that behave as BERT's."""
+"""Loading, training and saving tokenizers: WordPiece as in BERT, or any `tokenizer.json` with BERT's special tokens."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 TOKENIZER_JSON = "tokenizer.json"
 VOCAB_TXT = "vocab.txt"
 PUBLISHED_TOKENIZER = "google-bert/bert-large-uncased"
-"""The tokenizer of the published models, for their repositories that hold none."""
+"""The tokenizer of the published models, whose repositories may not contain one."""
 RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
-"""The first 104 entries of a trained vocabulary: the special tokens stand at BERT's ids."""
+"""The first 104 entries of a trained vocabulary, which give the special tokens BERT's ids."""
 
-_MOST_CHARACTERS = 1000  # of an alphabet; as `BertWordPieceTokenizer.train` of the library has it
-_LEAST_FREQUENCY = 2  # of two pieces that become one; likewise
-_MOST_GAPS = 10_000  # ids without an entry that a small vocabulary may have; chosen here
+_MOST_CHARACTERS = 1000  # in an alphabet, as in the library's `BertWordPieceTokenizer.train`
+_LEAST_FREQUENCY = 2  # of a pair of pieces that is merged; likewise
+_MOST_GAPS = 10_000  # unused ids that even a small vocabulary may have; chosen here
 
 
 def find_tokenizer(source: str | Path) -> Path:
-    """Return the `tokenizer.json` or `vocab.txt` that `source` means: that file, one in that folder, or at that hub id.
+    """Return the `tokenizer.json` or `vocab.txt` at `source`: a file, a folder that contains one, or a hub id.
 
-    What the hub has is fetched into its cache; what the cache holds is used without a network too.
+    Files from the hub are fetched into its cache, which also serves without a network.
 
     Raises:
         RequestError: there is none, or `source` is an address.
@@ -80,12 +80,11 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     """Return the tokenizer in a `vocab.txt`, a `tokenizer.json`, a folder holding one, or at a hub id.
 
     A `vocab.txt` (one entry a line) is read as BertTokenizer does, with the settings of the `tokenizer_config.json`
-    beside it; without one, as BERT uncased: lower case, accents stripped, "##" pieces. Special tokens that these
-    settings call otherwise have BERT's names in the result. A `tokenizer.json` is taken as it is, but for truncation
-    and padding, which are the caller's affair.
+    beside it; without one, as BERT uncased: lower case, accents stripped, "##" pieces. Special tokens with other names
+    in these settings get BERT's names. A `tokenizer.json` is used as it is, without its truncation and padding.
 
     Raises:
-        RequestError: it is nowhere, malformed, or lacks a special token.
+        RequestError: it is missing or malformed, or lacks a special token.
         BigsError: the hub cannot be reached.
     """
     path = find_tokenizer(source)
@@ -100,11 +99,11 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
             "Name a BERT-like vocabulary, or train one with: bigs tokenize --train-vocab 8192"
         )
     largest, size = max(tokenizer.get_vocab().values()), tokenizer.get_vocab_size()
-    if largest >= 2 * size + _MOST_GAPS:  # To write it, the library counts through all that are not there.
+    if largest >= 2 * size + _MOST_GAPS:  # When the library writes it, it loops over all missing ids.
         raise RequestError(
             f"{path} has an entry with the id {largest:,}, but only {size:,} entries. Fetch it again, or name another."
         )
-    with _refusing(path):  # Parts that do not fit together are noticed only when they are used.
+    with _refusing(path):  # Parts that do not go together fail only when they are used.
         tokenizer.decode(tokenizer.encode("The old river, 12 \u00e9\u4e2d\U0001f600.", "x").ids)
     return tokenizer
 
@@ -112,8 +111,8 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     """Return a WordPiece tokenizer of `size` entries (fewer if the text is too small for them).
 
-    The first 104 entries are `RESERVED`, then come the characters, then pieces learned from `texts`, which
-    are held in memory. The same texts give the same vocabulary.
+    The first entries are `RESERVED`, then the characters, then pieces learned from `texts`, which are held in memory.
+    The same texts give the same vocabulary.
 
     Raises:
         RequestError: there is no text, or `size` has no room for the text's characters.
@@ -122,15 +121,15 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
     texts = list(texts)
     tokenizer = _untrained({UNK: 0}, TokenizerConfig())
-    # Left to itself the trainer numbers the "##" characters in the random order of a hash map, and breaks
-    # ties between pieces by these numbers.
+    # By default the trainer numbers the "##" characters in the random order of a hash map, and breaks ties between
+    # pieces by these numbers.
     fixed = [*RESERVED, *_alphabet(tokenizer, texts)]
     if len(fixed) == len(RESERVED):
         raise RequestError("There is no text to train a vocabulary on. Name an --input that holds some.")
     if len(fixed) > size:
         raise RequestError(
             f"A vocabulary of {size} entries is too small: {len(RESERVED)} are reserved and the characters of "
-            f"this text take {len(fixed) - len(RESERVED)}. Ask for some thousands, such as --train-vocab 8192."
+            f"this text take {len(fixed) - len(RESERVED)}. Choose some thousands, such as --train-vocab 8192."
         )
     trainer = WordPieceTrainer(
         vocab_size=size,
@@ -144,7 +143,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
-    """Return the commonest characters of the normalized text, sorted, as a word's first and as "##" pieces."""
+    """Return the most frequent characters of the normalized text, sorted, as initial and as "##" pieces."""
     raw: Counter[str] = Counter()
     for text in texts:
         raw.update(text)
@@ -159,7 +158,7 @@ def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, **more: Any) -> None:
-    """Write `tokenizer.json` into `folder`, and beside it `vocab.txt` (one entry a line, by id) and its settings.
+    """Write `tokenizer.json`, `vocab.txt` and `tokenizer_config.json` into `folder`.
 
     `more` are further entries of `tokenizer_config.json`.
     """
@@ -171,15 +170,15 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, **more: Any) -> None:
 
 
 def vocabulary_lines(tokenizer: Tokenizer) -> str:
-    """Return what `vocab.txt` says: one entry a line, by id."""
+    """Return the content of `vocab.txt`: one entry per line, by id."""
     vocab = tokenizer.get_vocab()
     return "".join(f"{token}\n" for token in sorted(vocab, key=vocab.__getitem__))
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """Return a SHA-256 that two tokenizers share exactly when they cut all text into the same ids.
+    """Return a SHA-256 of everything that decides the ids of a text.
 
-    What is put around a text, and how ids are turned back into one, does not count.
+    Special tokens added around a text, and decoding, do not count.
     """
     parts = json.loads(tokenizer.to_str())
     cutting = {name: parts.get(name) for name in ("normalizer", "pre_tokenizer", "model")}
@@ -189,13 +188,13 @@ def fingerprint(tokenizer: Tokenizer) -> str:
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the id of each special token by its name; a tokenizer of `load_tokenizer` has them all."""
+    """Return the id of each special token by its name; a tokenizer from `load_tokenizer` has all of them."""
     vocab = tokenizer.get_vocab()
     return {token: vocab[token] for token in SPECIAL_TOKENS}
 
 
-def frame(tokenizer: Tokenizer) -> None:
-    """Have `tokenizer` put [CLS] before a text or pair of texts and [SEP] after each, the second of token type 1.
+def set_template(tokenizer: Tokenizer) -> None:
+    """Have `tokenizer` put [CLS] before a text or pair of texts and [SEP] after each text; text_b has token type 1.
 
     As in BERT (Devlin et al. 2018, figure 2).
     """
@@ -220,9 +219,9 @@ def _from_json(path: Path) -> Tokenizer:
 
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Make what the library raises inside, a bare Exception or a panic that is not even that, a RequestError.
+    """Turn any error of the library into a RequestError; a Rust panic is a BaseException.
 
-    A panic also writes where in the library it was to the process's stderr, which is closed to it meanwhile.
+    A panic also writes its location to stderr, which is closed meanwhile.
     """
     try:
         with _stderr_closed():
@@ -231,7 +230,8 @@ def _refusing(path: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         raise RequestError(
-            f"{path} is no tokenizer that the `tokenizers` library can use ({error}). Fetch it again, or name another."
+            f"{path} is not a tokenizer that the `tokenizers` library can use ({error}). Fetch it again, or name "
+            "another."
         ) from None
 
 
@@ -264,18 +264,18 @@ def _read_vocab(path: Path) -> dict[str, int]:
 
 
 def _bert(vocab: dict[str, int], path: Path, config: TokenizerConfig) -> Tokenizer:
-    """Return the tokenizer of a vocabulary, adding [CLS] and [SEP] around one text and between two."""
+    """Return the WordPiece tokenizer of a vocabulary, which adds [CLS] and [SEP] to texts and pairs of texts."""
     from tokenizers import AddedToken
 
     missing = [config.name_of(token) for token in SPECIAL_TOKENS if config.name_of(token) not in vocab]
     if missing:
-        raise RequestError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}.")
+        raise RequestError(f"{path} is not a BERT vocabulary: it lacks {', '.join(missing)}.")
     for token in SPECIAL_TOKENS:
         swapped = {config.name_of(token): token, token: config.name_of(token)}
         vocab = {swapped.get(entry, entry): number for entry, number in vocab.items()}
     tokenizer = _untrained(vocab, config)
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
-    frame(tokenizer)
+    set_template(tokenizer)
     return tokenizer
 
 

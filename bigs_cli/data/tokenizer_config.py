@@ -24,7 +24,7 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]",
 
 SPECIAL_KEYS = {PAD: "pad_token", UNK: "unk_token", CLS: "cls_token", SEP: "sep_token", MASK: "mask_token"}
 
-# Classes that cut text as BertTokenizer does. BertJapaneseTokenizer, BertweetTokenizer and others have a vocab.txt too.
+# Classes that tokenize as BertTokenizer does. BertJapaneseTokenizer, BertweetTokenizer and others have a vocab.txt too.
 _WORDPIECE = re.compile(
     r"(Bert|DistilBert|Electra|MobileBert|ConvBert|Funnel|LayoutLM|Lxmert|SqueezeBert|PreTrained)Tokenizer(Fast)?"
     r"|TokenizersBackend"
@@ -32,7 +32,7 @@ _WORDPIECE = re.compile(
 
 
 def _content(value: Any) -> Any:
-    """Return the name of a special token, which is written as a string or as an object with its options."""
+    """Return the name of a special token, which is a string or an object with options."""
     return value.get("content") if isinstance(value, dict) else value
 
 
@@ -40,7 +40,7 @@ _Token = Annotated[str | None, BeforeValidator(_content)]
 
 
 class TokenizerConfig(BaseModel):
-    """What a `tokenizer_config.json` says about a BERT vocabulary; all else in the file is ignored."""
+    """The settings of a BERT vocabulary in a `tokenizer_config.json`; all other settings are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -56,7 +56,7 @@ class TokenizerConfig(BaseModel):
     mask_token: _Token = None
 
     def name_of(self, token: str) -> str:
-        """Return what the vocabulary calls the special token `token` (one of `SPECIAL_TOKENS`)."""
+        """Return the vocabulary's name of the special token `token` (one of `SPECIAL_TOKENS`)."""
         return getattr(self, SPECIAL_KEYS[token]) or token
 
 
@@ -82,7 +82,7 @@ def read_tokenizer_config(path: Path) -> TokenizerConfig:
         raise RequestError(f"{path} is not JSON ({error}). Correct it, or fetch it again.") from None
     if config.tokenizer_class and not _WORDPIECE.fullmatch(config.tokenizer_class):
         raise RequestError(
-            f"{path} is for a {config.tokenizer_class}, which does not cut text as BERT's tokenizer does. Name a "
+            f"{path} is for a {config.tokenizer_class}, which does not tokenize as BERT's tokenizer does. Name a "
             "tokenizer.json, or a vocabulary for BertTokenizer."
         )
     return config

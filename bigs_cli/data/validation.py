@@ -1,6 +1,6 @@
-"""What is held out of a corpus: whole documents, or, where there are too few of them, whole paragraphs or sentences.
+"""Which text is held out: whole documents or, where there are too few of them, whole paragraphs or sentences.
 
-Chance decides by the text alone, so that equal texts are always on the same side, in whatever order they are read.
+A hash of the text decides, so equal texts are always in the same split, in whatever order they are read.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from bigs_cli.data.manifest import ValidationUnit
 from bigs_cli.data.packing import split_text
 from bigs_cli.data.sentences import MARK, mark
 
-# All in characters, or as a share of all characters; chosen here.
-_FEWEST = 512  # of what is held out as paragraphs or sentences, where there is enough text: a few rows of tokens
-_MOST = 0.2  # of a short text that is held out, if no larger part is asked for; also of a single paragraph
-_LONGEST_SENTENCE = 512  # a longer one is cut at white space
+# In characters, or as a fraction of all characters; chosen here.
+_FEWEST = 512  # held out as paragraphs or sentences, where there is enough text: a few rows of tokens
+_MOST = 0.2  # of a short text is held out, unless a larger part is requested; also the limit for a single paragraph
+_LONGEST_SENTENCE = 512  # longer sentences are cut at white space
 
 
 class ValidationRule(BaseModel):
-    """The rule by which text is held out. `fraction` is the part that was asked for.
+    """The rule by which text is held out. `fraction` is the requested part.
 
-    Documents are held out if their hash, as a fraction of the highest, is below `fraction`. Paragraphs and sentences
-    are if their hash is at most `threshold` and they have at most `longest` characters.
+    Documents are held out if their hash, as a fraction of the highest one, is below `fraction`; paragraphs and
+    sentences, if their hash is at most `threshold` and they have at most `longest` characters.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +38,7 @@ class ValidationRule(BaseModel):
     longest: int = 0
 
     def split(self, text: str) -> tuple[list[str], list[str]]:
-        """Return the units of a document to train on, and those held out, each in order. Joined, they are the text."""
+        """Return the units of a document to train on and the held-out units, in order. Together they are the text."""
         if self.unit == "documents":
             return ([], [text]) if is_heldout(text, self.fraction) else ([text], [])
         kept: list[str] = []
@@ -51,23 +51,23 @@ class ValidationRule(BaseModel):
 
 
 def text_digest(text: str) -> bytes:
-    """Return 16 bytes that stand for a text: what chance decides of it is decided by them, the same for ever."""
+    """Return the hash of a text, 16 bytes, that all random decisions about the text use. It must never change."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def is_heldout(text: str, fraction: float) -> bool:
-    """Say whether a document is held out: by its text alone, for about `fraction` of all texts."""
+    """Return whether a document is held out, which its text alone decides, for about `fraction` of all texts."""
     return int.from_bytes(text_digest(text)[:8]) < fraction * 2.0**64
 
 
 def choose_validation_rule(texts: Callable[[], Iterable[str]], fraction: float) -> ValidationRule:
     """Return the rule to hold out about `fraction` of a corpus; `texts()` reads its documents from the beginning.
 
-    Whole documents, if that leaves some on both sides; else the finer unit of which that can be said. Reading stops as
-    soon as whole documents will do: in a large corpus after about 1 / `fraction` of them.
+    The unit is the document, if that leaves some in both splits, else the paragraph or the sentence. Reading stops as
+    soon as both splits have a document: in a large corpus after about 1 / `fraction` of them.
 
     Raises:
-        RequestError: all of the text is one sentence.
+        RequestError: the whole text is one sentence.
     """
     rule = ValidationRule(fraction=fraction)
     if fraction == 0:
@@ -90,7 +90,7 @@ def choose_validation_rule(texts: Callable[[], Iterable[str]], fraction: float) 
 
 
 def units_of(text: str, unit: ValidationUnit) -> Iterator[str]:
-    """Yield the paragraphs or sentences of `text`, each with the white space after it. Joined, they are the text."""
+    """Yield the paragraphs or sentences of `text`, each with the white space after it. Together they are the text."""
     for paragraph in mark(text, "paragraphs").split(MARK):
         if unit == "paragraphs":
             yield paragraph
@@ -100,17 +100,17 @@ def units_of(text: str, unit: ValidationUnit) -> Iterator[str]:
 
 
 def _finer(units: Iterable[str], unit: ValidationUnit, fraction: float) -> ValidationRule | None:
-    """Return the rule to hold out some of `units`; None if that leaves none, or next to nothing, on either side."""
+    """Return the rule to hold out some of `units`; None if one split would be (almost) empty."""
     bare = (text.strip() for text in units)
     found = np.fromiter(((_hash(text), len(text)) for text in bare if text), np.dtype([("hash", "u8"), ("size", "i8")]))
     hashes, first, same = np.unique(found["hash"], return_index=True, return_inverse=True)
     if len(hashes) < 2:
         return None
-    sizes = np.bincount(same, found["size"])  # of equal units, all are held out or none is
+    sizes = np.bincount(same, found["size"])  # equal units are held out together
     total = sizes.sum()
     wanted = min(max(fraction * total, _FEWEST), max(fraction, _MOST) * total)
     longest = int(max(fraction, 0.5 if unit == "sentences" else _MOST) * total)
-    fit = np.flatnonzero(found["size"][first] <= longest)[: len(hashes) - 1]  # one is left to train on
+    fit = np.flatnonzero(found["size"][first] <= longest)[: len(hashes) - 1]  # at least one is left to train on
     held = np.cumsum(sizes[fit])
     if not len(fit) or (unit == "paragraphs" and not wanted / 2 <= held[-1]):
         return None

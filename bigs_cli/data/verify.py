@@ -1,8 +1,8 @@
-"""Whether shards are what their manifest says: every byte is read once, and what was found sound is remembered.
+"""Whether shards match their manifest: every byte is read once, and valid files are remembered.
 
-The cache folder holds, for each folder of shards, one line a file: its size, times and inode when it was read, and the
-SHA-256 it had. A file of which all these are the same is not read again, so that a run starts as fast on a terabyte as
-on a megabyte. A file that was written to, or a copy, is read once more.
+The cache folder holds one file per folder of shards, with a line per valid shard: its size, times and inode when it was
+read, and its SHA-256. A shard that still has all of these is not read again, so a run starts as fast on a terabyte as
+on a megabyte. A shard that was written to, or copied, is read once more.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.manifest import MANIFEST, Manifest, Shard
-from bigs_cli.data.shards import MAKE_AGAIN, Shards
+from bigs_cli.data.manifest import MAKE_AGAIN, MANIFEST, Manifest, Shard
 from bigs_cli.data.tokenizer import TOKENIZER_JSON, VOCAB_TXT, vocabulary_lines
+
+if TYPE_CHECKING:
+    from bigs_cli.data.shards import Shards
 
 _BLOCK = 1 << 20
 _THREADS = min(8, os.cpu_count() or 1)
@@ -37,31 +39,31 @@ def verify(
     process_count: int = 1,
     advance: Callable[[int], None] = lambda size: None,
 ) -> None:
-    """Raise unless every shard is what the manifest says; read those that are new or were written to.
+    """Check every shard against the manifest; read those that are new or were written to.
 
-    Process p of several does so for the shards p, p + count, p + 2·count, … `advance` is told the bytes of every
-    shard once that is known to be sound, or not.
+    Process p of several checks the shards p, p + count, p + 2·count, … `advance` receives the bytes of each shard once
+    it is checked.
 
     Raises:
         RequestError: shards were altered or cannot be read; all of them are named.
     """
-    memory = _Memory(shards.folder)
+    known = _KnownShards(shards.folder)
     unknown: list[File] = []
     for path, shard in shards.files()[process_index::process_count]:
-        if memory.knows(path, shard):
+        if known.has(path, shard):
             advance(shard.rows * shards.manifest.row_bytes)
         else:
             unknown.append((path, shard))
-    problems = _read_all(unknown, shards.manifest, advance, memory.add)
+    problems = _read_all(unknown, shards.manifest, advance, known.add)
     if problems:
         raise RequestError("\n".join([*problems, MAKE_AGAIN]))
 
 
 def check(shards: Shards, advance: Callable[[int], None] = lambda size: None) -> list[str]:
-    """Read everything, whatever is remembered, and return what is wrong: sentences, none if all is well.
+    """Read everything, remembered or not, and return a sentence for each fault.
 
-    That is every shard, its SHA-256 and its token ids, and the tokenizer beside them, as tokenizer.json and as
-    vocab.txt. `shards` may be those of `read_manifest`. `advance` is told the bytes of every shard.
+    That is the SHA-256 and the token ids of every shard, and the tokenizer beside them, as tokenizer.json and as
+    vocab.txt. `shards` may come from `read_manifest`. `advance` receives the bytes of each shard.
     """
     problems = _read_all(shards.files(), shards.manifest, advance)
     try:
@@ -79,9 +81,9 @@ def _read_all(
     files: Sequence[File],
     manifest: Manifest,
     advance: Callable[[int], None],
-    sound: Callable[[Path, Shard, os.stat_result], None] = lambda path, shard, status: None,
+    valid: Callable[[Path, Shard, os.stat_result], None] = lambda path, shard, status: None,
 ) -> list[str]:
-    """Read the files, several at once; return what is wrong, and tell `sound` of those with which nothing is."""
+    """Read several files at a time; return a sentence for each fault, and call `valid` for each valid file."""
     problems = []
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="verify")
     try:
@@ -89,21 +91,21 @@ def _read_all(
             if isinstance(result, str):
                 problems.append(result)
             else:
-                sound(path, shard, result)
+                valid(path, shard, result)
             advance(shard.rows * manifest.row_bytes)
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for files that were not begun.
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for files that are not started.
     return problems
 
 
 def _read(manifest: Manifest, file: File) -> str | os.stat_result:
-    """Read a shard; return what is wrong with it, a sentence, or the status it had as the reading began."""
+    """Read a shard; return a sentence about its fault, or its status from before it was read."""
     path, shard = file
     digest, highest = hashlib.sha256(), 0
     dtype = np.dtype(manifest.dtype).newbyteorder("<")
     try:
         with path.open("rb") as opened:
-            status = os.fstat(opened.fileno())  # Before it is read: what is written to it meanwhile is not missed.
+            status = os.fstat(opened.fileno())  # from before it is read, so that a change meanwhile is noticed
             block = memoryview(bytearray(_BLOCK))
             while size := opened.readinto(block):
                 digest.update(block[:size])
@@ -119,10 +121,10 @@ def _read(manifest: Manifest, file: File) -> str | os.stat_result:
     return status
 
 
-class _Memory:
-    """The shards of a folder that were found sound. Nothing depends on it but time: it may be lost, or not be kept.
+class _KnownShards:
+    """The shards of a folder that were valid when they were read. Losing the file only costs time.
 
-    Lines are only ever added, each in one write, so that processes can share the file.
+    Lines are only appended, each in one write, so several processes can share the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -133,16 +135,16 @@ class _Memory:
         except OSError:
             self._lines = set[str]()
 
-    def knows(self, path: Path, shard: Shard) -> bool:
-        """Say whether the file was found sound, and nothing about it has changed since."""
+    def has(self, path: Path, shard: Shard) -> bool:
+        """Return whether the file was valid and has not changed since."""
         try:
             return _line(path, shard, path.stat()) in self._lines
         except OSError:
             return False
 
     def add(self, path: Path, shard: Shard, status: os.stat_result) -> None:
-        """Remember that a file is sound."""
-        with contextlib.suppress(OSError):  # The next start reads the shard again.
+        """Remember a valid file."""
+        with contextlib.suppress(OSError):  # then the next start reads the shard again
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab", buffering=0) as file:
                 file.write(f"{_line(path, shard, status)}\n".encode())
@@ -153,7 +155,7 @@ def _line(path: Path, shard: Shard, status: os.stat_result) -> str:
         "file": str(path.resolve()),
         "size": status.st_size,
         "modified_ns": status.st_mtime_ns,
-        "changed_ns": status.st_ctime_ns,  # moves on when somebody sets the time of modification back
+        "changed_ns": status.st_ctime_ns,  # changes even when somebody restores the time of modification
         "inode": status.st_ino,
         "sha256": shard.sha256,
     }

@@ -1,12 +1,12 @@
-"""Training a vocabulary on the text it is for."""
+"""Training a vocabulary on the text that it is for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bigs_cli.data.corpus import find_parts, read_parts, sound
 from bigs_cli.data.documents import BadRecord
+from bigs_cli.data.sources import find_parts, read_parts, require_text
 from bigs_cli.data.staging import Request
 from bigs_cli.data.tokenizer import train_tokenizer
 from bigs_cli.data.validation import ValidationRule
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SAMPLE_CHARACTERS = 50_000_000
-"""As much text as a vocabulary is trained on, in equal parts of all sources; it is held in memory."""
+"""The text that a vocabulary is trained on at most, in equal parts from all sources; it is held in memory."""
 
 
 def train_on(request: Request, validation: ValidationRule, size: int, skip_bad: bool = False) -> Tokenizer:
-    """Return a vocabulary of `size` entries trained on what `request` reads, but not on what is held out.
+    """Return a vocabulary of `size` entries trained on the text of `request` that is not held out.
 
     Raises:
         RequestError: there is no text, it cannot be read, or `size` is too small for its characters.
@@ -34,7 +34,7 @@ def _sample(request: Request, validation: ValidationRule, skip_bad: bool) -> Ite
         for _, _, record in read_parts(find_parts([source], request.how)):
             if isinstance(record, BadRecord) and skip_bad:
                 continue
-            document = sound(record)
+            document = require_text(record)
             taken += 1
             if left <= 0 or (limit is not None and taken > limit):
                 break

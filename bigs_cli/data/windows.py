@@ -1,4 +1,4 @@
-"""Questions about texts, as a model reads them: a long text in several windows, which overlap."""
+"""Encoding questions about texts: a long text becomes several overlapping windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 DOC_STRIDE = 128
-"""Tokens that a window shares with the next one (the `doc_stride` of common scripts); half of it, in short windows."""
+"""Tokens that a window shares with the next (`doc_stride` in common scripts); at most half of a short window."""
 LONGEST_QUESTION = 64
 SHORTEST = 8
 
@@ -25,16 +25,16 @@ SHORTEST = 8
 class Windows(Encoded):
     """One window of a text a row: [CLS] question [SEP] window [SEP].
 
-    `examples` `[n]` is the question each window is of, ascending. `places` `[all tokens, 2]` are the characters of the
-    text from and to which a token goes, −1 for those that are not of the text. Labels `[n, 2]` are the tokens where the
-    answer starts and ends (inclusive), counted from the row's first; 0, [CLS], if the window does not hold it.
+    `examples` `[n]` is the number of each window's question, ascending. `places` `[all tokens, 2]` are the characters
+    of the text where a token starts and ends, −1 for tokens outside the text. Labels `[n, 2]` are the places in the row
+    of the first and the last token of the answer; 0, the place of [CLS], if the window does not contain the answer.
     """
 
     examples: Array
     places: Array
 
     def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
-        """Return what `Encoded.batch` does, but weights `[size, L]`: 1 for the tokens of a window, 0 for padding."""
+        """Return the batch of `Encoded.batch` with weights `[size, L]`: 1 for the tokens of a window, 0 for padding."""
         made = super().batch(rows, size, trim)
         return {**made, "weights": made["attention_mask"].astype(np.float32)}
 
@@ -46,10 +46,10 @@ def encode_questions(
     answers: Sequence[Sequence[tuple[str, int]]] | None,
     length: int,
 ) -> Windows:
-    """Encode questions, cut to 64 tokens or half of `length`, each with every window of its context.
+    """Encode questions, truncated to 64 tokens or half of `length`, each with every window of its context.
 
-    Of several answers (text, place of its first character) the first one is learned that has a place, not −1; no
-    answer: [CLS].
+    Labels are those of the first answer (text, place of its first character) whose place is not −1; without an answer
+    they are the place of [CLS].
 
     Raises:
         RequestError: `length` is too short.
@@ -100,7 +100,7 @@ def encode_questions(
 
 
 def window_starts(tokens: int, room: int) -> range:
-    """Return where windows of `room` tokens begin in a text of `tokens`: every token is in one, the last in the last.
+    """Return the starts of windows of `room` tokens that cover a text of `tokens`.
 
     Neighbours share `DOC_STRIDE` tokens, or half of `room` where that is less.
     """
@@ -109,7 +109,7 @@ def window_starts(tokens: int, room: int) -> range:
 
 
 def _tokens_of(answer: tuple[str, int], spans: Array) -> tuple[int, int]:
-    """Return the first and last of the tokens (`spans` `[n, 2]`, in characters) that hold any of the answer."""
+    """Return the first and the last token (`spans` `[n, 2]`, in characters) that overlap the answer."""
     text, at = answer
     first = int(np.searchsorted(spans[:, 1], at, side="right"))
     last = int(np.searchsorted(spans[:, 0], at + len(text), side="left")) - 1

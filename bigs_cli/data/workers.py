@@ -1,4 +1,4 @@
-"""Packing batches of documents in several processes, the results in the order of the batches."""
+"""Packing batches of documents in several processes, with the results in the order of the batches."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Note = TypeVar("Note")
-_AHEAD = 2  # batches that wait for each process, so that none of them does
+_AHEAD = 2  # batches queued per process, so that no process waits
 
 
 @dataclass(frozen=True)
 class Batch(Generic[Note]):
-    """Documents of each split, and a note for the reader of their rows."""
+    """Documents of each split, and a note that is returned with their rows."""
 
     documents: Mapping[Split, Sequence[str]]
     note: Note
@@ -39,10 +39,10 @@ def pack_batches(
 ) -> Iterator[tuple[Note, dict[Split, Packed]]]:
     """Yield the note and the rows of every batch, in order; the rows do not depend on `workers`.
 
-    With one worker the batches are packed here, by the tokenizer's own threads.
+    With one worker the batches are packed in this process, by the tokenizer's own threads.
 
     Raises:
-        RequestError: length and packing do not go together.
+        RequestError: the rows are too short for the packing.
         BigsError: a process died.
     """
     packer = Packer(tokenizer, sequence_length, packing)
@@ -68,7 +68,7 @@ def pack_batches(
             yield note, packed.result()
     except BrokenProcessPool:
         raise BigsError(
-            "A process that packs rows died, perhaps for want of memory. Ask for fewer: --workers 1."
+            "A process that packs rows died, perhaps because it ran out of memory. Use fewer: --workers 1."
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -78,11 +78,11 @@ def _pack(packer: Packer, documents: Mapping[Split, Sequence[str]]) -> dict[Spli
     return {split: packer.pack(texts) for split, texts in documents.items() if texts}
 
 
-_packer: Packer | None = None  # of a worker process, for all its batches
+_packer: Packer | None = None  # of this worker process, for all its batches
 
 
 def _start(tokenizer: str, sequence_length: int, packing: Packing) -> None:
-    """Make a worker process ready: one thread, deaf to Ctrl-C, and gone when its parent is."""
+    """Set up a worker process: one thread, Ctrl-C ignored, and an end when its parent ends."""
     global _packer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

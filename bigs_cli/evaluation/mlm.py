@@ -9,33 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from bigs_cli.data.hdf5 import Corpus
-from bigs_cli.data.hdf5_file import unmask
-from bigs_cli.data.manifest import Split
-from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
-from bigs_cli.data.validation_rows import Validation
+from bigs_cli.data.corpus import Batch, Corpus, Rows, Validation, unmask
+from bigs_cli.data.masking import MaskIds, masked_batch
 from bigs_cli.models.functional import Apply, Parameters
 from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Masking
 
 SEED = 0  # of the held-out masks, so that runs with different seeds are comparable
-
-
-def as_batch(rows: Any) -> dict[str, Any]:
-    """Return rows of a loader as a dict of arrays with `input_ids` `[B, L]`; token shards have only this array."""
-    return rows if isinstance(rows, dict) else {"input_ids": rows}
-
-
-def masked_batch(
-    key: jax.Array, batch: dict[str, jax.Array], mask_ids: MaskIds | None, masking: Masking
-) -> MaskedBatch:
-    """Mask a batch of token shards; its array `row` `[B]` has the indices of its rows in the global batch.
-
-    Without `mask_ids`, return a batch of HDF5 files, which is already masked.
-    """
-    if mask_ids is None:
-        return MaskedBatch(*(batch[name] for name in MaskedBatch._fields))
-    return mask_tokens(key, batch["row"], batch["input_ids"], mask_ids, masking)
 
 
 def unigram_loss(train: Corpus, validation: Validation, max_rows: int = 1 << 16) -> float:
@@ -45,17 +25,15 @@ def unigram_loss(train: Corpus, validation: Validation, max_rows: int = 1 << 16)
     not counted.
     """
 
-    def counts(corpus: Corpus, split: Split) -> np.ndarray[Any, np.dtype[np.float64]]:
-        rows = corpus.split(split)
-        total = np.zeros(corpus.manifest.vocab_size)
+    def counts(rows: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
+        total = np.zeros(train.manifest.vocab_size)
         for start in range(0, min(len(rows), max_rows), 1024):
-            block = rows.take(np.arange(start, min(start + 1024, len(rows))))
-            tokens = unmask(block) if isinstance(block, dict) else block
+            tokens = unmask(rows.take(np.arange(start, min(start + 1024, len(rows)))))
             total += np.bincount(tokens.ravel(), minlength=len(total))
-        total[list(corpus.manifest.special_ids.values())] = 0
+        total[list(train.manifest.special_ids.values())] = 0
         return total
 
-    expected, actual = counts(train, "train") + 1, counts(validation.corpus, validation.split)
+    expected, actual = counts(train.split("train")) + 1, counts(validation.rows)
     return float(-(actual * np.log(expected / expected.sum())).sum() / max(actual.sum(), 1))
 
 
@@ -89,7 +67,7 @@ class MaskedLMEvaluator:
     def __call__(
         self,
         params: Parameters,
-        batches: Iterable[tuple[Any, Any]],
+        batches: Iterable[tuple[Batch, Any]],
         advance: Callable[[int], None] = lambda n: None,
     ) -> dict[str, float]:
         """Return loss (nats per predicted token), accuracy, perplexity = e^loss, and the number of predictions.
@@ -99,7 +77,7 @@ class MaskedLMEvaluator:
         totals = dict.fromkeys(("loss", "accuracy", "predictions"), 0.0)
         first = 0
         for rows, valid in batches:
-            batch = {**as_batch(rows), "row": first + np.arange(len(valid), dtype=np.int32), "valid": valid}
+            batch = {**rows, "row": first + np.arange(len(valid), dtype=np.int32), "valid": valid}
             for name, value in self._sums(params, self._place(batch)).items():
                 totals[name] += float(value)
             first += len(valid)

@@ -13,10 +13,9 @@ from rich.text import Text
 from tokenizers.decoders import DecodeStream
 
 from bigs_cli.core.wording import printable
-from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.data.corpus import Array, Batch, Corpus
 from bigs_cli.data.manifest import Split
-from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens
-from bigs_cli.data.shards import Shards
+from bigs_cli.data.masking import MaskedBatch, mask_ids, masked_batch
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import out
 
@@ -60,14 +59,11 @@ def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, spli
             out.print(Padding(part, (0, 0, 1, 2)), width=min(_WIDTH, out.width), soft_wrap=False)
 
 
-def _masked(shards: Corpus, block: Any, rows: Any, masking: Masking, seed: int) -> MaskedBatch:
-    """Mask a block of token shards; a block of HDF5 files is already masked."""
-    if isinstance(block, dict):
-        return MaskedBatch(*(block[name] for name in MaskedBatch._fields))
-    assert isinstance(shards, Shards)
-    mask_ids = MaskIds.of(shards, masking, shards.manifest.vocab_size)
-    mask = jax.jit(mask_tokens, static_argnames=("special", "masking"))
-    return jax.device_get(mask(jax.random.key(seed), rows, block, special=mask_ids, masking=masking))
+def _masked(corpus: Corpus, batch: Batch, rows: Array, masking: Masking, seed: int) -> MaskedBatch:
+    """Return a batch of the given rows of a corpus, masked, on the host."""
+    special = mask_ids(corpus, masking, corpus.manifest.vocab_size)
+    mask = jax.jit(masked_batch, static_argnames=("special", "masking"))
+    return jax.device_get(mask(jax.random.key(seed), {**batch, "row": rows}, special=special, masking=masking))
 
 
 def _spread(rows: int, count: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:

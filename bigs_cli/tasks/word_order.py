@@ -35,7 +35,7 @@ def make_examples(split: str, source: str | None = None) -> TextExamples:
     Raises:
         RequestError: the source cannot be read, or has too few sentences.
     """
-    from bigs_cli.data.corpus import read_documents
+    from bigs_cli.data.sources import read_documents
 
     source = source or PYTHON_DOCS
     distinct = split_sentences(split, lambda: read_documents([source]))

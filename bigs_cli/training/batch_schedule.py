@@ -6,11 +6,10 @@ Both follow from the recipe alone, so a resumed run needs only its step number.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from bigs_cli.evaluation.mlm import as_batch
+from bigs_cli.data.corpus import Batch
 from bigs_cli.recipe import PretrainRecipe
 
 
@@ -42,9 +41,9 @@ def last_step(recipe: PretrainRecipe) -> int:
     return first - -missing // (rows_of(recipe, first) * recipe.data.sequence_length)
 
 
-def take(batches: Iterator[Any], count: int) -> dict[str, np.ndarray[Any, Any]]:
+def take(batches: Iterator[Batch], count: int) -> Batch:
     """Return the next `count` batches of a loader as one, with `input_ids` `[B, L]`."""
-    parts = [as_batch(next(batches)) for _ in range(count)]
+    parts = [next(batches) for _ in range(count)]
     return parts[0] if count == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

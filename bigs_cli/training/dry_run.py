@@ -12,9 +12,8 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.data.corpus import Corpus
 from bigs_cli.data.manifest import dtype_for
-from bigs_cli.evaluation.mlm import as_batch
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import count, parameter_shapes
@@ -60,7 +59,7 @@ def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
         row = {"input_ids": np.zeros((1, L), dtype_for(recipe.model.vocab_size))}
     else:
         check_shards(recipe, shards)
-        row = as_batch(shards.split("train").take(np.zeros(1, np.int64)))
+        row = shards.split("train").take(np.zeros(1, np.int64))
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
     run = _Run(recipe.model, recipe, recipe.batch_size, L, batch_schedule.last_step(recipe), row, predictions)
     return _tables(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)

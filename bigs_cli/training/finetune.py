@@ -105,7 +105,6 @@ def finetune(
             save_tokenizer(tokenizer, path)
 
         job.start(recipe, start, write_model)
-        job.announce()
         params, untrained = initial_parameters(config, recipe.seed, start)
         if start is not None and recipe.head_init == "unit":
             sample = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]

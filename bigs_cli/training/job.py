@@ -14,7 +14,6 @@ from bigs_cli.checkpoints.resume import ResumeRecord, read_record, write_record
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.checkpoints.untrained import untrained_layers
-from bigs_cli.core import mapped
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
 from bigs_cli.models.functional import Parameters, parameter_shapes
@@ -62,10 +61,6 @@ class Job:
             self.update_record()
 
         self.folder.start(dump_recipe(recipe), environment, self.resume, write_all)
-
-    def announce(self) -> None:
-        """Set the resume command in errors about lost files. Call it in every process."""
-        mapped.set_resume_command(self.command)
 
     def update_record(self) -> None:
         """Write the record unless it is up to date. Call it in the main process."""

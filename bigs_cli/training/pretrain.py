@@ -25,14 +25,11 @@ from bigs_cli.core.files import write_json
 from bigs_cli.core.metric_names import percent
 from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
-from bigs_cli.data.hdf5 import Corpus
+from bigs_cli.data.corpus import Corpus, Validation
 from bigs_cli.data.loader import heldout_batches, train_batches
-from bigs_cli.data.masking import MaskIds, word_continuations
-from bigs_cli.data.shards import Shards
+from bigs_cli.data.masking import MaskIds, mask_ids, masked_batch, word_continuations
 from bigs_cli.data.tokenizer import save_tokenizer
-from bigs_cli.data.validation_rows import Validation
-from bigs_cli.data.verify import verify
-from bigs_cli.evaluation.mlm import MaskedLMEvaluator, masked_batch
+from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, count, make_apply
@@ -97,7 +94,6 @@ def pretrain(
 
         if main:
             job.start(recipe, start, write_model)
-        job.announce()
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
         loggers = recipe.loggers if main else ()
@@ -114,7 +110,7 @@ def pretrain(
                 recipe=recipe,
                 job=job,
                 mesh=mesh,
-                loss=masked_lm_loss(apply, _mask_ids(recipe, shards), recipe.masking),
+                loss=masked_lm_loss(apply, mask_ids(shards, recipe.masking, recipe.model.vocab_size), recipe.masking),
                 steps=steps,
                 batches=_Batches(recipe, shards, mesh),
                 evaluator=evaluator,
@@ -125,7 +121,7 @@ def pretrain(
                 peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
             )
             err.print(
-                f"Pretraining {count(params) / 1e6:.1f}M parameters on {_describe_data(shards)}, "
+                f"Pretraining {count(params) / 1e6:.1f}M parameters on {shards.size}, "
                 f"{counted(steps, 'step')} of {_describe_batch(recipe)} × {length}, on "
                 f"{counted(jax.device_count(), f'{jax.devices()[0].device_kind} device')}."
             )
@@ -159,10 +155,7 @@ def _write_results(training: Training, result: PretrainResult, skipped: int, par
 def _verify(corpus: Corpus, job: Job) -> None:
     """Raise RequestError if a corpus was modified after it was written."""
     with progress("verifying shards", corpus.nbytes // jax.process_count(), "bytes") as advance:
-        if isinstance(corpus, Shards):
-            verify(corpus, jax.process_index(), jax.process_count(), advance)
-        elif job.needs_start:  # On resume, the digest in the checkpoint already proves that the corpus is unchanged.
-            corpus.verify(advance)
+        corpus.verify(advance, jax.process_index(), jax.process_count(), resumed=not job.needs_start)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
@@ -185,16 +178,16 @@ def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
             f"The shards in {shards.folder} have a vocabulary of {manifest.vocab_size}; the recipe's model has "
             f"{recipe.model.vocab_size}. Use --set model.vocab_size={manifest.vocab_size}, or other shards."
         )
-    if recipe.masking.whole_word and isinstance(shards, Shards):
+    if recipe.masking.whole_word and not shards.static_masks:
         word_continuations(shards.tokenizer(), manifest.vocab_size)
 
 
-def masked_lm_loss(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> SummedLoss:
-    """Return the loss of a step: mask the rows (`evaluation.mlm.masked_batch`) and predict the masked tokens."""
+def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> SummedLoss:
+    """Return the loss of a step: mask the rows (`masked_batch`) and predict the masked tokens."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         mask_key, dropout_key = jax.random.split(key)
-        masked = masked_batch(mask_key, batch, mask_ids, masking)
+        masked = masked_batch(mask_key, batch, special, masking)
         logits = apply(
             params,
             masked.input_ids,
@@ -212,7 +205,7 @@ class _Batches:
     """The training rows of the corpus, shuffled: the `Batches` of the training loop."""
 
     def __init__(self, recipe: PretrainRecipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> None:
-        self._recipe, self._corpus = recipe, corpus
+        self._recipe, self._rows = recipe, corpus.split("train")
         self._sharding, self._base = meshes.batch_sharding(mesh), batch_schedule.base_batch_size(recipe)
 
     def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
@@ -220,7 +213,7 @@ class _Batches:
         fixed = self._recipe.batch_size_warmup is None
         mine = _rows_here(self._sharding, self._base) if fixed else np.arange(self._base)
         self._loader = train_batches(
-            self._corpus, self._base, self._recipe.seed, mine=mine, start_state=loop_state.get("loader")
+            self._rows, self._base, self._recipe.seed, mine=mine, start_state=loop_state.get("loader")
         )
 
     def take(self, step: int) -> dict[str, jax.Array]:
@@ -246,8 +239,8 @@ class _Evaluator:
     ) -> None:
         self._recipe, self._validation, self._log = recipe, validation, log
         self._sharding = meshes.batch_sharding(mesh)
-        mask_ids = _mask_ids(recipe, validation.corpus)
-        self._measure = MaskedLMEvaluator(apply, mask_ids, recipe.masking, self._place)
+        special = mask_ids(validation.corpus, recipe.masking, recipe.model.vocab_size)
+        self._measure = MaskedLMEvaluator(apply, special, recipe.masking, self._place)
         self.every_steps = recipe.evaluate.every_steps
         self.metrics: dict[str, float] = {}
 
@@ -270,7 +263,7 @@ class _Evaluator:
 
     def _run(self, step: int, params: Parameters, max_batches: int | None) -> float:
         size = self._recipe.batch_size
-        rows = heldout_batches(self._validation.corpus, size, self._validation.split)
+        rows = heldout_batches(self._validation.rows, size)
         count = min(len(self._validation), (max_batches or sys.maxsize) * size)
         with progress("validation", count, "row") as advance:
             self.metrics = self._measure(params, itertools.islice(rows, max_batches), advance)
@@ -291,11 +284,6 @@ def _rows_here(sharding: jax.sharding.NamedSharding, rows: int) -> np.ndarray[An
     return meshes.rows_here(sharding, rows)
 
 
-def _mask_ids(recipe: PretrainRecipe, corpus: Corpus) -> MaskIds | None:
-    """Return the ids that `masked_batch` needs for rows of `corpus`; None for HDF5 files, which are already masked."""
-    return MaskIds.of(corpus, recipe.masking, recipe.model.vocab_size) if isinstance(corpus, Shards) else None
-
-
 def _digests(shards: Corpus, validation: Validation | None) -> dict[str, str]:
     """Return the digests of all data that the result of the run depends on, the training data first."""
     digests = {"shards": shards.digest, "tokenizer": shards.manifest.tokenizer}
@@ -307,9 +295,3 @@ def _digests(shards: Corpus, validation: Validation | None) -> dict[str, str]:
 def _describe_batch(recipe: PretrainRecipe) -> str:
     warmup = recipe.batch_size_warmup
     return str(recipe.batch_size) if warmup is None else f"{warmup.start} to {recipe.batch_size}"
-
-
-def _describe_data(shards: Corpus) -> str:
-    if isinstance(shards, Shards):
-        return f"{shards.manifest.report.tokens / 1e6:.1f}M tokens"
-    return f"{len(shards.split('train')):,} rows with the masks of their files (the recipe's masking is not used)"

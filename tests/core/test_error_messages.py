@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -96,21 +94,3 @@ def test_other_errors_are_none_of_the_machine() -> None:
         raise KeyError("a")
     with pytest.raises(RequestError, match="mine"), convert_errors(translate_error):
         raise RequestError("mine")
-
-
-def test_what_is_mapped_and_cut_short_ends_with_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"a" * 9000)
-    code = """
-import os, sys
-import numpy as np
-from bigs_cli.core.mapped import set_resume_command, tell_cut_files
-tell_cut_files()
-set_resume_command("bigs pretrain --resume --run runs/x")
-mapped = np.memmap(sys.argv[1], np.uint8, "r")
-os.truncate(sys.argv[1], 0)
-print(mapped.sum())
-"""
-    ended = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("bigs: A file that was being read")
-    assert ended.stderr.endswith("continue with `bigs pretrain --resume --run runs/x`.\n")

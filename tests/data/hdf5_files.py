@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bigs_cli.data import hdf5
+from bigs_cli.data import hdf5_rows
 from bigs_cli.data.hdf5 import HDF5Corpus, open_hdf5
 from bigs_cli.data.tokenizer import RESERVED, load_tokenizer
 from tests.tiny import LENGTH, settings
@@ -78,8 +78,8 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows a block, two blocks a window."""
-    monkeypatch.setattr(hdf5, "_BLOCK_BYTES", 3 * hdf5._row_bytes(LENGTH, P))
-    monkeypatch.setattr(hdf5, "_WINDOW", 2)
+    monkeypatch.setattr(hdf5_rows, "_BLOCK_BYTES", 3 * hdf5_rows.row_bytes(LENGTH, P))
+    monkeypatch.setattr(hdf5_rows, "_WINDOW", 2)
 
 
 def pretrain(data: Path, run: Path, *more: object, **changes: object) -> list[object]:

@@ -8,7 +8,7 @@ import pytest
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import locked
 from bigs_cli.data import build as module
-from bigs_cli.data.build import build_shards
+from bigs_cli.data.build import BuildOptions, build_shards
 from bigs_cli.data.manifest import Packing
 from bigs_cli.data.packing import Packer
 from bigs_cli.data.readers import ReadOptions
@@ -42,7 +42,7 @@ def build(output, tokenizer, *sources, weights=None, **options):
         sequence_length=L,
         **settings,
     )
-    return build_shards(request, lambda rule: tokenizer, output, **options)
+    return build_shards(request, lambda rule: tokenizer, output, BuildOptions(**options))
 
 
 def content(folder):
@@ -62,10 +62,11 @@ def test_shards_hold_the_rows_and_the_manifest_says_what(tmp_path, documents, to
     for split, wanted in (("train", False), ("heldout", True)):
         packed = packer.pack([document for document, is_held in zip(documents, held, strict=True) if is_held is wanted])
         rows = shards.split(split)
-        np.testing.assert_array_equal(rows.take(np.arange(len(rows))), packed.rows)
+        np.testing.assert_array_equal(rows.take(np.arange(len(rows)))["input_ids"], packed.rows)
     whole, report = packer.pack(documents), manifest.report
     assert (report.documents, report.heldout_documents, report.short_documents) == (60, sum(held), 0)
-    assert (report.tokens, report.sentences, report.sequences) == (whole.tokens, whole.sentences, len(whole.rows))
+    counts = whole.counts
+    assert (report.tokens, report.sentences, report.sequences) == (counts.tokens, counts.sentences, len(whole.rows))
     assert report.fill_rate == pytest.approx((whole.rows != 0).mean())
     assert report.unknown_rate == 0
     assert fingerprint(shards.tokenizer()) == manifest.tokenizer
@@ -274,7 +275,7 @@ def test_long_texts_and_many_copies_make_no_large_batch(tmp_path, documents, tok
     assert max(sizes) < 2500
     assert report.documents > 9 * 60
     whole = Packer(tokenizer, L, Packing()).pack(documents)
-    assert report.tokens >= 9 * whole.tokens, "nothing is lost, and a cut word may be two"
+    assert report.tokens >= 9 * whole.counts.tokens, "nothing is lost, and a cut word may be two"
 
 
 def test_documents_of_a_text_file(tmp_path, documents, tokenizer):

@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data import hdf5
-from bigs_cli.data.block_order import BlockOrder
-from bigs_cli.data.hdf5 import is_hdf5_folder, open_hdf5
-from bigs_cli.data.hdf5_convert import convert_hdf5
-from bigs_cli.data.hdf5_file import read_rows, split_of
+from bigs_cli.data import hdf5_rows
+from bigs_cli.data.hdf5 import convert_hdf5, is_hdf5_folder, open_hdf5
+from bigs_cli.data.hdf5_rows import read_rows, split_of
 from bigs_cli.data.loader import heldout_batches, train_batches
+from bigs_cli.data.order import BlockOrder
 from bigs_cli.data.shards import open_shards
-from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.data.verify import verify
 from tests.data.hdf5_files import MASK, PAD, Arrays, P, masked, opened, originals, write, write_vocab
 
@@ -46,17 +44,19 @@ def test_rows_are_what_the_original_loader_returned(shared: Path, tmp_path: Path
     assert got["weights"].sum() == (expected["labels"] > 0).sum()
     np.testing.assert_array_equal(got["weights"] > 0, got["labels"] > 0)
 
-    batch = next(train_batches(opened(tmp_path), 16, seed=3))
+    batch = next(train_batches(opened(tmp_path).split("train"), 16, seed=3))
     order = [int(np.flatnonzero((got["input_ids"] == row).all(1))[0]) for row in batch["input_ids"]]
     assert sorted(order) == list(range(16)) != order
     for field, values in batch.items():
         np.testing.assert_array_equal(values, got[field][order])
 
     # Converted, the rows have the words that stood there; a position after the first 0 is not in the list.
-    convert_hdf5(tmp_path, load_tokenizer(tmp_path), tmp_path / "shards", heldout=0)
+    convert_hdf5(opened(tmp_path), tmp_path / "shards", heldout=0)
     shards = open_shards(tmp_path / "shards").split("train")
     text = np.where(expected["labels"] >= 0, expected["labels"], expected["input_ids"])
-    np.testing.assert_array_equal(shards.take(np.arange(16)), np.where(expected["attention_mask"], text, PAD))
+    np.testing.assert_array_equal(
+        shards.take(np.arange(16))["input_ids"], np.where(expected["attention_mask"], text, PAD)
+    )
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -90,12 +90,12 @@ def test_files_are_found_and_those_that_say_neither_are_named(corpus: Path) -> N
     shutil.copy(corpus / "train_0.hdf5", corpus / "latest_3.hdf5")
     shutil.copy(corpus / "train_0.hdf5", corpus / ".train_hidden.hdf5")
     said: list[str] = []
-    found = open_hdf5(corpus, load_tokenizer(corpus), said.append)
+    found = open_hdf5(corpus, opened(corpus).tokenizer(), said.append)
     assert [file.path.name for file in found.files] == ["test_0.hdf5", "train_0.hdf5", "train_1.hdf5"]
     assert said == [f"{corpus / 'latest_3.hdf5'} is not read: its name says neither train nor test."]
     assert is_hdf5_folder(corpus)
     (corpus / "train_9.hdf5").symlink_to("nowhere.hdf5")
-    open_hdf5(corpus, load_tokenizer(corpus), said.append)
+    open_hdf5(corpus, opened(corpus).tokenizer(), said.append)
     assert said[2:] == [f"{corpus / 'train_9.hdf5'} is not read: it is a link that leads nowhere."]
     assert not is_hdf5_folder(corpus.parent)
     assert not is_hdf5_folder(corpus / "train_0.hdf5")
@@ -115,21 +115,21 @@ def numbers(batches: list[Arrays], rows: Arrays) -> list[int]:
 @pytest.mark.usefixtures("small_blocks")
 def test_an_epoch_has_every_row_in_an_order_of_its_own_for_any_number_of_processes(corpus: Path) -> None:
     rows = opened(corpus).split("train").take(np.arange(31))
-    batches = train_batches(opened(corpus), 8, seed=0)
+    batches = train_batches(opened(corpus).split("train"), 8, seed=0)
     drawn = [next(batches) for _ in range(12)]
     stream = numbers(drawn, rows)
     epochs = [stream[31 * epoch : 31 * (epoch + 1)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(31)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    other = train_batches(opened(corpus), 8, seed=1)
+    other = train_batches(opened(corpus).split("train"), 8, seed=1)
     assert numbers([next(other) for _ in range(3)], rows) != stream[:24]
 
-    parts = [train_batches(opened(corpus), 8, 0, process_index=p, process_count=2) for p in range(2)]
-    again = train_batches(opened(corpus), 8, 0)
+    parts = [train_batches(opened(corpus).split("train"), 8, 0, mine=np.arange(p, 8, 2)) for p in range(2)]
+    again = train_batches(opened(corpus).split("train"), 8, 0)
     for _ in range(5):
         next(again)
     state = json.loads(json.dumps(again.get_state()))
-    later = train_batches(opened(corpus), 8, 0, start_state=state)
+    later = train_batches(opened(corpus).split("train"), 8, 0, start_state=state)
     for number, batch in enumerate(drawn):
         for p, part in enumerate(parts):
             for field, values in next(part).items():
@@ -148,11 +148,11 @@ def test_a_block_is_read_about_once_an_epoch(corpus: Path, monkeypatch: pytest.M
         return read_rows(file, start, stop, vocab_size)
 
     corpus_ = opened(corpus)
-    monkeypatch.setattr(hdf5, "read_rows", counting)
+    monkeypatch.setattr(hdf5_rows, "read_rows", counting)
     rows = corpus_.split("train")
     order = rows.order(seed=0)
     for start in range(0, 31 * 4, 4):
-        rows.take(np.array([order[place] for place in range(start, start + 4)]))
+        rows.take(order(np.arange(start, start + 4)))
     assert len(reads) == 7 + 4
     # Where two epochs meet, a block may still be there.
     assert all(3 <= count <= 4 for count in reads.values())
@@ -161,20 +161,20 @@ def test_a_block_is_read_about_once_an_epoch(corpus: Path, monkeypatch: pytest.M
 def test_the_order_mixes_blocks_and_takes_windows_one_after_the_other() -> None:
     starts = np.array([0, 10, 20, 30, 37, 47])
     order = BlockOrder(starts, 2, seed=5)
-    first, second = ([order[place] for place in range(47 * epoch, 47 * (epoch + 1))] for epoch in range(2))
+    first, second = (order.take(np.arange(47 * epoch, 47 * (epoch + 1))).tolist() for epoch in range(2))
     assert sorted(first) == sorted(second) == list(range(47))
     blocks = np.searchsorted(starts, first, side="right") - 1
     assert len(set(blocks[:17])) == 2, "the first window is two blocks"
     assert (np.diff(blocks[:17]) != 0).sum() > 3, "shuffled into each other"
     # Any place can be asked for, in any order.
-    assert [order[place] for place in reversed(range(94))] == [*reversed(second), *reversed(first)]
+    assert order.take(np.arange(94)[::-1]).tolist() == [*reversed(second), *reversed(first)]
 
 
 def test_files_with_fewer_slots_are_filled_up_and_held_out_rows_come_in_order(corpus: Path) -> None:
     arrays = masked(originals(5, seed=7))
     few = {name: values[:, :2] if name.startswith("masked") else values for name, values in arrays.items()}
     write(corpus / "test_1.h5", few)
-    batches = list(heldout_batches(opened(corpus), 8))
+    batches = list(heldout_batches(opened(corpus).split("heldout"), 8))
     assert [int(valid.sum()) for _, valid in batches] == [8, 6]
     assert all(batch["positions"].shape == (8, P) for batch, _ in batches)
     last = batches[1][0]
@@ -185,14 +185,13 @@ def test_files_with_fewer_slots_are_filled_up_and_held_out_rows_come_in_order(co
 
 def test_conversion_puts_the_words_back(corpus: Path, tmp_path: Path) -> None:
     tokens: list[int] = []
-    tokenizer = load_tokenizer(corpus)
-    manifest = convert_hdf5(corpus, tokenizer, tmp_path / "out", heldout=0.5, advance=tokens.append)
+    manifest = convert_hdf5(opened(corpus), tmp_path / "out", heldout=0.5, advance=tokens.append)
     shards = open_shards(tmp_path / "out")
     verify(shards)
     text = {"train": np.concatenate([originals(20, 0), originals(11, 1)]), "heldout": originals(9, 2)}
     for split in ("train", "heldout"):
         rows = shards.split(split)
-        np.testing.assert_array_equal(rows.take(np.arange(len(rows))), text[split])
+        np.testing.assert_array_equal(rows.take(np.arange(len(rows)))["input_ids"], text[split])
     every = np.concatenate([*text.values()])
     report = manifest.report
     assert manifest == shards.manifest
@@ -201,22 +200,21 @@ def test_conversion_puts_the_words_back(corpus: Path, tmp_path: Path) -> None:
     assert report.sequences == 40
     assert report.fill_rate == pytest.approx((every != PAD).mean())
     with pytest.raises(RequestError, match="holds token shards already"):
-        convert_hdf5(corpus, tokenizer, tmp_path / "out", heldout=0.5)
+        convert_hdf5(opened(corpus), tmp_path / "out", heldout=0.5)
 
 
 def test_without_test_files_rows_are_held_out_all_copies_together(corpus: Path, tmp_path: Path) -> None:
     (corpus / "test_0.hdf5").unlink()
     write(corpus / "train_2.hdf5", masked(originals(20, 0), seed=9))  # the same text as train_0, masked differently
-    tokenizer = load_tokenizer(corpus)
-    convert_hdf5(corpus, tokenizer, tmp_path / "out", heldout=0.3)
+    convert_hdf5(opened(corpus), tmp_path / "out", heldout=0.3)
     shards = open_shards(tmp_path / "out")
     train, held = (shards.split(split) for split in ("train", "heldout"))
     assert len(train) + len(held) == 51
     assert 5 <= len(held) <= 25
-    texts = [{row.tobytes() for row in rows.take(np.arange(len(rows)))} for rows in (train, held)]
+    texts = [{row.tobytes() for row in rows.take(np.arange(len(rows)))["input_ids"]} for rows in (train, held)]
     assert not texts[0] & texts[1]
-    convert_hdf5(corpus, tokenizer, tmp_path / "out", heldout=0, overwrite=True)
+    convert_hdf5(opened(corpus), tmp_path / "out", heldout=0, overwrite=True)
     assert open_shards(tmp_path / "out").manifest.rows("heldout") == 0
     with pytest.raises(RequestError, match=r"--heldout 1e-09 leaves none to hold out"):
-        convert_hdf5(corpus, tokenizer, tmp_path / "new", heldout=1e-9)
+        convert_hdf5(opened(corpus), tmp_path / "new", heldout=1e-9)
     assert not (tmp_path / "new").exists()

@@ -7,15 +7,17 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bigs_cli.core.errors import RequestError
 from bigs_cli.data import loader
+from bigs_cli.data.corpus import Array, Batch
 from bigs_cli.data.loader import heldout_batches, train_batches
+from bigs_cli.data.order import Shuffle
 from bigs_cli.data.shards import Shards, open_shards
 from tests.data.tiny import numbered, write_shards
 
@@ -34,13 +36,13 @@ class Numbers:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def split(self, name: str) -> Numbers:
-        return self
-
     def __len__(self) -> int:
         return self.count
 
-    def take(self, indices: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    def order(self, seed: int) -> Callable[[Array], Array]:
+        return Shuffle(self.count, seed).take
+
+    def take(self, indices: Array) -> Batch:
         return {"row": np.array(indices), "twice": 2 * indices}
 
 
@@ -49,7 +51,7 @@ def drawn(batches: Any, count: int) -> list[int]:
     rows: list[int] = []
     while len(rows) < count:
         batch = next(batches)
-        rows += (batch["row"] if isinstance(batch, dict) else batch[:, 0]).tolist()
+        rows += (batch["row"] if "row" in batch else batch["input_ids"][:, 0]).tolist()
     return rows
 
 
@@ -57,18 +59,17 @@ def test_rows_are_taken_in_any_order_from_any_shard(shards: Shards) -> None:
     rows = shards.split("train")
     assert len(rows) == N
     for indices in ([0], [44, 0, 7, 6, 44, 13, 14], [], list(range(N))):
-        taken = rows.take(np.array(indices, np.int64))
+        taken = rows.take(np.array(indices, np.int64))["input_ids"]
         np.testing.assert_array_equal(taken, numbered(N)[indices])
         assert taken.dtype == np.uint16
         assert taken.flags.owndata  # not a view of a file that the disk must be asked for later
-    np.testing.assert_array_equal(rows[14], [14] * 4)
     for wrong in ([0, N], [-1]):
         with pytest.raises(IndexError, match="of 45"):
             rows.take(np.array(wrong))
 
 
 def test_every_epoch_has_every_row_in_another_order(shards: Shards) -> None:
-    stream = drawn(train_batches(shards, 8, seed=3), 3 * N)
+    stream = drawn(train_batches(shards.split("train"), 8, seed=3), 3 * N)
     epochs = [stream[start : start + N] for start in (0, N, 2 * N)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(N))] * 3
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
@@ -76,58 +77,58 @@ def test_every_epoch_has_every_row_in_another_order(shards: Shards) -> None:
 
 
 def test_another_seed_gives_other_orders_in_all_epochs(shards: Shards) -> None:
-    streams = [drawn(train_batches(shards, 5, seed), 3 * N) for seed in range(4)]
+    streams = [drawn(train_batches(shards.split("train"), 5, seed), 3 * N) for seed in range(4)]
     epochs = [tuple(stream[start : start + N]) for stream in streams for start in (0, N, 2 * N)]
     assert len(set(epochs)) == 12
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_global_batches_are_the_same_for_any_number_of_processes(shards: Shards, processes: int) -> None:
-    whole = train_batches(shards, 8, seed=0)
-    parts = [train_batches(shards, 8, 0, process_index=p, process_count=processes) for p in range(processes)]
+    whole = train_batches(shards.split("train"), 8, seed=0)
+    parts = [train_batches(shards.split("train"), 8, 0, mine=np.arange(p, 8, processes)) for p in range(processes)]
     for _ in range(30):
-        batch = next(whole)
+        batch = next(whole)["input_ids"]
         for p, part in enumerate(parts):
-            np.testing.assert_array_equal(next(part), batch[p::processes])
-    with pytest.raises(RequestError, match="cannot be shared evenly by 3"):
-        train_batches(shards, 8, 0, process_count=3)
+            np.testing.assert_array_equal(next(part)["input_ids"], batch[p::processes])
 
 
 def test_batches_are_the_same_for_any_number_of_threads(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = drawn(train_batches(shards, 8, seed=0), 4 * N)
+    expected = drawn(train_batches(shards.split("train"), 8, seed=0), 4 * N)
     for threads, prefetched in ((4, 16), (7, 3), (0, 0)):
         monkeypatch.setattr(loader, "_THREADS", threads)
         monkeypatch.setattr(loader, "_PREFETCHED", prefetched)
-        assert drawn(train_batches(shards, 8, seed=0), 4 * N) == expected
+        assert drawn(train_batches(shards.split("train"), 8, seed=0), 4 * N) == expected
 
 
 def test_the_stream_does_not_depend_on_the_size_of_batches(shards: Shards) -> None:
-    streams = [drawn(train_batches(shards, size, seed=0), 2000)[:2000] for size in (1, 7, 32, 100, 256, 300)]
+    streams = [
+        drawn(train_batches(shards.split("train"), size, seed=0), 2000)[:2000] for size in (1, 7, 32, 100, 256, 300)
+    ]
     assert all(stream == streams[0] for stream in streams)
 
 
 def test_state_continues_the_stream_across_epochs_and_process_counts(shards: Shards) -> None:
-    batches = train_batches(shards, 8, seed=0)
+    batches = train_batches(shards.split("train"), 8, seed=0)
     for _ in range(N // 8 - 1):
         next(batches)
     state = json.loads(json.dumps(batches.get_state()))
     assert len(json.dumps(state)) < 100
     expected = [next(batches) for _ in range(4)]
-    again = train_batches(shards, 8, seed=0, start_state=state)
-    half = train_batches(shards, 8, seed=0, process_index=1, process_count=2, start_state=state)
+    again = train_batches(shards.split("train"), 8, seed=0, start_state=state)
+    half = train_batches(shards.split("train"), 8, seed=0, mine=np.arange(1, 8, 2), start_state=state)
     for batch in expected:
-        np.testing.assert_array_equal(next(again), batch)
-        np.testing.assert_array_equal(next(half), batch[1::2])
+        np.testing.assert_array_equal(next(again)["input_ids"], batch["input_ids"])
+        np.testing.assert_array_equal(next(half)["input_ids"], batch["input_ids"][1::2])
 
 
 def test_heldout_batches_give_every_row_once(shards: Shards) -> None:
-    batches = list(heldout_batches(shards, 7))
-    assert all(ids.shape == (7, 4) and valid.shape == (7,) for ids, valid in batches)
-    seen = np.concatenate([ids[valid] for ids, valid in batches])
+    batches = list(heldout_batches(shards.split("heldout"), 7))
+    assert all(batch["input_ids"].shape == (7, 4) and valid.shape == (7,) for batch, valid in batches)
+    seen = np.concatenate([batch["input_ids"][valid] for batch, valid in batches])
     np.testing.assert_array_equal(seen, numbered(17, first=N))
 
 
-def test_rows_may_be_dicts_of_arrays() -> None:
+def test_rows_may_have_several_arrays() -> None:
     batch = next(train_batches(Numbers(9), 4, seed=0))
     np.testing.assert_array_equal(batch["twice"], 2 * batch["row"])
     *_, (last, valid) = heldout_batches(Numbers(9), 4)
@@ -137,20 +138,10 @@ def test_rows_may_be_dicts_of_arrays() -> None:
 
 def test_rows_may_have_an_order_of_their_own() -> None:
     class Backwards(Numbers):
-        def split(self, name: str) -> Backwards:
-            return self
+        def order(self, seed: int) -> Callable[[Array], Array]:
+            return lambda places: (seed - places) % 9
 
-        def order(self, seed: int) -> Any:
-            class Order:
-                def __len__(self) -> int:
-                    return sys.maxsize
-
-                def __getitem__(self, place: int) -> int:
-                    return (seed - place) % 9
-
-            return Order()
-
-    batches = train_batches(Backwards(9), 4, seed=3, process_index=1, process_count=2)
+    batches = train_batches(Backwards(9), 4, seed=3, mine=np.array([1, 3]))
     assert [next(batches)["row"].tolist() for _ in range(3)] == [[2, 0], [7, 5], [3, 1]]
 
 
@@ -186,7 +177,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (100, int(sys.argv[1])))
 from bigs_cli.core.errors import BigsError
 from bigs_cli.data.shards import open_shards
 try:
-    print(open_shards({str(folder)!r}).split("train").take(np.arange(300))[:, 0].sum())
+    print(open_shards({str(folder)!r}).split("train").take(np.arange(300))["input_ids"][:, 0].sum())
 except BigsError as error:
     print(error)
 """
@@ -202,9 +193,9 @@ except BigsError as error:
 
 
 def test_batches_do_not_change_while_further_ones_are_read(shards: Shards) -> None:
-    batches = train_batches(shards, 8, seed=0)
+    batches = train_batches(shards.split("train"), 8, seed=0)
     kept = list(itertools.islice(batches, 20))
-    copies = [batch.copy() for batch in kept]
+    copies = [batch["input_ids"].copy() for batch in kept]
     drawn(batches, 400)
     for batch, copy in zip(kept, copies, strict=True):
-        np.testing.assert_array_equal(batch, copy)
+        np.testing.assert_array_equal(batch["input_ids"], copy)

@@ -51,14 +51,14 @@ def test_rows_decode_to_the_documents(documents, tokenizer, length, unit):
     whole = tokenizer.encode_batch(documents, add_special_tokens=False)
     assert packed.rows.shape[1] == length
     assert packed.rows.dtype == np.uint16
-    assert packed.tokens == sum(map(len, whole))
-    assert packed.dropped == packed.unknown == 0
-    assert packed.filled == (packed.rows != PAD).sum() == packed.tokens + 2 * len(packed.rows)
+    assert packed.counts.tokens == sum(map(len, whole))
+    assert packed.counts.short == packed.counts.unknown == 0
+    assert packed.counts.filled == (packed.rows != PAD).sum() == packed.counts.tokens + 2 * len(packed.rows)
     np.testing.assert_array_equal(packed.rows[packed.rows > 103], [i for encoded in whole for i in encoded.ids])
     np.testing.assert_array_equal(packed.rows[:, 0], CLS)
     np.testing.assert_array_equal((packed.rows == SEP).sum(1), 1)
     sentences = [sentence_lengths(tokenizer, document, unit) for document in documents]
-    assert packed.sentences == (0 if unit == "tokens" else sum(map(len, sentences)))
+    assert packed.counts.sentences == (0 if unit == "tokens" else sum(map(len, sentences)))
     sizes = [int(n) for n in (packed.rows != PAD).sum(1) - 2]
     for document, encoded in zip(sentences, whole, strict=True):
         ends = list(itertools.accumulate(document))
@@ -86,8 +86,8 @@ def test_a_row_takes_all_sentences_that_fit(documents, tokenizer):
 def test_across_documents_sep_ends_each_and_one_row_is_padded(documents, tokenizer, unit):
     packed = Packer(tokenizer, 64, Packing(split=unit, cross_documents=True, min_tokens=3)).pack([*documents, "a"])
     whole = tokenizer.encode_batch(documents, add_special_tokens=False)
-    assert packed.dropped == 1
-    assert packed.tokens == sum(map(len, whole))
+    assert packed.counts.short == 1
+    assert packed.counts.tokens == sum(map(len, whole))
     np.testing.assert_array_equal(packed.rows[packed.rows > 103], [i for encoded in whole for i in encoded.ids])
     text = packed.rows[packed.rows != PAD]
     ends = np.cumsum([len(encoded) for encoded in whole])
@@ -113,8 +113,8 @@ def test_long_documents_are_encoded_in_pieces_without_a_trace(documents, tokeniz
 def test_short_documents_unknown_tokens_and_literal_specials_are_counted(tokenizer):
     packer = Packer(tokenizer, 16, Packing(min_tokens=3))
     packed = packer.pack(["", "river", f"the river 東 {MARK} stone", "a [SEP] b"])
-    assert packed.dropped == 2
-    assert packed.unknown >= 1
+    assert packed.counts.short == 2
+    assert packed.counts.unknown >= 1
     assert len(packed.rows) == 2
     assert ((packed.rows == SEP).sum(1) == 1).all(), "a [SEP] in the text is text"
     assert (packed.rows < tokenizer.get_vocab_size()).all(), "the mark is in no row"

@@ -18,15 +18,12 @@ def test_rows_are_taken_in_any_order_across_shards(tmp_path, tokenizer, text, mo
     shards = open_shards(tmp_path / "out")
     assert len(shards.manifest.splits["train"]) > 3
     rows = shards.split("train")
-    whole = rows.take(np.arange(len(rows)))
+    whole = rows.take(np.arange(len(rows)))["input_ids"]
     order = np.random.default_rng(0).permutation(len(rows))
-    np.testing.assert_array_equal(rows.take(order), whole[order])
-    np.testing.assert_array_equal(rows[5], whole[5])
-    assert rows.take(order[:0]).shape == (0, 16)
+    np.testing.assert_array_equal(rows.take(order)["input_ids"], whole[order])
+    assert rows.take(order[:0])["input_ids"].shape == (0, 16)
     with pytest.raises(IndexError):
         rows.take(np.array([len(rows)]))
-    with pytest.raises(RequestError, match=r"no split 'heldot'\. Did you mean 'heldout'"):
-        shards.split("heldot")  # pyright: ignore[reportArgumentType]
 
 
 def test_damage_is_named(tmp_path, tokenizer, text):  # noqa: F811
@@ -41,11 +38,11 @@ def test_damage_is_named(tmp_path, tokenizer, text):  # noqa: F811
     manifest = tmp_path / "out" / "manifest.json"
     old = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(old | {"version": 9}))
-    with pytest.raises(RequestError, match=r"manifest\.json is no manifest of token shards: version"):
+    with pytest.raises(RequestError, match=r"manifest\.json is not a manifest of token shards: version"):
         open_shards(tmp_path / "out")
     shard = old["splits"]["train"][0] | {"file": "../text.jsonl"}
     manifest.write_text(json.dumps(old | {"splits": {"train": [shard]}}))
-    with pytest.raises(RequestError, match=r"no manifest of token shards: splits\.train\.0\.file"):
+    with pytest.raises(RequestError, match=r"not a manifest of token shards: splits\.train\.0\.file"):
         open_shards(tmp_path / "out")
     with pytest.raises(RequestError, match=r"no token shards in .*bigs tokenize"):
         open_shards(tmp_path / "none")

@@ -57,7 +57,7 @@ def test_too_small_or_nothing_to_train_on(documents):
         ("vocab.txt", b"a\nb\n", "lacks [PAD]"),
         ("vocab.txt", b"[PAD]\na\na\n", "vocab.txt:3: 'a' is in line 2 already"),
         ("vocab.txt", b"\xff", "not UTF-8"),
-        ("tokenizer.json", b"{}", "is no tokenizer"),
+        ("tokenizer.json", b"{}", "is not a tokenizer"),
     ],
 )
 def test_bad_vocabularies_are_refused(tmp_path, name, content, said):
@@ -98,7 +98,7 @@ def test_a_tokenizer_whose_parts_do_not_fit_is_refused_without_a_word_of_the_lib
     parts = json.loads(tokenizer.to_str())
     del parts["post_processor"]["special_tokens"]["[SEP]"]
     (tmp_path / "tokenizer.json").write_text(json.dumps(parts))
-    with pytest.raises(RequestError, match="no tokenizer that the `tokenizers` library can use"):
+    with pytest.raises(RequestError, match="not a tokenizer that the `tokenizers` library can use"):
         load_tokenizer(tmp_path)
     assert capfd.readouterr().err == ""
 

@@ -114,7 +114,7 @@ def words(texts: list[str]) -> Counter[str]:
 def words_in(folder: Path, split: Split) -> Counter[str]:
     shards = open_shards(folder)
     rows = shards.split(split)
-    return words([shards.tokenizer().decode(row) for row in rows.take(np.arange(len(rows))).tolist()])
+    return words([shards.tokenizer().decode(row) for row in rows.take(np.arange(len(rows)))["input_ids"].tolist()])
 
 
 def test_the_bytes_depend_on_nothing_else(tmp_path: Path, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

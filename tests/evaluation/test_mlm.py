@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.data.corpus import Validation
 from bigs_cli.data.loader import heldout_batches
+from bigs_cli.data.manifest import Split
 from bigs_cli.data.masking import MaskIds
 from bigs_cli.data.shards import open_shards
-from bigs_cli.data.validation_rows import Validation
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_tree
@@ -28,7 +29,7 @@ def test_loss_accuracy_and_their_count_do_not_depend_on_the_batch(pretrained: Pa
     evaluator = MaskedLMEvaluator(make_apply(model.config, Compute()), special, recipe.masking)
     seen: list[int] = []
     # 7 leaves a last batch that is mostly filler.
-    ours, theirs = (evaluator(params, heldout_batches(rows, size), seen.append) for size in (8, 7))
+    ours, theirs = (evaluator(params, heldout_batches(rows.split("heldout"), size), seen.append) for size in (8, 7))
     assert sum(seen) == 2 * rows.manifest.rows("heldout")
     assert ours == pytest.approx(theirs, rel=1e-5)
     assert ours["perplexity"] == pytest.approx(np.exp(ours["loss"]))
@@ -39,8 +40,8 @@ def test_unigram_loss_is_the_cross_entropy_of_smoothed_frequencies(shards: Path)
     opened = open_shards(shards)
     special = list(opened.manifest.special_ids.values())
 
-    def words(split: str) -> np.ndarray:
-        ids = np.concatenate([opened.split(split)[i] for i in range(len(opened.split(split)))])
+    def words(split: Split) -> np.ndarray:
+        ids = opened.split(split).take(np.arange(opened.manifest.rows(split)))["input_ids"].ravel()
         return ids[~np.isin(ids, special)]
 
     train, held_out = words("train"), words("heldout")

@@ -100,7 +100,7 @@ def test_putting_back_what_is_to_be_predicted_gives_the_text(shards: Shards) -> 
     shown = parsed(output, "train", 30)
     assert len(shown) == 5
     for example in shown:
-        ids = rows[example.row]
+        ids = rows.take(np.array([example.row]))["input_ids"][0]
         assert example.filled == (ids != 0).sum()
         assert {read for read, _ in example.predictions.values()} == {"[MASK]"}
         assert all(tokenizer.id_to_token(ids[p]) == word for p, (_, word) in example.predictions.items())
@@ -122,7 +122,7 @@ def test_rows_lie_spread_over_the_split_as_the_seed_says(shards: Shards) -> None
 
 def test_held_out_masks_are_those_that_are_measured(shards: Shards) -> None:
     rows, masking = shards.split("heldout"), Masking()
-    ids = rows.take(np.arange(len(rows)))
+    ids = rows.take(np.arange(len(rows)))["input_ids"]
     special = MaskIds.of(shards, masking, shards.manifest.vocab_size)
     batch = mask_tokens(jax.random.key(SEED), np.arange(len(ids)), ids, special, masking)
     for example in parsed(printed(shards, masking, 4, SEED, "heldout"), "heldout", 15):

@@ -56,10 +56,10 @@ def test_a_number_of_tokens_ends_with_the_step_that_reaches_it(
 
 def test_a_growing_batch_takes_every_row_of_the_stream_once(shards: Path) -> None:
     opened = open_shards(shards)
-    batches = train_batches(opened, 2, 0)
+    batches = train_batches(opened.split("train"), 2, 0)
     rows = [batch_schedule.take(batches, units)["input_ids"] for units in (1, 2, 4)]
     assert [len(part) for part in rows] == [2, 4, 8]
-    np.testing.assert_array_equal(np.concatenate(rows), next(train_batches(opened, 14, 0)))
+    np.testing.assert_array_equal(np.concatenate(rows), next(train_batches(opened.split("train"), 14, 0))["input_ids"])
 
 
 RAMP = ("--set", "batch_size_warmup={start: 4, steps: 6}")

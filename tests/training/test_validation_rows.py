@@ -44,7 +44,7 @@ def test_tokenize_makes_shards_to_train_on(shards: Path, tmp_path: Path) -> None
     (said,) = [line for line in done.err.splitlines() if "without validation" in line]
     assert said == (
         f"Training without validation (checkpoint.keep_best has no effect): {made} has no held-out rows. "
-        "--validation names others."
+        "Use --validation to name others."
     )
     assert "held-out loss" not in done.err
     assert "Next: bigs finetune" in done.err

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bigs_cli.core.wording import printable
-from bigs_cli.data.encode import Encoded
-from bigs_cli.data.words import EncodedWords, encode_words
+from bigs_cli.data.encode import Encoded, EncodedWords, encode_words
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.task import Task

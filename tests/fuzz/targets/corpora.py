@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bigs_cli.data.corpus import find_parts, read_parts
-from bigs_cli.data.hdf5 import HDF5Corpus, open_corpus
+from bigs_cli.data.corpus import open_corpus
 from bigs_cli.data.manifest import Packing
 from bigs_cli.data.readers import ReadOptions
 from bigs_cli.data.shards import open_shards
+from bigs_cli.data.sources import find_parts, read_parts
 from bigs_cli.data.staging import Progress, Request, Staging
 from bigs_cli.data.tokenizer import RESERVED, load_tokenizer
 from bigs_cli.data.verify import verify
@@ -81,8 +81,7 @@ def _hdf5(folder: Path) -> tuple[Path, Seeds]:
 def _open_hdf5(path: Path) -> None:
     corpus = open_corpus(path.parent, "none", lambda sentence: None)
     corpus.split("train").take(np.arange(3))
-    assert isinstance(corpus, HDF5Corpus)
-    corpus.verify()
+    corpus.verify(lambda size: None)
 
 
 TARGETS = (

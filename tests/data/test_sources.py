@@ -18,10 +18,10 @@ from pyarrow import parquet
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data import lines, readers
 from bigs_cli.data import parquet as tables
-from bigs_cli.data.corpus import find_parts, read_documents, read_parts
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.python_docs import prose, read_python_docs
 from bigs_cli.data.readers import ReadOptions
+from bigs_cli.data.sources import find_parts, read_documents, read_parts
 
 TEXTS = ["One river.\n\nTwo stones.", "Ünïcode “quotes”, and more.", "The last."]
 QUOTING = ['"Yes," she said.', '"No.']  # where tabs separate, quotes belong to the text
@@ -287,7 +287,7 @@ def test_addresses_are_read_through_fsspec():
 def test_addresses_that_nothing_reads():
     message = refused("gs://bucket/text.jsonl")
     assert "pip install 'bigs[gcs]'" in message
-    assert "no address that can be read" in refused("nosuch://bucket/text.jsonl")
+    assert "not an address that can be read" in refused("nosuch://bucket/text.jsonl")
 
 
 def test_reading_goes_on_from_any_place(tmp_path):
