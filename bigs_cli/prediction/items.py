@@ -12,6 +12,7 @@ from bigs_cli.core.wording import counted
 from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
 
 Given = str | tuple[str, str] | list[str] | Mapping[str, Any]
 """What a Python caller gives: a text, a pair, the words of a sentence, or a dict with these under their names."""
@@ -90,7 +91,8 @@ def _candidates(takes: InputFormat, task: Task | None, any_first: bool) -> list[
 
     `any_first`: the second is known, so that the first of every pair is one to look for.
     """
-    others = [pair for known in TASKS.values() if known.type == takes.task_type for pair in _task_columns(known)]
+    known = [other for other in TASKS.values() if takes.resembles(type_of(other).takes)]
+    others = [pair for other in known for pair in _task_columns(other)]
     # A pair of columns is recognized by both names; a single one may be half of a pair.
     others.sort(key=lambda pair: pair[1] is None)
     found = [*(_task_columns(task) if task else []), *takes.columns, *others]

@@ -6,20 +6,7 @@ such, as is common. Files have an object a line with `text` and `label` (0 negat
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from bigs_cli.tasks.jsonl import text_in, texts_of
 from bigs_cli.tasks.task import Hub, Task
-from bigs_cli.tasks.types.sequence_classification import TextExamples
-
-
-def read_reviews(task: Task, path: Path) -> TextExamples:
-    """Return the reviews in a file of JSON lines.
-
-    Raises:
-        RequestError: with file and line: a line is no object with a text, or its label is none of the task's.
-    """
-    return texts_of(task, path, task.label, lambda row, where: (text_in(row, task.text_a, where), None))
 
 
 def _files(name: str) -> tuple[str, ...]:
@@ -32,7 +19,6 @@ IMDB = Task(
     source="https://ai.stanford.edu/~amaas/data/sentiment/",
     folder="imdb",
     files={"train": _files("train"), "dev": _files("test")},
-    read=read_reviews,
     text_a="text",
     labels=("neg", "pos"),
     metrics=("accuracy",),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,8 +79,8 @@ class Task:
     """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
     generate: Callable[[str, str | None], Examples] | None = None
     """Generates a split from a text source (None: the task's own) for a task that has no files."""
-    read: Callable[[Task, Path], Examples] | None = None
-    """Reads one of `files` that is not a table with the columns above."""
+    rows: Callable[[Path], Iterator[tuple[str, dict[str, Any]]]] | None = None
+    """Yields (place, row) of one of `files` that is not a table with the columns above, under their names."""
 
     @property
     def num_labels(self) -> int:
