@@ -188,7 +188,7 @@ class QuestionAnswering(TaskType):
 
     def _answers(self, cell: Any, place: str) -> list[tuple[str, int]]:
         """Return the (text, first character) of each answer in a cell."""
-        if not isinstance(cell, dict) or not {"text", "answer_start"} <= cell.keys():
+        if not isinstance(cell, dict) or not all(isinstance(cell.get(key), list) for key in ("text", "answer_start")):
             raise RequestError(f"{place}: the answers are not texts with their answer_start.")
         texts, starts = cell["text"], cell["answer_start"]
         if len(texts) != len(starts):
