@@ -21,7 +21,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.paths import plain_path
 from bigs_cli.data.sources import read_documents
 from bigs_cli.tasks import get_task
-from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.splits import load_examples
 from tests.tiny import bigs, finetune, parameters, pretrain, snapshot, write_shards, write_tasks
 
 ODD = "-[1]*?{x}%20#e:f~&! '\"$HOME::ü\n"

@@ -124,7 +124,7 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
     from bigs_cli.evaluation.submission import PARTS, part_lines, write_submission
     from bigs_cli.evaluation.suite import suite_runs
     from bigs_cli.evaluation.task import ModelOnTask, settings_for
-    from bigs_cli.tasks.read import available_splits
+    from bigs_cli.tasks.splits import available_splits
 
     runs = suite_runs(root)
     files, filled = {}, []

@@ -29,16 +29,18 @@ def parse_number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
-def read_cells(
-    file: TextFile, delimiter: str | None = None, ragged: bool = False
-) -> Iterator[tuple[int, list[str] | BadRecord]]:
+class RaggedRow(BadRecord):
+    """A row of another length than the first."""
+
+
+def read_cells(file: TextFile, delimiter: str | None = None) -> Iterator[tuple[int, list[str] | BadRecord]]:
     """Yield (number of its last line, cells) of each row that is not blank; the first names the columns.
 
     A row that cannot be read is a `BadRecord`, and reading goes on. Cells are separated by `delimiter`; None: by
     commas, or tabs in a `.tsv`, unless the first row has none of these but another of `,`, tab, `;` and `|`, which is
     then said on stderr. In a `.tsv` with tabs each line is a row, and a quote belongs to the text, as in GLUE.
-    Everywhere else quotes are those of RFC 4180, and a quoted cell may hold line ends. Rows of another length than the
-    first are `BadRecord`, unless they may be `ragged`.
+    Everywhere else quotes are those of RFC 4180, and a quoted cell may hold line ends. A row of another length than the
+    first is a `RaggedRow`.
 
     Raises:
         BigsError: the place that the file lies in broke off.
@@ -48,14 +50,11 @@ def read_cells(
     plain = delimiter == "\t" and file.suffix == ".tsv"
     length: int | None = None
     for number, row in lines.plain_rows(delimiter) if plain else lines.quoted_rows(delimiter):
-        if isinstance(row, BadRecord) or ragged:
-            yield number, row
-            continue
-        if length is not None and len(row) != length:
-            what = f"{file.name}:{number} has {len(row)} cells; the first line names {length} columns."
-            yield number, BadRecord(f"{what} Cells are separated by {_DELIMITERS.get(delimiter, delimiter)}.")
-            continue
-        length = len(row)
+        if not isinstance(row, BadRecord):
+            length = length or len(row)
+            if len(row) != length:
+                what = f"{file.name}:{number} has {len(row)} cells; the first line names {length} columns."
+                row = RaggedRow(f"{what} Cells are separated by {_DELIMITERS.get(delimiter, delimiter)}.")
         yield number, row
 
 

@@ -22,12 +22,12 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import parse_json
-from bigs_cli.data.delimited import parse_number, read_cells, unique_names
-from bigs_cli.data.documents import TEXT_COLUMN, BadRecord, Documents, find_text_column, text_of
+from bigs_cli.data.delimited import parse_number
+from bigs_cli.data.documents import BadRecord, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
 from bigs_cli.data.lines import COMPRESSIONS
 from bigs_cli.data.parquet import read_parquet
+from bigs_cli.data.rows import Rows, delimited_rows, json_rows
 
 TextDocuments = Literal["file", "block", "line"]
 
@@ -128,49 +128,27 @@ def _read_jsonl(file: TextFile, how: ReadOptions) -> Documents:
 
 
 def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | BadRecord]], how: ReadOptions) -> Documents:
+    return _row_documents(json_rows(lines, file.name), how)
+
+
+def _row_documents(rows: Rows, how: ReadOptions, is_text: Callable[[str], bool] = lambda cell: True) -> Documents:
+    """Yield the text of each row; of the strings of the first, only those that are `is_text` may be the text."""
     found: str | None = None
-    for number, line in lines:
-        where = f"{file.name}:{number}"
-        if isinstance(line, BadRecord):
-            yield line
-            continue
-        if not line or line.isspace():
-            continue
-        try:
-            row = parse_json(line)
-        except ValueError as error:
-            yield BadRecord(f"{where} is not JSON ({error}). One object a line is expected.{_hint(line)}")
-            continue
-        if not isinstance(row, dict):
-            yield BadRecord(f'{where} is not a JSON object, such as {{"{TEXT_COLUMN}": "…"}}.{_hint(line)}')
+    for place, row in rows:
+        if isinstance(row, BadRecord):
+            yield row
             continue
         if found is None:
-            strings = [name for name, value in row.items() if isinstance(value, str)]
-            found = find_text_column(list(row), strings, how.text_column, where)
+            strings = [name for name, cell in row.items() if isinstance(cell, str) and is_text(cell)]
+            found = find_text_column(list(row), strings, how.text_column, place)
         if found not in row:
-            yield BadRecord(f"{where} has no column '{found}', which the lines before it have.")
-            continue
-        yield text_of(row[found], found, where)
-
-
-def _hint(line: str) -> str:
-    return " An array is made into lines with: jq -c '.[]'" if line.lstrip().startswith("[") else ""
+            yield BadRecord(f"{place} has no column '{found}', which the lines before it have.")
+        else:
+            yield text_of(row[found], found, place)
 
 
 def _read_csv(file: TextFile, how: ReadOptions) -> Documents:
-    """The first line that is not blank names the columns."""
-    header: list[str] | None = None
-    place: int | None = None
-    for _, row in read_cells(file):
-        if isinstance(row, BadRecord):
-            yield row
-        elif header is None:
-            header = unique_names(row)
-        else:
-            if place is None:
-                strings = [name for name, cell in zip(header, row, strict=True) if parse_number(cell) is None]
-                place = header.index(find_text_column(header, strings, how.text_column, file.name))
-            yield row[place]
+    return _row_documents(delimited_rows(file), how, lambda cell: parse_number(cell) is None)
 
 
 READERS: dict[str, Reader] = {

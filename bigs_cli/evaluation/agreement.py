@@ -8,7 +8,7 @@ Marvin & Linzen 2018 (https://arxiv.org/abs/1808.09031).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.delimited import read_cells
-from bigs_cli.data.files import TextFile, find_files
-from bigs_cli.evaluation.pairs import BAD, GOOD, Array, Pairs, first_rows, groups_of, pairs_of
+from bigs_cli.data.files import local_file
+from bigs_cli.evaluation.pairs import BAD, GOOD, Array, Pairs, groups_of, pairs_of
 from bigs_cli.evaluation.pll import MaskedPositions, Sentences, encode_sentences
-from bigs_cli.tasks.columns import Table, read_table_file
-from bigs_cli.tasks.jsonl import good
+from bigs_cli.tasks.reading import Table, read_table
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,10 +69,9 @@ def read_agreement(
     Raises:
         RequestError: the file cannot be read, lacks a column, or a sentence does not have exactly one masked word.
     """
-    table = first_rows(_read(path, columns.header), limit)
-    known = table.cells[0].keys()
-    levels = {name: name for name in by or [name for name in GROUPED_BY if name in known][:1]}
-    if columns.sentence not in known and {GOOD, BAD} <= known:
+    table = _read(path, columns.header or ()).first_rows(limit)
+    levels = {name: name for name in by or [name for name in GROUPED_BY if name in table.names][:1]}
+    if columns.sentence not in table.names and {GOOD, BAD} <= {*table.names}:
         return pairs_of(table, levels)
     sides: list[list[str]] = [[], []]
     texts, *forms = (table.texts(name) for name in (columns.sentence, columns.good, columns.bad))
@@ -87,7 +84,7 @@ def read_agreement(
             )
         for side, form in zip(sides, both, strict=True):
             side.append(form.strip().join(parts))
-    return Pairs(table.name, sides[0], sides[1], table.places, groups_of(table, levels))
+    return Pairs(table.name, sides[0], sides[1], [*table.places], groups_of(table, levels))
 
 
 def masked_forms(tokenizer: Tokenizer, pairs: Pairs) -> Items:
@@ -109,30 +106,9 @@ def masked_forms(tokenizer: Tokenizer, pairs: Pairs) -> Items:
     return Items(kept, correct, MaskedPositions(correct.sequence_of[kept], table[:, 1], table[:, 2:]))
 
 
-def _read(path: Path, header: Sequence[str] | None) -> Table:
-    files = find_files(str(path)) if path.is_file() else None
-    if files and files[0].suffix == ".tsv" and header is None:
-        _, first = next(files[0].lines(), (1, ""))
+def _read(path: Path, columns: Sequence[str]) -> Table:
+    if not columns and path.is_file() and local_file(path).suffix == ".tsv":
+        _, first = next(local_file(path).lines(), (1, ""))
         if isinstance(first, str) and _MASKED.search(first):
-            header = GOLDBERG
-    if header is None:
-        return read_table_file(path)
-    if not files:
-        raise RequestError(f"There is no file {path}.")
-    return _read_without_header(files[0], header)
-
-
-def _read_without_header(file: TextFile, header: Sequence[str]) -> Table:
-    cells: list[Mapping[str, str]] = []
-    places: list[str] = []
-    for number, row in good(read_cells(file, "\t", ragged=True)):
-        if len(row) != len(header):
-            raise RequestError(
-                f"{file.name}:{number} has {len(row)} cells separated by tabs; the columns are "
-                f"{', '.join(header)}. Name the columns of the file: --columns NAME,NAME,…"
-            )
-        cells.append(dict(zip(header, row, strict=True)))
-        places.append(f"{file.name}:{number}")
-    if not cells:
-        raise RequestError(f"{file.name} holds no rows.")
-    return Table(file.name, [dict(row) for row in cells], places)
+            columns = GOLDBERG
+    return read_table(path, columns)

@@ -16,7 +16,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import to_json
 from bigs_cli.core.folders import check_link, list_files
 from bigs_cli.reporting.console import Format, markdown_table, table
-from bigs_cli.tasks.columns import Table, read_table_file
+from bigs_cli.tasks.reading import Table, read_table
 
 Array = np.ndarray[Any, Any]
 
@@ -57,7 +57,7 @@ def read_pairs(
     Raises:
         RequestError: the file cannot be read, a column is missing, or a sentence is not text or is blank.
     """
-    return pairs_of(first_rows(read_table_file(path), limit), levels, good, bad)
+    return pairs_of(read_table(path).first_rows(limit), levels, good, bad)
 
 
 def pairs_of(table: Table, levels: Mapping[str, str], good: str = GOOD, bad: str = BAD) -> Pairs:
@@ -68,17 +68,12 @@ def pairs_of(table: Table, levels: Mapping[str, str], good: str = GOOD, bad: str
         for text, place in zip(sides[-1], table.places, strict=True):
             if not text.strip():
                 raise RequestError(f"{place}: column '{name}' is empty. A pair needs two sentences.")
-    return Pairs(table.name, sides[0], sides[1], table.places, groups_of(table, levels))
+    return Pairs(table.name, sides[0], sides[1], [*table.places], groups_of(table, levels))
 
 
 def groups_of(table: Table, levels: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the values of the column of every level, as text."""
     return {level: [str(value) for value in table.column(column)] for level, column in levels.items()}
-
-
-def first_rows(table: Table, limit: int | None) -> Table:
-    """Return the first `limit` rows of a table; None: all rows."""
-    return Table(table.name, table.cells[:limit], table.places[:limit])
 
 
 def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sentence: None) -> list[Path]:

@@ -20,7 +20,7 @@ from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.read import available_splits, load_examples
+from bigs_cli.tasks.splits import available_splits, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import TASK_TYPES, TaskType, type_of
 

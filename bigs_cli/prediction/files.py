@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.files import TextFile, find_files
 from bigs_cli.data.lines import read_lines
+from bigs_cli.data.rows import file_rows, find_file, good
 from bigs_cli.prediction.items import Columns, InputOptions, find_columns, item_of
-from bigs_cli.tasks.columns import read_rows
 from bigs_cli.tasks.items import InputFormat, Item
-from bigs_cli.tasks.jsonl import good, lines_of
 from bigs_cli.tasks.task import Task
 
 
@@ -30,11 +28,10 @@ def items_in(
     Raises:
         RequestError: the file does not exist, has another format, is empty, or lacks inputs that the model `takes`.
     """
-    files = None if path.is_dir() else find_files(str(path))
-    if not files:
-        raise RequestError(f"There is no file {path}.")
-    text = files[0].suffix == ".txt"
-    rows = _lines(files[0], blank) if text else read_rows(path)
+    file = find_file(path)
+    text = file.suffix == ".txt"
+    lines = _texts(good(file.lines()), file.name, blank)
+    rows = ((place, {"text": line}) for place, line in lines) if text else good(file_rows(file))
     columns: Columns | None = None
     for place, row in rows:
         if columns is None:
@@ -63,7 +60,3 @@ def _texts(lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], N
             skipped += 1
     if skipped:
         blank(skipped)
-
-
-def _lines(file: TextFile, blank: Callable[[int], None]) -> Iterator[tuple[str, dict[str, Any]]]:
-    return ((place, {"text": line}) for place, line in _texts(lines_of(file), file.name, blank))

@@ -12,6 +12,7 @@ from bigs_cli.core.wording import counted
 from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
 
 Input = str | tuple[str, str] | list[str] | Mapping[str, Any]
 """An input of the Python API: a text, a pair, the words of a sentence, or a dict with these by name."""
@@ -94,7 +95,8 @@ def _candidates(takes: InputFormat, task: Task | None, any_first: bool) -> list[
 
     `any_first`: the second column is known, so only the first column of each pair is needed.
     """
-    others = [pair for known in TASKS.values() if known.type == takes.task_type for pair in _task_columns(known)]
+    known = [other for other in TASKS.values() if takes.resembles(type_of(other).takes)]
+    others = [pair for other in known for pair in _task_columns(other)]
     # Single columns come last, because a single column may be half of a pair.
     others.sort(key=lambda pair: pair[1] is None)
     candidates = [*(_task_columns(task) if task else []), *takes.columns, *others]

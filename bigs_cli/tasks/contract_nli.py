@@ -7,31 +7,29 @@ an object a line, whose `input` is the statement, a blank line and the contract,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.tasks.jsonl import text_in, texts_of
+from bigs_cli.data.files import local_file
+from bigs_cli.data.rows import file_rows, good
 from bigs_cli.tasks.task import Task
-from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 _BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
 
 
-def read_contracts(task: Task, path: Path) -> TextExamples:
-    """Return the pairs in a file of JSON lines: what stands before the first blank line of `input`, and after it.
+def contract_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the pairs in a file of JSON lines: what stands before the first blank line of `input`, and after it.
 
     Raises:
-        RequestError: with file and line: a line is no such object, or its label is none of the task's.
+        RequestError: with file and line: a line is no such object.
     """
-
-    def parts(row: dict[str, Any], where: str) -> tuple[str, str]:
-        halves = _BLANK_LINE.split(text_in(row, "input", where), maxsplit=1)
+    for place, row in good(file_rows(local_file(path))):
+        halves = _BLANK_LINE.split(str(row.get("input")), maxsplit=1)
         if len(halves) < 2:
-            raise RequestError(f"{where}: no blank line in 'input' parts the statement from the contract.")
-        return halves[0], halves[1]
-
-    return texts_of(task, path, "output", parts)
+            raise RequestError(f"{place}: no blank line in 'input' parts the statement from the contract.")
+        yield place, {"hypothesis": halves[0], "document": halves[1], "output": row.get("output")}
 
 
 CONTRACT_NLI = Task(
@@ -40,7 +38,7 @@ CONTRACT_NLI = Task(
     source="https://www.scrolls-benchmark.com",
     folder="contract_nli",
     files={"train": ("train.jsonl",), "dev": ("validation.jsonl", "dev.jsonl"), "test": ("test.jsonl",)},
-    read=read_contracts,
+    rows=contract_rows,
     text_a="hypothesis",
     text_b="document",
     label="output",

@@ -6,15 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.data.delimited import parse_number
 from bigs_cli.recipe.schema import TaskFiles
-from bigs_cli.tasks.columns import Table, read_table_file
-from bigs_cli.tasks.labels import label_text, parse_label, required_label
+from bigs_cli.tasks.labels import parse_label, required_label
+from bigs_cli.tasks.reading import read_table
 from bigs_cli.tasks.task import Task
-from bigs_cli.tasks.types.sequence_classification import TextExamples
 
 NAME = "custom"
 FEW_CLASSES = 20
@@ -36,9 +33,11 @@ def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
         RequestError: a file cannot be read or lacks a column, a label is missing or does not fit the task type, there
             is one class only, or each text has its own.
     """
-    table = read_table_file(Path(files.train))
-    _texts(files, table)
-    values = [required_label(*row) for row in zip(table.column(files.label), table.places, strict=True)]
+    table = read_table(Path(files.train))
+    for name in (files.text, files.pair):
+        if name:
+            table.texts(name)
+    values = [required_label(*cell) for cell in zip(table.column(files.label), table.places, strict=True)]
     counts = Counter(values)
     task_type, reason = files.task_type, ""
     if task_type is None and files.labels is None:
@@ -46,7 +45,7 @@ def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
     if task_type == "regression":
         found = files.model_copy(update={"task_type": task_type})
         task = custom_task(found)
-        scores = [parse_label(task, value, place) for value, place in zip(values, table.places, strict=True)]
+        scores = [parse_label(task, *cell) for cell in zip(values, table.places, strict=True)]
         return found, f"{len(values)} scores from {min(scores):g} to {max(scores):g}: regression{reason}."
     labels = files.labels or tuple(sorted(counts, key=_order))
     if len(labels) < 2:
@@ -105,28 +104,4 @@ def custom_task(files: TaskFiles) -> Task:
         digits=False,
         files={split: (name,) for split, name in splits.items() if name},
         sizes={split: 0 for split, name in splits.items() if name},
-        read=read_custom,
     )
-
-
-def read_custom(task: Task, path: Path) -> TextExamples:
-    """Return the examples of a table; one without a label column, or with an empty one, has no labels.
-
-    Raises:
-        RequestError: with file and line: a column is missing, a text is none, a label is missing or not the task's.
-    """
-    table = read_table_file(path)
-    first = table.texts(task.text_a)
-    second = table.texts(task.text_b) if task.text_b else None
-    labels = None
-    if task.label in table.cells[0]:
-        labelled = list(zip(table.column(task.label), table.places, strict=True))
-        if any(label_text(value, place) is not None for value, place in labelled):
-            labels = np.array([parse_label(task, value, place) for value, place in labelled], task.label_dtype)
-    return TextExamples(first, second, labels, np.arange(len(first)))
-
-
-def _texts(files: TaskFiles, table: Table) -> None:
-    table.texts(files.text)
-    if files.pair:
-        table.texts(files.pair)

@@ -38,7 +38,6 @@ class InputFormat:
 
     Attributes:
         wanted: what it is, for an error message.
-        task_type: the task type whose tasks have such columns.
         keys: the names of `text_a` and `text_b` in Python and in files; None: there is no `text_b`.
         options: the options of `bigs predict` that give, or name the columns of, `text_a` and `text_b`.
         text_b: whether there is a second text.
@@ -50,7 +49,6 @@ class InputFormat:
     """
 
     wanted: str
-    task_type: str
     keys: tuple[str, str | None] = ("text", None)
     options: tuple[str, str | None] = ("text", None)
     text_b: Literal["no", "optional", "required"] = "no"
@@ -59,6 +57,10 @@ class InputFormat:
     column_hint: str
     key_hint: str
     example: str = ""
+
+    def resembles(self, other: InputFormat) -> bool:
+        """Whether a column that holds `text_a` of one format can hold that of the other."""
+        return (self.options[0], self.words, self.endings) == (other.options[0], other.words, other.endings)
 
     @property
     def columns(self) -> list[tuple[str, str | None]]:
@@ -69,13 +71,11 @@ class InputFormat:
 
 TEXT = InputFormat(
     wanted="one text",
-    task_type="sequence-classification",
     column_hint="Name that of the text: --text COLUMN",
     key_hint="Put the text under 'text'",
 )
 TEXT_OR_PAIR = InputFormat(
     wanted="a text, or a pair of texts",
-    task_type="sequence-classification",
     keys=("text", "pair"),
     options=("text", "pair"),
     text_b="optional",
@@ -84,7 +84,6 @@ TEXT_OR_PAIR = InputFormat(
 )
 PAIR = InputFormat(
     wanted="a pair of texts",
-    task_type="sequence-classification",
     keys=("text", "pair"),
     options=("text", "pair"),
     text_b="required",

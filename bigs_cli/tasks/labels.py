@@ -1,4 +1,7 @@
-"""The interpretation of labels, equal for all file formats: missing values, classes, scores and choices."""
+"""Which columns of a table are a task's, and what labels mean: which are missing, which are one class, which scores.
+
+The same holds for every format.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import functools
 import math
 from typing import Any
 
+import numpy as np
+
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.data.delimited import parse_number
+from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.task import Task
 
 _MISSING = ("", "nan", "null", "<na>")
@@ -84,17 +90,38 @@ def parse_label(task: Task, value: Any, where: str) -> float:
     return label
 
 
-def parse_choice(task: Task, value: Any, where: str) -> int:
-    """Return the index of an ending, counted from 0, that `value` denotes.
+def text_columns(task: Task, table: Table) -> tuple[str, str | None]:
+    """Return the columns of the first and second text: those of the task's own files, or those that the hub has.
 
     Raises:
-        RequestError: there is no such ending; the message starts with `where`.
+        RequestError: one is missing.
     """
-    count = len(task.endings)
-    text = label_text(value, where)
-    if text is None or text not in map(str, range(count)):
-        raise RequestError(f"{where}: '{value}' is not the index of an ending of {task.title}, 0 to {count - 1}.")
-    return int(text)
+    own = task.text_a, task.text_b
+    names = (task.hub.text_a, task.hub.text_b) if task.hub else own
+    if not {*names} - {None} <= {*table.names}:
+        table.require([name for name in own if name], f", which {task.title} needs")
+        names = own
+    return names
+
+
+def label_column(task: Task, table: Table) -> str | None:
+    """Return the column of the labels: the task's own or, for a task on the hub, "label"; None: there is none."""
+    names = (task.label, "label") if task.hub else (task.label,)
+    return next((name for name in names if name in table.names), None)
+
+
+def read_labels(task: Task, table: Table) -> np.ndarray[Any, Any] | None:
+    """Return the labels in a table, `[n]` of `Task.label_dtype`; None if no row has one.
+
+    Raises:
+        RequestError: a label is missing, or not one of the task's.
+    """
+    column = label_column(task, table)
+    values = table.column(column) if column else []
+    missing = (None, "-1") if task.hub else (None,)  # -1 in the hub's test splits
+    if all(label_text(*cell) in missing for cell in zip(values, table.places, strict=False)):
+        return None
+    return np.array([parse_label(task, *cell) for cell in zip(values, table.places, strict=True)], task.label_dtype)
 
 
 @functools.cache

@@ -7,18 +7,18 @@ https://rajpurkar.github.io/SQuAD-explorer/. The test sets are not public.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bigs_cli.core.errors import RequestError, check_unicode
 from bigs_cli.core.files import parse_json
 from bigs_cli.tasks.task import Hub, Task
-from bigs_cli.tasks.types.question_answering import QuestionExamples, place_answers
 
 
-def read_squad(task: Task, path: Path) -> QuestionExamples:
-    """Read the questions of an official file.
+def squad_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the questions of an official file.
 
     Raises:
         RequestError: the file is invalid; the message names the line, or the article and paragraph, or the question.
@@ -31,36 +31,20 @@ def read_squad(task: Task, path: Path) -> QuestionExamples:
         raise RequestError(f"{path} is not UTF-8 text ({error}). Convert it, or download it again.") from None
     except ValueError as error:
         raise RequestError(f"{path} is not JSON ({error}).") from None
-    ids: list[str] = []
-    questions: list[str] = []
-    contexts: list[str] = []
-    answers: list[list[tuple[str, int]]] = []
     for a, article in enumerate(_part(file, "data", list, f"{path}")):
         for p, paragraph in enumerate(_part(article, "paragraphs", list, f"{path}, article {a}")):
             where = f"{path}, article {a}, paragraph {p}"
             context = _part(paragraph, "context", str, where)
-            for entry in _part(paragraph, "qas", list, where):
-                ids.append(_part(entry, "id", str, where))
-                here = f"{path}, question {ids[-1]}"
-                questions.append(_part(entry, "question", str, here))
-                contexts.append(context)
-                nodes = [] if entry.get("is_impossible") else _part(entry, "answers", list, here)
-                pairs = [(_part(node, "text", str, here), _part(node, "answer_start", int, here)) for node in nodes]
-                answers.append(check_answers(task, pairs, here))
-    if not ids:
-        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
-    return place_answers(QuestionExamples(ids, questions, contexts, answers), str(path))
-
-
-def check_answers(task: Task, pairs: Sequence[tuple[str, int]], where: str) -> list[tuple[str, int]]:
-    """Return `pairs`, the answers (text, start) to a question; an error message starts with `where`.
-
-    Raises:
-        RequestError: there is no answer, which the task does not allow.
-    """
-    if not pairs and not task.no_answer:
-        raise RequestError(f"{where} has no answer, which {task.title} does not allow.")
-    return list(pairs)
+            for asked in _part(paragraph, "qas", list, where):
+                name = _part(asked, "id", str, where)
+                place = f"{path}, question {name}"
+                question = _part(asked, "question", str, place)
+                given = [] if asked.get("is_impossible") else _part(asked, "answers", list, place)
+                answers = {
+                    "text": [_part(one, "text", str, place) for one in given],
+                    "answer_start": [_part(one, "answer_start", int, place) for one in given],
+                }
+                yield place, {"id": name, "question": question, "context": context, "answers": answers}
 
 
 def _part(node: Any, key: str, kind: type, where: str) -> Any:
@@ -71,42 +55,33 @@ def _part(node: Any, key: str, kind: type, where: str) -> Any:
     return node[key]
 
 
-def _hub(config: str, repo: str) -> Hub:
-    return Hub(config, "question", "context", {"train": "train", "dev": "validation"}, repo)
-
-
-SQUAD: tuple[Task, ...] = (
-    Task(
-        name="squad",
-        type="question-answering",
-        title="SQuAD",
-        source="https://arxiv.org/abs/1606.05250",
-        folder="squad",
-        files={"train": ("train-v1.1.json",), "dev": ("dev-v1.1.json",)},
-        read=read_squad,
-        text_a="question",
-        text_b="context",
-        label="answers",
-        labels=None,
-        metrics=("f1", "exact"),
-        sizes={"train": 87599, "dev": 10570},
-        hub=_hub("plain_text", "rajpurkar/squad"),
-    ),
-    Task(
+_SQUAD = Task(
+    name="squad",
+    type="question-answering",
+    title="SQuAD",
+    source="https://arxiv.org/abs/1606.05250",
+    folder="squad",
+    files={"train": ("train-v1.1.json",), "dev": ("dev-v1.1.json",)},
+    rows=squad_rows,
+    text_a="question",
+    text_b="context",
+    label="answers",
+    labels=None,
+    metrics=("f1", "exact"),
+    sizes={"train": 87599, "dev": 10570},
+    hub=Hub("plain_text", "question", "context", {"train": "train", "dev": "validation"}, "rajpurkar/squad"),
+)
+SQUAD = (
+    _SQUAD,
+    replace(
+        _SQUAD,
         name="squad2",
-        type="question-answering",
         title="SQuAD 2.0",
         source="https://arxiv.org/abs/1806.03822",
         folder="squad2",
         files={"train": ("train-v2.0.json",), "dev": ("dev-v2.0.json",)},
-        read=read_squad,
-        text_a="question",
-        text_b="context",
-        label="answers",
-        labels=None,
         no_answer=True,
-        metrics=("f1", "exact"),
         sizes={"train": 130319, "dev": 11873},
-        hub=_hub("squad_v2", "rajpurkar/squad_v2"),
+        hub=Hub("squad_v2", "question", "context", {"train": "train", "dev": "validation"}, "rajpurkar/squad_v2"),
     ),
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,9 +78,9 @@ class Task:
     start: str | None = None
     """The task whose model the published fine-tuning starts from, instead of the pretrained one."""
     generate: Callable[[str, str | None], Examples] | None = None
-    """Generates a split from a text source (None: the default source) for a task without files."""
-    read: Callable[[Task, Path], Examples] | None = None
-    """Reads a file of `files` that is not a table with the columns above."""
+    """Generates a split from a text source (None: the task's own) for a task that has no files."""
+    rows: Callable[[Path], Iterator[tuple[str, dict[str, Any]]]] | None = None
+    """Yields (place, row) of one of `files` that is not a table with the columns above, under their names."""
 
     @property
     def num_labels(self) -> int:

@@ -6,57 +6,51 @@ Pan et al. 2017 (https://aclanthology.org/P17-1178), in the balanced splits of R
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.tasks.jsonl import read_lines
-from bigs_cli.tasks.labels import parse_label
+from bigs_cli.data.files import local_file
+from bigs_cli.data.rows import good
 from bigs_cli.tasks.task import Hub, Task
-from bigs_cli.tasks.types.token_classification import TokenExamples
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
 
 
-def read_conll(task: Task, path: Path) -> TokenExamples:
-    """Read the sentences of a file with one word per line and blank lines between sentences.
+def conll_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the sentences of a file with a word a line and blank lines between sentences.
 
     The first column is the word and the last its tag. Columns are separated by tabs or, in lines without tabs, spaces.
     Lines with `-DOCSTART-` are skipped. A language prefix that every word has, as in `en:word`, is removed.
 
     Raises:
-        RequestError: a line has no tag or an invalid tag; the message names file and line.
+        RequestError: with file and line: a line has no tag.
     """
-    words: list[list[str]] = [[]]
-    tags: list[list[int]] = [[]]
-    for number, line in read_lines(path):
-        if not line.strip(" \t"):
-            if words[-1]:
-                words.append([])
-                tags.append([])
-            continue
-        columns = line.rstrip("\t ").split("\t") if "\t" in line else [part for part in line.split(" ") if part]
-        if columns[0] == "-DOCSTART-":
-            continue
-        if len(columns) < 2:
-            raise RequestError(
-                f"{path}:{number}: '{line}' has no tag. A line has a word and, after a tab or a space, its tag."
-            )
-        words[-1].append(columns[0])
-        tags[-1].append(int(parse_label(task, columns[-1], f"{path}:{number}")))
-    if not words[-1]:
-        words.pop()
-        tags.pop()
-    if not words:
-        raise RequestError(f"{path} holds no examples. Fetch or make it again.")
-    return TokenExamples(_without_language(words), tags)
+    sentences: list[list[tuple[str, list[str]]]] = []  # the place and the columns of each word
+    lines = good(local_file(path).lines())
+    for blank, group in itertools.groupby(lines, key=lambda line: not line[1].strip(" \t\r\n")):
+        words = [] if blank else [(f"{path}:{number}", _columns(line)) for number, line in group]
+        words = [(place, columns) for place, columns in words if columns[0] != "-DOCSTART-"]
+        for place, columns in words:
+            if len(columns) < 2:
+                raise RequestError(
+                    f"{place}: '{columns[0]}' has no tag. A line holds a word and, after a tab or a space, its tag."
+                )
+        sentences += [words] if words else []
+    found = _LANGUAGE.match(sentences[0][0][1][0]) if sentences else None
+    everywhere = found and all(columns[0].startswith(found[0]) for words in sentences for _, columns in words)
+    language = found[0] if found and everywhere else ""
+    for words in sentences:
+        tokens = [columns[0].removeprefix(language) for _, columns in words]
+        yield words[0][0], {"tokens": tokens, "ner_tags": [columns[-1] for _, columns in words]}
 
 
-def _without_language(words: list[list[str]]) -> list[list[str]]:
-    prefix = _LANGUAGE.match(words[0][0])
-    if prefix is None or not all(word.startswith(prefix[0]) for sentence in words for word in sentence):
-        return words
-    return [[word.removeprefix(prefix[0]) for word in sentence] for sentence in words]
+def _columns(line: str) -> list[str]:
+    line = line.removesuffix("\n").removesuffix("\r")
+    return line.rstrip("\t ").split("\t") if "\t" in line else [part for part in line.split(" ") if part]
 
 
 WIKIANN = Task(
@@ -66,7 +60,7 @@ WIKIANN = Task(
     source="https://aclanthology.org/P17-1178",
     folder="wikiann-en",
     files={split: (split, f"{split}.txt", f"{split}.conll") for split in ("train", "dev", "test")},
-    read=read_conll,
+    rows=conll_rows,
     text_a="tokens",
     label="ner_tags",
     labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),

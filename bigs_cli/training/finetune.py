@@ -34,7 +34,7 @@ from bigs_cli.reporting.console import err, progress, warn_of_trimming
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.reporting.trackers import tracking
 from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.read import available_splits, data_digest, load_examples
+from bigs_cli.tasks.splits import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import TaskType, type_of
 from bigs_cli.training.error_messages import translate_errors

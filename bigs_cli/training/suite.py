@@ -18,7 +18,7 @@ from bigs_cli.evaluation.suite import TASK_ORDER, best_run
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.reporting.console import err
 from bigs_cli.tasks import TASKS
-from bigs_cli.tasks.read import available_splits
+from bigs_cli.tasks.splits import available_splits
 from bigs_cli.tasks.task import Task
 from bigs_cli.training.finetune import finetune, load_task_data
 from bigs_cli.training.job import Job

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import train_tokenizer
 from bigs_cli.tasks import TASKS
-from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.splits import load_examples
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.question_answering import NOWHERE, QuestionExamples
 from tests.tiny import bigs, finetune

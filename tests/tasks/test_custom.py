@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,7 +20,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.custom import custom_task, look_at
-from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.splits import load_examples
 from bigs_cli.tasks.types.sequence_classification import TextExamples
 from tests.tiny import bigs
 
@@ -171,6 +172,15 @@ def test_what_is_no_label_is_refused(tmp_path: Path, labels: list[Any], task_typ
     with pytest.raises(RequestError) as refused:
         look_at(files(table, task_type=task_type))
     assert f"{table}{sentence}" in str(refused.value)
+
+
+def test_classes_that_a_parquet_file_numbers_are_called_by_name(tmp_path: Path) -> None:
+    features = datasets.Features(review=datasets.Value("string"), stars=datasets.ClassLabel(names=["no", "yes"]))
+    rows = {"review": ["x", "y", "z"], "stars": [1, 0, 1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "t.parquet")
+    found, what = look_at(files(tmp_path / "t.parquet"))
+    assert (found.labels, what[:24]) == (("no", "yes"), "2 classes (no 1, yes 2):")
+    assert [record["label"] for record in load_examples(custom_task(found), "dev").records()] == [1, 0, 1]
 
 
 def test_a_class_that_only_the_dev_set_has(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from bigs_cli.core.errors import RequestError
 from bigs_cli.tasks import TASKS, get_task
 from bigs_cli.tasks.metrics import METRICS
-from bigs_cli.tasks.read import available_splits, load_examples
+from bigs_cli.tasks.splits import available_splits, load_examples
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -23,7 +23,7 @@ READ = """
 import json, os, sys, time
 from bigs_cli.core.errors import BigsError
 from bigs_cli.tasks import get_task
-from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.splits import load_examples
 def refuse(seconds):
     raise SystemExit(f"It waits for {seconds} seconds.")
 if "AT_ONCE" in os.environ:

@@ -15,6 +15,7 @@ from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.metrics import METRICS
+from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -129,6 +130,14 @@ class TaskType(ABC):
         return cls(replace(base, labels=labels))
 
     # --- training and evaluation ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def examples_in(self, table: Table) -> Examples:
+        """Return the rows of a table as examples; without labels, if it has no column of them or no label in it.
+
+        Raises:
+            RequestError: a column is missing, or a text or label is not valid.
+        """
 
     @abstractmethod
     def encode(self, tokenizer: Tokenizer, examples: Any, length: int) -> Encoded:

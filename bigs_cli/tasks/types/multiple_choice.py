@@ -14,7 +14,9 @@ from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
+from bigs_cli.tasks.labels import read_labels, text_columns
 from bigs_cli.tasks.metrics import compute
+from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.types.base import (
     Array,
     ExampleScores,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 ENDINGS = InputFormat(
     wanted="a text and its endings",
-    task_type="multiple-choice",
     endings=True,
     column_hint="Name the column of the text that the endings follow: --text COLUMN",
     key_hint="Put the text that the endings follow under 'text'",
@@ -69,6 +70,15 @@ class MultipleChoice(TaskType):
     head = "multiple-choice"
     takes = ENDINGS
     headers = ("text", "ending", "probability")
+
+    def examples_in(self, table: Table) -> ChoiceExamples:
+        """Return rows as texts with their endings, each in a column of its own."""
+        text, _ = text_columns(self.task, table)
+        table.require(self.task.endings, f", which {self.task.title} needs")
+        endings = [list(row) for row in zip(*map(table.texts, self.task.endings), strict=True)]
+        places = tuple(map(str, range(len(self.task.endings))))  # labels count the endings from 0
+        labels = read_labels(dataclasses.replace(self.task, labels=places, digits=False), table)
+        return ChoiceExamples(table.texts(text), endings, labels)
 
     def encode(self, tokenizer: Tokenizer, examples: ChoiceExamples, length: int) -> Encoded:
         """Encode [CLS] text [SEP] ending [SEP] for each ending; the longer of the two is truncated."""

@@ -21,6 +21,8 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.data.windows import Windows, encode_questions
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
+from bigs_cli.tasks.labels import label_column, text_columns
+from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.types.base import (
     Array,
     ExampleScores,
@@ -49,7 +51,6 @@ _LISTED = 5  # the maximum number of questions that a message lists
 _MASKED = -1e9  # the score of padding: zero in the softmax, and no NaN in rows with padding only
 QUESTION = InputFormat(
     wanted="a question about a text",
-    task_type="question-answering",
     keys=("question", "context"),
     options=("question", "text"),
     text_b="required",
@@ -174,6 +175,32 @@ class QuestionAnswering(TaskType):
     right_name = "exact"
     takes = QUESTION
     headers = ("question", "answer", "probability", "score", "characters")
+
+    def examples_in(self, table: Table) -> QuestionExamples:
+        """Return rows as questions; the answers of each are `{"text": […], "answer_start": […]}`."""
+        question, context = text_columns(self.task, table)
+        assert context is not None
+        column = label_column(self.task, table)
+        answers = None
+        if column:
+            answers = [self._answers(*cell) for cell in zip(table.column(column), table.places, strict=True)]
+        ids = map(str, table.column("id") if "id" in table.names else table.ids)
+        examples = QuestionExamples(list(ids), table.texts(question), table.texts(context), answers)
+        return place_answers(examples, table.name)
+
+    def _answers(self, cell: Any, place: str) -> list[tuple[str, int]]:
+        """Return the (text, first character) of each answer in a cell."""
+        if not isinstance(cell, dict) or not all(isinstance(cell.get(key), list) for key in ("text", "answer_start")):
+            raise RequestError(f"{place}: the answers are not texts with their answer_start.")
+        texts, starts = cell["text"], cell["answer_start"]
+        if len(texts) != len(starts):
+            raise RequestError(f"{place}: {len(texts)} answers have {len(starts)} places.")
+        if not texts and not self.task.no_answer:
+            raise RequestError(f"{place} has no answer, which {self.task.title} does not allow.")
+        answers = list(zip(texts, starts, strict=True))
+        if not all(isinstance(text, str) and isinstance(start, int) for text, start in answers):
+            raise RequestError(f"{place}: an answer is no text, or its answer_start no whole number.")
+        return answers
 
     def encode(self, tokenizer: Tokenizer, examples: QuestionExamples, length: int) -> Windows:
         """Encode questions with windows of their texts; a long text has several windows."""

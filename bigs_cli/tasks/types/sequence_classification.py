@@ -16,7 +16,9 @@ from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import PAIR, TEXT, TEXT_OR_PAIR, Item
+from bigs_cli.tasks.labels import read_labels, text_columns
 from bigs_cli.tasks.metrics import compute
+from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
     Array,
@@ -88,6 +90,17 @@ class SequenceClassification(TaskType):
         """Return the type with the labels of a model; one label means regression."""
         result = super().for_model(config, task)
         return result if config.num_labels > 1 else cls(replace(result.task, labels=None))
+
+    def examples_in(self, table: Table) -> TextExamples:
+        """Return rows as texts, or pairs of texts."""
+        text_a, text_b = text_columns(self.task, table)
+        return TextExamples(
+            text_a=table.texts(text_a),
+            text_b=table.texts(text_b) if text_b else None,
+            labels=read_labels(self.task, table),
+            ids=np.array(table.ids, np.int64),
+            skipped=table.skipped,
+        )
 
     def encode(self, tokenizer: Tokenizer, examples: TextExamples, length: int) -> Encoded:
         """Encode texts or pairs; in pairs, the longer text is truncated first."""

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded, EncodedWords, encode_words
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
+from bigs_cli.tasks.labels import label_column, parse_label, text_columns
+from bigs_cli.tasks.reading import Table, not_text
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
     Array,
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
 OUTSIDE = "O"
 WORDS = InputFormat(
     wanted="one text, or the list of its words",
-    task_type="token-classification",
     words=True,
     column_hint="Name the column of the text or of its words: --text COLUMN",
     key_hint="Put the text under 'text', or its words under 'words'",
@@ -85,6 +87,24 @@ class TokenClassification(TaskType):
         self.labels = task.labels or ()
         self.has_entities = is_iob(self.labels)
         self.headers = ("text", "entity" if self.has_entities else "word", "type", "probability", "characters")
+
+    def examples_in(self, table: Table) -> TokenExamples:
+        """Return rows as sentences: lists of words, and lists of tags as long."""
+        text, _ = text_columns(self.task, table)
+        words = table.column(text)
+        for sentence, place in zip(words, table.places, strict=True):
+            if not isinstance(sentence, list) or not all(isinstance(word, str) for word in sentence):
+                raise not_text(sentence, text, place)
+        column = label_column(self.task, table)
+        tags = [row or [] for row in table.column(column)] if column else []
+        if not any(tags):
+            return TokenExamples(words, None)
+        ids = []
+        for sentence, marks, place in zip(words, tags, table.places, strict=True):
+            if len(sentence) != len(marks):
+                raise RequestError(f"{place}: {len(sentence)} words have {len(marks)} tags.")
+            ids.append([int(parse_label(self.task, tag, f"{place}, word {at}")) for at, tag in enumerate(marks, 1)])
+        return TokenExamples(words, ids)
 
     def encode(self, tokenizer: Tokenizer, examples: TokenExamples, length: int) -> EncodedWords:
         """Encode sentences, truncated to `length`."""

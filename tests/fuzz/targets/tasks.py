@@ -13,10 +13,10 @@ from bigs_cli.prediction.files import items_in
 from bigs_cli.prediction.items import InputOptions
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks import get_task
-from bigs_cli.tasks.columns import read_table_file
 from bigs_cli.tasks.custom import custom_task, look_at
 from bigs_cli.tasks.items import TEXT_OR_PAIR
-from bigs_cli.tasks.read import load_examples
+from bigs_cli.tasks.reading import read_table
+from bigs_cli.tasks.splits import load_examples
 from tests.fuzz.targets.target import CSV, JSONL, PARQUET, TSV, Seeds, Target, file_with, parquet
 
 
@@ -26,7 +26,7 @@ def _task(name: str, file: str, seed: bytes, split: str = "train") -> Target:
 
 
 def _table(path: Path) -> None:
-    read_table_file(path)
+    read_table(path)
     for options in (InputOptions(), InputOptions(text="text")):
         for _ in items_in(path, TEXT_OR_PAIR, None, options):
             pass

@@ -1,0 +1,135 @@
+"""The splits of a task: where they lie, and `load_examples`.
+
+Whatever the source, a split is read as a `Table`, whose rows the task type makes into examples (`examples_in`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from bigs_cli.core.errors import RequestError, did_you_mean
+from bigs_cli.core.folders import check_link
+from bigs_cli.core.paths import check_local
+from bigs_cli.data.delimited import read_cells
+from bigs_cli.data.files import local_file
+from bigs_cli.data.hub import load_hub_table
+from bigs_cli.tasks.examples import Examples
+from bigs_cli.tasks.reading import Table, dataset_table, read_parquet_files, read_saved, read_table, table_of
+from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of
+
+
+def load_examples(task: Task, split: str, data: str | Path | None = None) -> Examples:
+    """Return a split ("train", "dev", "dev_mismatched", "test", …) of `task`, in the order of its source.
+
+    `data` is a folder: the task's official files, or a data set saved by `datasets` or as Parquet, in it or
+    in its folder of the task's name. Without `data` the hub is asked. A task that is generated from text
+    (`Task.generate`) takes `data` as its text source.
+
+    A few examples of train may be left out because they cannot be learned (`Examples.trainable`).
+
+    Raises:
+        RequestError: there is no such split, nothing is found, or it is malformed (with file and line).
+    """
+    if split not in task.sizes:
+        raise RequestError(
+            f"{task.title} has no split '{split}'.{did_you_mean(split, task.sizes)} It has {', '.join(task.sizes)}."
+        )
+    if task.generate is not None:
+        return task.generate(split, None if data is None else str(data))
+    table = _read_hub(task, split) if data is None and task.hub is not None else _read_files(task, split, data)
+    examples = type_of(task).examples_in(table)
+    where = f"The {split} split of {task.title}{f' in {data}' if data else ''}"
+    if not examples.labelled and not split.startswith("test"):
+        raise RequestError(f"{where} has no labels: there is no column '{task.label}' with values in it.")
+    return examples.trainable(where) if split == "train" else examples
+
+
+def available_splits(task: Task, data: str | Path | None = None) -> tuple[str, ...]:
+    """Return the splits of `task` that lie under `data`; without `data`, and for a generated task, all it has."""
+    if data is None or task.generate is not None:
+        return tuple(task.sizes)
+    return tuple(split for split in task.sizes if _find_split(task, split, Path(data)))
+
+
+def data_digest(examples: Examples) -> str:
+    """Return the SHA-256 of texts and labels in order: the same data, the same digest from any source."""
+    digest = hashlib.sha256()
+    for record in examples.records():
+        digest.update(json.dumps({**record, "id": None}, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _read_hub(task: Task, split: str) -> Table:
+    """Return a split from the hub (`HF_ENDPOINT` is honoured), or from its cache on this machine."""
+    assert task.hub is not None
+    try:
+        dataset = load_hub_table(task.hub.repo, task.hub.config, task.hub.splits[split])
+    except RequestError as error:
+        files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
+        raise RequestError(
+            f"The {split} split of {task.title} is not on this machine, and {error}. "
+            f"Pass --data DIR holding {files or task.files['test'][0]}, or connect to the hub once."
+        ) from error
+    return dataset_table(dataset, f"{task.hub.repo} {task.hub.config} {dataset.split}")
+
+
+def _read_files(task: Task, split: str, data: str | Path | None) -> Table:
+    folder = Path(data or "")
+    check_local(folder)
+    if not folder.is_dir():
+        raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
+    official = _official_paths(task, split, folder)
+    saved = [place / f"{name}{end}" for place, name in _saved(task, split, folder) for end in ("", ".parquet")]
+    for path in (*official, *saved):
+        check_link(path)
+    found = _find_split(task, split, folder)
+    if not found:
+        looked = "\n".join(f"  {path}" for path in official)
+        raise RequestError(
+            f"The {split} split of {task.title} is not under {folder}. Looked for:\n{looked}\n"
+            "and for a saved data set or Parquet files of that split."
+        )
+    if found[0].is_dir():
+        return read_saved(found[0])
+    if found[0].suffix == ".parquet":
+        return read_parquet_files([local_file(path) for path in found])
+    if task.rows is not None:
+        return table_of(str(found[0]), task.rows(found[0]))
+    return read_table(found[0], _columns_without_header(task, found[0]), task.broken_rows)
+
+
+def _columns_without_header(task: Task, path: Path) -> tuple[str, ...]:
+    """Return the columns of a file whose first line does not name them; () if it does."""
+    if not task.headless:
+        return ()
+    first = next((cells for _, cells in read_cells(local_file(path))), [])
+    headless = isinstance(first, list) and len(first) == len(task.headless) and task.text_a not in first
+    return task.headless if headless else ()
+
+
+def _find_split(task: Task, split: str, folder: Path) -> list[Path]:
+    """Return the official file of a split under `folder`, or its saved data set, or its Parquet files, if any."""
+    official = next((path for path in _official_paths(task, split, folder) if path.is_file()), None)
+    if official:
+        return [official]
+    for place, name in _saved(task, split, folder):
+        if (place / name / "dataset_info.json").is_file():
+            return [place / name]
+        if files := sorted({*place.glob(f"{name}.parquet"), *place.glob(f"{name}-*.parquet")}):
+            return files
+    return []
+
+
+def _official_paths(task: Task, split: str, folder: Path) -> list[Path]:
+    return [place / name for place in (folder / task.folder, folder) for name in task.files.get(split, ())]
+
+
+def _saved(task: Task, split: str, folder: Path) -> list[tuple[Path, str]]:
+    """Return the folders that may hold a split as a data set, with the names that it may have there."""
+    hub = task.hub
+    names = [*([hub.splits[split]] if hub and split in hub.splits else []), split]
+    places = [folder / task.folder, folder / (hub.config if hub else task.name), folder]
+    return [(place, name) for place in places for name in names]
