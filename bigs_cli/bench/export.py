@@ -56,19 +56,18 @@ def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
 def measure(
     config: BiGSConfig,
     names: Sequence[str],
-    length: int,
-    batch: int,
+    shape: tuple[int, int],
     rounds: int,
     folder: Path,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Measured]:
-    """Export an untrained model of `config` to `folder` and measure each runner on `batch` rows of `length` tokens.
+    """Export an untrained model of `config` to `folder` and measure each runner on a batch of `shape` (length, batch).
 
     Raises:
         BigsError: an export or a measurement failed.
     """
-    shapes = parameter_shapes(config)
-    flat = to_flat(init_parameters(shapes, config, 0), config)
+    length, batch = shape
+    flat = to_flat(init_parameters(parameter_shapes(config), config, 0), config)
     model = OpenModel("bench", config, {path: np.asarray(array) for path, array in flat.items()}, None, "bench")
     folders: dict[str, Path] = {}
     for name in names:

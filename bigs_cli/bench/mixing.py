@@ -23,6 +23,7 @@ from bigs_cli.models.ssm import SSMParameters, discretize, initial_state_matrix
 from bigs_cli.reporting.console import table
 
 LONGEST_DENSE = 4096
+_ROUNDS = 5
 """Maximum length measured with the dense mixer, whose matrix grows with the square of the length."""
 
 
@@ -38,30 +39,19 @@ class Measured:
     """Forward and backward pass, including the operands."""
 
 
-def measure(
-    names: Sequence[str],
-    lengths: Sequence[int],
-    tokens: int,
-    channels: int,
-    states: int,
-    dtype: str,
-    advance: Callable[[int], None] = lambda n: None,
-) -> list[Measured]:
-    """Measure mixers at each length, with batches of about `tokens` tokens.
+def measure(names: Sequence[str], length: int, tokens: int, channels: int, states: int, dtype: str) -> list[Measured]:
+    """Measure mixers on rows of `length` tokens, in batches of about `tokens` tokens.
 
     Raises:
         BigsError: a measurement failed.
     """
-    measured = []
-    for length in lengths:
-        batch = max(1, tokens // length)
-        setting = {"names": list(names), "length": length, "batch": batch, "channels": channels, "states": states}
-        times = json.loads(run_child("bigs_cli.bench.mixing", json.dumps({**setting, "dtype": dtype})))
-        for name, (forward, training) in times.items():
-            scale = 1e9 / (batch * length * channels)
-            measured.append(Measured(name, length, batch, forward * scale, training * scale))
-        advance(1)
-    return measured
+    batch = max(1, tokens // length)
+    setting = {"names": list(names), "length": length, "batch": batch, "channels": channels, "states": states}
+    times = json.loads(run_child("bigs_cli.bench.mixing", json.dumps({**setting, "dtype": dtype})))
+    scale = 1e9 / (batch * length * channels)
+    return [
+        Measured(name, length, batch, forward * scale, training * scale) for name, (forward, training) in times.items()
+    ]
 
 
 def mixing_table(measured: Sequence[Measured], title: str) -> Table:
@@ -80,9 +70,9 @@ def mixing_table(measured: Sequence[Measured], title: str) -> Table:
 
 
 def _measure_length(
-    names: Sequence[str], length: int, batch: int, channels: int, states: int, dtype: str, rounds: int = 5
+    names: Sequence[str], length: int, batch: int, channels: int, states: int, dtype: str
 ) -> dict[str, tuple[float, float]]:
-    """Return the seconds (forward, training) of each mixer: medians over `rounds`, with the mixers in turn."""
+    """Return the seconds (forward, training) of each mixer: medians over rounds, with the mixers in turn."""
     A_re, A_im = initial_state_matrix("hippo", states)
     keys = jax.random.split(jax.random.key(0))
     ssm = SSMParameters(
@@ -105,7 +95,7 @@ def _measure_length(
 
     running = {name: passes(name) for name in names}
     times: dict[str, list[list[float]]] = {name: [[], []] for name in names}
-    for turn in range(rounds + 1):
+    for turn in range(_ROUNDS + 1):
         for name, both in running.items():
             for seconds, run in zip(times[name], both, strict=True):
                 started = time.perf_counter()

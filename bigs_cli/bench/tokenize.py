@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,42 +49,29 @@ class Measured:
     """Total of all processes of `bigs tokenize`, with shared pages counted once; None if it is unknown."""
 
 
-def measure(
-    inputs: Sequence[str],
-    vocab: str,
-    length: int,
-    workers: int,
-    times: Sequence[int],
-    rounds: int,
-    advance: Callable[[int], None] = lambda n: None,
-) -> list[Measured]:
-    """Measure the text of `inputs`, repeated as often as each of `times`, in rows of `length` tokens.
+def measure(inputs: Sequence[str], vocab: str, length: int, workers: int, repeats: int, rounds: int) -> Measured:
+    """Measure the text of `inputs`, `repeats` times over, in rows of `length` tokens; medians over `rounds`.
 
     Raises:
         BigsError: a measurement failed; its error is on stderr.
     """
-    measured = []
-    for repeats in times:
-        alone, ours, ratios, peaks, tokens = [], [], [], [], 0
-        for _ in range(rounds):
-            alone.append(_alone([*inputs] * repeats, vocab, workers))
-            tokens, rate, peak = _ours([*inputs] * repeats, vocab, length, workers)
-            ours.append(rate)
-            peaks.append(peak)
-            ratios.append(rate / alone[-1])
-            advance(1)
-        measured.append(
-            Measured(
-                times=repeats,
-                tokens=tokens,
-                alone_tokens_per_second=statistics.median(alone),
-                ours_tokens_per_second=statistics.median(ours),
-                ratio=statistics.median(ratios),
-                ratios=tuple(ratios),
-                peak_memory_bytes=max((peak for peak in peaks if peak), default=None),
-            )
-        )
-    return measured
+    text = [*inputs] * repeats
+    alone, ours, ratios, peaks, tokens = [], [], [], [], 0
+    for _ in range(rounds):
+        alone.append(_alone(text, vocab, workers))
+        tokens, rate, peak = _ours(text, vocab, length, workers)
+        ours.append(rate)
+        peaks.append(peak)
+        ratios.append(rate / alone[-1])
+    return Measured(
+        times=repeats,
+        tokens=tokens,
+        alone_tokens_per_second=statistics.median(alone),
+        ours_tokens_per_second=statistics.median(ours),
+        ratio=statistics.median(ratios),
+        ratios=tuple(ratios),
+        peak_memory_bytes=max((peak for peak in peaks if peak), default=None),
+    )
 
 
 def tokenize_table(measured: Sequence[Measured], workers: int) -> Table:

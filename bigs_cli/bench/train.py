@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -70,63 +70,61 @@ def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
 
 def measure(
     model: BiGSConfig,
-    names: Sequence[str],
-    shapes: Sequence[tuple[int, int]],
+    peaks: Mapping[str, float],
+    shape: tuple[int, int],
     pass_: Literal["train", "forward", "encode"],
     rounds: int,
     steps: int,
-    rates: dict[str, float],
-    advance: Callable[[int], None] = lambda n: None,
 ) -> list[Measured]:
-    """Measure the settings `names` at shapes (length, batch). The first setting is the baseline of the speed-ups.
+    """Measure settings at a shape (length, batch). The first setting is the baseline of the speed-ups.
+
+    `peaks` maps the names of the settings to the peak FLOPS of their data types.
 
     Raises:
         BigsError: a measurement failed.
     """
     from bigs_cli.bench.train_probe import Setting
 
-    measured = []
-    for length, batch in shapes:
-        head = "encoder" if pass_ == "encode" else "masked-lm"
-        config = model.model_copy(update={"max_position_embeddings": length, "head": head})
-        settings = {
-            name: Setting(
-                model=config,
-                compute=COMPUTES[name],
-                pass_=pass_,
-                length=length,
-                batch=batch,
-                reference=name == REFERENCE,
-                steps=steps,
-            )
-            for name in names
-        }
-        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        for _ in range(rounds):
-            for name, setting in settings.items():
-                runs[name].append(_probe(setting))
-                advance(1)
-        first = [statistics.median(run["step_s"]) for run in runs[names[0]]]
-        for name in names:
-            times = [statistics.median(run["step_s"]) for run in runs[name]]
-            flops = runs[name][0]["flops"]
-            step = statistics.median(times)
-            measured.append(
-                Measured(
-                    setting=name,
-                    length=length,
-                    batch=batch,
-                    step_s=step,
-                    steps_s=tuple(times),
-                    compile_s=min(run["compile_s"] for run in runs[name]),
-                    peak_memory_bytes=max(run["peak_memory_bytes"] for run in runs[name]),
-                    tokens_per_second=length * batch / step,
-                    flops=flops,
-                    share=flops / step / rates[COMPUTES[name].dtype],
-                    speedup=statistics.median(a / b for a, b in zip(first, times, strict=True)),
-                )
-            )
-    return measured
+    length, batch = shape
+    head = "encoder" if pass_ == "encode" else "masked-lm"
+    config = model.model_copy(update={"max_position_embeddings": length, "head": head})
+    settings = {
+        name: Setting(
+            model=config,
+            compute=COMPUTES[name],
+            pass_=pass_,
+            length=length,
+            batch=batch,
+            reference=name == REFERENCE,
+            steps=steps,
+        )
+        for name in peaks
+    }
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in peaks}
+    for _ in range(rounds):
+        for name, setting in settings.items():
+            runs[name].append(_probe(setting))
+    times = {name: [statistics.median(run["step_s"]) for run in measured] for name, measured in runs.items()}
+    first = next(iter(times.values()))
+
+    def result(name: str, runs: list[dict[str, Any]]) -> Measured:
+        flops = runs[0]["flops"]
+        step = statistics.median(times[name])
+        return Measured(
+            setting=name,
+            length=length,
+            batch=batch,
+            step_s=step,
+            steps_s=tuple(times[name]),
+            compile_s=min(run["compile_s"] for run in runs),
+            peak_memory_bytes=max(run["peak_memory_bytes"] for run in runs),
+            tokens_per_second=length * batch / step,
+            flops=flops,
+            share=flops / step / peaks[name],
+            speedup=statistics.median(a / b for a, b in zip(first, times[name], strict=True)),
+        )
+
+    return [result(*item) for item in runs.items()]
 
 
 def train_table(measured: Sequence[Measured], title: str) -> Table:

@@ -94,8 +94,11 @@ def tokenize(
     load_tokenizer(vocab)
     workers, times = workers or os.cpu_count() or 1, times or [1, 10]
     report = heading("tokenize", inputs=inputs, vocab=vocab, length=length, workers=workers, rounds=rounds)
-    with progress("tokenizing", len(times) * rounds, "round") as advance:
-        measured = measure(inputs, vocab, length, workers, times, rounds, advance)
+    with progress("tokenizing", len(times), "size") as advance:
+        measured = []
+        for repeats in times:
+            measured.append(measure(inputs, vocab, length, workers, repeats, rounds))
+            advance(1)
     report["sizes"] = figures(measured)
     show(report, [tokenize_table(measured, workers)], [], json_file)
 
@@ -159,11 +162,15 @@ def train(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers
     )
     report = heading("train", model=config.model_dump(), shapes=sizes, rounds=rounds, steps=steps, measured=what)
-    with progress("measuring", len(sizes) * len(names) * rounds, "measurement") as advance:
+    with progress("measuring", len(sizes), "shape") as advance:
         rates = all_peak_flops(names)
         for dtype, rate in rates.items():
             err.print(f"{dtype} matrix products: {rate / 1e9:,.0f} GFLOP/s")
-        measured = measure(config, names, sizes, what, rounds, steps, rates, advance)
+        peaks = {name: rates[COMPUTES[name].dtype] for name in names}
+        measured = []
+        for shape in sizes:
+            measured += measure(config, peaks, shape, what, rounds, steps)
+            advance(1)
     report["matrix_flops"], report["shapes"] = rates, figures(measured)
     title = f"{PASSES[what]}, {counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
     show(report, [train_table(measured, title)], [], json_file)
@@ -214,7 +221,8 @@ def mixing(
     with progress("measuring", len(lengths), "length") as advance:
         for length in lengths:
             feasible = [name for name in names if name != "dense" or length <= LONGEST_DENSE]
-            measured += measure(feasible, [length], tokens, channels, states, dtype, advance)
+            measured += measure(feasible, length, tokens, channels, states, dtype)
+            advance(1)
     report["lengths"] = figures(measured)
     title = f"Mixing, nanoseconds per token and channel, forward and backward; H = {channels}, N = {states}, {dtype}"
     show(report, [mixing_table(measured, title)], [], json_file)
@@ -279,7 +287,7 @@ def export(
         tempfile.TemporaryDirectory() as folder,
         progress("measuring", len(names) * rounds, "measurement") as advance,
     ):
-        measured = measure(config, names, length, batch, rounds, Path(folder), advance)
+        measured = measure(config, names, (length, batch), rounds, Path(folder), advance)
     report["runners"] = figures(measured)
     sizes = f"{counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
     title = f"Forward pass of {batch} × {length} tokens, {sizes}, float32"

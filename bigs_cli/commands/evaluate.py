@@ -140,7 +140,14 @@ def evaluate_task(
         measure.evaluate_mlm(opened, data, batch_size, as_json)
         return
     chosen, data = _custom_task(opened, recipe, data) if name == "custom" else (get_task(name), data)
-    measure.evaluate_task(opened, chosen, data, split, length, batch_size, trim, predictions, as_json)
+
+    from bigs_cli.evaluation.task import settings_for
+    from bigs_cli.reporting.console import err
+
+    settings = settings_for(opened, chosen, data, length, batch_size, trim)
+    if settings.data != data:
+        err.print(f"Data: {settings.data} (the run's)")
+    measure.evaluate_task(opened, chosen, settings, split, predictions, as_json)
 
 
 @app.command("glue", epilog="[bold]Example:[/bold] bigs eval glue --model runs/glue --format markdown")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from bigs_cli.checkpoints.resolve import OpenModel
     from bigs_cli.data.corpus import Corpus
+    from bigs_cli.evaluation.task import Settings
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.reporting.console import Format
     from bigs_cli.tasks.task import Task
@@ -18,11 +19,8 @@ if TYPE_CHECKING:
 def evaluate_task(
     opened: OpenModel,
     task: Task,
-    data: Path | None,
+    settings: Settings,
     split: str | None,
-    length: int | None,
-    batch_size: int | None,
-    trim: bool | None,
     predictions: Path | None,
     as_json: bool,
 ) -> None:
@@ -40,13 +38,10 @@ def evaluate_task(
     from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.core.metric_names import with_splits
     from bigs_cli.evaluation.predictions import scores_of
-    from bigs_cli.evaluation.task import ModelOnTask, settings_for
+    from bigs_cli.evaluation.task import ModelOnTask
     from bigs_cli.reporting.console import err, out, progress, warn_of_trimming
     from bigs_cli.reporting.scores import scores_table
 
-    settings = settings_for(opened, task, data, length, batch_size, trim)
-    if settings.data != data:
-        err.print(f"Data: {settings.data} (the run's)")
     warn_of_trimming(opened.config, settings.trim)
     model = ModelOnTask(opened, tokenizer_of(opened), task, settings)
     splits = model.splits([split] if split else [])
