@@ -127,7 +127,7 @@ def test_a_document_of_nothing_changes_nothing(documents, tokenizer, cross):
     few = documents[:5]
     with_blanks = ["", few[0], " \n", *few[1:], "\n\n"]
     np.testing.assert_array_equal(packer.pack(with_blanks).rows, packer.pack(few).rows)
-    assert packer.pack(with_blanks).sentences == packer.pack(few).sentences
+    assert packer.pack(with_blanks).counts.sentences == packer.pack(few).counts.sentences
 
 
 def test_impossible_lengths_are_refused(tokenizer):
