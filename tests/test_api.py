@@ -237,7 +237,7 @@ def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
         BiGSModel.from_pretrained(folder, head="question-answering")
     with pytest.raises(RequestError, match=r"no field 'numlabels'\. Did you mean 'num_labels'"):
         BiGSModel.from_pretrained(folder, numlabels=3)
-    with pytest.raises(RequestError, match=r"their encoders differ \(hidden_size 4 there, 8 here"):
+    with pytest.raises(RequestError, match=r"their encoders differ \(hidden_size 8 instead of 4"):
         BiGSModel.from_pretrained(folder, hidden_size=8)
     with pytest.raises(RequestError, match=re.escape(f"There is no model '{tmp_path}/none'")):
         load_model(tmp_path / "none")

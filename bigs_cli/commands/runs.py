@@ -72,7 +72,7 @@ def compare(
 ) -> None:
     """Compare runs: differences in recipe, environment and data, and results side by side.
 
-    If all are fine-tuning runs of one task, the first run is also compared with each other run example by example:
+    For fine-tuning runs of one task, the first run is also compared with each other run, example by example:
     McNemar's exact test for classes or a paired bootstrap of the metric, and the examples on which the two differ.
     """
     from bigs_cli.checkpoints.run import find_run

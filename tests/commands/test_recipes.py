@@ -53,7 +53,7 @@ def test_copy_into_a_folder_and_under_a_name() -> None:
     Path("own").mkdir()
     assert run("copy", "small", "own").stdout == "own/small.yaml\n"
     assert run("copy", "small", "own/b.yml").stdout == "own/b.yml\n"
-    with pytest.raises(RequestError, match=r"Name it own/c.yaml"):
+    with pytest.raises(RequestError, match=r"Name the file own/c.yaml"):
         run("copy", "small", "own/c")
     with pytest.raises(RequestError, match="There is no recipe 'smal'"):
         run("copy", "smal")

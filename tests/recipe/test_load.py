@@ -87,7 +87,7 @@ def test_a_refused_file(mine: Path, text: str | bytes, said: str) -> None:
 
 def test_missing_keys_are_explained(mine: Path) -> None:
     said = refusal(mine, "kind: finetune\ntask: mrpc\n")
-    assert "mine.yaml:1:1: 'epochs' is missing: passes over the training set." in said
+    assert "mine.yaml:1:1: 'epochs' is missing: number of passes over the training set." in said
 
 
 def test_unknown_names(tmp_path: Path) -> None:
