@@ -42,9 +42,9 @@ def test_masks_are_filled(models: Path, head: str) -> None:
 
 
 def test_pieces_join_the_word_before_them() -> None:
-    from bigs_cli.prediction.fill_mask import _filled
+    from bigs_cli.prediction.fill_mask import _fill
 
-    assert _filled("play [MASK] the [MASK].", ["##ing", "house"]) == "playing the house."
+    assert _fill("play [MASK] the [MASK].", ["##ing", "house"]) == "playing the house."
 
 
 def test_classes_have_their_probabilities(models: Path) -> None:

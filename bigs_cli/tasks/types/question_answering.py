@@ -126,9 +126,9 @@ def place_answers(questions: QuestionExamples, where: str) -> QuestionExamples:
         return questions
     answers: list[list[tuple[str, int]]] = []
     moved: list[str] = []
-    for name, context, given in zip(questions.ids, questions.contexts, questions.answers, strict=True):
-        answers.append([(text, _place(text, at, context)) for text, at in given])
-        if any(0 <= at != before for (_, at), (_, before) in zip(answers[-1], given, strict=True)):
+    for name, context, original in zip(questions.ids, questions.contexts, questions.answers, strict=True):
+        answers.append([(text, _answer_start(text, at, context)) for text, at in original])
+        if any(0 <= at != before for (_, at), (_, before) in zip(answers[-1], original, strict=True)):
             moved.append(name)
     notes = questions.notes
     if moved:
@@ -139,7 +139,7 @@ def place_answers(questions: QuestionExamples, where: str) -> QuestionExamples:
     return replace(questions, answers=answers, notes=notes)
 
 
-def _place(text: str, at: int, context: str) -> int:
+def _answer_start(text: str, at: int, context: str) -> int:
     """Return the start of an answer: `at`, its only other occurrence, or `NOWHERE`, also for a blank answer."""
     if not text.strip():
         return NOWHERE
@@ -233,7 +233,7 @@ class QuestionAnswering(TaskType):
     def metrics(self, examples: QuestionExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
         """Return F1 and exact match according to the official rules."""
         assert examples.answers is not None
-        predictions = [self._best(found) for found in find_answers(examples.contexts, inputs, scores)]
+        predictions = [self._best(candidates) for candidates in find_answers(examples.contexts, inputs, scores)]
         right = [[text for text, _ in answers] for answers in examples.answers]
         return squad_scores(predictions, right, self.task.no_answer)
 
@@ -242,24 +242,26 @@ class QuestionAnswering(TaskType):
 
         Answers have a score, a character span, and a probability, which is relative to these answers.
         """
-        for found in find_answers(examples.contexts, inputs, scores):
-            values = np.array([score for _, score in found.best] + [found.null] * self.task.no_answer, np.float64)
+        for candidates in find_answers(examples.contexts, inputs, scores):
+            values = np.array(
+                [score for _, score in candidates.best] + [candidates.null] * self.task.no_answer, np.float64
+            )
             exponentials = np.exp(values - values.max(initial=-np.inf))
             probabilities = (exponentials / exponentials.sum()).round(6).tolist()
             nbest = [
                 {"text": text, "score": round(score, 4), "probability": probability, "start": start, "end": end}
                 for (text, score), probability, (start, end) in zip(
-                    found.best, probabilities, found.spans, strict=False
+                    candidates.best, probabilities, candidates.spans, strict=False
                 )
             ]
-            null = {"null_score": round(found.null, 4)} if self.task.no_answer else {}
-            yield {"prediction": self._best(found), "nbest": nbest, **null}
+            null = {"null_score": round(candidates.null, 4)} if self.task.no_answer else {}
+            yield {"prediction": self._best(candidates), "nbest": nbest, **null}
 
-    def _best(self, found: Candidates) -> str:
+    def _best(self, candidates: Candidates) -> str:
         """Return the best answer, or "" for no answer."""
-        if not found.best or (self.task.no_answer and found.null > found.best[0][1]):
+        if not candidates.best or (self.task.no_answer and candidates.null > candidates.best[0][1]):
             return ""
-        return found.best[0][0]
+        return candidates.best[0][0]
 
     def label_text(self, label: list[str]) -> str:
         """Return the correct answers as one string."""
