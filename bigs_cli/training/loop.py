@@ -318,14 +318,17 @@ def _line(steps: int, step: int, values: dict[str, float]) -> str:
 
 @contextmanager
 def _stop_request() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; the second interrupts as usual."""
+    """Yield an event that SIGINT or SIGTERM sets; a second SIGINT interrupts as usual.
+
+    A second SIGTERM does not: a scheduler may send one to this process and, through its parent, another.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # Python delivers signals to the main thread only.
         return
 
     def request_stop(signum: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.is_set() and signum == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
 
