@@ -210,8 +210,8 @@ def test_every_help_has_a_worked_example(command: tuple[str, ...]) -> None:
 def test_help_flows_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERMINAL_WIDTH", "60")
-    paragraph = start_bigs("runs", "compare", "--help").communicate(timeout=HANG)[0].split("Fine-tuning runs", 1)[1]
-    lines = f"Fine-tuning runs{paragraph.split('╭', 1)[0]}".strip().splitlines()
+    paragraph = start_bigs("runs", "compare", "--help").communicate(timeout=HANG)[0].split("For fine-tuning runs", 1)[1]
+    lines = f"For fine-tuning runs{paragraph.split('╭', 1)[0]}".strip().splitlines()
     assert all(len(line.split()) > 4 for line in lines[:-1]), lines
 
 
