@@ -109,7 +109,7 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         ("wikiann", "dev", "a\tO\nb\tB-MISC\n", r"dev:1, word 2: 'B-MISC' is not a label of WikiANN.*B-PER"),
         ("wikiann", "dev", "\n-DOCSTART- O\n", "holds no rows"),
         ("squad", "dev-v1.1.json", '{"data": [\n}', r"json:2 is not JSON"),
-        ("squad", "dev-v1.1.json", "[]", r"json: there is no 'data' \(list\)"),
+        ("squad", "dev-v1.1.json", "[]", r"json: 'data' \(list\) is missing"),
         ("squad", "dev-v1.1.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "article 0, paragraph 0: .*'context'"),
         ("squad", "dev-v1.1.json", '{"data": []}', "holds no rows"),
         ("squad", "dev-v1.1.json", json.dumps(squad()), "question q1 has no answer, which SQuAD does not allow"),
