@@ -113,7 +113,7 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         ("squad", "dev-v1.1.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "article 0, paragraph 0: .*'context'"),
         ("squad", "dev-v1.1.json", '{"data": []}', "holds no rows"),
         ("squad", "dev-v1.1.json", json.dumps(squad()), "question q1 has no answer, which SQuAD does not allow"),
-        ("squad", "dev-v1.1.json", json.dumps(squad(("sea", "1"))), r"question q1: there is no 'answer_start' \(int\)"),
+        ("squad", "dev-v1.1.json", json.dumps(squad(("sea", "1"))), r"question q1: 'answer_start' \(int\) is missing"),
         ("swag", "val.csv", SWAG.replace(",2\n", ",4\n"), r"csv:3: '4' is not a label of SWAG.*are 0, 1, 2, 3"),
         ("swag", "val.csv", SWAG + "x,y\n", r"csv:4 has 2 cells; the first line names 12 columns"),
         ("swag", "val.csv", SWAG + '1,"a\n', r"csv:4 opens a quote that is never closed"),
