@@ -186,7 +186,7 @@ def test_a_short_name_is_the_newest_finished_run_of_that_task(
     shutil.copytree(tuned["mnli"], root / "mine")
     monkeypatch.setenv("BIGS_RUNS", str(root))
     done = bigs(*finetune("mrpc", "mnli", glue, root / "mrpc")).fine()
-    assert f"{root / 'mine'} (the newest finished mnli run here)" in done.err
+    assert f"{root / 'mine'} (the newest finished mnli run)" in done.err
     assert "classifier/kernel" in done.err  # MNLI's three classes are not MRPC's two: it is new
     recipe = load_recipe(str(root / "mrpc" / "recipe.yaml"))
     assert isinstance(recipe, FinetuneRecipe)

@@ -95,7 +95,7 @@ def _seal(folder: Path) -> tuple[Path, Seeds]:
 
 
 def _check_seal(path: Path) -> None:
-    checksums.score(path.parent)
+    checksums.read_score(path.parent)
     if told := checksums.find_corruption(path.parent):
         raise RequestError(told)
 
