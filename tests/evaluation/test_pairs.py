@@ -71,7 +71,7 @@ def test_linked_folders_are_read_and_broken_links_named(tmp_path: Path) -> None:
         ('{"sentence_good": "a", "sentence_bad": 3}', "a.jsonl:1: column 'sentence_bad' holds 3, which is no text."),
         ('{"sentence_good": "a", "sentence_bad": "b"}', "a.jsonl has no column 'UID'."),
         ("sentence_good", "a.jsonl:1 is not JSON"),
-        ("", "a.jsonl holds no rows."),
+        ("", "a.jsonl contains no rows."),
     ],
 )
 def test_what_is_no_pair_is_told_with_its_place(line: str, says: str, tmp_path: Path) -> None:

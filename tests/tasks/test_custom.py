@@ -205,7 +205,7 @@ def test_a_class_that_only_the_dev_set_has(tmp_path: Path) -> None:
         ([{"review": "x", "stars": 1}, {"review": "y", "stars": 1}], "Every label in"),
         ([{"review": "x", "stars": 1}, {"review": "y", "stars": None}], ":2 has no label"),
         ([{"review": "x", "stars": f"a{i}"} for i in range(60)], "60 different values"),
-        ([{"review": "x", "stars": 1}, {"review": "y"}], ":2 has no column 'stars', which the rows before it have"),
+        ([{"review": "x", "stars": 1}, {"review": "y"}], ":2 has no column 'stars', unlike the rows before it"),
     ],
 )
 def test_what_is_wrong_is_said(rows: list[dict[str, Any]], sentence: str, tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", "a.jsonl:1 is not a JSON object"),
         ("b.jsonl", "{\n", "b.jsonl:1 is not JSON"),
         ("c.csv", "review,stars\nx,1,2\n", "c.csv:2 has 3 cells"),
-        ("d.csv", "review,stars\n", "holds no rows"),
-        ("e.doc", "x", "is of no known kind"),
+        ("d.csv", "review,stars\n", "contains no rows"),
+        ("e.doc", "x", "has an unknown format"),
         ("f.parquet", "x", "cannot be read as Parquet"),
     ):
         (tmp_path / name).write_text(text)
