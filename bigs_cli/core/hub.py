@@ -181,7 +181,9 @@ def fetch_first(repo: str, names: Sequence[str], revision: str | None = None) ->
 
             try:
                 return _or_cached(ask)
-            except errors.LocalEntryNotFoundError as error:  # Not in the cache, and the hub is unreachable or refuses.
+            except (
+                errors.LocalEntryNotFoundError
+            ) as error:  # Not in the cache, and the hub is unreachable or denies access.
                 unreached = unreached or error
             except errors.EntryNotFoundError:
                 continue

@@ -212,7 +212,7 @@ def test_check_names_every_bad_shard(shards: Path, tmp_path: Path) -> None:
     (folder / "vocab.txt").write_text("[PAD]\n")
     done = bigs("tokenize", "--check", folder)
     assert (done.code, done.out) == (1, "")
-    for name in ("train-00000.bin was modified", "heldout-00000.bin was altered", "vocab.txt is not the vocabulary"):
+    for name in ("train-00000.bin was modified", "heldout-00000.bin was modified", "vocab.txt is not the vocabulary"):
         assert name in done.err
 
 

@@ -57,7 +57,7 @@ def with_one(name: str, row: int, column: int, value: int) -> Arrays:
 )
 def test_bad_files_are_refused_as_they_are_opened(corpus: Path, changes: Arrays, said: str) -> None:
     broken(corpus, **changes)
-    with pytest.raises(RequestError, match=rf"train_1\.hdf5.*{said}" if "go together" not in said else said) as error:
+    with pytest.raises(RequestError, match=rf"train_1\.hdf5.*{said}" if "do not match" not in said else said) as error:
         opened(corpus)
     assert str(corpus / "train_1.hdf5") in str(error.value)
 

@@ -105,8 +105,8 @@ def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
             "Its columns are body, id; name the column of the text with --text-column NAME",
             "someone/rows:default:train: there is no column 'txt'. Did you mean 'text'? "
             "Its columns are text, id; name the column of the text with --text-column NAME",
-            "The data set someone/program on the hub has a loading script (program.py), and code from the hub is never run. "
-            "Name a copy of it in Parquet or JSONL.",
+            "The data set someone/program on the hub has a loading script (program.py), and code from the hub is "
+            "never run. Name a copy of it in Parquet or JSONL.",
             "The data set someone/pictures on the hub contains no data files in a known format. "
             "Name its files, as in hf://datasets/someone/pictures/…",
             "The data set someone/wrong-card on the hub contains no data files in a known format. "

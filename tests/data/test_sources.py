@@ -232,7 +232,7 @@ def test_missing_sources_are_refused_at_once(tmp_path):
     with pytest.raises(RequestError, match=r"no file or folder .*wiki\.json\..*Did you mean .*wiki\.jsonl"):
         read_documents([str(tmp_path / "wiki.json")])
     (tmp_path / "none").mkdir()
-    with pytest.raises(RequestError, match="holds no"):
+    with pytest.raises(RequestError, match="contains no"):
         read_documents([str(tmp_path / "none")])
     (tmp_path / "what.docx").write_bytes(b"x")
     with pytest.raises(RequestError, match="has an unknown format"):
@@ -266,7 +266,7 @@ def test_links_are_followed_and_broken_ones_named(tmp_path, monkeypatch):
     assert said == [f"{corpus} has 1 entry that cannot be read: {corpus}/gone.txt (a broken link)."]
     (corpus / "linked").unlink()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match="holds no"):
+    with pytest.raises(RequestError, match="contains no"):
         find_parts(["corpus"], say=said.append)
     assert said[1] == "corpus has 1 entry that cannot be read: corpus/gone.txt (a broken link)."
     with pytest.raises(RequestError, match=r"gone\.txt is a broken link"):

@@ -68,7 +68,10 @@ def test_linked_folders_are_read_and_broken_links_named(tmp_path: Path) -> None:
     [
         ('{"sentence_good": "a"}', "a.jsonl has no column 'sentence_bad'. Did you mean 'sentence_good'? Its columns"),
         ('{"sentence_good": "a", "sentence_bad": " "}', "a.jsonl:1: column 'sentence_bad' is empty. A pair needs two"),
-        ('{"sentence_good": "a", "sentence_bad": 3}', "a.jsonl:1: column 'sentence_bad' holds 3, which is no text."),
+        (
+            '{"sentence_good": "a", "sentence_bad": 3}',
+            "a.jsonl:1: column 'sentence_bad' contains 3, which is not text.",
+        ),
         ('{"sentence_good": "a", "sentence_bad": "b"}', "a.jsonl has no column 'UID'."),
         ("sentence_good", "a.jsonl:1 is not JSON"),
         ("", "a.jsonl contains no rows."),

@@ -126,7 +126,12 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         ("imdb", "test.jsonl", '{"text": "a", "label": 2}\n', r"jsonl:1: '2' is not a label of IMDB"),
         ("imdb", "test.jsonl", '{"text": "a", "label": 0}\n{"text": "b"}\n', r"jsonl:2 has no column 'label'"),
         ("imdb", "test.jsonl", '{"text": "a"}\n', "has no labels"),
-        ("contract-nli", "validation.jsonl", '{"input": "a\\nb", "output": "x"}', r"jsonl:1: no blank line"),
+        (
+            "contract-nli",
+            "validation.jsonl",
+            '{"input": "a\\nb", "output": "x"}',
+            r"jsonl:1: 'input' has no blank line",
+        ),
     ],
 )
 def test_malformed_files_are_named_with_their_place(tmp_path: Path, task: str, name: str, text: str, said: str) -> None:
@@ -216,11 +221,15 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
     ("task", "changes", "said"),
     [
         ("wikiann", {"ner_tags": [[1], [2]]}, "row 1: 2 words have 1 tags"),
-        ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 1: column 'tokens' holds .*, which is no text"),
-        ("squad", {"answers": [{"text": [None], "answer_start": [0]}] * 2}, "row 1: an answer is no text"),
+        ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 1: column 'tokens' contains .*, which is not text"),
+        ("squad", {"answers": [{"text": [None], "answer_start": [0]}] * 2}, "row 1: an answer is not text"),
         ("squad", {"answers": [{"text": [], "answer_start": []}] * 2}, "row 1 has no answer"),
-        ("squad", {"answers": [{"text": ["x"], "answer_start": []}] * 2}, "row 1: 1 answers have 0 places"),
-        ("squad", {"question": ["a", None]}, "row 2: column 'question' holds null, which is no text"),
+        (
+            "squad",
+            {"answers": [{"text": ["x"], "answer_start": []}] * 2},
+            "row 1: there are 1 answers but 0 values of answer_start",
+        ),
+        ("squad", {"question": ["a", None]}, "row 2: column 'question' contains null, which is not text"),
         ("wikiann", {"ner_tags": [[1, -1], [2]]}, "row 1, word 2: '-1' is not a label of WikiANN"),
         ("wikiann", {"ner_tags": [[1, None], [2]]}, "row 1, word 2 has no label"),
         ("swag", {"label": [0, None]}, "row 2 has no label"),

@@ -113,7 +113,7 @@ def test_without_a_network_one_sentence_says_so_at_once(offline: str, says: str,
     (said,) = read(tmp_path, NOWHERE, "mrpc:train", HF_HUB_OFFLINE=offline, AT_ONCE="1")
     assert said == (
         f"The train split of MRPC is not on this machine, and {says}. "
-        "Pass --data DIR holding train.tsv and dev.tsv, or connect to the hub once."
+        "Pass --data DIR with train.tsv and dev.tsv, or connect to the hub once."
     )
 
 

@@ -212,7 +212,7 @@ def test_tables_of_another_task_are_refused(tmp_path: Path) -> None:
 def test_without_data_and_network_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(RequestError, match=r"MRPC is not on this machine.*--data DIR holding train.tsv and dev.tsv"):
+    with pytest.raises(RequestError, match=r"MRPC is not on this machine.*--data DIR with train.tsv and dev.tsv"):
         load_examples(TASKS["mrpc"], "dev")
     assert datasets.config.HF_HUB_OFFLINE in (False, None)
 
