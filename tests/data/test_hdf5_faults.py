@@ -51,7 +51,10 @@ def with_one(name: str, row: int, column: int, value: int) -> Arrays:
         ),
         (with_one("input_ids", 3, 5, 2**32 + 7), r"input_ids\[3, 5\] is 4294967303"),
         (with_one("masked_lm_ids", 2, 0, -4), r"masked_lm_ids\[2, 0\] is -4"),
-        (with_one("masked_lm_positions", 9, 0, LENGTH), r"masked_lm_positions\[9, 0\] is 32; 0 to 31 are the places"),
+        (
+            with_one("masked_lm_positions", 9, 0, LENGTH),
+            r"masked_lm_positions\[9, 0\] is 32; 0 to 31 are the positions",
+        ),
         (with_one("input_mask", 0, 1, 2), r"input_mask\[0, 1\] is 2; 0 to 1 are the only valid values"),
     ],
 )
