@@ -88,7 +88,7 @@ def test_what_is_no_pair_is_told_with_its_place(line: str, says: str, tmp_path: 
 def test_places_without_tables_are_told(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"There is no file or folder .*x \(--data\)"):
         find_tables([tmp_path / "x"])
-    with pytest.raises(RequestError, match="holds no tables of pairs"):
+    with pytest.raises(RequestError, match="contains no tables of pairs"):
         find_tables([tmp_path])
     with pytest.raises(RequestError, match="Name the files to evaluate on"):
         find_tables([])
