@@ -181,8 +181,8 @@ def hdf5_tokenizer(folder: Path, otherwise: str | Path | Tokenizer) -> Tokenizer
         return load_tokenizer(otherwise)
     except BigsError as error:
         raise type(error)(
-            f"The HDF5 files in {folder} hold no tokenizer, and there is no {VOCAB_TXT} or {TOKENIZER_JSON} beside "
-            f"them. {error} Or put the {VOCAB_TXT} with which the files were made into {folder}."
+            f"The HDF5 files in {folder} contain no tokenizer, and the folder has no {VOCAB_TXT} or {TOKENIZER_JSON}. "
+            f"{error} Or put the {VOCAB_TXT} with which the files were made into {folder}."
         ) from None
 
 

@@ -78,7 +78,7 @@ def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tupl
 
 def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "") -> BadRecord:
     path = PurePosixPath(name)
-    source, command = "" if encoding else " from what it is", f"iconv -f {encoding or 'LATIN1'} -t UTF-8"
+    source, command = "" if encoding else " from its encoding", f"iconv -f {encoding or 'LATIN1'} -t UTF-8"
     if path.suffix in COMPRESSIONS:
         how = f"Unpack the file and convert it{source}, for example with {command}"
     else:

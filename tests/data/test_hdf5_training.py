@@ -126,6 +126,6 @@ def test_without_a_tokenizer_the_published_one_is_asked_for(
         with pytest.raises(BigsError) as error:
             hdf5_tokenizer(corpus, "google-bert/bert-large-uncased")
     said = str(error.value)
-    assert f"The HDF5 files in {corpus} hold no tokenizer" in said
+    assert f"The HDF5 files in {corpus} contain no tokenizer" in said
     assert "google-bert/bert-large-uncased" in said
     assert f"put the vocab.txt with which the files were made into {corpus}" in said
