@@ -29,7 +29,7 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code != _INTERRUPTED:
             raise
-    # Outside the handlers, so that the traceback is released and the files it referenced are closed.
+    # Outside the handlers, so that the traceback is released and the files that it referenced are closed.
     _exit_now(_INTERRUPTED)
 
 
@@ -57,7 +57,7 @@ def _json_escapes(error: UnicodeError) -> tuple[str, int]:
 
 
 def _repeat_interrupt(lost: sys.UnraisableHookArgs) -> None:
-    """Repeat an interrupt that arrived in a finalizer, where Python discards exceptions."""
+    """Repeat an interrupt that was raised in a finalizer, where Python discards exceptions."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
         threading.Timer(0.05, _thread.interrupt_main).start()
     else:

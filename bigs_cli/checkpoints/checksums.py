@@ -51,7 +51,7 @@ def find_corruption(folder: Path, item: str = "") -> str | None:
             if (size := path.stat().st_size) != expected["bytes"]:
                 return f"{name} has {size} bytes instead of {expected['bytes']}"
             if sha256(path) != expected["sha256"]:
-                return f"{name} was altered: its SHA-256 differs from that in {CHECKSUMS}"
+                return f"{name} was modified: its SHA-256 differs from that in {CHECKSUMS}"
     except OSError as error:
         return f"{error.filename} cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -189,7 +189,7 @@ def mixing(
         typer.Option(
             "--mixer",
             metavar="NAME",
-            help="A value of compute.mixing. Repeatable.",
+            help="dense or chunked (values of compute.mixing), or fft (the original method). Repeatable.",
             show_default="dense, chunked, fft",
         ),
     ] = None,

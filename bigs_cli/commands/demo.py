@@ -106,7 +106,7 @@ def _evaluate(arguments: list[str]) -> dict[str, float]:
 
 
 def _check(process: subprocess.CompletedProcess[Any], command: str) -> None:
-    """Exit with the exit code of a failed command. A command that a signal stopped has printed no error."""
+    """Exit with the exit code of a failed command. A command stopped by a signal has not printed an error."""
     if process.returncode < 0:
         raise BigsError(
             f"`{command}` was stopped by {signal.Signals(-process.returncode).name}, perhaps for lack of memory. "

@@ -70,7 +70,9 @@ Shards = Annotated[
 ]
 Tables = Annotated[
     list[Path] | None,
-    opt.path_option("--data", metavar="PATH", help="CSV, TSV, JSONL or Parquet files, or folders of them. Repeatable."),
+    opt.path_option(
+        "--data", metavar="PATH", help="CSV, TSV, JSONL or Parquet files, or folders of such files. Repeatable."
+    ),
 ]
 Split = Annotated[
     str | None,
@@ -124,7 +126,7 @@ def evaluate_task(
     as_json = as_json or form == "json"
     _check_output(predictions, "--predictions", [data] if data else [])
     if task not in (None, "custom"):
-        get_task(task)  # Raises an error for an unknown name before anything is loaded.
+        get_task(task)  # An unknown name is an error before anything is loaded.
     opened = _open(model, allow_untrained)
     recipe = None if opened.run is None else run_recipe(opened.run.path)
     name = task or (recipe.task if isinstance(recipe, FinetuneRecipe) else None)

@@ -75,8 +75,8 @@ def export(
 ) -> None:
     """Export a model to a folder that other tools load, and verify it by reading it back.
 
-    The folder also contains the tokenizer, config.json and a model card, README.md. If the exported model has other
-    outputs, the folder is removed. Prints the path of the folder.
+    The folder also contains the tokenizer, config.json and a model card, README.md. If the outputs of the exported
+    model differ, the folder is removed. Prints the path of the folder.
     """
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
     from bigs_cli.core import hub

@@ -223,7 +223,7 @@ def _finetune(request: Request) -> None:
     from bigs_cli.training.job import Job, seed_jobs
 
     record = record_of(chosen, recorded.recipe, data).model_copy(update={"seeds": count})
-    # The changes to a resumed run are its loggers, which are not saved in it.
+    # The only changes to a resumed run are its loggers, which are not saved in the run.
     loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
     job = Job(folder, record, resume_command("finetune", folder.path, *loggers), resume)
     jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)

@@ -18,7 +18,7 @@ BlimpLevel = Literal["field", "phenomenon", "paradigm"]
 
 
 def blimp_level(by: Sequence[str] | None) -> BlimpLevel:
-    """Return the most detailed level of BLiMP to report: the last of `by`; without any, phenomenon.
+    """Return the most detailed level of BLiMP to report: the last of `by`, by default the phenomenon.
 
     Raises:
         RequestError: BLiMP has no such level.
@@ -59,7 +59,7 @@ class AgreementColumns:
 def evaluate_blimp(opened: OpenModel, data: Sequence[Path], by: BlimpLevel, options: Options) -> None:
     """Print how often a model prefers the acceptable sentence of BLiMP: overall, by field, and down to the level `by`.
 
-    `data` are BLiMP's files or folders of them; without any, BLiMP is downloaded from the hub.
+    `data` are BLiMP files or folders of such files; by default, BLiMP is downloaded from the hub.
 
     Raises:
         RequestError: a file cannot be read, the model is not a masked language model, or a sentence is too long for it.
@@ -78,7 +78,7 @@ def evaluate_pairs(
 ) -> None:
     """Print how often a model prefers the sentence in the column `good` to that in `bad`.
 
-    `data` are CSV, TSV, JSONL or Parquet files, or folders of them; `by` are columns to group by.
+    `data` are CSV, TSV, JSONL or Parquet files, or folders of such files; `by` are columns to group by.
 
     Raises:
         RequestError: as `evaluate_blimp`, or a column is missing.

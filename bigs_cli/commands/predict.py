@@ -40,7 +40,8 @@ Endings = Annotated[
     typer.Option(
         "--ending",
         metavar="TEXT",
-        help="Possible ending of TEXT. Repeatable. With --input, the name of a column with one ending, or with all.",
+        help="Possible ending of TEXT. Repeatable. With --input, the name of a column with one ending, or with a list "
+        "of all endings.",
     ),
 ]
 Top = Annotated[

@@ -59,8 +59,8 @@ def pretrain(
     TPU pods, processes find each other; elsewhere, start each process with --coordinator, --process and --processes.
     Prints the path of the run folder.
 
-    With --from, the model may have another maximum length than the one it starts from: the position embeddings are
-    repeated to reach a larger length, as in wiki-books-4096, and truncated for a smaller one.
+    With --from, the maximum length may differ from that of the start model: position embeddings are repeated for a
+    larger length, as in wiki-books-4096, and truncated for a smaller one.
     """
     from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoints.run import RunFolder, runs_root
@@ -120,7 +120,7 @@ def pretrain(
     err.quiet = out.quiet = not group.is_main_process()
     distributed = {"--coordinator": coordinator, "--process": process, "--processes": processes}
     options = [word for name, value in distributed.items() if value is not None for word in (name, str(value))]
-    if resume:  # Changes to a resumed run are not saved in it.
+    if resume:  # Changes to a resumed run are not saved in the run.
         options += [word for change in sets or () for word in ("--set", change)]
         options += [word for name in loggers or () for word in ("--logger", name)]
     command = resume_command("pretrain", folder.path, *options)
@@ -175,7 +175,7 @@ def _load_recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resum
 
 
 def _with_data(recipe: PretrainRecipe, data: Path | None, validation: Path | None) -> PretrainRecipe:
-    """Return the recipe with `data` and `validation`, where given, in place of its own folders."""
+    """Return the recipe with its folders replaced by `data` and `validation`, if given."""
     folders = {"path": data, "validation": validation}
     changes = {name: str(folder) for name, folder in folders.items() if folder is not None}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})

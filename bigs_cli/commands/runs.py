@@ -180,7 +180,8 @@ def report(
     ] = 10,
     length: Annotated[int, typer.Option("--length", min=1, help="Length of the plotted kernels in tokens.")] = 128,
 ) -> None:
-    """Write an HTML report on runs: recipes, results, curves, errors, kernels, and comparisons of runs of one task.
+    """Write an HTML report on runs: recipes, results, curves, errors, kernels, and comparisons of runs of the same
+    task.
 
     The report is a single file without scripts or external resources. Prints its path.
     """

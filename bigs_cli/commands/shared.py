@@ -1,4 +1,4 @@
-"""Steps that several commands share: set up JAX, open a model and print which one it is, check its tokenizer."""
+"""Steps shared by several commands: set up JAX, open a model and print its name, check its tokenizer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prepare_jax() -> None:
 
 
 def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
-    """Open MODEL and print on stderr which model it is; `form` selects one of several weights files."""
+    """Open MODEL and print its name on stderr; `form` selects one of several weights files."""
     from bigs_cli.checkpoints.resolve import find_model, open_model
     from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err
@@ -50,7 +50,7 @@ def refuse_untrained(model: OpenModel) -> None:
     """Check that the head of a model was trained.
 
     Raises:
-        RequestError: it was not.
+        RequestError: the head was not trained.
     """
     from bigs_cli.checkpoints.untrained import check_trained, untrained_layers
 
@@ -58,7 +58,7 @@ def refuse_untrained(model: OpenModel) -> None:
 
 
 def lasting_name(found: Found) -> str:
-    """Return the folder or hub id of a model, which a recipe records: a short name may mean another model later."""
+    """Return the folder or hub id of a model to record in a recipe: the meaning of a short name can change."""
     folder = found.folder if found.run is None else found.run.path
     return str(folder or found.repo)
 
@@ -75,7 +75,7 @@ def tokenizer_of(model: OpenModel) -> Tokenizer:
 
 
 def check_tokenizer(tokenizer: Path | None, owner: str, shards: Corpus) -> None:
-    """Check that `shards` were made with the tokenizer of the model or run called `owner`; None: it has none.
+    """Check that `shards` were made with `tokenizer` (None: not checked), that of the model or run `owner`.
 
     Raises:
         RequestError: they were made with another tokenizer.

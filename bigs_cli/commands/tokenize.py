@@ -42,7 +42,8 @@ Inputs = Annotated[
         "-i",
         metavar="SOURCE",
         help="Text to read: .txt, .jsonl, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or WikiExtractor files; a "
-        "folder of them; a URL (gs://, s3://, hf://); a hub dataset as owner/name:config:split; or python-docs, the "
+        "folder of such files; a URL (gs://, s3://, hf://); a hub data set as owner/name:config:split; or "
+        "python-docs, the "
         "documentation of the running Python. Repeatable. A folder of the BiGS authors' HDF5 shards is converted.",
         rich_help_panel=_TEXT,
     ),
@@ -268,7 +269,7 @@ def _is_hdf5(inputs: list[str]) -> bool:
     """Return whether any of `inputs` is a folder of HDF5 shards.
 
     Raises:
-        RequestError: one of them is a single HDF5 file.
+        RequestError: an input is a single HDF5 file.
     """
     from bigs_cli.data.hdf5 import HDF5_SUFFIXES, is_hdf5_folder
 
@@ -337,7 +338,7 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
     """Continue the tokenization in `output` with its original settings and working directory.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is no unfinished tokenization.
     """
     from bigs_cli.data.build import BuildOptions
     from bigs_cli.data.manifest import MANIFEST

@@ -47,7 +47,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what `describe_environment` returns without the devices. JAX is not imported."""
+    """Return the description of `describe_environment` without devices, and without importing JAX."""
     return {
         "command": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
 """Messages for system errors: full disks, missing permissions, missing files, exhausted memory.
 
-Libraries wrap system errors in their own, sometimes only as text. So the whole chain of an exception is searched, by
-errno and, without one, by its text.
+Libraries wrap system errors in their own exceptions, sometimes only as text, so the whole chain of an exception is
+searched, first by errno, then by text.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _AMOUNT = re.compile(r"(\d+) bytes|(\d[\d.]* ?[KMGTP]i?B)\b")
 def translate_error(error: BaseException, place: Path | None = None, then: str = AGAIN) -> BigsError | None:
     """Return an error that explains the system error behind `error` and its remedy; None if there is none.
 
-    A path that may not be used is a RequestError, everything else a BigsError. `place` is what was being written or
-    read, for errors that name no path; `then` ends the message: what to do after the remedy.
+    A path that cannot be used is a RequestError; all other errors are BigsErrors. `place` is the path being written or
+    read, for errors that name no path; `then` ends the message with the step after the remedy.
     """
     if (message := describe_disk_error(error, place, then)) is not None:
         code = next(number for number, _ in map(_disk_error, _chain(error)) if number in _DISK)
@@ -109,7 +109,7 @@ def convert_errors(convert: Callable[[Exception], BigsError | None]) -> Iterator
 def write_error(what: str, error: OSError, remedy: str) -> BigsError:
     """Return the error for `what` ("--output …") that cannot be written.
 
-    It is a RequestError if the path is at fault, and a BigsError if the disk is.
+    It is a RequestError for a problem of the path, and a BigsError for a problem of the disk.
     """
     kind = RequestError if error.errno in (*_REFUSALS, errno.ENOENT) else BigsError
     return kind(f"{what} cannot be written: {error.strerror or error}. {remedy}")

@@ -1,4 +1,4 @@
-"""Writing files atomically: a reader sees the old content or the new, never a part. Also JSON, locks and checksums."""
+"""Writing files atomically: a reader sees the complete old or new content. Also JSON, locks and checksums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import IO, Any
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.interrupts import defer_signals
 
-_TMP_MARK = ".bigs-"  # In the names of our temporary files.
+_TMP_MARK = ".bigs-"  # Part of the names of our temporary files.
 _WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 

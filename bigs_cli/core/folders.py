@@ -79,7 +79,7 @@ def broken_links(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path, entered: set[str], left_out: dict[Path, str]) -> Iterator[Path]:
-    """Yield the regular files and all links at any depth under `folder`; nothing if it was `entered` before."""
+    """Yield the regular files and all links at any depth under `folder`; nothing if the folder is in `entered`."""
     real = os.path.realpath(folder)
     if real in entered:
         return

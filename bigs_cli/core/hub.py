@@ -42,7 +42,7 @@ def endpoint() -> str:
 
 
 def is_offline() -> bool:
-    """Return whether HF_HUB_OFFLINE forbids every request."""
+    """Return whether HF_HUB_OFFLINE is set, which forbids all requests."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
@@ -99,7 +99,7 @@ def silence_client() -> None:
 
 
 def set_timeouts() -> None:
-    """Set a timeout for all requests of the client, whose listings have none.
+    """Set a timeout for all requests of the client, including listings, which have none by default.
 
     The timeout is HF_HUB_DOWNLOAD_TIMEOUT (10 seconds) for reading and ten minutes for writing, because large commits
     take long. The client is replaced after a failed connection, so call this before each use.
@@ -121,9 +121,9 @@ def _add_timeout(request: Any) -> None:
 
 
 def retry(ask: Callable[[], _Result], patience: float = 15.0, after_any_error: bool = False) -> _Result:
-    """Return the result of `ask`, which is called again up to three times if the hub is busy or a file is incomplete.
+    """Return the result of `ask`, retried up to three times if the hub is busy or a file is incomplete.
 
-    With `after_any_error`, it is called again after every network error. The client retries some requests itself, so
+    With `after_any_error`, it is retried after every network error. The client retries some requests itself, so
     there is no further attempt once `patience` seconds have passed.
     """
     started = time.monotonic()
@@ -181,7 +181,9 @@ def fetch_first(repo: str, names: Sequence[str], revision: str | None = None) ->
 
             try:
                 return _or_cached(ask)
-            except errors.LocalEntryNotFoundError as error:  # Not in the cache, and the hub is unreachable or refuses.
+            except (
+                errors.LocalEntryNotFoundError
+            ) as error:  # Not in the cache, and the hub is unreachable or denies access.
                 unreached = unreached or error
             except errors.EntryNotFoundError:
                 continue

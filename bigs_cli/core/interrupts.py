@@ -12,7 +12,7 @@ from collections.abc import Iterator
 def defer_signals() -> Iterator[None]:
     """Defer SIGINT and SIGTERM to the end of the block.
 
-    Use it for short blocks that create something and record it for cleanup, so that no interrupt comes in between.
+    Use it for short blocks that create something and record it for cleanup, so that no interrupt occurs in between.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Signals reach the main thread only.

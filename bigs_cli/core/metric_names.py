@@ -99,5 +99,5 @@ def is_fraction(key: str) -> bool:
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
-    """Return a fraction in percent, without the sign; a dash for None, which represents a value that is not finite."""
+    """Return a fraction in percent, without the sign; a dash for None, which represents NaN and infinity."""
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}"

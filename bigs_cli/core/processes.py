@@ -1,7 +1,8 @@
-"""Several processes as one run: joining, agreeing on values, and ending when one of them is lost.
+"""Multi-process runs: joining the processes, agreeing on values, and ending when a process is lost.
 
-`jax.distributed` connects the processes, watches their heartbeats and aborts the rest when one is lost. An abort leaves
-no time for a message, so each process of a run is a pair: a worker, and the parent that started it and reports its end.
+`jax.distributed` connects the processes, monitors their heartbeats, and aborts the others when one is lost. An aborted
+process cannot print a message, so each process of a run is a pair: a worker, and a parent that started it and reports
+its end.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import NoReturn
 
 from bigs_cli.core.errors import BigsError, RequestError
 
-_JOIN_SECONDS = 120  # to wait for all processes to start; chosen here, as the next
-_HEARTBEAT_SECONDS = 30  # without a heartbeat after which a process counts as lost
+_JOIN_SECONDS = 120  # to wait for all processes to start; chosen here, as is the next
+_HEARTBEAT_SECONDS = 30  # without a heartbeat, after which a process counts as lost
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|coordination ?service|heartbeat|unavailable:", re.IGNORECASE)
 
 _index, _count = 0, 1
 
 
 def join(coordinator: str | None = None, process: int | None = None, processes: int | None = None) -> None:
-    """Make this process one of several, as the arguments, Slurm, Open MPI or a TPU pod say; otherwise do nothing.
+    """Join a multi-process run, as configured by the arguments, Slurm, Open MPI or a TPU pod; otherwise do nothing.
 
-    Call it before JAX is used. From here on the caller runs in a child process.
+    Call it before JAX is used. Afterwards, the caller runs in a child process.
 
     Raises:
         RequestError: the three arguments are not given together or contradict each other.
@@ -37,7 +38,7 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
         if not _launched_as_one_of_several(os.environ):
             return
     elif coordinator is None or process is None or processes is None:
-        raise RequestError("--coordinator HOST:PORT, --process and --processes go together: give all three, or none.")
+        raise RequestError("--coordinator HOST:PORT, --process and --processes must be given together.")
     elif not coordinator.rpartition(":")[2].isdigit() or not coordinator.rpartition(":")[0]:
         raise RequestError(f"--coordinator {coordinator} is not HOST:PORT, such as 10.0.0.1:1234.")
     elif not 0 <= process < processes:
@@ -63,7 +64,7 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
 
 
 def launch(environment: Mapping[str, str]) -> int:
-    """Return how many processes Slurm (`srun`) or Open MPI (`mpirun`) started; 1 without either."""
+    """Return the number of processes started by Slurm (`srun`) or Open MPI (`mpirun`); 1 without either."""
     for name in ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         if environment.get(name, "").isdigit():
             return int(environment[name])
@@ -76,7 +77,7 @@ def is_main_process() -> bool:
 
 
 def broadcast(value: int) -> int:
-    """Return process 0's `value` in every process. All must call this."""
+    """Return the `value` of process 0 in every process. All processes must call this function."""
     if _count == 1:
         return value
     import numpy as np
@@ -86,7 +87,7 @@ def broadcast(value: int) -> int:
 
 
 def any_process(value: bool) -> bool:
-    """Return whether `value` is true in any process. All must call this."""
+    """Return whether `value` is true in any process. All processes must call this function."""
     if _count == 1:
         return value
     import numpy as np
@@ -101,10 +102,10 @@ def lost_contact(error: Exception) -> BigsError | None:
 
 
 def leave(code: int) -> None:
-    """End this process of several with exit code `code`. Does nothing in a single process.
+    """End this process of a multi-process run with exit code `code`. In a single-process run, do nothing.
 
-    After an error this does not wait for the others, which may be waiting for this one in a collective; they end when
-    they miss it.
+    After an error, this does not wait for the other processes, which may be waiting for this one in a collective; they
+    end when its heartbeat is missing.
     """
     if _count == 1:
         return
@@ -127,9 +128,9 @@ def _lost_message(process: int | None, processes: int | None) -> str:
 
 
 def _continue_in_child(process: int | None, processes: int | None) -> None:
-    """Fork, and return in the child only. The parent passes signals on and ends as the child does.
+    """Fork, and return in the child only. The parent forwards signals and ends with the exit status of the child.
 
-    The child has a process group of its own, so that Ctrl-C in a terminal reaches it once, through the parent.
+    The child has its own process group, so that Ctrl-C in a terminal reaches it once, through the parent.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -143,20 +144,20 @@ def _continue_in_child(process: int | None, processes: int | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os.kill(child, number))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code == -signal.SIGABRT:  # JAX reported why above, in its own words.
+    if code == -signal.SIGABRT:  # JAX has already printed the reason.
         print(f"bigs: {_lost_message(process, processes)}", file=sys.stderr, flush=True)
         code = 1
     os._exit(code if code >= 0 else 128 - code)
 
 
 def _end_with_parent(alive: int) -> NoReturn:
-    """Wait until the parent has ended, however it did, and end too."""
+    """Wait until the parent has ended for any reason, then end this process."""
     os.read(alive, 1)
     os._exit(1)
 
 
 def _keep_stdout() -> None:
-    """Keep stdout for results: Gloo prints the connections it makes on it."""
+    """Keep stdout for results: Gloo prints its connections on stdout."""
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
     with open(os.devnull, "w") as nothing:  # noqa: PTH123

@@ -1,4 +1,4 @@
-"""From text sources to a folder of token shards: read, choose, pack, write, count, and publish all at once."""
+"""Builds a folder of token shards from text sources: read, select, pack, write, count and publish."""
 
 from __future__ import annotations
 
@@ -31,49 +31,49 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20
-"""Text packed at a time: enough to keep a process busy, and some tens of MB of memory."""
+"""Number of characters packed at a time: enough to keep a process busy, with some tens of MB of memory."""
 
 SAVE_SECONDS = 2.0
-"""Between two saved points."""
+"""Seconds between two saves of the progress."""
 
-_SMALL = 1 << 23  # bytes of text; for less, starting processes takes longer than they save
+_SMALL = 1 << 23  # bytes of text; with less, starting processes takes longer than it saves
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How shards are made; their bytes do not depend on it, but for `skip_bad`."""
+    """Options of a build. Apart from `skip_bad`, they do not affect the bytes of the shards."""
 
     workers: int | None = None
-    """Processes that pack rows; None: one per core, if there is enough text."""
+    """Number of processes that pack rows; None: one per core, if there is enough text."""
     skip_bad: bool = False
-    """Skip and count records that cannot be read, where they would otherwise end the work."""
+    """Skip and count records that cannot be read, instead of raising an error."""
     resume: bool = False
-    """Continue what an earlier call began."""
+    """Continue an interrupted build."""
     overwrite: bool = False
-    """Replace shards that are in the output folder."""
+    """Replace existing shards in the output folder."""
     advance: Callable[[int], None] = lambda tokens: None
-    """Receives the tokens of each batch."""
+    """Called with the number of tokens of each batch."""
     say: Callable[[str], None] = lambda sentence: None
-    """Receives sentences: entries of a folder that are not read; that not whole documents are held out."""
+    """Called with notes: entries of a folder that are not read, or held-out text in units smaller than documents."""
 
 
 def build_shards(
     request: Request, tokenizer: Callable[[ValidationRule], Tokenizer], output: Path, options: BuildOptions
 ) -> Manifest:
-    """Write the shards that `request` asks for into `output` and return their manifest.
+    """Write the shards of `request` into `output` and return their manifest.
 
-    `tokenizer` is called with the rule by which text is held out, unless a run that is resumed saved its tokenizer. The
-    folder keeps its previous content until all shards are written.
+    `tokenizer` is called with the rule that selects held-out text, unless the run to resume has saved its tokenizer.
+    The previous content of the folder is kept until all shards are written.
 
     Raises:
-        RequestError: the folder is in use, the text is bad, the run to resume had another request, or one of the two
-            splits would be empty.
-        BigsError: a source or the disk failed. A later call with `resume` continues.
+        RequestError: the folder is in use, a record cannot be read, the run to resume has other settings, or a split
+            would be empty.
+        BigsError: a source or the disk failed. Call again with `resume` to continue.
     """
     if options.resume and (output / MANIFEST).is_file() and not Staging(output).folder.exists():
         manifest = open_shards(output).manifest
         if manifest.request != request.digest():
-            raise RequestError(f"{output} holds shards made with other settings. Replace them with --overwrite.")
+            raise RequestError(f"{output} contains shards made with other settings. Replace them with --overwrite.")
         return manifest
     check_packing(request.sequence_length, request.packing)
     parts = find_parts(request.sources, request.how, request.weights, options.say)
@@ -94,7 +94,7 @@ def build_shards(
                 rule = choose_validation_rule(lambda: _texts(request, parts), request.heldout)
                 if rule.unit != "documents":
                     options.say(
-                        f"There are too few documents to hold out whole ones (--heldout {request.heldout}): whole "
+                        f"There are too few documents to hold out whole documents (--heldout {request.heldout}): whole "
                         f"{rule.unit} are held out instead."
                     )
                 progress = new.model_copy(update={"validation": rule})
@@ -111,7 +111,7 @@ def build_shards(
 
 @contextlib.contextmanager
 def _resumable(place: Staging) -> Iterator[None]:
-    """Add to an error that the progress is saved, if any is, and how to continue."""
+    """Add to an error how to continue from the saved progress, if there is any."""
     try:
         yield
     except DamagedDraftError:
@@ -120,7 +120,7 @@ def _resumable(place: Staging) -> Iterator[None]:
         if place.progress() is None:
             raise
         raise type(error)(
-            f"{error} What was written so far is kept: continue with `{resume_command(place.output)}`, or repeat the "
+            f"{error} The progress is saved. Continue with `{resume_command(place.output)}`, or repeat the "
             "command that began it, with --overwrite, if the files are to be others."
         ) from error
     except (OSError, sqlite3.OperationalError) as error:
@@ -185,13 +185,13 @@ def _build(
 def _batches(
     progress: Progress, parts: Sequence[Part], seen: TextsSeen | None
 ) -> Iterator[Batch[tuple[Cursor, Counts]]]:
-    """Yield documents in batches of about `BATCH_CHARACTERS`, each with the place after it and its counts."""
+    """Yield documents in batches of about `BATCH_CHARACTERS`, each with its counts and the cursor after it."""
     texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
     rule, used = progress.rule, progress.place.used
     for part, before, after, record in _used_records(progress.request, parts, progress.place, progress.counts.records):
         if isinstance(record, BadRecord):
             if not progress.skip_bad:
-                raise RequestError(f"{record.message} To leave out what cannot be read: --skip-bad")
+                raise RequestError(f"{record.message} To skip records that cannot be read, add --skip-bad")
             counts += Counts(bad=1)
             place = after
             continue
@@ -216,9 +216,9 @@ def _batches(
 def _used_records(
     request: Request, parts: Sequence[Part], start: Cursor, taken: int = 0
 ) -> Iterator[tuple[Part, Cursor, Cursor, str | BadRecord]]:
-    """Yield (part, place before, place after, text or bad record) from `start` on, without texts that are not used.
+    """Yield (part, cursor before, cursor after, text or bad record) from `start` on, without unused texts.
 
-    `taken` texts were used before.
+    `taken` is the number of texts used before `start`.
     """
     place = start
     for part, after, record in read_parts(parts, start):
@@ -228,23 +228,24 @@ def _used_records(
             continue
         if request.limit_documents is not None and taken >= request.limit_documents:
             return
-        text = record.encode("utf-8", "replace").decode()  # half of a surrogate pair is not text
+        text = record.encode("utf-8", "replace").decode()  # a lone surrogate is not text
         if _copies(text_digest(text), part.weight):
             taken += 1
             yield part, before, after, text
 
 
 def _texts(request: Request, parts: Sequence[Part]) -> Iterator[str]:
-    """Yield the texts that are used, from the beginning. Bad records are skipped: packing meets them again."""
+    """Yield the texts that are used, from the beginning. Bad records are skipped; packing reports them."""
     for _, _, _, record in _used_records(request, parts, Cursor()):
         if isinstance(record, str):
             yield record
 
 
 def _pieces(text: str, rule: ValidationRule, copies: int) -> list[tuple[Split, str, Counts]]:
-    """Return the pieces of a document with their split, and what each adds to the counts.
+    """Return the pieces of a document, each with its split and its counts.
 
-    A long text counts as several documents, so that batches have a bounded size; its copies may be in several batches.
+    A long text is divided into several documents, so that batches have a bounded size; its copies may be in different
+    batches.
     """
     units = rule.split(text)
     kept, held = map("".join, units)
@@ -266,7 +267,9 @@ def _no_texts() -> dict[Split, list[str]]:
 
 
 def _copies(digest: bytes, weight: float) -> int:
-    """Return how many times a text is used: `weight` on average. 2.5 means twice or three times, equally often."""
+    """Return how many times a text is used, `weight` times on average. With 2.5, half of the texts are used twice and
+    half three times.
+    """
     return int(weight) + (int.from_bytes(digest[8:]) < weight % 1 * 2.0**64)
 
 
@@ -275,13 +278,13 @@ def _parts_digest(parts: Sequence[Part]) -> str:
 
 
 def _check_same(saved: Progress, asked: Progress, output: Path) -> None:
-    """Refuse to continue with another request than the saved one."""
+    """Raise RequestError if `request` differs from the saved one."""
     differing = saved.request.differences(asked.request)
     if not differing and saved.corpus != asked.corpus:
-        differing = ["the files read, by their names and sizes"]
+        differing = ["the names or sizes of the input files"]
     if differing:
         raise RequestError(
-            f"{output} was begun with other settings: {', '.join(differing)}. Continue as it was begun with "
+            f"{output} was started with other settings: {', '.join(differing)}. Continue with its original settings: "
             f"`{resume_command(output)}`, or repeat this command with --overwrite to start over."
         )
 
@@ -289,7 +292,7 @@ def _check_same(saved: Progress, asked: Progress, output: Path) -> None:
 def _too_little(empty: Split, counts: Counts, min_tokens: int) -> str:
     if counts.documents <= counts.short:
         return f"None of the {counts.documents} documents is long enough for a row. Lower --min-tokens, or add text."
-    part = "to train on" if empty == "train" else "that is held out"
+    part = "to train on" if empty == "train" else "to hold out"
     return (
         f"None of the text {part} is long enough for a row (--min-tokens {min_tokens}). Lower --min-tokens, change "
         "--heldout, or add text."

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Batch = dict[str, Array]
-"""Arrays of B rows each. `input_ids` is `[B, L]` token ids.
+"""Arrays of B rows each. `input_ids` `[B, L]` are token ids.
 
-Rows with static masks are masked already: they have every field of `masking.MaskedBatch`, and `token_type_ids`.
+Rows with static masks are already masked: they have all fields of `masking.MaskedBatch`, and `token_type_ids`.
 """
 
 
@@ -32,46 +32,46 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, indices: Array, /) -> Batch:
-        """Return copies of the rows at `indices` (int64 `[B]`, in any order, repeated or not).
+        """Return copies of the rows at `indices` (int64 `[B]`, in any order, with or without repetitions).
 
         Several threads may call it at once.
         """
         ...
 
     def order(self, seed: int, /) -> Callable[[Array], Array]:
-        """Return the order to train in: a function from places in an endless stream `[n]` to row numbers `[n]`.
+        """Return the training order: a function from positions `[n]` in an endless stream to row numbers `[n]`.
 
-        Every epoch has every row once.
+        Every epoch contains every row once.
         """
         ...
 
 
 class Corpus(Protocol):
-    """An opened folder of rows to train on or to measure with."""
+    """An opened folder of rows for training or evaluation."""
 
     @property
     def folder(self) -> Path:
-        """The folder that was named."""
+        """The path of the folder."""
         ...
 
     @property
     def manifest(self) -> CorpusManifest:
-        """What is known without reading the rows."""
+        """The manifest, which is available without reading the rows."""
         ...
 
     @property
     def static_masks(self) -> bool:
-        """Whether the rows are masked already. The `masking` of a recipe is then not used."""
+        """Whether the rows are already masked. `masking` in the recipe is then ignored."""
         ...
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the content of the rows, wherever the files are. A run that is resumed compares it."""
+        """The SHA-256 of the rows, which does not depend on their location. A resumed run compares it."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """The bytes that `verify` reads."""
+        """The number of bytes that `verify` reads."""
         ...
 
     @property
@@ -92,7 +92,7 @@ class Corpus(Protocol):
         ...
 
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer that the rows were made with.
+        """Return the tokenizer with which the rows were made.
 
         Raises:
             RequestError: it was replaced, is malformed, or is missing.
@@ -102,18 +102,19 @@ class Corpus(Protocol):
     def verify(
         self, advance: Callable[[int], None], process: int = 0, processes: int = 1, resumed: bool = False
     ) -> None:
-        """Check the content of all files, of which process `process` of `processes` may read a part.
+        """Check the content of all files. With several `processes`, each may read only a part of the files.
 
-        `advance` receives the bytes of each part. `resumed`: these rows were verified before, and `digest` is compared.
+        `advance` is called with the number of bytes of each part. With `resumed`, the rows were verified when the run
+        started, and only `digest` is compared.
 
         Raises:
-            RequestError: files were altered or are damaged.
+            RequestError: files were modified or are corrupt.
         """
         ...
 
 
 def unmask(batch: Batch) -> Array:
-    """Return the tokens `[B, L]` of a batch of a corpus as they were before any static masks."""
+    """Return the tokens `[B, L]` of a batch, with static masks undone."""
     tokens = batch["input_ids"].copy()
     if "positions" in batch:
         row, slot = np.nonzero(batch["positions"])
@@ -122,7 +123,7 @@ def unmask(batch: Batch) -> Array:
 
 
 def holds_corpus(folder: Path) -> bool:
-    """Return whether `folder` holds token shards, finished or not, or HDF5 files."""
+    """Return whether `folder` contains token shards, finished or not, or HDF5 files."""
     from bigs_cli.data.hdf5 import is_hdf5_folder
 
     return any((folder / name).exists() for name in (MANIFEST, UNFINISHED)) or is_hdf5_folder(folder)
@@ -131,11 +132,12 @@ def holds_corpus(folder: Path) -> bool:
 def open_corpus(folder: Path, tokenizer: str | Path | Tokenizer, say: Callable[[str], None]) -> Corpus:
     """Return the token shards or HDF5 files in `folder`.
 
-    HDF5 files without a tokenizer beside them get `tokenizer`. `say` receives a sentence about each skipped file.
+    `tokenizer` is used for HDF5 files whose folder contains no tokenizer. `say` is called with a note on each skipped
+    file.
 
     Raises:
-        RequestError: there are none, they cannot be used, or there is no such tokenizer.
-        BigsError: the hub has to be asked for the tokenizer and cannot be reached.
+        RequestError: there are none, they cannot be used, or the tokenizer does not exist.
+        BigsError: the tokenizer is on the hub, which cannot be reached.
     """
     from bigs_cli.data.hdf5 import hdf5_tokenizer, is_hdf5_folder, open_hdf5
     from bigs_cli.data.shards import open_shards
@@ -147,7 +149,7 @@ def open_corpus(folder: Path, tokenizer: str | Path | Tokenizer, say: Callable[[
 
 @dataclass(frozen=True)
 class Validation:
-    """The rows that a model is validated on: those of one split of a corpus."""
+    """The validation rows: one split of a corpus."""
 
     corpus: Corpus
     split: Split
@@ -159,7 +161,7 @@ class Validation:
 
     @property
     def rows(self) -> Rows:
-        """The rows, which each use opens again."""
+        """The rows, opened anew at each access."""
         return self.corpus.split(self.split)
 
     def __len__(self) -> int:
@@ -171,12 +173,12 @@ class Validation:
 
 
 def find_validation(corpus: Corpus, other: Corpus | None) -> Validation | None:
-    """Return the rows to validate on while training on `corpus`: rows of `other`, or else its own held-out rows.
+    """Return the validation rows for training on `corpus`: rows of `other` if given, else its own held-out rows.
 
     None if there is no other corpus and `corpus` has no held-out rows.
 
     Raises:
-        RequestError: `other` does not match `corpus`, or has the rows that are trained on.
+        RequestError: `other` does not match `corpus`, or contains the training rows.
     """
     if other is None:
         return Validation(corpus, "heldout") if corpus.has_split("heldout") else None
@@ -186,13 +188,13 @@ def find_validation(corpus: Corpus, other: Corpus | None) -> Validation | None:
             values = "" if name == "tokenizer" else f" ({two} instead of {one})"
             raise RequestError(
                 f"The validation shards, {other.folder}, differ in {name}{values} from the training shards, "
-                f"{corpus.folder}. Make them alike: bigs tokenize … --length {corpus.manifest.sequence_length} --vocab "
-                f"{corpus.folder}"
+                f"{corpus.folder}. Tokenize both with the same settings: bigs tokenize … --length "
+                f"{corpus.manifest.sequence_length} --vocab {corpus.folder}"
             )
     validation = Validation.of(other)
     if validation.split == "train" and other.digest == corpus.digest:
         raise RequestError(
-            f"{other.folder} holds the rows that are trained on, and none of them is held out. Name other shards with "
+            f"{other.folder} contains the training rows, and has no held-out rows. Name other shards with "
             "--validation, or leave it out to train without validation."
         )
     return validation

@@ -1,7 +1,7 @@
-"""The one reader of CSV and TSV files, and what counts as a number in them.
+"""The reader of CSV and TSV files, and the definition of a number in them.
 
-Every command that reads such tables goes through `read_cells`, so that quotes, delimiters, encodings and line numbers
-are the same for all of them.
+All commands read such tables with `read_cells`, so that they treat quotes, delimiters, encodings and line numbers
+alike.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from bigs_cli.data.lines import LONGEST_LINE, LONGEST_PIECE
 
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "pipes"}
 _QUOTED = re.compile(r'"(?:[^"]|"")*+"?')
-# As JSON writes numbers, and with a leading plus, or nothing before or behind the point. `float` would also take
-# 2020_01, nan, and the digits of every script.
+# A JSON number, also with a leading plus, or without digits before or after the point. `float`
+# also accepts 2020_01, nan, and the digits of every script.
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number that `text` writes (infinite if it is too large for a float), or None if it is no number."""
+    """Return the number in `text` (infinite if it is too large for a float), or None if it is not a number."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 class RaggedRow(BadRecord):
-    """A row of another length than the first."""
+    """A row with a different number of cells than the first."""
 
 
 def read_cells(file: TextFile, delimiter: str | None = None) -> Iterator[tuple[int, list[str] | BadRecord]]:
-    """Yield (number of its last line, cells) of each row that is not blank; the first names the columns.
+    """Yield (number of the last line, cells) of each row that is not blank; the first row names the columns.
 
-    A row that cannot be read is a `BadRecord`, and reading goes on. Cells are separated by `delimiter`; None: by
-    commas, or tabs in a `.tsv`, unless the first row has none of these but another of `,`, tab, `;` and `|`, which is
-    then said on stderr. In a `.tsv` with tabs each line is a row, and a quote belongs to the text, as in GLUE.
-    Everywhere else quotes are those of RFC 4180, and a quoted cell may hold line ends. A row of another length than the
-    first is a `RaggedRow`.
+    A row that cannot be read is a `BadRecord`, and reading continues. Cells are separated by `delimiter`; None: by
+    commas, or tabs in a `.tsv`. If the first row has none of these but another of `,`, tab, `;` and `|`, that is the
+    delimiter, and a note is printed on stderr. In a `.tsv` with tabs, each line is a row and quotes are part of the
+    text, as in GLUE. In all other files, quotes follow RFC 4180, and a quoted cell may contain line breaks. A row with
+    a different number of cells than the first is a `RaggedRow`.
 
     Raises:
-        BigsError: the place that the file lies in broke off.
+        BigsError: the connection to the file was lost.
     """
     lines = _Lines(file)
     delimiter = delimiter or _delimiter(file, lines.peek())
@@ -59,7 +59,7 @@ def read_cells(file: TextFile, delimiter: str | None = None) -> Iterator[tuple[i
 
 
 def unique_names(header: Sequence[str]) -> list[str]:
-    """Return the names of columns with those that occur several times numbered: ``id.1``, ``id.2``."""
+    """Return column names, with names that occur several times numbered: ``id.1``, ``id.2``."""
     counts = Counter(header)
     if len(counts) == len(header):
         return list(header)
@@ -77,7 +77,7 @@ def unique_names(header: Sequence[str]) -> list[str]:
 
 
 def _delimiter(file: TextFile, first: str) -> str:
-    """Return what separates the cells of `file`, whose first line with text is `first`."""
+    """Return the delimiter of `file`, whose first line with text is `first`."""
     usual = "\t" if file.suffix == ".tsv" else ","
     counts = Counter(_QUOTED.sub("", first))
     found = usual if counts[usual] else max(_DELIMITERS, key=lambda mark: counts[mark])
@@ -89,7 +89,7 @@ def _delimiter(file: TextFile, first: str) -> str:
 
 
 class _Lines:
-    """The lines of a file; those of the row that is being read are held, to say what is wrong with it."""
+    """The lines of a file. The lines of the current row are kept for error messages."""
 
     def __init__(self, file: TextFile) -> None:
         self._name = file.name
@@ -99,7 +99,9 @@ class _Lines:
         self._bad: list[BadRecord] = []
 
     def peek(self) -> str:
-        """Return the first line with text, "" if there is none; only empty lines before it are then read."""
+        """Return the first line with text, or "" if there is none. Only that line and the empty lines before it are
+        read.
+        """
         kept: list[tuple[int, str | BadRecord]] = []
         text = ""
         for number, line in self._lines:
@@ -112,7 +114,9 @@ class _Lines:
         return text
 
     def _next(self) -> Iterator[str]:
-        """Yield lines; of one that is not UTF-8, all that can be read: its quotes and delimiters still count."""
+        """Yield lines. In a line that is not UTF-8, invalid bytes are replaced, so that its quotes and delimiters still
+        count.
+        """
         size = 0
         for number, line in self._lines:
             self._number = number
@@ -122,11 +126,11 @@ class _Lines:
             size = len(text) + (size if self._held else 0)
             self._held.append(text)
             yield text
-            if self._held and size > LONGEST_PIECE:  # A quote was not closed: no row of several lines is that long.
+            if self._held and size > LONGEST_PIECE:  # An unclosed quote: no row of several lines is that long.
                 return
 
     def _row(self, cells: list[str] | None, first: bool) -> Iterator[tuple[int, list[str] | BadRecord]]:
-        """Yield what a row gives, and let go of its lines; of a first row, the names of columns count in any case."""
+        """Yield the result of a row, and drop its lines. The first row always names the columns."""
         for bad in self._bad:
             yield self._number, bad
         if cells and (first or not self._bad):
@@ -150,34 +154,35 @@ class _Lines:
                 cells = next(rows, None)
             except csv.Error as error:
                 self._bad.append(BadRecord(self._problem(delimiter, error)))
-                cells = None if first else []  # Without the names of the columns, no row can be read.
+                cells = None if first else []  # Without column names, no row can be read.
             yield from self._row(cells, first)
             if cells is None:
                 return
             first = first and not cells
 
     def _problem(self, delimiter: str, error: csv.Error) -> str:
-        """Say what is wrong with the row whose lines are held."""
+        """Return an error message for the current row."""
         text = "".join(self._held)
         quote, closed = _last_quote(text, delimiter)
         begins = self._number - len(self._held) + 1
         if quote is None:
             reason = "a carriage return without a newline" if "new-line character" in str(error) else error
-            return f"{self._name}:{self._number} is no row of a table ({reason})."
+            return f"{self._name}:{self._number} is not a table row ({reason})."
         opened = begins + text.count("\n", 0, quote)
         if not closed:
             return (
-                f"{self._name}:{opened} opens a quote that is never closed, so the rows behind it cannot be read. "
+                f"{self._name}:{opened} opens a quote that is never closed, so the rows after it cannot be read. "
                 'Close it; a quote that is part of a text is written "" within a cell in quotes.'
             )
         return (
-            f"{self._name}:{self._number} has text behind the quote that ends the cell begun on line {opened}. "
-            'Close the cell where it ends; a quote that is part of a text is written "" within a cell in quotes.'
+            f"{self._name}:{self._number} has text after the closing quote of the cell that starts on line "
+            f"{opened}. Move it to the end of the cell; a quote that is part of a text is written "
+            '"" within a cell in quotes.'
         )
 
 
 def _last_quote(text: str, delimiter: str) -> tuple[int | None, bool]:
-    """Return where the quoted cell begins that ends wrongly (None: there is none), and whether it is closed."""
+    """Return the line on which the malformed quoted cell starts (None: there is none), and whether it is closed."""
     quote, closed, place = None, True, 0
     while True:
         if text.startswith('"', place):

@@ -1,4 +1,4 @@
-"""What a text source yields: documents, and records that could not be read."""
+"""The items that a text source yields: documents, and records that could not be read."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def find_text_column(columns: Sequence[str], strings: Sequence[str], asked: str 
         return strings[0]
     raise RequestError(
         f"{where}: there is no column '{wanted}'.{did_you_mean(wanted, columns)} "
-        f"Its columns are {', '.join(columns) or 'none'}; name the one with the text: --text-column NAME"
+        f"Its columns are {', '.join(columns) or 'none'}; name the column of the text with --text-column NAME"
     )
 
 
 def text_of(value: Any, column: str, where: str) -> str | BadRecord:
-    """Return the text of a cell; null is empty text, and anything else is a bad record."""
+    """Return the text of a cell; null is empty text, and a value of another type is a bad record."""
     if value is None:
         return ""
     if not isinstance(value, str):
-        return BadRecord(f"{where}: the column '{column}' holds a {type(value).__name__}, not text.")
+        return BadRecord(f"{where}: the column '{column}' contains a value of type {type(value).__name__}, not text.")
     return value

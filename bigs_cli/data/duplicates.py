@@ -1,4 +1,4 @@
-"""The texts read so far, so that none is used twice. They are in a database on disk, to bound the memory."""
+"""The texts read so far, for the removal of duplicates. Their digests are in a database on disk, to bound memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigs_cli.data.sources import Cursor
 
 
 class TextsSeen:
-    """Digests of texts, each with the place of its first occurrence. Only saved ones outlive the process."""
+    """Digests of texts, each with the position of its first occurrence. Only saved digests outlive the process."""
 
     def __init__(self, base: sqlite3.Connection) -> None:
         self._base = base
@@ -29,7 +29,7 @@ class TextsSeen:
         return self._base.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row).rowcount == 1
 
     def save(self) -> None:
-        """Write to the disk what was added.
+        """Write the added digests to disk.
 
         Raises:
             sqlite3.OperationalError: the disk failed; see `disk_error`.
@@ -39,11 +39,10 @@ class TextsSeen:
 
 @contextlib.contextmanager
 def texts_seen(path: Path, place: Cursor) -> Iterator[TextsSeen]:
-    """Open or create the database, and forget texts that occurred after `place`.
+    """Open or create the database, and delete texts that occurred after `place`.
 
     Raises:
-        DamagedDraftError: the file is damaged.
-        sqlite3.OperationalError: the disk failed; see `disk_error`.
+        DamagedDraftError: the file is corrupt. sqlite3.OperationalError: the disk failed; see `disk_error`.
     """
     try:
         with contextlib.closing(sqlite3.connect(path)) as base:
@@ -57,6 +56,6 @@ def texts_seen(path: Path, place: Cursor) -> Iterator[TextsSeen]:
 
 
 def disk_error(error: Exception) -> Exception:
-    """Return the OSError for a disk error that SQLite only words; return any other error as it is."""
+    """Return the OSError for a disk error that SQLite reports only as text; return any other error unchanged."""
     number = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}.get(str(error))
     return error if number is None else OSError(number, os.strerror(number))

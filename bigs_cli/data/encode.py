@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
-BUCKET = 32  # lengths of trimmed batches are multiples of this many tokens, so that few shapes are compiled
-SHORTEST = 16  # tokens: the least length of a trimmed batch in inference
+BUCKET = 32  # trimmed batches have multiples of this number of tokens, so that few shapes are compiled
+SHORTEST = 16  # tokens: the minimum length of a trimmed batch in inference
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Encoded:
     """n rows of `choices` token sequences each, one after the other, without padding.
 
     Sequence i is `ids[starts[i]:starts[i+1]]`, and its second text starts `first_lengths[i]` tokens in. No sequence is
-    longer than `length`; `cut` of them were truncated. `labels` are those of the rows, `[n]` or `[n, …]`, or, if
-    `by_token`, those of the tokens, shaped like `ids`, where −1 does not count.
+    longer than `length`; `cut` is the number of truncated sequences. `labels` has one label per row, `[n]` or `[n, …]`,
+    or, if `by_token`, one per token, in the shape of `ids`, with −1 for tokens without a label.
     """
 
     ids: Array  # [all tokens] int32
@@ -51,7 +51,7 @@ class Encoded:
         """Return input_ids, attention_mask, token_type_ids `[size, L]` int32, weights `[size]`, and labels, if any.
 
         L is `length` or, with `trim`, the length of the longest row rounded up to a multiple of 32. Empty rows of
-        weight 0 fill the batch up to `size`. For rows with several choices, inputs are `[size, choices, L]`; labels and
+        weight 0 pad the batch to `size`. For rows with several choices, inputs are `[size, choices, L]`; labels and
         weights of tokens are `[size, L]`.
         """
         sequences = (rows[:, None] * self.choices + np.arange(self.choices)).ravel()
@@ -92,15 +92,18 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedWords(Encoded):
-    """One sentence a row; `words` `[all tokens]` int32 is the word that a token begins, or −1 for all other tokens."""
+    """One sentence per row. `words` `[all tokens]` int32 is the index of the word that a token begins, and −1 for other
+    tokens.
+    """
 
     words: Array
 
 
 def bucket(tokens: int, length: int) -> int:
-    """Return the length to which rows of `tokens` are padded: 16, 32, 48, 64, 96, 128, 192, …, at most `length`.
+    """Return the length to which rows of `tokens` tokens are padded: 16, 32, 48, 64, 96, 128, 192, …, at most `length`.
 
-    These are powers of 2 and 1½ times them: ten shapes up to 512 tokens, and at most half of a row is padding above 32.
+    These are powers of 2 and 1½ times powers of 2: ten shapes up to 512 tokens. Above 32 tokens, at most half of a row
+    is padding.
     """
     step = SHORTEST
     while step < tokens:
@@ -126,7 +129,7 @@ def encode_words(
 ) -> EncodedWords:
     """Encode words as [CLS] words [SEP], truncated to `length`.
 
-    Labels are by token: a word's tag at its first piece, −1 elsewhere.
+    Labels are per token: the tag of a word at its first piece, −1 elsewhere.
     """
     own = add_special_tokens(tokenizer)
     own.enable_truncation(length)
@@ -135,7 +138,7 @@ def encode_words(
     words = np.full(len(ids), -1, np.int32)
     labels = None if tags is None else np.full(len(ids), -1, np.int32)
     for row, encoding in enumerate(encodings):
-        # The first place of each word; those that normalization left nothing of, or that were cut off, have none.
+        # The first position of each word. Words that were truncated or removed by normalization have none.
         places = {word: place for place, word in reversed(list(enumerate(encoding.word_ids))) if word is not None}
         for word, place in places.items():
             words[starts[row] + place] = word
@@ -146,15 +149,15 @@ def encode_words(
 
 
 def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:
-    """Refuse pairs of texts for a model with a single token type.
+    """Check that a model for pairs of texts has two token types.
 
     Raises:
         RequestError: `inputs` have a second text, and the model has one token type.
     """
     if config.type_vocab_size < 2 and (inputs.first_lengths < np.diff(inputs.starts)).any():
         raise RequestError(
-            "A pair of texts takes two token types, and this model has one (type_vocab_size: 1). Use a model that was "
-            "pretrained with type_vocab_size: 2."
+            "A pair of texts requires two token types, but this model has one (type_vocab_size: 1). Use a model that "
+            "was pretrained with type_vocab_size: 2."
         )
 
 

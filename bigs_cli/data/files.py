@@ -1,4 +1,4 @@
-"""Text files on this machine or at any address that fsspec reaches, decompressed as they are read.
+"""Text files on this machine or at any URL that fsspec supports, decompressed as they are read.
 
 Files at `gs://`, `s3://`, `hf://`, `https://` and the like are read block by block; no copy is kept.
 """
@@ -44,7 +44,7 @@ _DECOMPRESS: dict[str, Callable[[BinaryIO], Any]] = {
     ".zst": _unzstd,
 }
 
-# Errors of the libraries for damaged or truncated archives; bz2 and pyarrow raise a bare OSError.
+# Errors of the libraries for corrupt or truncated archives; bz2 and pyarrow raise a bare OSError.
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
@@ -58,12 +58,12 @@ class TextFile:
 
     @property
     def suffix(self) -> str:
-        """The suffix that tells the kind of text, in lower case and without that of a compression; may be empty."""
+        """The suffix that states the file format, in lower case, without the suffix of a compression; may be empty."""
         return PurePosixPath(self.path.lower().removesuffix(self.compression)).suffix
 
     @property
     def compression(self) -> str:
-        """The suffix of its compression, or empty."""
+        """The suffix of the compression; empty if there is none."""
         ending = PurePosixPath(self.path.lower()).suffix
         return ending if ending in COMPRESSIONS else ""
 
@@ -84,9 +84,9 @@ class TextFile:
         return file if hasattr(file, "raw") else io.BufferedReader(cast(Any, file), _BUFFER)
 
     def lines(self, pieces: bool = False) -> Iterator[tuple[int, str | BadRecord]]:
-        """Yield (number from 1, line with its end), or a bad record for a line or for all that follows.
+        """Yield (number from 1, line with its end), or a bad record for a line or for the rest of the file.
 
-        With `pieces`, a line longer than `LONGEST_PIECE` comes in several pieces with the same number.
+        With `pieces`, a line longer than `LONGEST_PIECE` is yielded in several pieces with the same number.
 
         Raises:
             BigsError: the connection failed.
@@ -96,40 +96,40 @@ class TextFile:
             with self.open() as file:
                 for number, line in read_lines(file, self.name, pieces):
                     yield number, line
-        except Exception as error:  # each file system has its own errors
+        except Exception as error:  # each file system has its own exceptions
             yield number + 1, self.read_error(error)
 
     def read_error(self, error: Exception) -> BadRecord:
-        """Return the bad record for a file that cannot be read further.
+        """Return the bad record for a file whose rest cannot be read.
 
         Raises:
-            BigsError: the fault is not in the file but in the connection.
+            BigsError: the connection failed, not the file.
         """
         reason = _reason(error)
         if isinstance(error, _DAMAGE) or (type(error) is OSError and error.errno is None):
-            return BadRecord(f"{self.name} is a damaged or truncated archive ({reason}). Fetch it again.")
+            return BadRecord(f"{self.name} is a corrupt or truncated archive ({reason}). Download it again.")
         strerror = getattr(error, "strerror", None) or reason
         if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
             return BadRecord(f"{self.name} cannot be read ({strerror}).")
-        raise BigsError(f"Reading {self.name} broke off ({strerror}). Try again later.") from error
+        raise BigsError(f"The connection was lost while reading {self.name} ({strerror}). Try again later.") from error
 
 
 def local_file(path: Path) -> TextFile:
-    """Return the file at a path of this machine; its name may have any characters."""
+    """Return the local file at a path, whose name may have any characters."""
     from fsspec.implementations.local import LocalFileSystem
 
     return TextFile(LocalFileSystem(), str(path.absolute()), str(path))
 
 
 def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) -> list[TextFile] | None:
-    """Return the file at a path or address, or all files under a folder, ordered by path; None if there is nothing.
+    """Return the file at a path or URL, or all files under a folder, ordered by path; None if nothing exists there.
 
     A name without "://" is a local path. Hidden files and folders (".git") are skipped, and links are followed
-    (`list_files`); `say` receives a sentence about entries of a local folder that cannot be read.
+    (`list_files`); `say` is called with a note on entries of a local folder that cannot be read.
 
     Raises:
-        RequestError: no installed package reads such addresses, or the path is a link that leads nowhere.
-        BigsError: the address cannot be reached.
+        RequestError: no installed package reads such URLs, or the path is a broken link.
+        BigsError: the URL cannot be reached.
     """
     protocol = source.split("://", 1)[0] if is_url(source) else "file"
     if protocol == "hf":
@@ -139,7 +139,7 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         system, root, here = _system_of(source)
         if here is not None:
             check_link(here)
-        # `isfile` and `isdir` return False for an address that cannot be reached.
+        # `isfile` and `isdir` return False for a URL that cannot be reached.
         if system.info(root)["type"] != "directory":
             if here is not None and not here.is_file():  # a pipe or device may never end
                 raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
@@ -152,11 +152,11 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
-        raise RequestError(f"{source} takes a package that is not installed ({install}).") from None
+        raise RequestError(f"{source} requires a package that is not installed ({install}).") from None
     except ValueError as error:
-        raise RequestError(f"{source} is not an address that can be read ({error}).") from None
-    except Exception as error:  # each file system has its own errors
-        raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the address and the network.") from error
+        raise RequestError(f"{source} is not a URL that can be read ({error}).") from None
+    except Exception as error:  # each file system has its own exceptions
+        raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the URL and the network.") from error
     return _named([TextFile(system, path, f"{source.rstrip('/')}/{rest}") for path, rest in inside])
 
 
@@ -193,7 +193,7 @@ def _named(files: list[TextFile]) -> list[TextFile]:
     """Return the files.
 
     Raises:
-        RequestError: a name is not UTF-8, so it cannot stand in manifests and messages.
+        RequestError: a name is not UTF-8, so manifests and messages cannot contain it.
     """
     for file in files:
         if (shown := not_utf8(file.name)) is not None:

@@ -1,7 +1,7 @@
-"""The border to the BiGS authors' corpus: a folder of HDF5 files as a `Corpus` with static masks, or as token shards.
+"""The BiGS authors' HDF5 files: open a folder as a `Corpus` with static masks, or convert it to token shards.
 
 Files have `train` or `test` in the name; `hdf5_rows.py` reads them. `bigs tokenize` restores the masked tokens and
-writes token shards. Training converts rows block by block as it reads them, and writes nothing.
+writes token shards. Training reads and converts rows block by block, and writes nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HDF5_SUFFIXES = (".hdf5", ".h5")
 
 
 class HDF5Corpus:
-    """An opened folder of HDF5 files, which is a `Corpus`; see `open_hdf5`."""
+    """An opened folder of HDF5 files, as a `Corpus`; see `open_hdf5`."""
 
     static_masks = True
 
@@ -61,16 +61,16 @@ class HDF5Corpus:
 
     @property
     def size(self) -> str:
-        """The number of training rows, in words."""
+        """The number of training rows, as text."""
         rows = sum(file.rows for file in self.files if file.split == "train")
-        return f"{rows:,} rows with the masks of their files (the recipe's masking is not used)"
+        return f"{rows:,} rows with static masks (masking in the recipe is not used)"
 
     def has_split(self, name: Split) -> bool:
         """Return whether there are train files or, for "heldout", test files."""
         return any(file.split == name for file in self.files)
 
     def split(self, name: Split) -> HDF5Rows:
-        """Return the rows of the train files or, as "heldout", of the test files.
+        """Return the rows of the train files or, for "heldout", of the test files.
 
         Raises:
             RequestError: there are none.
@@ -80,43 +80,46 @@ class HDF5Corpus:
             return self._rows(files)
         suffix = self.files[0].path.suffix
         if name == "train":
-            raise RequestError(f"{self.folder} has only test files. Rename those to train on, as train_0{suffix}.")
+            raise RequestError(
+                f"{self.folder} has only test files. Rename the files to train on, for example to train_0{suffix}."
+            )
         raise RequestError(
-            f"{self.folder} has no test files, so there is nothing to measure the model on. To hold a file out of "
-            f"training, rename it, as test_0{suffix}; or convert the corpus, which holds rows out: "
+            f"{self.folder} has no test files, so there are no rows for evaluation. To hold out a file, rename it, for "
+            f"example to test_0{suffix}; or convert the corpus, which holds out rows: "
             f"bigs tokenize --input {self.folder} --output DIR"
         )
 
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer that the corpus was opened with."""
+        """Return the tokenizer with which the corpus was opened."""
         return self._tokenizer
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the bytes of all files in their order, wherever they are.
+        """The SHA-256 of the bytes of all files in order, which does not depend on their location.
 
-        The first use reads every file, without decompressing it: seconds per gigabyte.
+        The first access reads all files without decompressing them, which takes seconds per gigabyte.
         """
         parts = (f"{file.split} {self._sha256(file.path)}" for file in self.files)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all rows together, decompressed."""
+        """The size of all rows in bytes, decompressed."""
         return sum(file.rows for file in self.files) * row_bytes(self.manifest.sequence_length, self._slots)
 
     def verify(
         self, advance: Callable[[int], None], process: int = 0, processes: int = 1, resumed: bool = False
     ) -> None:
-        """Decompress and check every row, in every process; nothing if `resumed`, as the digest then says enough.
+        """Decompress and check every row, in every process. With `resumed`, do nothing: comparing `digest` suffices.
 
         Raises:
-            RequestError: a file is damaged, or holds impossible ids, positions or masks; the first one is named.
+            RequestError: a file is corrupt, or contains invalid ids, positions or masks; the message names the first
+                such file.
         """
         if resumed:
             return
         for file in self.files:
-            self._sha256(file.path)  # so that `digest` need not read it again
+            self._sha256(file.path)  # so that `digest` does not read it again
             for block in self._rows((file,)).blocks():
                 advance(sum(rows.nbytes for rows in block.values()))
 
@@ -125,26 +128,26 @@ class HDF5Corpus:
 
 
 def open_hdf5(folder: Path, tokenizer: Tokenizer, say: Callable[[str], None] = lambda sentence: None) -> HDF5Corpus:
-    """Return the HDF5 files in `folder`, in the order of their names; `say` receives a sentence about skipped files.
+    """Return the HDF5 files in `folder`, sorted by name; `say` is called with a note on each skipped file.
 
-    The shapes of all files are checked, and their first rows; `HDF5Corpus.verify` checks all rows.
+    Only the shapes and the first rows of the files are checked; `HDF5Corpus.verify` checks all rows.
 
     Raises:
-        RequestError: h5py is missing, or the files cannot be used; the first one is named.
+        RequestError: h5py is missing, or a file cannot be used; the message names the first such file.
     """
     paths = _hdf5_paths(folder)
     files: list[HDF5File] = []
     for path in paths:
         if not path.exists():
-            say(f"{path} is not read: it is a link that leads nowhere.")
+            say(f"{path} is skipped: it is a broken link.")
         elif split := split_of(path):
             files.append(inspect(path, split))
         else:
-            say(f"{path} is not read: its name says neither train nor test.")
+            say(f"{path} is skipped: its name contains neither train nor test.")
     if not files:
         raise RequestError(
-            f"No HDF5 file in {folder} has train or test in its name. Name them so, as train_0{paths[0].suffix} and "
-            f"test_0{paths[0].suffix}."
+            f"No HDF5 file in {folder} has train or test in its name. Rename the files, for example to "
+            f"train_0{paths[0].suffix} and test_0{paths[0].suffix}."
             if paths
             else f"There is no HDF5 file in {folder}."
         )
@@ -159,15 +162,15 @@ def open_hdf5(folder: Path, tokenizer: Tokenizer, say: Callable[[str], None] = l
 
 
 def is_hdf5_folder(folder: Path) -> bool:
-    """Return whether `folder` holds HDF5 files and no token shards."""
+    """Return whether `folder` contains HDF5 files and no token shards."""
     return folder.is_dir() and not (folder / MANIFEST).exists() and any(map(Path.is_file, _hdf5_paths(folder)))
 
 
 def hdf5_tokenizer(folder: Path, otherwise: str | Path | Tokenizer) -> Tokenizer:
-    """Return the tokenizer in a folder of HDF5 files, or `otherwise`: itself, or its file, folder or hub id.
+    """Return the tokenizer in a folder of HDF5 files, else `otherwise`: a tokenizer, or its file, folder or hub id.
 
     Raises:
-        RequestError: it cannot be used, or there is none of that name.
+        RequestError: it cannot be used, or does not exist.
         BigsError: the hub cannot be reached.
     """
     if any((folder / name).is_file() for name in (TOKENIZER_JSON, VOCAB_TXT)):
@@ -178,8 +181,8 @@ def hdf5_tokenizer(folder: Path, otherwise: str | Path | Tokenizer) -> Tokenizer
         return load_tokenizer(otherwise)
     except BigsError as error:
         raise type(error)(
-            f"The HDF5 files in {folder} hold no tokenizer, and there is no {VOCAB_TXT} or {TOKENIZER_JSON} beside "
-            f"them. {error} Or put the {VOCAB_TXT} that they were made with into {folder}."
+            f"The HDF5 files in {folder} contain no tokenizer, and the folder has no {VOCAB_TXT} or {TOKENIZER_JSON}. "
+            f"{error} Or put the {VOCAB_TXT} with which the files were made into {folder}."
         ) from None
 
 
@@ -193,8 +196,9 @@ def convert_hdf5(
 ) -> Manifest:
     """Write `corpus` as token shards with its masked tokens restored, and return their manifest.
 
-    Test files are held out. Without any, about the fraction `heldout` of all rows is; see `_original_rows`. Segment ids
-    and next-sentence labels are left out. `advance` receives the tokens of each block.
+    The rows of test files are held out. Without test files, about the fraction `heldout` of all rows is held out; see
+    `_original_rows`. Segment ids and next-sentence labels are left out. `advance` is called with the number of tokens
+    of each block.
 
     Raises:
         RequestError: the output is in use, a file cannot be used, or one of the two splits would be empty.
@@ -211,7 +215,7 @@ def convert_hdf5(
             splits = {split: writer.finish() for split, writer in writers.items()}
         if not splits["train"] or (heldout > 0 and not splits["heldout"]):  # only without test files
             raise RequestError(
-                f"Of the {counts.rows} rows in {corpus.folder}, --heldout {heldout} leaves none "
+                f"With {counts.rows} rows in {corpus.folder}, --heldout {heldout} leaves none "
                 f"{'to hold out' if splits['train'] else 'to train on'}. Choose another fraction, or 0."
             )
         save_tokenizer(corpus.tokenizer(), place.folder)
@@ -231,10 +235,10 @@ def convert_hdf5(
 
 
 def _original_rows(corpus: HDF5Corpus, heldout: float) -> Iterator[tuple[Split, Array]]:
-    """Yield all rows `[n, L]` int32 as they were before masking, with their split, in blocks of bounded size.
+    """Yield all rows `[n, L]` int32 without masks, with their split, in blocks of bounded size.
 
-    Without test files, a hash of a row's tokens decides whether it is held out: copies of a text that the pipeline
-    masked in different ways stay together.
+    Without test files, a hash of a row's tokens decides whether it is held out: copies of a text with different masks
+    are in the same split.
     """
     tested = corpus.has_split("heldout")
     for split in SPLITS if tested else SPLITS[:1]:
@@ -264,7 +268,7 @@ def _counts(rows: Array, ids: dict[str, int]) -> Counts:
 
 
 def _hdf5_paths(folder: Path) -> list[Path]:
-    """Return the entries of a folder with the name of an HDF5 file: files, and links, wherever they lead."""
+    """Return the entries of a folder with the suffix of an HDF5 file: files, and links, including broken ones."""
     return sorted(
         path
         for path in folder.iterdir()

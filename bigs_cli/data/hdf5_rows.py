@@ -1,7 +1,8 @@
-"""HDF5 files of the BiGS authors' corpus: one file's name, shapes and rows, and the rows of many files.
+"""HDF5 files of the BiGS authors' corpus: the split, shapes and rows of a file, and the rows of many files.
 
 The data sets are those of the 24-hour-BERT pipeline: `input_ids`, `input_mask` and `segment_ids` `[n, L]`, and
-`masked_lm_positions` and `masked_lm_ids` `[n, P]`, where the first position 0 ends a row's list. Others are not read.
+`masked_lm_positions` and `masked_lm_ids` `[n, P]`, where the first position 0 ends the list of a row. Other data sets
+are not read.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ _TOKENS = ("input_ids", "input_mask", "segment_ids")
 _SLOTS = ("masked_lm_positions", "masked_lm_ids")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _VOCABULARY = (
-    "the ids of the vocabulary. Put the vocab.txt that the corpus was made with into its folder, or fetch the file "
-    "again if it is damaged"
+    "the ids of the vocabulary. Put the vocab.txt with which the corpus was made into its folder; if the file is "
+    "corrupt, download it again"
 )
 _MEANING = {
     "input_ids": _VOCABULARY,
     "masked_lm_ids": _VOCABULARY,
-    "masked_lm_positions": "the places of a row. Fetch or make the file again",
+    "masked_lm_positions": "the positions of a row. Download the file, or generate it, again",
 }
 _BLOCK_BYTES = 1 << 22
 _SEQUENTIAL_BYTES = 1 << 25
-"""Read at once where rows are wanted in order; the more, the less often a chunk is decompressed twice."""
+"""Size in bytes of the blocks for reading in order; with larger blocks, fewer chunks are decompressed twice."""
 _WINDOW = 16
-"""Blocks that are shuffled into each other. Twice as many stay in memory, as a batch may lie in two windows."""
+"""Number of blocks shuffled together. Twice as many are kept in memory, because a batch may span two windows."""
 
 
 @dataclass(frozen=True)
 class HDF5File:
-    """A file of n rows with L tokens and P slots for predictions."""
+    """A file of n rows, each with L tokens and P slots for predictions."""
 
     path: Path
     split: Split
@@ -55,7 +56,7 @@ class HDF5File:
 
 
 def split_of(path: Path) -> Split | None:
-    """Return the split in a file's name, by a word that begins with `train` or `test`.
+    """Return the split of a file, by a word in its name that starts with `train` or `test`.
 
     `contest_train.hdf5` and `training-0.h5` are training files, `latest_3.hdf5` is neither.
 
@@ -65,12 +66,15 @@ def split_of(path: Path) -> Split | None:
     words = re.findall(r"[^\W\d_]+", path.stem.lower())
     train, test = (any(word.startswith(prefix) for word in words) for prefix in ("train", "test"))
     if train and test:
-        raise RequestError(f"The name of {path} says both train and test. Rename it, so that it says only one of them.")
+        raise RequestError(
+            f"The name of {path} contains both train and test. Rename the file, so that its name contains only one of "
+            "them."
+        )
     return "train" if train else "heldout" if test else None
 
 
 def inspect(path: Path, split: Split) -> HDF5File:
-    """Return the shapes in a file; no row is read.
+    """Return the shapes of the data sets in a file; no row is read.
 
     Raises:
         RequestError: h5py is missing, or the file is not such a file.
@@ -80,22 +84,24 @@ def inspect(path: Path, split: Split) -> HDF5File:
     counts = {shape[0] for shape in shapes.values()}
     if len(counts) > 1 or any(len({shapes[name] for name in group}) > 1 for group in (_TOKENS, _SLOTS)):
         said = ", ".join(f"{name} {rows} × {columns}" for name, (rows, columns) in shapes.items())
-        raise RequestError(f"The data sets of {path} do not go together: {said}. Fetch or make it again.")
+        raise RequestError(
+            f"The shapes of the data sets of {path} do not match: {said}. Download the file, or generate it, again."
+        )
     rows, length = shapes["input_ids"]
     if not rows or not length:
-        raise RequestError(f"{path} holds no rows. Remove it, or fetch or make it again.")
+        raise RequestError(f"{path} contains no rows. Remove it, or download or generate it again.")
     return HDF5File(path, split, rows, length, shapes["masked_lm_ids"][1])
 
 
 def read_rows(file: HDF5File, start: int, stop: int, vocab_size: int) -> Batch:
-    """Return the rows `start` … `stop` − 1 of a file with their static masks, as the model takes them.
+    """Return the rows `start` … `stop` − 1 of a file with their static masks, as model inputs.
 
     `input_ids` int32, `attention_mask` bool and `token_type_ids` int8, `[n, L]`; `positions` and `labels` int32 and
     `weights` float32, `[n, P]`. A slot after the end of a row's list has position, label and weight 0. The weight is
-    also 0 where the label is: the published loss counts labels above 0 only.
+    also 0 where the label is 0, because the published loss counts only labels above 0.
 
     Raises:
-        RequestError: the file is damaged, or holds an id beyond the vocabulary or an impossible position or mask.
+        RequestError: the file is corrupt, or contains an id outside the vocabulary or an invalid position or mask.
     """
     with _opened(file.path) as opened:
         raw: Batch = {name: _table(opened, name, file.path)[start:stop] for name in (*_TOKENS, *_SLOTS)}
@@ -110,8 +116,8 @@ def read_rows(file: HDF5File, start: int, stop: int, vocab_size: int) -> Batch:
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             raise RequestError(
-                f"{file.path}: {name}[{start + row}, {column}] is {values[row, column]}; "
-                f"0 to {limit - 1} are {_MEANING.get(name, 'the only valid values. Fetch or make the file again')}."
+                f"{file.path}: {name}[{start + row}, {column}] is {values[row, column]}; 0 to {limit - 1} are "
+                f"{_MEANING.get(name, 'the only valid values. Download the file, or generate it, again')}."
             )
     return {
         "input_ids": raw["input_ids"].astype(np.int32),
@@ -124,20 +130,20 @@ def read_rows(file: HDF5File, start: int, stop: int, vocab_size: int) -> Batch:
 
 
 def row_bytes(length: int, slots: int) -> int:
-    """Return the bytes of a row as `read_rows` returns it: those of its tokens and of its slots."""
+    """Return the size in bytes of a row as `read_rows` returns it."""
     return (4 + 1 + 1) * length + (4 + 4 + 4) * slots
 
 
 class HDF5Rows:
-    """The rows of files in their order.
+    """The rows of several files, in order.
 
     The files are compressed in chunks of thousands of rows and a few columns, so reading one row costs as much as
-    reading thousands. Rows are therefore read in blocks, of which those used last stay in memory, and the order to
-    train in needs few blocks at a time.
+    reading thousands. Rows are therefore read in blocks, the most recently used blocks are kept in memory, and the
+    training order needs few blocks at a time.
     """
 
     def __init__(self, files: tuple[HDF5File, ...], slots: int, vocab_size: int) -> None:
-        """`slots`: the most that any file of the corpus has; rows with fewer are padded."""
+        """Open the files; rows are padded to `slots`, the maximum number of slots of any file of the corpus."""
         self._files = files
         self._slots = slots
         self._vocab_size = vocab_size
@@ -152,7 +158,7 @@ class HDF5Rows:
         """Return the rows at `indices` (`[B]`, in any order) as `read_rows` does.
 
         Raises:
-            RequestError: a file is damaged.
+            RequestError: a file is corrupt.
         """
         number = np.searchsorted(self._starts, indices, side="right") - 1
         taken: Batch = {}
@@ -165,20 +171,20 @@ class HDF5Rows:
         return taken
 
     def order(self, seed: int) -> Callable[[Array], Array]:
-        """Return the order to train in, which needs few blocks at a time."""
+        """Return the training order, which needs few blocks at a time."""
         return BlockOrder(self._starts, _WINDOW, seed).take
 
     def blocks(self) -> Iterator[Batch]:
-        """Yield all rows in their order, in blocks of bounded size, which are not kept.
+        """Yield all rows in order, in blocks of bounded size, which are not kept in memory.
 
         Raises:
-            RequestError: a file is damaged.
+            RequestError: a file is corrupt.
         """
         for piece in self._cut(_SEQUENTIAL_BYTES):
             yield self._read(*piece)
 
     def _cut(self, size: int) -> list[tuple[HDF5File, int, int]]:
-        """Return pieces of about `size` bytes: the file, the first row and the row after the last."""
+        """Return pieces of about `size` bytes as (file, first row, row after the last)."""
         rows = max(1, size // row_bytes(self._files[0].length, self._slots))
         return [
             (file, start, min(start + rows, file.rows)) for file in self._files for start in range(0, file.rows, rows)
@@ -193,26 +199,26 @@ class HDF5Rows:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading, and turn errors of opening and reading it into a RequestError."""
+    """Open a file for reading; convert errors of opening and reading it into a RequestError."""
     try:
         import h5py
     except ImportError:
-        raise RequestError(f"Reading {path} takes h5py, which is not installed: pip install 'bigs[hdf5]'") from None
+        raise RequestError(f"Reading {path} requires h5py, which is not installed: pip install 'bigs[hdf5]'") from None
     try:
         with path.open("rb") as file:
             if file.read(len(_SIGNATURE)) != _SIGNATURE:
-                raise RequestError(f"{path} is not an HDF5 file. Remove it, or fetch it again.")
-        # Without a lock of the file, so that it may be in a folder that is read-only.
+                raise RequestError(f"{path} is not an HDF5 file. Remove it, or download it again.")
+        # Without locking, so that the file may be in a read-only folder.
         with h5py.File(path, "r", locking=False) as opened:
             yield opened
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py raises any of these
         if isinstance(error, PermissionError | FileNotFoundError):
             raise RequestError(f"{path} cannot be read ({error.strerror}).") from None
-        raise RequestError(f"{path} is damaged or truncated ({error}). Fetch or make it again.") from None
+        raise RequestError(f"{path} is corrupt or truncated ({error}). Download it, or generate it, again.") from None
 
 
 def _table(opened: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    """Return a data set of the file itself: integers `[n, columns]`."""
+    """Return a data set `[n, columns]` of integers; links to other files are rejected."""
     import h5py
 
     found = opened.get(name)
@@ -222,7 +228,9 @@ def _table(opened: h5py.File, name: str, path: Path) -> h5py.Dataset:
             f"this one has {', '.join(map(str, opened)) or 'nothing'}."
         )
     if found.ndim != 2 or found.dtype.kind not in "iub":
-        raise RequestError(f"{path}: {name} is not a table of integers but {found.dtype} {found.shape}.")
+        raise RequestError(f"{path}: {name} should be a table of integers, but is {found.dtype} {found.shape}.")
     if found.file.id != opened.id or found.external or found.is_virtual:
-        raise RequestError(f"{path}: {name} is a link to another file, which is not read. Make the file again.")
+        raise RequestError(
+            f"{path}: {name} is a link to another file. Links are not followed. Generate the file again."
+        )
     return found

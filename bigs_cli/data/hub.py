@@ -1,9 +1,9 @@
-"""Data sets on the Hugging Face hub as text sources: streamed, never whole in memory or on disk.
+"""Data sets on the Hugging Face hub as text sources. They are streamed, and never stored as a whole.
 
-`datasets` says which files a configuration and a split consist of. Parquet, and files of a row a line, are read by
-our own readers: so a damaged record is told by its place and costs no other, and a Parquet file is left out unread
-(`IterableDataset.skip` fetches all that it skips). Every other kind, such as CSV, archives and JSON arrays, is
-streamed by `datasets`. Only data is ever read: a repository that is a program is refused.
+`datasets` determines the files of a configuration and a split. Our own readers read Parquet and files with one row per
+line. They report the position of a corrupt record and continue after it, and they can skip a Parquet file without
+reading it (`IterableDataset.skip` downloads all that it skips). Other formats, such as CSV, archives and JSON arrays,
+are streamed by `datasets`. Only data is read: a data set with a loading script is an error.
 """
 
 from __future__ import annotations
@@ -40,44 +40,44 @@ if TYPE_CHECKING:
 
 TRAIN = "train"
 
-_CARDS = ("README.md", ".huggingface.yaml")  # where a data set says what its configurations are
+_CARDS = ("README.md", ".huggingface.yaml")  # the files in which a data set declares its configurations
 NAMED = 20
-"""Configurations, or splits, that a sentence names of those that a data set has."""
+"""Maximum number of configurations or splits of a data set that a message lists."""
 _LINED = (".jsonl", ".ndjson", ".json", ".txt")
 
 _PATIENCE = 60.0  # seconds
-_STREAM_TRIES = 2  # of `datasets`, each with the client's six. Its own twenty would be half an hour of silence.
+_STREAM_TRIES = 2  # of `datasets`, each with six tries of the client; the default of 20 would take half an hour
 
 
 @dataclass(frozen=True)
 class HubSplit:
-    """One split of a data set, as it is at one commit."""
+    """One split of a data set at a commit."""
 
     name: str
     """`owner/name:config:split`."""
     split: str
     commit: str
     files: list[TextFile]
-    """What it consists of, in the order of its rows; empty if only `datasets` can make rows of it."""
+    """The files of the split, in the order of its rows; empty if only `datasets` can read them."""
     builder: DatasetBuilder
 
 
 class _HubFile(TextFile):
     def read_error(self, error: Exception) -> BadRecord:
-        """Let the errors of the client pass, which `read_hub_split` words; the rest as of any file."""
+        """Re-raise exceptions of the client, which `read_hub_split` converts; treat others as for any file."""
         if hasattr(error, "response"):
             raise error
         return super().read_error(error)
 
 
 def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> Documents:
-    """Yield the text of each row of a split but the first `skip`, or what is wrong with the row.
+    """Yield the text of each row of a split after the first `skip`, or a bad record.
 
-    Of Parquet, what is left out costs one or two requests a file; of anything else, it is fetched and dropped.
+    Skipping takes one or two requests per Parquet file; of other formats, skipped rows are downloaded and dropped.
 
     Raises:
         RequestError: there is no such column, or the data set cannot be read.
-        BigsError: the hub broke off.
+        BigsError: the connection to the hub was lost.
     """
     try:
         if found.files:
@@ -86,31 +86,33 @@ def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> D
             yield from _read_rows(found, text_column, skip)
     except network_errors() as error:
         raise BigsError(
-            f"Reading {found.name} from {endpoint()} broke off ({reason_of(error)}). Check the network and try again."
+            f"The connection to {endpoint()} was lost while reading {found.name} ({reason_of(error)}). Check the "
+            "network and try again."
         ) from error
 
 
 def find_hub_split(repo: str, config: str | None, split: str | None, revision: str | None = None) -> HubSplit:
-    """Find out what a split ("train" if None) consists of; none of its rows is read.
+    """Find the files of a split ("train" if None); no row is read.
 
-    The hub is the one `HF_ENDPOINT` names. Without a `revision`, it is the newest one.
+    The hub is that of `HF_ENDPOINT`. Without a `revision`, the newest one is used.
 
     Raises:
-        RequestError: there is no such data set, revision, configuration or split, or no access to it.
+        RequestError: the data set, revision, configuration or split does not exist or is not accessible.
         BigsError: the hub cannot be reached.
     """
     if is_offline():
         raise BigsError(
-            f"{repo} is no file or folder here, and HF_HUB_OFFLINE is set. Unset it to stream a data set from the hub."
+            f"{repo} is not a local file or folder, and HF_HUB_OFFLINE is set. Unset it to stream a data set from the "
+            "hub."
         )
     if not hub_answers():
         raise BigsError(
-            f"{repo} is no file or folder here, and the hub ({endpoint()}) cannot be reached to look for "
-            "it there. Check the network and try again, or name text that is on this machine."
+            f"{repo} is not a local file or folder, and the hub ({endpoint()}) cannot be reached. Check the network "
+            "and try again, or name local text."
         )
     silence_client()
     with read_errors(repo, revision, "data set"):
-        # The client retries requests for bytes, but not all that finding a data set takes.
+        # The client retries downloads, but not all requests for finding a data set.
         return retry(lambda: _find(repo, config, split or TRAIN, revision), _PATIENCE, after_any_error=True)
 
 
@@ -123,7 +125,7 @@ def _find(repo: str, config: str | None, split: str, revision: str | None) -> Hu
     addresses = {str(known): found for known, found in (builder.config.data_files or {}).items()}
     if split not in addresses:
         raise RequestError(
-            f"The hub's data set {name} has no split '{split}'.{did_you_mean(split, addresses)} "
+            f"The data set {name} on the hub has no split '{split}'.{did_you_mean(split, addresses)} "
             f"It has {listed(addresses, NAMED)}; name one: {name}:{next(iter(addresses), TRAIN)}"
         )
     files: list[TextFile] = []
@@ -135,7 +137,7 @@ def _find(repo: str, config: str | None, split: str, revision: str | None) -> Hu
 
 
 def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
-    """Whether our readers make the rows of it that the hub shows."""
+    """Whether our readers yield the same rows of the file as the hub."""
     if all(file.suffix == ".parquet" and reader_of(file) for file in files):
         return True
     options = (getattr(builder.config, "field", None), getattr(builder.config, "sample_by", "line"))
@@ -144,7 +146,7 @@ def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
     if files[0].suffix != ".json":
         return True
     first = next((line for _, line in files[0].lines() if isinstance(line, BadRecord) or line.strip()), "{}")
-    try:  # `.json` is one array or object over many lines, or one object a line
+    try:  # `.json` is one array or object over many lines, or one object per line
         return isinstance(first, str) and isinstance(parse_json(first), dict)
     except ValueError:
         return False
@@ -180,15 +182,15 @@ def _read_rows(found: HubSplit, text_column: str | None, skip: int) -> Documents
             yield text_of(row[column], column, f"{found.name}, row {number}")
     except (BigsError, *network_errors()):
         raise
-    except Exception as error:  # each kind of file has a library with errors of its own
-        raise RequestError(f"The hub's data set {found.name} cannot be read ({reason_of(error)}).") from error
+    except Exception as error:  # each file format has a library with its own exceptions
+        raise RequestError(f"The data set {found.name} on the hub cannot be read ({reason_of(error)}).") from error
 
 
 def _describe(repo: str, revision: str | None) -> DatasetInfo:
-    """Return what the hub says of a data set; its cards are in the cache then.
+    """Return the hub's description of a data set, and download its cards to the cache.
 
     Raises:
-        RequestError: it is a program.
+        RequestError: it has a loading script.
     """
     from huggingface_hub import HfApi, constants, hf_hub_download
 
@@ -197,20 +199,20 @@ def _describe(repo: str, revision: str | None) -> DatasetInfo:
     program = f"{repo.rpartition('/')[2]}.py"
     if program in names:
         raise RequestError(
-            f"The hub's data set {repo} is a program ({program}), and programs from the hub are never run. "
+            f"The data set {repo} on the hub has a loading script ({program}), and code from the hub is never run. "
             "Name a copy of it in Parquet or JSONL."
         )
     for name in _CARDS:
-        if name in names:  # `datasets` would take a card that it cannot fetch for none
+        if name in names:  # `datasets` treats a card that it cannot download as missing
             hf_hub_download(repo, name, repo_type="dataset", revision=info.sha)
     return info
 
 
 def _builder_of(repo: str, config: str | None, info: DatasetInfo) -> DatasetBuilder:
-    """Return what `datasets` makes of a configuration of it; None: the only one, or the one it names as default.
+    """Return the builder of a configuration; None: the only configuration, or the default one.
 
     Raises:
-        RequestError: there is no such configuration, several could be meant, or it holds no data.
+        RequestError: there is no such configuration, the choice is ambiguous, or it contains no data.
         OSError, or another of `network_errors`: the hub failed.
     """
     import datasets
@@ -218,32 +220,33 @@ def _builder_of(repo: str, config: str | None, info: DatasetInfo) -> DatasetBuil
 
     try:
         return datasets.load_dataset_builder(repo, config, revision=info.sha)
-    except DatasetNotFoundError:  # It is there, as we know by now.
+    except DatasetNotFoundError:  # Its existence was checked before.
         raise gated(repo, "data set") from None
     except FileNotFoundError as error:
         _raise_if_unfetched(error)
         raise RequestError(
-            f"The hub's data set {repo} holds no data files of a known kind{f' for {config}' if config else ''}. "
-            f"Name files of it: hf://datasets/{repo}/…"
+            f"The data set {repo} on the hub contains no data files in a known format"
+            f"{f' for {config}' if config else ''}. "
+            f"Name its files, as in hf://datasets/{repo}/…"
         ) from None
     except network_errors():
         raise
-    except Exception as error:  # those of YAML among them
+    except Exception as error:  # including errors of YAML
         known = _configs(repo, info)
         if config in known or (config is None and len(known) < 2) or not known:
             raise RequestError(
-                f"The hub's data set {repo} cannot be used ({reason_of(error)}). Name files of it: "
+                f"The data set {repo} on the hub cannot be used ({reason_of(error)}). Name its files, as in "
                 f"hf://datasets/{repo}/…"
             ) from error
         problem = f"has no configuration '{config}'" if config else "has several configurations"
         raise RequestError(
-            f"The hub's data set {repo} {problem}.{did_you_mean(config or '', known)} "
+            f"The data set {repo} on the hub {problem}.{did_you_mean(config or '', known)} "
             f"It has {listed(known, NAMED)}; name one: {repo}:{known[0]}"
         ) from None
 
 
 def _raise_if_unfetched(error: FileNotFoundError) -> None:
-    """Raise what kept the client from a file if that, and not that there is none, became a FileNotFoundError."""
+    """Raise the network error behind a FileNotFoundError; do nothing if the file does not exist."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     behind: BaseException | None = error
@@ -279,15 +282,15 @@ def load_hub_table(repo: str, config: str, split: str) -> Dataset:
     problem = "HF_HUB_OFFLINE is set" if offline else ""
     if not offline and not hub_answers():
         problem = f"the hub ({endpoint()}) cannot be reached"
-    settings.HF_HUB_OFFLINE = bool(problem)  # else `datasets` retries for half a minute before it looks in its cache
+    settings.HF_HUB_OFFLINE = bool(problem)  # otherwise `datasets` retries for half a minute before it uses its cache
     try:
         kept.mkdir(parents=True, exist_ok=True)
-        with plain_path(kept) as cache:  # `datasets` finds what is in its cache with glob patterns.
+        with plain_path(kept) as cache:  # `datasets` searches its cache with glob patterns.
             table = datasets.load_dataset(repo, config, split=split, cache_dir=str(cache))
-    except Exception as error:  # each kind of file has a library with errors of its own
+    except Exception as error:  # each file format has a library with its own exceptions
         if (fault := translate_error(error, Path(constants.HF_HOME))) is not None:
             raise fault from error
-        raise RequestError(problem or f"the hub does not give it ({datasets_reason(error)})") from error
+        raise RequestError(problem or f"it cannot be downloaded from the hub ({datasets_reason(error)})") from error
     finally:
         settings.HF_HUB_OFFLINE = offline
     assert isinstance(table, datasets.Dataset)
@@ -295,7 +298,7 @@ def load_hub_table(repo: str, config: str, split: str) -> Dataset:
 
 
 def datasets_reason(error: Exception) -> str:
-    """Return the first line of an error of `datasets`; where it only says that it failed, that of its cause."""
+    """Return the first line of an error of `datasets`, or, if that states no reason, that of its cause."""
     while type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Lines of open text files: ended by a newline alone, of bounded length, in UTF-8, or UTF-16 or UTF-32 with a mark."""
+"""Lines of open text files: separated only by newlines, of bounded length, in UTF-8, or UTF-16 or UTF-32 with a BOM."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of files that are decompressed as they are read."""
 
 LONGEST_LINE = 1 << 30
-"""Bytes. Lines are read whole; a longer line is an error. This bounds the memory; chosen here."""
+"""Maximum length of a line in bytes, which bounds memory; a longer line is an error. Chosen here."""
 
 LONGEST_PIECE = 1 << 26
-"""Bytes. Longer lines of plain text are read in pieces that are cut at white space; chosen here."""
+"""In bytes. Longer lines of plain text are read in pieces that end at white space. Chosen here."""
 
-_MOST_CONTROLS = 0.2  # of the bytes of UTF-8 text may be control characters other than white space; chosen here
-_HEAD = 1 << 12  # bytes from which the encoding is guessed
+_MOST_CONTROLS = 0.2  # maximum fraction of control characters other than white space in UTF-8 text; chosen here
+_HEAD = 1 << 12  # number of bytes from which the encoding is guessed
 _BUFFER = 1 << 20
 
 
 def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tuple[int, str | BadRecord]]:
-    """Yield (number from 1, line with its end) of an open file, or a bad record for a line or for all that follows.
+    """Yield (number from 1, line with its end) of an open file, or a bad record for a line or for the rest of the file.
 
-    Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. With `pieces`, a line longer than `LONGEST_PIECE` comes
-    in several pieces with the same number.
+    Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. With `pieces`, a line longer than `LONGEST_PIECE` is
+    yielded in several pieces with the same number.
     """
     limit = LONGEST_PIECE if pieces else LONGEST_LINE
     number, head = 1, b""
@@ -46,7 +46,10 @@ def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tupl
             if not pieces:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(limit)
-                yield number, BadRecord(f"{name}:{number} is longer than {limit >> 20} MiB. Cut it into several.")
+                yield (
+                    number,
+                    BadRecord(f"{name}:{number} is longer than {limit >> 20} MiB. Split it into several lines."),
+                )
                 number, line = number + 1, file.readline(limit)
                 continue
             end = _end_of_piece(line)
@@ -64,7 +67,9 @@ def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tupl
             else:
                 yield (
                     number,
-                    BadRecord(f"{name}:{number} is damaged {_MARKS[wide][:6]} text. Fetch or make the file again."),
+                    BadRecord(
+                        f"{name}:{number} is corrupt {_MARKS[wide][:6]} text. Download the file, or generate it, again."
+                    ),
                 )
         encoding = "utf-8"
         number += line.endswith(b"\n")
@@ -73,7 +78,7 @@ def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tupl
 
 def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "") -> BadRecord:
     path = PurePosixPath(name)
-    source, command = "" if encoding else " from what it is", f"iconv -f {encoding or 'LATIN1'} -t UTF-8"
+    source, command = "" if encoding else " from its encoding", f"iconv -f {encoding or 'LATIN1'} -t UTF-8"
     if path.suffix in COMPRESSIONS:
         how = f"Unpack the file and convert it{source}, for example with {command}"
     else:
@@ -86,7 +91,7 @@ def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "")
 
 
 def _end_of_piece(line: bytes) -> int:
-    """Return where to cut a line: after its last white space, else between two characters."""
+    """Return the position at which to split a line: after its last white space, else between two characters."""
     if end := max(line.rfind(b" "), line.rfind(b"\t")) + 1:
         return end
     end = len(line) - 1
@@ -95,7 +100,7 @@ def _end_of_piece(line: bytes) -> int:
     return end if line[end] >= 0xC0 else len(line)
 
 
-_MARKS = {  # UTF-32 first: its marks begin like those of UTF-16.
+_MARKS = {  # UTF-32 first: its byte order marks start with those of UTF-16.
     codecs.BOM_UTF32_LE: "UTF-32LE",
     codecs.BOM_UTF32_BE: "UTF-32BE",
     codecs.BOM_UTF16_LE: "UTF-16LE",
@@ -104,7 +109,7 @@ _MARKS = {  # UTF-32 first: its marks begin like those of UTF-16.
 
 
 class _Transcoded(io.RawIOBase):
-    """The text after a byte order mark, of which `first` is read already, as UTF-8."""
+    """The text after a byte order mark, converted to UTF-8; `first` is the part that was already read."""
 
     def __init__(self, first: bytes, file: BinaryIO, encoding: str) -> None:
         self._file = file
@@ -118,7 +123,7 @@ class _Transcoded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready and not self._ended:
-            block = self._file.readline(_BUFFER)  # returns what is there: the input may be a terminal
+            block = self._file.readline(_BUFFER)  # returns without waiting for more input from a terminal
             self._ended = not block
             self._take(block)
         size = min(len(self._ready), len(buffer))
@@ -127,14 +132,14 @@ class _Transcoded(io.RawIOBase):
 
     def _take(self, block: bytes) -> None:
         try:
-            # Half of a surrogate pair becomes invalid UTF-8, so that its line is refused.
+            # A lone surrogate becomes invalid UTF-8, so that its line is rejected.
             self._ready = self._decoder.decode(block, final=not block).encode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             self._ready, self._ended = b"\xff", True
 
 
 def _encoding_without_mark(head: bytes) -> str | None:
-    """Return the likely UTF-16 or UTF-32 encoding of a file's beginning that has NUL bytes, or None."""
+    """Return the likely UTF-16 or UTF-32 encoding of a file whose first bytes include NUL, or None."""
     if b"\0" not in head:
         return None
     controls = sum(byte < 32 and byte not in b"\t\n\f\r" for byte in head)

@@ -1,11 +1,11 @@
-"""Training and validation batches from the rows of a corpus, through Grain.
+"""Training and validation batches of a corpus, with Grain.
 
-Training reads one endless stream: every row once per epoch, each epoch in a different order over all rows, without a
-gap between epochs. A batch is the next rows of the stream, so its number is the whole state of the stream, for any
-number of processes.
+Training reads an endless stream: every row once per epoch, each epoch in a different random order, without a gap
+between epochs. A batch consists of the next rows of the stream, so the batch number is the complete state of the
+stream, for any number of processes.
 
-The order is computed from seed, epoch and place (`Rows.order`), and rows are gathered by the hundred (`Rows.take`): the
-start and each batch take as long with ten billion rows as with ten. Grain counts the batches and reads ahead.
+The order is computed from seed, epoch and position (`Rows.order`), and rows are gathered in groups (`Rows.take`). The
+time to start and the time per batch do not depend on the number of rows. Grain counts the batches and prefetches.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import grain
 
 _PREFETCHED = 16
-# Gathering is bound by the interpreter's lock while pages are in memory: four threads were half as fast as one.
+# Gathering is bound by the GIL when pages are in memory: four threads were half as fast as one.
 _THREADS = 1
-_TOGETHER = 256  # rows: few enough for a start from a cold disk, which takes a millisecond for each
+_TOGETHER = 256  # rows: few enough for a start with a cold disk cache, where a row takes a millisecond
 
 
 def train_batches(
@@ -33,8 +33,8 @@ def train_batches(
 ) -> grain.DatasetIterator[Batch]:
     """Return an endless iterator over training batches of `batch_size` rows.
 
-    `mine` are the places in each batch (ascending) that this process reads; None: all. The iterator's `get_state()` is
-    a small dict for JSON, the same in all processes; `set_state`, or `start_state` here, continues from it.
+    `mine` are the positions in each batch (ascending) that this process reads; None: all. The iterator's `get_state()`
+    is a small dict for JSON, the same in all processes; `set_state`, or `start_state` here, continues from it.
     """
     import grain
 
@@ -49,7 +49,7 @@ def train_batches(
 def heldout_batches(rows: Rows, batch_size: int) -> Iterator[tuple[Batch, Array]]:
     """Yield every row once, in order, as (batch of `batch_size` rows, valid `[B]` bool).
 
-    The last row fills up the last batch; the repetitions are not valid.
+    The last batch is padded with copies of the last row, which are not valid.
     """
     for start in range(0, len(rows), batch_size):
         places = np.arange(start, start + batch_size)
@@ -57,10 +57,10 @@ def heldout_batches(rows: Rows, batch_size: int) -> Iterator[tuple[Batch, Array]
 
 
 def _reader(rows: Rows, order: Callable[[Array], Array], batch_size: int, mine: Array) -> Callable[[int], Batch]:
-    """Return the function from a batch's number to its rows at `mine`.
+    """Return a function from the number of a batch to its rows at `mine`.
 
-    Small batches are gathered several at a time: opening a batch costs as much as some dozens of rows, and more with
-    more shards.
+    Small batches are gathered several at a time: a batch has an overhead of some dozens of rows, or more with more
+    shards.
     """
     together = max(1, _TOGETHER // len(mine))
     places = (np.arange(together)[:, None] * batch_size + mine).ravel()

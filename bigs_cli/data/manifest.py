@@ -12,13 +12,13 @@ UNFINISHED = ".partial"
 """The folder of unfinished shards inside an output folder."""
 
 MAKE_AGAIN = "Make the shards again with: bigs tokenize … --overwrite"
-"""What to do about shards that are damaged."""
+"""The remedy for corrupt shards."""
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 ValidationUnit = Literal["documents", "paragraphs", "sentences"]
-"""The unit of text that is held out as a whole."""
+"""The unit of held-out text."""
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -36,16 +36,16 @@ class Shard(BaseModel):
 
 
 class Packing(BaseModel):
-    """How documents became rows; see `data/packing.py`."""
+    """How documents are packed into rows; see `data/packing.py`."""
 
     model_config = _CLOSED
 
     split: Literal["sentences", "paragraphs", "tokens"] = "sentences"
-    """A row ends where one of these ends; with "tokens" every row is full, wherever that cuts the text."""
+    """Rows end at the end of such a unit; with "tokens", every row is full and the text is split anywhere."""
     cross_documents: bool = False
-    """Whether a row may hold the end of one document and the beginning of the next."""
+    """Whether a row may contain text of several documents."""
     min_tokens: Count = 2
-    """Documents with fewer tokens are left out."""
+    """Documents with fewer tokens are skipped."""
 
 
 class Report(BaseModel):
@@ -58,15 +58,15 @@ class Report(BaseModel):
     """The number of documents, paragraphs or sentences (`heldout_unit`) that were held out."""
     heldout_unit: ValidationUnit = "documents"
     short_documents: Tally
-    """Documents with fewer tokens than the minimum, which are left out."""
+    """The number of skipped documents with fewer tokens than the minimum."""
     duplicate_documents: Tally = 0
-    """Documents left out because the same text came before."""
+    """The number of skipped duplicates."""
     bad_records: Tally = 0
-    """Lines, cells and files that could not be read and were skipped on request."""
+    """The number of lines, cells and files that could not be read and were skipped (--skip-bad)."""
     sentences: Tally
-    """Sentences or paragraphs in the rows, whichever the text was split into; 0 if it was not split."""
+    """The number of sentences or paragraphs (`Packing.split`) in the rows; 0 for "tokens"."""
     tokens: Tally
-    """Tokens of text, without [CLS], [SEP] and padding."""
+    """The number of tokens without [CLS], [SEP] and padding."""
     sequences: Tally
     unknown_rate: float
     """The fraction of tokens that are [UNK]."""
@@ -81,10 +81,10 @@ class Counts:
     """Counts of the text and rows so far."""
 
     records: int = 0
-    """Texts read from the sources, counted once however often they are used."""
+    """The number of texts read from the sources; a text that is used several times counts once."""
     documents: int = 0
     heldout: int = 0
-    """Documents, paragraphs or sentences, whichever is held out as a whole."""
+    """The number of units (documents, paragraphs or sentences) that were held out."""
     short: int = 0
     duplicates: int = 0
     bad: int = 0
@@ -93,7 +93,7 @@ class Counts:
     unknown: int = 0
     rows: int = 0
     filled: int = 0
-    """Tokens in the rows that are not padding."""
+    """The number of tokens in the rows that are not padding."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -118,7 +118,7 @@ class Counts:
 
 
 class CorpusManifest(BaseModel):
-    """What is known of any corpus without reading its rows."""
+    """The description of a corpus, which is available without reading its rows."""
 
     model_config = _CLOSED
 
@@ -140,7 +140,7 @@ class Manifest(CorpusManifest):
     packing: Packing | None
     """Null for rows that were converted from HDF5 files."""
     request: str = ""
-    """A digest of the request that the rows were made for."""
+    """The digest of the request (`staging.Request`) from which the rows were made."""
     splits: dict[Split, tuple[Shard, ...]]
     report: Report
 
@@ -155,5 +155,5 @@ class Manifest(CorpusManifest):
 
 
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
-    """Return the type in which the token ids of a vocabulary are stored."""
+    """Return the data type of the stored token ids of a vocabulary."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"

@@ -1,7 +1,7 @@
-"""Choosing the tokens that a masked language model predicts, inside the jitted step (Devlin et al. 2018, §3.1).
+"""Selection of the predicted tokens of a masked language model, inside the jitted step (Devlin et al. 2018, §3.1).
 
-The masks of a row depend only on the seed, the step and the row's place in the global batch: they are the same on one
-device and on many. Rows of a corpus with static masks are masked already.
+The masks of a row depend only on the seed, the step and the row's position in the global batch, so they do not depend
+on the number of devices. Rows of a corpus with static masks are already masked.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bigs_cli.recipe.schema import Masking
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_BYTE_LEVEL_SPACE = "Ġ"  # what a space becomes in byte-level BPE, since GPT-2
+_BYTE_LEVEL_SPACE = "Ġ"  # represents a space in byte-level BPE, since GPT-2
 
 
 @dataclass(frozen=True)
 class MaskIds:
-    """What masking needs to know of the vocabulary. Hashable, as it is a static argument."""
+    """The properties of a vocabulary that masking uses. Hashable, because it is a static argument."""
 
     pad_id: int
     mask_id: int
@@ -36,14 +36,14 @@ class MaskIds:
     special_ids: tuple[int, ...]
     """Ids that are never predicted and never replace another token."""
     continues: bytes = field(default=b"", repr=False)
-    """For each id, whether it continues the word of the token before; empty unless whole words are masked."""
+    """For each id, whether it continues the word of the previous token; empty unless whole words are masked."""
 
     @classmethod
     def of(cls, corpus: Corpus, masking: Masking, vocab_size: int) -> MaskIds:
-        """Return what `masking` needs to know of this corpus; `vocab_size` is the model's, which may be larger.
+        """Return the properties of the vocabulary of a corpus; `vocab_size` is that of the model, which may be larger.
 
         Raises:
-            RequestError: whole words are wanted, and the tokenizer does not show where they begin.
+            RequestError: `whole_word` is set, but the tokenizer does not mark where words begin.
         """
         special = corpus.manifest.special_ids
         continues = word_continuations(corpus.tokenizer(), vocab_size) if masking.whole_word else b""
@@ -51,7 +51,7 @@ class MaskIds:
 
 
 def mask_ids(corpus: Corpus, masking: Masking, vocab_size: int) -> MaskIds | None:
-    """Return what `masked_batch` masks the rows of `corpus` with: None if they have static masks.
+    """Return the `MaskIds` of `corpus` for `masked_batch`; None if the rows have static masks.
 
     Raises:
         RequestError: as `MaskIds.of` does.
@@ -60,7 +60,7 @@ def mask_ids(corpus: Corpus, masking: Masking, vocab_size: int) -> MaskIds | Non
 
 
 def word_continuations(tokenizer: Tokenizer, size: int) -> bytes:
-    """Return for each of `size` ids 1 if the token continues the word of the token before it, else 0.
+    """Return for each of `size` ids 1 if the token continues the word of the previous token, else 0.
 
     In WordPiece vocabularies such tokens have a prefix ("##"). In byte-level BPE and SentencePiece they are the tokens
     without a mark for the space before them ("Ġ", "▁"), as in fairseq's `mask_whole_words`: punctuation belongs to the
@@ -74,8 +74,8 @@ def word_continuations(tokenizer: Tokenizer, size: int) -> bytes:
     marks = tuple(_word_marks(form["pre_tokenizer"])) or tuple(_word_marks(form["decoder"]))
     if not prefix and not marks:
         raise RequestError(
-            "masking.whole_word needs a vocabulary that shows where words begin: WordPiece with '##', byte-level BPE "
-            "or SentencePiece. The tokenizer of these shards is none of these: set masking.whole_word to false."
+            "masking.whole_word requires a vocabulary that marks where words begin: WordPiece with '##', byte-level "
+            "BPE or SentencePiece. The tokenizer of these shards is none of these. Set masking.whole_word to false."
         )
     added = tokenizer.get_added_tokens_decoder()
     continues = bytearray(size)
@@ -86,7 +86,7 @@ def word_continuations(tokenizer: Tokenizer, size: int) -> bytes:
 
 
 def _word_marks(part: Any) -> Iterator[str]:
-    """Yield the marks of a word's beginning in a pre-tokenizer or decoder of a tokenizer.json."""
+    """Yield the marks of the start of a word in a pre-tokenizer or decoder of a tokenizer.json."""
     if part is None:
         return
     if part["type"] == "ByteLevel":
@@ -113,9 +113,9 @@ class MaskedBatch(NamedTuple):
 
 
 def masked_batch(key: jax.Array, batch: dict[str, jax.Array], special: MaskIds | None, masking: Masking) -> MaskedBatch:
-    """Return a batch of a corpus, masked; `batch["row"]` `[B]` are the rows' places in the global batch.
+    """Return a masked batch of a corpus; `batch["row"]` `[B]` are the positions of the rows in the global batch.
 
-    Without `special` (see `mask_ids`) the batch has static masks, and is returned as it is.
+    Without `special` (see `mask_ids`), the batch has static masks and is returned unchanged.
     """
     if special is None:
         return MaskedBatch(*(batch[name] for name in MaskedBatch._fields))
@@ -123,18 +123,19 @@ def masked_batch(key: jax.Array, batch: dict[str, jax.Array], special: MaskIds |
 
 
 def mask_tokens(key: jax.Array, row_ids: jax.Array, ids: jax.Array, special: MaskIds, masking: Masking) -> MaskedBatch:
-    """Mask a batch: key of this step; row_ids `[B]`, the rows' places in the global batch; ids `[B, L]`, any integers.
+    """Mask a batch: `key` of the step; `row_ids` `[B]`, positions in the global batch; `ids` `[B, L]`, any integers.
 
-    A row with n tokens besides padding gets exactly min(P, max(1, round(rate · n))) predictions, or as many as it has
-    tokens that are not special. Their places are drawn uniformly without replacement. Each token is, independently,
-    replaced by [MASK], replaced by a token drawn uniformly from those not special, or kept.
+    A row with n tokens that are not padding has exactly min(P, max(1, round(rate · n))) predictions, or one per token
+    that is not special, if these are fewer. Their positions are drawn uniformly without replacement. Each token is,
+    independently, replaced by [MASK], replaced by a token drawn uniformly from the tokens that are not special, or
+    kept.
 
-    With `whole_word` the places are those of whole words, chosen as in BERT's `create_pretraining_data.py`: words are
-    taken in random order, a word with more pieces than predictions are left is skipped, and each piece of a word is
-    replaced or kept by itself. A row gets fewer predictions only if no further word fits. Skipping makes long words a
-    little rarer: where 80, 12, 6 and 2% of the words have one to four pieces, and 19 tokens are predicted, a token in a
-    word of four has 0.87 of the chance of a token in a word of one. The rest of a word that the beginning of the row
-    cut is a word of its own.
+    With `whole_word`, whole words are selected as in BERT's `create_pretraining_data.py`: words are taken in random
+    order, a word with more pieces than the remaining predictions is skipped, and each piece of a word is replaced or
+    kept independently. A row has fewer predictions only if no further word fits. Skipping makes the selection of long
+    words slightly less likely: if 80, 12, 6 and 2% of the words have one to four pieces, and 19 tokens are predicted,
+    the probability for a token in a word of four pieces is 0.87 of that in a word of one piece. The rest of a word that
+    was split at the start of the row counts as a word.
     """
     ids = ids.astype(jnp.int32)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row_ids)
@@ -165,26 +166,26 @@ def _mask_row(
     changed = action < masking.mask_fraction + masking.random_fraction
     inputs = jnp.where(changed, _random_tokens(replace, predictions, special), labels)
     inputs = jnp.where(action < masking.mask_fraction, special.mask_id, inputs)
-    places = jnp.where(chosen, positions, length)  # out of the row: dropped
+    places = jnp.where(chosen, positions, length)  # outside the row, therefore dropped
     input_ids = ids.at[places].set(inputs, mode="drop")
 
     return input_ids, jnp.where(chosen, positions, 0), jnp.where(chosen, labels, 0), chosen.astype(jnp.float32)
 
 
 def _whole_words(key: jax.Array, candidate: jax.Array, continues: jax.Array, room: jax.Array) -> jax.Array:
-    """Choose words of a row `[L]` for at most `room` predictions; returns their places, `[L]` bool.
+    """Select words of a row `[L]` for at most `room` predictions; return a mask of their positions, `[L]` bool.
 
-    `candidate` are the places that may be predicted, `continues` those whose token continues a word.
+    `candidate` marks positions that may be predicted, `continues` positions whose token continues a word.
     """
     length = candidate.shape[0]
     starts = ~(continues & candidate & jnp.roll(candidate, 1).at[0].set(False))
-    word = jnp.cumsum(starts) - 1  # of each place; a token that may not be predicted is a word without pieces
+    word = jnp.cumsum(starts) - 1  # per position; a token that may not be predicted is a word without pieces
     order = jnp.argsort(jax.random.bits(key, (length,)))
     pieces = jnp.zeros(length, jnp.int32).at[word].add(candidate)[order]
 
     # A cumulative sum takes words one after the other until one does not fit. All words that are too long for the rest
-    # are then skipped at once. Each round leaves less room than the pieces of the word that ended it, so one to three
-    # rounds suffice for a row of ordinary text.
+    # are then skipped at once. After each round, fewer predictions remain than the word that ended it has pieces, so
+    # one to three rounds suffice for ordinary text.
     def fitting(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         room, taken = state
         return ~taken & (pieces > 0) & (pieces <= room)
@@ -200,8 +201,8 @@ def _whole_words(key: jax.Array, candidate: jax.Array, continues: jax.Array, roo
 
 
 def _random_tokens(key: jax.Array, count: int, special: MaskIds) -> jax.Array:
-    """Draw `[count]` ids uniformly from the vocabulary without the special ones."""
+    """Draw `[count]` ids uniformly from the vocabulary without special tokens."""
     drawn = jax.random.randint(key, (count,), 0, special.vocab_size - len(special.special_ids))
-    for special_id in sorted(special.special_ids):  # ids from each one on move up by one
+    for special_id in sorted(special.special_ids):  # skip the special id: increment all ids from it on
         drawn += drawn >= special_id
     return drawn

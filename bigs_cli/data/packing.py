@@ -1,8 +1,8 @@
-"""From documents to rows of L tokens as in BERT's corpora: `[CLS] sentence sentence … [SEP]`.
+"""Packs documents into rows of L tokens as in BERT's corpora: `[CLS] sentence sentence … [SEP]`.
 
-A row takes whole sentences (or paragraphs) as long as they fit; only a sentence that is longer than a row is cut. The
-rest of a document becomes a padded row, so no text is lost. A row holds one document, unless rows may cross documents:
-then `[SEP]` ends each document in it, and only the last row of a batch is padded.
+A row is filled with whole sentences (or paragraphs); only a sentence that is longer than a row is split. The rest of a
+document becomes a padded row, so no text is lost. A row contains text of one document. If rows may cross documents,
+`[SEP]` ends each document in a row, and only the last row of a batch is padded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Packed:
     """The rows of a batch of documents, and their counts."""
 
     rows: Array
-    """`[R, L]` token ids, padded, in the type of the shards."""
+    """`[R, L]` padded token ids, in the data type of the shards."""
     counts: Counts
 
 
@@ -41,7 +41,7 @@ class Packer:
     """Encodes documents and packs them into rows of `sequence_length` tokens."""
 
     def __init__(self, tokenizer: Tokenizer, sequence_length: int, packing: Packing) -> None:
-        """Copy the tokenizer and add a mark for the ends of sentences to the copy.
+        """Copy the tokenizer, and add a token that marks ends of sentences to the copy.
 
         Raises:
             RequestError: as `check_packing` does.
@@ -54,11 +54,11 @@ class Packer:
         self._length = sequence_length
         self._packing = packing
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        # Ends of sentences go through the tokenizer as an added token. This gives their places among the tokens
-        # without computing the offset of every token, and long pieces keep the tokenizer's threads busy.
+        # Ends of sentences are encoded as an added token. This gives their positions among the tokens without computing
+        # the offset of every token, and long texts keep the tokenizer's threads busy.
         self._tokenizer.add_tokens([AddedToken(MARK, normalized=False, special=False)])
         self._mark = self._tokenizer.token_to_id(MARK)
-        self._tokenizer.encode_special_tokens = True  # a "[SEP]" in the text is text
+        self._tokenizer.encode_special_tokens = True  # "[SEP]" in the text is ordinary text
 
     def pack(self, documents: Sequence[str]) -> Packed:
         """Encode and pack a batch of documents, which may be empty."""
@@ -80,7 +80,7 @@ class Packer:
         return Packed(rows, counts)
 
     def _encode(self, documents: Sequence[str]) -> tuple[Array, Array, Array]:
-        """Return all ids `[T]`, and the ends of sentences `[S]` and of documents `[D]` as places among the ids.
+        """Return all ids `[T]`, and the ends of sentences `[S]` and of documents `[D]` as positions among the ids.
 
         No sentence is empty, and the end of a document with tokens is also the end of a sentence.
         """
@@ -102,7 +102,7 @@ class Packer:
         return np.delete(marked, marks), ends[ends > 0], document_ends
 
     def _cut_apart(self, ids: Array, ends: Array, document_ends: Array, kept: Array) -> Array:
-        """Return the rows if no row crosses documents."""
+        """Return the rows for packing without `cross_documents`."""
         rows: list[tuple[int, int]] = []
         row_ends, begin = self._row_ends(ends), 0
         for finish, keep in zip(document_ends.tolist(), kept.tolist(), strict=True):
@@ -112,10 +112,10 @@ class Packer:
         return self._fill(ids, rows)
 
     def _cut_joined(self, ids: Array, ends: Array, document_ends: Array, kept: Array) -> Array:
-        """Return the rows of all documents as one text, in which [SEP] ends each document."""
+        """Return the rows for packing with `cross_documents`, in which [SEP] ends each document."""
         lengths = np.diff(document_ends, prepend=0)
         in_kept = np.repeat(kept, lengths)
-        # Every end moves by the tokens dropped before it and the [SEP]s inserted up to it.
+        # Every end is shifted by the dropped tokens and the inserted [SEP] tokens before it.
         dropped = np.concatenate([[0], np.cumsum(~in_kept)])
         ends = ends[kept[np.searchsorted(document_ends, ends)]]
         kept_ends = document_ends[kept]
@@ -123,7 +123,7 @@ class Packer:
         joined = np.insert(ids[in_kept], kept_ends - dropped[kept_ends], self._ids[SEP])
         row_ends = self._row_ends(ends - dropped[ends] + separated)
         is_sep = joined == self._ids[SEP]
-        # A [SEP] at the end of a row is the row's own; one at the beginning is left out, as [CLS] is there.
+        # A [SEP] at the end of a row also ends the row; at the start of a row, after [CLS], it is left out.
         rows = [
             (start + int(is_sep[start]), stop - int(is_sep[stop - 1]))
             for start, stop in self._cut(0, len(joined), row_ends)
@@ -150,25 +150,25 @@ class Packer:
 
 
 def check_packing(sequence_length: int, packing: Packing) -> None:
-    """Refuse rows that are too short for the packing.
+    """Check that rows are long enough for the packing.
 
     Raises:
-        RequestError: a row has less than 8 tokens, or `min_tokens` is more than half of the text that fits into a row.
+        RequestError: a row has fewer than 8 tokens, or `min_tokens` is more than half of the text in a full row.
     """
     if sequence_length < 8:
-        raise RequestError(f"--length {sequence_length} is too short: a row takes 8 tokens at least.")
+        raise RequestError(f"--length {sequence_length} is too short: the minimum is 8 tokens.")
     if packing.min_tokens > (sequence_length - 2) // 2:
         raise RequestError(
-            f"--min-tokens {packing.min_tokens} does not suit rows of {sequence_length} tokens: "
-            f"it may be 1 to {(sequence_length - 2) // 2}."
+            f"--min-tokens {packing.min_tokens} does not suit rows of {sequence_length} tokens: it must be 1 to "
+            f"{(sequence_length - 2) // 2}."
         )
 
 
 def cut(begin: int, finish: int, ends: Sequence[int], body: int, min_tokens: int) -> Iterator[tuple[int, int]]:
-    """Yield the (start, stop) of rows of at most `body` tokens that cover `begin` to `finish`.
+    """Yield (start, stop) of rows of at most `body` tokens that cover `begin` to `finish`.
 
-    A row stops at the last of the ascending `ends` within its reach or, if there is none, when it is full. If the last
-    row would have fewer than `min_tokens`, it takes the missing tokens from the row before.
+    A row stops at the last of the ascending `ends` that fits or, if none fits, when it is full. If the last row would
+    have fewer than `min_tokens`, the missing tokens are moved to it from the previous row.
     """
     start = begin
     while finish - start > body:
@@ -188,9 +188,9 @@ def _last_within(ends: Sequence[int], start: int, stop: int) -> int:
 
 
 def split_text(text: str, size: int) -> Iterator[str]:
-    """Yield `text` in pieces of at most `size` characters, cut after a line end or space where there is one.
+    """Yield `text` in pieces of at most `size` characters, split after a line end or space if there is one.
 
-    WordPiece never joins text across white space, so the tokens of the pieces are those of the whole.
+    WordPiece never joins text across white space, so the pieces have the same tokens as the whole text.
     """
     start = 0
     while len(text) - start > size:

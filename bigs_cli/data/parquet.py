@@ -1,4 +1,4 @@
-"""Parquet as a text source: one document a row of the text column; row groups left out are never read."""
+"""Parquet as a text source: one document per row of the text column; skipped row groups are not read."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 
 _ROWS = 256
 
-# Bytes read at a time. Left to itself, pyarrow holds the text of a whole row group at once, and a file may be but one.
+# Bytes read at a time. By default, pyarrow reads a whole row group at once, which may be the whole file.
 _BUFFER = 1 << 20
 
-# A packed Parquet file grows no more than so many times: what it holds is packed already. Chosen here.
+# Maximum ratio of decompressed to compressed size; the content of Parquet is already compressed. Chosen here.
 _MOST_PACKED = 100
-_SMALL = 1 << 26  # bytes that any may have
+_SMALL = 1 << 26  # bytes, allowed for any file
 
 
 def count_rows(file: TextFile) -> int:
-    """Return how many records `read_parquet` yields of `file`, from its footer.
+    """Return the number of records that `read_parquet` yields for `file`, from its footer.
 
     Raises:
-        BigsError: the place it lies in broke off.
+        BigsError: the connection to the file was lost.
     """
     from pyarrow import parquet
 
     try:
         with seekable(file) as raw, parquet.ParquetFile(raw) as table:
             return table.metadata.num_rows
-    except Exception as error:  # Each system that files lie in has errors of its own.
+    except Exception as error:  # Each file system has its own exceptions.
         damage_of(file, error)
         return 1
 
 
 def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Documents:
-    """Yield the text of each row but the first `skip`, or what is wrong with it.
+    """Yield the text of each row after the first `skip`, or a bad record.
 
-    A damaged row group is as many bad records as it has unread rows, a file without a footer is one; so
-    a record has the same number whichever are left out.
+    A corrupt row group yields one bad record per unread row, and a file without a footer yields one, so record numbers
+    do not depend on `skip`.
 
     Raises:
         RequestError: there is no such column.
-        BigsError: the place it lies in broke off.
+        BigsError: the connection to the file was lost.
     """
     from pyarrow import parquet
 
@@ -70,12 +70,12 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
                             row += 1
                             if row > skip:
                                 yield _text(cell, found, f"{file.name}, row {row}")
-                except Exception as error:  # Each system that files lie in has errors of its own.
+                except Exception as error:  # Each file system has its own exceptions.
                     damage = damage_of(file, error)
                     for lost in range(max(row, skip) + 1, end + 1):
                         yield BadRecord(f"{file.name}, row {lost}: {damage}.")
                 row = end
-    except Exception as error:  # Each system that files lie in has errors of its own.
+    except Exception as error:  # Each file system has its own exceptions.
         damage = damage_of(file, error)
         if not skip:
             yield BadRecord(f"{file.name}: {damage}.")
@@ -83,10 +83,10 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
 
 @contextlib.contextmanager
 def seekable(file: TextFile) -> Iterator[BinaryIO]:
-    """Open a file so that any place of it can be read: decompressed into a temporary one, if it is compressed.
+    """Open a file for random access. A compressed file is decompressed into a temporary file.
 
     Raises:
-        pyarrow.ArrowInvalid: it is decompressed to more than a Parquet file, which is packed by itself, can be.
+        pyarrow.ArrowInvalid: the decompressed file is too large for Parquet data.
     """
     if not file.compression:
         with file.open() as raw:
@@ -99,7 +99,7 @@ def seekable(file: TextFile) -> Iterator[BinaryIO]:
             if whole.tell() > most:
                 import pyarrow as pa
 
-                raise pa.ArrowInvalid(f"unpacked, it has more than {_MOST_PACKED} times its size")
+                raise pa.ArrowInvalid(f"decompressed, it has more than {_MOST_PACKED} times its size")
         whole.seek(0)
         yield cast(BinaryIO, whole)
 
@@ -112,18 +112,18 @@ def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | BadRecord:
 
 
 def damage_of(file: TextFile, error: Exception) -> str:
-    """Return what is wrong with a file by what reading it raised: no whole sentence.
+    """Return a description, not a whole sentence, of the problem behind an exception of reading a file.
 
     Raises:
-        BigsError: the place it lies in broke off.
+        BigsError: the connection to the file was lost.
     """
     import pyarrow as pa
 
     if isinstance(error, BigsError):
         raise error
-    # Of some damage pyarrow tells with a bare OSError.
+    # pyarrow reports some corruption as a bare OSError.
     if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
-        return f"the file is damaged ({str(error).splitlines()[0]})"
+        return f"the file is corrupt ({str(error).splitlines()[0]})"
     return file.read_error(error).message.removesuffix(".")
 
 

@@ -1,8 +1,8 @@
-"""`python-docs`: the English documentation in every Python installation, as text for trials.
+"""`python-docs`: the English documentation in every Python installation, as sample text.
 
-It is the language reference in `pydoc_data/topics.py` and the docstrings of the standard library's modules, classes and
-functions. The files are parsed, never imported. Code, tables, examples and signatures are left out, and wrapped lines
-are joined. The text differs a little between versions of Python.
+It consists of the language reference in `pydoc_data/topics.py` and the docstrings of modules, classes and functions of
+the standard library. The files are parsed, not imported. Code, tables, examples and signatures are left out, and
+wrapped lines are joined. The text differs slightly between versions of Python.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def read_python_docs(library: Path | None = None) -> Iterator[str]:
             empty = False
             yield document
     if empty:
-        raise RequestError(f"This Python has no sources of its standard library in {library}; name another --input.")
+        raise RequestError(
+            f"This Python installation has no source files of its standard library in {library}. Name another --input."
+        )
 
 
 def prose(text: str) -> str:
@@ -103,10 +105,10 @@ def _docstrings(node: _Documented) -> Iterator[str]:
 
 
 def _parse(path: Path) -> ast.Module:
-    """Return the syntax tree of a file, an empty one if it is missing or not Python of this version."""
+    """Return the syntax tree of a file, or an empty one if it is missing or invalid in this version of Python."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in the library's own strings
+            warnings.simplefilter("ignore")  # invalid escapes in the source files
             return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ast.Module([], [])

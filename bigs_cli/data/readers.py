@@ -1,4 +1,4 @@
-"""One reader for each kind of text file: `read(file, how)` yields its documents, and what is wrong with it.
+"""One reader per text file format: `read(file, how)` yields the documents of a file, and bad records.
 
 | ending | documents |
 |---|---|
@@ -32,7 +32,7 @@ from bigs_cli.data.rows import Rows, delimited_rows, json_rows
 TextDocuments = Literal["file", "block", "line"]
 
 LONGEST_TEXT = 1 << 22
-"""Characters. A longer `.txt` or WikiExtractor document goes on as another one at a line end, to bound the memory."""
+"""In characters. A longer `.txt` or WikiExtractor document is split at a line end, to bound memory."""
 
 _WIKI_NAME = re.compile(r"wiki_\d+")
 _WIKI_DOC = re.compile(r"<doc\s[^>]*>\s*")
@@ -41,26 +41,26 @@ _WIKI_END = "</doc>"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What is to be known beside a file."""
+    """Settings for reading a file."""
 
     text_column: str | None = None
-    """Where JSONL, CSV, Parquet and hub data sets keep their text; None: found."""
+    """The column of the text in JSONL, CSV, Parquet and hub data sets; None: detected."""
     text_documents: TextDocuments = "file"
-    """What one document of a `.txt` is."""
+    """The documents in a `.txt` file."""
 
 
 Reader = Callable[[TextFile, ReadOptions], Documents]
 
 
 def reader_of(file: TextFile) -> Reader | None:
-    """Return the function that reads such a file, or None if it is of no known kind."""
+    """Return the reader of a file, or None if its format is unknown."""
     if _WIKI_NAME.fullmatch(PurePosixPath(file.path).name.removesuffix(file.compression)):
         return _read_wiki
     return READERS.get(file.suffix)
 
 
 def kinds() -> str:
-    """Return the endings, for a message."""
+    """Return the supported formats, for a message."""
     return f"{', '.join(READERS)} (also with {', '.join(COMPRESSIONS)}), WikiExtractor's wiki_00"
 
 
@@ -106,7 +106,7 @@ def _read_wiki(file: TextFile, how: ReadOptions) -> Documents:
 
 
 def _wiki_documents(lines: Iterator[tuple[int, str | BadRecord]]) -> Documents:
-    """WikiExtractor writes `<doc id=… title=…>`, the title, a blank line, the text and `</doc>`, HTML-escaped."""
+    """Yield the documents in the format `<doc id=… title=…>`, title, blank line, text, `</doc>`, HTML-escaped."""
     held: list[str] = []
     size = 0
     for _, line in lines:
@@ -132,7 +132,7 @@ def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | BadRecord]]
 
 
 def _row_documents(rows: Rows, how: ReadOptions, is_text: Callable[[str], bool] = lambda cell: True) -> Documents:
-    """Yield the text of each row; of the strings of the first, only those that are `is_text` may be the text."""
+    """Yield the text of each row; the text column is one whose cell in the first row is a string and `is_text`."""
     found: str | None = None
     for place, row in rows:
         if isinstance(row, BadRecord):
@@ -142,7 +142,7 @@ def _row_documents(rows: Rows, how: ReadOptions, is_text: Callable[[str], bool] 
             strings = [name for name, cell in row.items() if isinstance(cell, str) and is_text(cell)]
             found = find_text_column(list(row), strings, how.text_column, place)
         if found not in row:
-            yield BadRecord(f"{place} has no column '{found}', which the lines before it have.")
+            yield BadRecord(f"{place} has no column '{found}', unlike the lines before it.")
         else:
             yield text_of(row[found], found, place)
 
@@ -163,10 +163,10 @@ READERS: dict[str, Reader] = {
 
 
 def read_file(file: TextFile, how: ReadOptions, skip: int = 0) -> Documents:
-    """Return the records of a file of a known kind but the first `skip`; of Parquet these are not even read.
+    """Return the records of a file after the first `skip`; in Parquet files, skipped row groups are not read.
 
     Raises:
-        RequestError: it is of no known kind.
+        RequestError: its format is unknown.
     """
     reader = check_readable(file)
     if file.suffix == ".parquet":
@@ -178,9 +178,9 @@ def check_readable(file: TextFile) -> Reader:
     """Return the file's reader.
 
     Raises:
-        RequestError: it is of no known kind.
+        RequestError: its format is unknown.
     """
     reader = reader_of(file)
     if reader is None:
-        raise RequestError(f"{file.name} is of no known kind. Text is read from {kinds()} files.")
+        raise RequestError(f"{file.name} has an unknown format. Supported formats: {kinds()}.")
     return reader

@@ -1,6 +1,6 @@
-"""The rows of a table in a file: CSV, TSV, JSONL or Parquet, compressed or not, read as they are asked for.
+"""The rows of a table in a file: CSV, TSV, JSONL or Parquet, compressed or not, read lazily.
 
-Each row is a dict of its cells by column. A row that cannot be read is a `BadRecord`, whose message names the place.
+Each row is a dict of its cells by column. A row that cannot be read is a `BadRecord`, whose message names the location.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | BadRecord]]
-"""(place, row): the place opens an error message."""
+"""(place, row): the place starts an error message."""
 
 Read = TypeVar("Read")
 Where = TypeVar("Where")
 
-_PARQUET_ROWS = 1024  # that are in memory at a time
+_PARQUET_ROWS = 1024  # number of rows in memory at a time
 
 
 def find_file(path: Path) -> TextFile:
@@ -46,27 +46,28 @@ def find_file(path: Path) -> TextFile:
 def file_rows(file: TextFile, columns: Sequence[str] = ()) -> Rows:
     """Return an iterator over the rows of a file.
 
-    `columns` names the columns of a file that is separated by tabs and has no header line.
+    `columns` names the columns of a tab-separated file without a header line.
 
     Raises:
-        RequestError: the file is of no known kind.
-        BigsError: during iteration: reading the file failed for a reason outside the file.
+        RequestError: the format of the file is unknown.
+        BigsError: during iteration: reading failed for a reason other than the content of the file.
     """
     if columns:
         return delimited_rows(file, columns)
     reader = _READERS.get(file.suffix)
     if reader is None:
         raise RequestError(
-            f"{file.name} is of no known kind. Tables are read from {', '.join(_READERS)}, also packed (.gz)."
+            f"{file.name} has an unknown format. Supported formats of tables: {', '.join(_READERS)}, also compressed "
+            "(.gz)."
         )
     return reader(file)
 
 
 def good(records: Iterable[tuple[Where, Read | BadRecord]]) -> Iterator[tuple[Where, Read]]:
-    """Yield numbered lines, or rows, as they come.
+    """Yield numbered lines or rows unchanged.
 
     Raises:
-        RequestError: one cannot be read.
+        RequestError: a line or row cannot be read.
     """
     for where, record in records:
         if isinstance(record, BadRecord):
@@ -83,17 +84,17 @@ def delimited_rows(file: TextFile, columns: Sequence[str] = ()) -> Rows:
             yield place, cells
         elif not names:
             names = unique_names(cells)
-        elif len(cells) != len(names):  # Only if `columns` are given, as every row has the length of the first.
+        elif len(cells) != len(names):  # Only with `columns`; otherwise every row has the length of the first.
             what = f"{place} has {len(cells)} cells separated by tabs; the columns are {', '.join(names)}."
-            yield place, BadRecord(f"{what} Name those that the file has: --columns NAME,NAME,…")
+            yield place, BadRecord(f"{what} Name the columns of the file: --columns NAME,NAME,…")
         else:
             yield place, dict(zip(names, cells, strict=True))
 
 
 def json_rows(lines: Iterable[tuple[int, str | BadRecord]], name: str, unique_keys: bool = False) -> Rows:
-    """Yield the objects in numbered lines of the file `name`, one a line; blank lines are passed over.
+    """Yield the objects in numbered lines of the file `name`, one per line; blank lines are skipped.
 
-    With `unique_keys`, an object that has a key twice is bad.
+    With `unique_keys`, an object that has a key twice is a bad record.
     """
     for number, line in lines:
         place = f"{name}:{number}"
@@ -102,11 +103,11 @@ def json_rows(lines: Iterable[tuple[int, str | BadRecord]], name: str, unique_ke
             continue
         if not line or line.isspace():
             continue
-        hint = " An array is made into lines with: jq -c '.[]'" if line.lstrip().startswith("[") else ""
+        hint = " Convert an array to lines with: jq -c '.[]'" if line.lstrip().startswith("[") else ""
         try:
             row = parse_json(line, unique_keys)
         except ValueError as error:
-            yield place, BadRecord(f"{place} is not JSON ({error}). One object a line is expected.{hint}")
+            yield place, BadRecord(f"{place} is not JSON ({error}). Each line must be an object.{hint}")
             continue
         if not isinstance(row, dict):
             row = BadRecord(f'{place} is not a JSON object, such as {{"{TEXT_COLUMN}": "…"}}.{hint}')
@@ -117,12 +118,12 @@ def parquet_rows(file: TextFile) -> Rows:
     """Yield the rows of a Parquet file.
 
     Raises:
-        RequestError: the file is damaged.
+        RequestError: the file is corrupt.
     """
     number = 1
     with open_parquet(file) as table:
         names = unique_names(table.schema_arrow.names)
-        # Without threads of pyarrow's own, which a process that ends soon after was seen to be aborted by.
+        # Without threads of pyarrow, which can abort a process that ends soon afterwards.
         for batch in table.iter_batches(_PARQUET_ROWS, use_threads=False):
             for row in batch.rename_columns(names).to_pylist():
                 yield f"{file.name}, row {number}", row
@@ -134,7 +135,7 @@ def open_parquet(file: TextFile) -> Iterator[ParquetFile]:
     """Open a Parquet file.
 
     Raises:
-        RequestError: the file is damaged, or what is read of it is.
+        RequestError: the file, or a part that is read later, is corrupt.
     """
     from pyarrow import parquet
 
@@ -142,10 +143,12 @@ def open_parquet(file: TextFile) -> Iterator[ParquetFile]:
         with seekable(file) as raw, parquet.ParquetFile(raw, pre_buffer=False) as table:
             yield table
     except UnicodeDecodeError as error:
-        raise RequestError(f"{file.name} holds text that is not UTF-8 ({error.reason}). Write it again.") from error
+        raise RequestError(
+            f"{file.name} contains text that is not UTF-8 ({error.reason}). Write the file again."
+        ) from error
     except MemoryError as error:
         raise translate_error(error) or error from error
-    except Exception as error:  # Each system that files lie in has errors of its own.
+    except Exception as error:  # Each file system has its own exceptions.
         raise RequestError(f"{file.name} cannot be read as Parquet: {damage_of(file, error)}.") from error
 
 

@@ -1,8 +1,8 @@
-"""Where the sentences and paragraphs of a text end, by punctuation and line ends alone.
+"""Finds the ends of sentences and paragraphs, by punctuation and line ends only.
 
-A sentence ends with . ! ? or …, closing quotes and brackets included, before white space that no lower-case letter
-follows, unless the full stop belongs to an initial or a common abbreviation; with 。！？; and with a blank line. Rows
-are only cut there, so a wrong end merely leaves a row a little less full.
+A sentence ends at . ! ? or … with any closing quotes and brackets, if white space follows and then no lower-case
+letter, unless the full stop belongs to an initial or a common abbreviation. It also ends at 。！？ and at a blank line.
+The ends only determine where rows are split, so a wrong end only makes a row slightly shorter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 Unit = Literal["sentences", "paragraphs", "tokens"]
 
 MARK = "\ue0ff"
-"""Follows every sentence or paragraph of a marked text but the last. A private-use character, which no text needs."""
+"""Separates the sentences or paragraphs of a marked text. A private-use character, which does not occur in text."""
 
 _ABBREVIATIONS = (
     *("Mr", "Mrs", "Ms", "Dr", "St", "Prof", "Rev", "Gen", "Col", "Capt", "Lt", "Sgt", "Hon", "Jr", "Sr", "Mt"),
@@ -23,7 +23,7 @@ _NOT_AFTER = "".join(rf"(?<!\b{re.escape(word)}\.)" for word in ("[A-Z]", *_ABBR
     r"\[A\-Z\]", "[A-Z]"
 )
 
-# One set of characters comes first, so that the search skips all other characters fast.
+# The pattern starts with a set of characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
     r"[.!?…\n。！？](?:"
     rf"(?<=[.!?…]){_NOT_AFTER}[\"'”’)\]]*\s+(?![\"'“‘(\[]*[a-zß-öø-ÿ])"
@@ -35,7 +35,7 @@ _LINE_END = re.compile(r"\n\s*")
 
 
 def mark(text: str, unit: Unit) -> str:
-    """Return `text` with `MARK` after every sentence, or every paragraph, and after nothing for "tokens".
+    """Return `text` with `MARK` after every sentence or paragraph; for "tokens", return it unchanged.
 
     Paragraphs are separated by blank lines or, in a text without any, by line ends.
     """

@@ -1,4 +1,6 @@
-"""Writing token shards: files of bounded size, hashed as they grow, that can be continued after a crash."""
+"""Writing token shards: files of bounded size that are hashed while they are written, and can be continued after a
+crash.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,23 @@ from bigs_cli.core.files import name_in_errors
 from bigs_cli.data.manifest import SPLITS, Shard, Split
 
 SHARD_BYTES = 1 << 26
-"""The size of a full file."""
+"""The maximum size of a file in bytes."""
 _BLOCK = 1 << 20  # bytes read at a time
 
 
 class DamagedDraftError(RequestError):
-    """The unfinished files of an earlier process were altered, so they cannot be continued."""
+    """The unfinished files of an earlier process were modified, so they cannot be continued."""
 
-    def __init__(self, path: Path, what: str = "is damaged") -> None:
+    def __init__(self, path: Path, what: str = "is corrupt") -> None:
         super().__init__(
-            f"{path} {what}, so this cannot be resumed. To start over, repeat the command that began it, with "
+            f"{path} {what}, so the tokenization cannot be resumed. To start over, repeat the original command with "
             "--overwrite instead of --resume."
         )
 
 
 @dataclass(frozen=True)
 class Written:
-    """The progress of a `ShardWriter`: its full files, and the rows in the current one."""
+    """The progress of a `ShardWriter`: its full files, and the rows in the current file."""
 
     finished: tuple[Shard, ...] = ()
     rows: int = 0
@@ -59,7 +61,7 @@ def shard_writers(
 class ShardWriter:
     """Writes the rows `[n, L]` of one split into `folder` as files of at most `shard_rows` rows.
 
-    With `written`, it continues from there; later rows on disk are cut off.
+    With `written`, it continues from that progress; later rows on disk are removed.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class ShardWriter:
                 self._finish()
 
     def flush(self) -> Written:
-        """Write all rows to the disk and return the progress, to continue from as `written`.
+        """Write all rows to disk, and return the progress, which can be passed as `written`.
 
         Raises:
             OSError: the disk failed; `filename` is the folder.
@@ -126,9 +128,9 @@ class ShardWriter:
         return tuple(self._finished)
 
     def close(self) -> None:
-        """Close the open file; rows up to the last `flush` stay on the disk."""
+        """Close the open file; rows up to the last `flush` remain on disk."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk, which `write` or `flush` reported
+            with contextlib.suppress(OSError):  # a full disk, which `write` or `flush` has reported
                 self._file.close()
             self._file = None
 
@@ -138,7 +140,7 @@ class ShardWriter:
     def _reopen(self, rows: int) -> None:
         path, size = self._folder / self._name(), rows * self._width
         if not path.is_file() or path.stat().st_size < size:
-            raise DamagedDraftError(path, "is shorter than it was")
+            raise DamagedDraftError(path, "is shorter than before")
         self._file, self._rows = path.open("r+b"), rows
         for start in range(0, size, _BLOCK):
             self._digest.update(self._file.read(min(_BLOCK, size - start)))

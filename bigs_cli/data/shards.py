@@ -1,7 +1,7 @@
-"""Token shards: a folder of flat arrays `[n, L]` and a manifest that says what they are.
+"""Token shards: a folder of flat arrays `[n, L]` and a manifest that describes them.
 
-`train-00000.bin`, `heldout-00000.bin`, … hold token ids row by row, little-endian, without a header; they are mapped
-into memory. `manifest.json` is written last: a folder without one holds no finished shards.
+`train-00000.bin`, `heldout-00000.bin`, … contain token ids row by row, little-endian, without a header; they are
+memory-mapped. `manifest.json` is written last: a folder without it contains no finished shards.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class MappedRows:
-    """The rows of one split, mapped into memory."""
+    """The memory-mapped rows of one split."""
 
     def __init__(self, arrays: Sequence[Array]) -> None:
-        """`arrays`: `[n, L]` each."""
-        self._arrays = [np.asarray(array) for array in arrays]  # np.memmap is slower in everything
+        """Create the rows from `arrays`, each `[n, L]`."""
+        self._arrays = [np.asarray(array) for array in arrays]  # all operations of np.memmap are slower
         self._ends = np.cumsum([len(array) for array in arrays])
         self._starts = self._ends - [len(array) for array in arrays]
 
@@ -63,7 +63,7 @@ class MappedRows:
         return {"input_ids": taken}
 
     def order(self, seed: int) -> Callable[[Array], Array]:
-        """Return the order to train in, which shuffles all rows."""
+        """Return the training order, which shuffles all rows."""
         return Shuffle(len(self), seed).take
 
     def __repr__(self) -> str:
@@ -71,7 +71,7 @@ class MappedRows:
 
 
 class Shards:
-    """An opened folder of token shards, which is a `Corpus`; see `open_shards`."""
+    """An opened folder of token shards, as a `Corpus`; see `open_shards`."""
 
     static_masks = False
 
@@ -86,12 +86,12 @@ class Shards:
 
     @property
     def nbytes(self) -> int:
-        """The size of all shards together, in bytes."""
+        """The size of all shards in bytes."""
         return sum(shard.rows for _, shard in self.files()) * self.manifest.row_bytes
 
     @property
     def size(self) -> str:
-        """The number of tokens, in words."""
+        """The number of tokens, as text."""
         return f"{self.manifest.report.tokens / 1e6:.1f}M tokens"
 
     def has_split(self, name: Split) -> bool:
@@ -99,7 +99,7 @@ class Shards:
         return self.manifest.rows(name) > 0
 
     def split(self, name: Split) -> MappedRows:
-        """Return the rows of "train" or "heldout", mapped into memory.
+        """Return the memory-mapped rows of "train" or "heldout".
 
         Raises:
             RequestError: the split has no rows.
@@ -122,23 +122,25 @@ class Shards:
                 raise
             raise BigsError(
                 f"{self.folder} cannot be read ({error.strerror}, {len(shards)} files). "
-                "Raise the limit of open files if that is it: ulimit -n"
+                "If there are too many open files, raise the limit: ulimit -n"
             ) from None
 
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer that the rows were made with.
+        """Return the tokenizer with which the rows were made.
 
         Raises:
             RequestError: it was replaced, is malformed, or is missing.
         """
         tokenizer = load_tokenizer(self.folder)
         if fingerprint(tokenizer) != self.manifest.tokenizer:
-            raise RequestError(f"The tokenizer in {self.folder} is not the one its shards were made with. {MAKE_AGAIN}")
+            raise RequestError(
+                f"The tokenizer in {self.folder} is not the one with which its shards were made. {MAKE_AGAIN}"
+            )
         return tokenizer
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the content of the rows: the same for equal shards, wherever they are."""
+        """The SHA-256 of the rows, which does not depend on their location."""
         parts = [self.manifest.tokenizer, *(shard.sha256 for _, shard in self.files())]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
@@ -148,7 +150,7 @@ class Shards:
         """Check the content of every shard that is not known to be valid; see `verify.verify`.
 
         Raises:
-            RequestError: shards were altered or cannot be read.
+            RequestError: shards were modified or cannot be read.
         """
         verify(self, process, processes, advance)
 
@@ -157,8 +159,8 @@ def open_shards(folder: str | Path) -> Shards:
     """Return the shards in `folder` after checking the manifest and the size of every file. `verify` reads the files.
 
     Raises:
-        RequestError: there are none, the manifest is malformed, or files are missing or have the wrong size; all of
-            them are named.
+        RequestError: there are none, the manifest is malformed, or files are missing or have the wrong size; the
+            message names all of them.
     """
     shards = read_manifest(folder)
     wrong = [fault for file, shard in shards.files() if (fault := _fault(file, shard.rows * shards.manifest.row_bytes))]
@@ -168,7 +170,7 @@ def open_shards(folder: str | Path) -> Shards:
 
 
 def read_manifest(folder: str | Path) -> Shards:
-    """Return the shards in `folder` from their manifest alone; their files are not checked.
+    """Return the shards in `folder`, reading only the manifest; the files are not checked.
 
     Raises:
         RequestError: there are none, or the manifest is malformed.
@@ -178,7 +180,7 @@ def read_manifest(folder: str | Path) -> Shards:
     if not path.is_file():
         if (folder / UNFINISHED).is_dir():
             raise RequestError(
-                f"There are no token shards in {folder} yet: making them is unfinished. Continue with "
+                f"The token shards in {folder} are unfinished. Continue with "
                 f"`bigs tokenize --resume --output {shlex.quote(str(folder))}`."
             )
         raise RequestError(
@@ -197,15 +199,15 @@ def read_manifest(folder: str | Path) -> Shards:
 def _fault(file: Path, expected: int) -> str | None:
     """Return a sentence if a shard is missing or has the wrong size, else None."""
     if not file.is_file():
-        return f"{file} is missing, though {MANIFEST} names it."
+        return f"{file} is missing, but {MANIFEST} names it."
     size = file.stat().st_size
     if size != expected:
-        return f"{file} is truncated or altered: it has {size} bytes, its rows take {expected}."
+        return f"{file} is truncated or modified: it has {size} bytes instead of {expected}."
     return None
 
 
 def _allow_open_files(count: int) -> None:
-    """Raise this process's limit of open files, as far as allowed, for `count` mapped files, which stay open."""
+    """Raise the limit of open files of this process, as far as allowed, for `count` mapped files, which stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * count + 1024  # two sets of rows, and other open files
     if hard != resource.RLIM_INFINITY:

@@ -1,13 +1,13 @@
-"""Text sources: everything that `--input` accepts, as one stream of documents in a fixed order.
+"""Text sources: reads everything that `--input` accepts as one stream of documents in a fixed order.
 
 | source | documents |
 |---|---|
-| a file, or an address such as `gs://…`, `s3://…`, `hf://…` | by its kind: `readers.py` |
-| a folder, or the address of one | those of its files of known kinds, at any depth, in the order of their paths |
+| a file, or a URL such as `gs://…`, `s3://…`, `hf://…` | by its format: `readers.py` |
+| a folder, or the URL of one | those of all files in known formats, at any depth, sorted by path |
 | `owner/name`, `owner/name:config`, `owner/name:config:split` | a data set on the hub, streamed: `hub.py` |
 | `python-docs` | the English documentation in this Python: `python_docs.py` |
 
-Every document comes with the cursor after it, from which a later process continues.
+Every document is yielded with the cursor after it, from which a later process can continue.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ class Part:
 
     source: str
     weight: float
-    """How many times each of its documents is used, on average."""
+    """The average number of times that each document is used."""
     identity: str
-    """Name and size: if they change, the text was replaced."""
+    """Name and size, which detect a change of the text."""
     size: int
-    """In bytes, before decompression; a guess where it is unknown."""
+    """In bytes, before decompression; an estimate if it is unknown."""
     read: Callable[[int], Documents]
-    """Yields its records without the first n."""
+    """Yields the records after the first n."""
 
 
 class Cursor(BaseModel):
-    """How far the sources were read: `record` records of part number `part`.
+    """A position in the sources: after `record` records of part number `part`.
 
-    `found`: the source of that part had text so far. `used` of the pieces of the next record are used already.
+    `found` is whether the source of that part has had text so far. `used` is the number of used pieces of the next
+    record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,13 +69,13 @@ def find_parts(
     weights: Sequence[float] | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Part]:
-    """Return the parts of `sources` in the order in which they are read; nothing is read yet.
+    """Return the parts of `sources` in reading order, without reading them.
 
-    `say` receives a sentence about entries of a folder that cannot be read, such as broken links.
+    `say` is called with a note on entries of a folder that cannot be read, such as broken links.
 
     Raises:
-        RequestError: a source does not exist, or has no known kind.
-        BigsError: an address cannot be reached.
+        RequestError: a source does not exist, or its format is unknown.
+        BigsError: a URL cannot be reached.
     """
     parts = []
     for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
@@ -83,10 +84,10 @@ def find_parts(
 
 
 def read_parts(parts: Sequence[Part], start: Cursor | None = None) -> Iterator[tuple[Part, Cursor, str | BadRecord]]:
-    """Yield (part, the cursor after the record, document or bad record) from `start` on, without blank documents.
+    """Yield (part, cursor after the record, document or bad record) from `start` on, without blank documents.
 
     Raises:
-        RequestError: a source holds no text, or not the requested column.
+        RequestError: a source contains no text, or lacks the requested column.
         BigsError: reading a source failed.
     """
     start = start or Cursor()
@@ -101,7 +102,7 @@ def read_parts(parts: Sequence[Part], start: Cursor | None = None) -> Iterator[t
             yield part, Cursor(part=number, record=record, found=found), document
         if number + 1 == len(parts) or parts[number + 1].source != part.source:
             if not found:
-                raise RequestError(f"{part.source} holds no text. Name an --input that does, or leave it out.")
+                raise RequestError(f"{part.source} contains no text. Name another --input, or leave it out.")
             found = False
 
 
@@ -109,7 +110,8 @@ def read_documents(sources: Sequence[str], text_column: str | None = None) -> It
     """Yield all documents of `sources`.
 
     Raises:
-        RequestError: at once if a source does not exist; while reading, if a record is bad or a source empty.
+        RequestError: a source does not exist (raised at once), a record is bad or a source is empty (raised while
+            reading).
         BigsError: a source cannot be reached, or reading it failed.
     """
     parts = find_parts(sources, ReadOptions(text_column=text_column))
@@ -145,20 +147,20 @@ def _parts_of(
         near = [str(path) for path in Path(source).parent.iterdir()] if Path(source).parent.is_dir() else []
         raise RequestError(
             f"There is no file or folder {source}.{did_you_mean(source, [*near, PYTHON_DOCS])} An --input is a file "
-            f"({kinds()}), a folder of them, {PYTHON_DOCS}, or a data set on the hub, such as "
+            f"({kinds()}), a folder of such files, {PYTHON_DOCS}, or a data set on the hub, such as "
             "wikimedia/wikipedia:20231101.en."
         )
     alone = [file.name for file in files] == [source]
     readable = files if alone else [file for file in files if reader_of(file)]
     if not readable:
-        raise RequestError(f"The folder {source} holds no {kinds()} files.")
+        raise RequestError(f"The folder {source} contains no {kinds()} files.")
     for file in readable:
         check_readable(file)
         yield f"{file.name} ({file.size()} bytes)", file.size(), functools.partial(read_file, file, how)
 
 
 def _hub_id(source: str) -> re.Match[str] | None:
-    """Return the match of a data set's name, unless it is, or looks like, the name of a file here."""
+    """Return the match of the id of a data set; None if `source` is, or looks like, a local file."""
     path = Path(source)
     here = path.exists() or path.parent.is_dir() or path.suffix.lower() in (*READERS, *COMPRESSIONS)
     return None if here else _HUB_ID.fullmatch(source)

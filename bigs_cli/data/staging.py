@@ -1,8 +1,8 @@
-"""Unfinished shards: a hidden folder inside the output folder, from which an interrupted run is resumed.
+"""Unfinished shards: a hidden folder inside the output folder, from which an interrupted tokenization is resumed.
 
-`.partial/` holds the shards so far, the tokenizer and `progress.json`, which is written every few seconds: the request,
-how far the text was read, and how many rows each file then had. A process that ends in any way loses only what came
-after. When everything is written, the files move into place, the manifest last.
+`.partial/` contains the shards so far, the tokenizer and `progress.json`. The latter is written every few seconds and
+records the request, the position in the text, and the number of rows in each file. If the process is killed, only the
+work since the last save is lost. When everything is written, the files move into place, the manifest last.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _CLOSED = ConfigDict(frozen=True, extra="forbid")
 
 
 class Request(BaseModel):
-    """Everything that decides the rows: equal requests for equal text give equal bytes."""
+    """The settings that determine the rows: equal requests on equal text give equal bytes."""
 
     model_config = _CLOSED
 
     sources: tuple[str, ...]
     weights: tuple[float, ...]
     vocabulary: str
-    """The fingerprint of a given tokenizer, or the size of the one to train."""
+    """The fingerprint of the given tokenizer, or the size of the vocabulary to train."""
     sequence_length: int
     packing: Packing
     heldout: float
@@ -60,7 +60,7 @@ class Request(BaseModel):
 
 
 class Progress(BaseModel):
-    """A point to resume from."""
+    """The saved progress of a tokenization."""
 
     model_config = _CLOSED
 
@@ -68,19 +68,19 @@ class Progress(BaseModel):
     corpus: str
     """A digest of the names and sizes of the parts of the sources."""
     directory: str = ""
-    """The working directory for relative sources; empty: that of the process."""
+    """The working directory of relative sources; empty: that of the process."""
     skip_bad: bool = False
     """Whether records that cannot be read are skipped."""
     place: Cursor = Cursor()
     validation: ValidationRule | None = None
-    """None in files of older versions: whole documents."""
+    """None, in files of older versions, means whole documents."""
     counts: Counts = Counts()
     written: dict[Split, Written] = Field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def rule(self) -> ValidationRule:
-        """The rule by which text is held out."""
+        """The rule that selects held-out text."""
         return self.validation or ValidationRule(fraction=self.request.heldout)
 
 
@@ -92,10 +92,10 @@ class Staging:
         self.folder = output / UNFINISHED
 
     def progress(self) -> Progress | None:
-        """Return the point that was saved last, or None.
+        """Return the last saved progress, or None.
 
         Raises:
-            DamagedDraftError: its file is damaged.
+            DamagedDraftError: its file is corrupt.
         """
         path = self.folder / _PROGRESS
         if not path.is_file():
@@ -106,13 +106,13 @@ class Staging:
             raise DamagedDraftError(path) from None
 
     def save(self, progress: Progress) -> None:
-        """Make `progress` the point to resume from. The rows that it counts must be on the disk."""
+        """Save `progress`. The rows that it counts must already be on disk."""
         write_json(self.folder / _PROGRESS, progress.model_dump(mode="json"))
 
     def publish(self, manifest: Manifest | None = None) -> Manifest:
-        """Remove the shards that are replaced, and move the new files into place, the manifest last.
+        """Remove the replaced shards, and move the new files into place, the manifest last.
 
-        Without `manifest`, use the one that an earlier process wrote into the staging folder.
+        Without `manifest`, that in the staging folder, written by an earlier process, is used.
         """
         staged = self.folder / MANIFEST
         if manifest is None:
@@ -134,43 +134,43 @@ class Staging:
 
     @property
     def finished(self) -> bool:
-        """Whether everything is written and only needs to be moved into place."""
+        """Whether all files are written and only need to be moved into place."""
         return (self.folder / MANIFEST).is_file()
 
 
 def resume_command(output: Path) -> str:
-    """Return the command that continues the tokenization into `output`, ready for a shell."""
+    """Return the shell command that continues the tokenization into `output`."""
     return shlex.join(["bigs", "tokenize", "--resume", "--output", str(output)])
 
 
 def check_output(output: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Refuse an output folder that shards may not be written into.
+    """Check that shards may be written into the output folder.
 
     Raises:
-        RequestError: it is an address or a file, holds files of others, or holds shards and neither `resume` nor
+        RequestError: it is a URL or a file, or contains other files, or contains shards and neither `resume` nor
             `overwrite` is given.
     """
     check_local(output)
     if output.exists() and not output.is_dir():
-        raise RequestError(f"{output} is a file. --output takes a folder.")
+        raise RequestError(f"{output} is a file. --output must be a folder.")
     begun = output / UNFINISHED
     if begun.is_symlink() or (begun.exists() and not begun.is_dir()) or (_names(begun) and not _is_ours(begun)):
         raise RequestError(f"{begun} was not made by bigs. Move it away, or name another --output.")
     strange = [name for name in _names(output) if not name.startswith(".")]
     if strange and not begun.exists() and not (output / MANIFEST).exists():
         raise RequestError(
-            f"{output} holds other files ({listed(strange, 3)}), and shards take a folder of their own. Name another "
+            f"{output} contains other files ({listed(strange, 3)}), and shards require a separate folder. Name another "
             "--output."
         )
     if resume or overwrite:
         return
     if (output / MANIFEST).exists():
         raise RequestError(
-            f"{output} holds token shards already. Name another --output, or replace them with --overwrite."
+            f"{output} already contains token shards. Name another --output, or replace them with --overwrite."
         )
     if (output / UNFINISHED / _PROGRESS).exists():
         raise RequestError(
-            f"{output} holds an unfinished tokenization. Continue with `{resume_command(output)}`, or repeat this "
+            f"{output} contains an unfinished tokenization. Continue with `{resume_command(output)}`, or repeat this "
             "command with --overwrite to start over."
         )
 
@@ -179,7 +179,8 @@ def check_output(output: Path, *, resume: bool = False, overwrite: bool = False)
 def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Staging]:
     """Lock and yield the staging folder of `output`, which is emptied unless `resume`.
 
-    After an error, the folder stays if progress was saved in it; otherwise it is removed, with a new `output`.
+    After an error, the folder stays if progress was saved in it; otherwise it is removed, and so is `output` if it is
+    new.
 
     Raises:
         RequestError: the output is in use, or cannot be written.

@@ -39,18 +39,18 @@ PUBLISHED_TOKENIZER = "google-bert/bert-large-uncased"
 RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
 """The first 104 entries of a trained vocabulary, which give the special tokens BERT's ids."""
 
-_MOST_CHARACTERS = 1000  # in an alphabet, as in the library's `BertWordPieceTokenizer.train`
-_LEAST_FREQUENCY = 2  # of a pair of pieces that is merged; likewise
-_MOST_GAPS = 10_000  # unused ids that even a small vocabulary may have; chosen here
+_MOST_CHARACTERS = 1000  # maximum size of the alphabet, as in `BertWordPieceTokenizer.train` of `tokenizers`
+_LEAST_FREQUENCY = 2  # minimum frequency of a merged pair of pieces, as in the same function
+_MOST_GAPS = 10_000  # number of unused ids that any vocabulary may have; chosen here
 
 
 def find_tokenizer(source: str | Path) -> Path:
     """Return the `tokenizer.json` or `vocab.txt` at `source`: a file, a folder that contains one, or a hub id.
 
-    Files from the hub are fetched into its cache, which also serves without a network.
+    Files from the hub are downloaded to its cache, which is also used without network access.
 
     Raises:
-        RequestError: there is none, or `source` is an address.
+        RequestError: there is none, or `source` is a URL.
         BigsError: the hub cannot be reached.
     """
     check_local(source)
@@ -60,7 +60,7 @@ def find_tokenizer(source: str | Path) -> Path:
         for name in (TOKENIZER_JSON, VOCAB_TXT):
             if (path / name).is_file():
                 return path / name
-        raise RequestError(f"The folder {path} holds no tokenizer: neither {TOKENIZER_JSON} nor {VOCAB_TXT}.")
+        raise RequestError(f"The folder {path} contains no tokenizer: neither {TOKENIZER_JSON} nor {VOCAB_TXT}.")
     if path.is_file():
         return path
     if path.is_absolute() or path.suffix in (".json", ".txt") or str(source).count("/") > 1:
@@ -70,18 +70,19 @@ def find_tokenizer(source: str | Path) -> Path:
         if fetched is not None and fetched.name == VOCAB_TXT:
             fetch_first(str(source), (TOKENIZER_CONFIG,), fetched.parent.name)
     except BigsError as error:
-        raise type(error)(f"The tokenizer {source}: {error} A {VOCAB_TXT} or {TOKENIZER_JSON} will do.") from None
+        raise type(error)(f"The tokenizer {source}: {error} Name a {VOCAB_TXT} or {TOKENIZER_JSON}.") from None
     if fetched is None:
         raise RequestError(f"{source} on the hub has neither {TOKENIZER_JSON} nor {VOCAB_TXT}.")
     return fetched
 
 
 def load_tokenizer(source: str | Path) -> Tokenizer:
-    """Return the tokenizer in a `vocab.txt`, a `tokenizer.json`, a folder holding one, or at a hub id.
+    """Return the tokenizer in a `vocab.txt`, a `tokenizer.json`, a folder that contains one, or at a hub id.
 
-    A `vocab.txt` (one entry a line) is read as BertTokenizer does, with the settings of the `tokenizer_config.json`
-    beside it; without one, as BERT uncased: lower case, accents stripped, "##" pieces. Special tokens with other names
-    in these settings get BERT's names. A `tokenizer.json` is used as it is, without its truncation and padding.
+    A `vocab.txt` (one entry per line) is read as by BertTokenizer, with the settings of the `tokenizer_config.json` in
+    the same folder; without that file, with those of BERT uncased: lower case, accents stripped, "##" pieces. Special
+    tokens with other names in these settings are renamed to BERT's names. A `tokenizer.json` is used unchanged, but
+    without its truncation and padding.
 
     Raises:
         RequestError: it is missing or malformed, or lacks a special token.
@@ -95,41 +96,42 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
     if missing:
         raise RequestError(
-            f"{path} lacks {', '.join(missing)}: a masked language model needs {' '.join(SPECIAL_TOKENS)}. "
-            "Name a BERT-like vocabulary, or train one with: bigs tokenize --train-vocab 8192"
+            f"{path} lacks {', '.join(missing)}: a masked language model requires {' '.join(SPECIAL_TOKENS)}. Name a "
+            "BERT-like vocabulary, or train one with: bigs tokenize --train-vocab 8192"
         )
     largest, size = max(tokenizer.get_vocab().values()), tokenizer.get_vocab_size()
-    if largest >= 2 * size + _MOST_GAPS:  # When the library writes it, it loops over all missing ids.
+    if largest >= 2 * size + _MOST_GAPS:  # When the library saves the tokenizer, it loops over all missing ids.
         raise RequestError(
-            f"{path} has an entry with the id {largest:,}, but only {size:,} entries. Fetch it again, or name another."
+            f"{path} has an entry with the id {largest:,}, but only {size:,} entries. Download it again, or name "
+            "another."
         )
-    with _refusing(path):  # Parts that do not go together fail only when they are used.
+    with _refusing(path):  # Incompatible parts fail only when they are used.
         tokenizer.decode(tokenizer.encode("The old river, 12 \u00e9\u4e2d\U0001f600.", "x").ids)
     return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
-    """Return a WordPiece tokenizer of `size` entries (fewer if the text is too small for them).
+    """Return a WordPiece tokenizer with `size` entries (fewer if there is too little text).
 
-    The first entries are `RESERVED`, then the characters, then pieces learned from `texts`, which are held in memory.
-    The same texts give the same vocabulary.
+    The first entries are `RESERVED`, followed by the characters and by pieces learned from `texts`, which are kept in
+    memory. Training is deterministic.
 
     Raises:
-        RequestError: there is no text, or `size` has no room for the text's characters.
+        RequestError: there is no text, or `size` is too small for the characters of the text.
     """
     from tokenizers.trainers import WordPieceTrainer
 
     texts = list(texts)
     tokenizer = _untrained({UNK: 0}, TokenizerConfig())
-    # By default the trainer numbers the "##" characters in the random order of a hash map, and breaks ties between
-    # pieces by these numbers.
+    # By default, the trainer numbers the "##" characters in the random order of a hash map, and uses these numbers to
+    # break ties between pieces.
     fixed = [*RESERVED, *_alphabet(tokenizer, texts)]
     if len(fixed) == len(RESERVED):
-        raise RequestError("There is no text to train a vocabulary on. Name an --input that holds some.")
+        raise RequestError("There is no text to train a vocabulary on. Name an --input that contains text.")
     if len(fixed) > size:
         raise RequestError(
             f"A vocabulary of {size} entries is too small: {len(RESERVED)} are reserved and the characters of "
-            f"this text take {len(fixed) - len(RESERVED)}. Choose some thousands, such as --train-vocab 8192."
+            f"this text take {len(fixed) - len(RESERVED)}. Use several thousand, such as --train-vocab 8192."
         )
     trainer = WordPieceTrainer(
         vocab_size=size,
@@ -143,7 +145,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
-    """Return the most frequent characters of the normalized text, sorted, as initial and as "##" pieces."""
+    """Return the most frequent characters of the normalized text, sorted, each as an initial and as a "##" piece."""
     raw: Counter[str] = Counter()
     for text in texts:
         raw.update(text)
@@ -176,9 +178,9 @@ def vocabulary_lines(tokenizer: Tokenizer) -> str:
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """Return a SHA-256 of everything that decides the ids of a text.
+    """Return a SHA-256 of everything that determines the ids of a text.
 
-    Special tokens added around a text, and decoding, do not count.
+    Special tokens added around a text, and decoding, are not included.
     """
     parts = json.loads(tokenizer.to_str())
     cutting = {name: parts.get(name) for name in ("normalizer", "pre_tokenizer", "model")}
@@ -194,7 +196,8 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def set_template(tokenizer: Tokenizer) -> None:
-    """Have `tokenizer` put [CLS] before a text or pair of texts and [SEP] after each text; text_b has token type 1.
+    """Configure `tokenizer` to add [CLS] before a text or pair of texts and [SEP] after each text; text_b has token
+    type 1.
 
     As in BERT (Devlin et al. 2018, figure 2).
     """
@@ -219,9 +222,9 @@ def _from_json(path: Path) -> Tokenizer:
 
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turn any error of the library into a RequestError; a Rust panic is a BaseException.
+    """Convert any error of the library to a RequestError, including Rust panics, which are BaseExceptions.
 
-    A panic also writes its location to stderr, which is closed meanwhile.
+    A panic also prints its location on stderr, which is closed meanwhile.
     """
     try:
         with _stderr_closed():
@@ -230,7 +233,7 @@ def _refusing(path: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         raise RequestError(
-            f"{path} is not a tokenizer that the `tokenizers` library can use ({error}). Fetch it again, or name "
+            f"{path} is not a tokenizer that the `tokenizers` library can use ({error}). Download it again, or name "
             "another."
         ) from None
 
@@ -252,14 +255,14 @@ def _read_vocab(path: Path) -> dict[str, int]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise RequestError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Convert it, or fetch it again."
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Convert it, or download it again."
         ) from None
     if lines and not lines[-1]:
         lines.pop()
     vocab: dict[str, int] = {}
     for number, token in enumerate(lines):
         if vocab.setdefault(token, number) != number:
-            raise RequestError(f"{path}:{number + 1}: '{token}' is in line {vocab[token] + 1} already.")
+            raise RequestError(f"{path}:{number + 1}: '{token}' is already in line {vocab[token] + 1}.")
     return vocab
 
 

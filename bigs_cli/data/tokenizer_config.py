@@ -1,4 +1,4 @@
-"""`tokenizer_config.json`: the settings that belong to a `vocab.txt`, read and written as transformers' BertTokenizer.
+"""`tokenizer_config.json`: the settings of a `vocab.txt`, in the format of BertTokenizer in `transformers`.
 
 Settings and defaults: https://huggingface.co/docs/transformers/model_doc/bert#transformers.BertTokenizer
 """
@@ -24,7 +24,7 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]",
 
 SPECIAL_KEYS = {PAD: "pad_token", UNK: "unk_token", CLS: "cls_token", SEP: "sep_token", MASK: "mask_token"}
 
-# Classes that tokenize as BertTokenizer does. BertJapaneseTokenizer, BertweetTokenizer and others have a vocab.txt too.
+# Classes that tokenize like BertTokenizer. BertJapaneseTokenizer, BertweetTokenizer and others also have a vocab.txt.
 _WORDPIECE = re.compile(
     r"(Bert|DistilBert|Electra|MobileBert|ConvBert|Funnel|LayoutLM|Lxmert|SqueezeBert|PreTrained)Tokenizer(Fast)?"
     r"|TokenizersBackend"
@@ -47,7 +47,7 @@ class TokenizerConfig(BaseModel):
     tokenizer_class: str | None = None
     do_lower_case: bool = True
     strip_accents: bool | None = None
-    """None: as `do_lower_case`."""
+    """None: the value of `do_lower_case`."""
     tokenize_chinese_chars: bool = True
     pad_token: _Token = None
     unk_token: _Token = None
@@ -76,13 +76,13 @@ def read_tokenizer_config(path: Path) -> TokenizerConfig:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RequestError(
-            f"{path}{f', {where}' if where else ''}: {first['msg']}. Correct it, or fetch it again."
+            f"{path}{f', {where}' if where else ''}: {first['msg']}. Correct it, or download it again."
         ) from None
     except ValueError as error:
-        raise RequestError(f"{path} is not JSON ({error}). Correct it, or fetch it again.") from None
+        raise RequestError(f"{path} is not JSON ({error}). Correct it, or download it again.") from None
     if config.tokenizer_class and not _WORDPIECE.fullmatch(config.tokenizer_class):
         raise RequestError(
-            f"{path} is for a {config.tokenizer_class}, which does not tokenize as BERT's tokenizer does. Name a "
+            f"{path} is for a {config.tokenizer_class}, which tokenizes differently from BERT's tokenizer. Name a "
             "tokenizer.json, or a vocabulary for BertTokenizer."
         )
     return config

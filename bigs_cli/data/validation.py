@@ -1,6 +1,6 @@
-"""Which text is held out: whole documents or, where there are too few of them, whole paragraphs or sentences.
+"""Selection of held-out text: whole documents or, if there are too few, whole paragraphs or sentences.
 
-A hash of the text decides, so equal texts are always in the same split, in whatever order they are read.
+A hash of the text decides, so equal texts are always in the same split, in any reading order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from bigs_cli.data.packing import split_text
 from bigs_cli.data.sentences import MARK, mark
 
 # In characters, or as a fraction of all characters; chosen here.
-_FEWEST = 512  # held out as paragraphs or sentences, where there is enough text: a few rows of tokens
-_MOST = 0.2  # of a short text is held out, unless a larger part is requested; also the limit for a single paragraph
-_LONGEST_SENTENCE = 512  # longer sentences are cut at white space
+_FEWEST = 512  # target for held-out paragraphs or sentences if there is enough text: a few rows of tokens
+_MOST = 0.2  # maximum part of a short text to hold out, unless more is requested; also the limit for a single paragraph
+_LONGEST_SENTENCE = 512  # longer sentences are split at white space
 
 
 class ValidationRule(BaseModel):
-    """The rule by which text is held out. `fraction` is the requested part.
+    """The rule that selects held-out text. `fraction` is the requested fraction.
 
-    Documents are held out if their hash, as a fraction of the highest one, is below `fraction`; paragraphs and
+    Documents are held out if their hash, as a fraction of the maximum, is below `fraction`; paragraphs and
     sentences, if their hash is at most `threshold` and they have at most `longest` characters.
     """
 
@@ -38,7 +38,9 @@ class ValidationRule(BaseModel):
     longest: int = 0
 
     def split(self, text: str) -> tuple[list[str], list[str]]:
-        """Return the units of a document to train on and the held-out units, in order. Together they are the text."""
+        """Return the units of a document to train on and the held-out units, in order. Concatenated, they are the whole
+        text.
+        """
         if self.unit == "documents":
             return ([], [text]) if is_heldout(text, self.fraction) else ([text], [])
         kept: list[str] = []
@@ -51,19 +53,19 @@ class ValidationRule(BaseModel):
 
 
 def text_digest(text: str) -> bytes:
-    """Return the hash of a text, 16 bytes, that all random decisions about the text use. It must never change."""
+    """Return the hash of a text (16 bytes) that all random decisions about the text use. It must never change."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def is_heldout(text: str, fraction: float) -> bool:
-    """Return whether a document is held out, which its text alone decides, for about `fraction` of all texts."""
+    """Return whether a document is held out, depending only on its text; true for about `fraction` of all texts."""
     return int.from_bytes(text_digest(text)[:8]) < fraction * 2.0**64
 
 
 def choose_validation_rule(texts: Callable[[], Iterable[str]], fraction: float) -> ValidationRule:
     """Return the rule to hold out about `fraction` of a corpus; `texts()` reads its documents from the beginning.
 
-    The unit is the document, if that leaves some in both splits, else the paragraph or the sentence. Reading stops as
+    The unit is the document if both splits then have documents, else the paragraph or the sentence. Reading stops as
     soon as both splits have a document: in a large corpus after about 1 / `fraction` of them.
 
     Raises:
@@ -84,13 +86,14 @@ def choose_validation_rule(texts: Callable[[], Iterable[str]], fraction: float) 
         if found is not None:
             return found
     raise RequestError(
-        "The text is too short to hold out a part of it: it is a single sentence. Add text, or train without a "
-        "held-out part: --heldout 0."
+        "The text is a single sentence, so no part of it can be held out. Add text, or hold out nothing: --heldout 0."
     )
 
 
 def units_of(text: str, unit: ValidationUnit) -> Iterator[str]:
-    """Yield the paragraphs or sentences of `text`, each with the white space after it. Together they are the text."""
+    """Yield the paragraphs or sentences of `text`, each with the white space after it. Concatenated, they are the whole
+    text.
+    """
     for paragraph in mark(text, "paragraphs").split(MARK):
         if unit == "paragraphs":
             yield paragraph
@@ -100,7 +103,7 @@ def units_of(text: str, unit: ValidationUnit) -> Iterator[str]:
 
 
 def _finer(units: Iterable[str], unit: ValidationUnit, fraction: float) -> ValidationRule | None:
-    """Return the rule to hold out some of `units`; None if one split would be (almost) empty."""
+    """Return the rule to hold out some of `units`; None if a split would be (almost) empty."""
     bare = (text.strip() for text in units)
     found = np.fromiter(((_hash(text), len(text)) for text in bare if text), np.dtype([("hash", "u8"), ("size", "i8")]))
     hashes, first, same = np.unique(found["hash"], return_index=True, return_inverse=True)

@@ -1,8 +1,8 @@
-"""Whether shards match their manifest: every byte is read once, and valid files are remembered.
+"""Verifies that shards match their manifest: every byte is read once, and valid files are remembered.
 
-The cache folder holds one file per folder of shards, with a line per valid shard: its size, times and inode when it was
-read, and its SHA-256. A shard that still has all of these is not read again, so a run starts as fast on a terabyte as
-on a megabyte. A shard that was written to, or copied, is read once more.
+The cache folder contains one file per folder of shards, with a line per valid shard: its size, times and inode when it
+was read, and its SHA-256. A shard with unchanged values is not read again, so the start of a run takes as long with a
+terabyte as with a megabyte. A shard that was modified or copied is read again.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def verify(
     process_count: int = 1,
     advance: Callable[[int], None] = lambda size: None,
 ) -> None:
-    """Check every shard against the manifest; read those that are new or were written to.
+    """Check every shard against the manifest; only new or modified shards are read.
 
-    Process p of several checks the shards p, p + count, p + 2·count, … `advance` receives the bytes of each shard once
-    it is checked.
+    Process p of several checks the shards p, p + count, p + 2·count, … `advance` is called with the size of each
+    checked shard in bytes.
 
     Raises:
-        RequestError: shards were altered or cannot be read; all of them are named.
+        RequestError: shards were modified or cannot be read; the message names all of them.
     """
     known = _KnownShards(shards.folder)
     unknown: list[File] = []
@@ -60,16 +60,18 @@ def verify(
 
 
 def check(shards: Shards, advance: Callable[[int], None] = lambda size: None) -> list[str]:
-    """Read everything, remembered or not, and return a sentence for each fault.
+    """Read all files, remembered or not, and return a message for each problem.
 
-    That is the SHA-256 and the token ids of every shard, and the tokenizer beside them, as tokenizer.json and as
-    vocab.txt. `shards` may come from `read_manifest`. `advance` receives the bytes of each shard.
+    Checked are the SHA-256 and the token ids of every shard, and the tokenizer in tokenizer.json and vocab.txt.
+    `shards` may be the result of `read_manifest`. `advance` is called with the size of each shard in bytes.
     """
     problems = _read_all(shards.files(), shards.manifest, advance)
     try:
         words = vocabulary_lines(shards.tokenizer())
         if (shards.folder / VOCAB_TXT).read_text(encoding="utf-8") != words:
-            problems.append(f"{shards.folder / VOCAB_TXT} is not the vocabulary of the {TOKENIZER_JSON} beside it.")
+            problems.append(
+                f"{shards.folder / VOCAB_TXT} is not the vocabulary of the {TOKENIZER_JSON} in the same folder."
+            )
     except RequestError as error:
         problems.append(str(error))
     except (OSError, UnicodeDecodeError) as error:
@@ -83,7 +85,7 @@ def _read_all(
     advance: Callable[[int], None],
     valid: Callable[[Path, Shard, os.stat_result], None] = lambda path, shard, status: None,
 ) -> list[str]:
-    """Read several files at a time; return a sentence for each fault, and call `valid` for each valid file."""
+    """Read several files at a time; return a message for each problem, and call `valid` for each valid file."""
     problems = []
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="verify")
     try:
@@ -94,18 +96,18 @@ def _read_all(
                 valid(path, shard, result)
             advance(shard.rows * manifest.row_bytes)
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for files that are not started.
+        pool.shutdown(cancel_futures=True)  # After Ctrl-C, no further file is started.
     return problems
 
 
 def _read(manifest: Manifest, file: File) -> str | os.stat_result:
-    """Read a shard; return a sentence about its fault, or its status from before it was read."""
+    """Read a shard; return a message if it is not valid, else its status from before reading."""
     path, shard = file
     digest, highest = hashlib.sha256(), 0
     dtype = np.dtype(manifest.dtype).newbyteorder("<")
     try:
         with path.open("rb") as opened:
-            status = os.fstat(opened.fileno())  # from before it is read, so that a change meanwhile is noticed
+            status = os.fstat(opened.fileno())  # from before reading, so that a concurrent change is noticed
             block = memoryview(bytearray(_BLOCK))
             while size := opened.readinto(block):
                 digest.update(block[:size])
@@ -114,15 +116,15 @@ def _read(manifest: Manifest, file: File) -> str | os.stat_result:
     except OSError as error:
         return f"{path} cannot be read ({error.strerror or error})."
     if digest.hexdigest() != shard.sha256:
-        return f"{path} was altered: its SHA-256 is not the one in {MANIFEST}. Fetch or make it again."
+        return f"{path} was modified: its SHA-256 is not the one in {MANIFEST}. Download it, or generate it, again."
     if highest >= manifest.vocab_size:
         beyond = f"beyond the {manifest.vocab_size} entries of the vocabulary"
-        return f"{path} holds the token id {highest}, {beyond}. Fetch or make it again."
+        return f"{path} contains the token id {highest}, {beyond}. Download it, or generate it, again."
     return status
 
 
 class _KnownShards:
-    """The shards of a folder that were valid when they were read. Losing the file only costs time.
+    """The record of the valid shards of a folder. Losing it only costs time.
 
     Lines are only appended, each in one write, so several processes can share the file.
     """
@@ -144,7 +146,7 @@ class _KnownShards:
 
     def add(self, path: Path, shard: Shard, status: os.stat_result) -> None:
         """Remember a valid file."""
-        with contextlib.suppress(OSError):  # then the next start reads the shard again
+        with contextlib.suppress(OSError):  # the next start then reads the shard again
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab", buffering=0) as file:
                 file.write(f"{_line(path, shard, status)}\n".encode())
@@ -155,7 +157,7 @@ def _line(path: Path, shard: Shard, status: os.stat_result) -> str:
         "file": str(path.resolve()),
         "size": status.st_size,
         "modified_ns": status.st_mtime_ns,
-        "changed_ns": status.st_ctime_ns,  # changes even when somebody restores the time of modification
+        "changed_ns": status.st_ctime_ns,  # ctime changes even if the modification time is restored
         "inode": status.st_ino,
         "sha256": shard.sha256,
     }

@@ -1,4 +1,4 @@
-"""Training a vocabulary on the text that it is for."""
+"""Training a vocabulary on the text to be tokenized."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SAMPLE_CHARACTERS = 50_000_000
-"""The text that a vocabulary is trained on at most, in equal parts from all sources; it is held in memory."""
+"""The maximum size of the training text, which is kept in memory and taken in equal parts from all sources."""
 
 
 def train_on(request: Request, validation: ValidationRule, size: int, skip_bad: bool = False) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Encoding questions about texts: a long text becomes several overlapping windows."""
+"""Encoding questions about texts: a long text is split into several overlapping windows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ SHORTEST = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Encoded):
-    """One window of a text a row: [CLS] question [SEP] window [SEP].
+    """One window per row: [CLS] question [SEP] window [SEP].
 
-    `examples` `[n]` is the number of each window's question, ascending. `places` `[all tokens, 2]` are the characters
-    of the text where a token starts and ends, −1 for tokens outside the text. Labels `[n, 2]` are the places in the row
-    of the first and the last token of the answer; 0, the place of [CLS], if the window does not contain the answer.
+    `examples` `[n]` is the index of each window's question, ascending. `places` `[all tokens, 2]` are the start and end
+    of each token in characters of the text, −1 for tokens outside the text. Labels `[n, 2]` are the positions in the
+    row of the first and the last token of the answer; 0, the position of [CLS], if the window does not contain the
+    answer.
     """
 
     examples: Array
@@ -48,14 +49,14 @@ def encode_questions(
 ) -> Windows:
     """Encode questions, truncated to 64 tokens or half of `length`, each with every window of its context.
 
-    Labels are those of the first answer (text, place of its first character) whose place is not −1; without an answer
-    they are the place of [CLS].
+    Labels are those of the first answer (text, index of its first character) whose index is not −1; without such an
+    answer, they are the position of [CLS].
 
     Raises:
         RequestError: `length` is too short.
     """
     if length < SHORTEST:
-        raise RequestError(f"Length {length} is too short for questions about a text: take at least {SHORTEST} tokens.")
+        raise RequestError(f"Length {length} is too short for questions about a text. Use at least {SHORTEST} tokens.")
     own = add_special_tokens(tokenizer)
     cls, sep = own.encode("").ids
     distinct = list(dict.fromkeys(contexts))
@@ -102,7 +103,7 @@ def encode_questions(
 def window_starts(tokens: int, room: int) -> range:
     """Return the starts of windows of `room` tokens that cover a text of `tokens`.
 
-    Neighbours share `DOC_STRIDE` tokens, or half of `room` where that is less.
+    Consecutive windows share `DOC_STRIDE` tokens, or half of `room` if that is less.
     """
     step = room - min(DOC_STRIDE, room // 2)
     return range(0, max(tokens - room, 0) + step, step)

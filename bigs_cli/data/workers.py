@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Note = TypeVar("Note")
-_AHEAD = 2  # batches queued per process, so that no process waits
+_AHEAD = 2  # number of queued batches per process, so that no process waits
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def pack_batches(
             yield note, packed.result()
     except BrokenProcessPool:
         raise BigsError(
-            "A process that packs rows died, perhaps because it ran out of memory. Use fewer: --workers 1."
+            "A process that packs rows died, perhaps because it ran out of memory. Use fewer processes: --workers 1."
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -82,7 +82,7 @@ _packer: Packer | None = None  # of this worker process, for all its batches
 
 
 def _start(tokenizer: str, sequence_length: int, packing: Packing) -> None:
-    """Set up a worker process: one thread, Ctrl-C ignored, and an end when its parent ends."""
+    """Set up a worker process: use one thread, ignore Ctrl-C, and end when the parent ends."""
     global _packer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -79,7 +79,7 @@ def groups_of(table: Table, levels: Mapping[str, str]) -> dict[str, list[str]]:
 def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sentence: None) -> list[Path]:
     """Return the files in `data` and the tables in its folders and their subfolders, sorted by name.
 
-    Hidden files are skipped. `warn` is called with a sentence about unreadable entries of a folder, such as dangling
+    Hidden files are skipped. `warn` is called with a sentence about unreadable entries of a folder, such as broken
     links.
 
     Raises:
@@ -99,7 +99,7 @@ def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sente
         elif not place.is_file():
             raise RequestError(f"There is no file or folder {place} (--data).")
         if not inside:
-            raise RequestError(f"The folder {place} holds no tables of pairs ({', '.join(SUFFIXES)}).")
+            raise RequestError(f"The folder {place} contains no tables of pairs ({', '.join(SUFFIXES)}).")
         found += inside
     return found
 

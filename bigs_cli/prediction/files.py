@@ -38,7 +38,7 @@ def items_in(
             columns = find_columns(row, takes, str(path), task, options)
         yield item_of(row, columns, place)
     if columns is None:
-        raise RequestError(f"{path} holds no {'text' if text else 'rows'}.")
+        raise RequestError(f"{path} contains no {'text' if text else 'rows'}.")
 
 
 def texts_on(file: BinaryIO, name: str, blank: Callable[[int], None] = lambda n: None) -> Iterator[tuple[str, str]]:

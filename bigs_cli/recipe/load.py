@@ -43,8 +43,8 @@ def load_recipe(
 ) -> Recipe:
     """Return the validated recipe with a shipped name (``mrpc``) or from a file (``mine.yaml``, ``./mine``).
 
-    `overrides` are ``key.subkey=value`` with YAML values, as in ``--set``; the last one of a key counts. `options` maps
-    ``key.subkey`` to the value of the command-line option ``--subkey``, and takes precedence over both. For each
+    `overrides` are ``key.subkey=value`` with YAML values, as in ``--set``; the last value of a key counts. `options`
+    maps ``key.subkey`` to the value of the command-line option ``--subkey``, and takes precedence over both. For each
     renamed key, `deprecated` is called with its location and a sentence.
 
     Raises:
@@ -158,7 +158,7 @@ def _apply_override(source: Source, text: str, deprecated: Deprecated) -> None:
 
 
 def _set(source: Source, keys: Sequence[str], value: Any, location: str, deprecated: Deprecated) -> None:
-    """Set the value at the path `keys` in `source`; `location` is where it was given."""
+    """Set the value at the path `keys` in `source`; `location` is the source of the value."""
     for key in reversed(keys):
         value = {key: value}
     locations: dict[Key, Location] = {tuple(keys[:n]): Location(location, location) for n in range(1, len(keys) + 1)}

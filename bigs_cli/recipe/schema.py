@@ -153,7 +153,7 @@ class Data(BaseModel):
 
 
 class Masking(BaseModel):
-    """Selection of the predicted tokens and of their replacements in the input."""
+    """Selection of the predicted tokens, and their replacement in the input."""
 
     model_config = _CLOSED
 

@@ -9,20 +9,20 @@ from bigs_cli.reporting.console import table
 
 
 def report_table(manifest: Manifest) -> Table:
-    """Return a table of the text that the shards were written from, and of their rows. Empty lines are left out."""
+    """Return a table that describes the rows of shards and the text in them. Rows without a value are left out."""
     report, packing = manifest.report, manifest.packing
     by_document = report.heldout_unit == "documents"
     result = table("", "item", "count", right=("count",))
     lines = [
         ("documents", f"{report.documents:,}" if packing else ""),
-        ("  of them held out", f"{report.heldout_documents:,}" if packing and by_document else ""),
-        ("  of them too short, left out", f"{report.short_documents:,}" if packing else ""),
+        ("  held out", f"{report.heldout_documents:,}" if packing and by_document else ""),
+        ("  too short (skipped)", f"{report.short_documents:,}" if packing else ""),
         (f"{report.heldout_unit} held out", "" if by_document else f"{report.heldout_documents:,}"),
-        ("duplicate documents, left out", f"{report.duplicate_documents:,}" if report.duplicate_documents else ""),
-        ("unreadable records, left out", f"{report.bad_records:,}" if report.bad_records else ""),
+        ("duplicate documents (skipped)", f"{report.duplicate_documents:,}" if report.duplicate_documents else ""),
+        ("unreadable records (skipped)", f"{report.bad_records:,}" if report.bad_records else ""),
         (packing.split if packing else "", f"{report.sentences:,}" if report.sentences else ""),
         ("tokens", f"{report.tokens:,}"),
-        ("  of them unknown", f"{report.unknown_rate:.4%}"),
+        ("  unknown", f"{report.unknown_rate:.4%}"),
         ("vocabulary", f"{manifest.vocab_size:,}"),
         (f"rows of {manifest.sequence_length} tokens", f"{report.sequences:,}"),
         ("  training", f"{manifest.rows('train'):,}"),

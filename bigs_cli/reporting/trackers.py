@@ -99,11 +99,11 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if name not in TRACKERS:
             raise RequestError(
-                f"There is no tracker '{name}'.{did_you_mean(name, TRACKERS)} Known: {', '.join(TRACKERS)}."
+                f"There is no logger '{name}'.{did_you_mean(name, TRACKERS)} Known: {', '.join(TRACKERS)}."
             )
         if importlib.util.find_spec(TRACKERS[name].module) is None:
             raise RequestError(
-                f"Tracking with {name} needs the package {TRACKERS[name].module}: pip install "
+                f"The logger {name} requires the package {TRACKERS[name].module}: pip install "
                 f"'bigs[{TRACKERS[name].extra}]'. Or leave out --logger {name}; metrics.jsonl has all metrics."
             )
 

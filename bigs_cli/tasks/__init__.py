@@ -1,4 +1,4 @@
-"""Labelled tasks: where they lie, their columns, labels, metrics and published scores."""
+"""Labelled tasks: their files, columns, labels, metrics and published scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["TASKS", "Examples", "Task", "get_task", "task_of"]
 TASKS: dict[str, Task] = {
     task.name: task for task in (*GLUE, IMDB, CONTRACT_NLI, WIKIANN, *SQUAD, SWAG, CODAH, WORD_ORDER)
 }
-"""Every task by its name."""
+"""Name → task."""
 
 _OTHER_NAMES = {
     "sts": "stsb",
@@ -48,14 +48,14 @@ def get_task(name: str) -> Task:
 
 
 def task_of(recipe: FinetuneRecipe) -> Task:
-    """Return the task a recipe is for: a known one, or that of its files.
+    """Return the task of a recipe: a built-in task, or the custom task of its `files`.
 
     Raises:
-        RequestError: it names no known task, or is for a task of one's own without files.
+        RequestError: the task is unknown, or the recipe is for a custom task and has no `files`.
     """
     if recipe.files is None and recipe.task == NAME:
         raise RequestError(
-            "A task of your own needs its files: --train FILE --dev FILE, or `files` with train and dev in the recipe."
+            "A custom task requires files: --train FILE --dev FILE, or `files` with train and dev in the recipe."
         )
     return get_task(recipe.task) if recipe.files is None else custom_task(recipe.files)
 

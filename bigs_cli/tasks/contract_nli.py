@@ -1,7 +1,8 @@
 """ContractNLI: whether a statement follows from a contract, contradicts it, or is not mentioned in it.
 
-Koreeda and Manning 2021 (https://arxiv.org/abs/2110.01799), in the layout of SCROLLS (https://www.scrolls-benchmark.com):
-an object a line, whose `input` is the statement, a blank line and the contract, and whose `output` is the label.
+Koreeda and Manning 2021 (https://arxiv.org/abs/2110.01799), in the layout of SCROLLS
+(https://www.scrolls-benchmark.com): an object per line, whose `input` is the statement, a blank line and the contract,
+and whose `output` is the label.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ _BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
 
 
 def contract_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the pairs in a file of JSON lines: what stands before the first blank line of `input`, and after it.
+    """Yield the pairs in a file of JSON lines: the text before the first blank line of `input`, and the text after it.
 
     Raises:
-        RequestError: with file and line: a line is no such object.
+        RequestError: a line is not such an object; the message names the file and line.
     """
     for place, row in good(file_rows(local_file(path))):
         halves = _BLANK_LINE.split(str(row.get("input")), maxsplit=1)
         if len(halves) < 2:
-            raise RequestError(f"{place}: no blank line in 'input' parts the statement from the contract.")
+            raise RequestError(f"{place}: 'input' has no blank line between the statement and the contract.")
         yield place, {"hypothesis": halves[0], "document": halves[1], "output": row.get("output")}
 
 

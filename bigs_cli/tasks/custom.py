@@ -1,4 +1,4 @@
-"""A task of one's own: a table with a text, or a pair of texts, and a label."""
+"""Custom tasks: a table with a text, or a pair of texts, and a label."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from bigs_cli.tasks.task import Task
 
 NAME = "custom"
 FEW_CLASSES = 20
-"""Whole numbers are proposed as classes if there are no more different ones than this, or if they repeat."""
+"""Whole numbers are inferred to be classes if there are at most this many different values, or if they repeat."""
 FEW_EXAMPLES = 5
-"""A class with fewer training examples is warned of. Chosen here, as the one above."""
+"""A warning names classes with fewer training examples. Chosen here, as is the constant above."""
 
 TaskType = Literal["sequence-classification", "regression"]
 
 
 def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
-    """Return `files` with the task type and the classes known, and sentences that say what they are and why.
+    """Return `files` with the task type and the classes filled in, and a note that states them and the reason.
 
-    What is given stays. Otherwise the labels of the training file decide, none of which may be missing: numbers are
-    scores unless they are whole and few or repeated; everything else, classes. Classes are in the order of their
-    numbers or their letters, so that the same data gives the same ids in any order of rows and any format.
+    Given values are kept. Other values are inferred from the labels of the training file, none of which may be missing:
+    numbers are scores unless they are whole and few or repeated; all other labels are classes. Classes are in numerical
+    or alphabetical order, so that the same data gives the same ids for any order of rows and any format.
 
     Raises:
         RequestError: a file cannot be read or lacks a column, a label is missing or does not fit the task type, there
-            is one class only, or each text has its own.
+            is only one class, or nearly every text has a different class.
     """
     table = read_table(Path(files.train))
     for name in (files.text, files.pair):
@@ -49,7 +49,7 @@ def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
         return found, f"{len(values)} scores from {min(scores):g} to {max(scores):g}: regression{reason}."
     labels = files.labels or tuple(sorted(counts, key=_order))
     if len(labels) < 2:
-        raise RequestError(f"Every label in {files.train} is '{values[0]}': there is nothing to tell apart.")
+        raise RequestError(f"Every label in {files.train} is '{values[0]}': there is nothing to classify.")
     what = f"{len(labels)} classes ({listed([f'{label} {counts[label]}' for label in labels], 20)})"
     rare = [label for label in labels if counts[label] < FEW_EXAMPLES]
     warning = f"\nClasses with fewer than {FEW_EXAMPLES} examples: {len(rare)} ({listed(rare, 10)})." if rare else ""
@@ -58,7 +58,7 @@ def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
 
 
 def _proposal(files: TaskFiles, counts: Counter[str]) -> tuple[TaskType, str]:
-    """Return the task type that labels suggest, and the rest of a sentence with the reason and the alternative."""
+    """Return the task type inferred from labels, and the end of a sentence with the reason and the alternative."""
     rows, different = counts.total(), len(counts)
     numbers = [parse_number(value) for value in counts]
     instead = "For {} pass --task-type {}"
@@ -66,7 +66,7 @@ def _proposal(files: TaskFiles, counts: Counter[str]) -> tuple[TaskType, str]:
         if rows == different > FEW_CLASSES:
             raise RequestError(
                 f"Column '{files.label}' of {files.train} has {different} different values in {rows} rows. "
-                "Name another one with --label; if they are classes, pass --task-type classification."
+                "Name another column with --label; if they are classes, pass --task-type classification."
             )
         return "sequence-classification", ", since the labels are not all numbers"
     if any(number is not None and not number.is_integer() for number in numbers):
@@ -79,24 +79,24 @@ def _proposal(files: TaskFiles, counts: Counter[str]) -> tuple[TaskType, str]:
 
 
 def _order(label: str) -> tuple[bool, float, str]:
-    """Return what classes are sorted by: numbers by size, then names."""
+    """Return the sort key of classes: numbers by size, then names."""
     number = parse_number(label)
     return (number is None, 0.0 if number is None else number, label)
 
 
 def custom_task(files: TaskFiles) -> Task:
-    """Return the task that `files` describe, their labels being known."""
+    """Return the task described by `files`, whose labels are known."""
     splits = {"train": files.train, "dev": files.dev, "test": files.test}
     regression = files.task_type == "regression"
-    # Of two classes that mean no and yes, or 0 and 1, the second is what F1 is about.
+    # With two classes such as no and yes, or 0 and 1, F1 is that of the second.
     metrics = ("spearman", "pearson") if regression else ("accuracy", "macro_f1")
     return Task(
         name=NAME,
         title=Path(files.train).name,
         source=files.train,
         labels=None if regression else files.labels,
-        classes_from=" Those are the classes of the training file, or the ones that `files.labels` lists; to train "
-        "with others, --set 'files.labels=[…]', or =null for those of the file.",
+        classes_from=" These are the classes of the training file, or those in `files.labels`. To change them, use "
+        "--set 'files.labels=[…]'; null selects the classes of the training file.",
         metrics=metrics,
         text_a=files.text,
         text_b=files.pair,

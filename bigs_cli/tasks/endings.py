@@ -31,7 +31,7 @@ CODAH = Task(
     title="CODAH",
     source="https://arxiv.org/abs/1904.04365",
     folder="codah",
-    # The first of the five folds, unless the folder is a fold itself.
+    # The first of the five folds, unless the folder is itself a fold.
     files={split: (f"{split}.tsv", f"cv_split/fold_0/{split}.tsv") for split in ("train", "dev", "test")}
     | {"full": ("full_data.tsv",)},
     headless=("category", "prompt", *_ENDINGS, "label"),

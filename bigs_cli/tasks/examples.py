@@ -1,4 +1,4 @@
-"""What reading a split of a task gives, whatever its type (`Examples`)."""
+"""The examples of a split of a task, for all task types (`Examples`)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Examples(ABC):
-    """n examples, in the order of their source; each task type has a class of its own.
+    """n examples, in the order of their source; each task type has its own class.
 
-    The fields of the classes that are lists or arrays have an entry for each example; the first of them is a list.
-    `notes` are sentences about what reading changed or left out.
+    Fields that are lists or arrays have one entry per example; the first such field is a list. `notes` are sentences on
+    changed or omitted examples.
     """
 
     notes: tuple[str, ...] = field(default=(), kw_only=True)
@@ -26,7 +26,7 @@ class Examples(ABC):
     @property
     @abstractmethod
     def labelled(self) -> bool:
-        """Whether there are labels to compare predictions with."""
+        """Whether the examples have labels."""
 
     def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Self:
         """Return the examples at `rows`, in their order."""
@@ -41,8 +41,8 @@ class Examples(ABC):
 
     @abstractmethod
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield each example, ready for JSON: its `id`, its texts, and its `label` as it is held here."""
+        """Yield each example as JSON values: its `id`, its texts, and its `label` as stored here."""
 
     def trainable(self, where: str) -> Self:
-        """Return the examples that can be trained on; `where` opens an error message."""
+        """Return the examples that can be used for training; `where` starts an error message."""
         return self

@@ -1,4 +1,4 @@
-"""What a model answers outside tasks: one `Item` for each answer, in the `InputFormat` that its head takes."""
+"""Inputs of predictions outside tasks: one `Item` per prediction, in the `InputFormat` of the head."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Item:
-    """One input to be answered.
+    """The input of one prediction.
 
     `text_a` is the text, its words, or the question; `text_b` the other text of a pair, or the text a question is
-    about; `endings` are the possible continuations of `text_a`. `columns` are copied into the record of the answer;
-    `place` opens an error message.
+    about; `endings` are the possible continuations of `text_a`. `columns` are copied to the output record; `place`
+    starts an error message.
     """
 
     text_a: str | list[str]
@@ -34,18 +34,14 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class InputFormat:
-    """What a head reads, how a caller names it, and where a table has it.
+    """The inputs of a head, their names for callers, and their columns in a table.
 
     Attributes:
-        wanted: what it is, for an error message.
-        keys: the names of `text_a` and `text_b` in Python and in files; None: there is no `text_b`.
-        options: the options of `bigs predict` that give, or name the columns of, `text_a` and `text_b`.
-        text_b: whether there is a second text.
-        words: whether `text_a` may be a list of words.
-        endings: whether there are endings to choose from.
-        column_hint: which options name the columns of a table.
-        key_hint: which keys a dict needs.
-        example: how a Python caller writes one.
+        wanted: a description of the input, for an error message. keys: the names of `text_a` and `text_b` in Python and
+        in files; None: there is no `text_b`. options: the options of `bigs predict` that give, or name the columns of,
+        `text_a` and `text_b`. text_b: whether there is a second text. words: whether `text_a` may be a list of words.
+        endings: whether there are endings to choose from. column_hint: which options name the columns of a table.
+        key_hint: which keys a dict needs. example: an input in Python syntax.
     """
 
     wanted: str
@@ -59,12 +55,12 @@ class InputFormat:
     example: str = ""
 
     def resembles(self, other: InputFormat) -> bool:
-        """Whether a column that holds `text_a` of one format can hold that of the other."""
+        """Whether the two formats have the same kind of `text_a`, so that they can share a column."""
         return (self.options[0], self.words, self.endings) == (other.options[0], other.words, other.endings)
 
     @property
     def columns(self) -> list[tuple[str, str | None]]:
-        """The columns to look for in any table, the likeliest first."""
+        """The columns to look for in a table, the most likely first."""
         words: list[tuple[str, str | None]] = [("words", None)] if self.words else []
         return [*words, self.keys, (self.keys[0], None)]
 

@@ -1,6 +1,6 @@
-"""Which columns of a table are a task's, and what labels mean: which are missing, which are one class, which scores.
+"""Finds the columns of a task in a table, and interprets labels: missing values, classes and scores.
 
-The same holds for every format.
+The rules are the same for every format.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def required_label(value: Any, where: str) -> str:
 
 
 def parse_label(task: Task, value: Any, where: str) -> float:
-    """Return the class id (or the score) that `value` denotes; an error message starts with `where`.
+    """Return the class id or the score in `value`; an error message starts with `where`.
 
     A class is written as its name or, if the files of the task do so, as its id.
 
@@ -91,7 +91,7 @@ def parse_label(task: Task, value: Any, where: str) -> float:
 
 
 def text_columns(task: Task, table: Table) -> tuple[str, str | None]:
-    """Return the columns of the first and second text: those of the task's own files, or those that the hub has.
+    """Return the columns of the first and second text: those of the official files, or those on the hub.
 
     Raises:
         RequestError: one is missing.
@@ -105,7 +105,7 @@ def text_columns(task: Task, table: Table) -> tuple[str, str | None]:
 
 
 def label_column(task: Task, table: Table) -> str | None:
-    """Return the column of the labels: the task's own or, for a task on the hub, "label"; None: there is none."""
+    """Return the column of the labels: that of the official files or, on the hub, "label"; None if there is none."""
     names = (task.label, "label") if task.hub else (task.label,)
     return next((name for name in names if name in table.names), None)
 
@@ -114,7 +114,7 @@ def read_labels(task: Task, table: Table) -> np.ndarray[Any, Any] | None:
     """Return the labels in a table, `[n]` of `Task.label_dtype`; None if no row has one.
 
     Raises:
-        RequestError: a label is missing, or not one of the task's.
+        RequestError: a label is missing, or is not a label of the task.
     """
     column = label_column(task, table)
     values = table.column(column) if column else []
@@ -126,7 +126,7 @@ def read_labels(task: Task, table: Table) -> np.ndarray[Any, Any] | None:
 
 @functools.cache
 def _class_ids(labels: tuple[str, ...], digits: bool) -> dict[str, int]:
-    """Return text → id. Names take precedence over equal texts (`label_text`), and those over ids."""
+    """Return text → id. Exact names take precedence over equal texts (`label_text`), and these over ids."""
     named = [(name, i) for i, name in enumerate(labels)]
     equal = [(label_text(name, "a label") or name, i) for name, i in named]
     ids = [(str(i), i) for i in range(len(labels))] if digits else []

@@ -1,7 +1,7 @@
 """Task metrics by name, as scikit-learn and SciPy define them; values are fractions, not percent.
 
-Where a definition divides by zero (a constant prediction has no correlation, a class never predicted has no
-precision) the value is 0.0, which is what the GLUE baselines report, rather than NaN with a warning.
+Where a definition divides by zero (a constant prediction has no correlation, a class never predicted has no precision)
+the value is 0.0, as in the GLUE baselines, rather than NaN with a warning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def accuracy(labels: Array, predictions: Array) -> float:
 
 
 def f1(labels: Array, predictions: Array) -> float:
-    """Return the F1 score of class 1 in class ids `[n]`; 0.0 if it is neither a label nor predicted."""
+    """Return the F1 score of class 1 in class ids `[n]`; 0.0 if class 1 is neither labelled nor predicted."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, pos_label=1, average="binary", zero_division=0.0))  # pyright: ignore[reportArgumentType]
@@ -39,21 +39,21 @@ def macro_f1(labels: Array, predictions: Array) -> float:
 
 
 def matthews(labels: Array, predictions: Array) -> float:
-    """Return the Matthews correlation of class ids `[n]`, in [-1, 1]; 0.0 when either side is constant."""
+    """Return the Matthews correlation of class ids `[n]`, in [-1, 1]; 0.0 if labels or predictions are constant."""
     from sklearn.metrics import matthews_corrcoef
 
     return 0.0 if _constant(labels, predictions) else float(matthews_corrcoef(labels, predictions))
 
 
 def pearson(labels: Array, predictions: Array) -> float:
-    """Return the linear correlation of scores `[n]`, in [-1, 1]; 0.0 when either side is constant."""
+    """Return the linear correlation of scores `[n]`, in [-1, 1]; 0.0 if labels or predictions are constant."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, labels, predictions)
 
 
 def spearman(labels: Array, predictions: Array) -> float:
-    """Return the rank correlation of scores `[n]`, in [-1, 1]; 0.0 when either side is constant."""
+    """Return the rank correlation of scores `[n]`, in [-1, 1]; 0.0 if labels or predictions are constant."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, labels, predictions)
@@ -85,7 +85,7 @@ def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str
                 f"There is no metric '{name}'.{did_you_mean(name, METRICS)} Known: {', '.join(METRICS)}."
             )
     if not labels.size:
-        raise BigsError("There is nothing to score: there are no labelled examples.")
+        raise BigsError("There are no labelled examples, so there are no metrics.")
     if labels.shape != predictions.shape or labels.ndim != 1:
         raise BigsError(f"Labels {labels.shape} and predictions {predictions.shape} differ in shape.")
     if not np.isfinite(predictions).all():
@@ -100,7 +100,7 @@ def _correlation(function: Callable[..., Any], labels: Array, predictions: Array
         return 0.0
     labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy warns of nearly constant input; a finite value is kept
+        warnings.simplefilter("ignore")  # SciPy warns about nearly constant input; a finite value is kept
         value = float(function(labels, predictions).statistic)
     return value if np.isfinite(value) else 0.0
 

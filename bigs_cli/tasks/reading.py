@@ -1,4 +1,4 @@
-"""The one reader of labelled tables: files, folders saved by `datasets`, and the hub, as a `Table`."""
+"""The reader of labelled tables: reads files, folders saved by `datasets`, and the hub as a `Table`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _ABSENT = object()
 class Table:
     """A table with at least one row, read by column.
 
-    `names` are the columns, `values` returns the cells of one. `places` say in a message where each row is. `ids`
-    number the rows in their source from 0, of which `skipped` were left out.
+    `names` are the columns, `values` returns the cells of one. `places` are the locations of the rows, for messages.
+    `ids` are the row numbers in the source, counted from 0; `skipped` is the number of omitted rows.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Table:
     skipped: int = 0
 
     def require(self, names: Iterable[str], purpose: str = "") -> None:
-        """Check that the table has columns; `purpose` is a clause that says who needs them.
+        """Check that the table has columns; `purpose` is a clause that names their use.
 
         Raises:
             RequestError: one is missing.
@@ -56,19 +56,21 @@ class Table:
             )
 
     def column(self, name: str) -> list[Any]:
-        """Return the cells of a column. A number that stands for a class is replaced by the name of the class.
+        """Return the cells of a column. Class ids of `datasets` are replaced by the names of the classes.
 
         Raises:
-            RequestError: there is no such column, a row lacks it, or a text in it is not Unicode.
+            RequestError: there is no such column, a row lacks it, or a text in it is not valid Unicode.
         """
         self.require([name])
         try:
             values = self.values(name)
         except UnicodeDecodeError as error:
-            raise RequestError(f"{self.name} holds text that is not UTF-8 ({error.reason}). Write it again.") from error
+            raise RequestError(
+                f"{self.name} contains text that is not UTF-8 ({error.reason}). Write the file again."
+            ) from error
         for value, place in zip(values, self.places, strict=True):
             if value is _ABSENT:
-                raise RequestError(f"{place} has no column '{name}', which the rows before it have.")
+                raise RequestError(f"{place} has no column '{name}', unlike the rows before it.")
             if isinstance(value, str) and not value.isascii():
                 check_unicode(value, place)
         return values
@@ -86,24 +88,24 @@ class Table:
         return values
 
     def first_rows(self, limit: int | None) -> Table:
-        """Return the first `limit` rows, all if None."""
+        """Return the first `limit` rows; None: all."""
         places, ids = self.places[:limit], self.ids[:limit]
         return replace(self, values=lambda name: self.values(name)[:limit], places=places, ids=ids)
 
 
 def not_text(value: Any, column: str, place: str) -> RequestError:
     """Return the error for a cell that should be a text, or a list of words."""
-    return RequestError(f"{place}: column '{column}' holds {json.dumps(value, default=str)}, which is no text.")
+    return RequestError(f"{place}: column '{column}' contains {json.dumps(value, default=str)}, which is not text.")
 
 
 def read_table(path: Path, columns: Sequence[str] = (), broken_rows: int = 0) -> Table:
     """Read a CSV, TSV, JSONL or Parquet file.
 
-    `columns` names the columns of a file that is separated by tabs and has no header line. Up to `broken_rows` rows
-    with another number of cells than the first are left out.
+    `columns` names the columns of a tab-separated file without a header line. Up to `broken_rows` rows with a different
+    number of cells than the first are left out.
 
     Raises:
-        RequestError: the file is not there, of another kind or empty, or a row cannot be read.
+        RequestError: the file does not exist, has an unknown format or is empty, or a row cannot be read.
     """
     file = find_file(path)
     if file.suffix == ".parquet":
@@ -112,7 +114,7 @@ def read_table(path: Path, columns: Sequence[str] = (), broken_rows: int = 0) ->
 
 
 def table_of(name: str, rows: Iterable[tuple[str, Row | BadRecord]], broken_rows: int = 0) -> Table:
-    """Return the table that (place, row) make, with the columns of the first row; see `read_table`."""
+    """Return the table of (place, row) pairs, with the columns of the first row; see `read_table`."""
     columns: dict[str, list[Any]] = {}
     places: list[str] = []
     ids: list[int] = []
@@ -132,15 +134,15 @@ def table_of(name: str, rows: Iterable[tuple[str, Row | BadRecord]], broken_rows
         places.append(place)
         ids.append(i)
     if not ids:
-        raise RequestError(f"{name} holds no rows. Check the file, or fetch it again.")
+        raise RequestError(f"{name} contains no rows. Check the file, or download it again.")
     return Table(name, list(columns), columns.__getitem__, places, ids, len(broken))
 
 
 def read_parquet_files(files: Sequence[TextFile]) -> Table:
-    """Read the parts of a data set in Parquet, in their order.
+    """Read the files of a data set in Parquet, in order.
 
     Raises:
-        RequestError: a part is damaged, or has other columns than the first, or there are no rows.
+        RequestError: a file is corrupt, or has other columns than the first, or there are no rows.
     """
     import datasets
     import pyarrow
@@ -151,11 +153,12 @@ def read_parquet_files(files: Sequence[TextFile]) -> Table:
         with open_parquet(file) as part:
             table = part.read(use_threads=False)
             names = unique_names(table.column_names)
-            # Renaming drops the metadata, where `datasets` keeps the names of classes.
+            # Renaming would drop the metadata, in which `datasets` stores class names.
             parts.append(table if names == table.column_names else table.rename_columns(names))
     name = files[0].name
     with _translated(name):
-        # `Dataset.from_parquet` would leave a copy in the user's cache. Without a fingerprint, the table is hashed.
+        # `Dataset.from_parquet` would leave a copy in the user's cache. Without a fingerprint, the table would be
+        # hashed.
         dataset = datasets.Dataset(InMemoryTable(pyarrow.concat_tables(parts)), fingerprint="parquet")
     return dataset_table(dataset, name)
 
@@ -164,21 +167,25 @@ def read_saved(folder: Path) -> Table:
     """Read a data set that `datasets` saved to a folder.
 
     Raises:
-        RequestError: it is damaged or empty, or its parts lie outside the folder.
+        RequestError: it is corrupt or empty, or its files are outside the folder.
     """
     import datasets
 
     with _translated(str(folder)):
         _check_parts(folder)
         with plain_path(folder) as plain:
-            dataset = datasets.load_from_disk(str(plain)).with_format(None)  # all columns, whatever is chosen there
+            dataset = datasets.load_from_disk(str(plain)).with_format(
+                None
+            )  # all columns, regardless of the saved selection
     assert isinstance(dataset, datasets.Dataset)
     return dataset_table(dataset, str(folder))
 
 
 @contextlib.contextmanager
 def _translated(name: str) -> Iterator[None]:
-    """Turn what `datasets` raises for damaged data into a RequestError; with a garbled state.json, it is any error."""
+    """Convert exceptions of `datasets` for corrupt data to a RequestError; an invalid state.json can raise any
+    exception.
+    """
     try:
         yield
     except RequestError:
@@ -187,32 +194,32 @@ def _translated(name: str) -> Iterator[None]:
         raise translate_error(error) or error from error
     except Exception as error:
         raise RequestError(
-            f"{name} cannot be read as a data set ({datasets_reason(error)}). Save or fetch it again."
+            f"{name} cannot be read as a data set ({datasets_reason(error)}). Save or download it again."
         ) from error
 
 
 def _check_parts(folder: Path) -> None:
-    """Refuse a saved data set whose parts are files elsewhere: what was given to read is this folder.
+    """Check that all files of a saved data set are in its folder; files elsewhere are not read.
 
     Raises:
-        RequestError, OSError, ValueError: there is one, or the list of them is not there or garbled.
+        RequestError, OSError, ValueError: a file is elsewhere, or the list of files is missing or invalid.
     """
     state = parse_json((folder / "state.json").read_bytes())
     parts = state.get("_data_files") if isinstance(state, dict) else None
     names = [part.get("filename") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
-            raise RequestError(f"{folder / 'state.json'} names {json.dumps(name)}, which is no file of its folder.")
+            raise RequestError(f"{folder / 'state.json'} names {json.dumps(name)}, which is not a file of its folder.")
 
 
 def dataset_table(dataset: Dataset, name: str) -> Table:
-    """Return a data set as a table called `name`, classes by name; a column is read when it is asked for.
+    """Return a data set as a table called `name`, with classes by name; columns are read lazily.
 
     Raises:
         RequestError: there are no rows.
     """
     if not len(dataset):
-        raise RequestError(f"{name} holds no rows. Check the file, or fetch it again.")
+        raise RequestError(f"{name} contains no rows. Check the file, or download it again.")
 
     def values(column: str) -> list[Any]:
         feature: Any = dataset.features[column]
@@ -225,7 +232,7 @@ def dataset_table(dataset: Dataset, name: str) -> Table:
 
 
 def _named(classes: Sequence[str], cell: Any) -> Any:
-    """Return the name of a class by its number, also in a list; any other value as it is."""
+    """Return the name of a class id, also within a list; return any other value unchanged."""
     if isinstance(cell, list):
         return [_named(classes, one) for one in cell]
     return classes[cell] if isinstance(cell, int) and 0 <= cell < len(classes) else cell

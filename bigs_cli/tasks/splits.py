@@ -1,6 +1,6 @@
-"""The splits of a task: where they lie, and `load_examples`.
+"""The splits of a task: finds their files, and loads their examples (`load_examples`).
 
-Whatever the source, a split is read as a `Table`, whose rows the task type makes into examples (`examples_in`).
+A split from any source is read as a `Table`, whose rows the task type converts to examples (`examples_in`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from bigs_cli.tasks.types import type_of
 def load_examples(task: Task, split: str, data: str | Path | None = None) -> Examples:
     """Return a split ("train", "dev", "dev_mismatched", "test", …) of `task`, in the order of its source.
 
-    `data` is a folder: the task's official files, or a data set saved by `datasets` or as Parquet, in it or
-    in its folder of the task's name. Without `data` the hub is asked. A task that is generated from text
-    (`Task.generate`) takes `data` as its text source.
+    `data` is a folder with the official files of the task, or with a data set saved by `datasets` or as Parquet,
+    directly or in a subfolder with the name of the task. Without `data`, the split is downloaded from the hub. For a
+    task that is generated from text (`Task.generate`), `data` is the text source.
 
-    A few examples of train may be left out because they cannot be learned (`Examples.trainable`).
+    A few training examples may be left out because they cannot be learned (`Examples.trainable`).
 
     Raises:
-        RequestError: there is no such split, nothing is found, or it is malformed (with file and line).
+        RequestError: the split does not exist, is not found, or is malformed (the message names file and line).
     """
     if split not in task.sizes:
         raise RequestError(
@@ -43,19 +43,19 @@ def load_examples(task: Task, split: str, data: str | Path | None = None) -> Exa
     examples = type_of(task).examples_in(table)
     where = f"The {split} split of {task.title}{f' in {data}' if data else ''}"
     if not examples.labelled and not split.startswith("test"):
-        raise RequestError(f"{where} has no labels: there is no column '{task.label}' with values in it.")
+        raise RequestError(f"{where} has no labels: there is no column '{task.label}' with values.")
     return examples.trainable(where) if split == "train" else examples
 
 
 def available_splits(task: Task, data: str | Path | None = None) -> tuple[str, ...]:
-    """Return the splits of `task` that lie under `data`; without `data`, and for a generated task, all it has."""
+    """Return the splits of `task` under `data`; without `data`, or for a generated task, all of its splits."""
     if data is None or task.generate is not None:
         return tuple(task.sizes)
     return tuple(split for split in task.sizes if _find_split(task, split, Path(data)))
 
 
 def data_digest(examples: Examples) -> str:
-    """Return the SHA-256 of texts and labels in order: the same data, the same digest from any source."""
+    """Return the SHA-256 of texts and labels in order, which does not depend on the source of the data."""
     digest = hashlib.sha256()
     for record in examples.records():
         digest.update(json.dumps({**record, "id": None}, sort_keys=True).encode())
@@ -63,7 +63,7 @@ def data_digest(examples: Examples) -> str:
 
 
 def _read_hub(task: Task, split: str) -> Table:
-    """Return a split from the hub (`HF_ENDPOINT` is honoured), or from its cache on this machine."""
+    """Return a split from the hub (at `HF_ENDPOINT`), or from its cache on this machine."""
     assert task.hub is not None
     try:
         dataset = load_hub_table(task.hub.repo, task.hub.config, task.hub.splits[split])
@@ -71,7 +71,7 @@ def _read_hub(task: Task, split: str) -> Table:
         files = " and ".join(names[0] for key, names in task.files.items() if key in ("train", "dev"))
         raise RequestError(
             f"The {split} split of {task.title} is not on this machine, and {error}. "
-            f"Pass --data DIR holding {files or task.files['test'][0]}, or connect to the hub once."
+            f"Pass --data DIR with {files or task.files['test'][0]}, or connect to the hub once."
         ) from error
     return dataset_table(dataset, f"{task.hub.repo} {task.hub.config} {dataset.split}")
 
@@ -80,7 +80,7 @@ def _read_files(task: Task, split: str, data: str | Path | None) -> Table:
     folder = Path(data or "")
     check_local(folder)
     if not folder.is_dir():
-        raise RequestError(f"There is no folder {folder} (--data). It should hold the files of {task.title}.")
+        raise RequestError(f"There is no folder {folder} (--data). It should contain the files of {task.title}.")
     official = _official_paths(task, split, folder)
     saved = [place / f"{name}{end}" for place, name in _saved(task, split, folder) for end in ("", ".parquet")]
     for path in (*official, *saved):
@@ -102,7 +102,7 @@ def _read_files(task: Task, split: str, data: str | Path | None) -> Table:
 
 
 def _columns_without_header(task: Task, path: Path) -> tuple[str, ...]:
-    """Return the columns of a file whose first line does not name them; () if it does."""
+    """Return the columns of a file without a header line; () if it has one."""
     if not task.headless:
         return ()
     first = next((cells for _, cells in read_cells(local_file(path))), [])
@@ -111,7 +111,7 @@ def _columns_without_header(task: Task, path: Path) -> tuple[str, ...]:
 
 
 def _find_split(task: Task, split: str, folder: Path) -> list[Path]:
-    """Return the official file of a split under `folder`, or its saved data set, or its Parquet files, if any."""
+    """Return the official file of a split under `folder`, else its saved data set, else its Parquet files, if any."""
     official = next((path for path in _official_paths(task, split, folder) if path.is_file()), None)
     if official:
         return [official]
@@ -128,7 +128,7 @@ def _official_paths(task: Task, split: str, folder: Path) -> list[Path]:
 
 
 def _saved(task: Task, split: str, folder: Path) -> list[tuple[Path, str]]:
-    """Return the folders that may hold a split as a data set, with the names that it may have there."""
+    """Return the folders that may contain a split as a data set, each with a possible name of the split."""
     hub = task.hub
     names = [*([hub.splits[split]] if hub and split in hub.splits else []), split]
     places = [folder / task.folder, folder / (hub.config if hub else task.name), folder]

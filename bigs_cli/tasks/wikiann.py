@@ -21,13 +21,13 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
 
 
 def conll_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the sentences of a file with a word a line and blank lines between sentences.
+    """Yield the sentences of a file with one word per line and blank lines between sentences.
 
     The first column is the word and the last its tag. Columns are separated by tabs or, in lines without tabs, spaces.
     Lines with `-DOCSTART-` are skipped. A language prefix that every word has, as in `en:word`, is removed.
 
     Raises:
-        RequestError: with file and line: a line has no tag.
+        RequestError: a line has no tag; the message names the file and line.
     """
     sentences: list[list[tuple[str, list[str]]]] = []  # the place and the columns of each word
     lines = good(local_file(path).lines())
@@ -37,7 +37,7 @@ def conll_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for place, columns in words:
             if len(columns) < 2:
                 raise RequestError(
-                    f"{place}: '{columns[0]}' has no tag. A line holds a word and, after a tab or a space, its tag."
+                    f"{place}: '{columns[0]}' has no tag. A line has a word and, after a tab or a space, its tag."
                 )
         sentences += [words] if words else []
     found = _LANGUAGE.match(sentences[0][0][1][0]) if sentences else None

@@ -46,7 +46,7 @@ def test_shards_do_not_go_among_other_files(more: tuple[str, ...], text: Path, m
         (output / name).write_text(content)
     done = bigs(*tokenize(text, models, output, *more))
     assert (done.code, done.out) == (2, "")
-    assert "holds other files (heldout-x.bin, kept.txt, tokenizer.json and 1 more)" in done.err
+    assert "contains other files (heldout-x.bin, kept.txt, tokenizer.json and 1 more)" in done.err
     assert {path.name: path.read_text() for path in output.iterdir()} == STANDING
 
 

@@ -139,7 +139,7 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "export into a folder in use": (("export", "--output", "other"), 2, ("other is in use", "--output")),
     "unknown format": (("export", "--format", "torhc"), 2, ("no format 'torhc'", "'torch'", "flax, torch")),
     "task of another head": (("eval", "mrpc", "--data", "glue"), 2, ("masked-lm", "bigs finetune mrpc")),
-    "unknown tracker": (lambda: train(*NEW, "--logger", "wandbb"), 2, ("no tracker 'wandbb'", "'wandb'")),
+    "unknown tracker": (lambda: train(*NEW, "--logger", "wandbb"), 2, ("no logger 'wandbb'", "'wandb'")),
     "tracker in a recipe": (lambda: train(*NEW, "--set", "loggers=[tensorbord]"), 2, ("loggers", "tensorboard")),
     "unknown run": (("runs", "show", "bsae"), 2, ("no run 'bsae'", "'base'", "bigs runs list")),
     "folder that is no run": (("runs", "plot", "other"), 2, ("other is not a run", "recipe.yaml")),

@@ -207,12 +207,12 @@ def test_check_names_every_bad_shard(shards: Path, tmp_path: Path) -> None:
     assert (done.code, done.out) == (1, "")
     assert "train-00000.bin" in done.err
     assert "heldout-00000.bin" in done.err
-    assert "train-00000.bin was altered" in bigs("tokenize", "--show", folder).err
+    assert "train-00000.bin was modified" in bigs("tokenize", "--show", folder).err
     (folder / "train-00000.bin").write_bytes(b"")
     (folder / "vocab.txt").write_text("[PAD]\n")
     done = bigs("tokenize", "--check", folder)
     assert (done.code, done.out) == (1, "")
-    for name in ("train-00000.bin was altered", "heldout-00000.bin was altered", "vocab.txt is not the vocabulary"):
+    for name in ("train-00000.bin was modified", "heldout-00000.bin was modified", "vocab.txt is not the vocabulary"):
         assert name in done.err
 
 

@@ -53,4 +53,4 @@ def test_altered_shards_are_not_measured(shards: Path, pretrained: Path, tmp_pat
     (folder / "heldout-00000.bin").write_bytes(data)
     done = bigs("eval", "mlm", "--model", pretrained, "--data", folder)
     assert (done.code, done.out) == (2, "")
-    assert "heldout-00000.bin was altered" in done.err
+    assert "heldout-00000.bin was modified" in done.err

@@ -42,11 +42,15 @@ def test_quotes_of_rfc_4180(tmp_path: Path) -> None:
         (
             'a,b\n1,"open\n2,x\n3,"y" z\n4,w\n',
             2,
-            "4 has text behind the quote that ends the cell begun on line 2",
+            "4 has text after the closing quote of the cell that starts on line 2",
         ),
-        ('a,b\n1,"he said "no" twice"\n2,x\n', 2, "2 has text behind the quote that ends the cell begun on line 2"),
-        ('"a" x,b\n1,2\n', 0, "1 has text behind the quote that ends the cell begun on line 1"),
-        ("a,b\r1,2\r", 0, "1 is no row of a table (a carriage return without a newline)"),
+        (
+            'a,b\n1,"he said "no" twice"\n2,x\n',
+            2,
+            "2 has text after the closing quote of the cell that starts on line 2",
+        ),
+        ('"a" x,b\n1,2\n', 0, "1 has text after the closing quote of the cell that starts on line 1"),
+        ("a,b\r1,2\r", 0, "1 is not a table row (a carriage return without a newline)"),
         ("a,b\n1\n2,x\n", 2, "2 has 1 cells; the first line names 2 columns. Cells are separated by commas"),
     ],
 )

@@ -82,7 +82,7 @@ def test_the_split_is_a_word_of_the_name(name: str, split: str | None) -> None:
 
 
 def test_a_name_that_says_both_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"test_from_train\.hdf5 says both train and test"):
+    with pytest.raises(RequestError, match=r"test_from_train\.hdf5 contains both train and test"):
         split_of(Path("test_from_train.hdf5"))
 
 
@@ -92,11 +92,11 @@ def test_files_are_found_and_those_that_say_neither_are_named(corpus: Path) -> N
     said: list[str] = []
     found = open_hdf5(corpus, opened(corpus).tokenizer(), said.append)
     assert [file.path.name for file in found.files] == ["test_0.hdf5", "train_0.hdf5", "train_1.hdf5"]
-    assert said == [f"{corpus / 'latest_3.hdf5'} is not read: its name says neither train nor test."]
+    assert said == [f"{corpus / 'latest_3.hdf5'} is skipped: its name contains neither train nor test."]
     assert is_hdf5_folder(corpus)
     (corpus / "train_9.hdf5").symlink_to("nowhere.hdf5")
     open_hdf5(corpus, opened(corpus).tokenizer(), said.append)
-    assert said[2:] == [f"{corpus / 'train_9.hdf5'} is not read: it is a link that leads nowhere."]
+    assert said[2:] == [f"{corpus / 'train_9.hdf5'} is skipped: it is a broken link."]
     assert not is_hdf5_folder(corpus.parent)
     assert not is_hdf5_folder(corpus / "train_0.hdf5")
     (corpus / "manifest.json").touch()
@@ -199,7 +199,7 @@ def test_conversion_puts_the_words_back(corpus: Path, tmp_path: Path) -> None:
     assert report.tokens == sum(tokens) == (every > MASK).sum()
     assert report.sequences == 40
     assert report.fill_rate == pytest.approx((every != PAD).mean())
-    with pytest.raises(RequestError, match="holds token shards already"):
+    with pytest.raises(RequestError, match="already contains token shards"):
         convert_hdf5(opened(corpus), tmp_path / "out", heldout=0.5)
 
 

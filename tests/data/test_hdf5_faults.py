@@ -38,12 +38,12 @@ def with_one(name: str, row: int, column: int, value: int) -> Arrays:
     ("changes", "said"),
     [
         ({"masked_lm_ids": None}, r"no data set masked_lm_ids\. .*this one has input_ids"),
-        ({"input_ids": good("input_ids")[:7]}, r"do not go together: input_ids 7 × 32, input_mask 11 × 32"),
-        ({"segment_ids": good("segment_ids")[:, :9]}, r"do not go together: .*segment_ids 11 × 9"),
-        ({"masked_lm_ids": good("masked_lm_ids")[:, :3]}, "do not go together: .*masked_lm_ids 11 × 3"),
-        ({"input_ids": good("input_ids")[0]}, r"input_ids is not a table of integers but int32 \(32,\)"),
-        ({"input_ids": good("input_ids") / 2}, "input_ids is not a table of integers but float64"),
-        ({name: values[:0] for name, values in masked(originals(1)).items()}, "holds no rows"),
+        ({"input_ids": good("input_ids")[:7]}, r"do not match: input_ids 7 × 32, input_mask 11 × 32"),
+        ({"segment_ids": good("segment_ids")[:, :9]}, r"do not match: .*segment_ids 11 × 9"),
+        ({"masked_lm_ids": good("masked_lm_ids")[:, :3]}, "do not match: .*masked_lm_ids 11 × 3"),
+        ({"input_ids": good("input_ids")[0]}, r"input_ids should be a table of integers, but is int32 \(32,\)"),
+        ({"input_ids": good("input_ids") / 2}, "input_ids should be a table of integers, but is float64"),
+        ({name: values[:0] for name, values in masked(originals(1)).items()}, "contains no rows"),
         ({name: np.tile(good(name), 2) for name in ("input_ids", "input_mask", "segment_ids")}, "64 tokens, .* of 32"),
         (
             with_one("input_ids", 3, 5, V),
@@ -51,13 +51,16 @@ def with_one(name: str, row: int, column: int, value: int) -> Arrays:
         ),
         (with_one("input_ids", 3, 5, 2**32 + 7), r"input_ids\[3, 5\] is 4294967303"),
         (with_one("masked_lm_ids", 2, 0, -4), r"masked_lm_ids\[2, 0\] is -4"),
-        (with_one("masked_lm_positions", 9, 0, LENGTH), r"masked_lm_positions\[9, 0\] is 32; 0 to 31 are the places"),
+        (
+            with_one("masked_lm_positions", 9, 0, LENGTH),
+            r"masked_lm_positions\[9, 0\] is 32; 0 to 31 are the positions",
+        ),
         (with_one("input_mask", 0, 1, 2), r"input_mask\[0, 1\] is 2; 0 to 1 are the only valid values"),
     ],
 )
 def test_bad_files_are_refused_as_they_are_opened(corpus: Path, changes: Arrays, said: str) -> None:
     broken(corpus, **changes)
-    with pytest.raises(RequestError, match=rf"train_1\.hdf5.*{said}" if "go together" not in said else said) as error:
+    with pytest.raises(RequestError, match=rf"train_1\.hdf5.*{said}" if "do not match" not in said else said) as error:
         opened(corpus)
     assert str(corpus / "train_1.hdf5") in str(error.value)
 
@@ -68,8 +71,8 @@ def test_files_that_are_no_hdf5_or_cut_short_are_named(corpus: Path) -> None:
     for content, said in (
         (b"", "is not an HDF5 file"),
         (b"PAR1 something", "is not an HDF5 file"),
-        (data[: len(data) // 2], "is damaged or truncated"),
-        (data[:8], "is damaged or truncated"),
+        (data[: len(data) // 2], "is corrupt or truncated"),
+        (data[:8], "is corrupt or truncated"),
     ):
         path.write_bytes(content)
         with pytest.raises(RequestError, match=rf"train_1\.hdf5 {said}"):
@@ -94,7 +97,7 @@ def test_a_bad_row_anywhere_is_found_before_the_first_step(corpus: Path, tmp_pat
     data = bytearray(at.path.read_bytes())
     data[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     at.path.write_bytes(data)
-    with pytest.raises(RequestError, match=r"train_2\.hdf5 is damaged or truncated"):
+    with pytest.raises(RequestError, match=r"train_2\.hdf5 is corrupt or truncated"):
         opened(corpus).verify(lambda size: None)
 
 

@@ -36,7 +36,7 @@ def test_pretraining_resuming_and_measuring(corpus: Path, tmp_path: Path) -> Non
     run = tmp_path / "run"
     done = bigs(*pretrain(corpus, run, checkpoint__every_steps=4)).fine()
     assert done.out == f"{run}\n"
-    assert "31 rows with the masks of their files" in done.err
+    assert "31 rows with static masks" in done.err
     steady, results = course(run), json.loads((run / "results.json").read_text())
     assert (run / "vocab.txt").read_text() == (corpus / "vocab.txt").read_text()
     words = int((masked(originals(9, 2), 2)["masked_lm_ids"] > 0).sum())
@@ -126,6 +126,6 @@ def test_without_a_tokenizer_the_published_one_is_asked_for(
         with pytest.raises(BigsError) as error:
             hdf5_tokenizer(corpus, "google-bert/bert-large-uncased")
     said = str(error.value)
-    assert f"The HDF5 files in {corpus} hold no tokenizer" in said
+    assert f"The HDF5 files in {corpus} contain no tokenizer" in said
     assert "google-bert/bert-large-uncased" in said
-    assert f"put the vocab.txt that they were made with into {corpus}" in said
+    assert f"put the vocab.txt with which the files were made into {corpus}" in said

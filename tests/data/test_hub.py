@@ -53,16 +53,26 @@ def test_what_cannot_be_read_is_told_and_passed_over(start: Any) -> None:
         {"repo": "damaged"},
         {"repo": "damaged", "skip": 27},
     )
-    assert mixed[0][:3] == ["a", f"BAD {at}/mixed/train.jsonl:2: the column 'text' holds a int, not text.", ""]
+    assert mixed[0][:3] == [
+        "a",
+        f"BAD {at}/mixed/train.jsonl:2: the column 'text' contains a value of type int, not text.",
+        "",
+    ]
     assert mixed[0][3].startswith(f"BAD {at}/mixed/train.jsonl:4 is not UTF-8 (invalid start byte).")
     assert mixed[0][4].startswith(f"BAD {at}/mixed/train.jsonl:5 is not JSON (")
-    assert mixed[0][5:] == [f"BAD {at}/mixed/train.jsonl:7: the column 'text' holds a list, not text.", "c"]
+    assert mixed[0][5:] == [
+        f"BAD {at}/mixed/train.jsonl:7: the column 'text' contains a value of type list, not text.",
+        "c",
+    ]
     assert (mixed[3], after[0]) == (None, mixed[0][5:])
-    rows = [f"BAD {at}/numbers/train.parquet, row {row}: the column 'text' holds a int, not text." for row in (1, 2)]
+    rows = [
+        f"BAD {at}/numbers/train.parquet, row {row}: the column 'text' contains a value of type int, not text."
+        for row in (1, 2)
+    ]
     assert numbers[0] == rows
     assert (broken[0], broken[1], broken[3]) == (LINES[:10], 41, None)
     for row, said in zip((28, 29, 30), rest[0], strict=False):  # a record has its number whatever is left out
-        assert said.startswith(f"BAD {at}/damaged/data/train-0.parquet, row {row}: the file is damaged (")
+        assert said.startswith(f"BAD {at}/damaged/data/train-0.parquet, row {row}: the file is corrupt (")
     assert (rest[0][3:], rest[1]) == (LINES[30:37], 14)
 
 

@@ -51,13 +51,13 @@ def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> No
         ANSWER_WITHIN="2",
     )
     on = "Check the network and try again."
-    where = f"from {hub.endpoint} broke off"
+    lost = f"BigsError: The connection to {hub.endpoint} was lost while reading someone"
     assert (many[0], many[1]) == (MANY[:20:2], 2000)
-    assert many[3] == f"BigsError: Reading someone/many:default:train {where} (HTTP 503). {on}"
-    broken = "BigsError: Reading hf://datasets/someone"
-    assert lines[3].startswith(f"{broken}/lines/data/train.jsonl.gz broke off (peer closed connection")
-    assert plain[3].startswith(f"{broken}/plain/train.txt broke off (")
-    assert rows[3].startswith(f"BigsError: Reading someone/rows:default:train {where} (")
+    assert many[3] == f"{lost}/many:default:train (HTTP 503). {on}"
+    broken = "BigsError: The connection was lost while reading hf://datasets/someone"
+    assert lines[3].startswith(f"{broken}/lines/data/train.jsonl.gz (peer closed connection")
+    assert plain[3].startswith(f"{broken}/plain/train.txt (")
+    assert rows[3].startswith(f"{lost}/rows:default:train (")
     assert all("\n" not in said[3] for said in (lines, rows, plain))
     for name, said, why in (("array", array, "HTTP 502"), ("numbers", numbers, "HTTP 503")):
         assert said[3] == (
@@ -95,31 +95,31 @@ def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
             "'someone/no--thing' is neither an existing file or folder nor a hub id such as owner/name. "
             "Check the name.",
             "The data set someone/lines on the hub has no revision 'v2'. Name a branch, tag or commit of it.",
-            "The hub's data set someone/configs has several configurations. "
+            "The data set someone/configs on the hub has several configurations. "
             f"It has {known}; name one: someone/configs:20231101.en",
-            "The hub's data set someone/configs has no configuration '20231101.ne'. Did you mean '20231101.en'? "
+            "The data set someone/configs on the hub has no configuration '20231101.ne'. Did you mean '20231101.en'? "
             f"It has {known}; name one: someone/configs:20231101.en",
-            "The hub's data set someone/configs:20231101.en has no split 'valid'. Did you mean 'validation'? "
+            "The data set someone/configs:20231101.en on the hub has no split 'valid'. Did you mean 'validation'? "
             "It has train, validation; name one: someone/configs:20231101.en:train",
             "hf://datasets/someone/configs/en/0.parquet: there is no column 'txt'. "
-            "Its columns are body, id; name the one with the text: --text-column NAME",
+            "Its columns are body, id; name the column of the text with --text-column NAME",
             "someone/rows:default:train: there is no column 'txt'. Did you mean 'text'? "
-            "Its columns are text, id; name the one with the text: --text-column NAME",
-            "The hub's data set someone/program is a program (program.py), and programs from the hub are never run. "
-            "Name a copy of it in Parquet or JSONL.",
-            "The hub's data set someone/pictures holds no data files of a known kind. "
-            "Name files of it: hf://datasets/someone/pictures/…",
-            "The hub's data set someone/wrong-card holds no data files of a known kind. "
-            "Name files of it: hf://datasets/someone/wrong-card/…",
+            "Its columns are text, id; name the column of the text with --text-column NAME",
+            "The data set someone/program on the hub has a loading script (program.py), and code from the hub is "
+            "never run. Name a copy of it in Parquet or JSONL.",
+            "The data set someone/pictures on the hub contains no data files in a known format. "
+            "Name its files, as in hf://datasets/someone/pictures/…",
+            "The data set someone/wrong-card on the hub contains no data files in a known format. "
+            "Name its files, as in hf://datasets/someone/wrong-card/…",
             "The data set someone/gated on the hub is gated. Request access on its page, then log in with: "
             "hf auth login",
         )
     ]
     for name, (_, _, _, said) in (("broken-card", broken_card), ("odd-card", odd_card)):
-        assert said.startswith(f"RequestError: The hub's data set someone/{name} cannot be used (")
-        assert said.endswith(f"). Name files of it: hf://datasets/someone/{name}/…")
+        assert said.startswith(f"RequestError: The data set someone/{name} on the hub cannot be used (")
+        assert said.endswith(f"). Name its files, as in hf://datasets/someone/{name}/…")
     said = broken_array[3]
-    assert said.startswith("RequestError: The hub's data set someone/broken-array:default:train cannot be read (")
+    assert said.startswith("RequestError: The data set someone/broken-array:default:train on the hub cannot be read (")
     assert "program.py" not in hub.downloads()
 
 
@@ -127,10 +127,10 @@ def test_without_a_network_one_sentence_says_so_at_once(start: Any) -> None:
     ((_, _, _, away),) = read(start, {"repo": "lines"}, HF_ENDPOINT=NOWHERE, AT_ONCE="1")
     ((_, _, _, offline),) = read(start, {"repo": "lines"}, HF_HUB_OFFLINE="1", AT_ONCE="1")
     assert away == (
-        f"BigsError: someone/lines is no file or folder here, and the hub ({NOWHERE}) cannot be reached to look for it "
-        "there. Check the network and try again, or name text that is on this machine."
+        f"BigsError: someone/lines is not a local file or folder, and the hub ({NOWHERE}) cannot be reached. "
+        "Check the network and try again, or name local text."
     )
     assert offline == (
-        "BigsError: someone/lines is no file or folder here, and HF_HUB_OFFLINE is set. "
+        "BigsError: someone/lines is not a local file or folder, and HF_HUB_OFFLINE is set. "
         "Unset it to stream a data set from the hub."
     )

@@ -63,7 +63,7 @@ def test_a_nul_in_utf8_is_no_reason_to_refuse(text: str) -> None:
 def test_damaged_wide_text_is_named_with_its_line() -> None:
     lines = read(b"\xff\xfe" + "ok\nbad \ud83d x\nfine\n".encode("utf-16-le", "surrogatepass"))
     assert [
-        line if isinstance(line, str) else "f.txt:2 is damaged UTF-16 text" in line.message for _, line in lines
+        line if isinstance(line, str) else "f.txt:2 is corrupt UTF-16 text" in line.message for _, line in lines
     ] == ["ok\n", True, "fine\n"]
     (_, last) = read(b"\xff\xfe" + "cut".encode("utf-16-le")[:-1])[-1]
     assert isinstance(last, BadRecord)

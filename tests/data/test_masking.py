@@ -261,5 +261,5 @@ def test_vocabularies_that_show_where_words_begin(kind: str, goes_on: list[int])
 
 
 def test_a_vocabulary_without_words_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"words begin: WordPiece .* set masking\.whole_word to false\.$"):
+    with pytest.raises(RequestError, match=r"words begin: WordPiece .* Set masking\.whole_word to false\.$"):
         word_continuations(piece_tokenizer("nothing"), 12)

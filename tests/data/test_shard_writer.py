@@ -50,5 +50,5 @@ def test_going_on_from_what_was_written(tmp_path, write, kept):
 def test_what_is_gone_is_not_gone_on_with(tmp_path, write):
     written = write(tmp_path, ROWS[:20]).flush()
     (tmp_path / "train-00001.bin").write_bytes(b"")
-    with pytest.raises(RequestError, match=r"train-00001\.bin is shorter than it was"):
+    with pytest.raises(RequestError, match=r"train-00001\.bin is shorter than before"):
         write(tmp_path, ROWS[20:], written=written)

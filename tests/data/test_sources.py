@@ -88,13 +88,13 @@ def test_packed_files(tmp_path, packing):
     (tmp_path / f"d.parquet{packing}").unlink()
     cut = tmp_path / f"cut.jsonl{packing}"
     cut.write_bytes(PACK[packing](rows(f"text {i}" for i in range(200)))[:-9])
-    assert "damaged or truncated archive" in refused(cut)
+    assert "corrupt or truncated archive" in refused(cut)
     found, bad = tolerant(tmp_path)
     assert len(bad) == 1
     broken = found[len(TEXTS) * 3 + 1 :]
     assert broken == [f"text {i}" for i in range(len(broken))], "what came before the damage is read"
     (tmp_path / f"not.jsonl{packing}").write_bytes(rows(TEXTS))
-    assert f"not.jsonl{packing} is a damaged or truncated archive" in refused(tmp_path / f"not.jsonl{packing}")
+    assert f"not.jsonl{packing} is a corrupt or truncated archive" in refused(tmp_path / f"not.jsonl{packing}")
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "snappy"])
@@ -136,7 +136,7 @@ def test_wiki_documents_without_ends_are_never_whole_in_memory(tmp_path, monkeyp
 def test_a_parquet_file_packed_beyond_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_SMALL", 1 << 12)
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(b"PAR1" + bytes(1 << 20)))
-    assert f"unpacked, it has more than {tables._MOST_PACKED} times its size" in refused(tmp_path / "a.parquet.gz")
+    assert f"decompressed, it has more than {tables._MOST_PACKED} times its size" in refused(tmp_path / "a.parquet.gz")
 
 
 def test_how_to_convert_a_file_can_be_pasted_into_a_shell(tmp_path):
@@ -173,15 +173,20 @@ def test_text_column_is_named_or_found(tmp_path):
         ("broken.jsonl", b'{"text": "a"}\n{"text": \n', "broken.jsonl:2 is not JSON", ["a"]),
         ("deep.jsonl", b"[" * 200_000, "deep.jsonl:1 is not JSON", []),
         ("list.jsonl", b'[1]\n{"text": "a"}', "list.jsonl:1 is not a JSON object", ["a"]),
-        ("number.jsonl", b'{"text": 7}\n{"text": null}', "number.jsonl:1: the column 'text' holds a int", []),
+        (
+            "number.jsonl",
+            b'{"text": 7}\n{"text": null}',
+            "number.jsonl:1: the column 'text' contains a value of type int",
+            [],
+        ),
         ("ragged.csv", b"id,text\n1,a\n2\n3,b\n", "ragged.csv:3 has 1 cells", ["a", "b"]),
         ("latin.csv", b"id,text\n1,\xe9\n3,b\n", "latin.csv:2 is not UTF-8", ["b"]),
         ("cell.csv", b'id,text\n1,a\n2,"two \xe9\nlines, one"\n3,b\n', "cell.csv:3 is not UTF-8", ["a", "b"]),
         ("end.csv", b'id,text\n1,a\n2,"two\nlines \xe9"\n3,b\n', "end.csv:4 is not UTF-8", ["a", "b"]),
         ("odd.jsonl", b'{"text": "a"}\n{"other": "x"}\n{"text": "b"}', "odd.jsonl:2 has no column 'text'", ["a", "b"]),
         ("array.jsonl", b'[{"text":\n"a"}]\n{"text": "b"}', "jq -c '.[]'", ["b"]),
-        ("not.parquet", b"PAR1 not", "the file is damaged", []),
-        ("empty.parquet", b"", "the file is damaged", []),
+        ("not.parquet", b"PAR1 not", "the file is corrupt", []),
+        ("empty.parquet", b"", "the file is corrupt", []),
     ],
 )
 def test_bad_records_are_named_and_can_be_passed_over(tmp_path, name, content, said, kept):
@@ -200,7 +205,7 @@ def test_damage_deep_in_a_parquet_file(tmp_path):
     data = bytearray(whole.getvalue())
     data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
     (tmp_path / "a.parquet").write_bytes(data)
-    assert re.search(r"a\.parquet, row \d+: the file is damaged", refused(tmp_path / "a.parquet"))
+    assert re.search(r"a\.parquet, row \d+: the file is corrupt", refused(tmp_path / "a.parquet"))
     found, bad = tolerant(tmp_path / "a.parquet")
     assert len(found) + len(bad) == 2000
     assert len(bad) <= 200, "the other row groups are read"
@@ -217,9 +222,9 @@ def test_lines_have_a_bound(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["empty.txt", "empty.csv", "empty.jsonl"])
 def test_sources_without_text_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b" \n\n")
-    assert f"{name} holds no text" in refused(tmp_path / name)
+    assert f"{name} contains no text" in refused(tmp_path / name)
     (tmp_path / "more.txt").write_text("More.")
-    assert f"{name} holds no text" in refused(tmp_path / "more.txt", tmp_path / name)
+    assert f"{name} contains no text" in refused(tmp_path / "more.txt", tmp_path / name)
 
 
 def test_missing_sources_are_refused_at_once(tmp_path):
@@ -227,10 +232,10 @@ def test_missing_sources_are_refused_at_once(tmp_path):
     with pytest.raises(RequestError, match=r"no file or folder .*wiki\.json\..*Did you mean .*wiki\.jsonl"):
         read_documents([str(tmp_path / "wiki.json")])
     (tmp_path / "none").mkdir()
-    with pytest.raises(RequestError, match="holds no"):
+    with pytest.raises(RequestError, match="contains no"):
         read_documents([str(tmp_path / "none")])
     (tmp_path / "what.docx").write_bytes(b"x")
-    with pytest.raises(RequestError, match="of no known kind"):
+    with pytest.raises(RequestError, match="has an unknown format"):
         read_documents([str(tmp_path / "what.docx")])
 
 
@@ -261,7 +266,7 @@ def test_links_are_followed_and_broken_ones_named(tmp_path, monkeypatch):
     assert said == [f"{corpus} has 1 entry that cannot be read: {corpus}/gone.txt (a broken link)."]
     (corpus / "linked").unlink()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match="holds no"):
+    with pytest.raises(RequestError, match="contains no"):
         find_parts(["corpus"], say=said.append)
     assert said[1] == "corpus has 1 entry that cannot be read: corpus/gone.txt (a broken link)."
     with pytest.raises(RequestError, match=r"gone\.txt is a broken link"):
@@ -287,7 +292,7 @@ def test_addresses_are_read_through_fsspec():
 def test_addresses_that_nothing_reads():
     message = refused("gs://bucket/text.jsonl")
     assert "pip install 'bigs[gcs]'" in message
-    assert "not an address that can be read" in refused("nosuch://bucket/text.jsonl")
+    assert "not a URL that can be read" in refused("nosuch://bucket/text.jsonl")
 
 
 def test_reading_goes_on_from_any_place(tmp_path):

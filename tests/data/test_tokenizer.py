@@ -55,7 +55,7 @@ def test_too_small_or_nothing_to_train_on(documents):
     ("name", "content", "said"),
     [
         ("vocab.txt", b"a\nb\n", "lacks [PAD]"),
-        ("vocab.txt", b"[PAD]\na\na\n", "vocab.txt:3: 'a' is in line 2 already"),
+        ("vocab.txt", b"[PAD]\na\na\n", "vocab.txt:3: 'a' is already in line 2"),
         ("vocab.txt", b"\xff", "not UTF-8"),
         ("tokenizer.json", b"{}", "is not a tokenizer"),
     ],
@@ -71,7 +71,7 @@ def test_bad_vocabularies_are_refused(tmp_path, name, content, said):
 def test_missing_vocabulary_is_refused(tmp_path):
     with pytest.raises(RequestError, match="There is no vocabulary"):
         load_tokenizer(tmp_path / "vocab.txt")
-    with pytest.raises(RequestError, match="holds no tokenizer"):
+    with pytest.raises(RequestError, match="contains no tokenizer"):
         load_tokenizer(tmp_path)
 
 

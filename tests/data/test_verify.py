@@ -67,7 +67,7 @@ def test_a_flipped_bit_is_refused_before_anything_is_written(tmp_path: Path, tok
     flip(shards / "train-00001.bin")
     refused = bigs(*pretrain(shards, tmp_path / "run"))
     assert refused.code == 2
-    assert f"{shards / 'train-00001.bin'} was altered" in refused.err
+    assert f"{shards / 'train-00001.bin'} was modified" in refused.err
     assert "bigs tokenize … --overwrite" in refused.err
     assert not (tmp_path / "run").exists()
 
@@ -102,7 +102,7 @@ def test_sound_shards_are_read_once_and_altered_ones_again(folder: Path, read: l
     assert sum(sizes) == 2 * shards.nbytes
     flip(folder / "train-00002.bin")
     for _ in range(2):  # what is bad is not remembered
-        with pytest.raises(RequestError, match=r"train-00002\.bin was altered"):
+        with pytest.raises(RequestError, match=r"train-00002\.bin was modified"):
             verify(shards)
     assert read[SHARDS:] == ["train-00002.bin"] * 2
     flip(folder / "train-00002.bin")
@@ -117,7 +117,7 @@ def test_a_shard_exchanged_for_one_of_another_manifest_is_not_taken_for_sound(fo
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["splits"]["heldout"][0]["sha256"] = "0" * 64
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RequestError, match=r"heldout-00000\.bin was altered"):
+    with pytest.raises(RequestError, match=r"heldout-00000\.bin was modified"):
         verify(open_shards(folder))
     assert read[SHARDS:] == ["heldout-00000.bin"]
 
@@ -181,9 +181,9 @@ def test_check_reads_everything_each_time(tmp_path: Path, tokenizer: Tokenizer, 
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
     altered, held, exchanged = check(shards)
-    assert "train-00001.bin was altered" in altered
-    assert "heldout-00000.bin was altered" in held
-    assert "is not the one its shards were made with" in exchanged
+    assert "train-00001.bin was modified" in altered
+    assert "heldout-00000.bin was modified" in held
+    assert "is not the one with which its shards were made" in exchanged
     (folder / "train-00001.bin").unlink()
     assert "train-00001.bin cannot be read (No such file or directory)" in check(shards)[0]
 
@@ -194,6 +194,6 @@ def test_ids_beyond_the_vocabulary_are_named(tmp_path: Path, tokenizer: Tokenize
         tmp_path / "shards", numbered(3, first=size - 2), numbered(1), vocab_size=size, tokenizer=tokenizer
     )
     (problem,) = check(open_shards(folder))
-    assert f"train-00000.bin holds the token id {size}, beyond the {size} entries" in problem
+    assert f"train-00000.bin contains the token id {size}, beyond the {size} entries" in problem
     with pytest.raises(RequestError, match=f"token id {size}"):
         verify(open_shards(folder))

@@ -68,10 +68,13 @@ def test_linked_folders_are_read_and_broken_links_named(tmp_path: Path) -> None:
     [
         ('{"sentence_good": "a"}', "a.jsonl has no column 'sentence_bad'. Did you mean 'sentence_good'? Its columns"),
         ('{"sentence_good": "a", "sentence_bad": " "}', "a.jsonl:1: column 'sentence_bad' is empty. A pair needs two"),
-        ('{"sentence_good": "a", "sentence_bad": 3}', "a.jsonl:1: column 'sentence_bad' holds 3, which is no text."),
+        (
+            '{"sentence_good": "a", "sentence_bad": 3}',
+            "a.jsonl:1: column 'sentence_bad' contains 3, which is not text.",
+        ),
         ('{"sentence_good": "a", "sentence_bad": "b"}', "a.jsonl has no column 'UID'."),
         ("sentence_good", "a.jsonl:1 is not JSON"),
-        ("", "a.jsonl holds no rows."),
+        ("", "a.jsonl contains no rows."),
     ],
 )
 def test_what_is_no_pair_is_told_with_its_place(line: str, says: str, tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_what_is_no_pair_is_told_with_its_place(line: str, says: str, tmp_path: 
 def test_places_without_tables_are_told(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"There is no file or folder .*x \(--data\)"):
         find_tables([tmp_path / "x"])
-    with pytest.raises(RequestError, match="holds no tables of pairs"):
+    with pytest.raises(RequestError, match="contains no tables of pairs"):
         find_tables([tmp_path])
     with pytest.raises(RequestError, match="Name the files to evaluate on"):
         find_tables([])

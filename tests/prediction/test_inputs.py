@@ -107,6 +107,6 @@ def test_pairs_are_refused_by_a_model_with_one_token_type(pretrained: Path, glue
     for command in commands:
         done = bigs(*command)
         assert (done.code, done.out) == (2, "")
-        assert "A pair of texts takes two token types, and this model has one" in " ".join(done.err.split())
+        assert "A pair of texts requires two token types, but this model has one" in " ".join(done.err.split())
     assert not (tmp_path / "run").exists()
     assert bigs("predict", "the river", "--model", classifier, "--format", "jsonl").fine().out

@@ -201,11 +201,11 @@ def test_a_class_that_only_the_dev_set_has(tmp_path: Path) -> None:
     [
         ([{"review": "x", "star": 1}], "has no column 'stars'. Did you mean 'star'?"),
         ([{"text": "x", "stars": 1}], "has no column 'review'"),
-        ([{"review": 7, "stars": 1}], "holds 7, which is no text"),
+        ([{"review": 7, "stars": 1}], "contains 7, which is not text"),
         ([{"review": "x", "stars": 1}, {"review": "y", "stars": 1}], "Every label in"),
         ([{"review": "x", "stars": 1}, {"review": "y", "stars": None}], ":2 has no label"),
         ([{"review": "x", "stars": f"a{i}"} for i in range(60)], "60 different values"),
-        ([{"review": "x", "stars": 1}, {"review": "y"}], ":2 has no column 'stars', which the rows before it have"),
+        ([{"review": "x", "stars": 1}, {"review": "y"}], ":2 has no column 'stars', unlike the rows before it"),
     ],
 )
 def test_what_is_wrong_is_said(rows: list[dict[str, Any]], sentence: str, tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", "a.jsonl:1 is not a JSON object"),
         ("b.jsonl", "{\n", "b.jsonl:1 is not JSON"),
         ("c.csv", "review,stars\nx,1,2\n", "c.csv:2 has 3 cells"),
-        ("d.csv", "review,stars\n", "holds no rows"),
-        ("e.doc", "x", "is of no known kind"),
+        ("d.csv", "review,stars\n", "contains no rows"),
+        ("e.doc", "x", "has an unknown format"),
         ("f.parquet", "x", "cannot be read as Parquet"),
     ):
         (tmp_path / name).write_text(text)
@@ -309,7 +309,7 @@ def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("custom",), "A task of your own needs its files: --train FILE --dev FILE, or `files`"),
+        (("custom",), "A custom task requires files: --train FILE --dev FILE, or `files`"),
         ((), "Name a task"),
         (
             ("--train", "a.csv"),
@@ -318,7 +318,7 @@ def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monk
         (("--dev", "a.csv"), "Also name its training set"),
         (("sst2", "--label", "stars"), "sst2 is a built-in task with its own files; --label is for custom tasks"),
         (("sst2", "--set", "files.train=a", "--set", "files.dev=b"), "sst2 is a built-in task with its own files"),
-        (("custom", "--recipe", "sst2"), "needs its files"),
+        (("custom", "--recipe", "sst2"), "requires files"),
         (
             ("mrpc", "--recipe", "mine.yaml"),
             "mrpc is a built-in task with its own files; `files` describes a custom task",

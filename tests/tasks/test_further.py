@@ -107,11 +107,11 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
     [
         ("wikiann", "dev", "a\tO\nalone\n", r"dev:2: 'alone' has no tag"),
         ("wikiann", "dev", "a\tO\nb\tB-MISC\n", r"dev:1, word 2: 'B-MISC' is not a label of WikiANN.*B-PER"),
-        ("wikiann", "dev", "\n-DOCSTART- O\n", "holds no rows"),
+        ("wikiann", "dev", "\n-DOCSTART- O\n", "contains no rows"),
         ("squad", "dev-v1.1.json", '{"data": [\n}', r"json:2 is not JSON"),
         ("squad", "dev-v1.1.json", "[]", r"json: 'data' \(list\) is missing"),
         ("squad", "dev-v1.1.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "article 0, paragraph 0: .*'context'"),
-        ("squad", "dev-v1.1.json", '{"data": []}', "holds no rows"),
+        ("squad", "dev-v1.1.json", '{"data": []}', "contains no rows"),
         ("squad", "dev-v1.1.json", json.dumps(squad()), "question q1 has no answer, which SQuAD does not allow"),
         ("squad", "dev-v1.1.json", json.dumps(squad(("sea", "1"))), r"question q1: 'answer_start' \(int\) is missing"),
         ("swag", "val.csv", SWAG.replace(",2\n", ",4\n"), r"csv:3: '4' is not a label of SWAG.*are 0, 1, 2, 3"),
@@ -119,14 +119,19 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         ("swag", "val.csv", SWAG + '1,"a\n', r"csv:4 opens a quote that is never closed"),
         ("swag", "val.csv", SWAG.replace("ending3", "other"), r"csv has no column 'ending3', which SWAG needs"),
         ("codah", "dev.tsv", CODAH + "o\ta\tb\n", r"tsv:2 has 3 cells"),
-        ("codah", "dev.tsv", "a\tb\n", "holds no rows"),
+        ("codah", "dev.tsv", "a\tb\n", "contains no rows"),
         ("imdb", "test.jsonl", '{"text": "a", "label": 0}\nno\n', r"jsonl:2 is not JSON"),
         ("imdb", "test.jsonl", '{"text": "a", "label": 0}\n[]\n', r"jsonl:2 is not a JSON object"),
         ("imdb", "test.jsonl", '{"review": "a", "label": 0}\n', r"jsonl has no column 'text', which IMDB needs"),
         ("imdb", "test.jsonl", '{"text": "a", "label": 2}\n', r"jsonl:1: '2' is not a label of IMDB"),
         ("imdb", "test.jsonl", '{"text": "a", "label": 0}\n{"text": "b"}\n', r"jsonl:2 has no column 'label'"),
         ("imdb", "test.jsonl", '{"text": "a"}\n', "has no labels"),
-        ("contract-nli", "validation.jsonl", '{"input": "a\\nb", "output": "x"}', r"jsonl:1: no blank line"),
+        (
+            "contract-nli",
+            "validation.jsonl",
+            '{"input": "a\\nb", "output": "x"}',
+            r"jsonl:1: 'input' has no blank line",
+        ),
     ],
 )
 def test_malformed_files_are_named_with_their_place(tmp_path: Path, task: str, name: str, text: str, said: str) -> None:
@@ -139,7 +144,7 @@ def test_what_is_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"dev:2 is not UTF-8"):
         read("wikiann", tmp_path)
     (tmp_path / "imdb-test.jsonl.gz").write_bytes(b"\x1f\x8bnothing")
-    with pytest.raises(RequestError, match="damaged or truncated archive"):
+    with pytest.raises(RequestError, match="corrupt or truncated archive"):
         read("imdb", tmp_path)
 
 
@@ -216,11 +221,15 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
     ("task", "changes", "said"),
     [
         ("wikiann", {"ner_tags": [[1], [2]]}, "row 1: 2 words have 1 tags"),
-        ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 1: column 'tokens' holds .*, which is no text"),
-        ("squad", {"answers": [{"text": [None], "answer_start": [0]}] * 2}, "row 1: an answer is no text"),
+        ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 1: column 'tokens' contains .*, which is not text"),
+        ("squad", {"answers": [{"text": [None], "answer_start": [0]}] * 2}, "row 1: an answer is not text"),
         ("squad", {"answers": [{"text": [], "answer_start": []}] * 2}, "row 1 has no answer"),
-        ("squad", {"answers": [{"text": ["x"], "answer_start": []}] * 2}, "row 1: 1 answers have 0 places"),
-        ("squad", {"question": ["a", None]}, "row 2: column 'question' holds null, which is no text"),
+        (
+            "squad",
+            {"answers": [{"text": ["x"], "answer_start": []}] * 2},
+            "row 1: there are 1 answers but 0 values of answer_start",
+        ),
+        ("squad", {"question": ["a", None]}, "row 2: column 'question' contains null, which is not text"),
         ("wikiann", {"ner_tags": [[1, -1], [2]]}, "row 1, word 2: '-1' is not a label of WikiANN"),
         ("wikiann", {"ner_tags": [[1, None], [2]]}, "row 1, word 2 has no label"),
         ("swag", {"label": [0, None]}, "row 2 has no label"),

@@ -113,14 +113,18 @@ def test_without_a_network_one_sentence_says_so_at_once(offline: str, says: str,
     (said,) = read(tmp_path, NOWHERE, "mrpc:train", HF_HUB_OFFLINE=offline, AT_ONCE="1")
     assert said == (
         f"The train split of MRPC is not on this machine, and {says}. "
-        "Pass --data DIR holding train.tsv and dev.tsv, or connect to the hub once."
+        "Pass --data DIR with train.tsv and dev.tsv, or connect to the hub once."
     )
 
 
 def test_what_the_hub_does_not_have_is_told(hub: Hub, tmp_path: Path) -> None:
     no_config, no_split = read(tmp_path, hub.endpoint, "rte:dev", "stsb:train")
-    assert no_config.startswith("The dev split of RTE is not on this machine, and the hub does not give it (")
-    assert no_split.startswith("The train split of STS-B is not on this machine, and the hub does not give it (")
+    assert no_config.startswith(
+        "The dev split of RTE is not on this machine, and it cannot be downloaded from the hub ("
+    )
+    assert no_split.startswith(
+        "The train split of STS-B is not on this machine, and it cannot be downloaded from the hub ("
+    )
     with serving(Hub({})) as empty:
         (no_repository,) = read(tmp_path / "other", empty.endpoint, "mrpc:dev")
-    assert "the hub does not give it (Dataset 'nyu-mll/glue' doesn't exist" in no_repository
+    assert "it cannot be downloaded from the hub (Dataset 'nyu-mll/glue' doesn't exist" in no_repository

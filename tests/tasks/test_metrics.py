@@ -64,7 +64,7 @@ def test_what_cannot_be_scored_is_said() -> None:
     one = np.array([1])
     with pytest.raises(RequestError, match=r"no metric 'acuracy'.*mean 'accuracy'"):
         compute(("acuracy",), one, one)
-    with pytest.raises(BigsError, match="nothing to score"):
+    with pytest.raises(BigsError, match="no labelled examples, so"):
         compute(("accuracy",), np.array([]), np.array([]))
     with pytest.raises(BigsError, match="differ in shape"):
         compute(("accuracy",), one, np.array([1, 2]))

@@ -106,8 +106,8 @@ def test_rows_of_qqp_that_a_line_break_cut_are_left_out_and_counted(tmp_path: Pa
         ("sst2", "sentence\tlabel\na\t0\nb\t\n", r"dev\.tsv:3 has no label: the cell is empty"),
         ("mrpc", RTE, r"dev\.tsv:2: 'entailment' is not a label of MRPC"),
         ("rte", "sentence1\tsentence2\na\tb\n", "no labels: there is no column 'label'"),
-        ("rte", "index\tsentence1\tsentence2\tlabel\n", "holds no rows"),
-        ("rte", "", "holds no rows"),
+        ("rte", "index\tsentence1\tsentence2\tlabel\n", "contains no rows"),
+        ("rte", "", "contains no rows"),
     ],
 )
 def test_malformed_files_are_named_with_their_line(tmp_path: Path, task: str, text: str, said: str) -> None:
@@ -212,7 +212,7 @@ def test_tables_of_another_task_are_refused(tmp_path: Path) -> None:
 def test_without_data_and_network_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(RequestError, match=r"MRPC is not on this machine.*--data DIR holding train.tsv and dev.tsv"):
+    with pytest.raises(RequestError, match=r"MRPC is not on this machine.*--data DIR with train.tsv and dev.tsv"):
         load_examples(TASKS["mrpc"], "dev")
     assert datasets.config.HF_HUB_OFFLINE in (False, None)
 
@@ -222,16 +222,19 @@ def test_a_text_in_parquet_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     file = tmp_path / "train.parquet"
     parquet.write_table(pa.table(columns), file, compression="none", use_dictionary=False)
     file.write_bytes(file.read_bytes().replace(b"river", b"ri\xffer"))
-    with pytest.raises(RequestError, match=r"train\.parquet holds text that is not UTF-8"):
+    with pytest.raises(RequestError, match=r"train\.parquet contains text that is not UTF-8"):
         load_examples(TASKS["rte"], "train", tmp_path)
-    with pytest.raises(RequestError, match=r"train\.parquet holds text that is not UTF-8"):
+    with pytest.raises(RequestError, match=r"train\.parquet contains text that is not UTF-8"):
         list(file_rows(local_file(file)))
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"_data_files": [{"filename": "../../away.arrow"}]}, r"names \"../../away.arrow\", which is no file of its"),
+        (
+            {"_data_files": [{"filename": "../../away.arrow"}]},
+            r"names \"../../away.arrow\", which is not a file of its",
+        ),
         ({"_data_files": 7}, "cannot be read as a data set"),
         ({"_format_type": ["python"]}, "cannot be read as a data set"),
     ],

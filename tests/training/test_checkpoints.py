@@ -64,7 +64,7 @@ def saved(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("harm", "told"),
     [
         (truncate, r"params/.+ has \d+ bytes instead of \d+"),
-        (flip, "params/.+ was altered: its SHA-256"),
+        (flip, "params/.+ was modified: its SHA-256"),
         (empty, "optimizer/.+ has 0 bytes"),
         (remove, "position/.+ is missing"),
         (spoil_the_seal, r"seal\.json is corrupt"),

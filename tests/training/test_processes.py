@@ -76,7 +76,7 @@ def test_a_lost_process_ends_the_others(shards: Path, tmp_path: Path) -> None:
 def test_a_group_that_makes_no_sense_is_refused(shards: Path, tmp_path: Path) -> None:
     command = pretrain(shards, tmp_path / "run")
     for options, told in (
-        (("--process", 0), "go together"),
+        (("--process", 0), "must be given together"),
         (("--coordinator", "here", "--process", 0, "--processes", 2), "not HOST:PORT"),
         (("--coordinator", "here:1", "--process", 2, "--processes", 2), "count from 0"),
     ):

@@ -122,7 +122,7 @@ def test_what_cannot_be_validated_on_is_refused(shards: Path, bare: Path, tmp_pa
         bigs("tokenize", "--input", text, *given, "--heldout", 0, "--output", made / option.strip("-")).fine()
     run = tmp_path / "run"
     for place, told in (
-        (bare, "holds the rows that are trained on"),
+        (bare, "contains the training rows"),
         (made / "length", "differ in sequence_length (16 instead of 32)"),
         (made / "train-vocab", "differ in vocab_size"),
         (tmp_path / "none", "There are no token shards in"),

@@ -72,8 +72,8 @@ class Pipeline(Protocol):
 class ExampleScores:
     """The scores of `count` examples, which bootstraps and paired tests resample.
 
-    Each of `metrics` maps indices `[m]` of examples, with repetitions, to its value over them. `right` `[n]` bool says
-    which examples are entirely correct; None for regression.
+    Each of `metrics` maps indices `[m]` of examples, with repetitions, to its value over them. `right` `[n]` bool marks
+    the examples that are entirely correct; None for regression.
     """
 
     count: int
@@ -152,7 +152,7 @@ class TaskType(ABC):
         return outputs.logits
 
     def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the summed loss of a batch and further sums (`models/losses.py`); by default the cross-entropy."""
+        """Return the summed loss of a batch and other sums (`models/losses.py`); by default, the cross-entropy."""
         from bigs_cli.models.losses import classification_sums  # Reading a task must not import JAX.
 
         return classification_sums(scores, labels, weights)

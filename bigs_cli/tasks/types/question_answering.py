@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bigs_cli.models.heads import Outputs
 
 MAX_ANSWER_LENGTH = 30  # tokens
-N_BEST = 20  # answers kept per question
+N_BEST = 20  # number of answers kept per question
 NOWHERE = -1
 """The start of an answer that does not occur in its text."""
 MAX_MISPLACED = 0.01
@@ -48,7 +48,7 @@ MAX_MISPLACED = 0.01
 
 Published data sets have none, and a bug in the creation of a data set affects far more than 1%. Chosen here."""
 _LISTED = 5  # the maximum number of questions that a message lists
-_MASKED = -1e9  # the score of padding: zero in the softmax, and no NaN in rows with padding only
+_MASKED = -1e9  # the score of padding: its probability is zero, and rows with only padding have no NaN
 QUESTION = InputFormat(
     wanted="a question about a text",
     keys=("question", "context"),
@@ -191,15 +191,15 @@ class QuestionAnswering(TaskType):
     def _answers(self, cell: Any, place: str) -> list[tuple[str, int]]:
         """Return the (text, first character) of each answer in a cell."""
         if not isinstance(cell, dict) or not all(isinstance(cell.get(key), list) for key in ("text", "answer_start")):
-            raise RequestError(f"{place}: the answers are not texts with their answer_start.")
+            raise RequestError(f"{place}: the answers must have the keys text and answer_start.")
         texts, starts = cell["text"], cell["answer_start"]
         if len(texts) != len(starts):
-            raise RequestError(f"{place}: {len(texts)} answers have {len(starts)} places.")
+            raise RequestError(f"{place}: there are {len(texts)} answers but {len(starts)} values of answer_start.")
         if not texts and not self.task.no_answer:
             raise RequestError(f"{place} has no answer, which {self.task.title} does not allow.")
         answers = list(zip(texts, starts, strict=True))
         if not all(isinstance(text, str) and isinstance(start, int) for text, start in answers):
-            raise RequestError(f"{place}: an answer is no text, or its answer_start no whole number.")
+            raise RequestError(f"{place}: an answer is not text, or its answer_start is not an integer.")
         return answers
 
     def encode(self, tokenizer: Tokenizer, examples: QuestionExamples, length: int) -> Windows:

@@ -89,7 +89,7 @@ class TokenClassification(TaskType):
         self.headers = ("text", "entity" if self.has_entities else "word", "type", "probability", "characters")
 
     def examples_in(self, table: Table) -> TokenExamples:
-        """Return rows as sentences: lists of words, and lists of tags as long."""
+        """Return rows as sentences: lists of words, and lists of tags of the same length."""
         text, _ = text_columns(self.task, table)
         words = table.column(text)
         for sentence, place in zip(words, table.places, strict=True):
