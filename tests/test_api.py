@@ -77,7 +77,7 @@ def test_a_fresh_model_saved_and_loaded_is_the_same(head: str, tmp_path: Path) -
     assert type(again) is type(model)
     assert (again.config, again.num_parameters) == (of, model.num_parameters)
     assert again.transfer is not None
-    assert (again.transfer.new, again.transfer.left, again.transfer.changed) == ([], [], {})
+    assert (again.transfer.new, again.transfer.unused, again.transfer.changed) == ([], [], {})
     assert again.source == str(tmp_path / "saved" / "flax_model.msgpack")
     for name, array in outputs(again, np.asarray(ids)).items():
         np.testing.assert_allclose(array, made[name], atol=1e-6)
@@ -178,7 +178,7 @@ def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:
         model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
     assert model.transfer is not None
     assert model.transfer.new == ["classifier/bias", "classifier/kernel"]
-    assert model.transfer.left == []
+    assert model.transfer.unused == []
     assert len(model.transfer.loaded) == len(parameters(config(head="encoder")))
     assert "new (2): classifier/bias, classifier/kernel" in model.transfer.describe()
     assert model(IDS).logits.shape == (B, LABELS)
@@ -191,7 +191,7 @@ def test_a_task_model_becomes_another(tmp_path: Path) -> None:
         model = CLASSES["question-answering"].from_pretrained(folder)
     assert model.transfer is not None
     assert model.transfer.new == ["qa_outputs/bias", "qa_outputs/kernel"]
-    assert {path.split("/")[0] for path in model.transfer.left} == {"cls"}
+    assert {path.split("/")[0] for path in model.transfer.unused} == {"cls"}
     model.save_pretrained(tmp_path / "answers")
     before, after = (read_model(tmp_path / name).flat for name in ("words", "answers"))
     encoder = {path for path in before if path.startswith("s4_bert/")}
@@ -203,7 +203,7 @@ def test_a_bare_encoder_from_a_task_checkpoint_is_that_checkpoint_s_encoder(tmp_
     folder = written(tmp_path / "task", head="sequence-classification")
     model = BiGSModel.from_pretrained(folder)
     assert model.transfer is not None
-    assert (model.transfer.new, model.transfer.left) == ([], ["classifier/bias", "classifier/kernel"])
+    assert (model.transfer.new, model.transfer.unused) == ([], ["classifier/bias", "classifier/kernel"])
     model.save_pretrained(tmp_path / "encoder")
     task, encoder = (read_model(tmp_path / name).flat for name in ("task", "encoder"))
     assert same(encoder, {path.removeprefix("s4_bert/"): a for path, a in task.items() if path.startswith("s4_bert/")})
@@ -218,7 +218,7 @@ def test_another_number_of_labels_makes_a_new_classifier(tmp_path: Path) -> None
     assert (model.config.num_labels, model.config.labels) == (1, None)
     assert model.transfer is not None
     assert model.transfer.new == ["classifier/bias", "classifier/kernel"]
-    assert model.transfer.left == ["classifier/bias", "classifier/kernel"]
+    assert model.transfer.unused == ["classifier/bias", "classifier/kernel"]
     assert model(IDS).logits.shape == (B, 1)
 
 

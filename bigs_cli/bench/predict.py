@@ -1,6 +1,6 @@
 """`bigs bench predict`: the time of `bigs predict`, including input and output, compared with its forward passes.
 
-Run as a script, it measures both in turn, after a pass that compiles.
+Run as a script, it measures both in turn, after a warm-up pass that compiles.
 """
 
 from __future__ import annotations

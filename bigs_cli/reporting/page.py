@@ -93,7 +93,7 @@ def _cell(text: str, right: bool) -> Markup:
     lines = "\n" in text
     kinds = {"right": right, "whole": right and len(text) <= _SHORT, "lines": lines}
     kinds["text"] = not lines and len(text) > _LONG
-    named = " ".join(kind for kind, is_so in kinds.items() if is_so)
+    named = " ".join(kind for kind, applies in kinds.items() if applies)
     return element("td", text, **({"class_": named} if named else {}))
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Run:
-    """What both tables need to know of a pretraining or fine-tuning run."""
+    """The properties of a pretraining or fine-tuning run that both tables use."""
 
     config: BiGSConfig
     recipe: Recipe
@@ -52,7 +52,7 @@ def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
     Without `shards`, rows are those that `bigs tokenize` writes by default.
 
     Raises:
-        RequestError: recipe, shards and devices are incompatible; the run would raise the same error.
+        RequestError: recipe, shards and devices are incompatible, as in the run itself.
     """
     L = recipe.data.sequence_length
     if shards is None:
@@ -135,7 +135,7 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
 
 
 def _shardings(mesh: jax.sharding.Mesh, params: Any) -> Table:
-    """Return a table of the sharding, with one row for the parameters of one rule and one sharding."""
+    """Return a table of the sharding; parameters with the same rule and the same sharding share a row."""
     rows: dict[tuple[str, str], list[Any]] = {}
     for (path, leaf), sharding in zip(
         jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(meshes.shardings(mesh, params)), strict=True

@@ -32,11 +32,11 @@ def test_every_head_from_every_other(source: str, target: str) -> None:
     assert sorted([*report.loaded, *report.new, *report.changed]) == sorted(published_shapes(to))
     inside = {path.removeprefix("s4_bert/"): array for path, array in flat.items()}
     assert all(result[path] is inside[path.removeprefix("s4_bert/")] for path in report.loaded)
-    assert not any("encoder" in path or "embeddings" in path for path in [*report.new, *report.left])
+    assert not any("encoder" in path or "embeddings" in path for path in [*report.new, *report.unused])
     taken = {path.removeprefix("s4_bert/") for path in report.loaded}
-    assert inside.keys() - taken == {path.removeprefix("s4_bert/") for path in report.left}, "nothing goes unreported"
+    assert inside.keys() - taken == {path.removeprefix("s4_bert/") for path in report.unused}, "nothing goes unreported"
     if source == target:
-        assert [report.new, report.left, report.changed] == [[], [], {}]
+        assert [report.new, report.unused, report.changed] == [[], [], {}]
 
 
 def test_a_bare_encoder_into_a_classifier() -> None:
@@ -49,14 +49,14 @@ def test_a_bare_encoder_into_a_classifier() -> None:
         "s4_bert/pooler/dense/bias",
         "s4_bert/pooler/dense/kernel",
     ]
-    assert report.left == []
+    assert report.unused == []
 
 
 def test_the_heads_that_two_kinds_share_go_over() -> None:
     of, to = config(head="pretraining"), config(head="masked-lm")
     _, report = transfer(parameters(of), of, to, zeros)
     assert not report.new
-    assert sorted(report.left) == [
+    assert sorted(report.unused) == [
         "cls/seq_relationship/bias",
         "cls/seq_relationship/kernel",
         "s4_bert/pooler/dense/bias",
@@ -76,14 +76,14 @@ def test_the_heads_that_two_kinds_share_go_over() -> None:
 def test_the_classifier_of_another_task_is_new(of, to) -> None:
     _, report = transfer(parameters(of), of, to, zeros)
     assert [path for path in report.new if "pooler" not in path] == ["classifier/bias", "classifier/kernel"]
-    assert {"classifier/kernel", "classifier/bias"} <= set(report.left)
+    assert {"classifier/kernel", "classifier/bias"} <= set(report.unused)
 
 
 @pytest.mark.parametrize("of", [classifier(NLI), classifier()])
 @pytest.mark.parametrize("to", [classifier(NLI), classifier()])
 def test_a_classifier_of_as_many_labels_goes_over_where_names_do_not_differ(of, to) -> None:
     _, report = transfer(parameters(of), of, to, zeros)
-    assert [report.new, report.left, report.changed] == [[], [], {}]
+    assert [report.new, report.unused, report.changed] == [[], [], {}]
 
 
 def test_labels_in_another_order_are_mapped_by_name() -> None:
@@ -113,7 +113,7 @@ def test_a_tied_embedding_becomes_an_untied_decoder() -> None:
     result, report = transfer(flat, of, to, zeros)
     assert np.array_equal(result["cls/predictions/decoder/kernel"], flat[WORDS].T)
     assert report.changed == {"cls/predictions/decoder/kernel": "copied from the word embeddings"}
-    assert transfer(parameters(to), to, of, zeros)[1].left == ["cls/predictions/decoder/kernel"]
+    assert transfer(parameters(to), to, of, zeros)[1].unused == ["cls/predictions/decoder/kernel"]
     assert transfer(flat, of, classifier(), zeros)[1].changed == {}
 
 

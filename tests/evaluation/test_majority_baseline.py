@@ -27,7 +27,9 @@ def test_the_baseline_is_what_the_most_frequent_label_scores() -> None:
     scores = scores_of(get_task("mrpc"), {"dev": {"accuracy": 0.5}}, lines(labels, [*PAIR, *PAIR]))
     assert scores.baselines["dev"].answer == "equivalent"
     assert scores.baselines["dev"].metrics == pytest.approx({"accuracy": 0.75, "f1": 6 / 7})
-    assert scores.sentences() == ["The majority baseline of dev always answers “equivalent”, its most frequent label."]
+    assert scores.sentences() == [
+        "The majority baseline for dev always predicts “equivalent”, the most frequent label."
+    ]
     cola = lines(["acceptable", "acceptable", "unacceptable"], ["acceptable", "unacceptable", "acceptable"])
     assert scores_of(get_task("cola"), {"dev": {}}, cola).baselines["dev"].metrics["matthews"] == 0.0
 
@@ -52,16 +54,16 @@ def test_the_baseline_of_tags_is_outside_and_of_endings_a_place() -> None:
 @pytest.mark.parametrize(
     ("task", "labels", "predictions", "answer"),
     [
-        ("mrpc", [*PAIR], [PAIR[1]] * 2, "“not_equivalent” to all 2 dev examples"),
-        ("wikiann", [["O", "B-LOC"], ["O"]], [["O", "O"], ["O"]], "“O” to all 2 dev examples"),
-        ("codah", [0, 1], [3, 3], "“ending 4” to all 2 dev examples"),
-        ("stsb", [0.0, 5.0], [2.51, 2.49], "about 2.5 to all 2 dev examples"),
+        ("mrpc", [*PAIR], [PAIR[1]] * 2, "“not_equivalent” for all 2 dev examples"),
+        ("wikiann", [["O", "B-LOC"], ["O"]], [["O", "O"], ["O"]], "“O” for all 2 dev examples"),
+        ("codah", [0, 1], [3, 3], "“ending 4” for all 2 dev examples"),
+        ("stsb", [0.0, 5.0], [2.51, 2.49], "about 2.5 for all 2 dev examples"),
     ],
 )
 def test_a_model_that_answers_all_alike_is_told(
     task: str, labels: list[Any], predictions: list[Any], answer: str
 ) -> None:
-    expected = f"The model answers {answer}: it does not distinguish them."
+    expected = f"The model predicts {answer}: it does not distinguish them."
     assert notes(get_task(task), labels, predictions) == (expected,)
 
 

@@ -36,7 +36,7 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="not those of MNLI"):
         pairs("mnli", lines)
     path.write_text("{}\n")
-    with pytest.raises(RequestError, match="is not a file of predictions"):
+    with pytest.raises(RequestError, match="is not a predictions file"):
         read_predictions(path)
     for garbled, where in (
         ('"scores": {"a": "b"}', r"scores\."),

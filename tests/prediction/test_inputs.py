@@ -50,12 +50,12 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         (
             "encoder",
             {"token_type_ids": [[0] * 4] * 2},
-            "token_type_ids has the shape [2, 4]; it needs that of input_id",
+            "token_type_ids has the shape [2, 4]; it must have the shape of input_id",
         ),
         (
             "encoder",
             {"attention_mask": [[1] * 4] * 2},
-            "attention_mask has the shape [2, 4]; it needs that of input_ids",
+            "attention_mask has the shape [2, 4]; it must have the shape of input_ids",
         ),
         ("encoder", {"attention_mask": [[1, 1, 2, 1, 1]] * 2}, "attention_mask has values from 1 to 2; padding and"),
         (

@@ -44,5 +44,5 @@ def test_a_model_that_reads_its_padding_says_so_when_it_is_trimmed(
     full, cut = tmp_path / "full.jsonl", tmp_path / "cut.jsonl"
     bigs("eval", "--model", run, "--length", 32, "--predictions", full).fine()
     said = bigs("eval", "--model", run, "--length", 32, "--trim-padding", "--predictions", cut).fine()
-    assert "This model reads its padding" in said.err
+    assert "this model reads its padding" in said.err
     assert len(predictions(full)) == len(predictions(cut)) == 13

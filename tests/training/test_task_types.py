@@ -126,7 +126,7 @@ def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
     assert re.search(
         rf"^accuracy +{100 * measured['metrics']['accuracy']:.2f} +{100 * outside:.2f} *$", shown.out, re.M
     )
-    assert "The majority baseline of test always answers “O”, its most frequent label." in shown.err
+    assert "The majority baseline for test always predicts “O”, the most frequent label." in shown.err
 
 
 @pytest.mark.parametrize(("task", "name", "none"), [("squad", "v1.1", 0.0), ("squad2", "v2.0", 0.4)])

@@ -49,7 +49,7 @@ def test_names_are_text_whatever_they_hold() -> None:
     course = [{"step": step, "loss": 1.0, "dev_accuracy": 0.5} for step in (1, 2)]
     run = "<script>$\\frac$"
     assert f"{run}: training" in texts(inline_svg(draw_training_curves({run: course}, {run: "$task$"}), 0))
-    assert f"{run}: $task$ learning curve" in texts(
+    assert f"{run}: $task$ validation curve" in texts(
         inline_svg(draw_validation_curve({run: course}, "accuracy", "$task$"), 0)
     )
 
