@@ -47,7 +47,7 @@ def told(done: Done, *says: str) -> None:
 
 
 @pytest.mark.parametrize("size", [300, 20_000], ids=["as it starts", "at a checkpoint"])
-def test_pretraining_goes_on(size: int, shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_pretraining_resumes_after_a_write_error(size: int, shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with small_files(size):
         done = bigs(*pretrain(shards, run))
@@ -60,7 +60,7 @@ def test_pretraining_goes_on(size: int, shards: Path, pretrained: Path, tmp_path
     assert course(run) == course(pretrained)
 
 
-def test_finetuning_goes_on_with_the_best_kept(
+def test_finetuning_resumes_after_a_failed_write_of_the_best_checkpoint(
     pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk takes no more in the middle of writing the best parameters: what counts them as kept is not saved."""
@@ -102,7 +102,7 @@ def commands(folder: Path, shards: Path, pretrained: Path, glue: Path) -> dict[s
 
 
 @pytest.mark.parametrize("verb", ["tokenize", "predict", "flax", "torch", "transformers", "stablehlo"])
-def test_what_is_written_whole_or_not_at_all(
+def test_outputs_are_written_completely_or_not_at_all(
     verb: str, shards: Path, pretrained: Path, glue: Path, tmp_path: Path
 ) -> None:
     asked = commands(tmp_path, shards, pretrained, glue)[verb]
@@ -114,7 +114,7 @@ def test_what_is_written_whole_or_not_at_all(
     assert [path.stem for path in (tmp_path / "new").iterdir()] == ["out"]
 
 
-def test_stdout_that_takes_no_more() -> None:
+def test_a_full_stdout_is_reported() -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "bigs_cli", "recipes", "list"], stdout=full, stderr=subprocess.PIPE, text=True
@@ -126,7 +126,7 @@ def test_stdout_that_takes_no_more() -> None:
 KNOBS = ("set compute.remat to layer", "mesh.fsdp (now 1)", "There is not enough memory for ")
 
 
-def test_a_model_larger_than_memory_names_the_knobs(shards: Path, tmp_path: Path) -> None:
+def test_out_of_memory_errors_name_the_settings_to_change(shards: Path, tmp_path: Path) -> None:
     done = bigs(*pretrain(shards, tmp_path / "run", model__hidden_size=20_000_000, gradient_accumulation_steps=2))
     assert done.code == 1
     for part in (
@@ -138,7 +138,7 @@ def test_a_model_larger_than_memory_names_the_knobs(shards: Path, tmp_path: Path
         assert part in done.err.splitlines()[-1]
 
 
-def test_a_step_that_xla_has_no_memory_for_names_them_too(
+def test_xla_out_of_memory_errors_name_the_settings_to_change(
     pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def step(*_: Any) -> Any:
@@ -152,7 +152,7 @@ def test_a_step_that_xla_has_no_memory_for_names_them_too(
         assert part in done.err.splitlines()[-1]
 
 
-def test_what_a_killed_process_had_not_deleted_goes(shards: Path, tmp_path: Path) -> None:
+def test_checkpoints_left_by_a_killed_process_are_deleted(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, checkpoint__every_steps=2, checkpoint__keep=9)).fine()
     with Checkpoints(run / "checkpoints") as checkpoints:
@@ -161,7 +161,9 @@ def test_what_a_killed_process_had_not_deleted_goes(shards: Path, tmp_path: Path
         assert checkpoints.steps() == [6]
 
 
-def test_shards_that_vanish_are_told(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_removed_during_training_are_reported(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is mapped already stays, but the held-out part is mapped at each measurement."""
     moved = tmp_path / "shards"
     moved.symlink_to(shards)

@@ -56,7 +56,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub
         yield hub, run
 
 
-def test_a_published_model_by_its_hub_id(shared: Path, start: tuple[Hub, Start], tmp_path: Path) -> None:
+def test_a_published_model_loads_by_hub_id(shared: Path, start: tuple[Hub, Start], tmp_path: Path) -> None:
     hub, run = start
     folder, inputs = shared / "fixtures" / "flax_hippo_seqcls", shared / "fixtures" / "inputs.npz"
     hub.repositories[MNLI] = folder
@@ -71,7 +71,7 @@ def test_a_published_model_by_its_hub_id(shared: Path, start: tuple[Hub, Start],
     assert sorted(hub.downloads()) == ["config.json", "flax_model.msgpack"]
 
 
-def test_fine_tuning_with_model_and_data_from_the_hub(start: tuple[Hub, Start], tmp_path: Path) -> None:
+def test_fine_tuning_with_a_model_and_data_from_the_hub(start: tuple[Hub, Start], tmp_path: Path) -> None:
     hub, run = start
     of = config(head="sequence-classification", num_labels=3)
     hub.repositories |= {MNLI: tmp_path / "mnli", GLUE: glue(tmp_path / "glue")}
@@ -91,7 +91,7 @@ def test_fine_tuning_with_model_and_data_from_the_hub(start: tuple[Hub, Start], 
     assert json.loads(judged.stdout)["metrics"] == results["metrics"]
 
 
-def test_a_model_the_hub_does_not_have(start: tuple[Hub, Start]) -> None:
+def test_a_model_missing_from_the_hub_is_reported(start: tuple[Hub, Start]) -> None:
     ended = start[1]("-m", "bigs_cli", "export", "--model", "someone/none", "--output", "out")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.splitlines()[-1].startswith(

@@ -30,7 +30,7 @@ def rows(lengths: list[int], length: int) -> Grouped:
     return Grouped(np.arange(starts[-1], dtype=np.int32), starts, np.array(lengths), length)
 
 
-def test_buckets_are_few_and_waste_little() -> None:
+def test_buckets_are_few_and_need_little_padding() -> None:
     shapes = {bucket(tokens, 512) for tokens in range(1, 513)}
     assert sorted(shapes) == [16, 32, 48, 64, 96, 128, 192, 256, 384, 512]
     assert all(tokens <= bucket(tokens, 512) for tokens in range(1, 513))
@@ -40,7 +40,7 @@ def test_buckets_are_few_and_waste_little() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 9), st.booleans(), st.booleans())
-def test_what_a_function_gives_comes_back_in_order(lengths: list[int], size: int, trim: bool, by_token: bool) -> None:
+def test_outputs_are_returned_in_input_order(lengths: list[int], size: int, trim: bool, by_token: bool) -> None:
     inputs = rows(lengths, 40)
 
     def function(params: int, batch: dict[str, Any]) -> Any:
@@ -59,14 +59,14 @@ def test_what_a_function_gives_comes_back_in_order(lengths: list[int], size: int
     np.testing.assert_array_equal(found, inputs.ids if by_token else [part.sum() for part in parts])
 
 
-def test_windows_hold_few_items_and_few_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_limit_items_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "WINDOW", 4)
     monkeypatch.setattr(inference, "CHARACTERS", 100)
     items = [Item("x" * size, None, (), {}, "here") for size in (1, 1, 1, 1, 1, 99, 1, 1)]
     assert [len(window) for window in windows_of(items)] == [4, 2, 2]
 
 
-def test_a_stream_without_end_is_read_a_window_ahead(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_stream_is_read_one_window_ahead(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "WINDOW", 8)
     model = load_model(models / "sequence-classification")
     asked = model._predictor(5, None, None, None)

@@ -91,11 +91,11 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
         yield from ((path, node) for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
-def test_every_package_has_its_place() -> None:
+def test_every_package_has_a_level() -> None:
     assert {owner(path) for path in sources()} - {"__init__"} == RANK.keys()
 
 
-def test_imports_go_one_way() -> None:
+def test_imports_go_in_one_direction() -> None:
     wrong = []
     for path, tree in sources().items():
         here = owner(path)
@@ -109,7 +109,7 @@ def test_imports_go_one_way() -> None:
     assert not wrong
 
 
-def test_imports_are_absolute_but_in_shipped_files() -> None:
+def test_imports_are_absolute_except_in_shipped_files() -> None:
     relative = {path for path, tree in sources().items() for _, name in imports(tree) if name.startswith(".")}
     assert relative == {"export/shipped/layers_bigs.py", "export/shipped/modeling_bigs.py"}
 
@@ -119,7 +119,7 @@ def test_only_one_file_imports_orbax() -> None:
     assert users == {"checkpoints/orbax.py"}
 
 
-def test_the_model_knows_no_files() -> None:
+def test_models_do_not_read_or_write_files() -> None:
     known = {
         name.split(".")[0] for path, tree in sources().items() if owner(path) == "models" for _, name in imports(tree)
     }
@@ -131,7 +131,7 @@ def test_the_model_knows_no_files() -> None:
     ]
 
 
-def test_what_help_needs_imports_nothing_heavy_in_its_own_text() -> None:
+def test_modules_needed_for_help_import_nothing_heavy() -> None:
     wrong = [
         f"{path}:{line} imports {name}"
         for path, tree in sources().items()
@@ -145,13 +145,13 @@ def test_what_help_needs_imports_nothing_heavy_in_its_own_text() -> None:
 @pytest.mark.parametrize(
     "what", ["import bigs_cli.cli", "from bigs_cli import BiGSConfig; BiGSConfig()", "import bigs_cli.tasks"]
 )
-def test_what_help_needs_imports_nothing_heavy_by_way_of_others(what: str) -> None:
+def test_help_imports_nothing_heavy_indirectly(what: str) -> None:
     script = f"import sys; {what}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert not HEAVY & set(loaded.split())
 
 
-def test_nothing_read_is_executed() -> None:
+def test_no_input_is_executed() -> None:
     wrong = [
         f"{path}:{line} imports {name}"
         for path, tree in sources().items()
@@ -175,7 +175,7 @@ def test_nothing_read_is_executed() -> None:
     assert not wrong
 
 
-def test_no_archive_is_unpacked_to_the_disk() -> None:
+def test_archives_are_not_extracted_to_disk() -> None:
     """Members are read in memory, so none can leave a folder, be a link, or have a name that matters."""
     unpacks = {"extract", "extractall", "unpack_archive"}
     wrong = [f"{path}:{call.lineno}" for path, call in calls() if getattr(call.func, "attr", None) in unpacks]
@@ -183,7 +183,7 @@ def test_no_archive_is_unpacked_to_the_disk() -> None:
     assert not wrong
 
 
-def test_the_checks_see_what_they_look_for() -> None:
+def test_the_checks_detect_violations() -> None:
     text = """
 import a.b
 from c import d

@@ -39,7 +39,7 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_whole_lifecycle(odd: Path, tmp_path: Path) -> None:
+def test_the_whole_lifecycle_in_an_odd_folder(odd: Path, tmp_path: Path) -> None:
     shards, glue, table = write_shards(odd), write_tasks(odd / "glue"), odd / "own.csv"
     bigs("tokenize", "--check", shards).fine()
     made = bigs(*pretrain(shards, odd / "runs" / "base", checkpoint__every_steps=2, optimizer__ema=0.9)).fine()
@@ -83,7 +83,7 @@ def test_checkpoints_in_any_folder(name: str, tmp_path: Path, monkeypatch: pytes
         assert not list(links.iterdir())
 
 
-def test_a_checkpoint_that_cannot_be_read_replaces_none(
+def test_an_unreadable_checkpoint_replaces_no_other(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Orbax writes to a folder such as run[1], if it is left to it, lacks its index."""
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_cannot_be_read_replaces_none(
     assert parameters(run / "checkpoints")
 
 
-def test_a_link_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_create_the_link_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     with (
         pytest.raises(RequestError, match=r"run\[1\] has special characters .+ \$TMPDIR"),
@@ -115,7 +115,7 @@ def test_a_link_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pass
 
 
-def test_errors_name_the_folder_and_not_the_link(tmp_path: Path) -> None:
+def test_errors_name_the_folder_instead_of_the_link(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as error, plain_path(tmp_path / "run[1]") as plain:
         (plain / "absent").read_bytes()
     assert error.value.filename == str(tmp_path / "run[1]" / "absent")

@@ -41,14 +41,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(built.glob("*.whl"))
 
 
-def test_everything_is_packed(wheel: Path) -> None:
+def test_the_wheel_contains_all_files(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bigs_cli").rglob("*.py")}
     recipes = {path.relative_to(ROOT / "recipes").as_posix() for path in (ROOT / "recipes").rglob("*.yaml")}
     assert packed == modules | {f"bigs_cli/recipe/shipped/{name}" for name in recipes}
 
 
-def test_recipes_are_listed_by_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_lists_the_recipes(wheel: Path, tmp_path: Path) -> None:
     """A new environment gets bigs from the wheel; only what bigs depends on comes from this one."""
     venv.create(tmp_path / "env", symlinks=True)
     python = tmp_path / "env" / "bin" / "python"

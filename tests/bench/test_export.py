@@ -7,7 +7,7 @@ import json
 from tests.tiny import bigs
 
 
-def test_forward_passes_beside_each_other() -> None:
+def test_forward_passes_of_all_runners() -> None:
     ask = ("bench", "export", "--shape", "8x2", "--layers", 1, "--hidden", 8, "--vocab-size", 300, "--rounds", 1)
     done = bigs(*ask, "--runner", "bigs", "--runner", "stablehlo", "--json", "-").fine()
     made = json.loads(done.out)

@@ -44,7 +44,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_sizes_and_figures_in_json_and_a_table(temporary: Path, tmp_path: Path) -> None:
+def test_results_as_json_and_as_a_table(temporary: Path, tmp_path: Path) -> None:
     done = bigs("bench", "load", *QUICK, "--length", 16, "--length", 32, "--json", tmp_path / "load.json").fine()
     assert not list(temporary.iterdir())
     assert "Needs up to 0.00 GB of disk" in done.err
@@ -70,7 +70,7 @@ def test_sizes_and_figures_in_json_and_a_table(temporary: Path, tmp_path: Path) 
         assert flat["lowest_rate_ratio"] == min(1, size["rate_ratio"])
 
 
-def test_json_alone_on_stdout_and_rows_of_given_shards(temporary: Path, tmp_path: Path) -> None:
+def test_only_json_on_stdout_for_given_shards(temporary: Path, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", numbered(300), numbered(1))
     done = bigs("bench", "load", *QUICK, "--length", 16, "--data", shards, "--json", "-").fine()
     made = json.loads(done.out)
@@ -79,7 +79,7 @@ def test_json_alone_on_stdout_and_rows_of_given_shards(temporary: Path, tmp_path
     assert not list(temporary.iterdir())
 
 
-def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Path) -> None:
+def test_invalid_requests_are_rejected_before_measuring(temporary: Path, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", numbered(3), numbered(1))
     for arguments, sentence in (
         (("--data", shards, "--length", 16), "has fewer than 16 tokens"),
@@ -94,7 +94,7 @@ def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, temporary: Path) -> None:
+def test_an_interrupt_leaves_no_files(number: signal.Signals, temporary: Path) -> None:
     started = start_bigs("bench", "load", "--tokens", "1e5", "--sizes", 2, "--seconds", 60, TMPDIR=str(temporary))
     wait_until(lambda: list(temporary.glob("*/shards/manifest.json")), started)
     assert list(temporary.glob("*/shards/manifest.json"))
@@ -104,13 +104,13 @@ def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, temporar
     assert not list(temporary.iterdir())
 
 
-def test_sizes_grow_by_the_same_factor() -> None:
+def test_corpus_sizes_form_a_geometric_sequence() -> None:
     sizes = corpus_sizes(10**9, 10)
     assert (len(sizes), sizes[0], sizes[-1]) == (10, 10**6, 10**9)
     np.testing.assert_allclose(np.divide(sizes[1:], sizes[:-1]), 1000 ** (1 / 9), rtol=1e-5)
 
 
-def test_a_growing_corpus_is_sound_at_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_growing_corpus_is_valid_at_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigs_cli.data.shard_writer.SHARD_BYTES", 10 * 4 * 2)
     corpus = GrowingCorpus(tmp_path / "shards", numbered(7), 30)
     for rows in (1, 5, 33, 34, 60):
@@ -122,7 +122,7 @@ def test_a_growing_corpus_is_sound_at_every_size(tmp_path: Path, monkeypatch: py
     assert len(opened.manifest.splits["train"]) == 6
 
 
-def test_made_up_tokens_are_as_frequent_as_words() -> None:
+def test_random_tokens_follow_zipfs_law() -> None:
     rows, vocab_size = source_rows(None, 128)
     assert rows.shape[1] == 128
     counts = np.bincount(rows.ravel(), minlength=vocab_size)

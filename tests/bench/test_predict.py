@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.tiny import bigs
 
 
-def test_predict_beside_its_forward_pass(pretrained: Path, tmp_path: Path) -> None:
+def test_predict_is_compared_with_its_forward_pass(pretrained: Path, tmp_path: Path) -> None:
     ask = ("bench", "predict", "--model", pretrained, "--texts", 20, "--rounds", 1)
     made = json.loads(bigs(*ask, "--json", "-").fine().out)["measured"]
     assert made["texts"] == 20
@@ -20,7 +20,7 @@ def test_predict_beside_its_forward_pass(pretrained: Path, tmp_path: Path) -> No
     assert "does not exist" in bigs(*ask, "--input", tmp_path / "no.txt").err
 
 
-def test_without_a_model_a_fresh_one_is_measured() -> None:
+def test_without_a_model_an_untrained_one_is_measured() -> None:
     made = json.loads(bigs("bench", "predict", "--texts", 2, "--rounds", 1, "--json", "-").fine().out)
     assert made["settings"]["model"] is None
     assert made["measured"]["texts"] == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.tiny import DOCUMENTS, bigs
 
 
-def test_figures_of_a_text_read_once_and_twice(shards: Path, tmp_path: Path) -> None:
+def test_results_for_a_text_read_once_and_twice(shards: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.jsonl"
     text.write_text("".join(json.dumps({"text": f"{one} {two}"}) + "\n" for one in DOCUMENTS for two in DOCUMENTS))
     ask = ("bench", "tokenize", "--input", text, "--vocab", shards, "--length", 32, "--workers", 1)
@@ -27,7 +27,7 @@ def test_figures_of_a_text_read_once_and_twice(shards: Path, tmp_path: Path) -> 
     assert "peak memory" in table.out
 
 
-def test_wrong_requests_are_sentences(tmp_path: Path) -> None:
+def test_invalid_requests_are_rejected(tmp_path: Path) -> None:
     done = bigs("bench", "tokenize", "--input", "none.txt", "--vocab", "none.txt")
     assert (done.code, done.out) == (2, "")
     assert "no file or folder none.txt" in done.err

@@ -13,7 +13,7 @@ TINY = ("--layers", 1, "--hidden", 8, "--vocab-size", 300, "--rounds", 1, "--ste
 
 
 @pytest.mark.parametrize("way", [(), ("--pass", "forward"), ("--pass", "encode")])
-def test_figures_of_steps_and_forward_passes(way: tuple[str, ...]) -> None:
+def test_results_of_training_steps_and_forward_passes(way: tuple[str, ...]) -> None:
     done = bigs("bench", "train", *TINY, "--setting", "reference", "--setting", "float32", *way, "--json", "-").fine()
     assert "float32 matrix products" in done.err
     made = json.loads(done.out)
@@ -27,7 +27,7 @@ def test_figures_of_steps_and_forward_passes(way: tuple[str, ...]) -> None:
     assert reference["flops"] == ours["flops"] > 0
 
 
-def test_wrong_requests_are_sentences() -> None:
+def test_invalid_requests_are_rejected() -> None:
     for words, said in ((("--shape", "128"), "such as 128x16"), (("--setting", "float"), "Did you mean 'float32'?")):
         done = bigs("bench", "train", *words)
         assert (done.code, done.out) == (2, "")

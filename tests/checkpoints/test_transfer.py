@@ -24,7 +24,7 @@ def classifier(labels: tuple[str, ...] | None = None, num_labels: int = 3, head:
 
 @pytest.mark.parametrize("source", HEADS)
 @pytest.mark.parametrize("target", HEADS)
-def test_every_head_from_every_other(source: str, target: str) -> None:
+def test_transfer_between_all_heads(source: str, target: str) -> None:
     of, to = config(head=source), config(head=target)
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
@@ -39,7 +39,7 @@ def test_every_head_from_every_other(source: str, target: str) -> None:
         assert [report.new, report.unused, report.changed] == [[], [], {}]
 
 
-def test_a_bare_encoder_into_a_classifier() -> None:
+def test_transfer_from_an_encoder_to_a_classifier() -> None:
     of, to = config(head="encoder"), classifier()
     flat = {path: array for path, array in parameters(of).items() if not path.startswith("pooler")}
     _, report = transfer(flat, of, to, zeros)
@@ -52,7 +52,7 @@ def test_a_bare_encoder_into_a_classifier() -> None:
     assert report.unused == []
 
 
-def test_the_heads_that_two_kinds_share_go_over() -> None:
+def test_shared_heads_are_transferred() -> None:
     of, to = config(head="pretraining"), config(head="masked-lm")
     _, report = transfer(parameters(of), of, to, zeros)
     assert not report.new
@@ -73,7 +73,7 @@ def test_the_heads_that_two_kinds_share_go_over() -> None:
         (classifier(), classifier(head="token-classification")),
     ],
 )
-def test_the_classifier_of_another_task_is_new(of, to) -> None:
+def test_the_classifier_of_another_task_is_initialized(of, to) -> None:
     _, report = transfer(parameters(of), of, to, zeros)
     assert [path for path in report.new if "pooler" not in path] == ["classifier/bias", "classifier/kernel"]
     assert {"classifier/kernel", "classifier/bias"} <= set(report.unused)
@@ -81,7 +81,7 @@ def test_the_classifier_of_another_task_is_new(of, to) -> None:
 
 @pytest.mark.parametrize("of", [classifier(NLI), classifier()])
 @pytest.mark.parametrize("to", [classifier(NLI), classifier()])
-def test_a_classifier_of_as_many_labels_goes_over_where_names_do_not_differ(of, to) -> None:
+def test_a_classifier_with_compatible_labels_is_transferred(of, to) -> None:
     _, report = transfer(parameters(of), of, to, zeros)
     assert [report.new, report.unused, report.changed] == [[], [], {}]
 
@@ -97,7 +97,7 @@ def test_labels_in_another_order_are_mapped_by_name() -> None:
 
 
 @pytest.mark.parametrize("rows", [12, 3])
-def test_the_position_table_is_repeated_or_cut(rows: int) -> None:
+def test_the_position_table_is_repeated_or_truncated(rows: int) -> None:
     of, to = config(), config(max_position_embeddings=rows)
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
@@ -107,7 +107,7 @@ def test_the_position_table_is_repeated_or_cut(rows: int) -> None:
     assert f"from 5 to {rows} rows" in report.describe()
 
 
-def test_a_tied_embedding_becomes_an_untied_decoder() -> None:
+def test_an_untied_decoder_is_initialized_with_the_embedding() -> None:
     of, to = config(), config(tie_word_embeddings=False)
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
@@ -117,13 +117,13 @@ def test_a_tied_embedding_becomes_an_untied_decoder() -> None:
     assert transfer(flat, of, classifier(), zeros)[1].changed == {}
 
 
-def test_encoders_that_differ_are_told_by_field() -> None:
+def test_differing_encoder_fields_are_reported() -> None:
     of, to = config(), config(hidden_size=8, pre_norm=False)
     with pytest.raises(RequestError, match=r"hidden_size 8 instead of 4; pre_norm False instead of True"):
         transfer(parameters(of), of, to, zeros)
 
 
-def test_the_description_names_what_is_new_and_left() -> None:
+def test_the_description_lists_new_and_unused_parameters() -> None:
     of, to = config(), classifier()
     text = transfer(parameters(of), of, to, zeros)[1].describe()
     assert text.splitlines() == [

@@ -37,7 +37,7 @@ ASKED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("head", NEW)
-def test_a_masked_lm_model_warns_of_every_head_it_lacks(head: Any, pretrained: Path, tmp_path: Path) -> None:
+def test_loading_another_head_from_a_masked_lm_model_warns(head: Any, pretrained: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="are newly initialized") as told:
         model = CLASSES[head].from_pretrained(pretrained)
     assert all(path in str(told[0].message) for path in NEW[head])
@@ -59,7 +59,7 @@ def test_a_masked_lm_model_warns_of_every_head_it_lacks(head: Any, pretrained: P
 
 
 @pytest.mark.parametrize("head", ASKED)
-def test_commands_refuse_a_head_that_was_never_trained(head: Any, pretrained: Path, tmp_path: Path) -> None:
+def test_commands_reject_an_untrained_head(head: Any, pretrained: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="newly initialized"):
         CLASSES[head].from_pretrained(pretrained).save_pretrained(tmp_path / "saved")
     more = {
@@ -76,9 +76,7 @@ def test_commands_refuse_a_head_that_was_never_trained(head: Any, pretrained: Pa
     bigs("predict", "the old house", "--model", tmp_path / "saved", "--embed", "--output", tmp_path / "v.npy").fine()
 
 
-def test_a_task_is_not_measured_with_a_head_that_was_never_trained(
-    pretrained: Path, glue: Path, tmp_path: Path
-) -> None:
+def test_a_task_is_not_evaluated_with_an_untrained_head(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     done = bigs("eval", "mrpc", "--model", pretrained, "--data", glue)
     assert done.code == 2
     assert "is a masked-lm model; MRPC needs a sequence-classification model" in " ".join(done.err.split())
@@ -91,7 +89,7 @@ def test_a_task_is_not_measured_with_a_head_that_was_never_trained(
     assert "accuracy" in json.loads(bigs(*ask, "--allow-untrained").fine().out)["metrics"]
 
 
-def test_a_trained_head_in_any_number_format_is_not_taken_for_an_untrained_one(tmp_path: Path) -> None:
+def test_a_trained_head_in_any_dtype_counts_as_trained(tmp_path: Path) -> None:
     of = config(head="sequence-classification", hidden_size=64)
     flat = parameters(of)
     kernel = init_parameter("classifier/kernel", flat["classifier/kernel"].shape, of, 0)

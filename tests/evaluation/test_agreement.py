@@ -20,7 +20,7 @@ def pairs(*two: tuple[str, str]) -> Pairs:
     return Pairs("by hand", good, bad, [f"by hand:{i}" for i in range(len(two))], {})
 
 
-def test_goldbergs_table_has_no_header_line(tmp_path: Path) -> None:
+def test_the_layout_of_goldberg_is_recognized(tmp_path: Path) -> None:
     """Its columns: attractors, tag of the verb, masked sentence, right form, wrong form. Cells may be the same."""
     path = tmp_path / "lgd.tsv"
     path.write_text("1\tVBZ\tthe cat near the dogs ***mask*** here .\tis\tare\n0\t0\tcats ***mask*** .\tare\tis\n")
@@ -31,7 +31,7 @@ def test_goldbergs_table_has_no_header_line(tmp_path: Path) -> None:
     assert len(read_agreement(path, limit=1)) == 1
 
 
-def test_a_table_without_header_line_whose_columns_are_named(tmp_path: Path) -> None:
+def test_columns_are_named_for_a_table_without_a_header(tmp_path: Path) -> None:
     """Marvin & Linzen's: a construction, a case of it, and two whole sentences."""
     path = tmp_path / "ml.tsv"
     path.write_text("simple\tsing\tthe cat sleeps\tthe cat sleep\n\nsimple\tplur\tcats sleep\tcats sleeps\n")
@@ -44,7 +44,7 @@ def test_a_table_without_header_line_whose_columns_are_named(tmp_path: Path) -> 
         read_agreement(path, columns=FormColumns(header=["a", "b"]))
 
 
-def test_jsonl_with_names_of_its_own(tmp_path: Path) -> None:
+def test_jsonl_with_other_column_names(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "the dogs [MASK] here", "yes": "are", "no": "is", "attractors": 0}) + "\n")
     read = read_agreement(path, columns=FormColumns("text", "yes", "no"))
@@ -63,7 +63,7 @@ def test_jsonl_with_names_of_its_own(tmp_path: Path) -> None:
         ({"sentence_good": "the cat is"}, "a.jsonl has no column 'sentence'. Did you mean 'sentence_good'?"),
     ],
 )
-def test_what_is_no_item_is_told_with_its_place(row: dict[str, str], says: str, tmp_path: Path) -> None:
+def test_invalid_items_are_reported_with_their_line(row: dict[str, str], says: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(RequestError) as error:
@@ -71,7 +71,7 @@ def test_what_is_no_item_is_told_with_its_place(row: dict[str, str], says: str, 
     assert says in str(error.value)
 
 
-def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> None:
+def test_only_pairs_that_differ_in_one_token_are_kept(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(write_vocabulary(tmp_path))
     items = masked_forms(
         tokenizer,
@@ -91,7 +91,7 @@ def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> No
     assert forms == [["sleeps", "sleep"], ["are", "is"]]
 
 
-def test_a_model_of_frequencies_prefers_the_commoner_form_by_what_it_is_commoner(tmp_path: Path) -> None:
+def test_a_unigram_model_prefers_the_more_frequent_form(tmp_path: Path) -> None:
     opened = opened_frequencies(tmp_path, **{"is": 2.0, "are": 0.5})
     model = PairModel(opened, load_tokenizer(write_vocabulary(tmp_path)), batch_size=4)
     asked = model.encode_forms(

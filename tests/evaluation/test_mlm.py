@@ -20,7 +20,7 @@ from bigs_cli.recipe import PretrainRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 
 
-def test_loss_accuracy_and_their_count_do_not_depend_on_the_batch(pretrained: Path, shards: Path) -> None:
+def test_held_out_metrics_do_not_depend_on_the_batch_size(pretrained: Path, shards: Path) -> None:
     model, rows = open_model(find_model(str(pretrained))), open_shards(shards)
     recipe = load_recipe(str(pretrained / "recipe.yaml"))
     assert isinstance(recipe, PretrainRecipe)

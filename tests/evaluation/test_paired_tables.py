@@ -13,7 +13,7 @@ def cells(made: Table) -> dict[str, list[str]]:
     return {str(column.header): [str(cell) for cell in column.cells] for column in made.columns}
 
 
-def test_words_with_a_wrong_tag_stand_in_rows_beside_their_tags() -> None:
+def test_words_with_differing_tags_are_listed() -> None:
     line = {
         "id": 3,
         "words": ["In", "Paris", "Ann", "Lee", "sings"],
@@ -32,14 +32,14 @@ def test_words_with_a_wrong_tag_stand_in_rows_beside_their_tags() -> None:
     assert cells(example_table("", [(right,)], ("a",)))["word"] == ["–"]
 
 
-def test_a_long_sentence_has_an_end() -> None:
+def test_long_lists_of_words_are_truncated() -> None:
     line = {"words": ["word"] * 30, "label": ["B-PER"] * 30, "prediction": ["O"] * 30}
     made = cells(example_table("", [(line,)], ("a",)))
     assert made["word"][0].splitlines()[-2:] == ["word", "… 19 more"]
     assert [len(made[name][0].split("\n")) for name in ("word", "label", "a")] == [12, 12, 12]
 
 
-def test_a_list_without_words_is_several_answers() -> None:
+def test_a_list_of_answers_is_joined() -> None:
     line: dict[str, Any] = {"text": "where?", "label": ["here", "here", "there"], "prediction": []}
     assert cells(example_table("", [(line,)], ("a",))) == {
         "id": [""],

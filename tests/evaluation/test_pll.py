@@ -73,7 +73,7 @@ def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, 
 
 
 @pytest.mark.parametrize("within_word", [False, True])
-def test_equal_to_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -> None:
+def test_plls_match_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -> None:
     """With masked padding the figure is that of the sentence without any."""
     pieces = [["the"], ["cats"], ["are"], ["run", "##ning"], ["near"], ["the"], ["dogs"], ["."]]
     made = score(config(), tmp_path, TEXTS, within_word=within_word)
@@ -84,7 +84,7 @@ def test_equal_to_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -
     assert made[0] == pytest.approx(other[0], rel=1e-6)  # and none of this one's
 
 
-def test_a_model_that_reads_its_padding_sees_as_much_of_it_beside_every_sentence(tmp_path: Path) -> None:
+def test_unmasked_padding_has_the_same_length_for_all_sentences(tmp_path: Path) -> None:
     of = config(mask_padding=False)
     made = score(of, tmp_path, TEXTS)
     pieces = [["the"], ["cat"], ["sleeps"], ["."]]
@@ -92,7 +92,7 @@ def test_a_model_that_reads_its_padding_sees_as_much_of_it_beside_every_sentence
     assert abs(made[0] - by_hand(of, pieces)) > 0.01
 
 
-def test_neither_batch_nor_order_nor_company_matters(tmp_path: Path) -> None:
+def test_plls_do_not_depend_on_batch_or_order(tmp_path: Path) -> None:
     whole = score(config(), tmp_path, TEXTS, 40)
     assert np.ptp(whole) > 1
     np.testing.assert_allclose(score(config(), tmp_path, TEXTS), whole, rtol=1e-5)
@@ -100,12 +100,12 @@ def test_neither_batch_nor_order_nor_company_matters(tmp_path: Path) -> None:
     np.testing.assert_allclose([score(config(), tmp_path, [text])[0] for text in TEXTS], whole, rtol=1e-5)
 
 
-def test_what_the_tokenizer_does_not_tell_apart_scores_the_same(tmp_path: Path) -> None:
+def test_sentences_with_equal_tokens_have_equal_plls(tmp_path: Path) -> None:
     made = score(config(), tmp_path, TEXTS)
     assert made[0] == made[4]
 
 
-def test_lengths_are_multiples_up_to_the_models_positions() -> None:
+def test_padded_lengths_are_multiples_of_step() -> None:
     lengths = np.array([3, 16, 17, 39])
     assert padded_lengths(lengths, 40, equal=False).tolist() == [16, 16, 32, 40]
     assert padded_lengths(lengths[:3], 40, equal=True).tolist() == [32, 32, 32]

@@ -18,7 +18,7 @@ def pairs(task: str, lines: list[dict[str, Any]]) -> list[list[float]]:
     return [side.tolist() for side in type_of(get_task(task)).label_pairs(lines) or ()]
 
 
-def test_lines_are_read_back(tmp_path: Path) -> None:
+def test_predictions_are_read_back(tmp_path: Path) -> None:
     lines = [
         {"split": split, "label": label, "prediction": "entailment"}
         for split in ("dev", "dev_other")

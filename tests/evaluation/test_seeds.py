@@ -26,7 +26,7 @@ def finished(folder: Path, seed: int, **metrics: float | None) -> RunFolder:
     return run
 
 
-def test_mean_spread_and_best(tmp_path: Path) -> None:
+def test_mean_standard_deviation_and_best(tmp_path: Path) -> None:
     summary = summarize(
         get_task("cola"), [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, matthews=0.75)], RESUME
     )
@@ -38,7 +38,7 @@ def test_mean_spread_and_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metrics", [{}, {"matthews": None}, {"accuracy": 0.5}])
-def test_a_run_without_the_metric_is_named(metrics: dict[str, float | None], tmp_path: Path) -> None:
+def test_a_run_without_the_metric_is_reported(metrics: dict[str, float | None], tmp_path: Path) -> None:
     runs = [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, **metrics)]
     for order in (runs, runs[::-1]):
         with pytest.raises(

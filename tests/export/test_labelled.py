@@ -24,7 +24,7 @@ def of_run(folder: Path, *lines: str) -> OpenModel:
     return OpenModel("tiny", of, parameters(of), folder / "tokenizer.json", "a tiny model", run=run)
 
 
-def test_texts_and_labels(tmp_path: Path) -> None:
+def test_texts_and_labels_are_read_back(tmp_path: Path) -> None:
     lines = ('{"text": "The river.", "label": "b"}', '{"text": "No label."}', '{"text": "The sea.", "label": "a"}')
     found = labelled_examples(of_run(tmp_path, *lines), 5)
     assert found is not None
@@ -35,7 +35,7 @@ def test_texts_and_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["no JSON", "[]", '{"label": "a"}', '{"text": "The sea.", "label": "c"}', '{"text": 1}']
 )
-def test_garbled_lines_are_told_of(line: str, tmp_path: Path) -> None:
+def test_invalid_lines_are_rejected(line: str, tmp_path: Path) -> None:
     made = of_run(tmp_path, '{"text": "The river.", "label": "a", "prediction": "b"}', line)
     with pytest.raises(RequestError, match=r"predictions\.jsonl:2 is not a labelled example .* Correct the line"):
         labelled_examples(made, 5)

@@ -38,7 +38,7 @@ def model(**changes: Any) -> OpenModel:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_with_any_number_of_rows(head: str, tmp_path: Path) -> None:
+def test_every_head_runs_with_any_number_of_rows(head: str, tmp_path: Path) -> None:
     made = model(head=head, num_labels=1 if head == "sequence-classification" else 3)
     assert export(made, "onnx", tmp_path / "out").differences.keys() == {"model.onnx"}
     session = ort.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
@@ -54,7 +54,7 @@ def test_every_head_with_any_number_of_rows(head: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(theirs, ours, atol=5e-6 * float(np.abs(ours).max()))
 
 
-def test_it_is_matrix_products_without_loops_and_says_what_it_was_made_from(tmp_path: Path) -> None:
+def test_the_graph_has_no_loops_and_records_its_origin(tmp_path: Path) -> None:
     made = model(tie_word_embeddings=False, pre_norm=False, mask_padding=True)
     result = export(made, "onnx", tmp_path / "out", Settings(lengths=(3, 5)))
     assert result.differences.keys() == {"model-3.onnx", "model.onnx"}
@@ -65,7 +65,7 @@ def test_it_is_matrix_products_without_loops_and_says_what_it_was_made_from(tmp_
 
 
 @pytest.mark.parametrize(("name", "value"), [("ids", 11), ("ids", -1), ("types", 2), ("types", -1)])
-def test_ids_out_of_range_are_refused(name: str, value: int, tmp_path: Path) -> None:
+def test_ids_out_of_range_are_rejected(name: str, value: int, tmp_path: Path) -> None:
     made = model()
     export(made, "onnx", tmp_path / "out")
     inputs = inputs_of(made, 5)
@@ -74,14 +74,14 @@ def test_ids_out_of_range_are_refused(name: str, value: int, tmp_path: Path) -> 
         onnx_file.session_run(tmp_path / "out" / "model.onnx")(inputs)
 
 
-def test_rows_longer_than_a_matrix(tmp_path: Path) -> None:
+def test_rows_longer_than_the_longest_dense_matrix(tmp_path: Path) -> None:
     made = model(hidden_size=16, max_position_embeddings=1300)
     flat = {path: -np.abs(array) if path.endswith("A_re") else array for path, array in made.flat.items()}
     result = export(dataclasses.replace(made, flat=flat), "onnx", tmp_path / "out")
     assert result.differences.keys() == {"model.onnx"}  # all of 5e-5, which export itself demands
 
 
-def test_weights_beyond_one_file_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_weights_are_stored_in_a_separate_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "LARGEST_SINGLE_FILE", 1000)
     made = model(hidden_size=32)
     result = export(made, "onnx", tmp_path / "out", Settings(lengths=(3, 5)))
@@ -91,7 +91,9 @@ def test_weights_beyond_one_file_lie_beside_it(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("head", ["masked-lm", "encoder", "question-answering"])
 @pytest.mark.parametrize("beside", [False, True])
-def test_it_is_read_back_as_a_model(head: str, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnx_file_is_read_back_as_a_model(
+    head: str, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if beside:
         monkeypatch.setattr(onnx_file, "LARGEST_SINGLE_FILE", 1000)
     made = model(head=head, hidden_size=32)
@@ -115,7 +117,7 @@ def test_it_is_read_back_as_a_model(head: str, beside: bool, tmp_path: Path, mon
             read_model(tmp_path / "out")
 
 
-def test_onnx_files_of_others_are_refused(tmp_path: Path) -> None:
+def test_onnx_files_of_other_tools_are_rejected(tmp_path: Path) -> None:
     export(model(), "onnx", tmp_path / "out")
     path = tmp_path / "out" / "model.onnx"
     made = onnx.load(path)
@@ -133,7 +135,7 @@ def test_onnx_files_of_others_are_refused(tmp_path: Path) -> None:
         read_model(tmp_path / "out")
 
 
-def test_eight_bits_say_their_size_and_accuracy(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_int8_exports_report_size_and_accuracy(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     bigs(*finetune("mrpc", pretrained, glue, tmp_path / "mrpc")).fine()
     opened = open_model(find_model(str(tmp_path / "mrpc")))
     result = export(opened, "onnx", tmp_path / "out", Settings(int8=True))
@@ -159,7 +161,7 @@ def test_eight_bits_say_their_size_and_accuracy(pretrained: Path, glue: Path, tm
     ("head", "tied"),
     [("masked-lm", True), ("masked-lm", False), ("sequence-classification", True), ("multiple-choice", True)],
 )
-def test_eight_bits_give_a_row_the_same_outputs_alone_and_in_a_batch(head: str, tied: bool, tmp_path: Path) -> None:
+def test_int8_outputs_do_not_depend_on_the_batch(head: str, tied: bool, tmp_path: Path) -> None:
     made = model(head=head, num_labels=3, hidden_size=32, intermediate_size=48, tie_word_embeddings=tied)
     # Initial values: with `parameters`, the pooler saturates, and eight bits change nothing.
     flat = to_flat(initialize(made.config, 0), made.config)
@@ -180,7 +182,7 @@ def test_eight_bits_give_a_row_the_same_outputs_alone_and_in_a_batch(head: str, 
     assert all(name.endswith(POOLER) for name in large)
 
 
-def test_both_files_name_their_producer(tmp_path: Path) -> None:
+def test_exported_files_name_their_producer(tmp_path: Path) -> None:
     export(model(), "onnx", tmp_path / "out", Settings(int8=True))
     for file in (tmp_path / "out").glob("*.onnx"):
         made = onnx.load(file)

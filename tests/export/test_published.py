@@ -22,7 +22,7 @@ LARGEST_DIFFERENCE = 5e-5  # of the largest output, as the check of every export
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_other_tool_gives_the_originals_outputs(shared: Path, tmp_path: Path, name: str, form: str) -> None:
+def test_the_target_tool_reproduces_the_original_outputs(shared: Path, tmp_path: Path, name: str, form: str) -> None:
     absent = [package for package in PACKAGES.get(form, ()) if find_spec(package) is None]
     if absent:
         pytest.skip(f"{', '.join(absent)} is not installed")

@@ -60,7 +60,7 @@ def changes(hub: Hub) -> list[str]:
 
 
 @pytest.mark.parametrize("repo", ["ada/mine", "lab/ours"])
-def test_a_new_repository_is_private_and_holds_the_model(hub: Hub, repo: str, tmp_path: Path) -> None:
+def test_a_new_repository_is_private_and_contains_the_model(hub: Hub, repo: str, tmp_path: Path) -> None:
     done = export(tmp_path, "--format", "torch", "--push", repo).fine()
     assert done.out == f"{tmp_path / 'out'}\n"
     assert f"Pushed to {hub.endpoint}/{repo}/commit/" in done.err
@@ -75,9 +75,7 @@ def test_a_new_repository_is_private_and_holds_the_model(hub: Hub, repo: str, tm
     assert np.array_equal(model(ids).logits, ours(ids).logits)
 
 
-def test_without_large_files_all_goes_into_the_commit(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_files_are_uploaded_in_the_commit(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's other way, which it takes where it could move large files by its newer protocol."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     written(hub).large = 1 << 30
@@ -86,13 +84,13 @@ def test_without_large_files_all_goes_into_the_commit(
     assert same(read_model(written(hub).folder / "ada/mine").flat, FLAT)
 
 
-def test_public_where_it_is_asked_for(hub: Hub, tmp_path: Path) -> None:
+def test_public_creates_a_public_repository(hub: Hub, tmp_path: Path) -> None:
     export(tmp_path, "--push", "ada/mine", "--public").fine()
     assert written(hub).private == set()
     assert not any("/settings" in line for line in hub.requests), "it was public from the start"
 
 
-def test_what_was_private_becomes_public_after_all_is_there(hub: Hub, tmp_path: Path) -> None:
+def test_a_private_repository_becomes_public_after_the_upload(hub: Hub, tmp_path: Path) -> None:
     export(tmp_path, "--push", "ada/mine").fine()
     bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "b", "--push", "ada/mine", "--public").fine()
     assert written(hub).private == set()
@@ -113,7 +111,7 @@ def test_a_branch_and_its_revision(hub: Hub, tmp_path: Path) -> None:
     assert not [line for line in hub.requests if line.startswith("PUT")], "the same bytes are not sent twice"
 
 
-def test_other_weights_there_are_pointed_out(hub: Hub, tmp_path: Path) -> None:
+def test_older_weights_in_the_repository_are_reported(hub: Hub, tmp_path: Path) -> None:
     assert "also holds" not in export(tmp_path, "--push", "ada/mine").fine().err
     again = ("--format", "torch", "--push", "ada/mine")
     done = bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "again", *again).fine()
@@ -131,25 +129,25 @@ def refused(done: Done, place: Path, hub: Hub, code: int, *said: str) -> None:
     assert changes(hub) == []
 
 
-def test_without_a_login(hub: Hub, tmp_path: Path) -> None:
+def test_a_missing_login_is_reported(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "token").unlink()
     refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "not logged in", "hf auth login", "HF_TOKEN")
 
 
-def test_with_a_token_the_hub_does_not_know(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_token_is_reported(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
     refused(
         export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "does not accept your token", "hf auth login --force"
     )
 
 
-def test_offline(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushing_offline_is_rejected(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "HF_HUB_OFFLINE is set", "leave out --push")
     assert hub.requests == []
 
 
-def test_a_hub_that_does_not_answer(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look_at("http://127.0.0.1:9", monkeypatch)
     refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 1, "could not be pushed to http://127.0.0.1:9")
 
@@ -164,11 +162,11 @@ def test_a_hub_that_does_not_answer(hub: Hub, tmp_path: Path, monkeypatch: pytes
         (("--revision", "v1"), "--revision applies only to uploads: add --push OWNER/NAME"),
     ],
 )
-def test_what_is_no_destination(more: tuple[str, ...], said: str, hub: Hub, tmp_path: Path) -> None:
+def test_invalid_destinations_are_rejected(more: tuple[str, ...], said: str, hub: Hub, tmp_path: Path) -> None:
     refused(export(tmp_path, *more), tmp_path, hub, 2, said)
 
 
-def test_a_repository_that_is_public_already(hub: Hub, tmp_path: Path) -> None:
+def test_an_existing_public_repository_needs_public(hub: Hub, tmp_path: Path) -> None:
     hub.repositories["ada/shown"] = tmp_path / "theirs"
     before = snapshot(tmp_path / "theirs")
     refused(export(tmp_path, "--push", "ada/shown"), tmp_path, hub, 2, "ada/shown is public", "--public")
@@ -176,7 +174,7 @@ def test_a_repository_that_is_public_already(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("repo", ["bob/model", "bob/new"])
-def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
+def test_missing_write_permission_is_reported(repo: str, hub: Hub, tmp_path: Path) -> None:
     """Only the attempt tells: then the export is there, and how to push it."""
     before = snapshot(tmp_path / "theirs")
     done = export(tmp_path, "--push", repo, "--public")
@@ -198,7 +196,9 @@ def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
         ("/api/repos/create", 401, 2, "does not accept your token"),
     ],
 )
-def test_a_refusal_on_the_way(where: str, status: int, code: int, said: str, hub: Hub, tmp_path: Path) -> None:
+def test_errors_during_the_upload_are_reported(
+    where: str, status: int, code: int, said: str, hub: Hub, tmp_path: Path
+) -> None:
     hub.faults.append(Fault(where, times=9, status=status))
     done = export(tmp_path, "--push", "ada/mine")
     assert (done.code, done.out) == (code, "")

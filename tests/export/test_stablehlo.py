@@ -33,7 +33,7 @@ print(*program.platforms)
 
 
 @pytest.mark.parametrize("head", ["masked-lm", "multiple-choice"])
-def test_any_number_of_rows_and_no_bigs(head: str, tmp_path: Path) -> None:
+def test_programs_run_without_bigs_for_any_number_of_rows(head: str, tmp_path: Path) -> None:
     of = config(head=head)
     made = OpenModel("tiny", of, parameters(of), None, "a tiny model")
     result = export(made, "stablehlo", tmp_path / "out", Settings(lengths=(3, 5)))
@@ -55,7 +55,7 @@ def test_any_number_of_rows_and_no_bigs(head: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mask_padding", [False, True])
-def test_rows_longer_than_a_matrix(mask_padding: bool, tmp_path: Path) -> None:
+def test_rows_longer_than_the_longest_dense_matrix(mask_padding: bool, tmp_path: Path) -> None:
     of = config(hidden_size=16, max_position_embeddings=1300, mask_padding=mask_padding)
     # Decays of the published start: a kernel that never dies would add up 1,300 random numbers.
     flat = {path: -np.abs(array) if path.endswith("A_re") else array for path, array in parameters(of).items()}
@@ -64,7 +64,7 @@ def test_rows_longer_than_a_matrix(mask_padding: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("ids", 11), ("ids", -1), ("types", 2), ("types", -1)])
-def test_ids_out_of_range_give_no_numbers(name: str, value: int, tmp_path: Path) -> None:
+def test_ids_out_of_range_give_nan(name: str, value: int, tmp_path: Path) -> None:
     of = config(head="token-classification")
     made = OpenModel("tiny", of, parameters(of), None, "a tiny model")
     export(made, "stablehlo", tmp_path / "out")

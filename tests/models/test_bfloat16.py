@@ -47,7 +47,7 @@ def gradients(compute, unstacked):
 
 
 @pytest.mark.parametrize("unstacked", [False, True])
-def test_gradients_of_all_parameters(unstacked):
+def test_bfloat16_gradients_match_float32(unstacked):
     exact = gradients(Compute(), unstacked)
     rounded = gradients(Compute(dtype="bfloat16"), unstacked)
     errors = {name: np.linalg.norm(rounded[name] - a) / np.linalg.norm(a) for name, a in exact.items()}
@@ -57,7 +57,7 @@ def test_gradients_of_all_parameters(unstacked):
 
 @pytest.mark.parametrize("unstacked", [False, True])
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "encoder"])
-def test_logits_are_not_rounded(head, unstacked):
+def test_logits_are_not_rounded_to_bfloat16(head, unstacked):
     """A cast of bfloat16 logits would leave bfloat16 values: some hundred different ones in these thousands."""
     config = CONFIG.model_copy(update={"head": head, "num_labels": 1})
     shape = (512, 2, 8) if head == "multiple-choice" else (1024, 8)

@@ -59,14 +59,14 @@ def test_outputs_of_every_head(shared, name):
     assert checked >= 4
 
 
-def test_shorter_inputs_give_the_shorter_models_outputs(shared):
+def test_shorter_inputs_match_a_model_of_that_length(shared):
     case = Case(shared, "flax_hippo_mlm")
     expected = np.load(shared / "fixtures" / "flax_hippo_mlm" / "reference_len40.npz")["logits"]
     assert difference(case.outputs([a[:, :40] for a in case.inputs]).logits, expected) < LOGITS
 
 
 @pytest.mark.parametrize("name", ["hippo_mlm", "hippo_seqcls"])
-def test_torch_files_are_run_with_the_tanh_gelu(shared, name):
+def test_torch_weights_run_with_the_tanh_gelu(shared, name):
     case = Case(shared, f"torch_{name}")
     assert difference(case.outputs().logits, case.reference["tanh:logits"]) < LOGITS
     shorter = case.outputs([a[:, :40] for a in case.inputs])

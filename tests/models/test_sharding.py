@@ -52,7 +52,7 @@ def share(sizes: tuple[int, int, int]) -> float:
     return held / sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf, _ in pairs)
 
 
-def test_eight_devices_hold_an_eighth_each() -> None:
+def test_fsdp_over_eight_devices_divides_memory_by_eight() -> None:
     assert share((1, 8, 1)) == pytest.approx(1 / 8, rel=0.1)
     assert share((8, 1, 1)) == 1
     assert share((2, 2, 2)) == pytest.approx(1 / 4, rel=0.1)
@@ -74,7 +74,7 @@ def near(run: Path, other: Path) -> None:
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_resumes_on_another_mesh(shards: Path, tmp_path: Path) -> None:
     """Three steps on one device, three on eight that share out the parameters, three on one again; or all on eight."""
     steady = tmp_path / "steady"
     bigs(*pretrain(shards, steady, **STEADY)).fine()
@@ -145,7 +145,7 @@ print(set(seen), float(metrics["loss"]))
 """
 
 
-def test_parts_of_a_batch_lie_on_all_devices_and_the_state_stays_where_it_was() -> None:
+def test_micro_batches_use_all_devices_and_the_state_keeps_its_sharding() -> None:
     """Four parts of 16 rows on eight devices: two rows on each, in every part."""
     assert on_eight_devices(STEPS).startswith("{(2, 8)} ")
 
@@ -176,5 +176,5 @@ for mixing in ("dense", "chunked"):
 """
 
 
-def test_devices_that_share_parameters_gather_these_and_not_activations() -> None:
+def test_fsdp_gathers_parameters_and_not_activations() -> None:
     assert on_eight_devices(GATHERED) == "dense True True True\nchunked True True True\n"

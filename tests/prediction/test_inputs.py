@@ -79,19 +79,19 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         ("masked-lm", {"positions": [1, 2]}, "positions has the shape [2]; it needs [B, P], here with B = 2."),
     ],
 )
-def test_inputs_that_no_model_takes(head: Any, inputs: dict[str, Any], says: str) -> None:
+def test_invalid_arrays_are_rejected(head: Any, inputs: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         CLASSES[head](config(head=head))(**{"input_ids": IDS, **inputs})
 
 
-def test_masks_of_booleans_and_of_floats_are_masks() -> None:
+def test_boolean_and_float_masks_are_accepted() -> None:
     model = BiGSModel(config(head="encoder"))
     expected = np.asarray(model(IDS, MASK, TYPES).pooler_output)
     for mask in (np.array(MASK, bool), np.array(MASK, np.float32)):
         np.testing.assert_array_equal(model(IDS, mask, TYPES).pooler_output, expected)
 
 
-def test_pairs_are_refused_by_a_model_with_one_token_type(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_pairs_are_rejected_by_a_model_with_one_token_type(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     """The second text has type 1, which such a model turned into NaN."""
     base = read_config(pretrained / "config.json").model_copy(update={"type_vocab_size": 1})
     heads: tuple[Head, ...] = ("masked-lm", "sequence-classification")

@@ -93,7 +93,7 @@ def parsed(output: str, split: str, rows: int) -> list[Example]:
     return found
 
 
-def test_putting_back_what_is_to_be_predicted_gives_the_text(shards: Shards) -> None:
+def test_filling_in_the_predictions_restores_the_text(shards: Shards) -> None:
     tokenizer, rows = shards.tokenizer(), shards.split("train")
     output = printed(shards, ALL_MASKED, 5)
     assert max(map(len, output.splitlines())) <= 100
@@ -111,7 +111,7 @@ def test_putting_back_what_is_to_be_predicted_gives_the_text(shards: Shards) -> 
         assert text.replace(" ", "") == whole.replace(" ", "")  # put back, a full stop stands by itself
 
 
-def test_rows_lie_spread_over_the_split_as_the_seed_says(shards: Shards) -> None:
+def test_rows_are_spread_over_the_split(shards: Shards) -> None:
     chosen = [example.row for example in parsed(printed(shards, Masking(), 5, 3), "train", 30)]
     assert [row // 6 for row in chosen] == [0, 1, 2, 3, 4]
     assert printed(shards, Masking(), 5, 3) == printed(shards, Masking(), 5, 3)
@@ -120,7 +120,7 @@ def test_rows_lie_spread_over_the_split_as_the_seed_says(shards: Shards) -> None
     assert [example.row for example in every] == list(range(15))
 
 
-def test_held_out_masks_are_those_that_are_measured(shards: Shards) -> None:
+def test_held_out_masks_are_those_of_the_evaluation(shards: Shards) -> None:
     rows, masking = shards.split("heldout"), Masking()
     ids = rows.take(np.arange(len(rows)))["input_ids"]
     special = MaskIds.of(shards, masking, shards.manifest.vocab_size)
@@ -131,7 +131,7 @@ def test_held_out_masks_are_those_that_are_measured(shards: Shards) -> None:
         }
 
 
-def test_a_terminal_shows_where_something_is_predicted(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predicted_tokens_are_highlighted_on_a_terminal(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=50, color_system="standard", markup=False)
     monkeypatch.setattr(examples, "out", screen)
     examples.print_examples(shards, ALL_MASKED, 1, 0)
@@ -140,7 +140,7 @@ def test_a_terminal_shows_where_something_is_predicted(shards: Shards, monkeypat
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in output.splitlines()) <= 50
 
 
-def test_any_text_is_shown_as_it_is_and_moves_no_cursor(tmp_path: Path) -> None:
+def test_control_characters_are_escaped(tmp_path: Path) -> None:
     """Byte by byte, so that every second mask breaks a character in two."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate((*SPECIAL_TOKENS, *alphabet))}

@@ -34,7 +34,7 @@ def recipe(**changes: object) -> PretrainRecipe:
     return loaded
 
 
-def test_the_batch_doubles_until_it_is_full() -> None:
+def test_the_batch_size_doubles_during_the_warmup() -> None:
     """From 4 to 32 in three doublings, each size for 3 or 4 of the 10 steps."""
     ramp = recipe(batch_size_warmup="{start: 4, steps: 10}", batch_size=32)
     assert [batch_schedule.rows_of(ramp, step) for step in range(13)] == [4] * 4 + [8] * 3 + [16] * 3 + [32] * 3
@@ -44,7 +44,7 @@ def test_the_batch_doubles_until_it_is_full() -> None:
 
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(80, 90), st.integers(1, 10_000))
 @settings(max_examples=40)
-def test_a_number_of_tokens_ends_with_the_step_that_reaches_it(
+def test_max_tokens_ends_the_run_at_the_step_that_reaches_it(
     doublings: int, over: int, steps: int, tokens: int
 ) -> None:
     changes = {"batch_size_warmup": f"{{start: 2, steps: {over}}}", "batch_size": 2 << doublings, "max_tokens": tokens}
@@ -54,7 +54,7 @@ def test_a_number_of_tokens_ends_with_the_step_that_reaches_it(
     assert batch_schedule.last_step(ramp) == 1 + next((i for i, total in enumerate(sums) if total >= tokens), steps - 1)
 
 
-def test_a_growing_batch_takes_every_row_of_the_stream_once(shards: Path) -> None:
+def test_batch_size_warmup_reads_every_row_once(shards: Path) -> None:
     opened = open_shards(shards)
     batches = train_batches(opened.split("train"), 2, 0)
     rows = [batch_schedule.take(batches, units)["input_ids"] for units in (1, 2, 4)]
@@ -84,7 +84,7 @@ def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_two_processes_do_the_same_and_go_on_as_one(shards: Path, everything: Path, tmp_path: Path) -> None:
+def test_two_processes_match_one_and_resume_as_one(shards: Path, everything: Path, tmp_path: Path) -> None:
     """Each reads its part of every size of batch, and the average lies on both."""
     two = tmp_path / "two [2]"  # Both reach it through a link of their own.
     said = finish(start(2, shards, two, *RAMP, **EVERYTHING))
@@ -96,7 +96,7 @@ def test_two_processes_do_the_same_and_go_on_as_one(shards: Path, everything: Pa
     near(one, everything)
 
 
-def test_the_run_ends_with_its_tokens(everything: Path) -> None:
+def test_the_run_stops_at_max_tokens(everything: Path) -> None:
     results = json.loads((everything / "results.json").read_text())
     assert (results["steps"], results["stopped_by"], results["tokens"]) == (9, "max_tokens", 48 * LENGTH)
     assert steps(everything / "checkpoints") == [4, 8, 9]
@@ -105,7 +105,7 @@ def test_the_run_ends_with_its_tokens(everything: Path) -> None:
     assert last[1]["heldout_loss"] == results["metrics"]["heldout_loss"]
 
 
-def test_resumed_within_the_ramp_it_is_the_same(shards: Path, everything: Path, tmp_path: Path) -> None:
+def test_resuming_during_the_warmup_gives_the_same_run(shards: Path, everything: Path, tmp_path: Path) -> None:
     run = shutil.copytree(everything, tmp_path / "run")
     (run / "results.json").unlink()
     for step in (8, 9):
@@ -115,7 +115,7 @@ def test_resumed_within_the_ramp_it_is_the_same(shards: Path, everything: Path, 
     assert same(run / "checkpoints", everything / "checkpoints")
 
 
-def test_the_average_is_what_is_evaluated_and_used(shards: Path, everything: Path, tmp_path: Path) -> None:
+def test_the_moving_average_is_evaluated_and_loaded(shards: Path, everything: Path, tmp_path: Path) -> None:
     model = open_model(find_model(str(everything)))
     assert model.source.endswith("last checkpoint (step 9), averaged parameters")
     measured = bigs("eval", "mlm", "--model", everything, "--data", shards, "--json").fine()
@@ -127,7 +127,7 @@ def test_the_average_is_what_is_evaluated_and_used(shards: Path, everything: Pat
     assert not same(plain.parent, everything / "checkpoints"), "the parameters themselves"
 
 
-def test_time_ends_a_run_and_resuming_does_not_prolong_it(shards: Path, tmp_path: Path) -> None:
+def test_max_minutes_ends_a_run_and_resuming_does_not_extend_it(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, max_minutes=1e-6)).fine()
     results = json.loads((run / "results.json").read_text())
@@ -152,6 +152,6 @@ def test_time_ends_a_run_and_resuming_does_not_prolong_it(shards: Path, tmp_path
         ({"schedule.kind": "wsd", "schedule.decay_fraction": 0.95}, "The warmup and the decay overlap"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(changes: dict[str, object], said: str) -> None:
+def test_incompatible_settings_are_rejected(changes: dict[str, object], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         recipe(**changes)

@@ -71,14 +71,16 @@ def saved(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda checkpoint: (checkpoint / "seal.json").unlink(), r"it has no seal\.json"),
     ],
 )
-def test_every_kind_of_damage_is_told(saved: Path, tmp_path: Path, harm: Callable[[Path], None], told: str) -> None:
+def test_every_kind_of_corruption_is_detected(
+    saved: Path, tmp_path: Path, harm: Callable[[Path], None], told: str
+) -> None:
     checkpoint = shutil.copytree(saved / "checkpoints" / "12", tmp_path / "12")
     assert find_corruption(checkpoint) is None
     harm(checkpoint)
     assert re.match(told, str(find_corruption(checkpoint)))
 
 
-def test_a_damaged_checkpoint_is_passed_over(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_a_corrupt_checkpoint_is_skipped(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     flip(run / "checkpoints" / "12")
     (run / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_bytes(b"{")  # Orbax's, and not needed
@@ -91,7 +93,7 @@ def test_a_damaged_checkpoint_is_passed_over(shards: Path, saved: Path, tmp_path
     assert (run / "checkpoints" / "12.damaged").is_dir()
 
 
-def test_two_damaged_ones_and_a_half_written_one(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_two_corrupt_checkpoints_and_an_incomplete_one_are_skipped(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     for step in (8, 12):
         flip(run / "checkpoints" / str(step))
@@ -103,7 +105,7 @@ def test_two_damaged_ones_and_a_half_written_one(shards: Path, saved: Path, tmp_
     assert not list((run / "checkpoints").glob("16*"))
 
 
-def test_reading_the_model_of_a_run_passes_over_too(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_loading_the_model_of_a_run_skips_corrupt_checkpoints(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     flip(run / "checkpoints" / "12")
     empty(run / "checkpoints" / "8")  # its parameters are sound
@@ -114,7 +116,7 @@ def test_reading_the_model_of_a_run_passes_over_too(shards: Path, saved: Path, t
     assert snapshot(run) == before
 
 
-def test_when_all_are_damaged_nothing_is_changed(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_if_all_checkpoints_are_corrupt_nothing_is_changed(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     for step in (4, 8, 12):
         truncate(run / "checkpoints" / str(step))
@@ -125,7 +127,7 @@ def test_when_all_are_damaged_nothing_is_changed(shards: Path, saved: Path, tmp_
     assert snapshot(run) == before
 
 
-def test_a_checkpoint_without_a_seal_is_passed_over(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_checksums_is_skipped(shards: Path, saved: Path, tmp_path: Path) -> None:
     """The seal is written last: without it the folder may be no more than a name."""
     run = shutil.copytree(saved, tmp_path / "run")
     (run / "checkpoints" / "12" / "seal.json").unlink()
@@ -136,7 +138,7 @@ def test_a_checkpoint_without_a_seal_is_passed_over(shards: Path, saved: Path, t
     assert same(run / "checkpoints", saved / "checkpoints")
 
 
-def test_what_is_kept() -> None:
+def test_which_checkpoints_are_kept() -> None:
     scores = {10: 3.0, 20: 2.5, 30: 2.0, 40: None, 50: 2.0, 60: 2.1, 70: None}
     assert Keep(2).kept(scores) == {60, 70}
     assert Keep(1, 20).kept(scores) == {20, 40, 60, 70}
@@ -144,7 +146,7 @@ def test_what_is_kept() -> None:
     assert Keep(1, best=True).kept({10: None, 20: None}) == {20}
 
 
-def test_a_run_keeps_the_newest_every_nth_and_the_best(shards: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_the_newest_every_nth_and_the_best_checkpoint(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = {"keep": 1, "keep_every": 4, "keep_best": "true", "every_steps": 4}
     changes = {f"checkpoint__{name}": value for name, value in settings.items()} | {"evaluate__max_batches": 1}
@@ -177,7 +179,7 @@ def kill(shards: Path, run: Path, steps_to_reach: int, delay: float, resume: boo
     return running.returncode == -9
 
 
-def test_a_killed_run_ends_as_one_left_alone(shards: Path, tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_matches_an_uninterrupted_one(shards: Path, tmp_path: Path) -> None:
     """The short form of tests/long/kill_pretrain.py."""
     changes = {"steps": 60, "evaluate__every_steps": 25, "checkpoint__every_steps": 5, "checkpoint__keep_best": "true"}
     bigs(*pretrain(shards, tmp_path / "steady", **changes)).fine()
@@ -190,7 +192,7 @@ def test_a_killed_run_ends_as_one_left_alone(shards: Path, tmp_path: Path) -> No
     assert steps(tmp_path / "steady" / "checkpoints") == steps(tmp_path / "killed" / "checkpoints")
 
 
-def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
+def test_an_invalid_score_is_none(tmp_path: Path) -> None:
     for value in ("1" * 400, "[]", '"high"', "{}"):
         (tmp_path / CHECKSUMS).write_text(f'{{"score": {value}, "files": {{}}}}')
         assert read_score(tmp_path) is None

@@ -19,7 +19,7 @@ def rows(text: str) -> dict[str, str]:
     return {first: " ".join(rest) for first, *rest in (line.strip().split("  ") for line in text.splitlines())}
 
 
-def test_it_says_what_the_run_will_be_and_writes_nothing(
+def test_a_dry_run_describes_the_run_and_writes_nothing(
     pretrained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -46,7 +46,7 @@ def test_it_says_what_the_run_will_be_and_writes_nothing(
     assert "nothing was written" in done.err
 
 
-def test_without_shards_only_the_row_is_missing(
+def test_without_shards_only_the_example_row_is_missing(
     pretrained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -61,7 +61,7 @@ def test_without_shards_only_the_row_is_missing(
     assert not any(tmp_path.iterdir())
 
 
-def test_what_lies_on_a_device_follows_the_mesh(shards: Path, tmp_path: Path) -> None:
+def test_memory_per_device_depends_on_the_mesh(shards: Path, tmp_path: Path) -> None:
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     mesh = settings(model__vocab_size=size, mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
     arguments = [
@@ -86,7 +86,7 @@ def test_what_lies_on_a_device_follows_the_mesh(shards: Path, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_fine_tuning_says_the_same_of_its_own(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_a_dry_run_of_fine_tuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     before = snapshot(pretrained), snapshot(glue)
     done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run")).fine()
     assert (snapshot(pretrained), snapshot(glue)) == before
@@ -101,7 +101,7 @@ def test_fine_tuning_says_the_same_of_its_own(pretrained: Path, glue: Path, tmp_
     assert "[CLS] " in done.out
 
 
-def test_sizes_are_read_in_thousands() -> None:
+def test_sizes_have_decimal_units() -> None:
     assert [_size(n) for n in (0, 999, 1000, 16_384, 1_260_000_000, 5 * 10**13)] == [
         *("0 B", "999 B", "1 kB", "16.4 kB", "1.26 GB"),
         "5e+04 GB",

@@ -49,7 +49,7 @@ def course(batches: list[np.ndarray[Any, Any]], stop_after: int = 10) -> tuple[T
 
 
 @pytest.mark.parametrize("bad", [NAN, STEEP])
-def test_a_skipped_step_changes_nothing_but_its_number(bad: np.ndarray[Any, Any]) -> None:
+def test_a_skipped_step_changes_only_the_step_count(bad: np.ndarray[Any, Any]) -> None:
     expected, clean = course([GOOD, GOOD, GOOD])
     state, reports = course([bad, GOOD, bad, bad, GOOD, GOOD])
     for name in ("params", "optimizer", "ema"):
@@ -62,13 +62,13 @@ def test_a_skipped_step_changes_nothing_but_its_number(bad: np.ndarray[Any, Any]
     assert clean[0]["grad_norm"] > 1, "the gradient's length is that before clipping"
 
 
-def test_after_enough_in_a_row_good_steps_are_skipped_too() -> None:
+def test_after_the_limit_all_further_steps_are_skipped() -> None:
     state, reports = course([GOOD, NAN, NAN, GOOD, GOOD], stop_after=2)
     jax.tree.map(np.testing.assert_array_equal, state.params, course([GOOD])[0].params)
     assert [report["skipped_in_a_row"] for report in reports] == [0, 1, 2, 3, 4]
 
 
-def test_the_average_by_hand() -> None:
+def test_the_moving_average_matches_its_definition() -> None:
     """d = min(0.5, (1 + t) / (10 + t)) with t steps taken: 1/10, 2/11, 3/12."""
     average = np.array([1.0, 3.0])
     for count, kept in ((1, 1 / 10), (2, 2 / 11), (3, 3 / 12)):
@@ -79,7 +79,7 @@ def test_the_average_by_hand() -> None:
     assert not np.allclose(average, state.params["x"])
 
 
-def test_a_run_that_breaks_keeps_its_last_good_checkpoint(shards: Path, tmp_path: Path) -> None:
+def test_a_diverged_run_keeps_its_last_good_checkpoint(shards: Path, tmp_path: Path) -> None:
     """With a learning rate that rises to 1e30, the first step with it breaks the parameters."""
     run = tmp_path / "run"
     changes = {"optimizer__learning_rate": 1e30, "optimizer__stop_after_nonfinite": 4, "checkpoint__every_steps": 1}
@@ -107,7 +107,9 @@ def test_a_run_that_breaks_keeps_its_last_good_checkpoint(shards: Path, tmp_path
         ((5, 7), "checkpoints/5. Start a new run from it (--from r --run r-2) with a lower", [5]),
     ],
 )
-def test_where_to_go_on_from(saved: tuple[int, ...], said: str, left: list[int], tmp_path: Path) -> None:
+def test_the_divergence_error_says_how_to_continue(
+    saved: tuple[int, ...], said: str, left: list[int], tmp_path: Path
+) -> None:
     settings = Optimizer(learning_rate=1.0, beta2=0.9, weight_decay=0, clip_norm=1.0, stop_after_nonfinite=1)
     with Checkpoints(tmp_path / "checkpoints", Keep(2)) as checkpoints:
         for step in saved:

@@ -10,7 +10,7 @@ import pytest
 from bigs_cli.training import peak_flops
 
 
-def test_it_is_measured_once_for_each_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_flops_are_measured_once_per_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIGS_CACHE", str(tmp_path))
     asked: list[str] = []
     monkeypatch.setattr(peak_flops, "measure_peak_flops", lambda dtype: asked.append(dtype) or 1e9 * len(asked))
@@ -23,7 +23,7 @@ def test_it_is_measured_once_for_each_type(tmp_path: Path, monkeypatch: pytest.M
         assert peak_flops.peak_flops("float32") == 1e9 * len(asked)
 
 
-def test_it_is_what_the_fastest_product_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_flops_come_from_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that says how long each product took; the third one is not done in time."""
     readings = iter([0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.5, 2.5, 2.5, 3.5, 3.5])
     monkeypatch.setattr(peak_flops.time, "perf_counter", lambda: next(readings))

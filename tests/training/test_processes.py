@@ -48,7 +48,7 @@ def wait_for_step(run: Path, step: int, running: list[Popen[str]]) -> None:
         time.sleep(0.02)
 
 
-def test_an_error_in_one_process_ends_all(shards: Path, tmp_path: Path) -> None:
+def test_an_error_in_one_process_ends_all_processes(shards: Path, tmp_path: Path) -> None:
     """Process 0 refuses the folder; process 1 does not look at it, and misses process 0."""
     run = tmp_path / "run"
     run.mkdir()
@@ -73,7 +73,7 @@ def test_a_lost_process_ends_the_others(shards: Path, tmp_path: Path) -> None:
     assert "lost contact with process 1 of 2" in error
 
 
-def test_a_group_that_makes_no_sense_is_refused(shards: Path, tmp_path: Path) -> None:
+def test_invalid_process_options_are_rejected(shards: Path, tmp_path: Path) -> None:
     command = pretrain(shards, tmp_path / "run")
     for options, told in (
         (("--process", 0), "go together"),

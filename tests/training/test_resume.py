@@ -86,7 +86,7 @@ def test_finetuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     assert ended[0]["history"] == ended[1]["history"]
 
 
-def test_what_was_logged_after_the_last_checkpoint_is_written_anew(shards: Path, tmp_path: Path) -> None:
+def test_log_entries_after_the_last_checkpoint_are_replaced(shards: Path, tmp_path: Path) -> None:
     """As after a crash: with no checkpoint yet, and with one but lines beyond it."""
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, checkpoint__every_steps=4, checkpoint__keep=2)).fine()
@@ -102,14 +102,14 @@ def test_what_was_logged_after_the_last_checkpoint_is_written_anew(shards: Path,
     assert course(run) == steady
 
 
-def test_resuming_a_finished_run_changes_no_result(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_no_results(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pretrained, tmp_path / "run")
     bigs(*pretrain(shards, run, "--resume")).fine()
     assert same(run / "checkpoints", pretrained / "checkpoints")
     assert course(run) == course(pretrained)
 
 
-def test_resuming_with_other_data_or_settings_is_refused(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_data_or_settings_is_rejected(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pretrained, tmp_path / "run")
     other = shutil.copytree(shards, tmp_path / "shards")
     rows = (other / "train-00000.bin").read_bytes()
@@ -129,7 +129,7 @@ def test_resuming_with_other_data_or_settings_is_refused(shards: Path, pretraine
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_while_the_end_is_measured_loses_nothing(
+def test_an_interrupt_during_the_last_evaluation_loses_nothing(
     number: signal.Signals, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes in the measurement after the last step, with no checkpoint yet."""

@@ -82,7 +82,7 @@ def run(
     return state, metrics
 
 
-def test_accumulated_parts_are_the_whole_batch() -> None:
+def test_gradient_accumulation_matches_the_whole_batch() -> None:
     whole, expected = run(1)
     for parts in (2, 4):
         state, metrics = run(parts)
@@ -93,7 +93,9 @@ def test_accumulated_parts_are_the_whole_batch() -> None:
     assert int(whole.step) == 3
 
 
-def test_fine_tuning_in_parts_is_fine_tuning_of_the_whole_batch(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_fine_tuning_with_gradient_accumulation_matches_the_whole_batch(
+    pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
     """Also where the last batch of an epoch is not full: 24 examples, 16 at a time."""
     model = open_model(find_model(str(pretrained)))
     (tmp_path / "start").mkdir()
@@ -114,7 +116,7 @@ def test_fine_tuning_in_parts_is_fine_tuning_of_the_whole_batch(pretrained: Path
         np.testing.assert_allclose(tuned[1][path], whole, atol=2e-4, err_msg=path)
 
 
-def test_dropout_differs_by_step_and_row_and_not_by_run() -> None:
+def test_dropout_depends_on_step_and_row_but_not_on_the_run() -> None:
     assert run(1, DROPOUT)[1] == run(1, DROPOUT)[1]
     apply, params = jax.jit(make_apply(DROPOUT, Compute())), initial()
     ids = np.tile(np.arange(1, 9, dtype=np.int32), (4, 1))
@@ -122,7 +124,9 @@ def test_dropout_differs_by_step_and_row_and_not_by_run() -> None:
     assert len(np.unique(logits.round(6), axis=0)) == 4
 
 
-def test_a_frozen_fine_tuning_leaves_the_ssms_as_they_were(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_fine_tuning_with_freeze_ssm_leaves_ssm_parameters_unchanged(
+    pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
     bigs(*finetune("cola", pretrained, glue, tmp_path / "run", "--set", "freeze_ssm=true")).fine()
     before, after = parameters(pretrained / "checkpoints"), parameters(tmp_path / "run" / "checkpoints")
     # Of two token types a single sentence has one, and no gradient reaches the other: freezing must hold both.
@@ -141,7 +145,7 @@ print(json.dumps([run(1, DROPOUT, steps=20, **sizes)[1] for sizes in MESHES]))
 """
 
 
-def test_every_mesh_gives_the_same_course() -> None:
+def test_every_mesh_gives_the_same_losses() -> None:
     """On eight devices, real only to JAX, against one; dropout on: it must not depend on the devices either."""
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES],
@@ -158,7 +162,7 @@ def test_every_mesh_gives_the_same_course() -> None:
             assert ours == pytest.approx(theirs, rel=2e-5), sizes
 
 
-def test_a_state_that_was_put_nowhere_in_particular_is_not_put_anywhere() -> None:
+def test_an_uncommitted_state_stays_uncommitted() -> None:
     """Else the second step would be compiled anew, for arguments of another place."""
 
     def loss(params: Parameters, batch: Any, key: jax.Array, part: Any) -> Any:
@@ -173,7 +177,7 @@ def test_a_state_that_was_put_nowhere_in_particular_is_not_put_anywhere() -> Non
     assert not any(leaf.committed for leaf in jax.tree.leaves(state))
 
 
-def test_sizes_that_do_not_fit_are_sentences() -> None:
+def test_invalid_mesh_and_batch_sizes_are_rejected() -> None:
     with pytest.raises(RequestError, match="The mesh data 3 × fsdp 1 × tensor 1 does not fit the 1 devices"):
         make_mesh(Mesh(data=3))
     mesh = make_mesh(Mesh())

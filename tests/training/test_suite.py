@@ -33,7 +33,7 @@ def suite(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory
     return root
 
 
-def test_tasks_with_a_start_of_their_own_begin_at_the_best_mnli_run(suite: Path, pretrained: Path) -> None:
+def test_some_tasks_start_from_the_best_mnli_run(suite: Path, pretrained: Path) -> None:
     best = json.loads((suite / "mnli" / "seeds.json").read_text())["best"]
     starts = {}
     for task in ("cola", "mnli", "mrpc", "stsb"):
@@ -45,7 +45,7 @@ def test_tasks_with_a_start_of_their_own_begin_at_the_best_mnli_run(suite: Path,
     assert starts == {"cola": str(pretrained), "mnli": str(pretrained), "mrpc": own, "stsb": own}
 
 
-def test_seeds_are_summed_up(suite: Path) -> None:
+def test_seeds_are_summarized(suite: Path) -> None:
     summary = json.loads((suite / "cola" / "seeds.json").read_text())
     values = [
         json.loads((suite / "cola" / f"seed-{seed}" / "results.json").read_text())["metrics"]["matthews"]
@@ -61,7 +61,7 @@ def test_seeds_are_summed_up(suite: Path) -> None:
     assert low <= made["mean"] <= high
 
 
-def test_the_suite_is_shown_beside_what_was_published(suite: Path) -> None:
+def test_the_suite_table_includes_published_scores(suite: Path) -> None:
     shown = bigs("eval", "glue", "--model", suite).fine().out
     assert "CoLA" in shown
     assert "67.9" in shown
@@ -85,7 +85,7 @@ def test_the_suite_is_shown_beside_what_was_published(suite: Path) -> None:
     assert {line.count("|") for line in markdown} == {9}
 
 
-def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_a_suite_resumes_where_it_stopped(suite: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:
     import shutil
 
     root = tmp_path / "glue"
@@ -116,7 +116,7 @@ def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, 
         assert ours == first
 
 
-def test_a_submission_has_what_the_server_wants(tmp_path: Path) -> None:
+def test_a_submission_has_the_required_files(tmp_path: Path) -> None:
     files = {}
     for part in PARTS:
         task = TASKS[part.task]
@@ -139,7 +139,7 @@ def test_a_submission_has_what_the_server_wants(tmp_path: Path) -> None:
         assert made.read("QQP.tsv").count(b"\n") == 390966
 
 
-def test_what_cannot_be_predicted_is_filled_and_said(suite: Path, glue: Path, tmp_path: Path) -> None:
+def test_missing_predictions_are_filled_and_reported(suite: Path, glue: Path, tmp_path: Path) -> None:
     target = tmp_path / "glue.zip"
     done = bigs("eval", "glue", "--model", suite, "--data", glue, "--submission", target).fine()
     assert done.out == f"{target}\n"

@@ -100,7 +100,7 @@ def read_back(run: Path, confusion: bool) -> None:
     assert confusion or "has no classes or scores" in drawn.err
 
 
-def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
+def test_token_classification_learns(pretrained: Path, tmp_path: Path) -> None:
     write_tagged(tmp_path / "data")
     results, lines = learned("wikiann", pretrained, tmp_path / "data", tmp_path, 8)
     assert set(results["metrics"]) == {"f1", "precision", "recall", "accuracy"}
@@ -130,7 +130,7 @@ def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("task", "name", "none"), [("squad", "v1.1", 0.0), ("squad2", "v2.0", 0.4)])
-def test_questions_are_answered(pretrained: Path, tmp_path: Path, task: str, name: str, none: float) -> None:
+def test_question_answering_learns(pretrained: Path, tmp_path: Path, task: str, name: str, none: float) -> None:
     write_questions(tmp_path / "data", name, none)
     results, lines = learned(task, pretrained, tmp_path / "data", tmp_path, 12)
     assert set(results["metrics"]) == {"f1", "exact"}
@@ -147,7 +147,7 @@ def test_questions_are_answered(pretrained: Path, tmp_path: Path, task: str, nam
     read_back(tmp_path / "run", confusion=False)
 
 
-def test_endings_are_chosen(pretrained: Path, tmp_path: Path) -> None:
+def test_multiple_choice_learns(pretrained: Path, tmp_path: Path) -> None:
     write_choices(tmp_path / "data")
     results, lines = learned("codah", pretrained, tmp_path / "data", tmp_path, 6, "head_init=unit")
     assert results["metrics"]["accuracy"] > 0.8

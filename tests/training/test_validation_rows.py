@@ -36,7 +36,7 @@ def metrics(run: Path) -> dict[str, float]:
     return json.loads((run / "results.json").read_text())["metrics"]
 
 
-def test_tokenize_makes_shards_to_train_on(shards: Path, tmp_path: Path) -> None:
+def test_tokenize_without_heldout_writes_trainable_shards(shards: Path, tmp_path: Path) -> None:
     text = shards.parent / "text.jsonl"
     made, run = tmp_path / "made", tmp_path / "run"
     bigs("tokenize", "--input", text, "--length", 32, "--vocab", shards, "--heldout", 0, "--output", made).fine()
@@ -50,7 +50,7 @@ def test_tokenize_makes_shards_to_train_on(shards: Path, tmp_path: Path) -> None
     assert "Next: bigs finetune" in done.err
 
 
-def test_everything_that_reads_a_run_copes(
+def test_commands_accept_a_run_without_validation(
     bare: Path, shards: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -80,7 +80,7 @@ def test_everything_that_reads_a_run_copes(
     assert metrics(run) == {}
 
 
-def test_other_shards_to_validate_on(bare: Path, shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_validation_on_other_shards(bare: Path, shards: Path, pretrained: Path, tmp_path: Path) -> None:
     """Their held-out rows, as the option or a recipe's key says; what the run ends with is what `bigs eval` gives."""
     run = tmp_path / "run"
     done = bigs(*pretrain(bare, run, "--validation", shards, checkpoint__keep_best="true")).fine()
@@ -97,7 +97,7 @@ def len_of(shards: Path) -> int:
     return json.loads((shards / "manifest.json").read_text())["splits"]["heldout"][0]["rows"]
 
 
-def test_the_validation_data_is_part_of_the_digest(shards: Path, bare: Path, tmp_path: Path) -> None:
+def test_the_data_digest_includes_the_validation_data(shards: Path, bare: Path, tmp_path: Path) -> None:
     run, other = tmp_path / "run", shutil.copytree(shards, tmp_path / "other")
     bigs(*pretrain(shards, run, "--validation", bare, checkpoint__every_steps=3)).fine()
     before = metrics(run)
@@ -112,7 +112,7 @@ def test_the_validation_data_is_part_of_the_digest(shards: Path, bare: Path, tmp
     assert snapshot(run) == changed
 
 
-def test_what_cannot_be_validated_on_is_refused(shards: Path, bare: Path, tmp_path: Path) -> None:
+def test_invalid_validation_data_is_rejected(shards: Path, bare: Path, tmp_path: Path) -> None:
     text, made = shards.parent / "text.jsonl", tmp_path / "made"
     for option, words in (("--length", 16), ("--train-vocab", 300)):
         cut = {"--length": 32, "--vocab": shards, option: words}
