@@ -1,4 +1,4 @@
-"""The Python API as a user meets it: one class a head, made from a config, a folder or another head's model."""
+"""The Python API: one class per head, created from a config, a folder or a model with another head."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def ids_for(head: str) -> list[Any]:
 
 
 def outputs(model: Pretrained, *inputs: Any, **named: Any) -> dict[str, np.ndarray]:
-    """The arrays that the head is for, by name."""
+    """Return the main outputs of the head by name."""
     result = model(*inputs, **named)
     return {name: np.asarray(getattr(result, name)) for name in SHAPES[model.head]}
 
 
 def written(folder: Path, **changes: Any) -> Path:
-    """A folder with a tiny model of `changes`, written without the API; small enough not to saturate the pooler."""
+    """Write a tiny model with `changes` without the API; its weights are too small to saturate the pooler."""
     of = config(**changes)
     folder.mkdir()
     write_flax(folder, of, {path: array * np.float32(0.3) for path, array in parameters(of).items()})

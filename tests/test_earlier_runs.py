@@ -1,4 +1,4 @@
-"""Runs that an earlier version left on disk resume, load and answer."""
+"""Runs of an earlier version can be resumed, loaded and used for predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub as a user meets it: the real clients, pointed at a stand-in on the loopback, in processes of their own."""
+"""Models and data from the hub: the real clients with a fake hub on the loopback interface, in separate processes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Start = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub, Start]]:
-    """A hub that serves nothing yet, and a way to start Python in an empty folder that knows only this hub."""
+    """An empty fake hub, and a function that runs Python in an empty folder with this hub as the only one."""
     with serving(Hub({})) as hub:
         here = tmp_path / "here"
         here.mkdir()

@@ -1,4 +1,4 @@
-"""The inference engine: rows to batches of few shapes and back, and windows of an endless stream."""
+"""The inference engine: batches of few shapes, outputs in input order, and windows of an endless stream."""
 
 from __future__ import annotations
 

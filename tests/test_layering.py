@@ -1,4 +1,4 @@
-"""The shape of the package, read from its source: imports go one way, heavy ones are few, nothing read is run."""
+"""Rules for the source: imports go in one direction, few are heavy, and no input is executed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bigs_cli"
 
-# From top to bottom. A package imports from those below its line, never from its own line or above.
+# From top to bottom. A package imports only from packages on lower lines.
 LEVELS = (
     ("__main__",),
     ("cli",),
@@ -28,7 +28,7 @@ LEVELS = (
     ("data", "checkpoints"),
     ("models",),
     ("recipe",),
-    ("models.config",),  # a model's config is part of recipes, and imports nothing heavy
+    ("models.config",),  # part of recipes; imports nothing heavy
     ("core",),
 )
 RANK = {name: -row for row, names in enumerate(LEVELS) for name in names}
@@ -52,14 +52,14 @@ RUNS_PYTORCH = (
     "export/shipped/",
     "export/transformers_folder.py",
     "bench/export_probe.py",
-)  # what it reads there is safetensors
+)  # reads safetensors
 RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
 RUNS_TEXT_IN = {("os", "system"), ("os", "popen"), ("yaml", "load"), ("yaml", "full_load"), ("yaml", "unsafe_load")}
 
 
 @cache
 def sources() -> dict[str, ast.Module]:
-    """Every module of the package, parsed, by its path in it: "data/shards.py"."""
+    """Return the syntax tree of every module by its path in the package, such as "data/shards.py"."""
     return {
         str(path.relative_to(PACKAGE)): ast.parse(path.read_text(encoding="utf-8"))
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -67,18 +67,18 @@ def sources() -> dict[str, ast.Module]:
 
 
 def owner(path: str) -> str:
-    """The level that the file belongs to: a package directly under bigs_cli, a file in it, or `models.config`."""
+    """Return the level of a file: a package directly under bigs_cli, a file in it, or `models.config`."""
     parts = path.removesuffix(".py").split("/")
     return ".".join(parts[:2]) if ".".join(parts[:2]) in RANK else parts[0]
 
 
 def imports(tree: ast.AST, *, inside_functions: bool = True) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of what is imported; what is only for the type checker is passed over."""
+    """Yield (line, dotted name) of every import, except those for the type checker."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # What is shipped stands in a folder of its own, where only relative imports find it.
+            # Shipped files are copied to another folder, where only relative imports work.
             yield from ((node.lineno, f"{'.' * node.level}{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
@@ -99,7 +99,7 @@ def test_imports_go_in_one_direction() -> None:
     wrong = []
     for path, tree in sources().items():
         here = owner(path)
-        if here == "__init__":  # fetches each name from where it is when it is first used
+        if here == "__init__":  # imports each name lazily from its module
             continue
         for line, name in imports(tree):
             root, _, rest = name.partition(".")
@@ -176,7 +176,7 @@ def test_no_input_is_executed() -> None:
 
 
 def test_archives_are_not_extracted_to_disk() -> None:
-    """Members are read in memory, so none can leave a folder, be a link, or have a name that matters."""
+    """Archive members are only read in memory, so their names and links are harmless."""
     unpacks = {"extract", "extractall", "unpack_archive"}
     wrong = [f"{path}:{call.lineno}" for path, call in calls() if getattr(call.func, "attr", None) in unpacks]
     wrong += [path for path, tree in sources().items() for _, name in imports(tree) if name.split(".")[0] == "tarfile"]

@@ -22,7 +22,7 @@ from tests.tiny import HANG, LENGTH, bigs, finetune, parameters, pretrain, start
 
 @pytest.fixture(scope="module")
 def tuned(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A finished fine-tuning of each task, by its name; read them only."""
+    """A finished fine-tuning run of each task, by task name. Do not modify them."""
     root = tmp_path_factory.mktemp("tuned")
     runs = {task: root / task for task in ("cola", "mrpc", "stsb", "mnli")}
     for task, run in runs.items():
@@ -76,7 +76,7 @@ def test_the_best_checkpoint_is_kept_and_used(tuned: dict[str, Path], glue: Path
         assert steps(run / "checkpoints") == [ended["steps"]]
         assert f"best checkpoint (step {ended['step']})" in json.dumps(load_model(run).source)
     worse = [task for task, run in tuned.items() if results(run)["step"] != results(run)["steps"]]
-    assert worse, "no tiny run was best before its end, so that best and last cannot be told apart here"
+    assert worse, "the last evaluation of every tiny run was the best, so best and last checkpoint do not differ"
     last, kept = (parameters(tuned[worse[0]] / name) for name in ("checkpoints", "best"))
     assert any(not np.array_equal(last[path], kept[path]) for path in kept)
 
@@ -143,7 +143,7 @@ def test_eval_and_export_default_to_the_newest_finished_run(
     for age, (name, run) in enumerate({"base": pretrained, "mrpc": tuned["mrpc"], "cola": tuned["cola"]}.items()):
         shutil.copytree(run, root / name)
         os.utime(root / name / "recipe.yaml", (1000 + age, 1000 + age))
-    (root / "cola" / "results.json").unlink()  # The newest, but not finished.
+    (root / "cola" / "results.json").unlink()  # The newest run, but not finished.
     monkeypatch.setenv("BIGS_RUNS", str(root))
     monkeypatch.chdir(tmp_path)
     alone = bigs("eval", "--json").fine()
@@ -170,7 +170,7 @@ def test_a_run_can_extend_the_position_table_of_its_start_model(pretrained: Path
     changes = {"model__max_position_embeddings": LENGTH + 8, "steps": 1, "schedule__warmup_steps": 1}
     done = bigs(*pretrain(shards, tmp_path / "run", "--from", pretrained, **changes)).fine()
     assert f"extended from {LENGTH} to {LENGTH + 8} rows" in done.err
-    # The learning rate of the first step is 0: what is left is the run it started from.
+    # The learning rate of the first step is 0, so the parameters are those of the start model.
     before, after = parameters(pretrained / "checkpoints"), parameters(tmp_path / "run" / "checkpoints")
     position = next(path for path in before if "position_embeddings" in path)
     np.testing.assert_array_equal(after[position][:LENGTH], before[position])
@@ -185,16 +185,16 @@ def test_a_short_name_means_the_newest_finished_run_of_the_task(
     monkeypatch.setenv("BIGS_RUNS", str(root))
     done = bigs(*finetune("mrpc", "mnli", glue, root / "mrpc")).fine()
     assert f"{root / 'mine'} (the newest finished mnli run here)" in done.err
-    assert "classifier/kernel" in done.err  # MNLI's three classes are not MRPC's two: it is new
+    assert "classifier/kernel" in done.err  # MNLI has three classes and MRPC two, so the classifier is new
     recipe = load_recipe(str(root / "mrpc" / "recipe.yaml"))
     assert isinstance(recipe, FinetuneRecipe)
-    assert recipe.from_ == str(root / "mine")  # and stays so when there is a newer one
+    assert recipe.from_ == str(root / "mine")  # remains the same when a newer run exists
 
 
 def test_without_a_local_run_a_short_name_means_the_published_model(
     tuned: dict[str, Path], glue: Path, tmp_path: Path
 ) -> None:
-    """Only the hub's server is a stand-in; in a process of its own, for the hub's settings are read at import."""
+    """Only the server is fake. A separate process, because the client reads its settings at import."""
     bigs("export", "--model", tuned["mnli"], "--output", tmp_path / "published").fine()
     arguments = finetune("mrpc", "mnli", glue, tmp_path / "mrpc")
     with serving(Hub({"JunxiongWang/BiGS_512_MNLI": tmp_path / "published"})) as hub:

@@ -1,4 +1,4 @@
-"""Folders whose names mean something to globs, URLs, fsspec or shells are folders like others, in every verb."""
+"""Every command accepts folder names that are special in globs, URLs, fsspec or shells."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE_BY_ONE = [*"*?[]{}%#:~&!'\"$;,=@+ \\\n", "::", "**", "ü", "gs:", "s3:", "fi
 
 @pytest.fixture
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A relative path with all of these characters in it. The folder above is the working folder."""
+    """A relative path with all of these characters; its parent is the working directory."""
     monkeypatch.chdir(tmp_path)
     folder = Path("gs:") / ODD
     folder.mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_checkpoints_in_any_folder(name: str, tmp_path: Path, monkeypatch: pytes
 def test_an_unreadable_checkpoint_replaces_no_other(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Orbax writes to a folder such as run[1], if it is left to it, lacks its index."""
+    """Orbax does not write the index of a checkpoint in a folder such as run[1]."""
     folder, saved = tmp_path / "run[1]" / "checkpoints", {"x": np.ones(3, np.float32)}
     with Checkpoints(folder, Keep(1)) as checkpoints:
         checkpoints.save(1, saved)
@@ -123,7 +123,7 @@ def test_errors_name_the_folder_instead_of_the_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a::b", "~", "file:", "s3:", "[1]", "label=1"])
 def test_data_in_any_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also a saved data set and Parquet files, which libraries read columns of out of a path."""
+    """Includes a saved data set and Parquet files, for which libraries parse column names from paths."""
     monkeypatch.chdir(tmp_path)
     folder = Path(name)
     folder.mkdir()

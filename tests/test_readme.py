@@ -1,4 +1,4 @@
-"""Every command, option and recipe named in README.md, docs/ and the recipes exists, and every link leads somewhere."""
+"""Every command, option and recipe named in README.md, docs/ and the recipes exists, and every link has a target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHELL = re.compile(r"\s(?:#|\||>|&&).*$", re.DOTALL)
 
 
 def commands(path: Path) -> list[list[str]]:
-    """Return the words after `bigs` of every line in code that is such a command."""
+    """Return the arguments of every `bigs` command in the code blocks of a page."""
     text = path.read_text(encoding="utf-8")
     code = re.findall(r"```(?:bash|console)\n(.*?)```", text, re.DOTALL) if path.suffix == ".md" else [text]
     lines = (found.replace("\\\n", " ") for block in code for found in _COMMAND.findall(block))
@@ -66,7 +66,7 @@ def test_links_point_to_existing_files(page: Path) -> None:
 
 
 def test_the_recipe_reference_is_up_to_date() -> None:
-    """Else: python -m bigs_cli.recipe.reference."""
+    """If this fails, run: python -m bigs_cli.recipe.reference."""
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert text[text.index(MARK) :] == reference()
 

@@ -1,4 +1,4 @@
-"""`head_init: unit`: scale the layers of a new head so that its outputs have a fixed size."""
+"""`head_init: unit`: scale down the layers of a new head whose outputs would be too large."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def unit_head(
 ) -> Parameters:
     """Return `params` with a head whose initial loss is near the chance level; only layers in `new` change.
 
-    The last hidden state of a pre-norm encoder is an unnormalized sum over its layers. If pretraining has made it large,
-    a head layer with the published initial values has outputs that are far too large: a pooler's tanh saturates and its
-    gradient vanishes, and the loss of tokens starts at hundreds of nats. Each new layer, in the order of the forward
-    pass, is therefore scaled down until the root mean square of its outputs over the first rows of `examples` is at
-    most `POOLER_SIZE` or `LOGIT_SIZE`: a data-dependent initialization as in Mishkin and Matas 2016 (arXiv 1511.06422).
+    The last hidden state of a pre-norm encoder is an unnormalized sum over its layers. If it is large, a head layer
+    with the published initial values has outputs that are far too large: a pooler's tanh saturates and its gradient
+    vanishes; a token-classification loss starts at hundreds of nats. Each new layer, in the order of the forward pass,
+    is therefore scaled down until the RMS of its outputs over the first rows of `examples` is at most `POOLER_SIZE` or
+    `LOGIT_SIZE`: a data-dependent initialization as in Mishkin and Matas 2016 (arXiv 1511.06422).
     The bias of a regression head starts at the mean of the examples' scores.
     """
     rows = np.arange(min(ROWS, len(examples)))

@@ -1,4 +1,4 @@
-"""`bigs bench export`: a forward pass of what can be run here, at a size that takes seconds."""
+"""`bigs bench export`: a forward pass of every installed runner, in seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bigs bench load`, small: what it prints and writes, and that it leaves nothing behind."""
+"""`bigs bench load` with small corpora: its output, and that it leaves no temporary files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bigs bench mixing`: figures of every mixer, at a size that takes seconds."""
+"""`bigs bench mixing`: a measurement of every mixer that takes seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bigs bench tokenize`: figures of real runs, at a size that takes seconds."""
+"""`bigs bench tokenize`: real measurements that take seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bigs bench train`: figures of real steps, at a size that takes seconds."""
+"""`bigs bench train`: real measurements that take seconds."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_results_of_training_steps_and_forward_passes(way: tuple[str, ...]) -> N
 
 
 def test_invalid_requests_are_rejected() -> None:
-    for words, said in ((("--shape", "128"), "such as 128x16"), (("--setting", "float"), "Did you mean 'float32'?")):
+    for words, message in ((("--shape", "128"), "such as 128x16"), (("--setting", "float"), "Did you mean 'float32'?")):
         done = bigs("bench", "train", *words)
         assert (done.code, done.out) == (2, "")
-        assert said in done.err
+        assert message in done.err
     assert shape_of("512X4") == (512, 4)

@@ -25,14 +25,14 @@ FLAT = parameters(OF)
 
 
 def look_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT does, which huggingface_hub reads only once."""
+    """Set the endpoint; huggingface_hub reads HF_ENDPOINT only once."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with a model in all formats, one in Torch's only, one in shards, a gated one and one without weights."""
+    """A hub with models in all formats, only in Torch format, in shards, gated, and without weights."""
     folders = {name: tmp_path / name for name in ("all", "torch", "gated", "empty")}
     for name, folder in folders.items():
         write_flax(folder, OF, FLAT)
@@ -170,7 +170,7 @@ def test_from_format_selects_the_weights_file(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_from_pretrained_uses_the_cache_when_repeated_and_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second time nothing is downloaded; offline nothing is asked; and a revision is another model."""
+    """A second call downloads nothing, an offline call sends no requests, and a revision is another model."""
     load = bigs_cli.BiGSForSequenceClassification.from_pretrained
     other = config(head="sequence-classification", num_labels=3)
     hub.repositories["someone/all@v1"] = hub.repositories["someone/all"].parent / "v1"
@@ -199,7 +199,7 @@ def test_missing_access_is_reported(status: int, hub: Hub) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut the client's waits short: for an answer, and between its attempts."""
+    """Shorten the client's timeouts and the pauses between its attempts."""
     wait = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: wait(min(seconds, 0.01)))
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2.0)
@@ -287,7 +287,7 @@ def test_permanent_wrong_answers_of_the_hub_are_reported(fault: Fault, says: str
     hub.faults.clear()
     assert same(read_model(fetch_model("someone/all")).flat, FLAT)
     hub.faults.append(fault)
-    assert same(read_model(fetch_model("someone/all")).flat, FLAT)  # now that the cache has it
+    assert same(read_model(fetch_model("someone/all")).flat, FLAT)  # from the cache
 
 
 @pytest.mark.parametrize(

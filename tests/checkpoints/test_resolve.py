@@ -1,4 +1,4 @@
-"""What a MODEL on the command line means: the order of the places looked in, and what is said when none has it."""
+"""How a MODEL on the command line is resolved: the order of the places, and the errors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.checkpoints.tiny import config, parameters, same
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory whose runs are to lie in `here`."""
+    """An empty working directory with `here` as the runs folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIGS_RUNS", "here")
     return tmp_path / "here"
 
 
 def make_run(place: Path, recipe: str, age: int, finished: bool = True) -> Path:
-    """A run's folder as far as finding it goes, its recipe `age` hours old."""
+    """Create the files of a run that `find_model` needs, with a recipe that is `age` hours old."""
     place.mkdir(parents=True)
     (place / "recipe.yaml").write_text(dump_recipe(load_recipe(recipe)))
     if finished:
@@ -136,10 +136,10 @@ def test_an_unknown_name_is_reported(name: str, near: str | None, root: Path) ->
     make_run(root / "my-run", "small", age=1)
     with pytest.raises(RequestError) as error:
         find_model(name)
-    said = str(error.value)
-    assert said.startswith(f"There is no model '{name}'.")
-    assert (f"Did you mean '{near}'?" in said) if near else ("Did you mean" not in said)
-    assert "`bigs runs list`" in said
+    message = str(error.value)
+    assert message.startswith(f"There is no model '{name}'.")
+    assert (f"Did you mean '{near}'?" in message) if near else ("Did you mean" not in message)
+    assert "`bigs runs list`" in message
 
 
 def test_a_folder_without_a_run_or_model_is_rejected(root: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_folder_without_a_run_or_model_is_rejected(root: Path) -> None:
 
 def test_a_run_with_a_corrupt_recipe_does_not_hide_others(root: Path) -> None:
     make_run(root / "good", "mnli", age=2)
-    (make_run(root / "spoilt", "mnli", age=1) / "recipe.yaml").write_text("task: [")
+    (make_run(root / "corrupt", "mnli", age=1) / "recipe.yaml").write_text("task: [")
     found = find_model("mnli")
     assert found.run is not None
     assert found.run.path == Path("here/good")

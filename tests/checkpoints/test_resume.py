@@ -1,4 +1,4 @@
-"""resume.json: where the inputs of a run are, whatever the working directory."""
+"""resume.json: the locations of the inputs of a run, valid in any working directory."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_malformed_tensors_and_pickles_are_rejected(pickled: bytes, tmp_path: Pa
 
 
 class Writes:
-    """Unpickled the usual way, writes the file it names."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

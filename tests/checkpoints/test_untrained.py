@@ -1,4 +1,4 @@
-"""Heads that were never trained are named when a model is loaded, and do not answer unless asked to."""
+"""Loading a model warns about untrained heads, and predictions with them need `allow_untrained`."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ ASKED: dict[str, Any] = {
 
 @pytest.mark.parametrize("head", NEW)
 def test_loading_another_head_from_a_masked_lm_model_warns(head: Any, pretrained: Path, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="are newly initialized") as told:
+    with pytest.warns(UserWarning, match="are newly initialized") as record:
         model = CLASSES[head].from_pretrained(pretrained)
-    assert all(path in str(told[0].message) for path in NEW[head])
-    assert f"Some parameters of {type(model).__name__} are not in {pretrained}, last" in str(told[0].message)
-    assert told[0].filename == __file__
-    model.save_pretrained(tmp_path / "saved")  # It is no better for having been saved.
-    with pytest.warns(UserWarning, match=r"Some layers of .*/saved/flax_model\.msgpack were never trained: ") as told:
+    assert all(path in str(record[0].message) for path in NEW[head])
+    assert f"Some parameters of {type(model).__name__} are not in {pretrained}, last" in str(record[0].message)
+    assert record[0].filename == __file__
+    model.save_pretrained(tmp_path / "saved")  # Saving does not make it trained.
+    with pytest.warns(UserWarning, match=r"Some layers of .*/saved/flax_model\.msgpack were never trained: ") as record:
         again = load_model(tmp_path / "saved")
-    assert told[0].filename == __file__
+    assert record[0].filename == __file__
     assert again.untrained == model.untrained
     assert np.isfinite(model.embed("the old house")).all()
-    if head == "pretraining":  # which predicts words, with a head that was trained
+    if head == "pretraining":  # its MLM head is trained
         assert model.predict("the [MASK] house") == load_model(pretrained).predict("the [MASK] house")
     for one in (model, again) if head in ASKED else ():
         says = f"The {head} head of {one.source} was never trained ({', '.join(one.untrained)}: initial values)"

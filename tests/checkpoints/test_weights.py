@@ -1,4 +1,4 @@
-"""Weights in every form a folder can hold them: whole, in shards, in either's names, in other number formats."""
+"""All forms of weights in a folder: single files, shards, Flax paths or Torch names, and other dtypes."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def shards_only(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "form", "said"),
+    ("change", "form", "messages"),
     [
         (flax_only, "torch", ("has no pytorch_model.bin or shards", "but flax_model.msgpack.", "format flax,")),
         (shards_only, "flax", ("has no flax_model.msgpack", "but pytorch_model.bin.index.json.", "-format torch,")),
@@ -238,7 +238,7 @@ def shards_only(folder: Path) -> None:
     ],
 )
 def test_a_missing_format_is_reported(
-    change: Callable[[Path], None], form: str, said: tuple[str, ...], tmp_path: Path
+    change: Callable[[Path], None], form: str, messages: tuple[str, ...], tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -247,7 +247,7 @@ def test_a_missing_format_is_reported(
     change(folder)
     done = bigs("export", "--model", folder, "--from-format", form, "--output", tmp_path / "out")
     assert (done.code, done.out) == (2, "")
-    assert [part for part in said if part not in done.err] == [], done.err
+    assert [part for part in messages if part not in done.err] == [], done.err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""One masked word and two forms of it: which tables are read, which items are kept, and which form is preferred."""
+"""Agreement items: which tables are read, which items are kept, and which form a model prefers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pairs(*two: tuple[str, str]) -> Pairs:
 
 
 def test_the_layout_of_goldberg_is_recognized(tmp_path: Path) -> None:
-    """Its columns: attractors, tag of the verb, masked sentence, right form, wrong form. Cells may be the same."""
+    """Its columns are: attractors, tag of the verb, masked sentence, correct form, wrong form."""
     path = tmp_path / "lgd.tsv"
     path.write_text("1\tVBZ\tthe cat near the dogs ***mask*** here .\tis\tare\n0\t0\tcats ***mask*** .\tare\tis\n")
     read = read_agreement(path)
@@ -32,7 +32,7 @@ def test_the_layout_of_goldberg_is_recognized(tmp_path: Path) -> None:
 
 
 def test_columns_are_named_for_a_table_without_a_header(tmp_path: Path) -> None:
-    """Marvin & Linzen's: a construction, a case of it, and two whole sentences."""
+    """The table of Marvin & Linzen: a construction, a case of it, and two complete sentences."""
     path = tmp_path / "ml.tsv"
     path.write_text("simple\tsing\tthe cat sleeps\tthe cat sleep\n\nsimple\tplur\tcats sleep\tcats sleeps\n")
     names = ["condition", "case", "sentence_good", "sentence_bad"]
@@ -77,11 +77,11 @@ def test_only_pairs_that_differ_in_one_token_are_kept(tmp_path: Path) -> None:
         tokenizer,
         pairs(
             ("The cat sleeps.", "The cat sleep."),
-            ("The cat runs.", "The cat run."),  # one form has two pieces,
-            ("The cat runs.", "The cat running."),  # both have, and only the second differs
+            ("The cat runs.", "The cat run."),  # one form has two pieces
+            ("The cat runs.", "The cat running."),  # both forms have two pieces, and only the second differs
             ("the cat is here", "the cats are here"),  # two words differ
             ("the cat flies", "the cat is"),  # one form is not in the vocabulary
-            ("the cat is", "THE CAT IS"),  # the same to the tokenizer
+            ("the cat is", "THE CAT IS"),  # equal tokens
             ("the dogs are here", "the dogs is here"),
         ),
     )

@@ -1,4 +1,4 @@
-"""The bootstrap: as SciPy's, and as every case counted out has it."""
+"""The bootstrap against SciPy and against enumeration of all resamples."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_interval_of_several_runs_is_that_of_their_mean() -> None:
     other[:40] = ~other[:40]
     low, high = bootstrap([share(one), share(other)], 200, 500)
     assert low < (one.mean() + other.mean()) / 2 < high
-    # The mean of two runs of the same is the one.
+    # The mean of two equal runs is that run.
     assert bootstrap([share(one)] * 2, 200, 200) == bootstrap([share(one)], 200, 200)
 
 

@@ -1,4 +1,4 @@
-"""Predictions scored one by one give, over all examples, the metrics that the task types compute at once."""
+"""The scores of single examples add up to the metrics that the task types compute for all examples."""
 
 from __future__ import annotations
 

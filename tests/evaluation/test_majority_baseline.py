@@ -1,4 +1,4 @@
-"""The majority baseline, and models that answer all examples alike."""
+"""The majority baseline, and models with constant predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paired tests against every case counted out, and what is compared of two runs' predictions."""
+"""Paired tests against enumeration of all cases, and the comparison of two runs by task type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples in which two runs differ, as a person reads them."""
+"""Tables of the examples for which the predictions of two runs differ."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def test_linked_folders_are_read_and_broken_links_reported(tmp_path: Path) -> No
     here.mkdir()
     (here / "linked").symlink_to(tmp_path / "far")
     (here / "gone.csv").symlink_to("nowhere.csv")
-    said: list[str] = []
-    assert find_tables([here], said.append) == [here / "linked" / "a.csv"]
-    assert said == [f"{here} has 1 entry that cannot be read: {here / 'gone.csv'} (a broken link)."]
+    messages: list[str] = []
+    assert find_tables([here], messages.append) == [here / "linked" / "a.csv"]
+    assert messages == [f"{here} has 1 entry that cannot be read: {here / 'gone.csv'} (a broken link)."]
     with pytest.raises(RequestError, match=r"gone\.csv is a broken link to nowhere\.csv"):
         find_tables([here / "gone.csv"])
 
@@ -147,5 +147,5 @@ def test_blimp_is_downloaded_once_and_then_cached(tmp_path: Path) -> None:
         "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
     )
     with serving(Hub({"datasets/nyu-mll/blimp": root / "p00"})) as other:
-        said = ask(tmp_path / "third", other.endpoint)
-    assert "nyu-mll/blimp has 0 of its 67 files." in said
+        output = ask(tmp_path / "third", other.endpoint)
+    assert "nyu-mll/blimp has 0 of its 67 files." in output

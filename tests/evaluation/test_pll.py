@@ -1,4 +1,4 @@
-"""Pseudo-log-likelihoods are those of one sentence at a time, masked by hand, whatever the batch and the order."""
+"""Pseudo-log-likelihoods match those of one manually masked sentence at a time, for any batch size and order."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def score(
 
 
 def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, within_word: bool = False) -> float:
-    """The PLL of words as their pieces, by the plain model, one copy of the sentence at a time."""
+    """Return the PLL of words, given as pieces, computed with one masked copy of the sentence at a time."""
     apply, params = jax.jit(make_apply(of, Compute())), to_tree(parameters(of), of)
     ids = [VOCABULARY.index(piece) for piece in ["[CLS]", *chain(*pieces), "[SEP]"]]
     total, place = 0.0, 0
@@ -74,14 +74,14 @@ def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, 
 
 @pytest.mark.parametrize("within_word", [False, True])
 def test_plls_match_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -> None:
-    """With masked padding the figure is that of the sentence without any."""
+    """With masked padding, the PLL equals that of the unpadded sentence."""
     pieces = [["the"], ["cats"], ["are"], ["run", "##ning"], ["near"], ["the"], ["dogs"], ["."]]
     made = score(config(), tmp_path, TEXTS, within_word=within_word)
     assert made[1] == pytest.approx(by_hand(config(), pieces, within_word=within_word), rel=2e-5)
     assert made[2] == pytest.approx(by_hand(config(), [["run", "##s"]], within_word=within_word), rel=2e-5)
     other = score(config(), tmp_path, TEXTS, within_word=not within_word)
-    assert abs(made[1] - other[1]) > 0.01  # one of its words has two pieces,
-    assert made[0] == pytest.approx(other[0], rel=1e-6)  # and none of this one's
+    assert abs(made[1] - other[1]) > 0.01  # one of its words has two pieces
+    assert made[0] == pytest.approx(other[0], rel=1e-6)  # all words are single pieces
 
 
 def test_unmasked_padding_has_the_same_length_for_all_sentences(tmp_path: Path) -> None:

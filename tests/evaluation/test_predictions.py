@@ -1,4 +1,4 @@
-"""Predictions read back."""
+"""Reading predictions.jsonl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model on a labelled task: every example once, in order, whatever the batch size."""
+"""Evaluation on a labelled task: each example once and in order, for any batch size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def split(name: str, labels: Any) -> Split:
 
 
 def test_scores_do_not_depend_on_batch_size_and_trimming() -> None:
-    """With masked padding a row's logits depend on nothing but the row, so that batches may be trimmed."""
+    """With masked padding, the logits of a row depend only on that row, so batches can be trimmed."""
     of = config(mask_padding=True)
     apply, params = make_apply(of, Compute()), initialize(of, 0)
     seen: list[int] = []
@@ -91,7 +91,7 @@ def test_regression_predictions_are_scores() -> None:
 
 
 def test_scores_are_written_as_short_decimals() -> None:
-    """Those of float32: 2.4, not 2.4000000953674316."""
+    """Scores have the decimals of float32: 2.4, not 2.4000000953674316."""
     task_type = type_of(get_task("stsb"))
     examples = TextExamples(["a"] * 3, ["b"] * 3, np.array([2.4, 0.2, 5], np.float32), np.arange(3))
     scores = np.array([[0.1], [-1e-7], [1 / 3]], np.float32)

@@ -1,4 +1,4 @@
-"""Every export format with every head: what is written is the model, and what is not the model is not left there."""
+"""Every export format with every head: exports equal the model, and wrong exports are removed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FILES = {
     "stablehlo": {*ALWAYS, "model.safetensors", "model-5.stablehlo"},
 }
 TOKENIZER = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"}
-NEEDS_MORE = {"onnx"}  # tested where its packages are: test_onnx.py
+NEEDS_MORE = {"onnx"}  # tested in test_onnx.py, if its packages are installed
 
 
 def model(tokenizer: Path | None = None, **changes: Any) -> OpenModel:
@@ -80,7 +80,7 @@ def test_a_bare_encoder_without_a_pooler(form: str, tmp_path: Path) -> None:
     of = config(head="encoder")
     flat = {path: array for path, array in parameters(of).items() if not path.startswith("pooler/")}
     export(OpenModel("tiny", of, flat, None, "a tiny encoder"), form, tmp_path / "out")
-    whole = form in ("transformers", "stablehlo")  # their programs have a pooler, here of zeros
+    whole = form in ("transformers", "stablehlo")  # these formats add a pooler of zeros
     assert same(read_model(tmp_path / "out").flat, completed(flat, of) if whole else flat)
 
 
@@ -101,8 +101,8 @@ def test_file_permissions_follow_the_umask(form: str, tmp_path: Path) -> None:
 
 def test_a_16_bit_torch_export_says_how_to_load_it(tmp_path: Path) -> None:
     exported = export(model(), "torch", tmp_path / "out", Settings(dtype="bfloat16"))
-    said = [sentence for sentence in (*exported.warnings, *exported.notes) if "float()" in sentence]
-    assert said == [
+    messages = [sentence for sentence in (*exported.warnings, *exported.notes) if "float()" in sentence]
+    assert messages == [
         "The Torch port's FFT does not take 16-bit numbers on CPU. Convert the model after loading it: model.float()."
     ]
     assert (tmp_path / "out" / "README.md").read_text().count("float()") == 1
@@ -218,14 +218,14 @@ def test_the_card_describes_the_run(pretrained: Path, glue: Path, tmp_path: Path
     assert recipe["from"] == pretrained.name
     assert re.search(r"Trained with bigs \S+, .*jax \d", card)
     assert str(tmp_path.parent) not in card
-    assert "Padding changes the outputs" not in card  # the recipe demo masks it
+    assert "Padding changes the outputs" not in card  # the recipe demo masks padding
 
 
 def test_the_card_warns_about_unmasked_padding(tmp_path: Path) -> None:
     export(model(head="question-answering"), "transformers", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Padding changes the outputs" in card
-    assert re.search(r"torch\.randint\(\d+, \(1, 5\)\)", card)  # its full length; there is no tokenizer to pad with
+    assert re.search(r"torch\.randint\(\d+, \(1, 5\)\)", card)  # its maximum length
 
 
 def test_the_card_names_the_base_model_on_the_hub(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.tiny import DOCUMENTS
 
 
 def of_run(folder: Path, *lines: str) -> OpenModel:
-    """A classifier with the labels a and b, from a run that answered so."""
+    """A classifier with the labels a and b, from a run with these lines in predictions.jsonl."""
     of = config(head="sequence-classification", num_labels=2, labels=("a", "b"))
     run = RunFolder(folder)
     run.predictions_file.write_text("".join(f"{line}\n" for line in lines))

@@ -1,4 +1,4 @@
-"""The ONNX export, run by onnxruntime. Skipped where its packages are not installed."""
+"""The ONNX export, run by onnxruntime. Skipped if its packages are not installed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_rows_longer_than_the_longest_dense_matrix(tmp_path: Path) -> None:
     made = model(hidden_size=16, max_position_embeddings=1300)
     flat = {path: -np.abs(array) if path.endswith("A_re") else array for path, array in made.flat.items()}
     result = export(dataclasses.replace(made, flat=flat), "onnx", tmp_path / "out")
-    assert result.differences.keys() == {"model.onnx"}  # all of 5e-5, which export itself demands
+    assert result.differences.keys() == {"model.onnx"}  # `export` has checked that it is below 5e-5
 
 
 def test_large_weights_are_stored_in_a_separate_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +145,11 @@ def test_int8_exports_report_size_and_accuracy(pretrained: Path, glue: Path, tmp
     small, large = (path.stat().st_size for path in files)
     assert small < 0.9 * large
     assert size == f"model-int8.onnx: {small / 1e6:,.1f} MB instead of {large / 1e6:,.1f}."
-    said = r"by (\S+) of the largest in a batch of 13, and by \1 for single rows; .* rows differ by (\S+)\.$"
-    found = re.search(said, outputs)
-    assert found
-    assert float(found[1]) < 0.2
-    assert float(found[2]) < 5e-6
+    pattern = r"by (\S+) of the largest in a batch of 13, and by \1 for single rows; .* rows differ by (\S+)\.$"
+    match = re.search(pattern, outputs)
+    assert match
+    assert float(match[1]) < 0.2
+    assert float(match[2]) < 5e-6
     assert outputs in (tmp_path / "out" / "README.md").read_text()
     measured = 100 * json.loads((tmp_path / "mrpc" / "results.json").read_text())["metrics"]["accuracy"]
     assert f"instead of {measured:.1f}% on" in accuracy
@@ -163,7 +163,7 @@ def test_int8_exports_report_size_and_accuracy(pretrained: Path, glue: Path, tmp
 )
 def test_int8_outputs_do_not_depend_on_the_batch(head: str, tied: bool, tmp_path: Path) -> None:
     made = model(head=head, num_labels=3, hidden_size=32, intermediate_size=48, tie_word_embeddings=tied)
-    # Initial values: with `parameters`, the pooler saturates, and eight bits change nothing.
+    # Initial values: `parameters` would saturate the pooler and hide the effect of quantization.
     flat = to_flat(initialize(made.config, 0), made.config)
     made = dataclasses.replace(made, flat={k: v * 10 if k.endswith("/kernel") else v for k, v in flat.items()})
     result = export(made, "onnx", tmp_path / "out", Settings(int8=True))

@@ -1,4 +1,4 @@
-"""What the original Flax code and its Torch port do not honour is said on stderr and in the card."""
+"""Features that the original Flax code or its Torch port ignores are reported on stderr and in the card."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from bigs_cli.export.settings import Inputs, Settings
 
 NAMES = ["hippo_mlm", "lin_mlm", "hippo_seqcls", "hippo_seqreg", "hippo_pretraining", "lin_qa", "hippo_mc"]
 PACKAGES = {"transformers": ("torch", "transformers"), "onnx": ("jax2onnx", "onnx", "onnxruntime")}
-LARGEST_DIFFERENCE = 5e-5  # of the largest output, as the check of every export
+LARGEST_DIFFERENCE = 5e-5  # relative to the largest output, as in the check of every export
 
 
 @pytest.mark.parametrize("form", FORMATS)

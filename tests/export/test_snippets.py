@@ -1,4 +1,4 @@
-"""The snippet on every card runs as it is printed, beside the exported folder."""
+"""The snippet on every model card runs as printed, in the parent of the exported folder."""
 
 from __future__ import annotations
 

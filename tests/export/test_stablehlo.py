@@ -1,4 +1,4 @@
-"""The StableHLO export, loaded by `jax.export` in a process that knows nothing of bigs."""
+"""The StableHLO export, loaded by `jax.export` in a process without bigs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_programs_run_without_bigs_for_any_number_of_rows(head: str, tmp_path: P
     result = export(made, "stablehlo", tmp_path / "out", Settings(lengths=(3, 5)))
     assert set(result.differences) == {"model-3.stablehlo", "model-5.stablehlo"}
     for file in (tmp_path / "out").glob("*.stablehlo"):
-        assert b".py" not in file.read_bytes()  # no folder of this machine
+        assert b".py" not in file.read_bytes()  # no source paths of this machine
     inputs = inputs_of(made, 3, rows=5)
     np.savez(tmp_path / "in.npz", **inputs._asdict())
     files = [tmp_path / "out" / "model-3.stablehlo", tmp_path / "out" / "model.safetensors"]
@@ -57,10 +57,10 @@ def test_programs_run_without_bigs_for_any_number_of_rows(head: str, tmp_path: P
 @pytest.mark.parametrize("mask_padding", [False, True])
 def test_rows_longer_than_the_longest_dense_matrix(mask_padding: bool, tmp_path: Path) -> None:
     of = config(hidden_size=16, max_position_embeddings=1300, mask_padding=mask_padding)
-    # Decays of the published start: a kernel that never dies would add up 1,300 random numbers.
+    # The published initial decay rates: a kernel without decay would sum 1,300 random numbers.
     flat = {path: -np.abs(array) if path.endswith("A_re") else array for path, array in parameters(of).items()}
     result = export(OpenModel("tiny", of, flat, None, "a tiny model"), "stablehlo", tmp_path / "out")
-    assert result.differences.keys() == {"model-1300.stablehlo"}  # all of 5e-5, which export itself demands
+    assert result.differences.keys() == {"model-1300.stablehlo"}  # `export` has checked that it is below 5e-5
 
 
 @pytest.mark.parametrize(("name", "value"), [("ids", 11), ("ids", -1), ("types", 2), ("types", -1)])

@@ -1,4 +1,4 @@
-"""The `transformers` export, loaded by that library on PyTorch. Skipped where one of the two is not installed."""
+"""The `transformers` export, loaded by that library on PyTorch. Skipped if either is not installed."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_config_variants_give_the_same_outputs(changes: dict[str, Any], tmp_path
 
 
 def test_gradients_of_chunked_and_dense_mixing_agree(tmp_path: Path) -> None:
-    """In chunks or by one matrix: the gradients of all parameters are the same."""
+    """The gradients of all parameters are the same with chunks and with one matrix."""
     made, folder = exported(tmp_path, max_position_embeddings=1100)
     loaded = load(folder, "masked-lm").eval()
     module = sys.modules[type(loaded.bigs.encoder).__module__]
@@ -244,7 +244,7 @@ def test_training_after_inference_mode_with_frozen_kernels(tmp_path: Path) -> No
 
 
 def test_an_encoder_with_large_hidden_states(tmp_path: Path) -> None:
-    """Its tanh hears the last digits of numbers of a thousand, which no two ways of adding share."""
+    """The tanh of the pooler amplifies rounding differences of hidden states in the thousands."""
     made = model(tmp_path, head="encoder")
     for path in made.flat:
         if path.endswith("/do/kernel"):

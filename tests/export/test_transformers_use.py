@@ -120,7 +120,7 @@ def test_double_precision(tmp_path: Path) -> None:
 
 
 def test_torch_func_calls_gradients_and_ensembles(tmp_path: Path) -> None:
-    """`torch.func` hands other parameters to the model, under `grad` and `vmap` as tensors without values to read."""
+    """`torch.func` replaces the parameters; `grad` and `vmap` use tensors whose values cannot be read."""
     _, folder = exported(tmp_path)
     model = load(folder, "masked-lm").eval()
     ids = torch.tensor(IDS)
@@ -163,7 +163,7 @@ def test_the_compiled_graph_does_not_depend_on_the_length(
         inputs = inputs_of(made, length)
         with torch.no_grad():
             torch.testing.assert_close(run(compiled, inputs).logits, run(model, inputs).logits)
-    # One of matrices and one of four chunks; where it is not told, PyTorch takes the first length for the only one.
+    # One graph with dense matrices and one with four chunks. By default, PyTorch compiles for the first length only.
     assert len(graphs) == (2 if dynamic else 3)
 
 

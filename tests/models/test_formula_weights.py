@@ -1,4 +1,4 @@
-"""The model against numbers the original code gave for weights made by a formula: needs no file."""
+"""The model against outputs of the original code for weights from a formula, without any file."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Every parameter of every head has the initial value its table gives it."""
+"""Every parameter of every head has the initial distribution in the table of `models/init.py`."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Products and dense maps equal plain float32 arithmetic, values and gradients, in both types and any shape."""
+"""Matrix products and dense layers match plain float32 arithmetic: values and gradients, both types, any shape."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def test_matmul_sums_in_float32(M, K, N, dtype):
     exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64)
     plain = jax.jit(lambda a, b: (matmul(a, b), matmul(a, b.T, transposed=True)))(a, b)
     assert {y.dtype for y in plain} == {jnp.dtype(dtype)}
-    # Of factors that are bfloat16 already, a sum asked for in float32 has float32's accuracy.
+    # With bfloat16 factors, a float32 result has the accuracy of float32.
     for y in (matmul(a, b, dtype=jnp.float32), matmul(a, b.T, transposed=True, dtype=jnp.float32)):
         assert y.dtype == jnp.float32
         close(y, exact, 2e-6)

@@ -1,4 +1,4 @@
-"""Every way of mixing equals the recurrence, values and gradients, both directions, any length."""
+"""Every mixer matches the recurrence: values and gradients, both directions, any length."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def test_mixers_match_the_recurrence(name, reverse, L, monkeypatch):
 
 
 def test_the_recurrence_matches_its_definition():
-    """Against numpy in float64, written from the equation and nothing else."""
+    """Compare with the equation in NumPy and float64."""
     L = 20
     ssm = parameters()
     u = np.random.default_rng(1).normal(size=(B, H, L)).astype(np.float32)
@@ -78,7 +78,7 @@ def test_auto_depends_on_length_and_unknown_names_are_rejected():
 
 
 def test_stacked_operands_match_those_of_each_layer():
-    """Leading axes: what the encoder prepares for all layers at once equals one layer at a time."""
+    """Operands of all layers at once, with leading axes, equal those of one layer at a time."""
     models = [parameters(seed) for seed in range(3)]
     stacked = SSMParameters(*map(jnp.stack, zip(*models, strict=True)))
     for mixer in ALL_MIXERS.values():

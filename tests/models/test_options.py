@@ -1,4 +1,4 @@
-"""What the config changes: padding that is masked, post-norm, an output matrix of its own."""
+"""Options of the config: masked padding, post-norm, and an untied output matrix."""
 
 import jax
 import numpy as np

@@ -20,7 +20,7 @@ FLAX = ["hippo_mlm", "lin_mlm", "hippo_seqcls", "hippo_seqreg", "hippo_pretraini
 
 
 def difference(actual, expected):
-    """The largest difference, relative to the largest value expected."""
+    """Return the largest difference relative to the largest expected value."""
     expected = np.asarray(expected)
     return float(np.abs(np.asarray(actual) - expected).max() / max(np.abs(expected).max(), 1e-30))
 
@@ -75,7 +75,7 @@ def test_torch_weights_run_with_the_tanh_gelu(shared, name):
 
 def mlm_loss(case):
     labels = case.given["mlm_labels"]
-    predicted = labels > 0  # as the original: a label of 0 is not counted
+    predicted = labels > 0  # as in the original code, a label of 0 is ignored
 
     def loss(tree):
         each, _ = cross_entropy(case.apply(tree, *case.inputs).logits, jnp.maximum(labels, 0))
@@ -132,7 +132,7 @@ def test_kernels_of_a_checkpoint(shared):
 @pytest.mark.parametrize("scaling", ["hippo", "lin", "inv"])
 @pytest.mark.parametrize("slow", ["", "slow_"])
 def test_kernels_of_4096_tokens_against_float64(shared, scaling, slow):
-    """Far inside the tolerance, slow decays too: phases are carried to 48 bits."""
+    """Phases have 48 bits, so slowly decaying kernels are accurate too."""
     read = np.load(shared / "fixtures" / "kernels_4096.npz")
     ssm = SSMParameters(*(jnp.asarray(read[f"{scaling}/{slow}{name}"]) for name in SSMParameters._fields))
     kernel = jax.jit(lambda ssm: convolution_kernel(discretize(ssm), 4096))(ssm)

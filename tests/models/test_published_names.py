@@ -18,7 +18,7 @@ from bigs_cli.models.published import (
 )
 from tests.checkpoints.tiny import HEADS, config, parameters, same
 
-# Flax path → Torch name, for one parameter of every kind. Published files depend on these: they never change.
+# Flax path → Torch name, for one parameter of every kind. Published files depend on these names.
 GOLDEN = {
     "s4_bert/embeddings/word_embeddings/embedding": "bigs.embeddings.word_embeddings.weight",
     "s4_bert/embeddings/position_embeddings/embedding": "bigs.embeddings.position_embeddings.weight",

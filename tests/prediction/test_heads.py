@@ -1,4 +1,4 @@
-"""What each head answers through `.predict`, beside what its model gives when it is called."""
+"""The predictions of each head, compared with the outputs of the model."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_answers_are_spans_of_the_text(models: Path) -> None:
         assert text[answer["start"] : answer["end"]] == answer["prediction"]
         assert len(answer["nbest"]) == 2
         assert (answer["id"], answer["context"]) == (i, text)
-        # The best pair start ≤ end of those in the text, before its [SEP].
+        # The best pair with start ≤ end in the text, before its [SEP].
         start, end = np.asarray(given_.start_logits)[i], np.asarray(given_.end_logits)[i]
         first, last = encoded.first_lengths[i], encoded.starts[i + 1] - encoded.starts[i] - 1
         best = max(start[a] + end[b] for a in range(first, last) for b in range(a, min(a + 30, last)))
@@ -184,9 +184,9 @@ def test_invalid_inputs_are_rejected(models: Path) -> None:
 def test_every_call_warns_about_truncated_texts(models: Path) -> None:
     model = load_model(models / "token-classification")
     for asked in (model.predict, model.embed):
-        with pytest.warns(UserWarning, match="Texts truncated to 32 tokens: 1") as told:
+        with pytest.warns(UserWarning, match="Texts truncated to 32 tokens: 1") as record:
             asked(["the sea " * 40, "the sea"])
-        assert told[0].filename == __file__
+        assert record[0].filename == __file__
         asked("the sea")
 
 

@@ -1,4 +1,4 @@
-"""Arrays that a model is called with: what is out of range, of another shape or no number is a sentence, never NaN."""
+"""Input arrays of models: values out of range, wrong shapes and wrong types are rejected and never give NaN."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_boolean_and_float_masks_are_accepted() -> None:
 
 
 def test_pairs_are_rejected_by_a_model_with_one_token_type(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    """The second text has type 1, which such a model turned into NaN."""
+    """The second text has token type 1, for which such a model would output NaN."""
     base = read_config(pretrained / "config.json").model_copy(update={"type_vocab_size": 1})
     heads: tuple[Head, ...] = ("masked-lm", "sequence-classification")
     for head in heads:

@@ -1,4 +1,4 @@
-"""Tables and bars: whole on a pipe, drawn on a terminal, none in a log."""
+"""Tables and progress bars: full width on a pipe, bars only on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples of masked rows: what is printed is what a model reads and is asked, for any vocabulary and any text."""
+"""Printed examples of masked rows show the inputs and labels of the model, for any vocabulary and text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL_MASKED = Masking(mask_fraction=1, random_fraction=0, whole_word=True)
 
 
 def make_shards(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> Shards:
-    """Write each text as a row, for training and, half of them, held out."""
+    """Write each text as a training row and half of them also as held-out rows."""
     pad, cls, sep = (tokenizer.token_to_id(name) for name in ("[PAD]", "[CLS]", "[SEP]"))
     rows = np.full((len(texts), L), pad)
     for row, text in zip(rows, texts, strict=True):
@@ -66,7 +66,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 
 @dataclass
 class Example:
-    """One that was printed; `predictions` is place → (what is read there, what stood there)."""
+    """A printed example; `predictions` maps positions to (input token, original token)."""
 
     row: int
     filled: int
@@ -108,7 +108,7 @@ def test_filling_in_the_predictions_restores_the_text(shards: Shards) -> None:
         for _, word in sorted(example.predictions.items()):
             text = text.replace(" [MASK]", word[1][2:] if word[1].startswith("##") else f" {word[1]}", 1)
         whole = tokenizer.decode(ids[: example.filled].tolist(), skip_special_tokens=False)
-        assert text.replace(" ", "") == whole.replace(" ", "")  # put back, a full stop stands by itself
+        assert text.replace(" ", "") == whole.replace(" ", "")  # the restored text has a space before each full stop
 
 
 def test_rows_are_spread_over_the_split(shards: Shards) -> None:
@@ -141,7 +141,7 @@ def test_predicted_tokens_are_highlighted_on_a_terminal(shards: Shards, monkeypa
 
 
 def test_control_characters_are_escaped(tmp_path: Path) -> None:
-    """Byte by byte, so that every second mask breaks a character in two."""
+    """A byte-level vocabulary: every second mask splits a character."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate((*SPECIAL_TOKENS, *alphabet))}
     tokenizer = Tokenizer(models.BPE(vocab, [], unk_token="[UNK]"))

@@ -1,4 +1,4 @@
-"""The view of a run on a terminal, and nothing of it in a log."""
+"""The live view of a run, which is drawn only on a terminal."""
 
 from __future__ import annotations
 

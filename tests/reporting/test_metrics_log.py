@@ -1,4 +1,4 @@
-"""metrics.jsonl: what is written, and what is left after a crash."""
+"""metrics.jsonl: writing, and reading after a crash."""
 
 from __future__ import annotations
 

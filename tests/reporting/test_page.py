@@ -1,4 +1,4 @@
-"""Pages on a narrow screen: tables scroll by themselves, and no word is broken."""
+"""HTML pages on a narrow screen: tables scroll separately, and no word is broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trackers, with stand-ins for their packages: what they are given, and that a run does not hang on them."""
+"""Trackers, with fake packages: what they receive, and that their failures do not stop a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESUME = "bigs pretrain --resume --run runs/x"
 
 
 class Packages:
-    """Stand-ins for tensorboardX and wandb that keep what they are told."""
+    """Fake tensorboardX and wandb packages that record their calls."""
 
     def __init__(self) -> None:
         self.points: list[tuple[str, float, int]] = []
@@ -63,8 +63,8 @@ def test_a_run_logs_all_metrics_to_both_trackers(packages: Packages, shards: Pat
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, "--logger", "tensorboard", "--logger", "wandb")).fine()
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    told = [{"step": step, **values} for step, values in packages.rows]
-    assert told == entries
+    logged = [{"step": step, **values} for step, values in packages.rows]
+    assert logged == entries
     assert packages.points == [
         (name, value, entry["step"]) for entry in entries for name, value in entry.items() if name != "step"
     ]

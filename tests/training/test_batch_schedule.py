@@ -1,4 +1,4 @@
-"""Growing batches, ends by tokens and by time, and averaged parameters: alone, and all at once in a resumed run."""
+"""Batch-size warmup, limits on tokens and time, and the moving average: separately, and combined in a resumed run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bigs_cli.training import batch_schedule
 from tests.models.test_sharding import back_to, near
 from tests.tiny import LENGTH, bigs, pretrain
 from tests.training.test_processes import finish, start
-from tests.training.test_resume import course, same
+from tests.training.test_resume import same, training_log
 
 
 def recipe(**changes: object) -> PretrainRecipe:
@@ -35,7 +35,7 @@ def recipe(**changes: object) -> PretrainRecipe:
 
 
 def test_the_batch_size_doubles_during_the_warmup() -> None:
-    """From 4 to 32 in three doublings, each size for 3 or 4 of the 10 steps."""
+    """Three doublings from 4 to 32; each size lasts 3 or 4 of the 10 steps."""
     ramp = recipe(batch_size_warmup="{start: 4, steps: 10}", batch_size=32)
     assert [batch_schedule.rows_of(ramp, step) for step in range(13)] == [4] * 4 + [8] * 3 + [16] * 3 + [32] * 3
     assert batch_schedule.tokens_until(ramp, 12) == 10 * (4 * 4 + 3 * 8 + 3 * 16 + 2 * 32)
@@ -75,9 +75,9 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a ramp from 4 to 8 rows over 6 steps, an average, wsd, and tokens for 9 of its 12 steps. Read it only.
+    """A run with warmup from 4 to 8 rows over 6 steps, a moving average and wsd. Do not modify it.
 
-    The tokens are 6 × 4 + 3 × 8 = 48 rows'; a row less still needs the ninth step.
+    Its `max_tokens` are those of 47 rows; the first 9 of its 12 steps read 6 × 4 + 3 × 8 = 48 rows.
     """
     run = tmp_path_factory.mktemp("everything") / "run"
     bigs(*pretrain(shards, run, *RAMP, **EVERYTHING)).fine()
@@ -85,11 +85,11 @@ def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_match_one_and_resume_as_one(shards: Path, everything: Path, tmp_path: Path) -> None:
-    """Each reads its part of every size of batch, and the average lies on both."""
-    two = tmp_path / "two [2]"  # Both reach it through a link of their own.
-    said = finish(start(2, shards, two, *RAMP, **EVERYTHING))
-    assert "on 2 cpu devices" in said[0]
-    assert "step" not in said[1]
+    """Each process reads its rows of every batch size, and both hold a part of the moving average."""
+    two = tmp_path / "two [2]"  # Each process accesses it through its own symbolic link.
+    messages = finish(start(2, shards, two, *RAMP, **EVERYTHING))
+    assert "on 2 cpu devices" in messages[0]
+    assert "step" not in messages[1]
     near(two, everything)
     one = back_to(two, tmp_path / "one", 4)
     bigs(*pretrain(shards, one, "--resume")).fine()
@@ -111,7 +111,7 @@ def test_resuming_during_the_warmup_gives_the_same_run(shards: Path, everything:
     for step in (8, 9):
         shutil.rmtree(run / "checkpoints" / str(step))
     bigs(*pretrain(shards, run, "--resume")).fine()
-    assert course(run) == course(everything)
+    assert training_log(run) == training_log(everything)
     assert same(run / "checkpoints", everything / "checkpoints")
 
 
@@ -132,15 +132,15 @@ def test_max_minutes_ends_a_run_and_resuming_does_not_extend_it(shards: Path, tm
     bigs(*pretrain(shards, run, max_minutes=1e-6)).fine()
     results = json.loads((run / "results.json").read_text())
     assert (results["steps"], results["stopped_by"]) == (1, "max_minutes")
-    ended = course(run)
+    ended = training_log(run)
     assert [entry["step"] for entry in ended] == [1, 1]
     bigs(*pretrain(shards, run, "--resume")).fine()
-    assert course(run) == ended
+    assert training_log(run) == ended
     assert steps(run / "checkpoints") == [1]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"batch_size_warmup": "{start: 12}"}, "'batch_size_warmup.steps' is missing"),
         ({"batch_size_warmup": "{start: 12, steps: 5}"}, "batch_size 32 is not batch_size_warmup.start 12 doubled"),
@@ -152,6 +152,6 @@ def test_max_minutes_ends_a_run_and_resuming_does_not_extend_it(shards: Path, tm
         ({"schedule.kind": "wsd", "schedule.decay_fraction": 0.95}, "The warmup and the decay overlap"),
     ],
 )
-def test_incompatible_settings_are_rejected(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_incompatible_settings_are_rejected(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         recipe(**changes)

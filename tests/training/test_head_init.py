@@ -1,4 +1,4 @@
-"""`head_init: unit`: a new head of any kind starts near the loss of guessing, however large the hidden states are."""
+"""`head_init: unit`: a new head starts near chance level, however large the hidden states are."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ NEW = ["s4_bert/pooler/dense/kernel", "classifier/kernel"]
 
 @pytest.fixture(scope="module")
 def grown(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pretrained model with hidden states 1,000 times as large: a pre-norm encoder of the same function.
+    """The pretrained model with hidden states 1,000 times as large.
 
-    What is added to the residual stream is multiplied; every layer normalizes what it reads of it.
+    All contributions to the residual stream are scaled. The function is the same, because every layer normalizes its
+    input.
     """
     folder = tmp_path_factory.mktemp("grown")
     model = open_model(find_model(str(pretrained)))
@@ -52,7 +53,7 @@ def grown(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_loss(start: Path, data: Path, task: str, recipe: str, run: Path, *sets: str) -> float:
-    """The loss of a new head on the first batch, before it is trained."""
+    """Return the loss of a new, untrained head on the first batch."""
     more = [word for value in ("epochs=0.1", "batch_size=24", *sets) for word in ("--set", value)]
     bigs(*finetune(task, start, data, run, "--recipe", recipe, *more)).fine()
     return read_metrics(run / "metrics.jsonl")[0]["loss"]
@@ -64,7 +65,7 @@ def test_the_first_loss_is_near_chance_level(task: str, grown: Path, glue: Path,
     {"wikiann": write_tagged, "codah": write_choices, "squad": lambda path: write_questions(path, "v1.1", 0.0)}.get(
         task, lambda path: None
     )(data)
-    # Of a question, the tokens of its window: 24 at most, and a dozen at least.
+    # In question answering, a window has 12 to 24 tokens.
     guessing = math.log({"wikiann": 7, "squad": 18, "codah": 4, "mrpc": 2}[task])
     for recipe in (f"{task}-small", task):
         if (recipe, task) != ("mrpc", "mrpc"):
@@ -112,7 +113,7 @@ def test_only_new_layers_are_scaled(examples: Encoded) -> None:
 
 
 def test_transferred_layers_are_not_new() -> None:
-    # Parameters of another seed than 0 count as trained: they are not the initial values of a new head.
+    # Initial values of another seed than 0 count as trained.
     for seed, untrained in ((0, set(NEW)), (1, set())):
         start = OpenModel("start", CONFIG, to_flat(initialize(CONFIG, seed), CONFIG), None, "a model")
         params, paths = initial_parameters(CONFIG, 2, start)

@@ -32,8 +32,8 @@ def leaves(tree: Any) -> LEAVES:
 
 
 def updated(gradient: float, freeze_ssm: bool = False, **settings: Any) -> tuple[LEAVES, LEAVES]:
-    """Return the parameters before and after one step of learning rate 0.1, every gradient being `gradient`."""
-    # Not zero, so that decay moves every parameter.
+    """Return the parameters before and after one step with learning rate 0.1 and all gradients `gradient`."""
+    # Not zero, so that weight decay changes every parameter.
     params = jax.tree.map(lambda a: a + 0.25, initialize(CONFIG, 0))
     given: dict[str, Any] = {"learning_rate": 0.1, "beta2": 0.98, "weight_decay": 0.5, **settings}
     optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(0.1), freeze_ssm)
@@ -79,7 +79,7 @@ def test_freeze_ssm_freezes_only_ssm_and_token_type_parameters() -> None:
 
 
 def test_gradients_are_clipped_by_norm() -> None:
-    """Seen in the second step: Adam's first does not depend on the gradient's length."""
+    """Visible in the second step: Adam's first update does not depend on the gradient norm."""
 
     def second(scale: float) -> Any:
         params = {"x": jnp.ones(4)}
@@ -98,9 +98,9 @@ def test_gradients_are_clipped_by_norm() -> None:
     [
         (Schedule(kind="cosine", warmup_steps=2, min_lr_ratio=0.1), 10, {0: 0, 1: 0.5, 2: 1, 6: 0.55, 10: 0.1}),
         (Schedule(kind="linear", warmup_fraction=0.1), 20, {0: 0, 1: 0.5, 2: 1, 11: 0.5, 20: 0, 25: 0}),
-        (Schedule(kind="linear", warmup_fraction=0.1), 15, {1: 1 / 1.5, 2: 13 / 13.5}),  # ends between two steps
+        (Schedule(kind="linear", warmup_fraction=0.1), 15, {1: 1 / 1.5, 2: 13 / 13.5}),  # between two steps
         (Schedule(kind="constant"), 5, {0: 1, 5: 1}),
-        # Down over the last 16 of 80 steps: after a quarter of them half of the way, √¼; after 9/16, √(9/16) = 3/4.
+        # Decay over the last 16 of 80 steps: by √¼ = ½ after a quarter of them, by √(9/16) = ¾ after 9/16.
         (Schedule(kind="wsd", warmup_steps=8), 80, {4: 0.5, 8: 1, 64: 1, 68: 0.5, 73: 0.25, 80: 0, 90: 0}),
         (Schedule(kind="wsd", decay_fraction=0.5, min_lr_ratio=0.2), 8, {0: 1, 4: 1, 5: 0.6, 8: 0.2}),
     ],

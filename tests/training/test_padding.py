@@ -1,4 +1,4 @@
-"""Trimmed padding: the same answers where the model does not read it, and said where it does."""
+"""Trimming masked padding does not change predictions; trimming unmasked padding prints a warning."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def test_trimming_unmasked_padding_prints_a_warning(shards: Path, pretrained: Pa
     assert "reads its padding" not in done.err
     full, cut = tmp_path / "full.jsonl", tmp_path / "cut.jsonl"
     bigs("eval", "--model", run, "--length", 32, "--predictions", full).fine()
-    said = bigs("eval", "--model", run, "--length", 32, "--trim-padding", "--predictions", cut).fine()
-    assert "this model reads its padding" in said.err
+    done = bigs("eval", "--model", run, "--length", 32, "--trim-padding", "--predictions", cut).fine()
+    assert "this model reads its padding" in done.err
     assert len(predictions(full)) == len(predictions(cut)) == 13

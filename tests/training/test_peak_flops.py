@@ -1,4 +1,4 @@
-"""The machine's rate is measured once, and again only where it was forgotten or spoilt."""
+"""The peak FLOP/s are measured once, and again only if the cached value is missing or invalid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_peak_flops_are_measured_once_per_dtype(tmp_path: Path, monkeypatch: pyt
 
 
 def test_peak_flops_come_from_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that says how long each product took; the third one is not done in time."""
+    """Uses a fake clock with a duration for each product; the third product exceeds the time limit."""
     readings = iter([0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.5, 2.5, 2.5, 3.5, 3.5])
     monkeypatch.setattr(peak_flops.time, "perf_counter", lambda: next(readings))
     assert peak_flops.measure_peak_flops("float32", seconds=3.0) == 2 * 1024**3 / 0.5

@@ -1,4 +1,4 @@
-"""The GLUE suite and several seeds: what is trained from what, gone on with, shown, and handed in."""
+"""The GLUE suite with several seeds: start models, resuming, the table of results, and submission."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETS = ("epochs=1", "batch_size=8", "eval_batch_size=8", "sequence_length=24", "
 
 @pytest.fixture(scope="module")
 def suite(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A suite of two seeds over the tasks there are. Read it only."""
+    """A suite with two seeds of all available tasks. Do not modify it."""
     root = tmp_path_factory.mktemp("suite") / "glue"
     sets = [word for value in SETS for word in ("--set", value)]
     made = ["finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, "--seeds", 2, *sets]

@@ -1,4 +1,4 @@
-"""Pretraining on shards without held-out rows: with no validation at all, or on other shards."""
+"""Pretraining on shards without held-out rows: without validation, or with validation on other shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ corpus = hdf5_corpus
 
 
 def without_heldout(shards: Path, copy: Path) -> Path:
-    """Return a copy of shards as --heldout 0 would have made them of the same rows."""
+    """Return a copy of shards without held-out rows, as `--heldout 0` writes them."""
     shutil.copytree(shards, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["splits"]["heldout"] = []
@@ -41,8 +41,8 @@ def test_tokenize_without_heldout_writes_trainable_shards(shards: Path, tmp_path
     made, run = tmp_path / "made", tmp_path / "run"
     bigs("tokenize", "--input", text, "--length", 32, "--vocab", shards, "--heldout", 0, "--output", made).fine()
     done = bigs(*pretrain(made, run, checkpoint__keep_best="true")).fine()
-    (said,) = [line for line in done.err.splitlines() if "without validation" in line]
-    assert said == (
+    (message,) = [line for line in done.err.splitlines() if "without validation" in line]
+    assert message == (
         f"Training without validation (checkpoint.keep_best has no effect): {made} has no held-out rows. "
         "Use --validation to name others."
     )
@@ -65,10 +65,10 @@ def test_commands_accept_a_run_without_validation(
     bigs("runs", "plot", run, "--output", tmp_path / "p.svg").fine()
     bigs("runs", "report", run, pretrained, "--output", tmp_path / "r.html").fine()
     bigs("export", "--model", run, "--output", tmp_path / "exported").fine()
-    refused = bigs("eval", "mlm", "--model", run)
-    assert (refused.code, refused.out) == (2, "")
-    assert "was trained without validation" in refused.err
-    assert "--data DIR" in refused.err
+    done = bigs("eval", "mlm", "--model", run)
+    assert (done.code, done.out) == (2, "")
+    assert "was trained without validation" in done.err
+    assert "--data DIR" in done.err
     asked = ("eval", "mlm", "--json", "--model", run, "--data")
     assert json.loads(bigs(*asked, shards).fine().out)["metrics"]["loss"] == pytest.approx(
         metrics(pretrained)["heldout_loss"], rel=1e-5
@@ -81,7 +81,7 @@ def test_commands_accept_a_run_without_validation(
 
 
 def test_validation_on_other_shards(bare: Path, shards: Path, pretrained: Path, tmp_path: Path) -> None:
-    """Their held-out rows, as the option or a recipe's key says; what the run ends with is what `bigs eval` gives."""
+    """The option and the recipe key select the held-out rows; the final metrics equal those of `bigs eval`."""
     run = tmp_path / "run"
     done = bigs(*pretrain(bare, run, "--validation", shards, checkpoint__keep_best="true")).fine()
     assert f"Validating on the held-out {len_of(shards)} rows of {shards}." in done.err
@@ -106,9 +106,9 @@ def test_the_data_digest_includes_the_validation_data(shards: Path, bare: Path, 
     bigs("pretrain", "--resume", "--run", run).fine()
     assert metrics(run) == before
     changed = snapshot(run)
-    refused = bigs("pretrain", "--resume", "--run", run, "--validation", other)
-    assert (refused.code, refused.out) == (2, "")
-    assert "(changed: validation)" in refused.err
+    done = bigs("pretrain", "--resume", "--run", run, "--validation", other)
+    assert (done.code, done.out) == (2, "")
+    assert "(changed: validation)" in done.err
     assert snapshot(run) == changed
 
 
@@ -121,16 +121,16 @@ def test_invalid_validation_data_is_rejected(shards: Path, bare: Path, tmp_path:
         given = [word for pair in cut.items() for word in pair]
         bigs("tokenize", "--input", text, *given, "--heldout", 0, "--output", made / option.strip("-")).fine()
     run = tmp_path / "run"
-    for place, told in (
+    for place, message in (
         (bare, "holds the rows that are trained on"),
         (made / "length", "differ in sequence_length (16 instead of 32)"),
         (made / "train-vocab", "differ in vocab_size"),
         (tmp_path / "none", "There are no token shards in"),
     ):
         for more in ((), ("--dry-run",)):
-            refused = bigs(*pretrain(bare, run, "--validation", place, *more))
-            assert (refused.code, refused.out) == (2, "")
-            assert told in refused.err
+            done = bigs(*pretrain(bare, run, "--validation", place, *more))
+            assert (done.code, done.out) == (2, "")
+            assert message in done.err
     assert not run.exists()
     shown = bigs(*pretrain(bare, run, "--validation", shards, "--dry-run")).fine()
     assert f"validation: {shards}" in shown.out
