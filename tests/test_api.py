@@ -68,9 +68,9 @@ def test_a_saved_model_loads_unchanged(head: str, tmp_path: Path) -> None:
     of = config(head=head, num_labels=LABELS)
     model = CLASSES[of.head](of, seed=1)
     ids = ids_for(head)
-    made = outputs(model, ids)
-    assert {name: array.shape for name, array in made.items()} == SHAPES[head]
-    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in made.values())
+    actual = outputs(model, ids)
+    assert {name: array.shape for name, array in actual.items()} == SHAPES[head]
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in actual.values())
 
     model.save_pretrained(tmp_path / "saved")
     again = load_model(tmp_path / "saved")
@@ -80,7 +80,7 @@ def test_a_saved_model_loads_unchanged(head: str, tmp_path: Path) -> None:
     assert (again.transfer.new, again.transfer.unused, again.transfer.changed) == ([], [], {})
     assert again.source == str(tmp_path / "saved" / "flax_model.msgpack")
     for name, array in outputs(again, np.asarray(ids)).items():
-        np.testing.assert_allclose(array, made[name], atol=1e-6)
+        np.testing.assert_allclose(array, actual[name], atol=1e-6)
 
     with pytest.raises(RequestError, match="is in use"):
         model.save_pretrained(tmp_path / "saved")
@@ -100,7 +100,7 @@ def test_positions_select_the_predicted_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("arguments", "message"),
     [
         ({"batch_size": -1}, "batch_size is -1; it must be an integer of at least 1."),
         ({"batch_size": 0}, "batch_size is 0; it must be an integer of at least 1."),
@@ -112,11 +112,11 @@ def test_positions_select_the_predicted_tokens(tmp_path: Path) -> None:
         ({"texts": 3}, "texts is a int; it must be a text, a pair, a dict, or a list of these."),
     ],
 )
-def test_arguments_out_of_range_are_rejected(asked: dict[str, Any], says: str, models: Path) -> None:
+def test_arguments_out_of_range_are_rejected(arguments: dict[str, Any], message: str, models: Path) -> None:
     model = load_model(models / "sequence-classification")
     for method in (model.predict, model.embed):
-        with pytest.raises(RequestError, match=re.escape(says)):
-            method(**{"texts": "a river", **asked})
+        with pytest.raises(RequestError, match=re.escape(message)):
+            method(**{"texts": "a river", **arguments})
 
 
 @pytest.mark.parametrize("top", [0, -1, None, True, 1.5])
@@ -138,15 +138,15 @@ def test_invalid_constructor_arguments_are_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"num_labels": 0}, "The config is invalid. num_labels is 0: Input should be greater than or equal to 1."),
         ({"num_labels": "many"}, "num_labels is 'many': Input should be a valid integer"),
         ({"labels": ("a", "b", "c")}, "labels names 3 classes but num_labels is 2."),
     ],
 )
-def test_config_fields_out_of_range_are_rejected(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=re.escape(says)):
+def test_config_fields_out_of_range_are_rejected(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
         BiGSForSequenceClassification.from_pretrained(written(tmp_path / "m"), **changes)
 
 
@@ -246,8 +246,8 @@ def test_incompatible_arguments_are_rejected(tmp_path: Path) -> None:
 # --- published checkpoints ------------------------------------------------------------------------------------
 
 
-def close(made: Any, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(np.asarray(made), expected, rtol=0, atol=5e-5 * np.abs(expected).max())
+def close(actual: Any, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=5e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("of", ["mlm", "seqcls", "seqreg", "pretraining", "mc"])

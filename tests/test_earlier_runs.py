@@ -43,7 +43,7 @@ def test_a_finished_fine_tuning_run_loads(earlier: Path) -> None:
     measured = json.loads(bigs("eval", "mrpc", "--model", run, "--data", earlier / "tasks", "--json").fine().out)
     results = json.loads((run / "results.json").read_text())
     assert measured["metrics"] == pytest.approx(results["metrics"])
-    asked = "The river rises in the hills."
-    answer = json.loads(bigs("predict", "--model", run, asked, "--pair", asked, "--format", "jsonl").fine().out)
+    text = "The river rises in the hills."
+    answer = json.loads(bigs("predict", "--model", run, text, "--pair", text, "--format", "jsonl").fine().out)
     assert answer["prediction"] in ("equivalent", "not_equivalent")
     assert re.search(r"^state +finished", bigs("runs", "show", run).fine().out, re.MULTILINE)

@@ -64,9 +64,9 @@ def test_a_published_model_loads_by_hub_id(shared: Path, start: tuple[Hub, Start
     assert ended.returncode == 0, ended.stderr
     with np.load(folder / "reference.npz") as reference, np.load(tmp_path / "logits.npz") as logits:
         assert set(logits) == {"None", COMMIT, "short name"}
-        for made in logits.values():
+        for actual in logits.values():
             atol = 5e-5 * np.abs(reference["logits"]).max()
-            np.testing.assert_allclose(made, reference["logits"], rtol=0, atol=atol)
+            np.testing.assert_allclose(actual, reference["logits"], rtol=0, atol=atol)
     assert ended.stdout == f"The model {MNLI} on the hub has no revision 'v9'. Name a branch, tag or commit of it.\n"
     assert sorted(hub.downloads()) == ["config.json", "flax_model.msgpack"]
 
@@ -86,9 +86,9 @@ def test_fine_tuning_with_a_model_and_data_from_the_hub(start: tuple[Hub, Start]
     assert f"Model: {MNLI} (published; there is no finished mnli run in runs/)" in tuned.stderr
     results = json.loads((tmp_path / "here" / "runs" / "mrpc" / "results.json").read_text())
 
-    judged = run(*bigs, "eval", "--json")
-    assert judged.returncode == 0, judged.stderr
-    assert json.loads(judged.stdout)["metrics"] == results["metrics"]
+    evaluation = run(*bigs, "eval", "--json")
+    assert evaluation.returncode == 0, evaluation.stderr
+    assert json.loads(evaluation.stdout)["metrics"] == results["metrics"]
 
 
 def test_a_model_missing_from_the_hub_is_reported(start: tuple[Hub, Start]) -> None:

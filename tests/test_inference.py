@@ -48,9 +48,9 @@ def test_outputs_are_returned_in_input_order(lengths: list[int], size: int, trim
         return ids if by_token else ids.sum(1)
 
     engine = Engine(function, size, trim, by_token)
-    made = list(engine.batches(inputs))
-    assert sorted(row for chosen, _ in made for row in chosen) == list(range(len(lengths)))
-    assert all(len(set(inputs.groups[chosen])) == 1 and len(batch["input_ids"]) == size for chosen, batch in made)
+    batches = list(engine.batches(inputs))
+    assert sorted(row for chosen, _ in batches for row in chosen) == list(range(len(lengths)))
+    assert all(len(set(inputs.groups[chosen])) == 1 and len(batch["input_ids"]) == size for chosen, batch in batches)
     done: list[int] = []
     with jax.disable_jit():
         found = engine(1, inputs, done.append)
@@ -69,7 +69,7 @@ def test_windows_limit_items_and_characters(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_endless_stream_is_read_one_window_ahead(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "WINDOW", 8)
     model = load_model(models / "sequence-classification")
-    asked = model._predictor(5, None, None, None)
+    predictor = model._predictor(5, None, None, None)
     taken = 0
 
     def endless() -> Iterator[str]:
@@ -78,7 +78,7 @@ def test_an_endless_stream_is_read_one_window_ahead(models: Path, monkeypatch: p
             taken += 1
             yield f"the river {taken}"
 
-    answers = asked.answers(items_of(endless(), TEXT_OR_PAIR))
+    answers = predictor.answers(items_of(endless(), TEXT_OR_PAIR))
     for number in range(1, 4):
         window = next(answers)
         assert [item.text_a for item, _ in window] == [f"the river {i}" for i in range(8 * number - 7, 8 * number + 1)]

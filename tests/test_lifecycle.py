@@ -198,8 +198,12 @@ def test_without_a_local_run_a_short_name_means_the_published_model(
     bigs("export", "--model", tuned["mnli"], "--output", tmp_path / "published").fine()
     arguments = finetune("mrpc", "mnli", glue, tmp_path / "mrpc")
     with serving(Hub({"JunxiongWang/BiGS_512_MNLI": tmp_path / "published"})) as hub:
-        asked = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "BIGS_RUNS": str(tmp_path / "none")}
-        running = start_bigs(*arguments, **asked)
+        environment = {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(tmp_path / "hf"),
+            "BIGS_RUNS": str(tmp_path / "none"),
+        }
+        running = start_bigs(*arguments, **environment)
         out, err = running.communicate(timeout=HANG)
     assert running.returncode == 0, err
     assert out == f"{tmp_path / 'mrpc'}\n"

@@ -59,7 +59,7 @@ def test_labels_come_from_id2label_unless_they_are_placeholders(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"hidden_size": "sixty"}, '"hidden_size" is "sixty"'),
         ({"hidden_size": 1.5}, '"hidden_size" is 1.5'),
@@ -73,18 +73,18 @@ def test_labels_come_from_id2label_unless_they_are_placeholders(tmp_path: Path) 
         ({"id2label": {"0": "a", "2": "b"}}, "must be 0, 1, 2"),
     ],
 )
-def test_errors_about_values_name_the_file(values: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_errors_about_values_name_the_file(values: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = written(tmp_path, **values)
     with pytest.raises(RequestError) as error:
         read_config(path)
-    assert says in str(error.value)
+    assert message in str(error.value)
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(("content", "says"), [("{", "not JSON"), ("[1]", "not a JSON object"), ("\xff", "JSON")])
-def test_a_file_without_a_json_object_is_rejected(content: str, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "message"), [("{", "not JSON"), ("[1]", "not a JSON object"), ("\xff", "JSON")])
+def test_a_file_without_a_json_object_is_rejected(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
-    with pytest.raises(RequestError, match=says):
+    with pytest.raises(RequestError, match=message):
         read_config(tmp_path / "config.json")
 
 

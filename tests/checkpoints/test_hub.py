@@ -107,7 +107,7 @@ def test_an_unreachable_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("repo", "revision", "says"),
+    ("repo", "revision", "message"),
     [
         ("someone/none", None, "the hub has no model of that name"),
         ("someone/all", "v9", "has no revision 'v9'"),
@@ -116,8 +116,8 @@ def test_an_unreachable_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatc
         ("not a/name/at all", None, "neither an existing file or folder nor a hub id"),
     ],
 )
-def test_unavailable_models_are_reported(repo: str, revision: str | None, says: str, hub: Hub) -> None:
-    with pytest.raises(RequestError, match=says):
+def test_unavailable_models_are_reported(repo: str, revision: str | None, message: str, hub: Hub) -> None:
+    with pytest.raises(RequestError, match=message):
         fetch_model(repo, revision)
 
 
@@ -159,8 +159,8 @@ def test_missing_and_outside_shards_are_rejected(hub: Hub, tmp_path: Path) -> No
 def test_from_format_selects_the_weights_file(hub: Hub, tmp_path: Path) -> None:
     for form, file in (("torch", "pytorch_model.bin"), ("safetensors", "model.safetensors")):
         hub.requests.clear()
-        asked = ("--model", "someone/all", "--from-format", form)
-        bigs("export", *asked, "--output", tmp_path / "out" / form).fine()
+        options = ("--model", "someone/all", "--from-format", form)
+        bigs("export", *options, "--output", tmp_path / "out" / form).fine()
         assert [name for name in hub.downloads() if "model" in name] == [file]
         assert same(read_model(tmp_path / "out" / form).flat, FLAT)
     with pytest.raises(
@@ -266,7 +266,7 @@ def test_temporary_errors_of_the_hub_are_retried(fault: Fault, hub: Hub) -> None
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "message"),
     [
         (Fault("/api/", times=99, lie=PAGE), r"The server at http://127.* is not a hub .* login page"),
         (Fault("/api/", times=99, lie=b"[]"), "is not a hub"),
@@ -279,9 +279,9 @@ def test_temporary_errors_of_the_hub_are_retried(fault: Fault, hub: Hub) -> None
     ids=["a page for JSON", "a list", "nothing", "pages", "pages for files", "a page as content", "500"],
 )
 @pytest.mark.usefixtures("impatient")
-def test_permanent_wrong_answers_of_the_hub_are_reported(fault: Fault, says: str, hub: Hub) -> None:
+def test_permanent_wrong_answers_of_the_hub_are_reported(fault: Fault, message: str, hub: Hub) -> None:
     hub.faults.append(fault)
-    with pytest.raises(BigsError, match=says) as error:
+    with pytest.raises(BigsError, match=message) as error:
         fetch_model("someone/all")
     assert (error.value.exit_code, len(str(error.value).splitlines())) == (1, 1)
     hub.faults.clear()
@@ -291,17 +291,17 @@ def test_permanent_wrong_answers_of_the_hub_are_reported(fault: Fault, says: str
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "message"),
     [
         (Fault("/vocab.txt", status=503), None),
         (Fault("/resolve/", times=99, status=500), "HTTP 500"),
     ],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_tokenizer_from_the_hub(fault: Fault, says: str | None, hub: Hub) -> None:
+def test_a_tokenizer_from_the_hub(fault: Fault, message: str | None, hub: Hub) -> None:
     hub.faults.append(fault)
-    if says:
-        with pytest.raises(BigsError, match=rf"The tokenizer someone/all: .*{says}.*network"):
+    if message:
+        with pytest.raises(BigsError, match=rf"The tokenizer someone/all: .*{message}.*network"):
             load_tokenizer("someone/all")
         hub.faults.clear()
     assert load_tokenizer("someone/all").get_vocab_size() == 6

@@ -52,8 +52,8 @@ def test_loading_another_head_from_a_masked_lm_model_warns(head: Any, pretrained
     if head == "pretraining":  # its MLM head is trained
         assert model.predict("the [MASK] house") == load_model(pretrained).predict("the [MASK] house")
     for one in (model, again) if head in ASKED else ():
-        says = f"The {head} head of {one.source} was never trained ({', '.join(one.untrained)}: initial values)"
-        with pytest.raises(RequestError, match=re.escape(says) + ".*or set allow_untrained=True"):
+        start = f"The {head} head of {one.source} was never trained ({', '.join(one.untrained)}: initial values)"
+        with pytest.raises(RequestError, match=re.escape(start) + ".*or set allow_untrained=True"):
             one.predict(ASKED[head])
         assert one.predict(ASKED[head], allow_untrained=True)
 

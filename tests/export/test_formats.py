@@ -53,26 +53,26 @@ def test_every_format_is_tested() -> None:
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("form", FILES)
 def test_every_weights_file_of_a_format_is_read_back(form: str, head: str, tmp_path: Path) -> None:
-    made = model(head=head, num_labels=3)
-    differences = export(made, form, tmp_path / "out").differences
+    original = model(head=head, num_labels=3)
+    differences = export(original, form, tmp_path / "out").differences
     assert set(differences) <= FILES[form]
     assert all(difference < 5e-6 for difference in differences.values())
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES[form]
     for name in (name for name in WEIGHTS if name in FILES[form]):
         again = read_model(tmp_path / "out")
-        assert (again.config, again.source_file.name, again.ignored) == (made.config, name, ())
-        assert same(again.flat, made.flat)
+        assert (again.config, again.source_file.name, again.ignored) == (original.config, name, ())
+        assert same(again.flat, original.flat)
         again.source_file.unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("form", FILES)
 def test_untied_models_and_models_that_mask_padding(form: str, tmp_path: Path) -> None:
-    made = model(tie_word_embeddings=False, mask_padding=True, pre_norm=False)
-    export(made, form, tmp_path / "out")
+    original = model(tie_word_embeddings=False, mask_padding=True, pre_norm=False)
+    export(original, form, tmp_path / "out")
     again = read_model(tmp_path / "out")
-    assert again.config == made.config
-    assert same(again.flat, made.flat)
+    assert again.config == original.config
+    assert same(again.flat, original.flat)
 
 
 @pytest.mark.parametrize("form", FILES)
@@ -136,8 +136,8 @@ def not_a_number(flat: Flat) -> Flat:
 def test_an_export_with_different_outputs_is_removed(
     damage: Callable[[Flat], Flat], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(folder: Path, made: OpenModel, settings: Settings) -> None:
-        write_safetensors(folder, made.config, damage(made.flat))
+    def write(folder: Path, original: OpenModel, settings: Settings) -> None:
+        write_safetensors(folder, original.config, damage(original.flat))
 
     damaged = dataclasses.replace(weights.SAFETENSORS, write=write)
     monkeypatch.setitem(FORMATS, "safetensors", damaged)
@@ -182,11 +182,11 @@ def test_settings_of_another_format_are_rejected(
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("form", [form for form, of in FORMATS.items() if of.stores_dtype])
 def test_16_bit_weights_halve_the_size_except_ssm_parameters(form: str, dtype: Any, tmp_path: Path) -> None:
-    made = model(hidden_size=64, intermediate_size=128)
-    for path, array in made.flat.items():
-        made.flat[path] = array * np.float32(0.1) if array.shape[-1] >= 64 and array.ndim == 2 else array
-    whole = export(made, form, tmp_path / "whole")
-    half = export(made, form, tmp_path / "half", Settings(dtype=dtype))
+    original = model(hidden_size=64, intermediate_size=128)
+    for path, array in original.flat.items():
+        original.flat[path] = array * np.float32(0.1) if array.shape[-1] >= 64 and array.ndim == 2 else array
+    whole = export(original, form, tmp_path / "whole")
+    half = export(original, form, tmp_path / "half", Settings(dtype=dtype))
     for name in whole.differences:
         assert whole.differences[name] < 5e-6 < half.differences[name] < 0.2
         if not name.endswith(".py"):
@@ -195,7 +195,7 @@ def test_16_bit_weights_halve_the_size_except_ssm_parameters(form: str, dtype: A
     again = read_model(tmp_path / "half").flat
     kernels = [path for path in again if "/fs4/" in path or "/bs4/" in path]
     assert kernels
-    assert all(np.array_equal(again[path], made.flat[path]) for path in kernels)
+    assert all(np.array_equal(again[path], original.flat[path]) for path in kernels)
 
 
 def test_the_card_describes_the_run(pretrained: Path, glue: Path, tmp_path: Path) -> None:

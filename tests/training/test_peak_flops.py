@@ -12,15 +12,15 @@ from bigs_cli.training import peak_flops
 
 def test_peak_flops_are_measured_once_per_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIGS_CACHE", str(tmp_path))
-    asked: list[str] = []
-    monkeypatch.setattr(peak_flops, "measure_peak_flops", lambda dtype: asked.append(dtype) or 1e9 * len(asked))
+    measured: list[str] = []
+    monkeypatch.setattr(peak_flops, "measure_peak_flops", lambda dtype: measured.append(dtype) or 1e9 * len(measured))
     rates = [peak_flops.peak_flops(dtype) for dtype in ("float32", "bfloat16", "float32", "bfloat16")]
-    assert (rates, asked) == ([1e9, 2e9, 1e9, 2e9], ["float32", "bfloat16"])
+    assert (rates, measured) == ([1e9, 2e9, 1e9, 2e9], ["float32", "bfloat16"])
     file = tmp_path / "matrix-rates.json"
     assert sorted(json.loads(file.read_text()).values()) == [1e9, 2e9]
     for nonfinite_error in ("{", "[]", json.dumps(dict.fromkeys(json.loads(file.read_text()), "fast"))):
         file.write_text(nonfinite_error)
-        assert peak_flops.peak_flops("float32") == 1e9 * len(asked)
+        assert peak_flops.peak_flops("float32") == 1e9 * len(measured)
 
 
 def test_peak_flops_come_from_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,13 +118,13 @@ def test_resuming_with_other_data_or_settings_is_rejected(shards: Path, pretrain
     manifest["splits"]["train"][0]["sha256"] = sha256(other / "train-00000.bin")
     (other / "manifest.json").write_text(json.dumps(manifest))
     before = snapshot(run)
-    refused = bigs(*pretrain(other, run, "--resume"))
-    assert (refused.code, refused.out) == (2, "")
-    assert "is not what" in refused.err
-    assert "--from" in refused.err
-    refused = bigs(*pretrain(shards, run, "--resume"), "--set", "steps=9")
-    assert (refused.code, refused.out) == (2, "")
-    assert "leave out --set" in refused.err
+    rejected = bigs(*pretrain(other, run, "--resume"))
+    assert (rejected.code, rejected.out) == (2, "")
+    assert "is not what" in rejected.err
+    assert "--from" in rejected.err
+    rejected = bigs(*pretrain(shards, run, "--resume"), "--set", "steps=9")
+    assert (rejected.code, rejected.out) == (2, "")
+    assert "leave out --set" in rejected.err
     assert snapshot(run) == before
 
 

@@ -49,13 +49,13 @@ def write_questions(folder: Path, name: str, none: float) -> None:
                 at = int(random.integers(0, len(words)))
                 words[at] = str(random.choice(PLACES))
                 answers = [{"text": words[at], "answer_start": len(" ".join([*words[:at], ""]))}]
-            asked = {
+            question = {
                 "id": f"{split}-{number}",
                 "question": "in water",
                 "answers": answers,
                 "is_impossible": not answers,
             }
-            paragraphs.append({"context": " ".join(words), "qas": [asked]})
+            paragraphs.append({"context": " ".join(words), "qas": [question]})
         file = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
         (folder / f"{split}-{name}.json").write_text(json.dumps(file))
 
@@ -141,8 +141,8 @@ def test_question_answering_learns(pretrained: Path, tmp_path: Path, task: str, 
         assert 1 <= len(line["nbest"]) <= 20
         assert all(found["text"] in line["pair"] for found in line["nbest"])
         best = line["nbest"][0]
-        refused = task == "squad2" and line["null_score"] > best["score"]
-        assert line["prediction"] == ("" if refused else best["text"])
+        unanswerable = task == "squad2" and line["null_score"] > best["score"]
+        assert line["prediction"] == ("" if unanswerable else best["text"])
     assert (task == "squad2") == any(line["prediction"] == "" for line in lines)
     read_back(tmp_path / "run", confusion=False)
 
