@@ -46,7 +46,7 @@ def check_failure(done: Done, *parts: str) -> None:
         assert part in last
 
 
-@pytest.mark.parametrize("size", [300, 20_000], ids=["as it starts", "at a checkpoint"])
+@pytest.mark.parametrize("size", [300, 20_000], ids=["at the start", "at a checkpoint"])
 def test_pretraining_resumes_after_a_write_error(size: int, shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with small_files(size):

@@ -47,14 +47,20 @@ HEAVY = {
     "pyarrow",
 }
 LIGHT = ("__main__", "cli", "commands", "recipe", "models.config", "core", "__init__")
-RUNS_WHAT_IT_READS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
-RUNS_PYTORCH = (
+EXECUTING_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+PYTORCH_ALLOWED_IN = (
     "export/shipped/",
     "export/transformers_folder.py",
     "bench/export_probe.py",
 )  # reads safetensors
-RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
-RUNS_TEXT_IN = {("os", "system"), ("os", "popen"), ("yaml", "load"), ("yaml", "full_load"), ("yaml", "unsafe_load")}
+EXECUTING_BUILTINS = {"eval", "exec", "compile", "__import__"}
+EXECUTING_METHODS = {
+    ("os", "system"),
+    ("os", "popen"),
+    ("yaml", "load"),
+    ("yaml", "full_load"),
+    ("yaml", "unsafe_load"),
+}
 
 
 @cache
@@ -156,15 +162,15 @@ def test_no_input_is_executed() -> None:
         f"{path}:{line} imports {name}"
         for path, tree in sources().items()
         for line, name in imports(tree)
-        if name.split(".")[0] in RUNS_WHAT_IT_READS - ({"torch"} if path.startswith(RUNS_PYTORCH) else set())
+        if name.split(".")[0] in EXECUTING_MODULES - ({"torch"} if path.startswith(PYTORCH_ALLOWED_IN) else set())
     ]
     for path, call in calls():
         function = call.func
-        if isinstance(function, ast.Name) and function.id in RUNS_TEXT:
+        if isinstance(function, ast.Name) and function.id in EXECUTING_BUILTINS:
             wrong.append(f"{path}:{call.lineno} calls {function.id}")
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
             called = (function.value.id, function.attr)
-            if called in RUNS_TEXT_IN:
+            if called in EXECUTING_METHODS:
                 wrong.append(f"{path}:{call.lineno} calls {'.'.join(called)}")
         wrong += [
             f"{path}:{call.lineno} passes {keyword.arg}"

@@ -101,7 +101,7 @@ def wait_until(condition: Callable[[], object], running: subprocess.Popen[Any]) 
     """Return once `condition` is true or the process has ended; fail after `HANG` seconds."""
     ends = time.monotonic() + HANG
     while not condition() and running.poll() is None:
-        assert time.monotonic() < ends, "it hangs"
+        assert time.monotonic() < ends, "the process hangs"
         time.sleep(0.005)
 
 

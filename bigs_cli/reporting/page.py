@@ -102,7 +102,7 @@ def details(title: str, *content: str) -> Markup:
     return element("details", element("summary", title), *content)
 
 
-def picture(svg: str, description: str, caption: str = "") -> Markup:
+def figure(svg: str, description: str, caption: str = "") -> Markup:
     """Return a figure of an <svg> element; screen readers read the `description`."""
     labelled = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)
     return element("figure", Markup(labelled), *([element("figcaption", caption)] if caption else []))

@@ -46,7 +46,7 @@ class _Run:
     choices: int = 1  # sequences per row
 
 
-def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
+def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
     """Return two tables: memory and arithmetic, and the sharding of parameters. No array of model size is allocated.
 
     Without `shards`, rows are those that `bigs tokenize` writes by default.
@@ -65,7 +65,7 @@ def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
     return _tables(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
 
 
-def preview_finetune(
+def dry_run_finetune(
     recipe: FinetuneRecipe, task: Task, examples: Examples, start: BiGSConfig, tokenizer: Tokenizer
 ) -> tuple[list[Table], str]:
     """Return both tables for fine-tuning a model of config `start`, and the first example as the model reads it.

@@ -50,22 +50,22 @@ def test_results_as_json_and_as_a_table(temporary: Path, tmp_path: Path) -> None
     assert "Needs up to 0.00 GB of disk" in done.err
     assert "Rows of 16 tokens, batches of 4" in done.out
     assert "Rows of 32 tokens, corpora up to 625 times the smallest: start-up takes at most" in done.out
-    made = json.loads((tmp_path / "load.json").read_text())
-    assert made["bench"] == "load"
-    assert made["settings"] == {"data": None, "batch": 4, "tokens": 20_000, "seconds": 0.1}
-    assert {"python", "cores", "processor", "packages", "command"} <= made["machine"].keys()
-    assert [(size["length"], size["tokens"]) for size in made["sizes"]] == [
+    report = json.loads((tmp_path / "load.json").read_text())
+    assert report["bench"] == "load"
+    assert report["settings"] == {"data": None, "batch": 4, "tokens": 20_000, "seconds": 0.1}
+    assert {"python", "cores", "processor", "packages", "command"} <= report["machine"].keys()
+    assert [(size["length"], size["tokens"]) for size in report["sizes"]] == [
         (16, 32), (16, 20_000), (32, 32), (32, 20_000),
     ]  # fmt: skip
-    for size in made["sizes"]:
+    for size in report["sizes"]:
         assert size.keys() == SIZE.keys()
         assert all(isinstance(size[name], kind) for name, kind in SIZE.items())
         assert size["disk_bytes"] == 2 * size["tokens"]
         assert 0 <= size["first_verification_s"] < size["start_up_s"] == min(size["start_ups_s"])
         assert size["tokens_per_second"] == max(size["rates"]) > 0
-    assert made["sizes"][0]["start_up_ratio"] == made["sizes"][0]["rate_ratio"] == 1
-    assert [flat["length"] for flat in made["summary"]] == [16, 32]
-    for flat, size in zip(made["summary"], made["sizes"][1::2], strict=True):
+    assert report["sizes"][0]["start_up_ratio"] == report["sizes"][0]["rate_ratio"] == 1
+    assert [flat["length"] for flat in report["summary"]] == [16, 32]
+    for flat, size in zip(report["summary"], report["sizes"][1::2], strict=True):
         assert flat["longest_start_up_ratio"] == max(1, size["start_up_ratio"])
         assert flat["lowest_rate_ratio"] == min(1, size["rate_ratio"])
 
@@ -73,9 +73,9 @@ def test_results_as_json_and_as_a_table(temporary: Path, tmp_path: Path) -> None
 def test_only_json_on_stdout_for_given_shards(temporary: Path, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", numbered(300), numbered(1))
     done = bigs("bench", "load", *QUICK, "--length", 16, "--data", shards, "--json", "-").fine()
-    made = json.loads(done.out)
-    assert made["settings"]["data"] == str(shards)
-    assert len(made["sizes"]) == 2
+    report = json.loads(done.out)
+    assert report["settings"]["data"] == str(shards)
+    assert len(report["sizes"]) == 2
     assert not list(temporary.iterdir())
 
 
@@ -87,9 +87,9 @@ def test_invalid_requests_are_rejected_before_measuring(temporary: Path, tmp_pat
         (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in an existing folder"),
         (("--json", tmp_path), "cannot be written"),
     ):
-        refused = bigs("bench", "load", *arguments)
-        assert refused.code == 2
-        assert sentence in refused.err
+        done = bigs("bench", "load", *arguments)
+        assert done.code == 2
+        assert sentence in done.err
     assert not list(temporary.iterdir())
 
 

@@ -16,11 +16,11 @@ TINY = ("--layers", 1, "--hidden", 8, "--vocab-size", 300, "--rounds", 1, "--ste
 def test_results_of_training_steps_and_forward_passes(way: tuple[str, ...]) -> None:
     done = bigs("bench", "train", *TINY, "--setting", "reference", "--setting", "float32", *way, "--json", "-").fine()
     assert "float32 matrix products" in done.err
-    made = json.loads(done.out)
-    assert made["matrix_flops"]["float32"] > 0
-    reference, ours = made["shapes"]
+    report = json.loads(done.out)
+    assert report["matrix_flops"]["float32"] > 0
+    reference, ours = report["shapes"]
     assert (reference["setting"], ours["setting"]) == ("reference", "float32")
-    assert all(one["step_s"] > 0 < one["compile_s"] for one in made["shapes"])
+    assert all(one["step_s"] > 0 < one["compile_s"] for one in report["shapes"])
     assert reference["speedup"] == 1
     assert ours["speedup"] == reference["step_s"] / ours["step_s"]
     assert ours["tokens_per_second"] == 32 / ours["step_s"]

@@ -51,7 +51,7 @@ def array(*triple: object) -> bytes:
 
 MALFORMED = {
     "empty": b"",
-    "no msgpack": b"\xc1\xc1",
+    "not msgpack": b"\xc1\xc1",
     "a list": msgpack.packb([1, 2]),
     "a text for an array": msgpack.packb({"a": {"b": "text"}}),
     "whole numbers": array((2,), "int32", b"12345678"),
@@ -63,7 +63,9 @@ MALFORMED = {
     "a huge shape": array((2**60, 2**60), "float32", b"1234"),
     "no triple": array((2,)),
     "another extension": msgpack.packb({"a": msgpack.ExtType(3, b"")}),
-    "broken chunks": msgpack.packb({"a": {"__msgpack_chunked_array__": True, "shape": {}, "chunks": {"0": 1}}}),
+    "chunks without a shape": msgpack.packb(
+        {"a": {"__msgpack_chunked_array__": True, "shape": {}, "chunks": {"0": 1}}}
+    ),
     "deep": b"\x81\xa1a" * 100_000,
 }
 

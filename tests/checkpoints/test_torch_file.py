@@ -44,7 +44,7 @@ def test_shared_arrays_share_an_aligned_storage(tmp_path: Path) -> None:
     torch_file.write(tmp_path / "file", state)
     with zipfile.ZipFile(tmp_path / "file") as file:
         members = [info for info in file.infolist() if "/data/" in info.filename]
-        assert len(members) == len(state) - 2, "the MLM bias and the word embedding stand twice"
+        assert len(members) == len(state) - 2, "the MLM bias and the word embedding are stored twice"
         content = (tmp_path / "file").read_bytes()
         for info in members:
             name, extra = struct.unpack_from("<HH", content, info.header_offset + 26)

@@ -34,7 +34,9 @@ def test_transfer_between_all_heads(source: str, target: str) -> None:
     assert all(result[path] is inside[path.removeprefix("s4_bert/")] for path in report.loaded)
     assert not any("encoder" in path or "embeddings" in path for path in [*report.new, *report.unused])
     taken = {path.removeprefix("s4_bert/") for path in report.loaded}
-    assert inside.keys() - taken == {path.removeprefix("s4_bert/") for path in report.unused}, "nothing goes unreported"
+    assert inside.keys() - taken == {path.removeprefix("s4_bert/") for path in report.unused}, (
+        "a parameter of the source is missing from the report"
+    )
     if source == target:
         assert [report.new, report.unused, report.changed] == [[], [], {}]
 

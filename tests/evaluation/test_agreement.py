@@ -52,7 +52,7 @@ def test_jsonl_with_other_column_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [
         ({"sentence": "no place", "good": "is", "bad": "are"}, "a.jsonl:1: column 'sentence' has 0 masked words"),
         (
@@ -63,12 +63,12 @@ def test_jsonl_with_other_column_names(tmp_path: Path) -> None:
         ({"sentence_good": "the cat is"}, "a.jsonl has no column 'sentence'. Did you mean 'sentence_good'?"),
     ],
 )
-def test_invalid_items_are_reported_with_their_line(row: dict[str, str], says: str, tmp_path: Path) -> None:
+def test_invalid_items_are_reported_with_their_line(row: dict[str, str], message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(RequestError) as error:
         read_agreement(path)
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_only_pairs_that_differ_in_one_token_are_kept(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ def test_only_pairs_that_differ_in_one_token_are_kept(tmp_path: Path) -> None:
 def test_a_unigram_model_prefers_the_more_frequent_form(tmp_path: Path) -> None:
     opened = opened_frequencies(tmp_path, **{"is": 2.0, "are": 0.5})
     model = PairModel(opened, load_tokenizer(write_vocabulary(tmp_path)), batch_size=4)
-    asked = model.encode_forms(
+    encoded = model.encode_forms(
         pairs(
             ("the cat is here", "the cat are here"),
             ("the dogs are here", "the dogs is here"),
             ("the cat sleeps", "the cat sleep"),
         )
     )
-    (made,) = model.compare([asked])
-    assert made.right.tolist() == [True, False, False]  # the last is a tie
-    assert made.ties == 1
-    assert (made.scores[:, 0] - made.scores[:, 1]).tolist() == pytest.approx([1.5, -1.5, 0.0])
+    (result,) = model.compare([encoded])
+    assert result.right.tolist() == [True, False, False]  # the last is a tie
+    assert result.ties == 1
+    assert (result.scores[:, 0] - result.scores[:, 1]).tolist() == pytest.approx([1.5, -1.5, 0.0])

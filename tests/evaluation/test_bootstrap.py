@@ -57,8 +57,8 @@ def test_every_metric_of_a_task_has_an_interval() -> None:
     assert intervals(get_task("rte"), [lines]) == {"accuracy": (0.0, 1.0)}
     sentence = {"split": "dev", "words": ["a", "b"], "label": ["B-PER", "O"], "prediction": ["B-PER", "O"]}
     assert set(intervals(get_task("wikiann"), [[sentence]]).values()) == {(1.0, 1.0)}
-    asked = {"split": "dev", "label": ["The end"], "prediction": "end", "nbest": []}
-    assert intervals(get_task("squad"), [[asked]]) == {"f1": (1.0, 1.0), "exact": (1.0, 1.0)}
+    line = {"split": "dev", "label": ["The end"], "prediction": "end", "nbest": []}
+    assert intervals(get_task("squad"), [[line]]) == {"f1": (1.0, 1.0), "exact": (1.0, 1.0)}
 
 
 def test_the_paired_bootstrap_matches_all_resamples() -> None:

@@ -64,7 +64,7 @@ def test_linked_folders_are_read_and_broken_links_reported(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         ('{"sentence_good": "a"}', "a.jsonl has no column 'sentence_bad'. Did you mean 'sentence_good'? Its columns"),
         ('{"sentence_good": "a", "sentence_bad": " "}', "a.jsonl:1: column 'sentence_bad' is empty. A pair needs two"),
@@ -74,12 +74,12 @@ def test_linked_folders_are_read_and_broken_links_reported(tmp_path: Path) -> No
         ("", "a.jsonl holds no rows."),
     ],
 )
-def test_invalid_pairs_are_reported_with_their_line(line: str, says: str, tmp_path: Path) -> None:
+def test_invalid_pairs_are_reported_with_their_line(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{line}\n")
     with pytest.raises(RequestError) as error:
         read_pairs(path, {"paradigm": "UID"})
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_folders_without_tables_are_rejected(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_blimp_groups_have_the_names_of_the_paper(tmp_path: Path) -> None:
 
 
 def ask(home: Path, endpoint: str, **environment: str) -> str:
-    asked = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
-    ended = subprocess.run([sys.executable, "-c", READ], env=asked, capture_output=True, text=True, timeout=HANG)
+    variables = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
+    ended = subprocess.run([sys.executable, "-c", READ], env=variables, capture_output=True, text=True, timeout=HANG)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
 

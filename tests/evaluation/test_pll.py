@@ -51,9 +51,9 @@ def score(
     lengths = padded_lengths(sentences.lengths, of.max_position_embeddings, not of.mask_padding)
     seen: list[int] = []
     copies = masked_copies(sentences, places, lengths, MASK, within_word)
-    made = engine_of(of, batch_size)(to_unstacked(parameters(of)), copies, seen.append)
+    plls = engine_of(of, batch_size)(to_unstacked(parameters(of)), copies, seen.append)
     assert sum(seen) == len(places.sequence)
-    return pseudo_log_likelihoods(sentences, places, made)
+    return pseudo_log_likelihoods(sentences, places, plls)
 
 
 def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, within_word: bool = False) -> float:
@@ -76,20 +76,20 @@ def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, 
 def test_plls_match_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -> None:
     """With masked padding, the PLL equals that of the unpadded sentence."""
     pieces = [["the"], ["cats"], ["are"], ["run", "##ning"], ["near"], ["the"], ["dogs"], ["."]]
-    made = score(config(), tmp_path, TEXTS, within_word=within_word)
-    assert made[1] == pytest.approx(by_hand(config(), pieces, within_word=within_word), rel=2e-5)
-    assert made[2] == pytest.approx(by_hand(config(), [["run", "##s"]], within_word=within_word), rel=2e-5)
+    plls = score(config(), tmp_path, TEXTS, within_word=within_word)
+    assert plls[1] == pytest.approx(by_hand(config(), pieces, within_word=within_word), rel=2e-5)
+    assert plls[2] == pytest.approx(by_hand(config(), [["run", "##s"]], within_word=within_word), rel=2e-5)
     other = score(config(), tmp_path, TEXTS, within_word=not within_word)
-    assert abs(made[1] - other[1]) > 0.01  # one of its words has two pieces
-    assert made[0] == pytest.approx(other[0], rel=1e-6)  # all words are single pieces
+    assert abs(plls[1] - other[1]) > 0.01  # one of its words has two pieces
+    assert plls[0] == pytest.approx(other[0], rel=1e-6)  # all words are single pieces
 
 
 def test_unmasked_padding_has_the_same_length_for_all_sentences(tmp_path: Path) -> None:
     of = config(mask_padding=False)
-    made = score(of, tmp_path, TEXTS)
+    plls = score(of, tmp_path, TEXTS)
     pieces = [["the"], ["cat"], ["sleeps"], ["."]]
-    assert made[0] == pytest.approx(by_hand(of, pieces, length=32), rel=2e-5)
-    assert abs(made[0] - by_hand(of, pieces)) > 0.01
+    assert plls[0] == pytest.approx(by_hand(of, pieces, length=32), rel=2e-5)
+    assert abs(plls[0] - by_hand(of, pieces)) > 0.01
 
 
 def test_plls_do_not_depend_on_batch_or_order(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_plls_do_not_depend_on_batch_or_order(tmp_path: Path) -> None:
 
 
 def test_sentences_with_equal_tokens_have_equal_plls(tmp_path: Path) -> None:
-    made = score(config(), tmp_path, TEXTS)
-    assert made[0] == made[4]
+    plls = score(config(), tmp_path, TEXTS)
+    assert plls[0] == plls[4]
 
 
 def test_padded_lengths_are_multiples_of_step() -> None:

@@ -35,12 +35,12 @@ print(*program.platforms)
 @pytest.mark.parametrize("head", ["masked-lm", "multiple-choice"])
 def test_programs_run_without_bigs_for_any_number_of_rows(head: str, tmp_path: Path) -> None:
     of = config(head=head)
-    made = OpenModel("tiny", of, parameters(of), None, "a tiny model")
-    result = export(made, "stablehlo", tmp_path / "out", Settings(lengths=(3, 5)))
+    original = OpenModel("tiny", of, parameters(of), None, "a tiny model")
+    result = export(original, "stablehlo", tmp_path / "out", Settings(lengths=(3, 5)))
     assert set(result.differences) == {"model-3.stablehlo", "model-5.stablehlo"}
     for file in (tmp_path / "out").glob("*.stablehlo"):
         assert b".py" not in file.read_bytes()  # no source paths of this machine
-    inputs = inputs_of(made, 3, rows=5)
+    inputs = inputs_of(original, 3, rows=5)
     np.savez(tmp_path / "in.npz", **inputs._asdict())
     files = [tmp_path / "out" / "model-3.stablehlo", tmp_path / "out" / "model.safetensors"]
     command = [sys.executable, "-c", USE, *map(str, [*files, tmp_path / "in.npz", tmp_path / "out.npz"])]
@@ -48,9 +48,9 @@ def test_programs_run_without_bigs_for_any_number_of_rows(head: str, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["cpu", "cuda", "tpu"]
     outputs = np.load(tmp_path / "out.npz")
-    (expected,) = model_run(of, made.flat)(inputs)
+    (expected,) = model_run(of, original.flat)(inputs)
     np.testing.assert_allclose(outputs["five"], expected, atol=5e-6 * np.abs(expected).max())
-    (expected,) = model_run(of, made.flat)(Inputs(*(array[:1] for array in inputs)))
+    (expected,) = model_run(of, original.flat)(Inputs(*(array[:1] for array in inputs)))
     np.testing.assert_allclose(outputs["one"], expected, atol=5e-6 * np.abs(expected).max())
 
 
@@ -66,9 +66,9 @@ def test_rows_longer_than_the_longest_dense_matrix(mask_padding: bool, tmp_path:
 @pytest.mark.parametrize(("name", "value"), [("ids", 11), ("ids", -1), ("types", 2), ("types", -1)])
 def test_ids_out_of_range_give_nan(name: str, value: int, tmp_path: Path) -> None:
     of = config(head="token-classification")
-    made = OpenModel("tiny", of, parameters(of), None, "a tiny model")
-    export(made, "stablehlo", tmp_path / "out")
-    inputs = inputs_of(made, 5)
+    original = OpenModel("tiny", of, parameters(of), None, "a tiny model")
+    export(original, "stablehlo", tmp_path / "out")
+    inputs = inputs_of(original, 5)
     getattr(inputs, name)[0, 0] = value
     (logits,) = program_run(tmp_path / "out", 5)(inputs)
     assert np.isnan(logits[0]).all()

@@ -117,7 +117,7 @@ def test_loss_and_every_gradient(shared, name, loss_of):
         tolerance = SSM_GRADIENT if path.rsplit("/")[-1] in SSM else DENSE_GRADIENT
         assert difference(flat[path], gradient) < tolerance, path
         if path.endswith("A_re"):
-            assert flat[path][2] == flat[path][5] == 0, "A_re above its clip has no gradient"
+            assert flat[path][2] == flat[path][5] == 0, "A_re above its limit has no gradient"
 
 
 def test_kernels_of_a_checkpoint(shared):

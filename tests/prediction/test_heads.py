@@ -111,8 +111,8 @@ def test_tags_without_entities(models: Path) -> None:
 
 
 def test_answers_are_spans_of_the_text(models: Path) -> None:
-    asked = [{"question": "where?", "context": text, "id": i} for i, text in enumerate(TEXTS)]
-    answers = load_model(models / "question-answering").predict(asked, top=2)
+    inputs = [{"question": "where?", "context": text, "id": i} for i, text in enumerate(TEXTS)]
+    answers = load_model(models / "question-answering").predict(inputs, top=2)
     given_, encoded = outputs(models / "question-answering", ["where?"] * 3, TEXTS)
     for i, (answer, text) in enumerate(zip(answers, TEXTS, strict=True)):
         assert text[answer["start"] : answer["end"]] == answer["prediction"]
@@ -132,9 +132,9 @@ def test_long_texts_are_split_into_windows(models: Path) -> None:
 
 
 def test_multiple_choice_probabilities(models: Path) -> None:
-    asked = [{"text": TEXTS[0], "endings": OTHERS}, {"text": TEXTS[1], "endings": OTHERS[:2]}]
-    answers = load_model(models / "multiple-choice").predict(asked)
-    for item, answer in zip(asked, answers, strict=True):
+    inputs = [{"text": TEXTS[0], "endings": OTHERS}, {"text": TEXTS[1], "endings": OTHERS[:2]}]
+    answers = load_model(models / "multiple-choice").predict(inputs)
+    for item, answer in zip(inputs, answers, strict=True):
         endings = item["endings"]
         logits = np.asarray(outputs(models / "multiple-choice", [item["text"]] * len(endings), endings)[0].logits)
         assert answer["scores"] == pytest.approx(probabilities(logits[:, 0]), abs=2e-6)
@@ -159,7 +159,7 @@ def test_masked_padding_is_trimmed(models: Path) -> None:
 
 
 def test_invalid_inputs_are_rejected(models: Path) -> None:
-    for head, asked, sentence in (
+    for head, inputs, sentence in (
         ("encoder", "a text", "it has no predictions, only embeddings"),
         ("masked-lm", "no mask", r"text 1 has no \[MASK\]: write"),
         ("masked-lm", "a [mask]", r"\(in capitals\)"),
@@ -178,16 +178,16 @@ def test_invalid_inputs_are_rejected(models: Path) -> None:
         ("sequence-classification", [{"text": "a", "pair": "b"}, {"text": "a"}], "is a single text|has no 'pair'"),
     ):
         with pytest.raises(RequestError, match=sentence):
-            load_model(models / head).predict(asked)
+            load_model(models / head).predict(inputs)
 
 
 def test_every_call_warns_about_truncated_texts(models: Path) -> None:
     model = load_model(models / "token-classification")
-    for asked in (model.predict, model.embed):
+    for method in (model.predict, model.embed):
         with pytest.warns(UserWarning, match="Texts truncated to 32 tokens: 1") as record:
-            asked(["the sea " * 40, "the sea"])
+            method(["the sea " * 40, "the sea"])
         assert record[0].filename == __file__
-        asked("the sea")
+        method("the sea")
 
 
 def test_a_model_without_a_tokenizer_rejects_texts(models: Path) -> None:

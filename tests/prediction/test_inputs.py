@@ -22,7 +22,7 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("head", "inputs", "says"),
+    ("head", "inputs", "message"),
     [
         ("masked-lm", {"input_ids": [[1] * 6]}, "The input has 6 tokens; this model takes at most 5."),
         ("masked-lm", {"input_ids": [1, 2]}, "input_ids has the shape [2]; the head masked-lm takes [B, L]."),
@@ -79,8 +79,8 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         ("masked-lm", {"positions": [1, 2]}, "positions has the shape [2]; it needs [B, P], here with B = 2."),
     ],
 )
-def test_invalid_arrays_are_rejected(head: Any, inputs: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_invalid_arrays_are_rejected(head: Any, inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         CLASSES[head](config(head=head))(**{"input_ids": IDS, **inputs})
 
 

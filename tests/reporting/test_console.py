@@ -33,9 +33,9 @@ def printed(value: object) -> str:
 
 def test_piped_output_is_not_wrapped_or_formatted() -> None:
     path = "/".join(["a-long-folder"] * 20)
-    made = console.table("", "run", "result", right=("result",))
-    made.add_row(path, "[bold]1[/bold] :smile:")
-    assert f"{path}  [bold]1[/bold] :smile:" in printed(made)
+    table = console.table("", "run", "result", right=("result",))
+    table.add_row(path, "[bold]1[/bold] :smile:")
+    assert f"{path}  [bold]1[/bold] :smile:" in printed(table)
 
 
 def test_scores_table_includes_published_scores() -> None:

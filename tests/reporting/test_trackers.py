@@ -49,14 +49,14 @@ class Packages:
 
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch) -> Packages:
-    made = Packages()
+    fakes = Packages()
     for name, function in (("tensorboardX", "SummaryWriter"), ("wandb", "init")):
         module = ModuleType(name)
         module.__spec__ = ModuleSpec(name, None)
-        setattr(module, function, getattr(made, function))
+        setattr(module, function, getattr(fakes, function))
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
-    return made
+    return fakes
 
 
 def test_a_run_logs_all_metrics_to_both_trackers(packages: Packages, shards: Path, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_the_moving_average_is_evaluated_and_loaded(shards: Path, everything: Pa
     plain = shutil.copytree(everything / "checkpoints" / "9", tmp_path / "checkpoints" / "9")
     shutil.rmtree(plain / "ema")
     shutil.copy(everything / "config.json", tmp_path)
-    assert not same(plain.parent, everything / "checkpoints"), "the parameters themselves"
+    assert not same(plain.parent, everything / "checkpoints"), "the parameters equal their moving average"
 
 
 def test_max_minutes_ends_a_run_and_resuming_does_not_extend_it(shards: Path, tmp_path: Path) -> None:
