@@ -1,6 +1,6 @@
-"""A stand-in for the Hugging Face hub on the loopback: what fetching, streaming and pushing asks of it, from folders.
+"""A fake Hugging Face hub on the loopback interface, which serves folders for fetching, streaming and pushing.
 
-It can misbehave on request (`Fault`), and keeps account of what was asked of it and which bytes it sent.
+It can simulate failures (`Fault`), and records all requests and the bytes that it sent.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 @dataclass
 class Fault:
-    """What befalls the next `times` requests whose line ("GET /path") holds `where`.
+    """A failure of the next `times` requests whose line ("GET /path") contains `where`.
 
-    With a `status`, they are refused; with a `lie`, it is the whole answer, as of a proxy that wants a login first.
-    Otherwise `after` bytes of the content are sent (None: not
-    even a header), then nothing for `stall` seconds, and then the connection is cut.
+    With `status`, the hub responds with this status. With `lie`, it responds with this page, like a proxy that requires
+    a login. Otherwise it sends `after` bytes of the content (None: not even a header), waits for `stall` seconds, and
+    closes the connection.
     """
 
     where: str
@@ -49,7 +49,7 @@ class Fault:
 
 
 class Hub:
-    """What the stand-in serves: repository ids → folders, which of them are gated, and what was asked of it.
+    """The repositories of the fake hub (id → folder), the gated ones among them, and the recorded requests.
 
     A model's id is "owner/name", a data set's "datasets/owner/name"; "…@v1" is its revision v1.
     """
@@ -61,25 +61,25 @@ class Hub:
         self.gated = gated
         self.writing = writing
         self.heads: dict[str, str] = {}
-        """The commits that were pushed last, by repository or "repository@branch"."""
+        """The last pushed commit of each repository or "repository@branch"."""
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.sent: list[tuple[str, int, int]] = []
-        """Of contents: (name of the file, first byte, end), in order."""
+        """The file contents that were sent, in order: (file name, first byte, end)."""
         self.endpoint = ""
         self.closing = threading.Event()
         self._lock = threading.Lock()
 
     def downloads(self) -> list[str]:
-        """The names of the files whose content was fetched, in order."""
+        """Return the names of the downloaded files, in order."""
         return [line.rsplit("/", 1)[1] for line in self.requests if line.startswith("GET") and "/resolve/" in line]
 
     def bytes_sent(self, name: str) -> int:
-        """How many bytes of the files of that name were sent, those sent twice counted twice."""
+        """Return the number of bytes sent of the files with that name; repeated bytes count again."""
         return sum(end - start for sent, start, end in self.sent if sent == name)
 
     def find(self, repo: str, revision: str | None) -> tuple[Path, str] | None:
-        """The folder and the commit of a revision, None if there is none."""
+        """Return the folder and the commit of a revision; None if it does not exist."""
         for name, folder in self.repositories.items():
             known, _, branch = name.partition("@")
             commit = self.heads.get(name) or (hashlib.sha1(name.encode()).hexdigest() if branch else COMMIT)
@@ -88,7 +88,7 @@ class Hub:
         return None
 
     def next_fault(self, line: str) -> Fault | None:
-        """What befalls this request."""
+        """Return the fault for this request, if any."""
         with self._lock:
             fault = next((fault for fault in self.faults if fault.times and fault.where in line), None)
             if fault:
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep the tests' output clean."""
+        """Print nothing."""
 
     def _answer(self) -> None:
         hub, url = self.served, urlsplit(self.path)
@@ -213,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _content(self, file: Path, start: int, end: int) -> None:
         last = min(end, start + self.fault.after) if self.fault and self.fault.after is not None else end
         at = start
-        with file.open("rb") as content, contextlib.suppress(ConnectionError):  # a client may have had enough
+        with file.open("rb") as content, contextlib.suppress(ConnectionError):  # the client may close the connection
             content.seek(start)
             while at < last and (chunk := content.read(min(_CHUNK, last - at))):
                 self.wfile.write(chunk)
@@ -266,6 +266,6 @@ def _oid(file: Path) -> str:
 @lru_cache
 def _sha1(file: Path, changed: int) -> str:
     content = file.read_bytes()
-    if len(content) > 5_000:  # a large file, which Git LFS names by its content alone
+    if len(content) > 5_000:  # a large file: Git LFS names it by the SHA-256 of its content
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

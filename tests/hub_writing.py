@@ -1,4 +1,4 @@
-"""What the stand-in for the hub answers to those who write: who am I, new repositories and branches, uploads, commits.
+"""The write requests of the fake hub: login, new repositories and branches, uploads and commits.
 
 The protocol is that of huggingface_hub's `create_repo`, `create_branch` and `upload_folder`: small files go inside the
 commit, large ones first to a store of objects by their SHA-256 (Git LFS), which the commit then names.
@@ -29,7 +29,7 @@ _OBJECT = re.compile(r"/store/(?P<oid>[0-9a-f]{64})(?P<verify>/verify)?")
 
 @dataclass
 class Writing:
-    """Who may write, and what they wrote: tokens → users, where new repositories lie, which are private.
+    """The users (by token), the folder of new repositories, the private repositories, and what was written.
 
     A user may write to repositories of their own name and of their organizations.
     """
@@ -39,24 +39,24 @@ class Writing:
     organizations: dict[str, list[str]] = field(default_factory=dict)
     private: set[str] = field(default_factory=set)
     large: int = 2000
-    """Bytes: files of this size and more go by way of the store, which the real hub asks of weights."""
+    """Files of at least this many bytes are uploaded to the store, which the real hub requires for weights."""
     objects: dict[str, bytes] = field(default_factory=dict)
     commits: list[dict[str, Any]] = field(default_factory=list)
-    """Of each: repo, revision, summary, and the files by way of which they came: "regular", "lfs"."""
+    """For each commit: repo, revision, summary, and file → upload mode ("regular" or "lfs")."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def may_write(self, user: str | None, owner: str) -> bool:
-        """Whether `user` may write to the repositories of `owner`."""
+        """Return whether `user` may write to the repositories of `owner`."""
         return user is not None and owner in (user, *self.organizations.get(user, []))
 
     def hidden(self, repo: str, token: str | None) -> bool:
-        """Whether `repo` is private and none of the token's business."""
+        """Return whether `repo` is private and `token` gives no access to it."""
         return repo in self.private and not self.may_write(self.users.get(token or ""), repo.split("/")[0])
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, with a JSON body or the hub's code of an error."""
+    """A response: a status, and a JSON body or an error code of the hub."""
 
     status: int
     body: Any = None
@@ -67,7 +67,7 @@ FORBIDDEN = Answer(403, {"error": "You don't have the rights"}, "Forbidden")
 
 
 def answer(hub: Hub, method: str, path: str, token: str | None, body: bytes) -> Answer | None:
-    """Return what to answer to a request that concerns writing; None: it does not."""
+    """Return the response to a write request; None for other requests."""
     writing = hub.writing
     if writing is None:
         return None

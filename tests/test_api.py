@@ -1,4 +1,4 @@
-"""The Python API as a user meets it: one class a head, made from a config, a folder or another head's model."""
+"""The Python API: one class per head, created from a config, a folder or a model with another head."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def ids_for(head: str) -> list[Any]:
 
 
 def outputs(model: Pretrained, *inputs: Any, **named: Any) -> dict[str, np.ndarray]:
-    """The arrays that the head is for, by name."""
+    """Return the main outputs of the head by name."""
     result = model(*inputs, **named)
     return {name: np.asarray(getattr(result, name)) for name in SHAPES[model.head]}
 
 
 def written(folder: Path, **changes: Any) -> Path:
-    """A folder with a tiny model of `changes`, written without the API; small enough not to saturate the pooler."""
+    """Write a tiny model with `changes` without the API; its weights are too small to saturate the pooler."""
     of = config(**changes)
     folder.mkdir()
     write_flax(folder, of, {path: array * np.float32(0.3) for path, array in parameters(of).items()})
     return folder
 
 
-def test_every_head_has_its_class_under_its_published_name() -> None:
+def test_every_head_has_a_class_with_its_published_name() -> None:
     assert set(CLASSES) == set(HEADS)
     for head, architecture in ARCHITECTURES.items():
         assert getattr(bigs_cli, architecture) is CLASSES[head]
@@ -64,43 +64,43 @@ def test_every_head_has_its_class_under_its_published_name() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_fresh_model_saved_and_loaded_is_the_same(head: str, tmp_path: Path) -> None:
+def test_a_saved_model_loads_unchanged(head: str, tmp_path: Path) -> None:
     of = config(head=head, num_labels=LABELS)
     model = CLASSES[of.head](of, seed=1)
     ids = ids_for(head)
-    made = outputs(model, ids)
-    assert {name: array.shape for name, array in made.items()} == SHAPES[head]
-    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in made.values())
+    actual = outputs(model, ids)
+    assert {name: array.shape for name, array in actual.items()} == SHAPES[head]
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in actual.values())
 
     model.save_pretrained(tmp_path / "saved")
     again = load_model(tmp_path / "saved")
     assert type(again) is type(model)
     assert (again.config, again.num_parameters) == (of, model.num_parameters)
     assert again.transfer is not None
-    assert (again.transfer.new, again.transfer.left, again.transfer.changed) == ([], [], {})
+    assert (again.transfer.new, again.transfer.unused, again.transfer.changed) == ([], [], {})
     assert again.source == str(tmp_path / "saved" / "flax_model.msgpack")
     for name, array in outputs(again, np.asarray(ids)).items():
-        np.testing.assert_allclose(array, made[name], atol=1e-6)
+        np.testing.assert_allclose(array, actual[name], atol=1e-6)
 
     with pytest.raises(RequestError, match="is in use"):
         model.save_pretrained(tmp_path / "saved")
 
 
-def test_mask_and_token_types_are_given_or_left_out(tmp_path: Path) -> None:
+def test_attention_mask_and_token_types_are_optional(tmp_path: Path) -> None:
     model = BiGSForSequenceClassification.from_pretrained(written(tmp_path / "m", head="sequence-classification"))
     plain = outputs(model, IDS)["logits"]
     assert not np.allclose(plain[1], outputs(model, IDS, attention_mask=np.ones((B, L), int))["logits"][1])
     assert not np.allclose(plain, outputs(model, IDS, token_type_ids=np.ones((B, L), int))["logits"])
 
 
-def test_words_are_predicted_at_chosen_positions(tmp_path: Path) -> None:
+def test_positions_select_the_predicted_tokens(tmp_path: Path) -> None:
     model = load_model(written(tmp_path / "m"))
     everywhere, chosen = model(IDS).logits, model(IDS, positions=[[1, 4], [0, 2]]).logits
     np.testing.assert_allclose(chosen, [everywhere[0, [1, 4]], everywhere[1, [0, 2]]], atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("arguments", "message"),
     [
         ({"batch_size": -1}, "batch_size is -1; it must be an integer of at least 1."),
         ({"batch_size": 0}, "batch_size is 0; it must be an integer of at least 1."),
@@ -112,20 +112,20 @@ def test_words_are_predicted_at_chosen_positions(tmp_path: Path) -> None:
         ({"texts": 3}, "texts is a int; it must be a text, a pair, a dict, or a list of these."),
     ],
 )
-def test_arguments_out_of_their_range(asked: dict[str, Any], says: str, models: Path) -> None:
+def test_arguments_out_of_range_are_rejected(arguments: dict[str, Any], message: str, models: Path) -> None:
     model = load_model(models / "sequence-classification")
     for method in (model.predict, model.embed):
-        with pytest.raises(RequestError, match=re.escape(says)):
-            method(**{"texts": "a river", **asked})
+        with pytest.raises(RequestError, match=re.escape(message)):
+            method(**{"texts": "a river", **arguments})
 
 
 @pytest.mark.parametrize("top", [0, -1, None, True, 1.5])
-def test_how_many_answers_is_a_whole_number(top: Any, models: Path) -> None:
+def test_top_must_be_a_positive_integer(top: Any, models: Path) -> None:
     with pytest.raises(RequestError, match=re.escape(f"top is {top!r}; it must be an integer of at least 1.")):
         load_model(models / "masked-lm").predict("a [MASK]", top=top)
 
 
-def test_what_a_model_is_made_from_is_checked() -> None:
+def test_invalid_constructor_arguments_are_rejected() -> None:
     of, other = config(head="encoder"), config(head="encoder", hidden_size=8)
     with pytest.raises(ValueError, match=re.escape("seed is -1; it must be a non-negative integer.")):
         BiGSModel(of, seed=-1)
@@ -138,19 +138,19 @@ def test_what_a_model_is_made_from_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"num_labels": 0}, "The config is invalid. num_labels is 0: Input should be greater than or equal to 1."),
         ({"num_labels": "many"}, "num_labels is 'many': Input should be a valid integer"),
         ({"labels": ("a", "b", "c")}, "labels names 3 classes but num_labels is 2."),
     ],
 )
-def test_config_fields_out_of_their_range(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=re.escape(says)):
+def test_config_fields_out_of_range_are_rejected(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
         BiGSForSequenceClassification.from_pretrained(written(tmp_path / "m"), **changes)
 
 
-def test_a_model_is_copied_and_pickled(models: Path) -> None:
+def test_a_model_can_be_copied_and_pickled(models: Path) -> None:
     model = load_model(models / "sequence-classification")
     expected = model.predict("the old house")
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -162,7 +162,7 @@ def test_a_model_is_copied_and_pickled(models: Path) -> None:
     np.testing.assert_array_equal(result.logits, model([[1, 2]]).logits)
 
 
-def test_a_model_says_what_it_is(tmp_path: Path) -> None:
+def test_repr_describes_the_model(tmp_path: Path) -> None:
     model = load_model(written(tmp_path / "m", head="sequence-classification", num_labels=3))
     size = f"parameters: {model.num_parameters:,}; layers: 2; hidden_size: 4"
     source = tmp_path / "m" / "flax_model.msgpack"
@@ -172,26 +172,26 @@ def test_a_model_says_what_it_is(tmp_path: Path) -> None:
     assert repr(BiGSModel(config(head="encoder"))).endswith("source: initial parameters; untrained: pooler/dense)")
 
 
-def test_an_encoder_becomes_a_task_model(tmp_path: Path) -> None:
+def test_a_task_model_loads_an_encoder(tmp_path: Path) -> None:
     folder = written(tmp_path / "encoder", head="encoder")
     with pytest.warns(UserWarning, match=r"newly initialized: classifier/bias, classifier/kernel\."):
         model = BiGSForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
     assert model.transfer is not None
     assert model.transfer.new == ["classifier/bias", "classifier/kernel"]
-    assert model.transfer.left == []
+    assert model.transfer.unused == []
     assert len(model.transfer.loaded) == len(parameters(config(head="encoder")))
     assert "new (2): classifier/bias, classifier/kernel" in model.transfer.describe()
     assert model(IDS).logits.shape == (B, LABELS)
     np.testing.assert_allclose(model(IDS).pooler_output, load_model(folder)(IDS).pooler_output, atol=1e-6)
 
 
-def test_a_task_model_becomes_another(tmp_path: Path) -> None:
+def test_a_task_model_loads_the_encoder_of_another_task(tmp_path: Path) -> None:
     folder = written(tmp_path / "words")
     with pytest.warns(UserWarning, match="newly initialized: qa_outputs/bias, qa_outputs/kernel"):
         model = CLASSES["question-answering"].from_pretrained(folder)
     assert model.transfer is not None
     assert model.transfer.new == ["qa_outputs/bias", "qa_outputs/kernel"]
-    assert {path.split("/")[0] for path in model.transfer.left} == {"cls"}
+    assert {path.split("/")[0] for path in model.transfer.unused} == {"cls"}
     model.save_pretrained(tmp_path / "answers")
     before, after = (read_model(tmp_path / name).flat for name in ("words", "answers"))
     encoder = {path for path in before if path.startswith("s4_bert/")}
@@ -199,18 +199,18 @@ def test_a_task_model_becomes_another(tmp_path: Path) -> None:
     assert same({path: before[path] for path in encoder}, {path: after[path] for path in encoder})
 
 
-def test_a_bare_encoder_from_a_task_checkpoint_is_that_checkpoint_s_encoder(tmp_path: Path) -> None:
+def test_an_encoder_loads_from_a_task_checkpoint(tmp_path: Path) -> None:
     folder = written(tmp_path / "task", head="sequence-classification")
     model = BiGSModel.from_pretrained(folder)
     assert model.transfer is not None
-    assert (model.transfer.new, model.transfer.left) == ([], ["classifier/bias", "classifier/kernel"])
+    assert (model.transfer.new, model.transfer.unused) == ([], ["classifier/bias", "classifier/kernel"])
     model.save_pretrained(tmp_path / "encoder")
     task, encoder = (read_model(tmp_path / name).flat for name in ("task", "encoder"))
     assert same(encoder, {path.removeprefix("s4_bert/"): a for path, a in task.items() if path.startswith("s4_bert/")})
     np.testing.assert_allclose(model(IDS).pooler_output, load_model(folder)(IDS).pooler_output, atol=1e-6)
 
 
-def test_another_number_of_labels_makes_a_new_classifier(tmp_path: Path) -> None:
+def test_a_different_number_of_labels_initializes_a_new_classifier(tmp_path: Path) -> None:
     of = {"head": "sequence-classification", "num_labels": 3, "labels": ("no", "maybe", "yes")}
     folder = written(tmp_path / "m", **of)
     with pytest.warns(UserWarning, match="newly initialized: classifier/bias, classifier/kernel"):
@@ -218,18 +218,18 @@ def test_another_number_of_labels_makes_a_new_classifier(tmp_path: Path) -> None
     assert (model.config.num_labels, model.config.labels) == (1, None)
     assert model.transfer is not None
     assert model.transfer.new == ["classifier/bias", "classifier/kernel"]
-    assert model.transfer.left == ["classifier/bias", "classifier/kernel"]
+    assert model.transfer.unused == ["classifier/bias", "classifier/kernel"]
     assert model(IDS).logits.shape == (B, 1)
 
 
-def test_labels_in_another_order_are_followed_by_name(tmp_path: Path) -> None:
+def test_classifier_columns_are_matched_by_label_name(tmp_path: Path) -> None:
     of = {"head": "sequence-classification", "num_labels": 3, "labels": ("no", "maybe", "yes")}
     folder = written(tmp_path / "m", **of)
     model = BiGSForSequenceClassification.from_pretrained(folder, labels=("yes", "no", "maybe"))
     np.testing.assert_allclose(model(IDS).logits, load_model(folder)(IDS).logits[:, [2, 0, 1]], atol=1e-6)
 
 
-def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
+def test_incompatible_arguments_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="BiGSModel has the head encoder; the config is for masked-lm"):
         BiGSModel(config())
     folder = written(tmp_path / "m")
@@ -246,12 +246,12 @@ def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
 # --- published checkpoints ------------------------------------------------------------------------------------
 
 
-def close(made: Any, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(np.asarray(made), expected, rtol=0, atol=5e-5 * np.abs(expected).max())
+def close(actual: Any, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=5e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("of", ["mlm", "seqcls", "seqreg", "pretraining", "mc"])
-def test_published_models_give_their_published_outputs(of: str, shared: Path) -> None:
+def test_published_models_reproduce_their_outputs(of: str, shared: Path) -> None:
     folder = shared / "fixtures" / f"flax_hippo_{of}"
     model = load_model(folder)
     with np.load(shared / "fixtures" / "inputs.npz") as given, np.load(folder / "reference.npz") as reference:
@@ -262,7 +262,7 @@ def test_published_models_give_their_published_outputs(of: str, shared: Path) ->
 
 
 @pytest.mark.parametrize(("form", "logits"), [("flax", "logits"), ("torch", "tanh:logits")])
-def test_a_published_classifier_in_either_layout(form: str, logits: str, shared: Path) -> None:
+def test_a_published_classifier_loads_in_both_layouts(form: str, logits: str, shared: Path) -> None:
     folder = shared / "fixtures" / f"{form}_hippo_seqcls"
     model = BiGSForSequenceClassification.from_pretrained(folder)
     with np.load(shared / "fixtures" / "inputs.npz") as given, np.load(folder / "reference.npz") as reference:

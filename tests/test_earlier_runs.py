@@ -1,4 +1,4 @@
-"""Runs that an earlier version left on disk resume, load and answer."""
+"""Runs of an earlier version can be resumed, loaded and used for predictions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def earlier(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_stopped_pretraining_resumes(earlier: Path) -> None:
+def test_an_interrupted_pretraining_run_resumes(earlier: Path) -> None:
     run = earlier / "pretrain"
     done = bigs("pretrain", "--resume", "--run", run).fine()
     assert "after step 4" in done.err
@@ -38,12 +38,12 @@ def test_a_stopped_pretraining_resumes(earlier: Path) -> None:
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-def test_a_finished_fine_tuning_loads(earlier: Path) -> None:
+def test_a_finished_fine_tuning_run_loads(earlier: Path) -> None:
     run = earlier / "finetune"
     measured = json.loads(bigs("eval", "mrpc", "--model", run, "--data", earlier / "tasks", "--json").fine().out)
     results = json.loads((run / "results.json").read_text())
     assert measured["metrics"] == pytest.approx(results["metrics"])
-    asked = "The river rises in the hills."
-    answer = json.loads(bigs("predict", "--model", run, asked, "--pair", asked, "--format", "jsonl").fine().out)
+    text = "The river rises in the hills."
+    answer = json.loads(bigs("predict", "--model", run, text, "--pair", text, "--format", "jsonl").fine().out)
     assert answer["prediction"] in ("equivalent", "not_equivalent")
     assert re.search(r"^state +finished", bigs("runs", "show", run).fine().out, re.MULTILINE)

@@ -1,7 +1,7 @@
-"""A disk that takes no more, through the real commands: a sentence, nothing half-written, and the same in the end.
+"""Full disks: commands print one sentence, leave no partial files, and give the same result when repeated.
 
-The system lets a process write no file beyond a size (RLIMIT_FSIZE): errors as real as those of a full disk, and
-anywhere. tests/long/full_disk.py fills a disk.
+The tests limit the size of files (RLIMIT_FSIZE), which gives the same errors as a full disk on any machine.
+tests/long/full_disk.py fills a disk.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import pytest
 from bigs_cli.checkpoints import orbax
 from bigs_cli.checkpoints.orbax import Checkpoints, steps
 from tests.tiny import Done, bigs, finetune, pretrain
-from tests.training.test_resume import course, same
+from tests.training.test_resume import same, training_log
 
 
 @contextlib.contextmanager
 def small_files(size: int) -> Iterator[None]:
-    """Let this process write no file of more than `size` bytes."""
+    """Prevent this process from writing files of more than `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -37,40 +37,42 @@ def small_files(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def told(done: Done, *says: str) -> None:
-    """The run failed, and its last line says these."""
+def check_failure(done: Done, *parts: str) -> None:
+    """Check that the command failed and that its last line contains `parts`."""
     assert (done.code, done.out) == (1, "")
     assert "Traceback" not in done.err
     last = done.err.splitlines()[-1]
-    for part in ("bigs: ", "exceeds the maximum file size", *says):
+    for part in ("bigs: ", "exceeds the maximum file size", *parts):
         assert part in last
 
 
-@pytest.mark.parametrize("size", [300, 20_000], ids=["as it starts", "at a checkpoint"])
-def test_pretraining_goes_on(size: int, shards: Path, pretrained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [300, 20_000], ids=["at the start", "at a checkpoint"])
+def test_pretraining_resumes_after_a_write_error(size: int, shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with small_files(size):
         done = bigs(*pretrain(shards, run))
-    begun = size > 300
-    told(done, f"and continue with `bigs pretrain --resume --run {run}`." if begun else "and repeat the command.")
-    assert (run / "recipe.yaml").exists() == begun
+    started = size > 300
+    check_failure(
+        done, f"and continue with `bigs pretrain --resume --run {run}`." if started else "and repeat the command."
+    )
+    assert (run / "recipe.yaml").exists() == started
     assert steps(run / "checkpoints") == []
-    bigs(*pretrain(shards, run, *(["--resume"] if begun else []))).fine()
+    bigs(*pretrain(shards, run, *(["--resume"] if started else []))).fine()
     assert same(run / "checkpoints", pretrained / "checkpoints")
-    assert course(run) == course(pretrained)
+    assert training_log(run) == training_log(pretrained)
 
 
-def test_finetuning_goes_on_with_the_best_kept(
+def test_finetuning_resumes_after_a_failed_write_of_the_best_checkpoint(
     pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk takes no more in the middle of writing the best parameters: what counts them as kept is not saved."""
-    steady, run, seal = tmp_path / "steady", tmp_path / "run", orbax.write_checksums
+    """If writing the best parameters fails, no checkpoint refers to them."""
+    steady, run, write_checksums = tmp_path / "steady", tmp_path / "run", orbax.write_checksums
     bigs(*finetune("mrpc", pretrained, glue, steady)).fine()
 
     def full(folder: Path, score: float | None) -> None:
         if folder.parent.name == "best":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        seal(folder, score)
+        write_checksums(folder, score)
 
     monkeypatch.setattr(orbax, "write_checksums", full)
     done = bigs(*finetune("mrpc", pretrained, glue, run))
@@ -80,7 +82,7 @@ def test_finetuning_goes_on_with_the_best_kept(
         in done.err.splitlines()[-1]
     )
     assert (steps(run / "best"), steps(run / "checkpoints")) == ([], [])
-    monkeypatch.setattr(orbax, "write_checksums", seal)
+    monkeypatch.setattr(orbax, "write_checksums", write_checksums)
     bigs(*finetune("mrpc", pretrained, glue, run, "--resume")).fine()
     assert all(same(steady / name, run / name) for name in ("best", "checkpoints"))
     assert (steady / "predictions.jsonl").read_bytes() == (run / "predictions.jsonl").read_bytes()
@@ -102,19 +104,19 @@ def commands(folder: Path, shards: Path, pretrained: Path, glue: Path) -> dict[s
 
 
 @pytest.mark.parametrize("verb", ["tokenize", "predict", "flax", "torch", "transformers", "stablehlo"])
-def test_what_is_written_whole_or_not_at_all(
+def test_outputs_are_written_completely_or_not_at_all(
     verb: str, shards: Path, pretrained: Path, glue: Path, tmp_path: Path
 ) -> None:
-    asked = commands(tmp_path, shards, pretrained, glue)[verb]
+    command = commands(tmp_path, shards, pretrained, glue)[verb]
     with small_files(1_000):
-        done = bigs(*asked)
-    told(done, "out", "and repeat the command.")
+        done = bigs(*command)
+    check_failure(done, "out", "and repeat the command.")
     assert list((tmp_path / "new").glob("*")) == []
-    bigs(*asked).fine()
+    bigs(*command).fine()
     assert [path.stem for path in (tmp_path / "new").iterdir()] == ["out"]
 
 
-def test_stdout_that_takes_no_more() -> None:
+def test_a_full_stdout_is_reported() -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "bigs_cli", "recipes", "list"], stdout=full, stderr=subprocess.PIPE, text=True
@@ -126,7 +128,7 @@ def test_stdout_that_takes_no_more() -> None:
 KNOBS = ("set compute.remat to layer", "mesh.fsdp (now 1)", "There is not enough memory for ")
 
 
-def test_a_model_larger_than_memory_names_the_knobs(shards: Path, tmp_path: Path) -> None:
+def test_out_of_memory_errors_name_the_settings_to_change(shards: Path, tmp_path: Path) -> None:
     done = bigs(*pretrain(shards, tmp_path / "run", model__hidden_size=20_000_000, gradient_accumulation_steps=2))
     assert done.code == 1
     for part in (
@@ -138,7 +140,7 @@ def test_a_model_larger_than_memory_names_the_knobs(shards: Path, tmp_path: Path
         assert part in done.err.splitlines()[-1]
 
 
-def test_a_step_that_xla_has_no_memory_for_names_them_too(
+def test_xla_out_of_memory_errors_name_the_settings_to_change(
     pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def step(*_: Any) -> Any:
@@ -152,7 +154,7 @@ def test_a_step_that_xla_has_no_memory_for_names_them_too(
         assert part in done.err.splitlines()[-1]
 
 
-def test_what_a_killed_process_had_not_deleted_goes(shards: Path, tmp_path: Path) -> None:
+def test_checkpoints_left_by_a_killed_process_are_deleted(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, checkpoint__every_steps=2, checkpoint__keep=9)).fine()
     with Checkpoints(run / "checkpoints") as checkpoints:
@@ -161,8 +163,10 @@ def test_what_a_killed_process_had_not_deleted_goes(shards: Path, tmp_path: Path
         assert checkpoints.steps() == [6]
 
 
-def test_shards_that_vanish_are_told(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is mapped already stays, but the held-out part is mapped at each measurement."""
+def test_shards_removed_during_training_are_reported(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mapped files remain readable, but each evaluation maps the held-out shard again."""
     moved = tmp_path / "shards"
     moved.symlink_to(shards)
     save = Checkpoints.save

@@ -1,4 +1,4 @@
-"""The hub as a user meets it: the real clients, pointed at a stand-in on the loopback, in processes of their own."""
+"""Models and data from the hub: the real clients with a fake hub on the loopback interface, in separate processes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Start = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub, Start]]:
-    """A hub that serves nothing yet, and a way to start Python in an empty folder that knows only this hub."""
+    """An empty fake hub, and a function that runs Python in an empty folder with this hub as the only one."""
     with serving(Hub({})) as hub:
         here = tmp_path / "here"
         here.mkdir()
@@ -56,7 +56,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub
         yield hub, run
 
 
-def test_a_published_model_by_its_hub_id(shared: Path, start: tuple[Hub, Start], tmp_path: Path) -> None:
+def test_a_published_model_loads_by_hub_id(shared: Path, start: tuple[Hub, Start], tmp_path: Path) -> None:
     hub, run = start
     folder, inputs = shared / "fixtures" / "flax_hippo_seqcls", shared / "fixtures" / "inputs.npz"
     hub.repositories[MNLI] = folder
@@ -64,14 +64,14 @@ def test_a_published_model_by_its_hub_id(shared: Path, start: tuple[Hub, Start],
     assert ended.returncode == 0, ended.stderr
     with np.load(folder / "reference.npz") as reference, np.load(tmp_path / "logits.npz") as logits:
         assert set(logits) == {"None", COMMIT, "short name"}
-        for made in logits.values():
+        for actual in logits.values():
             atol = 5e-5 * np.abs(reference["logits"]).max()
-            np.testing.assert_allclose(made, reference["logits"], rtol=0, atol=atol)
+            np.testing.assert_allclose(actual, reference["logits"], rtol=0, atol=atol)
     assert ended.stdout == f"The model {MNLI} on the hub has no revision 'v9'. Name a branch, tag or commit of it.\n"
     assert sorted(hub.downloads()) == ["config.json", "flax_model.msgpack"]
 
 
-def test_fine_tuning_with_model_and_data_from_the_hub(start: tuple[Hub, Start], tmp_path: Path) -> None:
+def test_fine_tuning_with_a_model_and_data_from_the_hub(start: tuple[Hub, Start], tmp_path: Path) -> None:
     hub, run = start
     of = config(head="sequence-classification", num_labels=3)
     hub.repositories |= {MNLI: tmp_path / "mnli", GLUE: glue(tmp_path / "glue")}
@@ -86,12 +86,12 @@ def test_fine_tuning_with_model_and_data_from_the_hub(start: tuple[Hub, Start], 
     assert f"Model: {MNLI} (published; there is no finished mnli run in runs/)" in tuned.stderr
     results = json.loads((tmp_path / "here" / "runs" / "mrpc" / "results.json").read_text())
 
-    judged = run(*bigs, "eval", "--json")
-    assert judged.returncode == 0, judged.stderr
-    assert json.loads(judged.stdout)["metrics"] == results["metrics"]
+    evaluation = run(*bigs, "eval", "--json")
+    assert evaluation.returncode == 0, evaluation.stderr
+    assert json.loads(evaluation.stdout)["metrics"] == results["metrics"]
 
 
-def test_a_model_the_hub_does_not_have(start: tuple[Hub, Start]) -> None:
+def test_a_model_missing_from_the_hub_is_reported(start: tuple[Hub, Start]) -> None:
     ended = start[1]("-m", "bigs_cli", "export", "--model", "someone/none", "--output", "out")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.splitlines()[-1].startswith(

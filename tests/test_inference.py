@@ -1,4 +1,4 @@
-"""The inference engine: rows to batches of few shapes and back, and windows of an endless stream."""
+"""The inference engine: batches of few shapes, outputs in input order, and windows of an endless stream."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(lengths: list[int], length: int) -> Grouped:
     return Grouped(np.arange(starts[-1], dtype=np.int32), starts, np.array(lengths), length)
 
 
-def test_buckets_are_few_and_waste_little() -> None:
+def test_buckets_are_few_and_need_little_padding() -> None:
     shapes = {bucket(tokens, 512) for tokens in range(1, 513)}
     assert sorted(shapes) == [16, 32, 48, 64, 96, 128, 192, 256, 384, 512]
     assert all(tokens <= bucket(tokens, 512) for tokens in range(1, 513))
@@ -40,7 +40,7 @@ def test_buckets_are_few_and_waste_little() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 9), st.booleans(), st.booleans())
-def test_what_a_function_gives_comes_back_in_order(lengths: list[int], size: int, trim: bool, by_token: bool) -> None:
+def test_outputs_are_returned_in_input_order(lengths: list[int], size: int, trim: bool, by_token: bool) -> None:
     inputs = rows(lengths, 40)
 
     def function(params: int, batch: dict[str, Any]) -> Any:
@@ -48,9 +48,9 @@ def test_what_a_function_gives_comes_back_in_order(lengths: list[int], size: int
         return ids if by_token else ids.sum(1)
 
     engine = Engine(function, size, trim, by_token)
-    made = list(engine.batches(inputs))
-    assert sorted(row for chosen, _ in made for row in chosen) == list(range(len(lengths)))
-    assert all(len(set(inputs.groups[chosen])) == 1 and len(batch["input_ids"]) == size for chosen, batch in made)
+    batches = list(engine.batches(inputs))
+    assert sorted(row for chosen, _ in batches for row in chosen) == list(range(len(lengths)))
+    assert all(len(set(inputs.groups[chosen])) == 1 and len(batch["input_ids"]) == size for chosen, batch in batches)
     done: list[int] = []
     with jax.disable_jit():
         found = engine(1, inputs, done.append)
@@ -59,17 +59,17 @@ def test_what_a_function_gives_comes_back_in_order(lengths: list[int], size: int
     np.testing.assert_array_equal(found, inputs.ids if by_token else [part.sum() for part in parts])
 
 
-def test_windows_hold_few_items_and_few_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_limit_items_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "WINDOW", 4)
     monkeypatch.setattr(inference, "CHARACTERS", 100)
     items = [Item("x" * size, None, (), {}, "here") for size in (1, 1, 1, 1, 1, 99, 1, 1)]
     assert [len(window) for window in windows_of(items)] == [4, 2, 2]
 
 
-def test_a_stream_without_end_is_read_a_window_ahead(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_stream_is_read_one_window_ahead(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "WINDOW", 8)
     model = load_model(models / "sequence-classification")
-    asked = model._predictor(5, None, None, None)
+    predictor = model._predictor(5, None, None, None)
     taken = 0
 
     def endless() -> Iterator[str]:
@@ -78,7 +78,7 @@ def test_a_stream_without_end_is_read_a_window_ahead(models: Path, monkeypatch: 
             taken += 1
             yield f"the river {taken}"
 
-    answers = asked.answers(items_of(endless(), TEXT_OR_PAIR))
+    answers = predictor.answers(items_of(endless(), TEXT_OR_PAIR))
     for number in range(1, 4):
         window = next(answers)
         assert [item.text_a for item, _ in window] == [f"the river {i}" for i in range(8 * number - 7, 8 * number + 1)]

@@ -1,4 +1,4 @@
-"""The shape of the package, read from its source: imports go one way, heavy ones are few, nothing read is run."""
+"""Rules for the source: imports go in one direction, few are heavy, and no input is executed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bigs_cli"
 
-# From top to bottom. A package imports from those below its line, never from its own line or above.
+# From top to bottom. A package imports only from packages on lower lines.
 LEVELS = (
     ("__main__",),
     ("cli",),
@@ -28,7 +28,7 @@ LEVELS = (
     ("data", "checkpoints"),
     ("models",),
     ("recipe",),
-    ("models.config",),  # a model's config is part of recipes, and imports nothing heavy
+    ("models.config",),  # part of recipes; imports nothing heavy
     ("core",),
 )
 RANK = {name: -row for row, names in enumerate(LEVELS) for name in names}
@@ -47,19 +47,25 @@ HEAVY = {
     "pyarrow",
 }
 LIGHT = ("__main__", "cli", "commands", "recipe", "models.config", "core", "__init__")
-RUNS_WHAT_IT_READS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
-RUNS_PYTORCH = (
+EXECUTING_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+PYTORCH_ALLOWED_IN = (
     "export/shipped/",
     "export/transformers_folder.py",
     "bench/export_probe.py",
-)  # what it reads there is safetensors
-RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
-RUNS_TEXT_IN = {("os", "system"), ("os", "popen"), ("yaml", "load"), ("yaml", "full_load"), ("yaml", "unsafe_load")}
+)  # reads safetensors
+EXECUTING_BUILTINS = {"eval", "exec", "compile", "__import__"}
+EXECUTING_METHODS = {
+    ("os", "system"),
+    ("os", "popen"),
+    ("yaml", "load"),
+    ("yaml", "full_load"),
+    ("yaml", "unsafe_load"),
+}
 
 
 @cache
 def sources() -> dict[str, ast.Module]:
-    """Every module of the package, parsed, by its path in it: "data/shards.py"."""
+    """Return the syntax tree of every module by its path in the package, such as "data/shards.py"."""
     return {
         str(path.relative_to(PACKAGE)): ast.parse(path.read_text(encoding="utf-8"))
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -67,18 +73,18 @@ def sources() -> dict[str, ast.Module]:
 
 
 def owner(path: str) -> str:
-    """The level that the file belongs to: a package directly under bigs_cli, a file in it, or `models.config`."""
+    """Return the level of a file: a package directly under bigs_cli, a file in it, or `models.config`."""
     parts = path.removesuffix(".py").split("/")
     return ".".join(parts[:2]) if ".".join(parts[:2]) in RANK else parts[0]
 
 
 def imports(tree: ast.AST, *, inside_functions: bool = True) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of what is imported; what is only for the type checker is passed over."""
+    """Yield (line, dotted name) of every import, except those for the type checker."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # What is shipped stands in a folder of its own, where only relative imports find it.
+            # Shipped files are copied to another folder, where only relative imports work.
             yield from ((node.lineno, f"{'.' * node.level}{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
@@ -91,15 +97,15 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
         yield from ((path, node) for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
-def test_every_package_has_its_place() -> None:
+def test_every_package_has_a_level() -> None:
     assert {owner(path) for path in sources()} - {"__init__"} == RANK.keys()
 
 
-def test_imports_go_one_way() -> None:
+def test_imports_go_in_one_direction() -> None:
     wrong = []
     for path, tree in sources().items():
         here = owner(path)
-        if here == "__init__":  # fetches each name from where it is when it is first used
+        if here == "__init__":  # imports each name lazily from its module
             continue
         for line, name in imports(tree):
             root, _, rest = name.partition(".")
@@ -109,7 +115,7 @@ def test_imports_go_one_way() -> None:
     assert not wrong
 
 
-def test_imports_are_absolute_but_in_shipped_files() -> None:
+def test_imports_are_absolute_except_in_shipped_files() -> None:
     relative = {path for path, tree in sources().items() for _, name in imports(tree) if name.startswith(".")}
     assert relative == {"export/shipped/layers_bigs.py", "export/shipped/modeling_bigs.py"}
 
@@ -119,7 +125,7 @@ def test_only_one_file_imports_orbax() -> None:
     assert users == {"checkpoints/orbax.py"}
 
 
-def test_the_model_knows_no_files() -> None:
+def test_models_do_not_read_or_write_files() -> None:
     known = {
         name.split(".")[0] for path, tree in sources().items() if owner(path) == "models" for _, name in imports(tree)
     }
@@ -131,7 +137,7 @@ def test_the_model_knows_no_files() -> None:
     ]
 
 
-def test_what_help_needs_imports_nothing_heavy_in_its_own_text() -> None:
+def test_modules_needed_for_help_import_nothing_heavy() -> None:
     wrong = [
         f"{path}:{line} imports {name}"
         for path, tree in sources().items()
@@ -145,26 +151,26 @@ def test_what_help_needs_imports_nothing_heavy_in_its_own_text() -> None:
 @pytest.mark.parametrize(
     "what", ["import bigs_cli.cli", "from bigs_cli import BiGSConfig; BiGSConfig()", "import bigs_cli.tasks"]
 )
-def test_what_help_needs_imports_nothing_heavy_by_way_of_others(what: str) -> None:
+def test_help_imports_nothing_heavy_indirectly(what: str) -> None:
     script = f"import sys; {what}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert not HEAVY & set(loaded.split())
 
 
-def test_nothing_read_is_executed() -> None:
+def test_no_input_is_executed() -> None:
     wrong = [
         f"{path}:{line} imports {name}"
         for path, tree in sources().items()
         for line, name in imports(tree)
-        if name.split(".")[0] in RUNS_WHAT_IT_READS - ({"torch"} if path.startswith(RUNS_PYTORCH) else set())
+        if name.split(".")[0] in EXECUTING_MODULES - ({"torch"} if path.startswith(PYTORCH_ALLOWED_IN) else set())
     ]
     for path, call in calls():
         function = call.func
-        if isinstance(function, ast.Name) and function.id in RUNS_TEXT:
+        if isinstance(function, ast.Name) and function.id in EXECUTING_BUILTINS:
             wrong.append(f"{path}:{call.lineno} calls {function.id}")
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
             called = (function.value.id, function.attr)
-            if called in RUNS_TEXT_IN:
+            if called in EXECUTING_METHODS:
                 wrong.append(f"{path}:{call.lineno} calls {'.'.join(called)}")
         wrong += [
             f"{path}:{call.lineno} passes {keyword.arg}"
@@ -175,15 +181,15 @@ def test_nothing_read_is_executed() -> None:
     assert not wrong
 
 
-def test_no_archive_is_unpacked_to_the_disk() -> None:
-    """Members are read in memory, so none can leave a folder, be a link, or have a name that matters."""
+def test_archives_are_not_extracted_to_disk() -> None:
+    """Archive members are only read in memory, so their names and links are harmless."""
     unpacks = {"extract", "extractall", "unpack_archive"}
     wrong = [f"{path}:{call.lineno}" for path, call in calls() if getattr(call.func, "attr", None) in unpacks]
     wrong += [path for path, tree in sources().items() for _, name in imports(tree) if name.split(".")[0] == "tarfile"]
     assert not wrong
 
 
-def test_the_checks_see_what_they_look_for() -> None:
+def test_the_checks_detect_violations() -> None:
     text = """
 import a.b
 from c import d

@@ -22,7 +22,7 @@ from tests.tiny import HANG, LENGTH, bigs, finetune, parameters, pretrain, start
 
 @pytest.fixture(scope="module")
 def tuned(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A finished fine-tuning of each task, by its name; read them only."""
+    """A finished fine-tuning run of each task, by task name. Do not modify them."""
     root = tmp_path_factory.mktemp("tuned")
     runs = {task: root / task for task in ("cola", "mrpc", "stsb", "mnli")}
     for task, run in runs.items():
@@ -38,7 +38,7 @@ def measured(*arguments: object) -> dict[str, float]:
     return json.loads(bigs("eval", *arguments, "--json").fine().out)["metrics"]
 
 
-def test_pretraining_ends_with_what_eval_mlm_measures(pretrained: Path, shards: Path) -> None:
+def test_eval_mlm_reproduces_the_metrics_of_a_run(pretrained: Path, shards: Path) -> None:
     ended = results(pretrained)["metrics"]
     metrics = measured("mlm", "--model", pretrained, "--data", shards)
     assert {f"heldout_{name}": value for name, value in metrics.items() if name != "unigram_loss"} == ended
@@ -48,9 +48,7 @@ def test_pretraining_ends_with_what_eval_mlm_measures(pretrained: Path, shards: 
     assert str(pretrained) in shown.err
 
 
-def test_every_measurement_on_the_way_is_of_all_that_was_held_out(
-    shards: Path, pretrained: Path, tmp_path: Path
-) -> None:
+def test_every_evaluation_uses_all_held_out_rows(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     held_out = [e for e in read_metrics(pretrained / "metrics.jsonl") if "heldout_loss" in e]
     assert [entry["step"] for entry in held_out] == [3, 6]
     assert len({entry["heldout_predictions"] for entry in held_out}) == 1
@@ -62,7 +60,7 @@ def test_every_measurement_on_the_way_is_of_all_that_was_held_out(
 
 
 @pytest.mark.parametrize("task", ["cola", "mrpc", "stsb", "mnli"])
-def test_eval_gives_the_figures_of_the_run(tuned: dict[str, Path], glue: Path, task: str) -> None:
+def test_eval_reproduces_the_metrics_of_a_run(tuned: dict[str, Path], glue: Path, task: str) -> None:
     assert measured(task, "--model", tuned[task], "--data", glue) == results(tuned[task])["metrics"]
 
 
@@ -78,18 +76,18 @@ def test_the_best_checkpoint_is_kept_and_used(tuned: dict[str, Path], glue: Path
         assert steps(run / "checkpoints") == [ended["steps"]]
         assert f"best checkpoint (step {ended['step']})" in json.dumps(load_model(run).source)
     worse = [task for task, run in tuned.items() if results(run)["step"] != results(run)["steps"]]
-    assert worse, "no tiny run was best before its end, so that best and last cannot be told apart here"
+    assert worse, "the last evaluation of every tiny run was the best, so best and last checkpoint do not differ"
     last, kept = (parameters(tuned[worse[0]] / name) for name in ("checkpoints", "best"))
     assert any(not np.array_equal(last[path], kept[path]) for path in kept)
 
 
-def test_regression_has_one_output_and_correlations(tuned: dict[str, Path]) -> None:
+def test_regression_has_one_output_and_reports_correlations(tuned: dict[str, Path]) -> None:
     model = load_model(tuned["stsb"])
     assert model(np.ones((2, 8), np.int32)).logits.shape == (2, 1)
     assert sorted(results(tuned["stsb"])["metrics"]) == ["pearson", "spearman"]
 
 
-def test_mnli_has_both_dev_sets(tuned: dict[str, Path], glue: Path) -> None:
+def test_mnli_is_evaluated_on_both_dev_sets(tuned: dict[str, Path], glue: Path) -> None:
     mnli = results(tuned["mnli"])
     assert list(mnli["metrics"]) == ["accuracy"]
     assert mnli["splits"]["dev"] == mnli["metrics"]
@@ -110,7 +108,7 @@ def test_mnli_has_both_dev_sets(tuned: dict[str, Path], glue: Path) -> None:
 
 @pytest.mark.parametrize("form", ["flax", "torch", "safetensors", "transformers"])
 @pytest.mark.parametrize("task", ["base", "mrpc"])
-def test_an_export_gives_the_same_logits(
+def test_exports_give_the_same_logits(
     tuned: dict[str, Path], pretrained: Path, glue: Path, tmp_path: Path, form: str, task: str
 ) -> None:
     run, folder = {"base": pretrained, **tuned}[task], tmp_path / "out"
@@ -138,14 +136,14 @@ def test_an_export_gives_the_same_logits(
         assert again == pytest.approx(results(run)["metrics"], abs=1e-4)
 
 
-def test_eval_and_export_alone_take_the_newest_finished_run(
+def test_eval_and_export_default_to_the_newest_finished_run(
     tuned: dict[str, Path], pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "runs"
     for age, (name, run) in enumerate({"base": pretrained, "mrpc": tuned["mrpc"], "cola": tuned["cola"]}.items()):
         shutil.copytree(run, root / name)
         os.utime(root / name / "recipe.yaml", (1000 + age, 1000 + age))
-    (root / "cola" / "results.json").unlink()  # The newest, but not finished.
+    (root / "cola" / "results.json").unlink()  # The newest run, but not finished.
     monkeypatch.setenv("BIGS_RUNS", str(root))
     monkeypatch.chdir(tmp_path)
     alone = bigs("eval", "--json").fine()
@@ -157,7 +155,7 @@ def test_eval_and_export_alone_take_the_newest_finished_run(
     assert "not finished" in listed[-3]
 
 
-def test_a_recipe_file_of_a_run_says_all_there_is_to_repeat_it(tuned: dict[str, Path], pretrained: Path) -> None:
+def test_the_recipe_of_a_run_reproduces_it(tuned: dict[str, Path], pretrained: Path) -> None:
     base = load_recipe(str(pretrained / "recipe.yaml"))
     assert isinstance(base, PretrainRecipe)
     assert base.steps == 6
@@ -168,18 +166,18 @@ def test_a_recipe_file_of_a_run_says_all_there_is_to_repeat_it(tuned: dict[str, 
     assert environment["packages"]["jax"]
 
 
-def test_a_run_starts_from_another_with_a_longer_position_table(pretrained: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_run_can_extend_the_position_table_of_its_start_model(pretrained: Path, shards: Path, tmp_path: Path) -> None:
     changes = {"model__max_position_embeddings": LENGTH + 8, "steps": 1, "schedule__warmup_steps": 1}
     done = bigs(*pretrain(shards, tmp_path / "run", "--from", pretrained, **changes)).fine()
     assert f"extended from {LENGTH} to {LENGTH + 8} rows" in done.err
-    # The learning rate of the first step is 0: what is left is the run it started from.
+    # The learning rate of the first step is 0, so the parameters are those of the start model.
     before, after = parameters(pretrained / "checkpoints"), parameters(tmp_path / "run" / "checkpoints")
     position = next(path for path in before if "position_embeddings" in path)
     np.testing.assert_array_equal(after[position][:LENGTH], before[position])
     assert all(np.array_equal(before[path], after[path]) for path in before if path != position)
 
 
-def test_a_short_name_is_the_newest_finished_run_of_that_task(
+def test_a_short_name_means_the_newest_finished_run_of_the_task(
     tuned: dict[str, Path], glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "runs"
@@ -187,26 +185,32 @@ def test_a_short_name_is_the_newest_finished_run_of_that_task(
     monkeypatch.setenv("BIGS_RUNS", str(root))
     done = bigs(*finetune("mrpc", "mnli", glue, root / "mrpc")).fine()
     assert f"{root / 'mine'} (the newest finished mnli run)" in done.err
-    assert "classifier/kernel" in done.err  # MNLI's three classes are not MRPC's two: it is new
+    assert "classifier/kernel" in done.err  # MNLI has three classes and MRPC two, so the classifier is new
     recipe = load_recipe(str(root / "mrpc" / "recipe.yaml"))
     assert isinstance(recipe, FinetuneRecipe)
-    assert recipe.from_ == str(root / "mine")  # and stays so when there is a newer one
+    assert recipe.from_ == str(root / "mine")  # remains the same when a newer run exists
 
 
-def test_else_a_short_name_is_the_published_model(tuned: dict[str, Path], glue: Path, tmp_path: Path) -> None:
-    """Only the hub's server is a stand-in; in a process of its own, for the hub's settings are read at import."""
+def test_without_a_local_run_a_short_name_means_the_published_model(
+    tuned: dict[str, Path], glue: Path, tmp_path: Path
+) -> None:
+    """Only the server is fake. A separate process, because the client reads its settings at import."""
     bigs("export", "--model", tuned["mnli"], "--output", tmp_path / "published").fine()
     arguments = finetune("mrpc", "mnli", glue, tmp_path / "mrpc")
     with serving(Hub({"JunxiongWang/BiGS_512_MNLI": tmp_path / "published"})) as hub:
-        asked = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "BIGS_RUNS": str(tmp_path / "none")}
-        running = start_bigs(*arguments, **asked)
+        environment = {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(tmp_path / "hf"),
+            "BIGS_RUNS": str(tmp_path / "none"),
+        }
+        running = start_bigs(*arguments, **environment)
         out, err = running.communicate(timeout=HANG)
     assert running.returncode == 0, err
     assert out == f"{tmp_path / 'mrpc'}\n"
     assert "JunxiongWang/BiGS_512_MNLI (published; there is no finished mnli run" in err
 
 
-def test_without_the_network_a_published_model_is_a_sentence(glue: Path, tmp_path: Path) -> None:
+def test_a_published_model_without_network_access_is_reported(glue: Path, tmp_path: Path) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "BIGS_RUNS": str(tmp_path / "none")}
     running = start_bigs(*finetune("mrpc", "mnli", glue, tmp_path / "mrpc"), **offline)
     out, err = running.communicate(timeout=HANG)

@@ -1,4 +1,4 @@
-"""Folders whose names mean something to globs, URLs, fsspec or shells are folders like others, in every verb."""
+"""Every command accepts folder names that are special in globs, URLs, fsspec or shells."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE_BY_ONE = [*"*?[]{}%#:~&!'\"$;,=@+ \\\n", "::", "**", "ü", "gs:", "s3:", "fi
 
 @pytest.fixture
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A relative path with all of these characters in it. The folder above is the working folder."""
+    """A relative path with all of these characters; its parent is the working directory."""
     monkeypatch.chdir(tmp_path)
     folder = Path("gs:") / ODD
     folder.mkdir(parents=True)
@@ -39,7 +39,7 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_whole_lifecycle(odd: Path, tmp_path: Path) -> None:
+def test_the_whole_lifecycle_in_an_odd_folder(odd: Path, tmp_path: Path) -> None:
     shards, glue, table = write_shards(odd), write_tasks(odd / "glue"), odd / "own.csv"
     bigs("tokenize", "--check", shards).fine()
     made = bigs(*pretrain(shards, odd / "runs" / "base", checkpoint__every_steps=2, optimizer__ema=0.9)).fine()
@@ -83,10 +83,10 @@ def test_checkpoints_in_any_folder(name: str, tmp_path: Path, monkeypatch: pytes
         assert not list(links.iterdir())
 
 
-def test_a_checkpoint_that_cannot_be_read_replaces_none(
+def test_an_unreadable_checkpoint_replaces_no_other(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Orbax writes to a folder such as run[1], if it is left to it, lacks its index."""
+    """Orbax does not write the index of a checkpoint in a folder such as run[1]."""
     folder, saved = tmp_path / "run[1]" / "checkpoints", {"x": np.ones(3, np.float32)}
     with Checkpoints(folder, Keep(1)) as checkpoints:
         checkpoints.save(1, saved)
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_cannot_be_read_replaces_none(
     assert parameters(run / "checkpoints")
 
 
-def test_a_link_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_create_the_link_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     with (
         pytest.raises(RequestError, match=r"run\[1\] has special characters .+ \$TMPDIR"),
@@ -115,7 +115,7 @@ def test_a_link_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pass
 
 
-def test_errors_name_the_folder_and_not_the_link(tmp_path: Path) -> None:
+def test_errors_name_the_folder_instead_of_the_link(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as error, plain_path(tmp_path / "run[1]") as plain:
         (plain / "absent").read_bytes()
     assert error.value.filename == str(tmp_path / "run[1]" / "absent")
@@ -123,7 +123,7 @@ def test_errors_name_the_folder_and_not_the_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a::b", "~", "file:", "s3:", "[1]", "label=1"])
 def test_data_in_any_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also a saved data set and Parquet files, which libraries read columns of out of a path."""
+    """Includes a saved data set and Parquet files, for which libraries parse column names from paths."""
     monkeypatch.chdir(tmp_path)
     folder = Path(name)
     folder.mkdir()

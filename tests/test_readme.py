@@ -1,4 +1,4 @@
-"""Every command, option and recipe named in README.md, docs/ and the recipes exists, and every link leads somewhere."""
+"""Every command, option and recipe named in README.md, docs/ and the recipes exists, and every link has a target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHELL = re.compile(r"\s(?:#|\||>|&&).*$", re.DOTALL)
 
 
 def commands(path: Path) -> list[list[str]]:
-    """Return the words after `bigs` of every line in code that is such a command."""
+    """Return the arguments of every `bigs` command in the code blocks of a page."""
     text = path.read_text(encoding="utf-8")
     code = re.findall(r"```(?:bash|console)\n(.*?)```", text, re.DOTALL) if path.suffix == ".md" else [text]
     lines = (found.replace("\\\n", " ") for block in code for found in _COMMAND.findall(block))
@@ -45,14 +45,14 @@ FILES = [*PAGES, *sorted((ROOT / "recipes").rglob("*.yaml"))]
 ALL = [pytest.param(words, id=f"{path.name}: {shlex.join(words)[:60]}") for path in FILES for words in commands(path)]
 
 
-def test_there_are_commands_to_look_at() -> None:
+def test_commands_are_found_in_the_documentation() -> None:
     assert len(ALL) > 60
     verbs = {words.values[0][0] for words in ALL}  # type: ignore[index]
     assert verbs >= {"tokenize", "pretrain", "finetune", "eval", "predict", "export", "runs"}
 
 
 @pytest.mark.parametrize("words", ALL)
-def test_every_command_is_one(words: list[str]) -> None:
+def test_every_documented_command_exists(words: list[str]) -> None:
     parse(words)
     for option, value in itertools.pairwise(words):
         if option == "--recipe" and "/" not in value and not value.endswith((".yaml", "…", "NAME")):
@@ -60,18 +60,18 @@ def test_every_command_is_one(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page: Path) -> None:
+def test_links_point_to_existing_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
 
 
 def test_the_recipe_reference_is_up_to_date() -> None:
-    """Else: python -m bigs_cli.recipe.reference."""
+    """If this fails, run: python -m bigs_cli.recipe.reference."""
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert text[text.index(MARK) :] == reference()
 
 
-def test_what_does_not_exist_is_seen() -> None:
+def test_unknown_commands_and_options_are_detected() -> None:
     with pytest.raises(AssertionError, match="no command pretran"):
         parse(["pretran"])
     with pytest.raises(Exception, match="No such option"):

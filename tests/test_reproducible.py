@@ -1,4 +1,4 @@
-"""The same requests give the same bytes: in two processes, which hash in different orders, at different times."""
+"""The same commands write the same bytes in two processes with different hash seeds and times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tests.tiny import ROOT, bigs, finetune, parameters, pretrain, write_shards, write_tasks
 
 TIMES = {"seconds", "tokens_per_second", "data_wait_fraction", "started"}
-"""Keys whose values are of the clock."""
+"""Keys whose values depend on the clock."""
 
 
 def chain(folder: Path) -> None:
@@ -25,7 +25,9 @@ def chain(folder: Path) -> None:
     shards, glue = write_shards(here), write_tasks(here / "glue")
     bigs(*pretrain(shards, Path("base"))).fine()
     bigs(*finetune("mrpc", "base", glue, Path("mrpc"))).fine()
-    scores = bigs("evaluate", "mrpc", "--model", "mrpc", "--data", glue, "--predictions", "said.jsonl", "--json").fine()
+    scores = bigs(
+        "evaluate", "mrpc", "--model", "mrpc", "--data", glue, "--predictions", "answers.jsonl", "--json"
+    ).fine()
     Path("scores.json").write_text(scores.out)
     bigs("predict", "--model", "mrpc", "--pair", "The sea.", "The river rises.", "--output", "answers.jsonl").fine()
     for form in ("flax", "torch", "transformers", "stablehlo"):
@@ -34,7 +36,7 @@ def chain(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two folders in which the same was asked for."""
+    """Two folders in which the same commands ran."""
     folders = [tmp_path_factory.mktemp("chain") for _ in range(2)]
     for number, folder in enumerate(folders):
         script = f"from pathlib import Path; from tests.test_reproducible import chain; chain(Path({str(folder)!r}))"
@@ -62,12 +64,12 @@ def test_all_checkpoints_have_the_same_bits(twice: list[Path]) -> None:
 
 
 def _is_aside(path: Path) -> bool:
-    """Checkpoints are compared by their arrays: Orbax names its files at random. The cache is no result."""
+    """Return whether not to compare a file: Orbax names files at random, and the cache is not a result."""
     return bool({"checkpoints", "best", "cache"} & set(path.parts))
 
 
 def _content(root: Path, path: Path) -> Any:
-    """Return the bytes of a file below `root`; of JSON, the values that are not of the clock, without `root`."""
+    """Return the bytes of a file below `root` or, for JSON, its values without clock values and without `root`."""
     if path.suffix not in (".json", ".jsonl"):
         return (root / path).read_bytes()
     text = (root / path).read_text().replace(str(root), "")

@@ -1,4 +1,4 @@
-"""The built wheel holds every module and recipe, and works installed, from any folder."""
+"""The built wheel contains every module and recipe, and works from any folder once installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of the sources, so that nothing is left behind in them."""
+    """Build the wheel from a copy of the sources, so that the source folder is not modified."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -41,15 +41,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(built.glob("*.whl"))
 
 
-def test_everything_is_packed(wheel: Path) -> None:
+def test_the_wheel_contains_all_files(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bigs_cli").rglob("*.py")}
     recipes = {path.relative_to(ROOT / "recipes").as_posix() for path in (ROOT / "recipes").rglob("*.yaml")}
     assert packed == modules | {f"bigs_cli/recipe/shipped/{name}" for name in recipes}
 
 
-def test_recipes_are_listed_by_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
-    """A new environment gets bigs from the wheel; only what bigs depends on comes from this one."""
+def test_an_installed_wheel_lists_the_recipes(wheel: Path, tmp_path: Path) -> None:
+    """A new environment has bigs from the wheel; only its dependencies come from this environment."""
     venv.create(tmp_path / "env", symlinks=True)
     python = tmp_path / "env" / "bin" / "python"
     install = [
@@ -65,8 +65,8 @@ def test_recipes_are_listed_by_an_installed_wheel(wheel: Path, tmp_path: Path) -
     ]
     subprocess.run(install, check=True, capture_output=True)
     packages = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
-    # A path in a .pth file is searched after the packages beside it, and .pth files there are not run:
-    # neither is the one by which an editable bigs would be found.
+    # Python searches the path in a .pth file after site-packages and does not run .pth files in it,
+    # so an editable installation of bigs there is not found.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
     folder = tmp_path / "empty"

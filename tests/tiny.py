@@ -1,4 +1,4 @@
-"""Ten short documents, the smallest model that learns from them, and tiny tasks: the whole of bigs in seconds."""
+"""Ten short documents, the smallest model that learns from them, and tiny tasks: every command runs in seconds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DOCUMENTS = (
 )
 LENGTH = 32
 HANG = 900.0
-"""Seconds after which what a test waits for counts as hanging: far beyond what a slow or busy machine takes."""
+"""Timeout in seconds of everything that a test waits for; much longer than a slow or busy machine needs."""
 SETS = {
     "model.hidden_size": 16,
     "model.num_hidden_layers": 2,
@@ -57,14 +57,14 @@ SETS = {
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended, and what it wrote to stdout and stderr."""
+    """The exit code of a command, and its stdout and stderr."""
 
     code: int
     out: str
     err: str
 
     def fine(self) -> Done:
-        """Return this if the command succeeded; fail with what it said if not."""
+        """Return this if the command succeeded, else fail with its stderr."""
         assert self.code == 0, f"exit code {self.code}\n{self.out}\n{self.err}"
         return self
 
@@ -86,7 +86,7 @@ def bigs(*arguments: object) -> Done:
 
 
 def start_bigs(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
-    """Start `bigs arguments…` in a process of its own."""
+    """Start `bigs arguments…` in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "bigs_cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -98,28 +98,28 @@ def start_bigs(*arguments: object, cwd: Path | None = None, **environment: str) 
 
 
 def wait_until(condition: Callable[[], object], running: subprocess.Popen[Any]) -> None:
-    """Return once `condition` holds or the process has ended; fail if it hangs."""
+    """Return once `condition` is true or the process has ended; fail after `HANG` seconds."""
     ends = time.monotonic() + HANG
     while not condition() and running.poll() is None:
-        assert time.monotonic() < ends, "it hangs"
+        assert time.monotonic() < ends, "the process hangs"
         time.sleep(0.005)
 
 
 def settings(**changes: object) -> list[str]:
-    """Return the options that make the recipe `demo` tiny; `changes` have "__" for the dots."""
+    """Return the options that make the recipe `demo` tiny; in `changes`, "__" stands for a dot."""
     merged = SETS | {name.replace("__", "."): value for name, value in changes.items()}
     return [word for name, value in merged.items() for word in ("--set", f"{name}={value}")]
 
 
 def pretrain(shards: Path, run: Path, *more: object, **changes: object) -> list[object]:
-    """Return the arguments of a tiny pretraining; with --resume the recipe is the run's own."""
+    """Return the arguments of a tiny pretraining run; with --resume, without a recipe."""
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     tiny = [] if "--resume" in more else settings(model__vocab_size=size, **changes)
     return ["pretrain", "--recipe", "demo", "--data", shards, "--run", run, *tiny, *more]
 
 
 def finetune(task: str, start: object, data: Path, run: Path, *more: object) -> list[object]:
-    """Return the arguments of a tiny fine-tuning: two epochs of batch 8, length 24."""
+    """Return the arguments of a tiny fine-tuning run: two epochs, batch size 8, length 24."""
     sets = ("epochs=2", "batch_size=8", "eval_batch_size=8", "sequence_length=24", "log_every=1")
     tiny = [word for value in (*sets, "optimizer.learning_rate=3e-3") for word in ("--set", value)]
     if "--resume" in more:
@@ -128,7 +128,7 @@ def finetune(task: str, start: object, data: Path, run: Path, *more: object) -> 
 
 
 def write_tasks(root: Path) -> Path:
-    """Write CoLA, MRPC, STS-B and MNLI in their official layouts, tiny: what is good English, what is the same."""
+    """Write tiny versions of CoLA, MRPC, STS-B and MNLI in their official layouts."""
     sentences = [part.strip() for text in DOCUMENTS for part in text.split(".") if part.strip()]
     random = np.random.default_rng(0)
     for split, count in (("train", 24), ("dev", 13)):
@@ -151,13 +151,13 @@ def write_tasks(root: Path) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return every path under `folder`, the files with their time and content: equal when nothing was changed."""
+    """Return every path under `folder`, and the time and content of files, to detect changes."""
     found = sorted(folder.rglob("*"))
     return {str(p): (0, b"") if p.is_dir() else (p.stat().st_mtime_ns, p.read_bytes()) for p in found}
 
 
 def parameters(checkpoints: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the parameters of the newest checkpoint in a run's `checkpoints` or `best`, by path in the tree."""
+    """Return the parameters of the newest checkpoint in `checkpoints` or `best` of a run, by path."""
     import jax
 
     from bigs_cli.checkpoints.config_json import read_config
@@ -169,7 +169,7 @@ def parameters(checkpoints: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def write_shards(folder: Path) -> Path:
-    """Return token shards of the ten documents, cut into many rows by repeating them, and their own vocabulary."""
+    """Write token shards of the ten documents, repeated to give many rows, with a vocabulary trained on them."""
     lines = (json.dumps({"text": f"{text} {DOCUMENTS[i % 10]}"}) for i in range(40) for text in DOCUMENTS[: 1 + i // 4])
     (folder / "text.jsonl").write_text("\n".join(lines) + "\n")
     cut = ("--length", LENGTH, "--train-vocab", 400, "--heldout", 0.1)
@@ -179,13 +179,13 @@ def write_shards(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `write_shards` writes. Read it only."""
+    """The shards of `write_shards`. Do not modify them."""
     return write_shards(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def pretrained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished pretraining of 6 steps. Read it only."""
+    """A finished pretraining run of 6 steps. Do not modify it."""
     run = tmp_path_factory.mktemp("runs") / "base"
     bigs(*pretrain(shards, run)).fine()
     return run
@@ -193,7 +193,7 @@ def pretrained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny tasks in the official layouts. Read it only."""
+    """A folder of tiny tasks in the official layouts. Do not modify it."""
     return write_tasks(tmp_path_factory.mktemp("glue"))
 
 

@@ -38,7 +38,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check; in case of a problem, the commands that it `stops`, and `advice`."""
+    """The result of a check. If there is a problem, `stops` names the commands that it stops."""
 
     what: str
     found: str

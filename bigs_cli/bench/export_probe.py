@@ -24,7 +24,7 @@ _PASSES = 5
 
 
 def measure(runner: str, folder: Path, length: int, batch: int, config: dict[str, Any]) -> float:
-    """Return the seconds of a forward pass: the median of five, after two that warm up."""
+    """Return the seconds of a forward pass: the median of five, after two warm-up passes."""
     ids = np.random.default_rng(0).integers(200, config["vocab_size"], (batch, length)).astype(np.int32)
     inputs = Inputs(ids, np.ones_like(ids), np.zeros_like(ids))
     run = _runner(runner, folder, length, config)

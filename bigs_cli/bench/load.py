@@ -75,7 +75,7 @@ def measure_sizes(
         corpus = GrowingCorpus(folder / "shards", rows, vocab_size)
         for tokens in sizes:
             manifest = corpus.grow(-(-tokens // corpus.length))
-            cache = folder / f"cache-{tokens}"  # without a cached verification
+            cache = folder / f"cache-{tokens}"  # new, so the first probe verifies the corpus
             first = _probe(corpus.folder, cache, batch_size, 0)
             starts = [_probe(corpus.folder, cache, batch_size, 0) for _ in range(_STARTS - 1)]
             starts.append(_probe(corpus.folder, cache, batch_size, seconds))
@@ -102,7 +102,7 @@ def _probe(folder: Path, cache: Path, batch_size: int, seconds: float) -> dict[s
     command = [sys.executable, "-m", "bigs_cli.bench.load_probe", str(folder), str(batch_size), str(seconds)]
     environment = os.environ | {"BIGS_CACHE": str(cache)}
     started = time.perf_counter()
-    # In a new session, Ctrl-C does not reach the process, which would print an error; it is killed below.
+    # In a new session, Ctrl-C does not reach the child, which would print a traceback. It is killed below.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as child:
         assert child.stdout is not None
         try:

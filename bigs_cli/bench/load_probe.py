@@ -16,7 +16,7 @@ from bigs_cli.data.loader import train_batches
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.verify import verify
 
-STRETCHES = 10
+_INTERVALS = 10
 """Number of intervals whose rates are reported, to show the effect of other load on the machine."""
 
 
@@ -42,8 +42,8 @@ def main(folder: str, batch_size: str, seconds: str) -> None:
     next(batches)
     print(json.dumps({"verify_s": verified - started}), flush=True)
     rates, memory = [], [private_memory()]
-    for _ in range(STRETCHES):
-        rates.append(_rate(batches, float(seconds) / STRETCHES))
+    for _ in range(_INTERVALS):
+        rates.append(_rate(batches, float(seconds) / _INTERVALS))
         memory.append(private_memory())
     print(json.dumps({"tokens_per_second": rates, "memory_bytes": max((m for m in memory if m), default=None)}))
 

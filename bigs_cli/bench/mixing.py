@@ -23,8 +23,8 @@ from bigs_cli.models.ssm import SSMParameters, discretize, initial_state_matrix
 from bigs_cli.reporting.console import table
 
 LONGEST_DENSE = 4096
-_ROUNDS = 5
 """Maximum length measured with the dense mixer, whose matrix grows with the square of the length."""
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)

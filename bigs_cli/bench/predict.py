@@ -1,6 +1,6 @@
 """`bigs bench predict`: the time of `bigs predict`, including input and output, compared with its forward passes.
 
-Run as a script, it measures both in turn, after a pass that compiles.
+Run as a script, it measures both in turn, after a warm-up pass that compiles.
 """
 
 from __future__ import annotations
@@ -83,11 +83,6 @@ def predict_table(measured: Measured, title: str) -> Table:
     return rows
 
 
-def figures(measured: Measured) -> dict[str, Any]:
-    """Return the measurements for JSON."""
-    return asdict(measured)
-
-
 def random_texts(tokenizer: Tokenizer, count: int) -> Iterator[str]:
     """Yield texts of 5 to 40 random words of the vocabulary, with a fixed seed."""
     words = np.array(sorted(word for word in tokenizer.get_vocab() if word.isalpha()))
@@ -165,4 +160,4 @@ def _seconds(run: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(_measure(**json.loads(sys.argv[1])))))
+    print(json.dumps(asdict(_measure(**json.loads(sys.argv[1])))))

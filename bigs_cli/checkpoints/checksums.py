@@ -1,8 +1,8 @@
 """Checksums of a checkpoint: size and SHA-256 of each file of its items, written before the folder gets its final name.
 
-Orbax detects missing files, but not every flipped bit. A checkpoint folder with checksums was complete, and later
-corruption is detected without loading it. Files outside the items have no checksums: Orbax writes them later and does
-not need them.
+A folder with checksums is a complete checkpoint. They also reveal later corruption, such as flipped bits, which Orbax
+does not always detect, without loading the checkpoint. Files outside the items have no checksums: Orbax writes them
+later and does not need them.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         values = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise RequestError(
-            f"There is no {path.name} in {path.parent}, which describes the weights. Download it too."
+            f"There is no {path.name} in {path.parent}. It describes the weights; download it too."
         ) from None
     except OSError as error:
         raise read_error(path, error) from None
@@ -138,7 +138,7 @@ def _head(values: Mapping[str, Any], path: Path) -> Head | None:
 
 
 def _labels(values: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...] | None]:
-    """Return the number of labels and their names, None if these are the placeholders LABEL_i."""
+    """Return the number of labels and their names; the names are None if they are the placeholders LABEL_i."""
     names = values.get("id2label")
     if names is None:
         return cast(int, values.get("num_labels", 2)), None

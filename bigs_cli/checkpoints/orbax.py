@@ -45,14 +45,14 @@ sys.unraisablehook = _unraisable_hook
 
 @dataclass(frozen=True)
 class Keep:
-    """Which checkpoints are kept: the `newest`, those at multiples of `every`, and with `best` that of lowest score."""
+    """Which checkpoints to keep: the `newest` n, multiples of `every` steps, and, if `best`, the lowest score."""
 
     newest: int = 1
     every: int | None = None
     best: bool = False
 
     def kept(self, scores: dict[int, float | None]) -> set[int]:
-        """Return which of the ascending steps in `scores` are kept. Of equal scores, the first is the best."""
+        """Return which of the ascending steps in `scores` to keep. In a tie, the earliest is the best."""
         kept = {*list(scores)[-self.newest :]}
         if self.every:
             kept |= {step for step in scores if step % self.every == 0}
@@ -63,7 +63,7 @@ class Keep:
 
 
 class Checkpoints:
-    """The checkpoints in a folder, of which `keep` selects those to keep. Leaving the context waits for all writes."""
+    """The checkpoints in a folder; `keep` selects those to keep. Leaving the context waits for all writes."""
 
     def __init__(self, folder: Path, keep: Keep = Keep()) -> None:
         self.folder = folder
@@ -72,7 +72,7 @@ class Checkpoints:
         self._saving = -1
         self._shapes: dict[str, Shapes] = {}
         self._closing = contextlib.ExitStack()
-        if is_main_process():  # Orbax cannot create it through a link.
+        if is_main_process():  # Orbax cannot create the folder through a symbolic link.
             folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self._closing.enter_context(plain_path(folder)),
@@ -210,7 +210,7 @@ class _Policy(checkpoint_managers.PreservationPolicy):
         return [info.step in kept for info in checkpoints]
 
 
-def has_average(folder: Path, step: int) -> bool:
+def has_ema(folder: Path, step: int) -> bool:
     """Return whether the checkpoint of `step` in `folder` has a moving average of the parameters."""
     return (folder / str(step) / "ema").is_dir()
 
@@ -218,7 +218,7 @@ def has_average(folder: Path, step: int) -> bool:
 def read_params(folder: Path, shapes: Any, warn: Warn) -> tuple[int, Any]:
     """Return (step, parameters) of the newest valid checkpoint in `folder`, as a tree with the shapes of `shapes`.
 
-    The parameters are their moving average if the checkpoint has one (see `has_average`). Newer corrupt checkpoints are
+    The parameters are their moving average if the checkpoint has one (see `has_ema`). Newer corrupt checkpoints are
     reported to `warn`.
 
     Raises:
@@ -227,7 +227,7 @@ def read_params(folder: Path, shapes: Any, warn: Warn) -> tuple[int, Any]:
     step = _newest_valid(folder, "params", warn)[0]
     if step is None:
         raise RequestError(f"There is no checkpoint in {folder}: the run stopped before its first one. Resume the run.")
-    item = folder / str(step) / ("ema" if has_average(folder, step) else "params")
+    item = folder / str(step) / ("ema" if has_ema(folder, step) else "params")
     _check_shapes(item, shapes)
     with plain_path(item) as path, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         try:
@@ -272,7 +272,7 @@ def _check_shapes(item: Path, expected: Any) -> None:
     differing = sorted(path for path in saved.keys() | shapes.keys() if saved.get(path) != shapes.get(path))
     if differing:
         path = differing[0]
-        example = f"{path} is {saved.get(path, 'absent')} there and {shapes.get(path, 'absent')} by config.json"
+        example = f"{path}: {saved.get(path, 'absent')} there, {shapes.get(path, 'absent')} according to config.json"
         raise _unreadable(item, ValueError(f"{len(differing)} parameters differ ({example})"))
 
 

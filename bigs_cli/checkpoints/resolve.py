@@ -187,7 +187,7 @@ def _newest_of_task(name: str) -> RunFolder | None:
 
 
 def _open_run(run: RunFolder) -> OpenModel:
-    from bigs_cli.checkpoints.orbax import has_average, read_params
+    from bigs_cli.checkpoints.orbax import has_ema, read_params
     from bigs_cli.models.functional import parameter_shapes
     from bigs_cli.models.published import to_flat
 
@@ -196,7 +196,7 @@ def _open_run(run: RunFolder) -> OpenModel:
     notes: list[str] = []
     step, params = read_params(folder, parameter_shapes(config), notes.append)
     which = "best" if folder == run.best else "last"
-    average = ", averaged parameters" if has_average(folder, step) else ""
+    average = ", averaged parameters" if has_ema(folder, step) else ""
     return OpenModel(
         run.path.resolve().name,
         config,

@@ -142,8 +142,8 @@ def check_recipe(folder: Path, name: str | None) -> None:
     if name is None or recorded is None or same_place(name, recorded) or same_place(name, folder / "recipe.yaml"):
         return
     raise RequestError(
-        f"{folder} was started with --recipe {recorded} and is resumed with the same recipe. Leave out --recipe, or "
-        f"start a new run: --run {folder}-2"
+        f"{folder} was started with --recipe {recorded} and can be resumed only with that recipe. Leave out --recipe, "
+        f"or start a new run: --run {folder}-2"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bigs_cli.checkpoints.arrays import FLOATS, Array, Flat
-from bigs_cli.checkpoints.torch_pickle import PickleRefused, TensorSpec, read_state, write_state
+from bigs_cli.checkpoints.torch_pickle import TensorSpec, UnsupportedPickle, read_state, write_state
 from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import atomic_write
@@ -33,7 +33,7 @@ _STORAGE_OF = {dtype: name for name, dtype in _STORAGES.items()}
 _MAX_PICKLE = 64 * 2**20  # bytes; it only has names and shapes, published ones have less than 1 MiB
 _ALIGNMENT = 64
 _LOCAL_HEADER = 30  # bytes before the name of a member
-_BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError)
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError)
 
 
 def read(path: Path) -> Flat:
@@ -50,7 +50,7 @@ def read(path: Path) -> Flat:
             return _read_archive(archive, path)
     except OSError as error:
         raise read_error(path, error) from None
-    except PickleRefused as error:
+    except UnsupportedPickle as error:
         raise RequestError(
             f"{path} contains more than weights: {error}. It was not loaded, and nothing in it was executed. "
             "Use the model's model.safetensors instead, or a file from a source you trust."
@@ -60,7 +60,7 @@ def read(path: Path) -> Flat:
             f"{path} is not a zip archive: it is corrupt, or has the format of PyTorch before 1.6. "
             "Download it again, or load and save it with a current PyTorch."
         ) from None
-    except _BROKEN as error:
+    except _MALFORMED as error:
         raise RequestError(f"{path} is malformed: {error}. Download it again.") from None
 
 
@@ -95,7 +95,7 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Flat:
     flat: Flat = {}
     for name, spec in read_state(archive.read(members["data.pkl"])).items():
         if spec.storage not in _STORAGES:
-            raise PickleRefused(f"'{name}' is stored in a torch.{spec.storage}, which is not for weights")
+            raise UnsupportedPickle(f"'{name}' is stored in a torch.{spec.storage}, which is not for weights")
         storage = (spec.key, spec.storage)
         if storage not in storages:
             dtype = _STORAGES[spec.storage].newbyteorder("<" if order == "little" else ">")

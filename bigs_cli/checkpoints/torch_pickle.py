@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class PickleRefused(ValueError):
+class UnsupportedPickle(ValueError):
     """The pickle uses something that a state dict of tensors does not need."""
 
 
@@ -61,7 +61,7 @@ def read_state(data: bytes) -> dict[str, TensorSpec]:
     """Return the tensors in the pickled state dict `data`.
 
     Raises:
-        PickleRefused: it uses a name or operation that a state dict does not need.
+        UnsupportedPickle: it uses a name or operation that a state dict does not need.
         ValueError, IndexError, KeyError, TypeError: it is malformed.
     """
     stack: list[Any] = []
@@ -81,10 +81,10 @@ def read_state(data: bytes) -> dict[str, TensorSpec]:
             _step(name, argument, stack)
     state = stack.pop()
     if not isinstance(state, dict):
-        raise PickleRefused(f"it is a {type(state).__name__}, not a dict of tensors")
+        raise UnsupportedPickle(f"it is a {type(state).__name__}, not a dict of tensors")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, TensorSpec):
-            raise PickleRefused(f"its entry {key!r} is a {type(value).__name__}, not a tensor")
+            raise UnsupportedPickle(f"its entry {key!r} is a {type(value).__name__}, not a tensor")
     return state
 
 
@@ -119,13 +119,13 @@ def _step(name: str, argument: Any, stack: list[Any]) -> None:
     elif name == "BUILD":  # Attributes of the state dict, such as _metadata, are ignored.
         stack.pop()
     else:
-        raise PickleRefused(f"it uses the pickle operation {name}")
+        raise UnsupportedPickle(f"it uses the pickle operation {name}")
 
 
 def _check_name(module: str, name: str) -> _Name:
     full_name = _Name(module, name)
     if full_name not in (_TENSOR, _PARAMETER, _ORDERED) and not (module == "torch" and name.endswith("Storage")):
-        raise PickleRefused(f"it uses '{module}.{name}', which is not needed for weights")
+        raise UnsupportedPickle(f"it uses '{module}.{name}', which is not needed for weights")
     return full_name
 
 
@@ -133,7 +133,7 @@ def _storage(reference: Any) -> tuple[str, str, int]:
     """Return (key, class, size) of a persistent id ``("storage", torch.XStorage, key, device, size)``."""
     kind, storage, key, _device, size = reference
     if kind != "storage" or not isinstance(storage, _Name) or not isinstance(key, str) or not isinstance(size, int):
-        raise PickleRefused("it refers to something other than the storage of a tensor")
+        raise UnsupportedPickle("it refers to something other than the storage of a tensor")
     return key, storage.name, size
 
 
@@ -145,7 +145,7 @@ def _apply(function: Any, arguments: Any) -> Any:
     if function == _TENSOR:
         (key, storage, size), offset, shape, strides = arguments[:4]
         return TensorSpec(key, storage, size, offset, tuple(shape), tuple(strides))
-    raise PickleRefused("it calls something other than the constructor of a tensor")
+    raise UnsupportedPickle("it calls something other than the constructor of a tensor")
 
 
 def _pop(stack: list[Any], count: int) -> list[Any]:

@@ -28,11 +28,11 @@ _ENCODER_FIELDS = (
 
 @dataclass(frozen=True)
 class Transfer:
-    """A report of `transfer`: parameter paths of the target, and in `left`, unused ones of the source."""
+    """A report of `transfer`, by parameter path of the target; `unused` has paths of the source."""
 
     loaded: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     changed: dict[str, str] = field(default_factory=dict)  # loaded with a change: path → description
 
     def describe(self) -> str:
@@ -40,7 +40,7 @@ class Transfer:
         lines = [f"loaded {len(self.loaded) + len(self.changed)} tensors"]
         lines += [f"changed: {path} {how}" for path, how in self.changed.items()]
         lines += [f"new ({len(self.new)}): {listed(self.new)}"] if self.new else []
-        lines += [f"unused ({len(self.left)}): {listed(self.left)}"] if self.left else []
+        lines += [f"unused ({len(self.unused)}): {listed(self.unused)}"] if self.unused else []
         return "\n".join(lines)
 
 
@@ -51,8 +51,8 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
       shorter one is repeated until it is long enough (as in the initialization of Longformer from RoBERTa).
     - The MLM and next-sentence heads are loaded into heads that have them. If the source is tied and the target is not,
       the decoder is initialized with the word embeddings.
-    - A classifier is loaded into the same head with as many labels. If both models name their labels, its columns are
-      reordered by name; if the names differ, the task is another one and the classifier is new.
+    - A classifier is loaded if the head and the number of labels are the same. If both models name their labels, its
+      columns are reordered by name; if the names differ, the tasks differ and the classifier is new.
     - All other parameters are `init(path, shape)`.
 
     Arrays are shared with `flat`, not copied.
@@ -80,7 +80,7 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
             report.changed[path] = change
         else:
             report.loaded.append(path)
-    report.left.extend(rest.values())
+    report.unused.extend(rest.values())
     return result, report
 
 

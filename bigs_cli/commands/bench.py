@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -318,10 +319,10 @@ def predict(
         raise RequestError(f"--input {source} does not exist. Name a text file.")
     if model is not None:
         err.print(f"Model: {find_model(model).why}")
-    from bigs_cli.bench.predict import figures, measure, predict_table
+    from bigs_cli.bench.predict import measure, predict_table
 
     report = heading("predict", model=model, texts=texts, input=source and str(source), rounds=rounds)
     measured = measure(model, source, texts, rounds)
-    report["measured"] = figures(measured)
+    report["measured"] = asdict(measured)
     summary = f"bigs predict takes {measured.overhead:.1%} more time than the forward pass alone."
     show(report, [predict_table(measured, f"{texts:,} texts of {measured.tokens:,} tokens")], [summary], json_file)

@@ -315,9 +315,9 @@ def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSCon
     """Print the recipe, the sizes of the model with this config, and the first example."""
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.training.dry_run import preview_finetune
+    from bigs_cli.training.dry_run import dry_run_finetune
 
-    tables, example = preview_finetune(recipe, task, data.train, config, tokenizer)
+    tables, example = dry_run_finetune(recipe, task, data.train, config, tokenizer)
     out.print(dump_recipe(recipe))
     for part in tables:
         out.print(part, "", sep="\n")

@@ -124,7 +124,7 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
     runs = suite_runs(root)
     files, filled = {}, []
     for part in PARTS:
-        run, task = runs.get(part.answered_by), TASKS[part.task]
+        run, task = runs.get(part.model_task), TASKS[part.task]
         if run is None:
             files[part.file] = part_lines(part, None)
             filled.append(part.file)

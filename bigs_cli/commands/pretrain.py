@@ -235,7 +235,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.examples import print_examples
-    from bigs_cli.training.dry_run import preview
+    from bigs_cli.training.dry_run import dry_run_pretrain
 
     model, tokenizer = None, run
     if recipe.from_ is not None and run is None:
@@ -252,7 +252,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
         err.print(f"{error}\nWithout shards, no masked row is shown.")
     else:
         shards, _ = _open_data(recipe, tokenizer, str(run or model))
-    tables = preview(recipe, shards)
+    tables = dry_run_pretrain(recipe, shards)
     out.print(dump_recipe(recipe))
     for part in tables:
         out.print(part, "", sep="\n")

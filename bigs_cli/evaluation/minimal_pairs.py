@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class EncodedPairs:
     """The encoded pairs `kept` `[n]` of a file; sequences are padded to `lengths` `[m]`.
 
-    With `whole_sentences`, the scores of a pair are the PLLs of its sentences, which are encoded as all good ones, then
-    all bad ones. Without it, they are the log-probabilities of the two candidates of a masked position.
+    With `whole_sentences`, the scores of a pair are the PLLs of its sentences; all good sentences come before all bad
+    ones. Without it, they are the log-probabilities of the two candidates of a masked position.
     """
 
     pairs: Pairs
@@ -64,7 +64,7 @@ class PairScores:
 
     @property
     def right(self) -> Array:
-        """Whether the good sentence or form scored higher, `[n]`: a tie is wrong, as in BLiMP's own scores."""
+        """Whether the good sentence or form scored higher, `[n]`; as in BLiMP's own scores, a tie counts as wrong."""
         return self.scores[:, 0] > self.scores[:, 1]
 
     @property

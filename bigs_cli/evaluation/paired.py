@@ -54,16 +54,16 @@ class Paired:
     names: tuple[str, str]
     tests: tuple[PairedTest, ...]
     counts: Mapping[str, int]
-    """How many examples both, one or neither run predicts correctly; in regression, on how many each run is closer."""
+    """The number of examples that both, one or neither run predicts correctly; in regression, where each is closer."""
     differing: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
     """The pairs of lines of predictions.jsonl whose predictions differ; in regression, largest differences first."""
 
 
 def mcnemar(first_right: Array, second_right: Array) -> float:
-    """Return the two-sided p-value of McNemar's exact test; the arguments `[n]` bool say which examples are correct.
+    """Return the two-sided p-value of McNemar's exact test; the arguments `[n]` bool mark the correct predictions.
 
-    If two models are equally good, each is the correct one with probability ½ where only one is correct. This is a
-    binomial test on those examples (McNemar 1947; Dietterich 1998, §3); p is 1.0 if there are none.
+    This is a binomial test on the examples that only one model predicts correctly: if the models are equally good, each
+    is the correct one with probability ½ (McNemar 1947; Dietterich 1998, §3). Without such examples, p is 1.0.
     """
     from scipy.stats import binomtest
 
@@ -74,8 +74,8 @@ def mcnemar(first_right: Array, second_right: Array) -> float:
 def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: str = "dev") -> Paired:
     """Compare the predictions of two `runs`, the lines of their predictions.jsonl, on the examples of `split`.
 
-    McNemar's test counts an example as correct if all of it is: the class, the ending, every tag of a sentence, or an
-    exact match of the answer.
+    McNemar's test counts an example as correct if its prediction is entirely correct: the class, the ending, every tag
+    of a sentence, or an exact match of the answer.
 
     Raises:
         RequestError: the examples differ, there are none, or they are of another task.
@@ -213,7 +213,7 @@ def _id_and_text(line: Mapping[str, Any], width: int | None) -> list[str]:
 
 
 def answer(value: Any) -> str:
-    """Format a label or a prediction; of several correct answers, each one once."""
+    """Format a label or a prediction; a list of correct answers without duplicates."""
     if isinstance(value, list):
         return " │ ".join(dict.fromkeys(map(answer, value))) or "–"
     return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))

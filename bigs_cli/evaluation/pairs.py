@@ -1,4 +1,4 @@
-"""Minimal pairs of sentences, of which a model should prefer the good one: reading them, and accuracies by group."""
+"""Minimal pairs of a good and a bad sentence: reading them, and the accuracy of a model by group."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Accuracy:
 def accuracies(right: Array, groups: Mapping[str, Sequence[str]]) -> list[Accuracy]:
     """Return the accuracy over all pairs, then that of every group of every level.
 
-    `right` `[n]` says whether the good sentence scored strictly higher: a tie is wrong, as in BLiMP's own scores.
+    `right` `[n]` says whether the good sentence scored strictly higher; as in BLiMP, a tie counts as wrong.
     Groups are sorted as numbers if all are, else by name.
     """
     result = [Accuracy("all", "all", len(right), int(right.sum()))]

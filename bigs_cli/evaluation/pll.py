@@ -1,4 +1,4 @@
-"""Pseudo-log-likelihood (PLL) of a sentence under a masked language model: each token given all the others.
+"""Pseudo-log-likelihood (PLL) of a sentence under a masked language model.
 
 PLL(W) = Σ_t log p(w_t | W without w_t), in nats, over the tokens between [CLS] and [SEP] (Salazar et al. 2020,
 https://arxiv.org/abs/1910.14659, eq. 1): one forward pass for every token.

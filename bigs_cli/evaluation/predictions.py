@@ -52,7 +52,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise RequestError(f"{path} is not JSON lines ({error}).") from error
     if not all(isinstance(line, dict) and "prediction" in line for line in lines):
-        raise RequestError(f"{path} is not a file of predictions: a line has none.")
+        raise RequestError(f"{path} is not a predictions file: a line has no prediction.")
     for number, line in enumerate(lines, 1):
         try:
             _Line.model_validate(line)
@@ -102,7 +102,7 @@ def scores_of(task: Task, splits: Mapping[str, Mapping[str, float | None]], line
             baselines[split] = Baseline(name, task_type.example_scores(baseline_lines).all_metrics())
         if len(split_lines) > 1 and (answer := task_type.constant_answer(split_lines)):
             examples = counted(len(split_lines), f"{split_in_words(split)} example")
-            notes.append(f"The model answers {answer} to all {examples}: it does not distinguish them.")
+            notes.append(f"The model predicts {answer} for all {examples}: it does not distinguish them.")
     return Scores(splits, baselines, tuple(notes))
 
 

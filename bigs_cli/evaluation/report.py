@@ -22,7 +22,7 @@ from bigs_cli.evaluation.paired import Paired, example_table, pair, paired_table
 from bigs_cli.evaluation.predictions import of_split, read_predictions, scores_of_run
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.metrics_log import read_metrics
-from bigs_cli.reporting.page import Markup, details, element, html_table, page, picture
+from bigs_cli.reporting.page import Markup, details, element, figure, html_table, page
 from bigs_cli.reporting.plots.curves import PRETRAINING, dev_keys, draw_training_curves, draw_validation_curve
 from bigs_cli.reporting.plots.kernels import KERNELS_CAPTION, draw_kernels, layer_kernels
 from bigs_cli.reporting.plots.predictions import draw_confusion, draw_scatter
@@ -113,18 +113,18 @@ def _run_section(each: RunReport, titled: bool, examples: int, numbers: Iterator
     if each.dev is not None and each.task is not None:
         yield element("h3", "Predictions on the dev set")
         description, caption = (
-            ("Predictions against labels", "On the dashed line both are equal.")
+            ("Predictions against labels", "On the dashed line, prediction and label are equal.")
             if each.task.labels is None
-            else ("Confusion matrix", "Counts, and percent of the label's examples.")
+            else ("Confusion matrix", "Counts, and percentages of the examples with each label.")
         )
         if each.dev.labels is not None:
             svg = inline_svg(draw_predictions(each.name, each.task, each.dev), next(numbers))
-            yield picture(svg, description, caption)
+            yield figure(svg, description, caption)
         yield from _worst_predictions(each.task, each.dev, examples)
     if each.kernels is not None:
         yield element("h3", "Convolution kernels")
         layers, _, L = each.kernels.shape
-        yield picture(
+        yield figure(
             inline_svg(draw_kernels(each.kernels, f"{each.name}: convolution kernels"), next(numbers)),
             f"Convolution kernels of {counted(layers, 'layer')}, forward and backward, up to {L} tokens away",
             KERNELS_CAPTION,
@@ -162,10 +162,10 @@ def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], task: Task | None, 
     if task is not None and all(dev_keys({name: entries}) for name, entries in runs.items()):
         svg = inline_svg(draw_validation_curve(runs, task.metrics[0], task.title), next(numbers))
         note = f"The circle marks the best {metric_in_words(task.metrics[0])}; its checkpoint is kept."
-        return picture(svg, f"Dev metrics and loss over the steps of {names}", note)
+        return figure(svg, f"Dev metrics and loss over the steps of {names}", note)
     objectives = dict.fromkeys(runs, PRETRAINING if task is None else task.title)
     svg = inline_svg(draw_training_curves(runs, objectives), next(numbers))
-    return picture(svg, f"Loss, learning rate and throughput of {names}")
+    return figure(svg, f"Loss, learning rate and throughput of {names}")
 
 
 def draw_predictions(name: str, task: Task, dev: DevPredictions) -> Figure:

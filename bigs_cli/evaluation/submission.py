@@ -28,7 +28,7 @@ class Part:
     model: str = ""
 
     @property
-    def answered_by(self) -> str:
+    def model_task(self) -> str:
         """The task whose model predicts the labels."""
         return self.model or self.task
 
@@ -49,7 +49,7 @@ PARTS = (
 
 
 def part_lines(part: Part, predictions: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """Return the lines of one file from `predictions`, lines of predictions.jsonl, or of a filler if they are None.
+    """Return the lines of one file: from `predictions`, lines of predictions.jsonl, or a filler if they are None.
 
     The server requires every file. A filler predicts the first class, or a score of 0, for all rows.
 
@@ -64,8 +64,8 @@ def part_lines(part: Part, predictions: Sequence[Mapping[str, Any]] | None) -> l
     ids = [int(line["id"]) for line in predictions]
     if ids != list(range(size)):
         raise BigsError(
-            f"The official {part.split} set of {task.title} has {size} rows, numbered from 0; these are {len(ids)} "
-            "predictions, or have other numbers. The server would reject them: use the official file."
+            f"The official {part.split} set of {task.title} has {size} rows, numbered from 0; the {len(ids)} "
+            "predictions do not have these numbers. The server would reject them. Use the official file."
         )
     return ["index\tprediction", *(f"{line['id']}\t{_format(task, line['prediction'])}" for line in predictions)]
 

@@ -52,7 +52,7 @@ class Line:
     published: dict[str, float]
     """Setting → published score."""
     notes: tuple[str, ...] = ()
-    """Sentences about the runs of the task: that the predictions of one are all the same."""
+    """Sentences about the runs of the task whose predictions are all the same."""
 
     @property
     def differences(self) -> dict[str, float]:

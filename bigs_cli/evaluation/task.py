@@ -175,7 +175,7 @@ class ModelOnTask(TaskEvaluator):
 
 
 def label_order(task_labels: tuple[str, ...], model_labels: tuple[str, ...], source: str) -> list[int]:
-    """Return the index of each task label among the model's labels, which are often the same in another order.
+    """Return the index of each task label among the labels of the model, which may have another order.
 
     Raises:
         RequestError: the labels differ.

@@ -87,7 +87,7 @@ def _size(model: OpenModel) -> str:
 
 
 def _rows_of_results(results: dict[str, Any]) -> list[str]:
-    """Return table rows with the metrics of a run, fractions in percent, without nonfinite values."""
+    """Return table rows with the finite metrics of a run; fractions are in percent."""
     metrics = results["metrics"]
     if results.get("task"):
         metrics = {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
@@ -99,7 +99,7 @@ def _rows_of_results(results: dict[str, Any]) -> list[str]:
 
 
 def _about_the_run(model: OpenModel) -> list[str]:
-    """Return the metrics, data and recipe of the run that trained the model, or the source of another model."""
+    """Return the metrics, data and recipe of the run that trained the model or, without a run, its source."""
     run = model.run
     if run is None:
         origin = model.repo or Path(model.source).name

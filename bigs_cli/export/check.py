@@ -1,4 +1,4 @@
-"""The check of every export: its files are read back, and their outputs must be those of the model."""
+"""The check of every export: its files are read back, and their outputs must equal those of the model."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def differences(folder: Path, model: OpenModel, form: Format, settings: Settings
 
 
 def largest_difference(expected: Sequence[Array], read: Sequence[Array], names: Sequence[str] = ()) -> float:
-    """Return the largest difference of any output, relative to the largest value of that output; NaN if there is one.
+    """Return the largest difference of any output, relative to the largest value of that output; NaN if any is NaN.
 
     A `pooler_output` is the tanh of a product with hidden states that are not normalized, so its precision is that of
     the hidden states: its differences are relative to their largest value if that is larger.

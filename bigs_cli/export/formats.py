@@ -37,7 +37,7 @@ _CHECKED_LONG = 1280  # long enough for chunked mixing
 def export(model: OpenModel, name: str, output: Path, settings: Settings = _DEFAULTS) -> Exported:
     """Write `model` in the format `name` to the new folder `output`, with tokenizer, config and card, and check it.
 
-    Empty `settings.lengths` default to the model's greatest length or, for a model that reads its padding, to that of
+    Empty `settings.lengths` default to the model's maximum length or, if the model reads its padding, to the length in
     training. If a float32 file differs by more than 5e-5 of the largest output, `output` is not created.
 
     Raises:

@@ -16,7 +16,7 @@ from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.export.settings import Inputs, Run
 from bigs_cli.models.config import BiGSConfig
 
-MAX_EXAMPLES = 1000  # enough for an accuracy with an error of some percent, in seconds
+MAX_EXAMPLES = 1000  # gives the accuracy to within a few percent, in seconds
 _BATCH = 16
 
 

@@ -89,7 +89,7 @@ def int8_notes(folder: Path, model: OpenModel, settings: Settings) -> list[str]:
 
 
 def _batch_agreement(exact: Run, quantized: Run, inputs: Inputs) -> str:
-    """Describe the differences between exact outputs, quantized outputs of a batch, and those of single rows."""
+    """Describe the differences between exact outputs, and quantized outputs of a batch and of single rows."""
     expected, batched = exact(inputs), quantized(inputs)
     rows = [quantized(Inputs(*(array[i : i + 1] for array in inputs))) for i in range(len(inputs.ids))]
     single = [np.concatenate(outputs) for outputs in zip(*rows, strict=True)]

@@ -43,7 +43,7 @@ Run = Callable[[Inputs], list[Array]]
 
 
 class Readback(NamedTuple):
-    """An exported file, loaded by its target tool. If `exact`, its outputs must be those of the model."""
+    """An exported file, loaded by its target tool. If `exact`, its outputs must equal those of the model."""
 
     file: str
     run: Run
@@ -94,7 +94,7 @@ class Format:
     """An export format: functions that write it to a folder and read it back, and code that loads it.
 
     If `fixes_length`, its files take rows of certain lengths only; if `stores_dtype`, its weights can have 16 bits.
-    `tool` is its target if that has limitations.
+    `tool` is the target tool, if it has limitations.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Format:
 class Exported:
     """The result of an export: the relative difference of each file from the model, warnings and notes.
 
-    `warnings` are sentences about outputs that differ from those of the model, or that are of no use.
+    `warnings` are sentences about outputs that differ from those of the model, or that are meaningless.
     """
 
     differences: dict[str, float] = field(default_factory=dict)
@@ -137,7 +137,7 @@ def named_outputs(outputs: Any, names: tuple[str, ...]) -> list[Array]:
 
 
 def trained_length(model: OpenModel) -> int:
-    """Return the row length in training, in tokens, if it is known, else the greatest length."""
+    """Return the row length in training, in tokens; if it is unknown, the maximum length of the model."""
     if model.run is not None and model.run.finished:
         return int(model.run.results().get("length") or model.config.max_position_embeddings)
     return model.config.max_position_embeddings

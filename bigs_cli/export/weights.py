@@ -1,4 +1,4 @@
-"""The formats with weights only: the two published layouts and our own. Our own model reads them back."""
+"""The formats that contain only weights: the two published layouts and our own. `bigs` reads all of them back."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ class Encoder(nnx.Module):
     time does not grow with depth. Their activations are `[H, B·L]`, which no product of the backward pass transposes.
     Unstacked blocks are for inference: they read weights in place, and their activations are `[B, L, H]`.
 
-    `mixing`, if set, replaces the mixing that the SSM parameters define: it maps a layer's index to the functions of
-    its two directions (unstacked only).
+    `mixing` (unstacked only) replaces the mixing that the SSM parameters define: it maps the index of a layer to its
+    forward and backward mixing functions.
     """
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
@@ -84,7 +84,7 @@ class Encoder(nnx.Module):
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the outputs of all `depth` blocks.
 
-        `keep` `[B, L]` is 0 at positions that mixing must ignore; None: it ignores none.
+        `keep` `[B, L]` is 0 at positions that mixing must ignore, else 1; None ignores no position.
         """
         keep = None if keep is None else keep[..., None]
         if not isinstance(self.layer, GatedBlock):
@@ -162,7 +162,7 @@ class Encoder(nnx.Module):
 
 
 def scans_layers() -> bool:
-    """Return whether stacked blocks run in a scan. On CPU, the scan's copies of the weights cost a forward pass."""
+    """Return whether stacked blocks run in a scan. On CPU, its copies of the weights take as long as a forward pass."""
     return jax.default_backend() != "cpu"
 
 
@@ -208,9 +208,9 @@ class BiGS(nnx.Module):
         token_type_ids: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array | None, list[jax.Array]]:
-        """Return the last hidden state `[B, L, H]`, the pooled `[B, H]` or None, and every hidden state.
+        """Return the last hidden state `[B, L, H]`, the pooled state `[B, H]` (or None), and all hidden states.
 
-        The mask defaults to "not [PAD]". It applies in the pooler and, with `mask_padding`, before mixing. A `key`
+        The mask defaults to "not [PAD]". The pooler uses it, and so does mixing with `mask_padding`. A `key`
         enables dropout. The hidden states are the embeddings and the output of each block.
         """
         if attention_mask is None:
@@ -231,7 +231,7 @@ def _split_forward(stacked: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
 
 
 def _split_backward(_: None, gradients: tuple[jax.Array, ...]) -> tuple[jax.Array]:
-    # The automatic gradient pads each slice to the whole stack and adds them up: depth² copies instead of one.
+    # JAX's own gradient pads each slice to the full stack and sums the results, which copies `depth` times as much.
     return (jnp.stack(gradients),)
 
 

@@ -30,7 +30,7 @@ class Outputs(dict[str, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"this head returns {', '.join(self)}, but no {name}") from None
+            raise AttributeError(f"the outputs have no '{name}'; they are: {', '.join(self)}") from None
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
         """Return the arrays in a fixed order, for JAX."""

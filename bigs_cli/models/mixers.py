@@ -101,7 +101,7 @@ def _mix_dense(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:
 
 
 def _dense_flops(L: int, N: int) -> float:
-    """T `[L, L]` times u `[L]`, zeros included."""
+    """Count T·u for T `[L, L]` and u `[L]`, including the zeros of T."""
     return 2 * L * L
 
 
@@ -134,7 +134,7 @@ def chunk_operands(ssm: DiscreteSSM, Q: int) -> ChunkOperands:
 
 
 def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
-    """Linear in L: Q + 4N multiplications per token and channel, all of them matrix products."""
+    """Mix with Q + 4N multiplications per token and channel, all in matrix products; the cost is linear in L."""
     L, Q = u.shape[-1], operands.K.shape[0]
     chunks = -(-L // Q)
     u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-1]), (0, chunks * Q - L)))
@@ -168,7 +168,7 @@ def _carry(decay: jax.Array, added: jax.Array, reverse: bool) -> jax.Array:
 
 
 def _chunked_flops(L: int, N: int) -> float:
-    """Per chunk: T `[Q, Q]`, and the maps from Q tokens to the 2N numbers of the state and back; includes padding."""
+    """Count, per chunk, T `[Q, Q]` and the two maps between Q tokens and the 2N numbers of the state; with padding."""
     Q = min(CHUNK, L)
     return 2 * math.ceil(L / Q) * Q * (Q + 4 * N)
 

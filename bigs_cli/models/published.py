@@ -129,8 +129,8 @@ def to_torch(flat: Mapping[str, Array], config: BiGSConfig) -> Flat:
 def from_torch(state: Flat, config: BiGSConfig) -> Flat:
     """Return `state` by Flax path, kernels transposed back (views); consumes `state`.
 
-    Unknown names are kept, for the caller to report. The position ids and the second copies of the MLM bias and of the
-    tied word embedding are dropped; a `decoder.weight` that differs from the embedding is kept, and so reported.
+    The position ids and the second copies of the MLM bias and of the tied word embedding are dropped. Unknown names and
+    a `decoder.weight` that differs from the embedding are kept, so that the caller can report them.
     """
     encoder = "" if config.head == "encoder" else "bigs."
     state.pop(f"{encoder}embeddings.position_ids", None)

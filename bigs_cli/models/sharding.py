@@ -111,7 +111,7 @@ def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
     parts = int(np.prod([mesh.shape[axis] for axis in ROW_AXES]))
     if rows % parts:
         raise RequestError(
-            f"{rows} rows per step do not divide over {parts} devices. Change batch_size or eval_batch_size."
+            f"{rows} rows per step cannot be split evenly over {parts} devices. Change batch_size or eval_batch_size."
         )
 
 

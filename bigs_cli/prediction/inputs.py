@@ -17,8 +17,8 @@ def checked_inputs(
     """Return ids, mask and token types as int32 arrays `[B, L]` (multiple choice: `[B, choices, L]`), or None.
 
     Raises:
-        ValueError: an array is ragged or empty, has an invalid shape or type, or has a value out of range: that of
-            the vocabulary, 0 and 1, or the token types of the model.
+        ValueError: an array is ragged or empty, has an invalid shape or type, or has a value out of range: ids must be
+            in the vocabulary, masks 0 or 1, and token types those of the model.
     """
     form = "[B, choices, L]" if config.head == "multiple-choice" else "[B, L]"
     ids = _integers("input_ids", input_ids)
@@ -34,7 +34,7 @@ def checked_inputs(
         array = None if value is None else _integers(name, value)
         if array is not None and array.shape != ids.shape:
             raise ValueError(
-                f"{name} has the shape {list(array.shape)}; it needs that of input_ids, {list(ids.shape)}."
+                f"{name} has the shape {list(array.shape)}; it must have the shape of input_ids, {list(ids.shape)}."
             )
         checked.append(None if array is None else _in_range(name, array, count, what))
     return _in_range("input_ids", ids, config.vocab_size, "the ids of the vocabulary"), checked[0], checked[1]

@@ -20,7 +20,7 @@ Input = str | tuple[str, str] | list[str] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of the first and second text and of the endings; with `words`, the first may be a list of words."""
+    """The columns of both texts and of the endings; if `words`, the first text may be a list of words."""
 
     text_a: str
     text_b: str | None = None
@@ -51,8 +51,8 @@ def find_columns(
 ) -> Columns:
     """Return the columns of `row` with the inputs that a model `takes`.
 
-    The first of these that exist: the columns named by `options` (None in the Python API); those of `task`, which the
-    model was trained for; text, pair, question, context, endings; those of any known task; the only column with text.
+    The first columns that exist are used: those named by `options` (None in the Python API); those of `task`, for which
+    the model was trained; text, pair, question, context, endings; those of any known task; the only column with text.
 
     Raises:
         RequestError: a named column does not exist, or the columns are ambiguous.
@@ -93,7 +93,7 @@ _ENDING_COLUMNS: list[tuple[str, ...]] = [
 def _candidates(takes: InputFormat, task: Task | None, any_first: bool) -> list[tuple[str, str | None]]:
     """Return pairs of columns to look for, in order of preference; pairs come before single columns.
 
-    `any_first`: the second column is known, so only the first column of each pair is needed.
+    With `any_first`, the second column is already known, so only the first column of each pair is returned.
     """
     known = [other for other in TASKS.values() if takes.resembles(type_of(other).takes)]
     others = [pair for other in known for pair in _task_columns(other)]
@@ -141,7 +141,7 @@ def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:
 def items_of(
     values: Iterable[Input], takes: InputFormat, task: Task | None = None, what: str = "text"
 ) -> Iterator[Item]:
-    """Yield the items of the Python API; errors call an item `what` and its number, counted from 1.
+    """Yield the items of the Python API; error messages refer to an item as `what` and its number, from 1.
 
     Raises:
         RequestError: a value is not what the model `takes`.
@@ -172,7 +172,7 @@ def items_with(texts: Iterable[tuple[str, str]], takes: InputFormat, options: In
 
 
 def check_options(takes: InputFormat, options: InputOptions, from_file: bool, model: str) -> None:
-    """Check that a model uses all options and, unless items are `from_file`, that none is missing.
+    """Check that a model takes all given options and, unless items are `from_file`, that none is missing.
 
     Raises:
         RequestError: an option is not for this model, or is missing.
@@ -225,7 +225,7 @@ def _row(value: Any, takes: InputFormat, place: str) -> dict[str, Any]:
 
 def _cell(row: Mapping[str, Any], name: str, place: str) -> Any:
     if name not in row:
-        raise RequestError(f"{place} has no '{name}', unlike the first one.")
+        raise RequestError(f"{place} has no '{name}', unlike the first item.")
     return row[name]
 
 

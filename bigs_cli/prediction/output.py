@@ -42,7 +42,7 @@ def write_answers(windows: Iterable[Answers], pipeline: Pipeline, form: Format, 
 
 
 def require_window(windows: Iterable[Window]) -> Iterator[Window]:
-    """Return an iterator over all windows once the first one exists: before that, no file or folder is created."""
+    """Return an iterator over all windows. Reading the first one here avoids creating files for an empty input."""
     rest = iter(windows)
     first = next(rest, None)
     if first is None:
@@ -81,7 +81,9 @@ def write_csv(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> 
                 writer.writeheader()
             if row.keys() - set(writer.fieldnames):
                 further = ", ".join(sorted(row.keys() - set(writer.fieldnames)))
-                raise RequestError(f"{item.place} has columns that the first lacks ({further}): use --format jsonl.")
+                raise RequestError(
+                    f"{item.place} has columns that the first item lacks ({further}). Use --format jsonl."
+                )
             writer.writerow(row)
         file.flush()
 

@@ -31,7 +31,7 @@ class Predictor:
 
     Attributes:
         settings: the settings.
-        cut: the number of rows so far that were truncated to `settings.length` tokens.
+        cut: the number of rows truncated to `settings.length` tokens so far.
     """
 
     def __init__(self, config: BiGSConfig, params: Parameters, tokenizer: Tokenizer, settings: Settings) -> None:

@@ -93,7 +93,7 @@ def _cell(text: str, right: bool) -> Markup:
     lines = "\n" in text
     kinds = {"right": right, "whole": right and len(text) <= _SHORT, "lines": lines}
     kinds["text"] = not lines and len(text) > _LONG
-    named = " ".join(kind for kind, is_so in kinds.items() if is_so)
+    named = " ".join(kind for kind, applies in kinds.items() if applies)
     return element("td", text, **({"class_": named} if named else {}))
 
 
@@ -102,7 +102,7 @@ def details(title: str, *content: str) -> Markup:
     return element("details", element("summary", title), *content)
 
 
-def picture(svg: str, description: str, caption: str = "") -> Markup:
+def figure(svg: str, description: str, caption: str = "") -> Markup:
     """Return a figure of an <svg> element; screen readers read the `description`."""
     labelled = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)
     return element("figure", Markup(labelled), *([element("figcaption", caption)] if caption else []))

@@ -41,7 +41,7 @@ def state(run: RunFolder, recipe: Recipe, entries: Entries) -> str:
 
 
 def _last_step(run: RunFolder, entries: Entries) -> int:
-    """Return the last step that was logged or saved, since a run can stop between two log entries."""
+    """Return the last step that was logged or saved; a run can stop between two log entries."""
     return max([0, *(entry["step"] for entry in entries[-1:]), *steps(run.checkpoints)])
 
 
@@ -215,7 +215,7 @@ def _metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _brief(recipe: Recipe) -> list[tuple[str, str]]:
-    start = without_folders(recipe.from_) or "a new model"
+    start = without_folders(recipe.from_) or "random initialization"
     optimizer, schedule = recipe.optimizer, recipe.schedule
     steps, fraction = schedule.warmup_steps, schedule.warmup_fraction
     warmup = f"{fraction or 0:.0%}" if steps is None else counted(steps, "step")

@@ -26,7 +26,7 @@ class Baseline:
 
     def describe(self, split: str) -> str:
         """Return a sentence that explains the baseline."""
-        return f"The {BASELINE} of {split_in_words(split)} always answers “{self.answer}”, its most frequent label."
+        return f"The {BASELINE} for {split_in_words(split)} always predicts “{self.answer}”, the most frequent label."
 
 
 @dataclass(frozen=True)

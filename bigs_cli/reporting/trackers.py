@@ -51,7 +51,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Logs to a run on wandb.ai, or as $WANDB_MODE says; a resumed run continues the same wandb run.
+    """Logs to wandb.ai, or as $WANDB_MODE specifies. A resumed run continues the same wandb run.
 
     $WANDB_PROJECT (default: bigs) and $WANDB_ENTITY set the project and the entity.
     """
@@ -94,7 +94,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """Check that trackers are known and installed, without importing them.
 
     Raises:
-        RequestError: one is not.
+        RequestError: a tracker is unknown or not installed.
     """
     for name in names:
         if name not in TRACKERS:

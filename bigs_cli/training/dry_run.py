@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Run:
-    """What both tables need to know of a pretraining or fine-tuning run."""
+    """The properties of a pretraining or fine-tuning run that both tables use."""
 
     config: BiGSConfig
     recipe: Recipe
@@ -46,13 +46,13 @@ class _Run:
     choices: int = 1  # sequences per row
 
 
-def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
+def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
     """Return two tables: memory and arithmetic, and the sharding of parameters. No array of model size is allocated.
 
     Without `shards`, rows are those that `bigs tokenize` writes by default.
 
     Raises:
-        RequestError: recipe, shards and devices are incompatible; the run would raise the same error.
+        RequestError: recipe, shards and devices are incompatible, as in the run itself.
     """
     L = recipe.data.sequence_length
     if shards is None:
@@ -65,7 +65,7 @@ def preview(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
     return _tables(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
 
 
-def preview_finetune(
+def dry_run_finetune(
     recipe: FinetuneRecipe, task: Task, examples: Examples, start: BiGSConfig, tokenizer: Tokenizer
 ) -> tuple[list[Table], str]:
     """Return both tables for fine-tuning a model of config `start`, and the first example as the model reads it.
@@ -135,7 +135,7 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
 
 
 def _shardings(mesh: jax.sharding.Mesh, params: Any) -> Table:
-    """Return a table of the sharding, with one row for the parameters of one rule and one sharding."""
+    """Return a table of the sharding; parameters with the same rule and the same sharding share a row."""
     rows: dict[tuple[str, str], list[Any]] = {}
     for (path, leaf), sharding in zip(
         jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(meshes.shardings(mesh, params)), strict=True

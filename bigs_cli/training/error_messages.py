@@ -1,4 +1,4 @@
-"""Errors of the machine during a run: how to resume once the cause is fixed, and how to use less memory."""
+"""Messages for a full disk or too little memory during a run: how to resume, and how to use less memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bigs_cli.training.job import Job
 
 
 def translate_errors(recipe: PretrainRecipe | FinetuneRecipe, job: Job) -> AbstractContextManager[None]:
-    """Translate errors of the machine during the run of `recipe`, such as a full disk, into sentences.
+    """Translate a full disk or too little memory during the run of `recipe` into an error with a remedy.
 
     Raises:
-        BigsError: there was such an error. Other errors are re-raised.
+        BigsError: the disk is full or memory is exhausted. Other errors are re-raised.
     """
     return convert_errors(lambda error: _explained(error, recipe, job))
 

@@ -81,9 +81,9 @@ def finetune(
     tokenizer: Tokenizer,
     job: Job,
 ) -> dict[str, Any]:
-    """Fine-tune `start` on `task` as `job` specifies, keep the best checkpoint in best/, return the results.json.
+    """Fine-tune `start` on `task` as `job` specifies, keep the best checkpoint in best/, and return results.json.
 
-    A run that continues from a checkpoint needs no `start`.
+    `start` may be None if the run continues from a checkpoint.
 
     Raises:
         RequestError: recipe, model and folder are incompatible. Nothing is written.
@@ -202,7 +202,7 @@ def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tupl
 
 
 class _Batches:
-    """The encoded training examples, reshuffled every epoch: the `Batches` of the training loop."""
+    """The encoded training examples, reshuffled every epoch. Implements `Batches` of the training loop."""
 
     def __init__(self, recipe: FinetuneRecipe, inputs: Encoded, trim: bool, mesh: jax.sharding.Mesh) -> None:
         self._recipe, self._inputs, self._trim = recipe, inputs, trim
@@ -229,7 +229,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray[Any, Any]:
 
 @dataclass
 class _Evaluator:
-    """Evaluates the dev splits and keeps the best parameters: the `Evaluator` of the training loop.
+    """Evaluates the dev splits and keeps the best parameters. Implements `Evaluator` of the training loop.
 
     `history` has the step and the metrics of every evaluation.
     """

@@ -1,4 +1,4 @@
-"""`head_init: unit`: scale the layers of a new head to the size of their inputs."""
+"""`head_init: unit`: scale down the layers of a new head whose outputs would be too large."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from bigs_cli.recipe.schema import Compute
 Array = np.ndarray[Any, Any]
 
 ROWS = 64
-"""Rows of the batch on which the sizes are measured. This and the next two values are chosen here."""
+"""Number of examples on which the RMS is measured. This and the next two values are our choice."""
 POOLER_SIZE = 1.0
-"""Upper bound of the root mean square at the input of a new pooler's tanh, where the tanh still passes a gradient."""
+"""Maximum RMS (root mean square) at the input of a new pooler's tanh, small enough for the tanh not to saturate."""
 LOGIT_SIZE = 0.1
-"""Upper bound of the root mean square of a new head's logits. At 1, the loss can start at twice that of guessing."""
+"""Maximum RMS of a new head's logits. At 1, the initial loss can be twice the chance level."""
 
 
 def unit_head(
     config: BiGSConfig, compute: Compute, params: Parameters, new: Collection[str], examples: Encoded
 ) -> Parameters:
-    """Return `params` with a head that starts near the loss of guessing; only layers whose paths are `new` change.
+    """Return `params` with a head whose initial loss is near the chance level; only layers in `new` change.
 
-    The last hidden state of a pre-norm encoder is an unnormalized sum over its layers. If it grew in pretraining, a
-    head layer with the published initial values gives outputs that are far too large: a pooler's tanh saturates and
-    passes no gradient, and the loss of tokens starts at hundreds of nats. Each new layer, in the order of the forward
-    pass, is therefore scaled down until the root mean square of its outputs over the first rows of `examples` is at
-    most `POOLER_SIZE` or `LOGIT_SIZE`: a data-dependent initialization as in Mishkin and Matas 2016 (arXiv 1511.06422).
+    The last hidden state of a pre-norm encoder is an unnormalized sum over its layers. If it is large, a head layer
+    with the published initial values has outputs that are far too large: a pooler's tanh saturates and its gradient
+    vanishes; a token-classification loss starts at hundreds of nats. Each new layer, in the order of the forward pass,
+    is therefore scaled down until the RMS of its outputs over the first rows of `examples` is at most `POOLER_SIZE` or
+    `LOGIT_SIZE`: a data-dependent initialization as in Mishkin and Matas 2016 (arXiv 1511.06422).
     The bias of a regression head starts at the mean of the examples' scores.
     """
     rows = np.arange(min(ROWS, len(examples)))

@@ -72,10 +72,10 @@ class Job:
                 write_record(folder, record)
 
     def continue_with(self) -> str:
-        """Return the last sentence of a message: how to resume the run."""
+        """Return a sentence on how to resume the run, to end a message with."""
         if jax.process_count() == 1:
             return f"Continue with: {self.command}"
-        return f"Continue by starting every process again, this one with: {self.command}"
+        return f"To continue, start every process again; the command of this one is: {self.command}"
 
 
 def seed_jobs(job: Job, first: int) -> list[Job]:
@@ -100,10 +100,10 @@ def check_start_digest(folder: RunFolder, start: OpenModel) -> None:
 
 
 def initial_parameters(config: BiGSConfig, seed: int, start: OpenModel | None) -> tuple[Parameters, set[str]]:
-    """Return the initial parameters of a run, on the host, and the published paths of those not trained before.
+    """Return the initial parameters of a run, on the host, and the published paths of those that were never trained.
 
-    They are new ones, replaced by those of `start` where the models have the same; the paths are empty without `start`.
-    A print on stderr lists what was transferred.
+    Parameters that `start` also has are copied from it; the others are initialized. Without `start`, no paths are
+    returned. A message on stderr lists the transferred parameters.
 
     Raises:
         RequestError: the encoder of `start` differs from `config`.

@@ -118,10 +118,10 @@ class Trained:
 def train(training: Training, params: Parameters, checkpoints: Checkpoints, log: MetricsLog) -> Trained:
     """Train from `params`, or resume from the newest checkpoint, and write the last checkpoint.
 
-    The loop waits for the device only when it logs. It checks for nonfinite steps there and every
-    `stop_after_nonfinite` steps, with a delay of as many steps: it ends at most three times that many steps after the
-    first nonfinite one, with the state before it. Ctrl-C and SIGTERM stop the loop after the current step and write a
-    checkpoint; a second Ctrl-C stops it immediately.
+    The loop waits for the device only when it logs. It checks for nonfinite steps when it logs and, with a delay of n
+    steps, every n = `stop_after_nonfinite` steps. A diverged run therefore ends at most 3n steps after the first
+    nonfinite step, with the parameters from before that step. Ctrl-C and SIGTERM stop the loop after the current step
+    and write a checkpoint; a second Ctrl-C stops it immediately.
 
     Raises:
         RequestError: the checkpoints are corrupt, or belong to another model or other data.

@@ -1,4 +1,4 @@
-"""Nonfinite losses, gradients and parameters: which states are not saved, and the errors that end a run."""
+"""Nonfinite losses, gradients and parameters: the checks before a checkpoint, and the errors that end a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigs_cli.training.step import TrainState
 
 
 def is_finite(step: int, state: TrainState) -> bool:
-    """Return whether `step` was taken. If it was skipped, print that its state is not saved.
+    """Return whether the loss and gradient of `step` were finite. If not, print that no checkpoint is written.
 
     The parameters of a skipped step may be the cause; a checkpoint of them would resume into the same failure.
     """
@@ -27,7 +27,7 @@ def is_finite(step: int, state: TrainState) -> bool:
 
 
 def nonfinite_result(step: int, state: TrainState, loss: float | None) -> str:
-    """Return what is not finite after the last step: the validation loss or, without one, the parameters; else ""."""
+    """Return a sentence if, after the last step, the validation loss (else a parameter) is not finite; otherwise ""."""
     if loss is not None:
         return "" if math.isfinite(loss) else f"The validation loss after step {step:,} is not finite"
     if all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.ema_params)):

@@ -43,7 +43,7 @@ def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule
 
 
 def decayed(path: tuple[str, ...]) -> bool:
-    """Return whether weight decay applies to the parameter: to all but biases and LayerNorm scales.
+    """Return whether weight decay applies to the parameter, that is, unless it is a bias or a LayerNorm scale.
 
     As in the original code (jxiw/BiGS on GitHub), it applies to the SSM parameters too.
     """

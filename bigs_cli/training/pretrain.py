@@ -169,7 +169,7 @@ def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
     shards.split("train")
     if manifest.sequence_length != recipe.data.sequence_length:
         raise RequestError(
-            f"The shards in {shards.folder} have rows of {manifest.sequence_length} tokens; the recipe wants "
+            f"The shards in {shards.folder} have rows of {manifest.sequence_length} tokens; the recipe has "
             f"{recipe.data.sequence_length}. Use other shards (bigs tokenize --length {recipe.data.sequence_length}), "
             f"or --set data.sequence_length={manifest.sequence_length}."
         )
@@ -202,7 +202,7 @@ def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> S
 
 
 class _Batches:
-    """The training rows of the corpus, shuffled: the `Batches` of the training loop."""
+    """The training rows of the corpus, shuffled. Implements `Batches` of the training loop."""
 
     def __init__(self, recipe: PretrainRecipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> None:
         self._recipe, self._rows = recipe, corpus.split("train")
@@ -228,7 +228,7 @@ class _Batches:
 
 
 class _Evaluator:
-    """The held-out loss on the validation rows: the `Evaluator` of the training loop.
+    """Measures the held-out loss on the validation rows. Implements `Evaluator` of the training loop.
 
     Attributes:
         metrics: the metrics of the last evaluation.

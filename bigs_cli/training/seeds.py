@@ -59,10 +59,10 @@ def finetune_seeds(
 
 
 def _check_data(run: RunFolder, digests: Mapping[str, str]) -> None:
-    """Check that the data is that of a finished seed: a summary must not mix data sets.
+    """Check that the finished seed was trained on the same data, because a summary must not mix data sets.
 
     Raises:
-        RequestError: it is other data.
+        RequestError: it was trained on other data.
     """
     recorded = run.results().get("data", {})
     changed = [name for name, digest in digests.items() if recorded.get(name, digest) != digest]

@@ -65,7 +65,7 @@ def saved_plan(root: Path) -> SuitePlan:
 def resumed_plan(root: Path, model: str | None, data: str | None, variant: str | None, seeds: int | None) -> SuitePlan:
     """Return the plan of the suite in the folder `root`, to resume it.
 
-    The other arguments are the options of the command, which must agree with the plan; None if an option is absent.
+    The other arguments are the options of the command, None if absent. They must agree with the plan.
 
     Raises:
         RequestError: an option differs from the plan, or as `saved_plan`.
@@ -79,7 +79,7 @@ def resumed_plan(root: Path, model: str | None, data: str | None, variant: str |
     for option, wanted, kept in (*asked, ("--seeds", seeds, plan.seeds)):
         if wanted not in (None, kept):
             raise RequestError(
-                f"The suite in {root} was started {'without' if kept is None else f'with {kept} as its'} {option}, "
+                f"The suite in {root} was started {f'without {option}' if kept is None else f'with {option} {kept}'}, "
                 f"which --resume cannot change. Leave out {option}, or start a new suite: --run {root}-2"
             )
     return plan
@@ -104,7 +104,7 @@ def begin_suite(root: Path, plan: SuitePlan) -> None:
 
 
 def suite_recipes(variant: str | None, sets: Sequence[str]) -> dict[str, FinetuneRecipe]:
-    """Return the recipe of each task: its `variant` ("128" means cola-128, …) or, without such a variant, its own.
+    """Return the recipe of each task: its `variant` ("128" means cola-128, …) or, if it has none, its default recipe.
 
     Raises:
         RequestError: no task has such a variant, or a value is invalid.
@@ -158,7 +158,7 @@ def finetune_suite(
     tasks = available_tasks(data)
     missing = [name for name in TASK_ORDER if name not in {task.name for task in tasks}]
     if missing:
-        err.print(f"Not in {data}, therefore left out: {', '.join(TASKS[name].title for name in missing)}.")
+        err.print(f"Skipped, because they are not in {data}: {', '.join(TASKS[name].title for name in missing)}.")
     for number, task in enumerate(tasks):
         folder, recipe = root / task.name, recipes[task.name]
         if resume and best_run(folder) is not None and _complete(folder, plan.seeds):

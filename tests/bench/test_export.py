@@ -1,4 +1,4 @@
-"""`bigs bench export`: a forward pass of what can be run here, at a size that takes seconds."""
+"""`bigs bench export`: a forward pass of every installed runner, in seconds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 from tests.tiny import bigs
 
 
-def test_forward_passes_beside_each_other() -> None:
+def test_forward_passes_of_all_runners() -> None:
     ask = ("bench", "export", "--shape", "8x2", "--layers", 1, "--hidden", 8, "--vocab-size", 300, "--rounds", 1)
     done = bigs(*ask, "--runner", "bigs", "--runner", "stablehlo", "--json", "-").fine()
-    made = json.loads(done.out)
-    assert [one["runner"] for one in made["runners"]] == ["bigs", "stablehlo"]
-    assert all(one["seconds"] > 0 for one in made["runners"])
-    assert made["runners"][0]["relative"] == 1
+    report = json.loads(done.out)
+    assert [one["runner"] for one in report["runners"]] == ["bigs", "stablehlo"]
+    assert all(one["seconds"] > 0 for one in report["runners"])
+    assert report["runners"][0]["relative"] == 1
     done = bigs("bench", "export", "--runner", "onx")
     assert (done.code, done.out) == (2, "")
     assert "Did you mean 'onnx'?" in done.err

@@ -1,4 +1,4 @@
-"""`bigs bench load`, small: what it prints and writes, and that it leaves nothing behind."""
+"""`bigs bench load` with small corpora: its output, and that it leaves no temporary files."""
 
 from __future__ import annotations
 
@@ -44,42 +44,42 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_sizes_and_figures_in_json_and_a_table(temporary: Path, tmp_path: Path) -> None:
+def test_results_as_json_and_as_a_table(temporary: Path, tmp_path: Path) -> None:
     done = bigs("bench", "load", *QUICK, "--length", 16, "--length", 32, "--json", tmp_path / "load.json").fine()
     assert not list(temporary.iterdir())
     assert "Needs up to 0.00 GB of disk" in done.err
     assert "Rows of 16 tokens, batches of 4" in done.out
     assert "Rows of 32 tokens, corpora up to 625 times the smallest: start-up takes at most" in done.out
-    made = json.loads((tmp_path / "load.json").read_text())
-    assert made["bench"] == "load"
-    assert made["settings"] == {"data": None, "batch": 4, "tokens": 20_000, "seconds": 0.1}
-    assert {"python", "cores", "processor", "packages", "command"} <= made["machine"].keys()
-    assert [(size["length"], size["tokens"]) for size in made["sizes"]] == [
+    report = json.loads((tmp_path / "load.json").read_text())
+    assert report["bench"] == "load"
+    assert report["settings"] == {"data": None, "batch": 4, "tokens": 20_000, "seconds": 0.1}
+    assert {"python", "cores", "processor", "packages", "command"} <= report["machine"].keys()
+    assert [(size["length"], size["tokens"]) for size in report["sizes"]] == [
         (16, 32), (16, 20_000), (32, 32), (32, 20_000),
     ]  # fmt: skip
-    for size in made["sizes"]:
+    for size in report["sizes"]:
         assert size.keys() == SIZE.keys()
         assert all(isinstance(size[name], kind) for name, kind in SIZE.items())
         assert size["disk_bytes"] == 2 * size["tokens"]
         assert 0 <= size["first_verification_s"] < size["start_up_s"] == min(size["start_ups_s"])
         assert size["tokens_per_second"] == max(size["rates"]) > 0
-    assert made["sizes"][0]["start_up_ratio"] == made["sizes"][0]["rate_ratio"] == 1
-    assert [flat["length"] for flat in made["summary"]] == [16, 32]
-    for flat, size in zip(made["summary"], made["sizes"][1::2], strict=True):
+    assert report["sizes"][0]["start_up_ratio"] == report["sizes"][0]["rate_ratio"] == 1
+    assert [flat["length"] for flat in report["summary"]] == [16, 32]
+    for flat, size in zip(report["summary"], report["sizes"][1::2], strict=True):
         assert flat["longest_start_up_ratio"] == max(1, size["start_up_ratio"])
         assert flat["lowest_rate_ratio"] == min(1, size["rate_ratio"])
 
 
-def test_json_alone_on_stdout_and_rows_of_given_shards(temporary: Path, tmp_path: Path) -> None:
+def test_only_json_on_stdout_for_given_shards(temporary: Path, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", numbered(300), numbered(1))
     done = bigs("bench", "load", *QUICK, "--length", 16, "--data", shards, "--json", "-").fine()
-    made = json.loads(done.out)
-    assert made["settings"]["data"] == str(shards)
-    assert len(made["sizes"]) == 2
+    report = json.loads(done.out)
+    assert report["settings"]["data"] == str(shards)
+    assert len(report["sizes"]) == 2
     assert not list(temporary.iterdir())
 
 
-def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Path) -> None:
+def test_invalid_requests_are_rejected_before_measuring(temporary: Path, tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", numbered(3), numbered(1))
     for arguments, sentence in (
         (("--data", shards, "--length", 16), "has fewer than 16 tokens"),
@@ -87,14 +87,14 @@ def test_what_cannot_be_measured_is_refused_first(temporary: Path, tmp_path: Pat
         (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in an existing folder"),
         (("--json", tmp_path), "cannot be written"),
     ):
-        refused = bigs("bench", "load", *arguments)
-        assert refused.code == 2
-        assert sentence in refused.err
+        done = bigs("bench", "load", *arguments)
+        assert done.code == 2
+        assert sentence in done.err
     assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, temporary: Path) -> None:
+def test_an_interrupt_leaves_no_files(number: signal.Signals, temporary: Path) -> None:
     started = start_bigs("bench", "load", "--tokens", "1e5", "--sizes", 2, "--seconds", 60, TMPDIR=str(temporary))
     wait_until(lambda: list(temporary.glob("*/shards/manifest.json")), started)
     assert list(temporary.glob("*/shards/manifest.json"))
@@ -104,13 +104,13 @@ def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, temporar
     assert not list(temporary.iterdir())
 
 
-def test_sizes_grow_by_the_same_factor() -> None:
+def test_corpus_sizes_form_a_geometric_sequence() -> None:
     sizes = corpus_sizes(10**9, 10)
     assert (len(sizes), sizes[0], sizes[-1]) == (10, 10**6, 10**9)
     np.testing.assert_allclose(np.divide(sizes[1:], sizes[:-1]), 1000 ** (1 / 9), rtol=1e-5)
 
 
-def test_a_growing_corpus_is_sound_at_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_growing_corpus_is_valid_at_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigs_cli.data.shard_writer.SHARD_BYTES", 10 * 4 * 2)
     corpus = GrowingCorpus(tmp_path / "shards", numbered(7), 30)
     for rows in (1, 5, 33, 34, 60):
@@ -122,7 +122,7 @@ def test_a_growing_corpus_is_sound_at_every_size(tmp_path: Path, monkeypatch: py
     assert len(opened.manifest.splits["train"]) == 6
 
 
-def test_made_up_tokens_are_as_frequent_as_words() -> None:
+def test_random_tokens_follow_zipfs_law() -> None:
     rows, vocab_size = source_rows(None, 128)
     assert rows.shape[1] == 128
     counts = np.bincount(rows.ravel(), minlength=vocab_size)

@@ -8,19 +8,19 @@ from pathlib import Path
 from tests.tiny import bigs
 
 
-def test_predict_beside_its_forward_pass(pretrained: Path, tmp_path: Path) -> None:
+def test_predict_is_compared_with_its_forward_pass(pretrained: Path, tmp_path: Path) -> None:
     ask = ("bench", "predict", "--model", pretrained, "--texts", 20, "--rounds", 1)
-    made = json.loads(bigs(*ask, "--json", "-").fine().out)["measured"]
-    assert made["texts"] == 20
-    assert made["tokens"] > 20 * 7
-    assert made["predict_s"] > 0 < made["forward_s"]
+    report = json.loads(bigs(*ask, "--json", "-").fine().out)["measured"]
+    assert report["texts"] == 20
+    assert report["tokens"] > 20 * 7
+    assert report["predict_s"] > 0 < report["forward_s"]
     (tmp_path / "in.txt").write_text("the river\nthe sea [MASK]\n")
     shown = bigs(*ask, "--input", tmp_path / "in.txt").fine().out
     assert "more time than the forward pass alone" in shown
     assert "does not exist" in bigs(*ask, "--input", tmp_path / "no.txt").err
 
 
-def test_without_a_model_a_fresh_one_is_measured() -> None:
-    made = json.loads(bigs("bench", "predict", "--texts", 2, "--rounds", 1, "--json", "-").fine().out)
-    assert made["settings"]["model"] is None
-    assert made["measured"]["texts"] == 2
+def test_without_a_model_an_untrained_one_is_measured() -> None:
+    report = json.loads(bigs("bench", "predict", "--texts", 2, "--rounds", 1, "--json", "-").fine().out)
+    assert report["settings"]["model"] is None
+    assert report["measured"]["texts"] == 2

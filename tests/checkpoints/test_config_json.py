@@ -19,7 +19,7 @@ def written(folder: Path, **values: Any) -> Path:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_what_is_written_is_read_back(head: str, tmp_path: Path) -> None:
+def test_written_files_are_read_back(head: str, tmp_path: Path) -> None:
     for of in (
         config(head=head),
         config(head=head, mask_padding=True, tie_word_embeddings=False, pre_norm=False, scaling="lin"),
@@ -30,7 +30,7 @@ def test_what_is_written_is_read_back(head: str, tmp_path: Path) -> None:
         assert read_config(tmp_path / "config.json") == of
 
 
-def test_absent_keys_take_the_published_defaults(tmp_path: Path) -> None:
+def test_missing_keys_have_the_published_defaults(tmp_path: Path) -> None:
     read = read_config(written(tmp_path, pad_token_id=None, classifier_dropout=None))
     assert (read.hidden_size, read.num_hidden_layers, read.vocab_size, read.num_labels) == (
         1024,
@@ -42,16 +42,16 @@ def test_absent_keys_take_the_published_defaults(tmp_path: Path) -> None:
     assert not read.mask_padding
 
 
-def test_our_own_keys_stand_only_where_they_matter() -> None:
+def test_extension_keys_are_written_only_if_needed() -> None:
     assert not {"mask_padding", "tie_word_embeddings", "id2label", "head", "labels"} & config_values(config()).keys()
     assert config_values(config(mask_padding=True))["mask_padding"] is True
 
 
-def test_flax_class_names_are_known(tmp_path: Path) -> None:
+def test_flax_class_names_are_accepted(tmp_path: Path) -> None:
     assert read_config(written(tmp_path, architectures=["FlaxBiGSForMultipleChoice"])).head == "multiple-choice"
 
 
-def test_labels_come_from_id2label_and_placeholders_are_no_names(tmp_path: Path) -> None:
+def test_labels_come_from_id2label_unless_they_are_placeholders(tmp_path: Path) -> None:
     named = read_config(written(tmp_path, id2label={"1": "entailment", "0": "neutral"}))
     assert (named.num_labels, named.labels) == (2, ("neutral", "entailment"))
     unnamed = read_config(written(tmp_path, id2label={"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}))
@@ -59,7 +59,7 @@ def test_labels_come_from_id2label_and_placeholders_are_no_names(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"hidden_size": "sixty"}, '"hidden_size" is "sixty"'),
         ({"hidden_size": 1.5}, '"hidden_size" is 1.5'),
@@ -73,22 +73,22 @@ def test_labels_come_from_id2label_and_placeholders_are_no_names(tmp_path: Path)
         ({"id2label": {"0": "a", "2": "b"}}, "must be 0, 1, 2"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_file(values: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_errors_about_values_name_the_file(values: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = written(tmp_path, **values)
     with pytest.raises(RequestError) as error:
         read_config(path)
-    assert says in str(error.value)
+    assert message in str(error.value)
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(("content", "says"), [("{", "not JSON"), ("[1]", "not a JSON object"), ("\xff", "JSON")])
-def test_a_file_that_is_no_json_object(content: str, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "message"), [("{", "not JSON"), ("[1]", "not a JSON object"), ("\xff", "JSON")])
+def test_a_file_without_a_json_object_is_rejected(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
-    with pytest.raises(RequestError, match=says):
+    with pytest.raises(RequestError, match=message):
         read_config(tmp_path / "config.json")
 
 
-def test_an_absent_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"There is no config\.json in"):
         read_config(tmp_path / "config.json")
 

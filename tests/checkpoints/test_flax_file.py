@@ -16,7 +16,7 @@ from bigs_cli.models.published import nested
 from tests.checkpoints.tiny import config, parameters, same
 
 
-def test_the_bytes_are_flax_s_own(tmp_path: Path) -> None:
+def test_files_are_identical_to_those_of_flax(tmp_path: Path) -> None:
     from flax.serialization import msgpack_serialize
 
     flat = parameters(config())
@@ -25,7 +25,7 @@ def test_the_bytes_are_flax_s_own(tmp_path: Path) -> None:
     assert same(flax_file.read(tmp_path / "flax_model.msgpack"), flat)
 
 
-def test_large_arrays_stand_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_arrays_are_stored_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import flax.serialization
 
     monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 64)
@@ -37,7 +37,7 @@ def test_large_arrays_stand_in_chunks(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
-def test_other_number_formats(dtype: type, tmp_path: Path) -> None:
+def test_other_dtypes_are_supported(dtype: type, tmp_path: Path) -> None:
     values = np.arange(12).reshape(3, 4).astype(dtype)
     flax_file.write(tmp_path / "file", {"a/b": values})
     read = flax_file.read(tmp_path / "file")["a/b"]
@@ -51,7 +51,7 @@ def array(*triple: object) -> bytes:
 
 MALFORMED = {
     "empty": b"",
-    "no msgpack": b"\xc1\xc1",
+    "not msgpack": b"\xc1\xc1",
     "a list": msgpack.packb([1, 2]),
     "a text for an array": msgpack.packb({"a": {"b": "text"}}),
     "whole numbers": array((2,), "int32", b"12345678"),
@@ -63,28 +63,28 @@ MALFORMED = {
     "a huge shape": array((2**60, 2**60), "float32", b"1234"),
     "no triple": array((2,)),
     "another extension": msgpack.packb({"a": msgpack.ExtType(3, b"")}),
-    "broken chunks": msgpack.packb({"a": {"__msgpack_chunked_array__": True, "shape": {}, "chunks": {"0": 1}}}),
+    "chunks without a shape": msgpack.packb(
+        {"a": {"__msgpack_chunked_array__": True, "shape": {}, "chunks": {"0": 1}}}
+    ),
     "deep": b"\x81\xa1a" * 100_000,
 }
 
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_file_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_malformed_file_is_rejected(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(RequestError, match="is not a Flax weights file"):
         flax_file.read(tmp_path / "file")
 
 
-def test_an_absent_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read: No such file"):
         flax_file.read(tmp_path / "file")
 
 
 @given(cut=st.integers(1, 400), flip=st.integers(0, 399))
 @settings(max_examples=60)
-def test_a_damaged_file_is_read_or_told_but_nothing_else(
-    cut: int, flip: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_corrupt_file_is_read_or_rejected(cut: int, flip: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.getbasetemp() / "damaged"
     flax_file.write(file, {"a/b": np.ones((4, 5), np.float32), "a/c": np.ones((3,), np.float32)})
     content = bytearray(file.read_bytes())

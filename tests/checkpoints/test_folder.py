@@ -34,7 +34,7 @@ def test_every_head_in_every_format(head: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
-def test_other_number_formats_become_float32(dtype: type, tmp_path: Path) -> None:
+def test_other_dtypes_are_converted_to_float32(dtype: type, tmp_path: Path) -> None:
     of = config()
     flat = {path: array.astype(dtype) for path, array in parameters(of).items()}
     for write in (write_flax, write_torch):
@@ -45,7 +45,7 @@ def test_other_number_formats_become_float32(dtype: type, tmp_path: Path) -> Non
         (tmp_path / "flax_model.msgpack").unlink(missing_ok=True)
 
 
-def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+def test_integer_weights_are_rejected(tmp_path: Path) -> None:
     of = config()
     write_config(tmp_path / "config.json", of)
     state = to_torch(parameters(of), of) | {"cls.predictions.decoder.bias": np.ones(11, np.int32)}
@@ -54,7 +54,7 @@ def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
         read_model(tmp_path)
 
 
-def test_the_port_s_unused_pooler_is_left_out_and_reported(tmp_path: Path) -> None:
+def test_the_unused_pooler_of_the_port_is_ignored_and_reported(tmp_path: Path) -> None:
     of = config()
     write_config(tmp_path / "config.json", of)
     pooler = {"bigs.pooler.dense.weight": np.ones((4, 4), np.float32)}
@@ -73,7 +73,7 @@ def test_a_bare_encoder_without_a_pooler(tmp_path: Path) -> None:
     assert model.absent == ("pooler/dense/bias", "pooler/dense/kernel")
 
 
-def test_a_config_without_architecture_is_completed_from_the_names(tmp_path: Path) -> None:
+def test_the_head_of_a_config_without_architecture_is_guessed(tmp_path: Path) -> None:
     for head in ("encoder", "question-answering", "sequence-classification"):
         of = config(head=head)
         write_flax(tmp_path, of, parameters(of))
@@ -87,7 +87,7 @@ def test_a_config_without_architecture_is_completed_from_the_names(tmp_path: Pat
             assert read_model(tmp_path).config == of
 
 
-def test_what_does_not_fit_is_listed_by_the_names_in_the_file(tmp_path: Path) -> None:
+def test_mismatched_tensors_are_listed_by_their_names_in_the_file(tmp_path: Path) -> None:
     of = config()
     state = to_torch(parameters(of), of)
     del state["bigs.encoder.layer.1.bs4.D"]
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_listed_by_the_names_in_the_file(tmp_path: Path) ->
         assert part in str(error.value)
 
 
-def test_long_lists_are_cut_short(tmp_path: Path) -> None:
+def test_long_lists_are_truncated(tmp_path: Path) -> None:
     of = config(num_hidden_layers=3)
     write_flax(tmp_path, config(), parameters(config()))
     write_config(tmp_path / "config.json", of)
@@ -122,7 +122,7 @@ def test_the_tokenizer_beside_the_weights_is_found(tmp_path: Path) -> None:
     assert read_model(tmp_path).tokenizer_path == tmp_path / "tokenizer.json"
 
 
-def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_atomic_directory_is_complete_or_absent(tmp_path: Path) -> None:
     with atomic_directory(tmp_path / "deep" / "model") as draft:
         (draft / "a").write_text("a")
         assert not (tmp_path / "deep" / "model").exists()
@@ -132,7 +132,7 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 
 
-def test_a_folder_in_use_is_refused_and_an_empty_one_taken(tmp_path: Path) -> None:
+def test_atomic_directory_accepts_only_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="is in use"), atomic_directory(tmp_path):
         pass
@@ -141,7 +141,7 @@ def test_a_folder_in_use_is_refused_and_an_empty_one_taken(tmp_path: Path) -> No
     assert (tmp_path / "empty" / "a").read_text() == "a"
 
 
-def test_no_folder(tmp_path: Path) -> None:
+def test_a_missing_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is not a folder"):
         read_model(tmp_path / "none")
 
@@ -163,7 +163,7 @@ def test_flax_and_torch_files_of_one_model_are_equal(shared: Path, tmp_path: Pat
             assert same(model.flat, flax.flat)
 
 
-def test_every_published_flax_file_is_read_and_written_alike(shared: Path, tmp_path: Path) -> None:
+def test_every_published_flax_file_round_trips(shared: Path, tmp_path: Path) -> None:
     for folder in sorted((shared / "fixtures").glob("flax_*")):
         model = read_model(folder)
         flax_file.write(tmp_path / "again", model.flat)

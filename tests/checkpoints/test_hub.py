@@ -25,14 +25,14 @@ FLAT = parameters(OF)
 
 
 def look_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT does, which huggingface_hub reads only once."""
+    """Set the endpoint; huggingface_hub reads HF_ENDPOINT only once."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with a model in all formats, one in Torch's only, one in shards, a gated one and one without weights."""
+    """A hub with models in all formats, only in Torch format, in shards, gated, and without weights."""
     folders = {name: tmp_path / name for name in ("all", "torch", "gated", "empty")}
     for name, folder in folders.items():
         write_flax(folder, OF, FLAT)
@@ -54,7 +54,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield stand_in
 
 
-def test_the_config_the_tokenizer_and_one_weights_file_are_fetched(hub: Hub) -> None:
+def test_only_config_tokenizer_and_one_weights_file_are_fetched(hub: Hub) -> None:
     folder = fetch_model("someone/all")
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
@@ -67,12 +67,12 @@ def test_the_config_the_tokenizer_and_one_weights_file_are_fetched(hub: Hub) -> 
     assert model.tokenizer_path == folder / "vocab.txt"
 
 
-def test_a_model_in_torch_s_format_only(hub: Hub) -> None:
+def test_a_model_only_in_torch_format_is_fetched(hub: Hub) -> None:
     assert same(read_model(fetch_model("someone/torch", revision="main")).flat, FLAT)
     assert sorted(hub.downloads()) == ["config.json", "pytorch_model.bin", "vocab.txt"]
 
 
-def test_the_second_time_comes_from_the_cache(hub: Hub) -> None:
+def test_a_second_fetch_uses_the_cache(hub: Hub) -> None:
     first = fetch_model("someone/all")
     hub.requests.clear()
     assert fetch_model("someone/all", revision=COMMIT) == first
@@ -91,14 +91,14 @@ def test_without_a_network_the_cached_copy_is_used(name: str, hub: Hub, monkeypa
     assert hub.requests == []
 
 
-def test_offline_and_not_cached(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_cached_is_reported_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(BigsError, match="HF_HUB_OFFLINE is set"):
         fetch_model("someone/all")
     assert hub.requests == []
 
 
-def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     look_at("http://127.0.0.1:9", monkeypatch)
     with pytest.raises(BigsError, match=r"could not be downloaded from http://127\.0\.0\.1:9") as error:
         fetch_model("someone/all")
@@ -107,7 +107,7 @@ def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("repo", "revision", "says"),
+    ("repo", "revision", "message"),
     [
         ("someone/none", None, "the hub has no model of that name"),
         ("someone/all", "v9", "has no revision 'v9'"),
@@ -116,15 +116,15 @@ def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
         ("not a/name/at all", None, "neither an existing file or folder nor a hub id"),
     ],
 )
-def test_what_cannot_be_had_is_told(repo: str, revision: str | None, says: str, hub: Hub) -> None:
-    with pytest.raises(RequestError, match=says):
+def test_unavailable_models_are_reported(repo: str, revision: str | None, message: str, hub: Hub) -> None:
+    with pytest.raises(RequestError, match=message):
         fetch_model(repo, revision)
 
 
 SHARDS = [f"model-{number:05}-of-00003.safetensors" for number in (1, 2, 3)]
 
 
-def test_the_index_and_the_shards_it_names_are_fetched_once(hub: Hub) -> None:
+def test_an_index_and_its_shards_are_fetched_once(hub: Hub) -> None:
     folder = fetch_model("someone/shards")
     assert sorted(hub.downloads()) == ["config.json", *SHARDS, "model.safetensors.index.json"]
     assert same(read_model(folder).flat, FLAT)
@@ -133,7 +133,7 @@ def test_the_index_and_the_shards_it_names_are_fetched_once(hub: Hub) -> None:
     assert hub.downloads() == []
 
 
-def test_shards_that_were_not_all_fetched_are_completed(hub: Hub) -> None:
+def test_missing_shards_in_the_cache_are_fetched(hub: Hub) -> None:
     folder = fetch_model("someone/shards")
     (folder / SHARDS[1]).resolve().unlink()
     (folder / SHARDS[1]).unlink()
@@ -142,7 +142,7 @@ def test_shards_that_were_not_all_fetched_are_completed(hub: Hub) -> None:
     assert hub.downloads() == [SHARDS[1]]
 
 
-def test_a_shard_the_hub_lacks_and_one_that_lies_elsewhere(hub: Hub, tmp_path: Path) -> None:
+def test_missing_and_outside_shards_are_rejected(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "shards" / SHARDS[1]).unlink()
     with pytest.raises(RequestError, match=f"lacks shards listed in model.safetensors.index.json: {SHARDS[1]}"):
         fetch_model("someone/shards")
@@ -156,11 +156,11 @@ def test_a_shard_the_hub_lacks_and_one_that_lies_elsewhere(hub: Hub, tmp_path: P
     assert not [line for line in hub.requests if "secret" in line]
 
 
-def test_the_format_that_is_asked_for(hub: Hub, tmp_path: Path) -> None:
+def test_from_format_selects_the_weights_file(hub: Hub, tmp_path: Path) -> None:
     for form, file in (("torch", "pytorch_model.bin"), ("safetensors", "model.safetensors")):
         hub.requests.clear()
-        asked = ("--model", "someone/all", "--from-format", form)
-        bigs("export", *asked, "--output", tmp_path / "out" / form).fine()
+        options = ("--model", "someone/all", "--from-format", form)
+        bigs("export", *options, "--output", tmp_path / "out" / form).fine()
         assert [name for name in hub.downloads() if "model" in name] == [file]
         assert same(read_model(tmp_path / "out" / form).flat, FLAT)
     with pytest.raises(
@@ -169,8 +169,8 @@ def test_the_format_that_is_asked_for(hub: Hub, tmp_path: Path) -> None:
         fetch_model("someone/shards", form="flax")
 
 
-def test_from_pretrained_twice_and_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second time nothing is downloaded; offline nothing is asked; and a revision is another model."""
+def test_from_pretrained_uses_the_cache_when_repeated_and_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second call downloads nothing, an offline call sends no requests, and a revision is another model."""
     load = bigs_cli.BiGSForSequenceClassification.from_pretrained
     other = config(head="sequence-classification", num_labels=3)
     hub.repositories["someone/all@v1"] = hub.repositories["someone/all"].parent / "v1"
@@ -190,7 +190,7 @@ def test_from_pretrained_twice_and_offline(hub: Hub, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_no_access_is_a_sentence(status: int, hub: Hub) -> None:
+def test_missing_access_is_reported(status: int, hub: Hub) -> None:
     hub.faults.append(Fault("/flax_model.msgpack", times=9, status=status))
     with pytest.raises(RequestError, match=r"hf auth login") as error:
         fetch_model("someone/all")
@@ -199,7 +199,7 @@ def test_no_access_is_a_sentence(status: int, hub: Hub) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut the client's waits short: for an answer, and between its attempts."""
+    """Shorten the client's timeouts and the pauses between its attempts."""
     wait = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: wait(min(seconds, 0.01)))
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2.0)
@@ -216,7 +216,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["truncated", "stalling", "cut"],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_download_that_breaks_off_goes_on(fault: Fault, hub: Hub) -> None:
+def test_an_interrupted_download_is_continued(fault: Fault, hub: Hub) -> None:
     hub.faults.append(fault)
     assert same(read_model(fetch_model("someone/shards")).flat, FLAT)
     assert fault.times == 0
@@ -233,7 +233,7 @@ def test_a_download_that_breaks_off_goes_on(fault: Fault, hub: Hub) -> None:
     ids=["always truncated", "always stalling", "a silent hub", "a silent listing"],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_download_that_never_ends_well_is_a_sentence(fault: Fault, hub: Hub) -> None:
+def test_a_download_that_always_fails_is_reported(fault: Fault, hub: Hub) -> None:
     hub.faults.append(fault)
     with pytest.raises(
         BigsError, match=r"someone/shards could not be downloaded from http://127.*Check the network"
@@ -259,14 +259,14 @@ FILE = "GET /someone/all/resolve/"
     ids=["500", "503 twice", "busy", "a page for weights"],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_hub_that_is_busy_or_lies_for_a_while_is_asked_again(fault: Fault, hub: Hub) -> None:
+def test_temporary_errors_of_the_hub_are_retried(fault: Fault, hub: Hub) -> None:
     hub.faults.append(fault)
     assert same(read_model(fetch_model("someone/all")).flat, FLAT)
     assert fault.times == 0
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "message"),
     [
         (Fault("/api/", times=99, lie=PAGE), r"The server at http://127.* is not a hub .* login page"),
         (Fault("/api/", times=99, lie=b"[]"), "is not a hub"),
@@ -279,29 +279,29 @@ def test_a_hub_that_is_busy_or_lies_for_a_while_is_asked_again(fault: Fault, hub
     ids=["a page for JSON", "a list", "nothing", "pages", "pages for files", "a page as content", "500"],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_hub_that_goes_on_lying_is_a_sentence_and_leaves_nothing(fault: Fault, says: str, hub: Hub) -> None:
+def test_permanent_wrong_answers_of_the_hub_are_reported(fault: Fault, message: str, hub: Hub) -> None:
     hub.faults.append(fault)
-    with pytest.raises(BigsError, match=says) as error:
+    with pytest.raises(BigsError, match=message) as error:
         fetch_model("someone/all")
     assert (error.value.exit_code, len(str(error.value).splitlines())) == (1, 1)
     hub.faults.clear()
     assert same(read_model(fetch_model("someone/all")).flat, FLAT)
     hub.faults.append(fault)
-    assert same(read_model(fetch_model("someone/all")).flat, FLAT)  # now that the cache has it
+    assert same(read_model(fetch_model("someone/all")).flat, FLAT)  # from the cache
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "message"),
     [
         (Fault("/vocab.txt", status=503), None),
         (Fault("/resolve/", times=99, status=500), "HTTP 500"),
     ],
 )
 @pytest.mark.usefixtures("impatient")
-def test_a_vocabulary_from_the_hub(fault: Fault, says: str | None, hub: Hub) -> None:
+def test_a_tokenizer_from_the_hub(fault: Fault, message: str | None, hub: Hub) -> None:
     hub.faults.append(fault)
-    if says:
-        with pytest.raises(BigsError, match=rf"The tokenizer someone/all: .*{says}.*network"):
+    if message:
+        with pytest.raises(BigsError, match=rf"The tokenizer someone/all: .*{message}.*network"):
             load_tokenizer("someone/all")
         hub.faults.clear()
     assert load_tokenizer("someone/all").get_vocab_size() == 6

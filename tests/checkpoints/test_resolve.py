@@ -1,4 +1,4 @@
-"""What a MODEL on the command line means: the order of the places looked in, and what is said when none has it."""
+"""How a MODEL on the command line is resolved: the order of the places, and the errors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.checkpoints.tiny import config, parameters, same
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory whose runs are to lie in `here`."""
+    """An empty working directory with `here` as the runs folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIGS_RUNS", "here")
     return tmp_path / "here"
 
 
 def make_run(place: Path, recipe: str, age: int, finished: bool = True) -> Path:
-    """A run's folder as far as finding it goes, its recipe `age` hours old."""
+    """Create the files of a run that `find_model` needs, with a recipe that is `age` hours old."""
     place.mkdir(parents=True)
     (place / "recipe.yaml").write_text(dump_recipe(load_recipe(recipe)))
     if finished:
@@ -41,7 +41,7 @@ def make_model(place: Path) -> Path:
     return place
 
 
-def test_a_folder_on_disk_comes_first(root: Path) -> None:
+def test_a_folder_has_the_highest_precedence(root: Path) -> None:
     make_run(root / "mnli", "mnli", age=1)
     make_model(Path("mnli"))
     found = find_model("mnli")
@@ -49,7 +49,7 @@ def test_a_folder_on_disk_comes_first(root: Path) -> None:
     assert found.why == "mnli (a model folder)"
 
 
-def test_then_a_run_by_its_name_though_it_is_not_finished(root: Path) -> None:
+def test_then_a_run_name_even_if_the_run_is_not_finished(root: Path) -> None:
     make_run(root / "mnli", "mrpc", age=3, finished=False)
     make_run(root / "newer", "mnli", age=1)
     found = find_model("mnli")
@@ -71,7 +71,7 @@ def test_then_the_newest_finished_run_of_the_task(root: Path) -> None:
         assert found.why == f"here/b (the newest finished {name} run)"
 
 
-def test_a_revision_is_of_a_model_on_the_hub(root: Path) -> None:
+def test_only_models_on_the_hub_have_revisions(root: Path) -> None:
     make_run(root / "newer", "mnli", age=1)
     assert find_model("mnli@v1").repo == f"{PUBLISHED['mnli']}@v1"
     assert find_model("someone/model@refs/pr/1").repo == "someone/model@refs/pr/1"
@@ -83,7 +83,7 @@ def test_a_revision_is_of_a_model_on_the_hub(root: Path) -> None:
         assert str(error.value) == expected
 
 
-def test_then_the_published_model(root: Path) -> None:
+def test_then_a_published_model(root: Path) -> None:
     make_run(root / "c", "mnli", age=2, finished=False)
     found = find_model("mnli")
     assert (found.run, found.folder, found.repo) == (None, None, "JunxiongWang/BiGS_512_MNLI")
@@ -91,7 +91,7 @@ def test_then_the_published_model(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_published_name(name: str) -> None:
+def test_every_published_short_name(name: str) -> None:
     found = find_model(name)
     assert found.repo == PUBLISHED[name]
     assert PUBLISHED[name] in found.why
@@ -102,7 +102,7 @@ def test_then_a_hub_id(name: str) -> None:
     assert find_model(name).repo == name
 
 
-def test_a_run_and_a_model_by_their_paths(root: Path) -> None:
+def test_runs_and_models_are_found_by_path(root: Path) -> None:
     run, folder = make_run(root.parent / "elsewhere" / "r", "small", age=1), make_model(root.parent / "m")
     assert find_model(str(run)).run is not None
     assert find_model(str(folder)).folder == folder
@@ -118,7 +118,7 @@ def test_a_model_folder_is_opened(root: Path) -> None:
     assert (opened.source, opened.run, opened.tokenizer) == (str(root / "m" / "flax_model.msgpack"), None, None)
 
 
-def test_no_name_is_the_newest_finished_run(root: Path) -> None:
+def test_without_a_name_the_newest_finished_run_is_used(root: Path) -> None:
     with pytest.raises(RequestError, match=r"There is no finished run in here/\. Name a model with --model, or"):
         find_model(None)
     make_run(root / "a", "small", age=3)
@@ -132,17 +132,17 @@ def test_no_name_is_the_newest_finished_run(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("mnly", "mnli"), ("bigs-51", "bigs-512"), ("my-rnu", "my-run"), ("qqqqqqqq", None)]
 )
-def test_a_name_of_nothing(name: str, near: str | None, root: Path) -> None:
+def test_an_unknown_name_is_reported(name: str, near: str | None, root: Path) -> None:
     make_run(root / "my-run", "small", age=1)
     with pytest.raises(RequestError) as error:
         find_model(name)
-    said = str(error.value)
-    assert said.startswith(f"There is no model '{name}'.")
-    assert (f"Did you mean '{near}'?" in said) if near else ("Did you mean" not in said)
-    assert "`bigs runs list`" in said
+    message = str(error.value)
+    assert message.startswith(f"There is no model '{name}'.")
+    assert (f"Did you mean '{near}'?" in message) if near else ("Did you mean" not in message)
+    assert "`bigs runs list`" in message
 
 
-def test_a_folder_with_neither_run_nor_model(root: Path) -> None:
+def test_a_folder_without_a_run_or_model_is_rejected(root: Path) -> None:
     Path("notes/old").mkdir(parents=True)
     for name in ("notes", "notes/old"):
         with pytest.raises(
@@ -151,15 +151,15 @@ def test_a_folder_with_neither_run_nor_model(root: Path) -> None:
             find_model(name)
 
 
-def test_one_spoilt_run_does_not_hide_the_others(root: Path) -> None:
+def test_a_run_with_a_corrupt_recipe_does_not_hide_others(root: Path) -> None:
     make_run(root / "good", "mnli", age=2)
-    (make_run(root / "spoilt", "mnli", age=1) / "recipe.yaml").write_text("task: [")
+    (make_run(root / "corrupt", "mnli", age=1) / "recipe.yaml").write_text("task: [")
     found = find_model("mnli")
     assert found.run is not None
     assert found.run.path == Path("here/good")
 
 
-def test_a_run_without_a_checkpoint(root: Path) -> None:
+def test_a_run_without_a_checkpoint_is_reported(root: Path) -> None:
     write_config(make_run(root / "r", "small", age=1, finished=False) / "config.json", config())
     with pytest.raises(RequestError, match=r"There is no checkpoint in .*: the run stopped before its first one"):
         open_model(find_model("r"))

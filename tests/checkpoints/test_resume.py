@@ -1,4 +1,4 @@
-"""resume.json: where the inputs of a run are, whatever the working directory."""
+"""resume.json: the locations of the inputs of a run, valid in any working directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bigs_cli.checkpoints.resume import locate, record_of, resume_command, resum
 from bigs_cli.recipe import PretrainRecipe, dump_recipe, load_recipe
 
 
-def test_a_path_is_where_it_was_else_where_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locate_prefers_the_recorded_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for place in (first, second):
         (place / "shards").mkdir(parents=True)
@@ -24,7 +24,7 @@ def test_a_path_is_where_it_was_else_where_it_was_given(tmp_path: Path, monkeypa
     assert locate("owner/name", "owner/name") == "owner/name"
 
 
-def test_the_recipe_of_a_run_has_valid_paths_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_recipe_has_valid_paths_in_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, start = tmp_path / "run", tmp_path / "base"
     for place in (run, start, tmp_path / "shards", tmp_path / "valid"):
         place.mkdir()
@@ -40,7 +40,7 @@ def test_the_recipe_of_a_run_has_valid_paths_anywhere(tmp_path: Path, monkeypatc
     assert places == tuple(str(tmp_path / name) for name in ("shards", "valid", "base"))
 
 
-def test_the_command_is_quoted_and_of_the_right_verb(tmp_path: Path) -> None:
+def test_the_resume_command_is_quoted_and_has_the_right_verb(tmp_path: Path) -> None:
     run = tmp_path / "it's a run"
     run.mkdir()
     for recipe, verb in (("demo", "pretrain"), ("mrpc", "finetune")):

@@ -13,7 +13,7 @@ from bigs_cli.models.published import to_torch
 from tests.checkpoints.tiny import config, parameters, same
 
 
-def test_what_is_written_is_read_back_transposed_views_too(tmp_path: Path) -> None:
+def test_written_arrays_are_read_back_including_transposed_views(tmp_path: Path) -> None:
     state = to_torch(parameters(config()), config())
     safetensors_file.write(tmp_path / "file", state)
     assert same(safetensors_file.read(tmp_path / "file"), state)
@@ -28,12 +28,12 @@ def test_bfloat16(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no", b"\xff" * 64, b"\x08" + bytes(7) + b'{"a": 1}'])
-def test_a_malformed_file_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_malformed_file_is_rejected(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(RequestError, match="is not a valid safetensors file"):
         safetensors_file.read(tmp_path / "file")
 
 
-def test_an_absent_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
         safetensors_file.read(tmp_path / "file")

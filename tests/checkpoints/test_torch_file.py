@@ -33,18 +33,18 @@ def tensor(shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0, st
     return write_state([("w", TensorSpec("s", storage, 6, offset, shape, strides))])
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_written_files_are_read_back(tmp_path: Path) -> None:
     state = to_torch(parameters(config()), config())
     torch_file.write(tmp_path / "file", state)
     assert same(torch_file.read(tmp_path / "file"), state)
 
 
-def test_names_of_one_array_share_a_storage_and_storages_are_aligned(tmp_path: Path) -> None:
+def test_shared_arrays_share_an_aligned_storage(tmp_path: Path) -> None:
     state = to_torch(parameters(config()), config())
     torch_file.write(tmp_path / "file", state)
     with zipfile.ZipFile(tmp_path / "file") as file:
         members = [info for info in file.infolist() if "/data/" in info.filename]
-        assert len(members) == len(state) - 2, "the MLM bias and the word embedding stand twice"
+        assert len(members) == len(state) - 2, "the MLM bias and the word embedding are stored twice"
         content = (tmp_path / "file").read_bytes()
         for info in members:
             name, extra = struct.unpack_from("<HH", content, info.header_offset + 26)
@@ -54,7 +54,7 @@ def test_names_of_one_array_share_a_storage_and_storages_are_aligned(tmp_path: P
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16, np.int64, np.int32, np.uint8, np.bool_])
-def test_other_number_formats(dtype: type, tmp_path: Path) -> None:
+def test_other_dtypes_are_supported(dtype: type, tmp_path: Path) -> None:
     values = np.arange(6).reshape(2, 3).astype(dtype)
     torch_file.write(tmp_path / "file", {"w": values})
     read = torch_file.read(tmp_path / "file")["w"]
@@ -62,7 +62,7 @@ def test_other_number_formats(dtype: type, tmp_path: Path) -> None:
     assert np.array_equal(read, values)
 
 
-def test_offsets_and_strides_are_honoured(tmp_path: Path) -> None:
+def test_offsets_and_strides_are_applied(tmp_path: Path) -> None:
     numbers = np.arange(6, dtype=np.float32)
     transposed = archive(tmp_path / "t", tensor((3, 2), (1, 3)), s=numbers.tobytes())
     assert np.array_equal(torch_file.read(transposed)["w"], numbers.reshape(2, 3).T)
@@ -87,14 +87,14 @@ BEYOND = {
 
 
 @pytest.mark.parametrize("pickled", BEYOND.values(), ids=BEYOND.keys())
-def test_a_tensor_beyond_its_storage_or_a_broken_pickle_is_told(pickled: bytes, tmp_path: Path) -> None:
+def test_malformed_tensors_and_pickles_are_rejected(pickled: bytes, tmp_path: Path) -> None:
     path = archive(tmp_path / "file", pickled, s=np.zeros(6, np.float32).tobytes())
     with pytest.raises(RequestError, match="is malformed"):
         torch_file.read(path)
 
 
 class Writes:
-    """Unpickled the usual way, writes the file it names."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,7 +104,7 @@ class Writes:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_malicious_pickle_is_refused_and_not_run(protocol: int, tmp_path: Path) -> None:
+def test_a_malicious_pickle_is_rejected_and_not_executed(protocol: int, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     path = archive(tmp_path / "pytorch_model.bin", pickle.dumps({"w": Writes(victim)}, protocol))
     with pytest.raises(RequestError, match="nothing in it was executed"):
@@ -126,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("pickled", REFUSED.values(), ids=REFUSED.keys())
-def test_whatever_is_no_tensor_is_refused(pickled: bytes, tmp_path: Path) -> None:
+def test_pickles_with_anything_but_tensors_are_rejected(pickled: bytes, tmp_path: Path) -> None:
     path = archive(tmp_path / "file", pickled, s=b"1234")
     with pytest.raises(RequestError, match=r"contains more than weights|is malformed"):
         torch_file.read(path)
@@ -134,9 +134,7 @@ def test_whatever_is_no_tensor_is_refused(pickled: bytes, tmp_path: Path) -> Non
 
 @given(at=st.integers(0, 200), to=st.integers(0, 255))
 @settings(max_examples=200)
-def test_a_damaged_pickle_is_read_or_told_but_nothing_else(
-    at: int, to: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_corrupt_pickle_is_read_or_rejected(at: int, to: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     pickled = bytearray(tensor((3, 2), (1, 3)))
     pickled[at % len(pickled)] = to
     path = archive(tmp_path_factory.getbasetemp() / "damaged", bytes(pickled), s=np.zeros(6, np.float32).tobytes())
@@ -144,13 +142,13 @@ def test_a_damaged_pickle_is_read_or_told_but_nothing_else(
         torch_file.read(path)
 
 
-def test_torch_s_format_before_1_6_is_told(tmp_path: Path) -> None:
+def test_the_format_of_torch_before_1_6_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2))
     with pytest.raises(RequestError, match=r"format of PyTorch before 1\.6"):
         torch_file.read(tmp_path / "file")
 
 
-def test_an_absent_a_damaged_and_a_compressed_file(tmp_path: Path) -> None:
+def test_missing_corrupt_and_compressed_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
         torch_file.read(tmp_path / "none")
     torch_file.write(tmp_path / "file", {"w": np.ones(500, np.float32)})
@@ -164,13 +162,13 @@ def test_an_absent_a_damaged_and_a_compressed_file(tmp_path: Path) -> None:
         torch_file.read(bomb)
 
 
-def test_the_port_s_files_hold_the_same_tensors(shared: Path) -> None:
+def test_files_of_the_torch_port_have_the_same_tensors(shared: Path) -> None:
     for folder in sorted((shared / "fixtures").glob("torch_*/")):
         safe = safetensors_file.read(folder / "model.safetensors")
         assert same(torch_file.read(folder / "pytorch_model.bin"), safe)
 
 
-def test_torch_reads_what_is_written_and_is_read(tmp_path: Path) -> None:
+def test_files_are_exchanged_with_torch(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     state = to_torch(parameters(config()), config())
     torch_file.write(tmp_path / "ours", state)

@@ -24,7 +24,7 @@ def classifier(labels: tuple[str, ...] | None = None, num_labels: int = 3, head:
 
 @pytest.mark.parametrize("source", HEADS)
 @pytest.mark.parametrize("target", HEADS)
-def test_every_head_from_every_other(source: str, target: str) -> None:
+def test_transfer_between_all_heads(source: str, target: str) -> None:
     of, to = config(head=source), config(head=target)
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
@@ -32,14 +32,16 @@ def test_every_head_from_every_other(source: str, target: str) -> None:
     assert sorted([*report.loaded, *report.new, *report.changed]) == sorted(published_shapes(to))
     inside = {path.removeprefix("s4_bert/"): array for path, array in flat.items()}
     assert all(result[path] is inside[path.removeprefix("s4_bert/")] for path in report.loaded)
-    assert not any("encoder" in path or "embeddings" in path for path in [*report.new, *report.left])
+    assert not any("encoder" in path or "embeddings" in path for path in [*report.new, *report.unused])
     taken = {path.removeprefix("s4_bert/") for path in report.loaded}
-    assert inside.keys() - taken == {path.removeprefix("s4_bert/") for path in report.left}, "nothing goes unreported"
+    assert inside.keys() - taken == {path.removeprefix("s4_bert/") for path in report.unused}, (
+        "a parameter of the source is missing from the report"
+    )
     if source == target:
-        assert [report.new, report.left, report.changed] == [[], [], {}]
+        assert [report.new, report.unused, report.changed] == [[], [], {}]
 
 
-def test_a_bare_encoder_into_a_classifier() -> None:
+def test_transfer_from_an_encoder_to_a_classifier() -> None:
     of, to = config(head="encoder"), classifier()
     flat = {path: array for path, array in parameters(of).items() if not path.startswith("pooler")}
     _, report = transfer(flat, of, to, zeros)
@@ -49,14 +51,14 @@ def test_a_bare_encoder_into_a_classifier() -> None:
         "s4_bert/pooler/dense/bias",
         "s4_bert/pooler/dense/kernel",
     ]
-    assert report.left == []
+    assert report.unused == []
 
 
-def test_the_heads_that_two_kinds_share_go_over() -> None:
+def test_shared_heads_are_transferred() -> None:
     of, to = config(head="pretraining"), config(head="masked-lm")
     _, report = transfer(parameters(of), of, to, zeros)
     assert not report.new
-    assert sorted(report.left) == [
+    assert sorted(report.unused) == [
         "cls/seq_relationship/bias",
         "cls/seq_relationship/kernel",
         "s4_bert/pooler/dense/bias",
@@ -73,17 +75,17 @@ def test_the_heads_that_two_kinds_share_go_over() -> None:
         (classifier(), classifier(head="token-classification")),
     ],
 )
-def test_the_classifier_of_another_task_is_new(of, to) -> None:
+def test_the_classifier_of_another_task_is_initialized(of, to) -> None:
     _, report = transfer(parameters(of), of, to, zeros)
     assert [path for path in report.new if "pooler" not in path] == ["classifier/bias", "classifier/kernel"]
-    assert {"classifier/kernel", "classifier/bias"} <= set(report.left)
+    assert {"classifier/kernel", "classifier/bias"} <= set(report.unused)
 
 
 @pytest.mark.parametrize("of", [classifier(NLI), classifier()])
 @pytest.mark.parametrize("to", [classifier(NLI), classifier()])
-def test_a_classifier_of_as_many_labels_goes_over_where_names_do_not_differ(of, to) -> None:
+def test_a_classifier_with_compatible_labels_is_transferred(of, to) -> None:
     _, report = transfer(parameters(of), of, to, zeros)
-    assert [report.new, report.left, report.changed] == [[], [], {}]
+    assert [report.new, report.unused, report.changed] == [[], [], {}]
 
 
 def test_labels_in_another_order_are_mapped_by_name() -> None:
@@ -97,7 +99,7 @@ def test_labels_in_another_order_are_mapped_by_name() -> None:
 
 
 @pytest.mark.parametrize("rows", [12, 3])
-def test_the_position_table_is_repeated_or_cut(rows: int) -> None:
+def test_the_position_table_is_repeated_or_truncated(rows: int) -> None:
     of, to = config(), config(max_position_embeddings=rows)
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
@@ -107,23 +109,23 @@ def test_the_position_table_is_repeated_or_cut(rows: int) -> None:
     assert f"from 5 to {rows} rows" in report.describe()
 
 
-def test_a_tied_embedding_becomes_an_untied_decoder() -> None:
+def test_an_untied_decoder_is_initialized_with_the_embedding() -> None:
     of, to = config(), config(tie_word_embeddings=False)
     flat = parameters(of)
     result, report = transfer(flat, of, to, zeros)
     assert np.array_equal(result["cls/predictions/decoder/kernel"], flat[WORDS].T)
     assert report.changed == {"cls/predictions/decoder/kernel": "copied from the word embeddings"}
-    assert transfer(parameters(to), to, of, zeros)[1].left == ["cls/predictions/decoder/kernel"]
+    assert transfer(parameters(to), to, of, zeros)[1].unused == ["cls/predictions/decoder/kernel"]
     assert transfer(flat, of, classifier(), zeros)[1].changed == {}
 
 
-def test_encoders_that_differ_are_told_by_field() -> None:
+def test_differing_encoder_fields_are_reported() -> None:
     of, to = config(), config(hidden_size=8, pre_norm=False)
     with pytest.raises(RequestError, match=r"hidden_size 8 instead of 4; pre_norm False instead of True"):
         transfer(parameters(of), of, to, zeros)
 
 
-def test_the_description_names_what_is_new_and_left() -> None:
+def test_the_description_lists_new_and_unused_parameters() -> None:
     of, to = config(), classifier()
     text = transfer(parameters(of), of, to, zeros)[1].describe()
     assert text.splitlines() == [

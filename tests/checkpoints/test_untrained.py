@@ -1,4 +1,4 @@
-"""Heads that were never trained are named when a model is loaded, and do not answer unless asked to."""
+"""Loading a model warns about untrained heads, and predictions with them need `allow_untrained`."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ ASKED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("head", NEW)
-def test_a_masked_lm_model_warns_of_every_head_it_lacks(head: Any, pretrained: Path, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="are newly initialized") as told:
+def test_loading_another_head_from_a_masked_lm_model_warns(head: Any, pretrained: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="are newly initialized") as record:
         model = CLASSES[head].from_pretrained(pretrained)
-    assert all(path in str(told[0].message) for path in NEW[head])
-    assert f"Some parameters of {type(model).__name__} are not in {pretrained}, last" in str(told[0].message)
-    assert told[0].filename == __file__
-    model.save_pretrained(tmp_path / "saved")  # It is no better for having been saved.
-    with pytest.warns(UserWarning, match=r"Some layers of .*/saved/flax_model\.msgpack were never trained: ") as told:
+    assert all(path in str(record[0].message) for path in NEW[head])
+    assert f"Some parameters of {type(model).__name__} are not in {pretrained}, last" in str(record[0].message)
+    assert record[0].filename == __file__
+    model.save_pretrained(tmp_path / "saved")  # Saving does not make it trained.
+    with pytest.warns(UserWarning, match=r"Some layers of .*/saved/flax_model\.msgpack were never trained: ") as record:
         again = load_model(tmp_path / "saved")
-    assert told[0].filename == __file__
+    assert record[0].filename == __file__
     assert again.untrained == model.untrained
     assert np.isfinite(model.embed("the old house")).all()
-    if head == "pretraining":  # which predicts words, with a head that was trained
+    if head == "pretraining":  # its MLM head is trained
         assert model.predict("the [MASK] house") == load_model(pretrained).predict("the [MASK] house")
     for one in (model, again) if head in ASKED else ():
-        says = f"The {head} head of {one.source} was never trained ({', '.join(one.untrained)}: initial values)"
-        with pytest.raises(RequestError, match=re.escape(says) + ".*or set allow_untrained=True"):
+        start = f"The {head} head of {one.source} was never trained ({', '.join(one.untrained)}: initial values)"
+        with pytest.raises(RequestError, match=re.escape(start) + ".*or set allow_untrained=True"):
             one.predict(ASKED[head])
         assert one.predict(ASKED[head], allow_untrained=True)
 
 
 @pytest.mark.parametrize("head", ASKED)
-def test_commands_refuse_a_head_that_was_never_trained(head: Any, pretrained: Path, tmp_path: Path) -> None:
+def test_commands_reject_an_untrained_head(head: Any, pretrained: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="newly initialized"):
         CLASSES[head].from_pretrained(pretrained).save_pretrained(tmp_path / "saved")
     more = {
@@ -76,9 +76,7 @@ def test_commands_refuse_a_head_that_was_never_trained(head: Any, pretrained: Pa
     bigs("predict", "the old house", "--model", tmp_path / "saved", "--embed", "--output", tmp_path / "v.npy").fine()
 
 
-def test_a_task_is_not_measured_with_a_head_that_was_never_trained(
-    pretrained: Path, glue: Path, tmp_path: Path
-) -> None:
+def test_a_task_is_not_evaluated_with_an_untrained_head(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     done = bigs("eval", "mrpc", "--model", pretrained, "--data", glue)
     assert done.code == 2
     assert "is a masked-lm model; MRPC needs a sequence-classification model" in " ".join(done.err.split())
@@ -91,7 +89,7 @@ def test_a_task_is_not_measured_with_a_head_that_was_never_trained(
     assert "accuracy" in json.loads(bigs(*ask, "--allow-untrained").fine().out)["metrics"]
 
 
-def test_a_trained_head_in_any_number_format_is_not_taken_for_an_untrained_one(tmp_path: Path) -> None:
+def test_a_trained_head_in_any_dtype_counts_as_trained(tmp_path: Path) -> None:
     of = config(head="sequence-classification", hidden_size=64)
     flat = parameters(of)
     kernel = init_parameter("classifier/kernel", flat["classifier/kernel"].shape, of, 0)

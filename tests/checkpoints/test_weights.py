@@ -1,4 +1,4 @@
-"""Weights in every form a folder can hold them: whole, in shards, in either's names, in other number formats."""
+"""All forms of weights in a folder: single files, shards, Flax paths or Torch names, and other dtypes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def state_of(name: str, of: BiGSConfig, flat: Flat) -> Flat:
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("name", SHARDED)
-def test_shards_of_every_format_and_head_are_the_model(name: str, head: str, tmp_path: Path) -> None:
+def test_shards_of_every_format_and_head_are_read(name: str, head: str, tmp_path: Path) -> None:
     of = config(head=head)
     flat = parameters(of)
     write_sharded(tmp_path, of, state_of(name, of, flat), name)
@@ -68,7 +68,7 @@ def test_shards_of_every_format_and_head_are_the_model(name: str, head: str, tmp
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("name", SHARDED)
-def test_shards_in_other_number_formats_become_float32(name: str, dtype: type, tmp_path: Path) -> None:
+def test_shards_in_other_dtypes_are_converted_to_float32(name: str, dtype: type, tmp_path: Path) -> None:
     of = config()
     flat = {path: array.astype(dtype) for path, array in parameters(of).items()}
     write_sharded(tmp_path, of, state_of(name, of, flat), name)
@@ -79,7 +79,7 @@ def test_shards_in_other_number_formats_become_float32(name: str, dtype: type, t
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("head", HEADS)
-def test_our_own_names_are_told_from_the_published_ones(head: str, name: str, tmp_path: Path) -> None:
+def test_flax_paths_and_torch_names_are_distinguished(head: str, name: str, tmp_path: Path) -> None:
     of = config(head=head)
     flat = parameters(of)
     write_config(tmp_path / "config.json", of)
@@ -90,7 +90,7 @@ def test_our_own_names_are_told_from_the_published_ones(head: str, name: str, tm
     assert same(read_model(tmp_path).flat, flat)
 
 
-def test_what_does_not_fit_is_listed_in_the_names_of_the_file(tmp_path: Path) -> None:
+def test_mismatched_tensors_are_listed_by_their_names_in_the_file(tmp_path: Path) -> None:
     of = config()
     flat = parameters(of)
     del flat["s4_bert/encoder/layer/1/bs4/D"]
@@ -126,7 +126,7 @@ OUTSIDE = ("../secret", "/etc/hostname", "sub/shard", "..", ".", "", ".hidden", 
 
 
 @pytest.mark.parametrize("shard", OUTSIDE)
-def test_an_index_names_files_beside_it_only(shard: str, tmp_path: Path) -> None:
+def test_an_index_may_only_name_files_in_its_folder(shard: str, tmp_path: Path) -> None:
     of = config()
     state = to_torch(parameters(of), of)
     safetensors_file.write(tmp_path / "secret", state)
@@ -151,14 +151,14 @@ INDICES = {
 
 
 @pytest.mark.parametrize("content", INDICES.values(), ids=INDICES.keys())
-def test_a_malformed_index_is_told(content: str, tmp_path: Path) -> None:
+def test_a_malformed_index_is_rejected(content: str, tmp_path: Path) -> None:
     write_config(tmp_path / "config.json", config())
     (tmp_path / "model.safetensors.index.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(RequestError, match=r"is not an index of shards|is not JSON"):
         read_model(tmp_path)
 
 
-def test_a_tensor_in_two_shards_is_told(tmp_path: Path) -> None:
+def test_a_tensor_in_two_shards_is_rejected(tmp_path: Path) -> None:
     of = config()
     places = write_sharded(tmp_path, of, parameters(of), "flax_model.msgpack", 2)
     (path, shard), *_ = ((path, shard) for path, shard in places.items() if "00002" in shard)
@@ -169,7 +169,7 @@ def test_a_tensor_in_two_shards_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
-def test_a_malicious_shard_is_refused_and_not_run(protocol: int, tmp_path: Path) -> None:
+def test_a_malicious_shard_is_rejected_and_not_executed(protocol: int, tmp_path: Path) -> None:
     of = config()
     folder, victim = tmp_path / "model", tmp_path / "victim"
     places = write_sharded(folder, of, to_torch(parameters(of), of), "pytorch_model.bin")
@@ -181,7 +181,7 @@ def test_a_malicious_shard_is_refused_and_not_run(protocol: int, tmp_path: Path)
     assert not victim.exists()
 
 
-def test_whole_files_come_before_shards_and_flax_before_safetensors_before_torch(tmp_path: Path) -> None:
+def test_order_of_preference_of_weights_files(tmp_path: Path) -> None:
     of = config()
     for name in reversed(SHARDED):
         write_sharded(tmp_path, of, state_of(name, of, parameters(of)), name)
@@ -200,7 +200,7 @@ def exported(arguments: Iterable[object], folder: Path) -> Flat:
     return flax_file.read(folder / "flax_model.msgpack")
 
 
-def test_export_reads_the_format_it_is_told(tmp_path: Path) -> None:
+def test_export_reads_the_requested_format(tmp_path: Path) -> None:
     """The same folder holds three models, one in each format."""
     of, folder = config(), tmp_path / "model"
     folder.mkdir()
@@ -226,7 +226,7 @@ def shards_only(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "form", "said"),
+    ("change", "form", "messages"),
     [
         (flax_only, "torch", ("has no pytorch_model.bin or shards", "but flax_model.msgpack.", "format flax,")),
         (shards_only, "flax", ("has no flax_model.msgpack", "but pytorch_model.bin.index.json.", "-format torch,")),
@@ -237,8 +237,8 @@ def shards_only(folder: Path) -> None:
         ),
     ],
 )
-def test_a_format_that_is_not_there(
-    change: Callable[[Path], None], form: str, said: tuple[str, ...], tmp_path: Path
+def test_a_missing_format_is_reported(
+    change: Callable[[Path], None], form: str, messages: tuple[str, ...], tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -247,17 +247,17 @@ def test_a_format_that_is_not_there(
     change(folder)
     done = bigs("export", "--model", folder, "--from-format", form, "--output", tmp_path / "out")
     assert (done.code, done.out) == (2, "")
-    assert [part for part in said if part not in done.err] == [], done.err
+    assert [part for part in messages if part not in done.err] == [], done.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_has_one_format(pretrained: Path, tmp_path: Path) -> None:
+def test_from_format_is_rejected_for_a_run(pretrained: Path, tmp_path: Path) -> None:
     done = bigs("export", "--model", pretrained, "--from-format", "flax", "--output", tmp_path / "out")
     assert (done.code, done.out) == (2, "")
     assert "is a run, whose checkpoints have a single format. Leave out --from-format flax." in done.err
 
 
-def test_the_published_fixtures_in_shards(shared: Path, tmp_path: Path) -> None:
+def test_sharded_published_models_are_read(shared: Path, tmp_path: Path) -> None:
     for name, source in (("flax_model.msgpack", "flax_hippo_mlm"), ("pytorch_model.bin", "torch_hippo_mlm")):
         whole = read_model(shared / "fixtures" / source, name)
         state = WEIGHTS[name].read(shared / "fixtures" / source / name)

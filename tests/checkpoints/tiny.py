@@ -43,14 +43,14 @@ _ORDER = (
 
 
 def parameters(of: BiGSConfig, seed: int = 0) -> Flat:
-    """Random numbers, drawn in a fixed order: several tests need numbers for which the model is well-conditioned."""
+    """Return random numbers, drawn in a fixed order: several tests need a well-conditioned model."""
     random = np.random.default_rng(seed)
     shapes = published_shapes(of)
     return {path: random.standard_normal(shapes[path], np.float32) for path in sorted(shapes, key=_order)}
 
 
 def _order(path: str) -> list[int]:
-    """Embeddings, layer by layer, pooler, head; kernels before biases."""
+    """Return a sort key: embeddings, layers, pooler, head; kernels before biases."""
     parts = path.removeprefix("s4_bert/").split("/")
     return [int(part) if part.isdigit() else _ORDER.index(part) for part in parts]
 

@@ -82,11 +82,11 @@ def test_scores_stand_beside_the_majority_baseline(root: Path) -> None:
     accuracy = json.loads((root / "mrpc" / "results.json").read_text())["metrics"]["accuracy"]
     own, baseline, *_ = rows(done.out)["accuracy"]
     assert (own, baseline) == (f"{100 * accuracy:.2f}", f"{100 * count / len(lines):.2f}")
-    assert f"The majority baseline of dev always answers “{most}”, its most frequent label." in done.err
+    assert f"The majority baseline for dev always predicts “{most}”, the most frequent label." in done.err
     for line in lines:
         line["prediction"] = "equivalent"
     (root / "mrpc" / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "The model answers “equivalent” to all 13 dev examples" in bigs("runs", "show", "mrpc").fine().err
+    assert "The model predicts “equivalent” for all 13 dev examples" in bigs("runs", "show", "mrpc").fine().err
     (root / "mrpc" / "predictions.jsonl").unlink()
     assert "There is no majority baseline: mrpc/predictions.jsonl" in bigs("runs", "show", "mrpc").fine().err
 

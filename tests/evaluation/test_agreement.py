@@ -1,4 +1,4 @@
-"""One masked word and two forms of it: which tables are read, which items are kept, and which form is preferred."""
+"""Agreement items: which tables are read, which items are kept, and which form a model prefers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def pairs(*two: tuple[str, str]) -> Pairs:
     return Pairs("by hand", good, bad, [f"by hand:{i}" for i in range(len(two))], {})
 
 
-def test_goldbergs_table_has_no_header_line(tmp_path: Path) -> None:
-    """Its columns: attractors, tag of the verb, masked sentence, right form, wrong form. Cells may be the same."""
+def test_the_layout_of_goldberg_is_recognized(tmp_path: Path) -> None:
+    """Its columns are: attractors, tag of the verb, masked sentence, correct form, wrong form."""
     path = tmp_path / "lgd.tsv"
     path.write_text("1\tVBZ\tthe cat near the dogs ***mask*** here .\tis\tare\n0\t0\tcats ***mask*** .\tare\tis\n")
     read = read_agreement(path)
@@ -31,8 +31,8 @@ def test_goldbergs_table_has_no_header_line(tmp_path: Path) -> None:
     assert len(read_agreement(path, limit=1)) == 1
 
 
-def test_a_table_without_header_line_whose_columns_are_named(tmp_path: Path) -> None:
-    """Marvin & Linzen's: a construction, a case of it, and two whole sentences."""
+def test_columns_are_named_for_a_table_without_a_header(tmp_path: Path) -> None:
+    """The table of Marvin & Linzen: a construction, a case of it, and two complete sentences."""
     path = tmp_path / "ml.tsv"
     path.write_text("simple\tsing\tthe cat sleeps\tthe cat sleep\n\nsimple\tplur\tcats sleep\tcats sleeps\n")
     names = ["condition", "case", "sentence_good", "sentence_bad"]
@@ -44,7 +44,7 @@ def test_a_table_without_header_line_whose_columns_are_named(tmp_path: Path) -> 
         read_agreement(path, columns=FormColumns(header=["a", "b"]))
 
 
-def test_jsonl_with_names_of_its_own(tmp_path: Path) -> None:
+def test_jsonl_with_other_column_names(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "the dogs [MASK] here", "yes": "are", "no": "is", "attractors": 0}) + "\n")
     read = read_agreement(path, columns=FormColumns("text", "yes", "no"))
@@ -52,7 +52,7 @@ def test_jsonl_with_names_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [
         ({"sentence": "no place", "good": "is", "bad": "are"}, "a.jsonl:1: column 'sentence' has 0 masked words"),
         (
@@ -63,25 +63,25 @@ def test_jsonl_with_names_of_its_own(tmp_path: Path) -> None:
         ({"sentence_good": "the cat is"}, "a.jsonl has no column 'sentence'. Did you mean 'sentence_good'?"),
     ],
 )
-def test_what_is_no_item_is_told_with_its_place(row: dict[str, str], says: str, tmp_path: Path) -> None:
+def test_invalid_items_are_reported_with_their_line(row: dict[str, str], message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(RequestError) as error:
         read_agreement(path)
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
-def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> None:
+def test_only_pairs_that_differ_in_one_token_are_kept(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(write_vocabulary(tmp_path))
     items = masked_forms(
         tokenizer,
         pairs(
             ("The cat sleeps.", "The cat sleep."),
-            ("The cat runs.", "The cat run."),  # one form has two pieces,
-            ("The cat runs.", "The cat running."),  # both have, and only the second differs
+            ("The cat runs.", "The cat run."),  # one form has two pieces
+            ("The cat runs.", "The cat running."),  # both forms have two pieces, and only the second differs
             ("the cat is here", "the cats are here"),  # two words differ
             ("the cat flies", "the cat is"),  # one form is not in the vocabulary
-            ("the cat is", "THE CAT IS"),  # the same to the tokenizer
+            ("the cat is", "THE CAT IS"),  # equal tokens
             ("the dogs are here", "the dogs is here"),
         ),
     )
@@ -91,17 +91,17 @@ def test_only_single_words_that_are_single_tokens_are_kept(tmp_path: Path) -> No
     assert forms == [["sleeps", "sleep"], ["are", "is"]]
 
 
-def test_a_model_of_frequencies_prefers_the_commoner_form_by_what_it_is_commoner(tmp_path: Path) -> None:
+def test_a_unigram_model_prefers_the_more_frequent_form(tmp_path: Path) -> None:
     opened = opened_frequencies(tmp_path, **{"is": 2.0, "are": 0.5})
     model = PairModel(opened, load_tokenizer(write_vocabulary(tmp_path)), batch_size=4)
-    asked = model.encode_forms(
+    encoded = model.encode_forms(
         pairs(
             ("the cat is here", "the cat are here"),
             ("the dogs are here", "the dogs is here"),
             ("the cat sleeps", "the cat sleep"),
         )
     )
-    (made,) = model.compare([asked])
-    assert made.right.tolist() == [True, False, False]  # the last is a tie
-    assert made.ties == 1
-    assert (made.scores[:, 0] - made.scores[:, 1]).tolist() == pytest.approx([1.5, -1.5, 0.0])
+    (result,) = model.compare([encoded])
+    assert result.right.tolist() == [True, False, False]  # the last is a tie
+    assert result.ties == 1
+    assert (result.scores[:, 0] - result.scores[:, 1]).tolist() == pytest.approx([1.5, -1.5, 0.0])

@@ -1,4 +1,4 @@
-"""The bootstrap: as SciPy's, and as every case counted out has it."""
+"""The bootstrap against SciPy and against enumeration of all resamples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def share(right: Array) -> Callable[[Array], float]:
     return lambda places: float(right[places].mean())
 
 
-def test_the_interval_is_scipys() -> None:
+def test_the_interval_matches_scipy() -> None:
     labels, predictions = drawn(300, 0)
     right = labels == predictions
     low, high = bootstrap([share(right)], 300, 4000)
@@ -37,13 +37,13 @@ def test_the_interval_is_scipys() -> None:
     assert bootstrap([share(right)], 300, 200) == bootstrap([share(right)], 300, 200)
 
 
-def test_of_several_runs_it_is_that_of_their_mean() -> None:
+def test_the_interval_of_several_runs_is_that_of_their_mean() -> None:
     labels, predictions = drawn(200, 0)
     one, other = labels == predictions, labels == predictions
     other[:40] = ~other[:40]
     low, high = bootstrap([share(one), share(other)], 200, 500)
     assert low < (one.mean() + other.mean()) / 2 < high
-    # The mean of two runs of the same is the one.
+    # The mean of two equal runs is that run.
     assert bootstrap([share(one)] * 2, 200, 200) == bootstrap([share(one)], 200, 200)
 
 
@@ -57,11 +57,11 @@ def test_every_metric_of_a_task_has_an_interval() -> None:
     assert intervals(get_task("rte"), [lines]) == {"accuracy": (0.0, 1.0)}
     sentence = {"split": "dev", "words": ["a", "b"], "label": ["B-PER", "O"], "prediction": ["B-PER", "O"]}
     assert set(intervals(get_task("wikiann"), [[sentence]]).values()) == {(1.0, 1.0)}
-    asked = {"split": "dev", "label": ["The end"], "prediction": "end", "nbest": []}
-    assert intervals(get_task("squad"), [[asked]]) == {"f1": (1.0, 1.0), "exact": (1.0, 1.0)}
+    line = {"split": "dev", "label": ["The end"], "prediction": "end", "nbest": []}
+    assert intervals(get_task("squad"), [[line]]) == {"f1": (1.0, 1.0), "exact": (1.0, 1.0)}
 
 
-def test_the_paired_bootstrap_draws_from_all_resamples_alike() -> None:
+def test_the_paired_bootstrap_matches_all_resamples() -> None:
     labels = np.array([0, 1, 1, 0, 1])
     first, second = labels == np.array([0, 0, 1, 1, 0]), labels == np.array([0, 1, 1, 1, 1])
     every = np.array(list(itertools.product(range(5), repeat=5)))
@@ -73,7 +73,7 @@ def test_the_paired_bootstrap_draws_from_all_resamples_alike() -> None:
     assert paired_bootstrap(share(second), share(first), 5, resamples=20_000)[0] == pytest.approx((-high, -low))
 
 
-def test_it_tells_a_difference_from_none() -> None:
+def test_the_paired_bootstrap_detects_a_difference() -> None:
     rng = np.random.default_rng(0)
     near, far = rng.random(200) < 0.95, rng.random(200) < 0.3
     (low, high), p = paired_bootstrap(share(far), share(near), 200, resamples=200)
@@ -82,7 +82,7 @@ def test_it_tells_a_difference_from_none() -> None:
     assert paired_bootstrap(share(near), share(near), 200, resamples=200) == ((0.0, 0.0), 1.0)
 
 
-def test_p_has_its_level_where_both_are_equally_good() -> None:
+def test_the_paired_bootstrap_has_the_nominal_level() -> None:
     rng = np.random.default_rng(1)
     low = 0
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Predictions scored one by one give, over all examples, the metrics that the task types compute at once."""
+"""The scores of single examples add up to the metrics that the task types compute for all examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lines(labels: list[Any], predictions: list[Any]) -> list[dict[str, Any]]:
     return [{"split": "dev", "label": a, "prediction": b} for a, b in zip(labels, predictions, strict=True)]
 
 
-def test_classes() -> None:
+def test_scores_of_classes() -> None:
     task = get_task("mrpc")
     assert task.labels is not None
     ids = RANDOM.integers(0, 2, (2, 40))
@@ -34,14 +34,14 @@ def test_classes() -> None:
         assert scores.metrics[name](PLACES) == pytest.approx(METRICS[name](*ids[:, PLACES]), abs=1e-12)
 
 
-def test_scores_are_not_right_or_wrong() -> None:
+def test_regression_scores_are_not_right_or_wrong() -> None:
     values = RANDOM.normal(size=(2, 40)).astype(np.float32)
     scores = example_scores(get_task("stsb"), lines(*values.tolist()))
     assert scores.right is None
     assert scores.metrics["spearman"](PLACES) == pytest.approx(METRICS["spearman"](*values[:, PLACES]), abs=1e-12)
 
 
-def test_tags() -> None:
+def test_scores_of_tags() -> None:
     task = get_task("wikiann")
     assert task.labels is not None
     lengths = RANDOM.integers(1, 6, 40)
@@ -56,7 +56,7 @@ def test_tags() -> None:
 
 
 @pytest.mark.parametrize("name", ["squad", "squad2"])
-def test_questions(name: str) -> None:
+def test_scores_of_questions(name: str) -> None:
     task = get_task(name)
     texts = ["the river", "a river bank", "bank", ""]
     right = [[texts[i] for i in RANDOM.integers(0, 4, 1 + n % 3)] for n in range(40)]
@@ -76,6 +76,6 @@ def test_questions(name: str) -> None:
         ("stsb", "x", 1),
     ],
 )
-def test_what_another_task_answered_is_refused(name: str, label: Any, prediction: Any) -> None:
+def test_predictions_of_another_task_are_rejected(name: str, label: Any, prediction: Any) -> None:
     with pytest.raises(RequestError, match="not those of"):
         example_scores(get_task(name), lines([label], [prediction]))

@@ -1,4 +1,4 @@
-"""The majority baseline, and models that answer all examples alike."""
+"""The majority baseline, and models with constant predictions."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ def notes(task: Task, labels: list[Any], predictions: list[Any]) -> tuple[str, .
     return scores_of(task, {"dev": {}}, lines(labels, predictions)).notes
 
 
-def test_the_baseline_is_what_the_most_frequent_label_scores() -> None:
+def test_the_baseline_predicts_the_most_frequent_label() -> None:
     labels = [PAIR[0]] * 3 + [PAIR[1]]
     scores = scores_of(get_task("mrpc"), {"dev": {"accuracy": 0.5}}, lines(labels, [*PAIR, *PAIR]))
     assert scores.baselines["dev"].answer == "equivalent"
     assert scores.baselines["dev"].metrics == pytest.approx({"accuracy": 0.75, "f1": 6 / 7})
-    assert scores.sentences() == ["The majority baseline of dev always answers “equivalent”, its most frequent label."]
+    assert scores.sentences() == [
+        "The majority baseline for dev always predicts “equivalent”, the most frequent label."
+    ]
     cola = lines(["acceptable", "acceptable", "unacceptable"], ["acceptable", "unacceptable", "acceptable"])
     assert scores_of(get_task("cola"), {"dev": {}}, cola).baselines["dev"].metrics["matthews"] == 0.0
 
 
-def test_every_split_has_a_baseline_of_its_own() -> None:
+def test_every_split_has_its_own_baseline() -> None:
     both = lines(["neutral"] * 3, ["neutral", "entailment", "neutral"]) + lines(
         ["entailment", "entailment", "neutral"], ["neutral", "entailment", "neutral"], "dev_mismatched"
     )
@@ -41,7 +43,7 @@ def test_every_split_has_a_baseline_of_its_own() -> None:
     assert [each.metrics["accuracy"] for each in found.values()] == pytest.approx([1, 2 / 3])
 
 
-def test_the_baseline_of_tags_is_outside_and_of_endings_a_place() -> None:
+def test_baselines_of_tags_and_endings() -> None:
     tagged = lines([["O", "B-LOC", "O"], ["O"]], [["O", "O", "B-LOC"], ["O"]])
     baseline = scores_of(get_task("wikiann"), {"dev": {}}, tagged).baselines["dev"]
     assert (baseline.answer, baseline.metrics["accuracy"], baseline.metrics["f1"]) == ("O", 0.75, 0.0)
@@ -52,16 +54,14 @@ def test_the_baseline_of_tags_is_outside_and_of_endings_a_place() -> None:
 @pytest.mark.parametrize(
     ("task", "labels", "predictions", "answer"),
     [
-        ("mrpc", [*PAIR], [PAIR[1]] * 2, "“not_equivalent” to all 2 dev examples"),
-        ("wikiann", [["O", "B-LOC"], ["O"]], [["O", "O"], ["O"]], "“O” to all 2 dev examples"),
-        ("codah", [0, 1], [3, 3], "“ending 4” to all 2 dev examples"),
-        ("stsb", [0.0, 5.0], [2.51, 2.49], "about 2.5 to all 2 dev examples"),
+        ("mrpc", [*PAIR], [PAIR[1]] * 2, "“not_equivalent” for all 2 dev examples"),
+        ("wikiann", [["O", "B-LOC"], ["O"]], [["O", "O"], ["O"]], "“O” for all 2 dev examples"),
+        ("codah", [0, 1], [3, 3], "“ending 4” for all 2 dev examples"),
+        ("stsb", [0.0, 5.0], [2.51, 2.49], "about 2.5 for all 2 dev examples"),
     ],
 )
-def test_a_model_that_answers_all_alike_is_told(
-    task: str, labels: list[Any], predictions: list[Any], answer: str
-) -> None:
-    expected = f"The model answers {answer}: it does not distinguish them."
+def test_constant_predictions_are_reported(task: str, labels: list[Any], predictions: list[Any], answer: str) -> None:
+    expected = f"The model predicts {answer}: it does not distinguish them."
     assert notes(get_task(task), labels, predictions) == (expected,)
 
 
@@ -75,15 +75,15 @@ def test_a_model_that_answers_all_alike_is_told(
         ("squad2", [["a"], []], ["", ""]),
     ],
 )
-def test_a_model_that_does_not_is_not(task: str, labels: list[Any], predictions: list[Any]) -> None:
+def test_other_predictions_are_not_reported_as_constant(task: str, labels: list[Any], predictions: list[Any]) -> None:
     assert notes(get_task(task), labels, predictions) == ()
 
 
-def test_scores_and_questions_have_no_baseline() -> None:
+def test_regression_and_question_answering_have_no_baseline() -> None:
     assert scores_of(get_task("stsb"), {"dev": {}}, lines([1.0, 2.0], [1.0, 2.0])).baselines == {}
     assert scores_of(get_task("squad"), {"dev": {}}, lines([["a"]], ["a"])).baselines == {}
 
 
-def test_predictions_of_another_task_are_refused() -> None:
+def test_predictions_of_another_task_are_rejected() -> None:
     with pytest.raises(RequestError, match="are not those of MRPC"):
         scores_of(get_task("mrpc"), {"dev": {}}, lines(["positive"], ["negative"]))

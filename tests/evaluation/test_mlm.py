@@ -1,4 +1,4 @@
-"""Held-out masked-word loss: the same figure however it is batched, and the frequencies to beat."""
+"""The held-out masked-LM loss does not depend on batching, and the unigram baseline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bigs_cli.recipe import PretrainRecipe, load_recipe
 from bigs_cli.recipe.schema import Compute
 
 
-def test_loss_accuracy_and_their_count_do_not_depend_on_the_batch(pretrained: Path, shards: Path) -> None:
+def test_held_out_metrics_do_not_depend_on_the_batch_size(pretrained: Path, shards: Path) -> None:
     model, rows = open_model(find_model(str(pretrained))), open_shards(shards)
     recipe = load_recipe(str(pretrained / "recipe.yaml"))
     assert isinstance(recipe, PretrainRecipe)
@@ -28,7 +28,7 @@ def test_loss_accuracy_and_their_count_do_not_depend_on_the_batch(pretrained: Pa
     special = MaskIds.of(rows, recipe.masking, model.config.vocab_size)
     evaluator = MaskedLMEvaluator(make_apply(model.config, Compute()), special, recipe.masking)
     seen: list[int] = []
-    # 7 leaves a last batch that is mostly filler.
+    # With 7, most rows of the last batch are padding.
     ours, theirs = (evaluator(params, heldout_batches(rows.split("heldout"), size), seen.append) for size in (8, 7))
     assert sum(seen) == 2 * rows.manifest.rows("heldout")
     assert ours == pytest.approx(theirs, rel=1e-5)
@@ -48,5 +48,5 @@ def test_unigram_loss_is_the_cross_entropy_of_smoothed_frequencies(shards: Path)
     size = opened.manifest.vocab_size
     total = len(train) + size - len(special)
     expected = np.mean([-np.log((np.sum(train == word) + 1) / total) for word in held_out])
-    # What a special token's one count takes from the others is little.
+    # The smoothed count of special tokens has little effect on the others.
     assert unigram_loss(opened, Validation.of(opened)) == pytest.approx(expected, abs=0.01)

@@ -12,7 +12,7 @@ from bigs_cli.evaluation.pairs import Accuracy, accuracy_table, accuracy_text
 LINES = [Accuracy("all", "all", 2000, 1500), Accuracy("field", "syntax", 4, 4)]
 
 
-def test_the_same_figures_in_every_form() -> None:
+def test_every_format_has_the_same_values() -> None:
     markdown = accuracy_text(LINES, "markdown", {})
     assert markdown.splitlines() == [
         "| by | group | n | accuracy (%) | 95% interval |",

@@ -1,4 +1,4 @@
-"""Paired tests against every case counted out, and what is compared of two runs' predictions."""
+"""Paired tests against enumeration of all cases, and the comparison of two runs by task type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("one", "two")
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
-def test_mcnemar_counts_the_ways_in_which_coins_fall_as_unevenly(rights: list[tuple[bool, bool]]) -> None:
+def test_mcnemar_matches_enumeration(rights: list[tuple[bool, bool]]) -> None:
     first, second = np.array(rights, bool).reshape(-1, 2).T
     only = [sum(a > b for a, b in rights), sum(b > a for a, b in rights)]
     n = sum(only)
@@ -37,7 +37,7 @@ def lines(task: Task, labels: list[Any], predictions: list[Any], **more: Any) ->
     ]
 
 
-def test_classes_are_counted_and_tested_by_right_and_wrong_and_by_the_task_s_own_metric() -> None:
+def test_classification_runs_are_compared_by_accuracy_and_task_metric() -> None:
     task = get_task("cola")
     assert task.labels is not None
     bad, good = task.labels
@@ -61,7 +61,7 @@ def test_classes_are_counted_and_tested_by_right_and_wrong_and_by_the_task_s_own
     assert [(a["id"], b["id"]) for a, b in paired.differing] == [(2, 2), (4, 4), (5, 5)]
 
 
-def test_of_scores_the_nearer_are_counted_and_the_furthest_apart_come_first() -> None:
+def test_regression_runs_are_compared_by_distance_to_the_label() -> None:
     task = get_task("stsb")
     one = lines(task, [1.0, 2.0, 3.0, 4.0], [1.0, 2.5, 3.0, 0.0])
     two = lines(task, [1.0, 2.0, 3.0, 4.0], [1.5, 2.0, 3.0, 4.0])
@@ -71,14 +71,14 @@ def test_of_scores_the_nearer_are_counted_and_the_furthest_apart_come_first() ->
     assert [a["id"] for a, _ in paired.differing] == [3, 0, 1]
 
 
-def test_choices_are_right_or_wrong() -> None:
+def test_multiple_choice_runs_are_compared() -> None:
     task = Task(name="c", type="multiple-choice", title="C", source="", labels=None, metrics=("accuracy",))
     paired = pair(task, NAMES, (lines(task, [0, 1, 2], [0, 1, 1]), lines(task, [0, 1, 2], [1, 1, 2])))
     assert list(paired.counts.values()) == [1, 1, 1, 0]
     assert [test.method for test in paired.tests] == ["McNemar, exact"]
 
 
-def test_other_splits_are_left_out() -> None:
+def test_other_splits_are_ignored() -> None:
     task = get_task("cola")
     one = lines(task, ["acceptable"], ["acceptable"])
     further = [{**one[0], "split": "dev_mismatched"}]
@@ -86,7 +86,7 @@ def test_other_splits_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("change", [{"text": "another"}, {"id": 9}, {"label": "acceptable"}, {"pair": "b"}, None])
-def test_other_examples_are_refused(change: dict[str, Any] | None) -> None:
+def test_different_examples_are_rejected(change: dict[str, Any] | None) -> None:
     task = get_task("cola")
     one = lines(task, ["unacceptable"] * 2, ["unacceptable"] * 2)
     two = one[:1] if change is None else [one[0], {**one[1], **change}]
@@ -94,7 +94,7 @@ def test_other_examples_are_refused(change: dict[str, Any] | None) -> None:
         pair(task, NAMES, (one, two))
 
 
-def test_sentences_are_right_as_a_whole_and_entities_are_counted() -> None:
+def test_token_classification_runs_are_compared_by_sentence_and_entity() -> None:
     task = get_task("wikiann")
     truth = [["B-PER", "I-PER", "O"], ["O", "B-LOC", "O"], ["O", "O", "O"]]
     words = [{"words": ["Ada", "Lovelace", "wrote"]}] * 3
@@ -110,7 +110,7 @@ def test_sentences_are_right_as_a_whole_and_entities_are_counted() -> None:
     assert [a["id"] for a, _ in paired.differing] == [1]
 
 
-def test_answers_are_exact_or_not_and_have_an_f1() -> None:
+def test_question_answering_runs_are_compared_by_exact_match_and_f1() -> None:
     task = get_task("squad")
     right = [["the big river"], ["a bank", "banks"]]
     one = lines(task, right, ["river", "bank"], nbest=[{"text": "river"}])
@@ -124,6 +124,6 @@ def test_answers_are_exact_or_not_and_have_an_f1() -> None:
     assert paired.tests[1].values == (pytest.approx((2 / 3 + 1) / 2), 1.0)
 
 
-def test_nothing_is_not_compared() -> None:
+def test_runs_without_predictions_are_rejected() -> None:
     with pytest.raises(RequestError, match=r"same dev examples \(0 and 0\)"):
         pair(get_task("cola"), NAMES, ([], []))

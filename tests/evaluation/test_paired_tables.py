@@ -1,4 +1,4 @@
-"""Examples in which two runs differ, as a person reads them."""
+"""Tables of the examples for which the predictions of two runs differ."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.table import Table
 from bigs_cli.evaluation.paired import example_table
 
 
-def cells(made: Table) -> dict[str, list[str]]:
-    return {str(column.header): [str(cell) for cell in column.cells] for column in made.columns}
+def cells(table: Table) -> dict[str, list[str]]:
+    return {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
 
 
-def test_words_with_a_wrong_tag_stand_in_rows_beside_their_tags() -> None:
+def test_words_with_differing_tags_are_listed() -> None:
     line = {
         "id": 3,
         "words": ["In", "Paris", "Ann", "Lee", "sings"],
@@ -21,25 +21,25 @@ def test_words_with_a_wrong_tag_stand_in_rows_beside_their_tags() -> None:
     }
     one = {**line, "prediction": ["O", "B-LOC", "B-PER", "O", "O"]}
     other = {**line, "prediction": ["O", "O", "B-PER", "I-PER", "O"]}
-    made = cells(example_table("", [(one, other), (one, one)], ("a", "b"), further={"wrong": ["1", "2"]}))
-    assert list(made) == ["id", "word", "label", "a", "b", "wrong", "text"]
-    assert made["word"] == ["Paris\nLee", "Lee"]
-    assert made["label"] == ["B-LOC\nI-PER", "I-PER"]
-    assert made["a"] == ["B-LOC\nO", "O"]
-    assert made["b"] == ["O\nI-PER", "O"]
-    assert made["text"] == ["In Paris Ann Lee sings"] * 2
+    columns = cells(example_table("", [(one, other), (one, one)], ("a", "b"), further={"wrong": ["1", "2"]}))
+    assert list(columns) == ["id", "word", "label", "a", "b", "wrong", "text"]
+    assert columns["word"] == ["Paris\nLee", "Lee"]
+    assert columns["label"] == ["B-LOC\nI-PER", "I-PER"]
+    assert columns["a"] == ["B-LOC\nO", "O"]
+    assert columns["b"] == ["O\nI-PER", "O"]
+    assert columns["text"] == ["In Paris Ann Lee sings"] * 2
     right = {**line, "prediction": line["label"]}
     assert cells(example_table("", [(right,)], ("a",)))["word"] == ["–"]
 
 
-def test_a_long_sentence_has_an_end() -> None:
+def test_long_lists_of_words_are_truncated() -> None:
     line = {"words": ["word"] * 30, "label": ["B-PER"] * 30, "prediction": ["O"] * 30}
-    made = cells(example_table("", [(line,)], ("a",)))
-    assert made["word"][0].splitlines()[-2:] == ["word", "… 19 more"]
-    assert [len(made[name][0].split("\n")) for name in ("word", "label", "a")] == [12, 12, 12]
+    columns = cells(example_table("", [(line,)], ("a",)))
+    assert columns["word"][0].splitlines()[-2:] == ["word", "… 19 more"]
+    assert [len(columns[name][0].split("\n")) for name in ("word", "label", "a")] == [12, 12, 12]
 
 
-def test_a_list_without_words_is_several_answers() -> None:
+def test_a_list_of_answers_is_joined() -> None:
     line: dict[str, Any] = {"text": "where?", "label": ["here", "here", "there"], "prediction": []}
     assert cells(example_table("", [(line,)], ("a",))) == {
         "id": [""],

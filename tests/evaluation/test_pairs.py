@@ -30,7 +30,7 @@ except BigsError as error:
 """
 
 
-def test_csv_tsv_jsonl_and_parquet_are_the_same_pairs(tmp_path: Path) -> None:
+def test_all_table_formats_give_the_same_pairs(tmp_path: Path) -> None:
     columns = ("ok", "wrong", "kind")
     for name, mark in (("a.csv", ","), ("b.tsv", "\t")):
         (tmp_path / name).write_text("".join(mark.join(row) + "\n" for row in (columns, *ROWS)))
@@ -49,22 +49,22 @@ def test_csv_tsv_jsonl_and_parquet_are_the_same_pairs(tmp_path: Path) -> None:
         assert len(read_pairs(path, {}, "ok", "wrong", limit=1)) == 1
 
 
-def test_linked_folders_are_read_and_broken_links_named(tmp_path: Path) -> None:
+def test_linked_folders_are_read_and_broken_links_reported(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "a.csv").write_text("good,bad\n")
     here = tmp_path / "here"
     here.mkdir()
     (here / "linked").symlink_to(tmp_path / "far")
     (here / "gone.csv").symlink_to("nowhere.csv")
-    said: list[str] = []
-    assert find_tables([here], said.append) == [here / "linked" / "a.csv"]
-    assert said == [f"{here} has 1 entry that cannot be read: {here / 'gone.csv'} (a broken link)."]
+    messages: list[str] = []
+    assert find_tables([here], messages.append) == [here / "linked" / "a.csv"]
+    assert messages == [f"{here} has 1 entry that cannot be read: {here / 'gone.csv'} (a broken link)."]
     with pytest.raises(RequestError, match=r"gone\.csv is a broken link to nowhere\.csv"):
         find_tables([here / "gone.csv"])
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         ('{"sentence_good": "a"}', "a.jsonl has no column 'sentence_bad'. Did you mean 'sentence_good'? Its columns"),
         ('{"sentence_good": "a", "sentence_bad": " "}', "a.jsonl:1: column 'sentence_bad' is empty. A pair needs two"),
@@ -77,15 +77,15 @@ def test_linked_folders_are_read_and_broken_links_named(tmp_path: Path) -> None:
         ("", "a.jsonl contains no rows."),
     ],
 )
-def test_what_is_no_pair_is_told_with_its_place(line: str, says: str, tmp_path: Path) -> None:
+def test_invalid_pairs_are_reported_with_their_line(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{line}\n")
     with pytest.raises(RequestError) as error:
         read_pairs(path, {"paradigm": "UID"})
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
-def test_places_without_tables_are_told(tmp_path: Path) -> None:
+def test_folders_without_tables_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"There is no file or folder .*x \(--data\)"):
         find_tables([tmp_path / "x"])
     with pytest.raises(RequestError, match="contains no tables of pairs"):
@@ -94,7 +94,7 @@ def test_places_without_tables_are_told(tmp_path: Path) -> None:
         find_tables([])
 
 
-def test_accuracies_by_hand() -> None:
+def test_accuracies_and_intervals() -> None:
     right = np.array([True, True, False, True])
     made = accuracies(right, {"attractors": ["10", "2", "2", "10"], "kind": ["b", "a", "b", "b"]})
     assert [(line.level, line.group, line.n, line.right) for line in made] == [
@@ -116,7 +116,7 @@ def blimp(of: str, term: str = "s-selection") -> dict[str, str]:
     return {"sentence_good": f"{of} is good", "sentence_bad": f"{of} are bad", **groups}
 
 
-def test_blimp_has_the_names_of_its_paper(tmp_path: Path) -> None:
+def test_blimp_groups_have_the_names_of_the_paper(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{json.dumps(blimp('one'))}\n{json.dumps(blimp('two', 'ellipsis'))}\n")
     fine, coarse = read_blimp(path, "paradigm"), read_blimp(path, "field")
@@ -126,13 +126,13 @@ def test_blimp_has_the_names_of_its_paper(tmp_path: Path) -> None:
 
 
 def ask(home: Path, endpoint: str, **environment: str) -> str:
-    asked = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
-    ended = subprocess.run([sys.executable, "-c", READ], env=asked, capture_output=True, text=True, timeout=HANG)
+    variables = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
+    ended = subprocess.run([sys.executable, "-c", READ], env=variables, capture_output=True, text=True, timeout=HANG)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
 
 
-def test_blimp_comes_from_the_hub_and_then_from_its_cache(tmp_path: Path) -> None:
+def test_blimp_is_downloaded_once_and_then_cached(tmp_path: Path) -> None:
     root = tmp_path / "hub"
     for number in range(BLIMP_FILES):
         (root / f"p{number:02}").mkdir(parents=True)
@@ -150,5 +150,5 @@ def test_blimp_comes_from_the_hub_and_then_from_its_cache(tmp_path: Path) -> Non
         "(https://github.com/alexwarstadt/blimp), or connect to the hub once."
     )
     with serving(Hub({"datasets/nyu-mll/blimp": root / "p00"})) as other:
-        said = ask(tmp_path / "third", other.endpoint)
-    assert "nyu-mll/blimp has 0 of its 67 files." in said
+        output = ask(tmp_path / "third", other.endpoint)
+    assert "nyu-mll/blimp has 0 of its 67 files." in output

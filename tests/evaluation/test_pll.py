@@ -1,4 +1,4 @@
-"""Pseudo-log-likelihoods are those of one sentence at a time, masked by hand, whatever the batch and the order."""
+"""Pseudo-log-likelihoods match those of one manually masked sentence at a time, for any batch size and order."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def score(
     lengths = padded_lengths(sentences.lengths, of.max_position_embeddings, not of.mask_padding)
     seen: list[int] = []
     copies = masked_copies(sentences, places, lengths, MASK, within_word)
-    made = engine_of(of, batch_size)(to_unstacked(parameters(of)), copies, seen.append)
+    plls = engine_of(of, batch_size)(to_unstacked(parameters(of)), copies, seen.append)
     assert sum(seen) == len(places.sequence)
-    return pseudo_log_likelihoods(sentences, places, made)
+    return pseudo_log_likelihoods(sentences, places, plls)
 
 
 def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, within_word: bool = False) -> float:
-    """The PLL of words as their pieces, by the plain model, one copy of the sentence at a time."""
+    """Return the PLL of words, given as pieces, computed with one masked copy of the sentence at a time."""
     apply, params = jax.jit(make_apply(of, Compute())), to_tree(parameters(of), of)
     ids = [VOCABULARY.index(piece) for piece in ["[CLS]", *chain(*pieces), "[SEP]"]]
     total, place = 0.0, 0
@@ -73,26 +73,26 @@ def by_hand(of: BiGSConfig, pieces: list[list[str]], length: int | None = None, 
 
 
 @pytest.mark.parametrize("within_word", [False, True])
-def test_equal_to_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -> None:
-    """With masked padding the figure is that of the sentence without any."""
+def test_plls_match_one_masked_copy_at_a_time(within_word: bool, tmp_path: Path) -> None:
+    """With masked padding, the PLL equals that of the unpadded sentence."""
     pieces = [["the"], ["cats"], ["are"], ["run", "##ning"], ["near"], ["the"], ["dogs"], ["."]]
-    made = score(config(), tmp_path, TEXTS, within_word=within_word)
-    assert made[1] == pytest.approx(by_hand(config(), pieces, within_word=within_word), rel=2e-5)
-    assert made[2] == pytest.approx(by_hand(config(), [["run", "##s"]], within_word=within_word), rel=2e-5)
+    plls = score(config(), tmp_path, TEXTS, within_word=within_word)
+    assert plls[1] == pytest.approx(by_hand(config(), pieces, within_word=within_word), rel=2e-5)
+    assert plls[2] == pytest.approx(by_hand(config(), [["run", "##s"]], within_word=within_word), rel=2e-5)
     other = score(config(), tmp_path, TEXTS, within_word=not within_word)
-    assert abs(made[1] - other[1]) > 0.01  # one of its words has two pieces,
-    assert made[0] == pytest.approx(other[0], rel=1e-6)  # and none of this one's
+    assert abs(plls[1] - other[1]) > 0.01  # one of its words has two pieces
+    assert plls[0] == pytest.approx(other[0], rel=1e-6)  # all words are single pieces
 
 
-def test_a_model_that_reads_its_padding_sees_as_much_of_it_beside_every_sentence(tmp_path: Path) -> None:
+def test_unmasked_padding_has_the_same_length_for_all_sentences(tmp_path: Path) -> None:
     of = config(mask_padding=False)
-    made = score(of, tmp_path, TEXTS)
+    plls = score(of, tmp_path, TEXTS)
     pieces = [["the"], ["cat"], ["sleeps"], ["."]]
-    assert made[0] == pytest.approx(by_hand(of, pieces, length=32), rel=2e-5)
-    assert abs(made[0] - by_hand(of, pieces)) > 0.01
+    assert plls[0] == pytest.approx(by_hand(of, pieces, length=32), rel=2e-5)
+    assert abs(plls[0] - by_hand(of, pieces)) > 0.01
 
 
-def test_neither_batch_nor_order_nor_company_matters(tmp_path: Path) -> None:
+def test_plls_do_not_depend_on_batch_or_order(tmp_path: Path) -> None:
     whole = score(config(), tmp_path, TEXTS, 40)
     assert np.ptp(whole) > 1
     np.testing.assert_allclose(score(config(), tmp_path, TEXTS), whole, rtol=1e-5)
@@ -100,12 +100,12 @@ def test_neither_batch_nor_order_nor_company_matters(tmp_path: Path) -> None:
     np.testing.assert_allclose([score(config(), tmp_path, [text])[0] for text in TEXTS], whole, rtol=1e-5)
 
 
-def test_what_the_tokenizer_does_not_tell_apart_scores_the_same(tmp_path: Path) -> None:
-    made = score(config(), tmp_path, TEXTS)
-    assert made[0] == made[4]
+def test_sentences_with_equal_tokens_have_equal_plls(tmp_path: Path) -> None:
+    plls = score(config(), tmp_path, TEXTS)
+    assert plls[0] == plls[4]
 
 
-def test_lengths_are_multiples_up_to_the_models_positions() -> None:
+def test_padded_lengths_are_multiples_of_step() -> None:
     lengths = np.array([3, 16, 17, 39])
     assert padded_lengths(lengths, 40, equal=False).tolist() == [16, 16, 32, 40]
     assert padded_lengths(lengths[:3], 40, equal=True).tolist() == [32, 32, 32]

@@ -1,4 +1,4 @@
-"""Predictions read back."""
+"""Reading predictions.jsonl."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pairs(task: str, lines: list[dict[str, Any]]) -> list[list[float]]:
     return [side.tolist() for side in type_of(get_task(task)).label_pairs(lines) or ()]
 
 
-def test_lines_are_read_back(tmp_path: Path) -> None:
+def test_predictions_are_read_back(tmp_path: Path) -> None:
     lines = [
         {"split": split, "label": label, "prediction": "entailment"}
         for split in ("dev", "dev_other")
@@ -36,7 +36,7 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="not those of MNLI"):
         pairs("mnli", lines)
     path.write_text("{}\n")
-    with pytest.raises(RequestError, match="is not a file of predictions"):
+    with pytest.raises(RequestError, match="is not a predictions file"):
         read_predictions(path)
     for garbled, where in (
         ('"scores": {"a": "b"}', r"scores\."),

@@ -1,4 +1,4 @@
-"""Runs of several seeds as one result."""
+"""The summary of runs with several seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESUME = "bigs finetune --resume --run x"
 
 
 def finished(folder: Path, seed: int, **metrics: float | None) -> RunFolder:
-    """A run on CoLA that ended with these metrics."""
+    """Write a finished run on CoLA with these metrics."""
     run = RunFolder(folder / f"seed-{seed}")
     run.path.mkdir()
     run.results_file.write_text(json.dumps({"metrics": metrics, "steps": 3, "seconds": 1.5, "seed": seed}))
@@ -26,7 +26,7 @@ def finished(folder: Path, seed: int, **metrics: float | None) -> RunFolder:
     return run
 
 
-def test_mean_spread_and_best(tmp_path: Path) -> None:
+def test_mean_standard_deviation_and_best(tmp_path: Path) -> None:
     summary = summarize(
         get_task("cola"), [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, matthews=0.75)], RESUME
     )
@@ -34,11 +34,11 @@ def test_mean_spread_and_best(tmp_path: Path) -> None:
     figures = summary["metrics"]["matthews"]
     assert (figures["mean"], figures["best"], figures["values"]) == (0.5, 0.75, [0.25, 0.75])
     assert figures["std"] == pytest.approx(0.5**0.5 / 2)
-    assert figures["interval"] == [0.0, 0.0]  # One answer to everything has no correlation with the labels.
+    assert figures["interval"] == [0.0, 0.0]  # Constant predictions have no correlation with the labels.
 
 
 @pytest.mark.parametrize("metrics", [{}, {"matthews": None}, {"accuracy": 0.5}])
-def test_a_run_without_the_metric_is_named(metrics: dict[str, float | None], tmp_path: Path) -> None:
+def test_a_run_without_the_metric_is_reported(metrics: dict[str, float | None], tmp_path: Path) -> None:
     runs = [finished(tmp_path, 1, matthews=0.25), finished(tmp_path, 2, **metrics)]
     for order in (runs, runs[::-1]):
         with pytest.raises(

@@ -1,4 +1,4 @@
-"""A model on a labelled task: every example once, in order, whatever the batch size."""
+"""Evaluation on a labelled task: each example once and in order, for any batch size."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def split(name: str, labels: Any) -> Split:
     return Split(name, texts, inputs())
 
 
-def test_scores_are_in_order_whatever_the_batch_and_the_trim() -> None:
-    """With masked padding a row's logits depend on nothing but the row, so that batches may be trimmed."""
+def test_scores_do_not_depend_on_batch_size_and_trimming() -> None:
+    """With masked padding, the logits of a row depend only on that row, so batches can be trimmed."""
     of = config(mask_padding=True)
     apply, params = make_apply(of, Compute()), initialize(of, 0)
     seen: list[int] = []
@@ -77,7 +77,7 @@ def test_every_split_has_the_same_metrics() -> None:
         assert sum(line["scores"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_regression_predicts_the_score_itself() -> None:
+def test_regression_predictions_are_scores() -> None:
     of = config(num_labels=1, labels=None)
     task_type = type_of(get_task("stsb"))
     evaluator = TaskEvaluator(make_apply(of, Compute()), task_type, 4, trim=False)
@@ -90,8 +90,8 @@ def test_a_regression_predicts_the_score_itself() -> None:
     assert np.array_equal(np.array(written, np.float32), scores[:, 0])
 
 
-def test_scores_are_written_with_as_few_decimals_as_they_have() -> None:
-    """Those of float32: 2.4, not 2.4000000953674316."""
+def test_scores_are_written_as_short_decimals() -> None:
+    """Scores have the decimals of float32: 2.4, not 2.4000000953674316."""
     task_type = type_of(get_task("stsb"))
     examples = TextExamples(["a"] * 3, ["b"] * 3, np.array([2.4, 0.2, 5], np.float32), np.arange(3))
     scores = np.array([[0.1], [-1e-7], [1 / 3]], np.float32)

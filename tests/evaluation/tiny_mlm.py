@@ -1,4 +1,4 @@
-"""A small vocabulary of its own and models of it, for what is probed without training."""
+"""A small vocabulary and masked language models with it, for evaluations without training."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_vocabulary(folder: Path) -> Path:
 
 
 def parameters(of: BiGSConfig) -> Flat:
-    """Random parameters with which a word's neighbours matter: the kernels of the mixing are wide and strong."""
+    """Return random parameters with wide, strong kernels, so that predictions depend on the context."""
     flat = {path: np.asarray(leaf) for path, leaf in to_flat(initialize(of, 4), of).items()}
     for path, leaf in flat.items():
         if path.endswith("/log_step"):
@@ -66,12 +66,12 @@ def parameters(of: BiGSConfig) -> Flat:
 
 
 def opened(folder: Path, of: BiGSConfig) -> OpenModel:
-    """A random model, as it is opened."""
+    """Return an opened model with random parameters."""
     return OpenModel("random", of, parameters(of), write_vocabulary(folder), "random")
 
 
 def opened_frequencies(folder: Path, **frequencies: float) -> OpenModel:
-    """A model that expects the same at every place: words by their log-frequencies, all others at 0."""
+    """Return a unigram model: at every position, the logit of a word is its log-frequency, and others are 0."""
     of = config()
     flat = {path: np.zeros(shape, np.float32) for path, shape in published_shapes(of).items()}
     for word, frequency in frequencies.items():

@@ -1,4 +1,4 @@
-"""The code in exported folders, as `transformers` loads it: each test with a module cache of its own."""
+"""The code in exported folders, as `transformers` loads it; each test has its own module cache."""
 
 from __future__ import annotations
 

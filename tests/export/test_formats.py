@@ -1,4 +1,4 @@
-"""Every export format with every head: what is written is the model, and what is not the model is not left there."""
+"""Every export format with every head: exports equal the model, and wrong exports are removed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FILES = {
     "stablehlo": {*ALWAYS, "model.safetensors", "model-5.stablehlo"},
 }
 TOKENIZER = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"}
-NEEDS_MORE = {"onnx"}  # tested where its packages are: test_onnx.py
+NEEDS_MORE = {"onnx"}  # tested in test_onnx.py, if its packages are installed
 
 
 def model(tokenizer: Path | None = None, **changes: Any) -> OpenModel:
@@ -52,27 +52,27 @@ def test_every_format_is_tested() -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("form", FILES)
-def test_every_weights_file_of_a_format_is_the_model(form: str, head: str, tmp_path: Path) -> None:
-    made = model(head=head, num_labels=3)
-    differences = export(made, form, tmp_path / "out").differences
+def test_every_weights_file_of_a_format_is_read_back(form: str, head: str, tmp_path: Path) -> None:
+    original = model(head=head, num_labels=3)
+    differences = export(original, form, tmp_path / "out").differences
     assert set(differences) <= FILES[form]
     assert all(difference < 5e-6 for difference in differences.values())
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES[form]
     for name in (name for name in WEIGHTS if name in FILES[form]):
         again = read_model(tmp_path / "out")
-        assert (again.config, again.source_file.name, again.ignored) == (made.config, name, ())
-        assert same(again.flat, made.flat)
+        assert (again.config, again.source_file.name, again.ignored) == (original.config, name, ())
+        assert same(again.flat, original.flat)
         again.source_file.unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_an_untied_model_and_one_that_masks_padding(form: str, tmp_path: Path) -> None:
-    made = model(tie_word_embeddings=False, mask_padding=True, pre_norm=False)
-    export(made, form, tmp_path / "out")
+def test_untied_models_and_models_that_mask_padding(form: str, tmp_path: Path) -> None:
+    original = model(tie_word_embeddings=False, mask_padding=True, pre_norm=False)
+    export(original, form, tmp_path / "out")
     again = read_model(tmp_path / "out")
-    assert again.config == made.config
-    assert same(again.flat, made.flat)
+    assert again.config == original.config
+    assert same(again.flat, original.flat)
 
 
 @pytest.mark.parametrize("form", FILES)
@@ -80,12 +80,12 @@ def test_a_bare_encoder_without_a_pooler(form: str, tmp_path: Path) -> None:
     of = config(head="encoder")
     flat = {path: array for path, array in parameters(of).items() if not path.startswith("pooler/")}
     export(OpenModel("tiny", of, flat, None, "a tiny encoder"), form, tmp_path / "out")
-    whole = form in ("transformers", "stablehlo")  # their programs have a pooler, here of zeros
+    whole = form in ("transformers", "stablehlo")  # these formats add a pooler of zeros
     assert same(read_model(tmp_path / "out").flat, completed(flat, of) if whole else flat)
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_files_have_the_permissions_of_the_umask(form: str, tmp_path: Path) -> None:
+def test_file_permissions_follow_the_umask(form: str, tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     before = os.umask(0o027)
@@ -99,10 +99,10 @@ def test_files_have_the_permissions_of_the_umask(form: str, tmp_path: Path) -> N
     )
 
 
-def test_sixteen_bits_in_the_ports_layout_say_what_the_port_needs(tmp_path: Path) -> None:
+def test_a_16_bit_torch_export_says_how_to_load_it(tmp_path: Path) -> None:
     exported = export(model(), "torch", tmp_path / "out", Settings(dtype="bfloat16"))
-    said = [sentence for sentence in (*exported.warnings, *exported.notes) if "float()" in sentence]
-    assert said == [
+    messages = [sentence for sentence in (*exported.warnings, *exported.notes) if "float()" in sentence]
+    assert messages == [
         "The Torch port's FFT does not take 16-bit numbers on CPU. Convert the model after loading it: model.float()."
     ]
     assert (tmp_path / "out" / "README.md").read_text().count("float()") == 1
@@ -110,7 +110,7 @@ def test_sixteen_bits_in_the_ports_layout_say_what_the_port_needs(tmp_path: Path
     assert not any("float()" in sentence for sentence in (*whole.warnings, *whole.notes))
 
 
-def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
+def test_the_tokenizer_is_exported(tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     export(model(tmp_path / "vocab.txt"), "flax", tmp_path / "out")
@@ -133,11 +133,11 @@ def not_a_number(flat: Flat) -> Flat:
 
 
 @pytest.mark.parametrize("damage", [half_precision, two_columns_exchanged, not_a_number])
-def test_an_export_that_gives_other_outputs_is_not_left_there(
+def test_an_export_with_different_outputs_is_removed(
     damage: Callable[[Flat], Flat], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(folder: Path, made: OpenModel, settings: Settings) -> None:
-        write_safetensors(folder, made.config, damage(made.flat))
+    def write(folder: Path, original: OpenModel, settings: Settings) -> None:
+        write_safetensors(folder, original.config, damage(original.flat))
 
     damaged = dataclasses.replace(weights.SAFETENSORS, write=write)
     monkeypatch.setitem(FORMATS, "safetensors", damaged)
@@ -147,7 +147,7 @@ def test_an_export_that_gives_other_outputs_is_not_left_there(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_format(tmp_path: Path) -> None:
+def test_an_unknown_format_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(
         RequestError, match=r"no format 'flex'\. Did you mean 'flax'\? Formats: flax, torch, safetensors, "
     ):
@@ -155,7 +155,7 @@ def test_an_unknown_format(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_use_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RequestError, match=r"is in use: .* Choose another --output"):
         export(model(), "flax", tmp_path)
@@ -171,7 +171,7 @@ def test_a_folder_in_use_is_left_as_it_is(tmp_path: Path) -> None:
         ("stablehlo", {"dtype": "bfloat16"}, "leave out --dtype bfloat16"),
     ],
 )
-def test_settings_of_another_format_are_refused(
+def test_settings_of_another_format_are_rejected(
     form: str, settings: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=sentence):
@@ -181,12 +181,12 @@ def test_settings_of_another_format_are_refused(
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("form", [form for form, of in FORMATS.items() if of.stores_dtype])
-def test_sixteen_bits_are_half_the_size_and_the_kernels_are_spared(form: str, dtype: Any, tmp_path: Path) -> None:
-    made = model(hidden_size=64, intermediate_size=128)
-    for path, array in made.flat.items():
-        made.flat[path] = array * np.float32(0.1) if array.shape[-1] >= 64 and array.ndim == 2 else array
-    whole = export(made, form, tmp_path / "whole")
-    half = export(made, form, tmp_path / "half", Settings(dtype=dtype))
+def test_16_bit_weights_halve_the_size_except_ssm_parameters(form: str, dtype: Any, tmp_path: Path) -> None:
+    original = model(hidden_size=64, intermediate_size=128)
+    for path, array in original.flat.items():
+        original.flat[path] = array * np.float32(0.1) if array.shape[-1] >= 64 and array.ndim == 2 else array
+    whole = export(original, form, tmp_path / "whole")
+    half = export(original, form, tmp_path / "half", Settings(dtype=dtype))
     for name in whole.differences:
         assert whole.differences[name] < 5e-6 < half.differences[name] < 0.2
         if not name.endswith(".py"):
@@ -195,10 +195,10 @@ def test_sixteen_bits_are_half_the_size_and_the_kernels_are_spared(form: str, dt
     again = read_model(tmp_path / "half").flat
     kernels = [path for path in again if "/fs4/" in path or "/bs4/" in path]
     assert kernels
-    assert all(np.array_equal(again[path], made.flat[path]) for path in kernels)
+    assert all(np.array_equal(again[path], original.flat[path]) for path in kernels)
 
 
-def test_the_card_says_what_the_run_did(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_the_card_describes_the_run(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     bigs(*finetune("mrpc", pretrained, glue, tmp_path / "mrpc")).fine()
     done = bigs("export", "--model", tmp_path / "mrpc", "--output", tmp_path / "out", "--license", "cc-by-4.0").fine()
     assert done.out.strip() == str(tmp_path / "out")
@@ -218,17 +218,17 @@ def test_the_card_says_what_the_run_did(pretrained: Path, glue: Path, tmp_path: 
     assert recipe["from"] == pretrained.name
     assert re.search(r"Trained with bigs \S+, .*jax \d", card)
     assert str(tmp_path.parent) not in card
-    assert "Padding changes the outputs" not in card  # the recipe demo masks it
+    assert "Padding changes the outputs" not in card  # the recipe demo masks padding
 
 
-def test_the_card_of_a_model_that_reads_padding_says_so(tmp_path: Path) -> None:
+def test_the_card_warns_about_unmasked_padding(tmp_path: Path) -> None:
     export(model(head="question-answering"), "transformers", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Padding changes the outputs" in card
-    assert re.search(r"torch\.randint\(\d+, \(1, 5\)\)", card)  # its full length; there is no tokenizer to pad with
+    assert re.search(r"torch\.randint\(\d+, \(1, 5\)\)", card)  # its maximum length
 
 
-def test_the_card_of_a_model_of_the_hub_names_it(tmp_path: Path) -> None:
+def test_the_card_names_the_base_model_on_the_hub(tmp_path: Path) -> None:
     export(dataclasses.replace(model(), repo="ada/mine@v1"), "flax", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "ada/mine"

@@ -16,7 +16,7 @@ from tests.tiny import DOCUMENTS
 
 
 def of_run(folder: Path, *lines: str) -> OpenModel:
-    """A classifier with the labels a and b, from a run that answered so."""
+    """A classifier with the labels a and b, from a run with these lines in predictions.jsonl."""
     of = config(head="sequence-classification", num_labels=2, labels=("a", "b"))
     run = RunFolder(folder)
     run.predictions_file.write_text("".join(f"{line}\n" for line in lines))
@@ -24,7 +24,7 @@ def of_run(folder: Path, *lines: str) -> OpenModel:
     return OpenModel("tiny", of, parameters(of), folder / "tokenizer.json", "a tiny model", run=run)
 
 
-def test_texts_and_labels(tmp_path: Path) -> None:
+def test_texts_and_labels_are_read_back(tmp_path: Path) -> None:
     lines = ('{"text": "The river.", "label": "b"}', '{"text": "No label."}', '{"text": "The sea.", "label": "a"}')
     found = labelled_examples(of_run(tmp_path, *lines), 5)
     assert found is not None
@@ -35,7 +35,7 @@ def test_texts_and_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["no JSON", "[]", '{"label": "a"}', '{"text": "The sea.", "label": "c"}', '{"text": 1}']
 )
-def test_garbled_lines_are_told_of(line: str, tmp_path: Path) -> None:
+def test_invalid_lines_are_rejected(line: str, tmp_path: Path) -> None:
     made = of_run(tmp_path, '{"text": "The river.", "label": "a", "prediction": "b"}', line)
     with pytest.raises(RequestError, match=r"predictions\.jsonl:2 is not a labelled example .* Correct the line"):
         labelled_examples(made, 5)

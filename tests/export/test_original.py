@@ -1,4 +1,4 @@
-"""What the original Flax code and its Torch port do not honour is said on stderr and in the card."""
+"""Features that the original Flax code or its Torch port ignores are reported on stderr and in the card."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ GELU = "The Torch port computes the exact GELU in its layers"
         ),
     ],
 )
-def test_what_a_format_cannot_express_is_warned_of(
-    form: str, changes: dict[str, Any], says: str, tmp_path: Path
-) -> None:
+def test_unsupported_fields_cause_warnings(form: str, changes: dict[str, Any], says: str, tmp_path: Path) -> None:
     warnings = export(model(**changes), form, tmp_path / "out").warnings
     assert any(says in warning for warning in warnings), warnings
     card = (tmp_path / "out" / "README.md").read_text()
@@ -65,15 +63,13 @@ def test_what_a_format_cannot_express_is_warned_of(
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize(("form", "remedy"), [("flax", "model.to_fp32(model.params)"), ("torch", "model.float()")])
-def test_sixteen_bits_are_to_be_converted_in_the_original_code(
-    form: str, remedy: str, dtype: Any, tmp_path: Path
-) -> None:
+def test_16_bit_exports_say_how_to_convert_them(form: str, remedy: str, dtype: Any, tmp_path: Path) -> None:
     warnings = export(model(), form, tmp_path / "out", Settings(dtype=dtype)).warnings
     assert any(remedy in warning for warning in warnings)
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_nothing_is_warned_of_what_a_format_honours(form: str, tmp_path: Path) -> None:
+def test_supported_fields_cause_no_warnings(form: str, tmp_path: Path) -> None:
     ours = form not in ("flax", "torch")
     changes: dict[str, Any] = {"mask_padding": True, "pre_norm": False} if ours else {}
     made = export(model(tie_word_embeddings=False, pooler_type="mean", **changes), form, tmp_path / "out")
@@ -81,7 +77,7 @@ def test_nothing_is_warned_of_what_a_format_honours(form: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["flax", "torch"])
-def test_every_field_of_a_config_is_declared_or_warned_of(form: str, tmp_path: Path) -> None:
+def test_every_config_field_is_supported_or_causes_a_warning(form: str, tmp_path: Path) -> None:
     tool = FORMATS[form].tool
     assert tool is not None
     assert BiGSConfig.model_fields.keys() <= tool.reads | {limit.field for limit in tool.limits}

@@ -17,12 +17,12 @@ from bigs_cli.export.settings import Inputs, Settings
 
 NAMES = ["hippo_mlm", "lin_mlm", "hippo_seqcls", "hippo_seqreg", "hippo_pretraining", "lin_qa", "hippo_mc"]
 PACKAGES = {"transformers": ("torch", "transformers"), "onnx": ("jax2onnx", "onnx", "onnxruntime")}
-LARGEST_DIFFERENCE = 5e-5  # of the largest output, as the check of every export
+LARGEST_DIFFERENCE = 5e-5  # relative to the largest output, as in the check of every export
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_other_tool_gives_the_originals_outputs(shared: Path, tmp_path: Path, name: str, form: str) -> None:
+def test_the_target_tool_reproduces_the_original_outputs(shared: Path, tmp_path: Path, name: str, form: str) -> None:
     absent = [package for package in PACKAGES.get(form, ()) if find_spec(package) is None]
     if absent:
         pytest.skip(f"{', '.join(absent)} is not installed")

@@ -1,4 +1,4 @@
-"""Pushing an export to the hub, through the command line and the real client, to a stand-in on the loopback."""
+"""Pushing an export, through the command line and the real client, to a fake hub on the loopback interface."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ OF = config(head="sequence-classification")
 FLAT = parameters(OF)
 TOKEN = "hf_of_ada"
 
-# The client itself uploads large files in a way that its HTTP library advises against.
+# The client uploads large files in a way that its HTTP library has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub where ada is logged in, who may also write for the organization lab; and a model here to push."""
+    """A hub with the logged-in user ada, a member of the organization lab; and a local model to push."""
     write_flax(tmp_path / "model", OF, FLAT)
     theirs = tmp_path / "theirs"
     write_flax(theirs, OF, FLAT)
@@ -38,7 +38,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        # Without it large files take the way of another protocol, to servers that the hub names.
+        # Without it, the client uploads large files with another protocol to servers that the hub names.
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         (tmp_path / "token").write_text(TOKEN)
@@ -55,12 +55,12 @@ def written(hub: Hub) -> Writing:
 
 
 def changes(hub: Hub) -> list[str]:
-    """What was asked of the hub that changes it."""
+    """Return the requests that changed the hub."""
     return [line for line in hub.requests if not line.startswith(("GET", "HEAD"))]
 
 
 @pytest.mark.parametrize("repo", ["ada/mine", "lab/ours"])
-def test_a_new_repository_is_private_and_holds_the_model(hub: Hub, repo: str, tmp_path: Path) -> None:
+def test_a_new_repository_is_private_and_contains_the_model(hub: Hub, repo: str, tmp_path: Path) -> None:
     done = export(tmp_path, "--format", "torch", "--push", repo).fine()
     assert done.out == f"{tmp_path / 'out'}\n"
     assert f"Pushed to {hub.endpoint}/{repo}/commit/" in done.err
@@ -75,10 +75,8 @@ def test_a_new_repository_is_private_and_holds_the_model(hub: Hub, repo: str, tm
     assert np.array_equal(model(ids).logits, ours(ids).logits)
 
 
-def test_without_large_files_all_goes_into_the_commit(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client's other way, which it takes where it could move large files by its newer protocol."""
+def test_small_files_are_uploaded_in_the_commit(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client uses this mode if its newer protocol for large files is available."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     written(hub).large = 1 << 30
     export(tmp_path, "--push", "ada/mine").fine()
@@ -86,13 +84,13 @@ def test_without_large_files_all_goes_into_the_commit(
     assert same(read_model(written(hub).folder / "ada/mine").flat, FLAT)
 
 
-def test_public_where_it_is_asked_for(hub: Hub, tmp_path: Path) -> None:
+def test_public_creates_a_public_repository(hub: Hub, tmp_path: Path) -> None:
     export(tmp_path, "--push", "ada/mine", "--public").fine()
     assert written(hub).private == set()
     assert not any("/settings" in line for line in hub.requests), "it was public from the start"
 
 
-def test_what_was_private_becomes_public_after_all_is_there(hub: Hub, tmp_path: Path) -> None:
+def test_a_private_repository_becomes_public_after_the_upload(hub: Hub, tmp_path: Path) -> None:
     export(tmp_path, "--push", "ada/mine").fine()
     bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "b", "--push", "ada/mine", "--public").fine()
     assert written(hub).private == set()
@@ -113,7 +111,7 @@ def test_a_branch_and_its_revision(hub: Hub, tmp_path: Path) -> None:
     assert not [line for line in hub.requests if line.startswith("PUT")], "the same bytes are not sent twice"
 
 
-def test_other_weights_there_are_pointed_out(hub: Hub, tmp_path: Path) -> None:
+def test_older_weights_in_the_repository_are_reported(hub: Hub, tmp_path: Path) -> None:
     assert "also holds" not in export(tmp_path, "--push", "ada/mine").fine().err
     again = ("--format", "torch", "--push", "ada/mine")
     done = bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "again", *again).fine()
@@ -122,40 +120,46 @@ def test_other_weights_there_are_pointed_out(hub: Hub, tmp_path: Path) -> None:
     assert (written(hub).folder / "ada/mine/flax_model.msgpack").exists()
 
 
-def refused(done: Done, place: Path, hub: Hub, code: int, *said: str) -> None:
-    """A sentence, before anything was exported or changed on the hub."""
+def check_rejected(done: Done, place: Path, hub: Hub, code: int, *messages: str) -> None:
+    """Check that the command failed before anything was exported or changed on the hub."""
     assert (done.code, done.out) == (code, ""), done.err
-    assert [part for part in said if part not in done.err] == [], done.err
+    assert [part for part in messages if part not in done.err] == [], done.err
     assert len(done.err.splitlines()) == 1
     assert not (place / "out").exists()
     assert changes(hub) == []
 
 
-def test_without_a_login(hub: Hub, tmp_path: Path) -> None:
+def test_a_missing_login_is_reported(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "token").unlink()
-    refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "not logged in", "hf auth login", "HF_TOKEN")
+    check_rejected(
+        export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "not logged in", "hf auth login", "HF_TOKEN"
+    )
 
 
-def test_with_a_token_the_hub_does_not_know(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_token_is_reported(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
-    refused(
+    check_rejected(
         export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "does not accept your token", "hf auth login --force"
     )
 
 
-def test_offline(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushing_offline_is_rejected(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "HF_HUB_OFFLINE is set", "leave out --push")
+    check_rejected(
+        export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 2, "HF_HUB_OFFLINE is set", "leave out --push"
+    )
     assert hub.requests == []
 
 
-def test_a_hub_that_does_not_answer(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look_at("http://127.0.0.1:9", monkeypatch)
-    refused(export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 1, "could not be pushed to http://127.0.0.1:9")
+    check_rejected(
+        export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 1, "could not be pushed to http://127.0.0.1:9"
+    )
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--push", "mine"), "Use --push OWNER/NAME"),
         (("--push", "a/b/c"), "Use --push OWNER/NAME"),
@@ -164,20 +168,20 @@ def test_a_hub_that_does_not_answer(hub: Hub, tmp_path: Path, monkeypatch: pytes
         (("--revision", "v1"), "--revision applies only to uploads: add --push OWNER/NAME"),
     ],
 )
-def test_what_is_no_destination(more: tuple[str, ...], said: str, hub: Hub, tmp_path: Path) -> None:
-    refused(export(tmp_path, *more), tmp_path, hub, 2, said)
+def test_invalid_destinations_are_rejected(more: tuple[str, ...], message: str, hub: Hub, tmp_path: Path) -> None:
+    check_rejected(export(tmp_path, *more), tmp_path, hub, 2, message)
 
 
-def test_a_repository_that_is_public_already(hub: Hub, tmp_path: Path) -> None:
-    hub.repositories["ada/shown"] = tmp_path / "theirs"
+def test_an_existing_public_repository_needs_public(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["ada/public"] = tmp_path / "theirs"
     before = snapshot(tmp_path / "theirs")
-    refused(export(tmp_path, "--push", "ada/shown"), tmp_path, hub, 2, "ada/shown is public", "--public")
+    check_rejected(export(tmp_path, "--push", "ada/public"), tmp_path, hub, 2, "ada/public is public", "--public")
     assert snapshot(tmp_path / "theirs") == before
 
 
 @pytest.mark.parametrize("repo", ["bob/model", "bob/new"])
-def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
-    """Only the attempt tells: then the export is there, and how to push it."""
+def test_missing_write_permission_is_reported(repo: str, hub: Hub, tmp_path: Path) -> None:
+    """Only the upload reveals this; the export is kept, and the message says how to push it."""
     before = snapshot(tmp_path / "theirs")
     done = export(tmp_path, "--push", repo, "--public")
     assert (done.code, done.out) == (2, "")
@@ -188,7 +192,7 @@ def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "status", "code", "said"),
+    ("where", "status", "code", "message"),
     [
         ("/preupload/", 403, 2, "You have no write access to ada/mine"),
         ("/lfs/objects/batch", 403, 2, "You have no write access to ada/mine"),
@@ -198,12 +202,14 @@ def test_no_right_to_write(repo: str, hub: Hub, tmp_path: Path) -> None:
         ("/api/repos/create", 401, 2, "does not accept your token"),
     ],
 )
-def test_a_refusal_on_the_way(where: str, status: int, code: int, said: str, hub: Hub, tmp_path: Path) -> None:
+def test_errors_during_the_upload_are_reported(
+    where: str, status: int, code: int, message: str, hub: Hub, tmp_path: Path
+) -> None:
     hub.faults.append(Fault(where, times=9, status=status))
     done = export(tmp_path, "--push", "ada/mine")
     assert (done.code, done.out) == (code, "")
     last = done.err.splitlines()[-1]
-    assert said in last, done.err
+    assert message in last, done.err
     assert f"The export is complete in {tmp_path / 'out'}" in last
     assert f"hf upload ada/mine {tmp_path / 'out'} . --private" in last
     assert written(hub).commits == []

@@ -1,4 +1,4 @@
-"""The snippet on every card runs as it is printed, beside the exported folder."""
+"""The snippet on every model card runs as printed, in the parent of the exported folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def printed(folder: Path) -> str:
         ("sequence-classification", True, False),
     ],
 )
-def test_it_runs_as_printed(
+def test_the_snippet_runs_as_printed(
     form: str, head: str, mask_padding: bool, with_tokenizer: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = [package for package in PACKAGES.get(form, ()) if find_spec(package) is None]

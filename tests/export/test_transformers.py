@@ -1,4 +1,4 @@
-"""The `transformers` export, loaded by that library on PyTorch. Skipped where one of the two is not installed."""
+"""The `transformers` export, loaded by that library on PyTorch. Skipped if either is not installed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run(loaded: Any, inputs: Inputs, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_by_its_auto_class(head: str, tmp_path: Path) -> None:
+def test_every_head_loads_with_its_auto_class(head: str, tmp_path: Path) -> None:
     made, folder = exported(tmp_path, head=head, num_labels=3)
     loaded = load(folder, head).eval()
     inputs = inputs_of(made, 13, rows=3)
@@ -107,7 +107,7 @@ def test_every_head_by_its_auto_class(head: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_library_names_what_a_masked_lm_model_lacks(
+def test_transformers_reports_missing_weights(
     head: str, missing: set[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, folder = exported(tmp_path)
@@ -123,7 +123,7 @@ def test_the_library_names_what_a_masked_lm_model_lacks(
 
 
 @pytest.mark.parametrize(("name", "value"), [("ids", len(WORDS)), ("ids", -1), ("types", 2), ("types", -1)])
-def test_ids_out_of_range_are_refused(name: str, value: int, tmp_path: Path) -> None:
+def test_ids_out_of_range_are_rejected(name: str, value: int, tmp_path: Path) -> None:
     made, folder = exported(tmp_path)
     inputs = inputs_of(made, 5)
     getattr(inputs, name)[0, 0] = value
@@ -140,7 +140,7 @@ def test_ids_out_of_range_are_refused(name: str, value: int, tmp_path: Path) -> 
         {"max_position_embeddings": 1500},
     ],
 )
-def test_every_kind_of_model(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_config_variants_give_the_same_outputs(changes: dict[str, Any], tmp_path: Path) -> None:
     made, folder = exported(tmp_path, **changes)
     loaded = load(folder, made.config.head).eval()
     inputs = inputs_of(made, made.config.max_position_embeddings)
@@ -150,8 +150,8 @@ def test_every_kind_of_model(changes: dict[str, Any], tmp_path: Path) -> None:
     np.testing.assert_allclose(got, ours, atol=5e-5 * float(np.abs(ours).max()))
 
 
-def test_long_rows_are_differentiated_as_short_ones_are(tmp_path: Path) -> None:
-    """In chunks or by one matrix: the gradients of all parameters are the same."""
+def test_gradients_of_chunked_and_dense_mixing_agree(tmp_path: Path) -> None:
+    """The gradients of all parameters are the same with chunks and with one matrix."""
     made, folder = exported(tmp_path, max_position_embeddings=1100)
     loaded = load(folder, "masked-lm").eval()
     module = sys.modules[type(loaded.bigs.encoder).__module__]
@@ -168,7 +168,7 @@ def test_long_rows_are_differentiated_as_short_ones_are(tmp_path: Path) -> None:
         np.testing.assert_allclose(gradients[1][name].numpy(), gradient.numpy(), atol=1e-4 * scale, err_msg=name)
 
 
-def test_it_trains_and_evaluation_between_steps_sees_the_new_weights(tmp_path: Path) -> None:
+def test_evaluation_between_training_steps_uses_the_new_weights(tmp_path: Path) -> None:
     made, folder = exported(tmp_path)
     loaded = load(folder, "masked-lm").eval()
     inputs = inputs_of(made, 16)
@@ -222,7 +222,7 @@ def test_every_head_has_a_loss(head: str, labels: dict[str, Any], tmp_path: Path
         ("question-answering", ["start_positions", "end_positions"]),
     ],
 )
-def test_trainers_find_the_labels(head: str, names: list[str], tmp_path: Path) -> None:
+def test_trainers_find_the_label_arguments(head: str, names: list[str], tmp_path: Path) -> None:
     from transformers.utils.generic import find_labels
 
     _, folder = exported(tmp_path, head=head)
@@ -243,8 +243,8 @@ def test_training_after_inference_mode_with_frozen_kernels(tmp_path: Path) -> No
     assert loaded.bigs.encoder.layer[0].dv.weight.grad is not None
 
 
-def test_an_encoder_of_large_hidden_states(tmp_path: Path) -> None:
-    """Its tanh hears the last digits of numbers of a thousand, which no two ways of adding share."""
+def test_an_encoder_with_large_hidden_states(tmp_path: Path) -> None:
+    """The tanh of the pooler amplifies rounding differences of hidden states in the thousands."""
     made = model(tmp_path, head="encoder")
     for path in made.flat:
         if path.endswith("/do/kernel"):
@@ -252,7 +252,7 @@ def test_an_encoder_of_large_hidden_states(tmp_path: Path) -> None:
     assert export(made, "transformers", tmp_path / "out").differences["modeling_bigs.py"] < 5e-5
 
 
-def test_sixteen_bits_leave_the_kernels_alone(tmp_path: Path) -> None:
+def test_16_bit_models_keep_ssm_parameters_in_float32(tmp_path: Path) -> None:
     made = model(tmp_path)
     result = export(made, "transformers", tmp_path / "out", Settings(dtype="bfloat16"))
     assert 1e-5 < result.differences["modeling_bigs.py"] < 0.1
@@ -264,7 +264,7 @@ def test_sixteen_bits_leave_the_kernels_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "encoder"])
-def test_logits_of_sixteen_bits_are_float32(head: str, autocast: bool, tmp_path: Path) -> None:
+def test_logits_of_16_bit_models_are_float32(head: str, autocast: bool, tmp_path: Path) -> None:
     made, folder = exported(tmp_path, head=head, num_labels=3)
     loaded = load(folder, head, dtype=torch.float32 if autocast else torch.bfloat16).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -274,7 +274,7 @@ def test_logits_of_sixteen_bits_are_float32(head: str, autocast: bool, tmp_path:
         assert (outputs[name].bfloat16().float() == outputs[name]).float().mean() < 0.05
 
 
-def test_an_encoder_for_another_task_and_a_larger_vocabulary(tmp_path: Path) -> None:
+def test_changing_the_task_and_enlarging_the_vocabulary(tmp_path: Path) -> None:
     _, folder = exported(tmp_path)
     loaded = load(folder, "sequence-classification", num_labels=5)
     state = load(folder, "masked-lm").state_dict()
@@ -302,7 +302,7 @@ print(json.dumps([
 """
 
 
-def test_pipelines_in_a_process_that_knows_nothing_of_bigs(tmp_path: Path) -> None:
+def test_pipelines_run_without_bigs(tmp_path: Path) -> None:
     folders = []
     for head in ("masked-lm", "sequence-classification", "token-classification"):
         made = model(tmp_path, head=head, num_labels=2, labels=("no", "yes"))

@@ -93,7 +93,7 @@ CHANGES: list[Callable[[Any, dict[str, Any]], Any]] = [
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_no_change_of_a_parameter_is_missed(training: bool, tmp_path: Path) -> None:
+def test_every_parameter_change_affects_the_outputs(training: bool, tmp_path: Path) -> None:
     _, folder = exported(tmp_path)
     start = load(folder, "masked-lm", hidden_dropout_prob=0.0)
     new = {
@@ -119,8 +119,8 @@ def test_double_precision(tmp_path: Path) -> None:
     torch.testing.assert_close(double.float(), single, atol=2e-6 * float(single.abs().max()), rtol=0)
 
 
-def test_functional_calls_gradients_and_ensembles(tmp_path: Path) -> None:
-    """`torch.func` hands other parameters to the model, under `grad` and `vmap` as tensors without values to read."""
+def test_torch_func_calls_gradients_and_ensembles(tmp_path: Path) -> None:
+    """`torch.func` replaces the parameters; `grad` and `vmap` use tensors whose values cannot be read."""
     _, folder = exported(tmp_path)
     model = load(folder, "masked-lm").eval()
     ids = torch.tensor(IDS)
@@ -143,7 +143,7 @@ def test_functional_calls_gradients_and_ensembles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dynamic", [None, True])
-def test_it_is_one_graph_whatever_the_length(
+def test_the_compiled_graph_does_not_depend_on_the_length(
     dynamic: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, folder = exported(tmp_path, max_position_embeddings=60, head="sequence-classification", num_labels=2)
@@ -163,7 +163,7 @@ def test_it_is_one_graph_whatever_the_length(
         inputs = inputs_of(made, length)
         with torch.no_grad():
             torch.testing.assert_close(run(compiled, inputs).logits, run(model, inputs).logits)
-    # One of matrices and one of four chunks; where it is not told, PyTorch takes the first length for the only one.
+    # One graph with dense matrices and one with four chunks. By default, PyTorch compiles for the first length only.
     assert len(graphs) == (2 if dynamic else 3)
 
 
@@ -172,7 +172,7 @@ renamed = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprec
 
 
 @renamed
-def test_checkpointing_gives_the_same_gradients_and_keeps_less(tmp_path: Path) -> None:
+def test_gradient_checkpointing_saves_memory_and_keeps_gradients(tmp_path: Path) -> None:
     _, folder = exported(tmp_path, num_hidden_layers=4, max_position_embeddings=64)
     ids = torch.randint(1, 14, (2, 64), generator=torch.Generator().manual_seed(0))
     results = []
@@ -197,7 +197,7 @@ def test_checkpointing_gives_the_same_gradients_and_keeps_less(tmp_path: Path) -
         torch.testing.assert_close(gradient, expected[name], msg=name)
 
 
-def test_what_it_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_unsupported_arguments_are_rejected(tmp_path: Path) -> None:
     _, folder = exported(tmp_path)
     model = load(folder, "masked-lm").eval()
     ids = torch.tensor(IDS)
@@ -219,7 +219,7 @@ def test_what_it_does_not_have_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "more", [{}, {"torch_compile": True, "torch_compile_backend": "aot_eager"}, {"checkpoint": True}]
 )
-def test_trainer(more: dict[str, Any], tmp_path: Path) -> None:
+def test_the_trainer_runs(more: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="Trainer needs accelerate: pip install accelerate")
     _, folder = exported(tmp_path, head="sequence-classification", num_labels=2, labels=("no", "yes"))
     model = load(folder, "sequence-classification", hidden_dropout_prob=0.0)
@@ -247,7 +247,7 @@ def test_trainer(more: dict[str, Any], tmp_path: Path) -> None:
     assert torch.equal(logits(again), logits(trainer.model.eval()))
 
 
-def test_weights_that_accelerate_brings_when_they_are_needed(tmp_path: Path) -> None:
+def test_accelerate_offloads_weights(tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed: pip install accelerate")
     _, folder = exported(tmp_path, max_position_embeddings=1300)
     model = load(folder, "masked-lm").eval()

@@ -20,7 +20,7 @@ from pathlib import Path
 from bigs_cli.checkpoints.orbax import steps
 from tests.tiny import bigs, pretrain, start_bigs, write_shards
 from tests.training.test_checkpoints import kill
-from tests.training.test_resume import course, same
+from tests.training.test_resume import same, training_log
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
         bigs(*pretrain(shards, killed, "--resume")).fine()
         if not same(steady / "checkpoints", killed / "checkpoints"):
             sys.exit("the final parameters differ")
-        if course(steady) != course(killed):
+        if training_log(steady) != training_log(killed):
             sys.exit("the logged courses differ")
         if steps(steady / "checkpoints") != steps(killed / "checkpoints"):
             sys.exit("other checkpoints were kept")

@@ -1,4 +1,4 @@
-"""Numerical tests run what users run: programs that XLA and LLVM have optimized."""
+"""Numerical tests run programs with all optimizations of XLA and LLVM, as users do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="package", autouse=True)
 def optimized() -> Iterator[None]:
-    """Turn the optimizations on that tests/conftest.py turns off."""
+    """Enable the optimizations that tests/conftest.py disables."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

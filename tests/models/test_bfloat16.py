@@ -30,7 +30,7 @@ def run(config, compute, unstacked, ids, params=None, **named):
 
 
 def gradients(compute, unstacked):
-    """Of the mean loss over all tokens of a text of few words, each a thousand times."""
+    """Return the gradients of the mean loss over a text of a few words, each repeated a thousand times."""
     rng = np.random.default_rng(0)
     ids = jnp.asarray(rng.integers(1, WORDS, (B, L)), jnp.int32)
     labels = ids % 2
@@ -40,14 +40,14 @@ def gradients(compute, unstacked):
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1).mean()
 
     tree = jax.jit(jax.grad(loss))(initialize(CONFIG, 0))
-    # An SSM's five are compared as one: the step's gradient is a single number, which may all but cancel.
+    # Compare the five SSM parameters together: the gradient of the step is one number, which may nearly cancel.
     layer = tree["s4_bert"]["encoder"]["layer"]
     ssms = {name: np.concatenate([np.ravel(leaf) for leaf in layer.pop(name).values()]) for name in ("fs4", "bs4")}
     return ssms | {jax.tree_util.keystr(path): np.asarray(a) for path, a in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 @pytest.mark.parametrize("unstacked", [False, True])
-def test_gradients_of_all_parameters(unstacked):
+def test_bfloat16_gradients_match_float32(unstacked):
     exact = gradients(Compute(), unstacked)
     rounded = gradients(Compute(dtype="bfloat16"), unstacked)
     errors = {name: np.linalg.norm(rounded[name] - a) / np.linalg.norm(a) for name, a in exact.items()}
@@ -57,8 +57,8 @@ def test_gradients_of_all_parameters(unstacked):
 
 @pytest.mark.parametrize("unstacked", [False, True])
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "encoder"])
-def test_logits_are_not_rounded(head, unstacked):
-    """A cast of bfloat16 logits would leave bfloat16 values: some hundred different ones in these thousands."""
+def test_logits_are_not_rounded_to_bfloat16(head, unstacked):
+    """If the logits were bfloat16 values cast to float32, only a few hundred of the thousands would differ."""
     config = CONFIG.model_copy(update={"head": head, "num_labels": 1})
     shape = (512, 2, 8) if head == "multiple-choice" else (1024, 8)
     ids = np.random.default_rng(0).integers(1, 64, shape).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Arithmetic in pairs of float32, against NumPy's extended precision."""
+"""Double-float arithmetic against NumPy's extended precision."""
 
 from __future__ import annotations
 

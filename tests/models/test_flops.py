@@ -1,4 +1,4 @@
-"""The count of operations against what XLA counts in the model as it is traced."""
+"""The number of operations against XLA's own count for the traced model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE: dict[str, Any] = {
 
 
 def traced(config: BiGSConfig, L: int, mixing: str, rows: int = 16) -> float:
-    """Count by XLA's own analysis, of a row out of many: what is done once a step hardly counts."""
+    """Return XLA's count per row of a batch, in which operations per step are negligible."""
     apply = make_apply(config, Compute(mixing=mixing))  # type: ignore[arg-type]
     shape = (rows, 1, L) if config.head == "multiple-choice" else (rows, L)
     ids = jax.ShapeDtypeStruct(shape, np.int32)
@@ -39,7 +39,7 @@ def traced(config: BiGSConfig, L: int, mixing: str, rows: int = 16) -> float:
 
 
 @pytest.mark.parametrize(("mixing", "L"), [("dense", 128), ("chunked", 256), ("chunked", 200)])
-def test_the_count_is_what_xla_counts(mixing: str, L: int) -> None:
+def test_the_count_matches_xla(mixing: str, L: int) -> None:
     config = BiGSConfig(**SHAPE)
     assert count_flops(config, L, mixing).forward == pytest.approx(traced(config, L, mixing), rel=0.04)
 
@@ -50,13 +50,13 @@ def test_every_head_is_counted(head: Head) -> None:
     assert count_flops(config, 128, "dense").forward == pytest.approx(traced(config, 128, "dense"), rel=0.04)
 
 
-def test_unknown_mixers_are_refused() -> None:
+def test_unknown_mixers_are_rejected() -> None:
     with pytest.raises(ValueError, match="auto or one of dense"):
         count_flops(BiGSConfig(), 8, "dens")
 
 
-def test_the_published_model() -> None:
-    """By hand: 23 layers of 3·1024·3072 + 4·1024² weights, mixing 2·128 a channel, 20 words of 1024² + 1024·30522."""
+def test_the_count_for_the_published_model() -> None:
+    """By hand: 23 layers with 3·1024·3072 + 4·1024² weights, mixing 2·128 a channel, 20 words of 1024² + 1024·30522."""
     flops = count_flops(BiGSConfig(), 128, predictions=20)
     assert flops.dense == 2 * 128 * 23 * (3 * 1024 * 3072 + 4 * 1024**2)
     assert flops.mixing == 2 * 128 * 23 * 2 * 128 * 1024

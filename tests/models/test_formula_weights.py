@@ -1,4 +1,4 @@
-"""The model against numbers the original code gave for weights made by a formula: needs no file."""
+"""The model against outputs of the original code for weights from a formula, without any file."""
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ def test_masked_lm_logits_and_loss(compute, unstacked):
 
 
 @pytest.mark.parametrize("mixer", REFERENCES)
-def test_the_reference_of_benchmarks_gives_the_same_logits(mixer):
+def test_the_benchmark_reference_gives_the_same_logits(mixer):
     params = unstack_layers(to_tree(formula_weights(config("masked-lm")), config("masked-lm")))
     apply = jax.jit(make_reference_apply(config("masked-lm"), REFERENCES[mixer]))
     logits = apply(params, IDS, (IDS > 0).astype(np.int32), TYPES).logits
@@ -89,14 +89,14 @@ def test_classification_logits():
     np.testing.assert_allclose(outputs("sequence-classification").logits, expected, atol=1e-6)
 
 
-def test_bfloat16_is_near_float32():
+def test_bfloat16_is_close_to_float32():
     full = outputs("masked-lm").logits
     half = outputs("masked-lm", compute=Compute(dtype="bfloat16")).logits
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, full, atol=0.06)
 
 
-def test_shorter_inputs_run_and_longer_ones_are_refused():
+def test_shorter_inputs_run_and_longer_inputs_are_rejected():
     assert outputs("masked-lm", ids=IDS[:, :7], types=TYPES[:, :7]).logits.shape == (2, 7, 50)
     with pytest.raises(ValueError, match=r"13 tokens.*at most 12"):
         outputs("masked-lm", ids=np.ones((1, 13), int), types=np.zeros((1, 13), int))

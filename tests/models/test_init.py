@@ -1,4 +1,4 @@
-"""Every parameter of every head has the initial value its table gives it."""
+"""Every parameter of every head has the initial distribution in the table of `models/init.py`."""
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_spread_of_every_parameter(head):
+def test_initial_distribution_of_every_parameter(head):
     config = CONFIG.model_copy(update={"head": head})
     values = {name: np.asarray(value) for name, value in leaves(initialize(config, 1)).items()}
     shapes = leaves(parameter_shapes(config))
@@ -49,7 +49,7 @@ def test_spread_of_every_parameter(head):
             assert ((value >= np.log(0.01)) & (value <= 0)).all(), name
 
 
-def test_streams_differ_by_layer_path_and_seed_and_repeat():
+def test_random_streams_depend_only_on_path_layer_and_seed():
     one, again, other = (leaves(initialize(CONFIG, seed)) for seed in (1, 1, 2))
     kernels = [value for name, value in one.items() if name.endswith(("du_forward/kernel", "du_backward/kernel"))]
     layers = [layer for kernel in kernels for layer in kernel]

@@ -1,4 +1,4 @@
-"""Products and dense maps equal plain float32 arithmetic, values and gradients, in both types and any shape."""
+"""Matrix products and dense layers match plain float32 arithmetic: values and gradients, both types, any shape."""
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,12 @@ def close(actual, expected, tolerance):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("M", "K", "N"), [(1, 1, 1), (1, 16, 9), (9, 16, 1), (33, 1, 16), (24, 40, 17)])
-def test_product_keeps_float32_sums(M, K, N, dtype):
+def test_matmul_sums_in_float32(M, K, N, dtype):
     a, b = drawn(M, K).astype(dtype), drawn(K, N).astype(dtype)
     exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64)
     plain = jax.jit(lambda a, b: (matmul(a, b), matmul(a, b.T, transposed=True)))(a, b)
     assert {y.dtype for y in plain} == {jnp.dtype(dtype)}
-    # Of factors that are bfloat16 already, a sum asked for in float32 has float32's accuracy.
+    # With bfloat16 factors, a float32 result has the accuracy of float32.
     for y in (matmul(a, b, dtype=jnp.float32), matmul(a, b.T, transposed=True, dtype=jnp.float32)):
         assert y.dtype == jnp.float32
         close(y, exact, 2e-6)
@@ -36,7 +36,7 @@ def test_product_keeps_float32_sums(M, K, N, dtype):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_linear_and_its_gradients(transposed, dtype):
+def test_dense_and_its_gradients(transposed, dtype):
     I, O, T = 24, 17, 30
     matrix, bias, x, weight = drawn(*((I, O) if transposed else (O, I))), drawn(O), drawn(I, T), drawn(O, T)
 
@@ -61,7 +61,7 @@ def test_linear_and_its_gradients(transposed, dtype):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_times_the_last_axis_and_its_gradients(transposed, dtype):
+def test_project_and_its_gradients(transposed, dtype):
     u, matrix, weight = drawn(3, 5, 8), drawn(*((9, 8) if transposed else (8, 9))), drawn(3, 5, 9)
 
     def of(function):

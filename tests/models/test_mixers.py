@@ -1,4 +1,4 @@
-"""Every way of mixing equals the recurrence, values and gradients, both directions, any length."""
+"""Every mixer matches the recurrence: values and gradients, both directions, any length."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def close(actual, expected, tolerance):
 @pytest.mark.parametrize("L", [1, 5, 16, 39])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("name", [name for name in ALL_MIXERS if name != "recurrence"])
-def test_mixers_equal_the_recurrence(name, reverse, L, monkeypatch):
+def test_mixers_match_the_recurrence(name, reverse, L, monkeypatch):
     monkeypatch.setattr(mixers, "CHUNK", 16)
     rng = np.random.default_rng(L)
     u, weight = (jnp.asarray(rng.normal(size=(B, H, L)), jnp.float32) for _ in range(2))
@@ -54,8 +54,8 @@ def test_mixers_equal_the_recurrence(name, reverse, L, monkeypatch):
         close(actual, wanted, 1e-5)
 
 
-def test_the_recurrence_is_the_definition():
-    """Against numpy in float64, written from the equation and nothing else."""
+def test_the_recurrence_matches_its_definition():
+    """Compare with the equation in NumPy and float64."""
     L = 20
     ssm = parameters()
     u = np.random.default_rng(1).normal(size=(B, H, L)).astype(np.float32)
@@ -70,15 +70,15 @@ def test_the_recurrence_is_the_definition():
     close(mixed("recurrence", L, True, ssm, jnp.asarray(u)), backward, 1e-5)
 
 
-def test_auto_goes_by_length_and_unknown_names_are_refused():
+def test_auto_depends_on_length_and_unknown_names_are_rejected():
     assert mixers.choose("auto", mixers.longest_dense()) is mixers.MIXERS["dense"]
     assert mixers.choose("auto", mixers.longest_dense() + 1) is mixers.MIXERS["chunked"]
     with pytest.raises(ValueError, match="dense"):
         mixers.choose("attention", 8)
 
 
-def test_operands_of_many_layers_are_those_of_each():
-    """Leading axes: what the encoder prepares for all layers at once equals one layer at a time."""
+def test_stacked_operands_match_those_of_each_layer():
+    """Operands of all layers at once, with leading axes, equal those of one layer at a time."""
     models = [parameters(seed) for seed in range(3)]
     stacked = SSMParameters(*map(jnp.stack, zip(*models, strict=True)))
     for mixer in ALL_MIXERS.values():
@@ -88,7 +88,7 @@ def test_operands_of_many_layers_are_those_of_each():
             jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=2e-6), together, alone)
 
 
-def test_recipes_name_the_mixers_there_are():
+def test_recipes_accept_every_mixer():
     from typing import get_args
 
     from bigs_cli.recipe.schema import Compute

@@ -1,4 +1,4 @@
-"""What the config changes: padding that is masked, post-norm, an output matrix of its own."""
+"""Options of the config: masked padding, post-norm, and an untied output matrix."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ def run(config, ids, params=None):
     return jax.jit(make_apply(config, Compute()))(params, ids)
 
 
-def test_masked_padding_changes_nothing_and_unmasked_padding_does():
+def test_only_unmasked_padding_changes_the_outputs():
     padded = np.pad(IDS, ((0, 0), (0, 7)))
     for masked in (True, False):
         config = BiGSConfig(
@@ -32,14 +32,14 @@ def test_masked_padding_changes_nothing_and_unmasked_padding_does():
         assert (difference < 1e-5) == masked
 
 
-def test_post_norm_ends_in_a_layer_norm():
+def test_post_norm_outputs_are_normalized():
     config = BiGSConfig(pre_norm=False, max_position_embeddings=16, **SIZE)
     last = np.asarray(run(config, IDS).hidden_states[-1])
     np.testing.assert_allclose(last.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(last.std(-1), 1, atol=1e-4)
 
 
-def test_an_untied_model_predicts_with_its_own_matrix():
+def test_an_untied_model_uses_its_own_output_matrix():
     config = BiGSConfig(tie_word_embeddings=False, max_position_embeddings=16, **SIZE)
     params = initialize(config, 0)
     before = run(config, IDS, params).logits

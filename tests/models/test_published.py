@@ -20,7 +20,7 @@ FLAX = ["hippo_mlm", "lin_mlm", "hippo_seqcls", "hippo_seqreg", "hippo_pretraini
 
 
 def difference(actual, expected):
-    """The largest difference, relative to the largest value expected."""
+    """Return the largest difference relative to the largest expected value."""
     expected = np.asarray(expected)
     return float(np.abs(np.asarray(actual) - expected).max() / max(np.abs(expected).max(), 1e-30))
 
@@ -59,14 +59,14 @@ def test_outputs_of_every_head(shared, name):
     assert checked >= 4
 
 
-def test_shorter_inputs_give_the_shorter_models_outputs(shared):
+def test_shorter_inputs_match_a_model_of_that_length(shared):
     case = Case(shared, "flax_hippo_mlm")
     expected = np.load(shared / "fixtures" / "flax_hippo_mlm" / "reference_len40.npz")["logits"]
     assert difference(case.outputs([a[:, :40] for a in case.inputs]).logits, expected) < LOGITS
 
 
 @pytest.mark.parametrize("name", ["hippo_mlm", "hippo_seqcls"])
-def test_torch_files_are_run_with_the_tanh_gelu(shared, name):
+def test_torch_weights_run_with_the_tanh_gelu(shared, name):
     case = Case(shared, f"torch_{name}")
     assert difference(case.outputs().logits, case.reference["tanh:logits"]) < LOGITS
     shorter = case.outputs([a[:, :40] for a in case.inputs])
@@ -75,7 +75,7 @@ def test_torch_files_are_run_with_the_tanh_gelu(shared, name):
 
 def mlm_loss(case):
     labels = case.given["mlm_labels"]
-    predicted = labels > 0  # as the original: a label of 0 is not counted
+    predicted = labels > 0  # as in the original code, a label of 0 is ignored
 
     def loss(tree):
         each, _ = cross_entropy(case.apply(tree, *case.inputs).logits, jnp.maximum(labels, 0))
@@ -117,7 +117,7 @@ def test_loss_and_every_gradient(shared, name, loss_of):
         tolerance = SSM_GRADIENT if path.rsplit("/")[-1] in SSM else DENSE_GRADIENT
         assert difference(flat[path], gradient) < tolerance, path
         if path.endswith("A_re"):
-            assert flat[path][2] == flat[path][5] == 0, "A_re above its clip has no gradient"
+            assert flat[path][2] == flat[path][5] == 0, "A_re above its limit has no gradient"
 
 
 def test_kernels_of_a_checkpoint(shared):
@@ -132,7 +132,7 @@ def test_kernels_of_a_checkpoint(shared):
 @pytest.mark.parametrize("scaling", ["hippo", "lin", "inv"])
 @pytest.mark.parametrize("slow", ["", "slow_"])
 def test_kernels_of_4096_tokens_against_float64(shared, scaling, slow):
-    """Far inside the tolerance, slow decays too: phases are carried to 48 bits."""
+    """Phases have 48 bits, so slowly decaying kernels are accurate too."""
     read = np.load(shared / "fixtures" / "kernels_4096.npz")
     ssm = SSMParameters(*(jnp.asarray(read[f"{scaling}/{slow}{name}"]) for name in SSMParameters._fields))
     kernel = jax.jit(lambda ssm: convolution_kernel(discretize(ssm), 4096))(ssm)

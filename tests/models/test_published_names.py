@@ -18,7 +18,7 @@ from bigs_cli.models.published import (
 )
 from tests.checkpoints.tiny import HEADS, config, parameters, same
 
-# Flax path → Torch name, for one parameter of every kind. Published files depend on these: they never change.
+# Flax path → Torch name, for one parameter of every kind. Published files depend on these names.
 GOLDEN = {
     "s4_bert/embeddings/word_embeddings/embedding": "bigs.embeddings.word_embeddings.weight",
     "s4_bert/embeddings/position_embeddings/embedding": "bigs.embeddings.position_embeddings.weight",
@@ -84,7 +84,7 @@ HEAD_SHAPES = {
 HEAD_SHAPES["pretraining"] = HEAD_SHAPES["masked-lm"] | HEAD_SHAPES["next-sentence"]
 
 
-def test_the_golden_torch_names() -> None:
+def test_torch_names_are_unchanged() -> None:
     assert {path: torch_name(path) for path in GOLDEN} == GOLDEN
 
 
@@ -102,14 +102,14 @@ def test_an_untied_model_has_its_own_decoder() -> None:
     assert untied.items() - tied.items() == {("cls/predictions/decoder/kernel", (4, 11))}
 
 
-def test_only_a_bare_encoder_may_lack_its_pooler() -> None:
+def test_only_a_bare_encoder_may_lack_a_pooler() -> None:
     assert optional_paths(config(head="encoder")) == {"pooler/dense/kernel", "pooler/dense/bias"}
     assert not optional_paths(config(head="sequence-classification"))
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("tied", [True, False])
-def test_torch_names_and_back(head: str, tied: bool) -> None:
+def test_torch_names_round_trip(head: str, tied: bool) -> None:
     of = config(head=head, tie_word_embeddings=tied)
     flat = parameters(of)
     state = to_torch(flat, of)
@@ -119,7 +119,7 @@ def test_torch_names_and_back(head: str, tied: bool) -> None:
     assert not state, "from_torch consumes its argument"
 
 
-def test_the_second_mlm_bias_is_preferred_and_a_missing_decoder_is_the_embedding() -> None:
+def test_the_decoder_bias_is_preferred_and_a_missing_decoder_is_tied() -> None:
     of = config()
     flat = parameters(of)
     state = to_torch(flat, of)
@@ -129,14 +129,14 @@ def test_the_second_mlm_bias_is_preferred_and_a_missing_decoder_is_the_embedding
     assert same(from_torch(state, of), flat)
 
 
-def test_a_tied_decoder_that_is_not_the_embedding_is_kept_for_the_report() -> None:
+def test_a_decoder_that_differs_from_the_embedding_is_kept() -> None:
     of = config()
     state = to_torch(parameters(of), of) | {"cls.predictions.decoder.weight": np.zeros((11, 4), np.float32)}
     assert "cls.predictions.decoder.weight" in from_torch(state, of)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_training_tree_stacks_layers_and_comes_back(head: str) -> None:
+def test_the_training_tree_round_trips(head: str) -> None:
     of = config(head=head)
     flat = parameters(of)
     consumed = dict(flat)
@@ -148,21 +148,21 @@ def test_the_training_tree_stacks_layers_and_comes_back(head: str) -> None:
     assert same(to_flat(tree, of), flat)
 
 
-def test_an_encoder_without_pooler_becomes_a_tree_and_comes_back() -> None:
+def test_an_encoder_without_a_pooler_round_trips() -> None:
     of = config(head="encoder")
     flat = {path: array for path, array in parameters(of).items() if "pooler" not in path}
     assert same(to_flat(to_tree(dict(flat), of), of), flat)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_head_is_known_by_its_names_unless_it_is_a_classifier(head: str) -> None:
+def test_the_head_is_guessed_from_names_unless_it_is_a_classifier(head: str) -> None:
     of = config(head=head)
     shared = {"sequence-classification", "token-classification", "multiple-choice"}
     for names in (published_shapes(of), to_torch(parameters(of), of)):
         assert guess_head(names) == (None if head in shared else head)
 
 
-def test_the_port_s_own_list_of_names(shared: Path) -> None:
+def test_names_match_those_of_the_torch_port(shared: Path) -> None:
     published = json.loads((shared / "fixtures" / "torch_state_dict_keys_mlm.json").read_text())
     of = config(
         vocab_size=1000,

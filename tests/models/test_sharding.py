@@ -1,4 +1,4 @@
-"""What lies where: memory by mesh, and a checkpoint of one mesh continued on another."""
+"""Sharding: memory per device by mesh, and resuming a checkpoint on another mesh."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.step import TrainState, new_state
 from tests.tiny import bigs, parameters, pretrain
-from tests.training.test_resume import course
+from tests.training.test_resume import training_log
 
 ROOT = Path(__file__).parents[2]
 STEADY: dict[str, Any] = {"steps": 9, "checkpoint__every_steps": 3, "checkpoint__keep": 9}
@@ -40,27 +40,27 @@ print(bigs(*pretrain(shards, wide, "--resume", *sets)).fine().err)
 
 
 def share(sizes: tuple[int, int, int]) -> float:
-    """Return the part of the published model's training state (parameters and moments) that one device holds."""
+    """Return the fraction of the published model's training state (parameters and moments) on one device."""
     optimizer = make_optimizer(
         Optimizer(learning_rate=1e-3, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(0)
     )
     state = jax.eval_shape(lambda params: new_state(params, optimizer), parameter_shapes(BiGSConfig()))
-    mesh: Any = AbstractMesh(sizes, AXES)  # devices that nobody has
+    mesh: Any = AbstractMesh(sizes, AXES)  # without real devices
     places = TrainState(*(shardings(mesh, part) for part in state))
     pairs = list(zip(jax.tree.leaves(state), jax.tree.leaves(places), strict=True))
     held = sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in pairs)
     return held / sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf, _ in pairs)
 
 
-def test_eight_devices_hold_an_eighth_each() -> None:
+def test_fsdp_over_eight_devices_divides_memory_by_eight() -> None:
     assert share((1, 8, 1)) == pytest.approx(1 / 8, rel=0.1)
     assert share((8, 1, 1)) == 1
     assert share((2, 2, 2)) == pytest.approx(1 / 4, rel=0.1)
-    assert share((1, 1, 8)) < 1 / 4  # 30,522 words do not divide by 8: their table is whole everywhere
+    assert share((1, 1, 8)) < 1 / 4  # 30,522 words are not divisible by 8: the table is replicated
 
 
 def back_to(run: Path, copy: Path, step: int) -> Path:
-    """Return a copy of a run with the checkpoint of `step` and none later."""
+    """Return a copy of a run without checkpoints after `step`."""
     shutil.copytree(run, copy)
     (copy / "results.json").unlink()
     for checkpoint in (copy / "checkpoints").iterdir():
@@ -70,12 +70,12 @@ def back_to(run: Path, copy: Path, step: int) -> Path:
 
 
 def near(run: Path, other: Path) -> None:
-    for ours, theirs in zip(course(run), course(other), strict=True):
+    for ours, theirs in zip(training_log(run), training_log(other), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -> None:
-    """Three steps on one device, three on eight that share out the parameters, three on one again; or all on eight."""
+def test_a_checkpoint_resumes_on_another_mesh(shards: Path, tmp_path: Path) -> None:
+    """Three steps on one device, three on eight with sharded parameters, and three on one; or all on eight."""
     steady = tmp_path / "steady"
     bigs(*pretrain(shards, steady, **STEADY)).fine()
     fresh, wide = tmp_path / "fresh", back_to(steady, tmp_path / "wide", 3)
@@ -91,7 +91,7 @@ def test_a_checkpoint_goes_on_with_other_devices(shards: Path, tmp_path: Path) -
     assert "after step 3." in done.stdout
     for run in (fresh, wide):
         near(run, steady)
-        # Read on one device by its config alone.
+        # Read on one device, with only the config.
         ours, theirs = (parameters(each / "checkpoints") for each in (run, steady))
         assert all(np.allclose(ours[path], theirs[path], atol=1e-3) for path in theirs)
     narrow = back_to(wide, tmp_path / "narrow", 6)
@@ -145,8 +145,8 @@ print(set(seen), float(metrics["loss"]))
 """
 
 
-def test_parts_of_a_batch_lie_on_all_devices_and_the_state_stays_where_it_was() -> None:
-    """Four parts of 16 rows on eight devices: two rows on each, in every part."""
+def test_micro_batches_use_all_devices_and_the_state_keeps_its_sharding() -> None:
+    """Four micro-batches of 16 rows on eight devices: each device has two rows of every micro-batch."""
     assert on_eight_devices(STEPS).startswith("{(2, 8)} ")
 
 
@@ -159,7 +159,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute, Mesh
 from bigs_cli.models import sharding as meshes
 
-B, L, H, I = 16, 64, 32, 96  # tokens are B L = 1024, more than any axis of a parameter
+B, L, H, I = 16, 64, 32, 96  # B·L = 1024 tokens, more than any parameter dimension
 config = BiGSConfig(vocab_size=160, hidden_size=H, intermediate_size=I, num_hidden_layers=2, num_ssm=4,
                     max_position_embeddings=L)
 for mixing in ("dense", "chunked"):
@@ -176,5 +176,5 @@ for mixing in ("dense", "chunked"):
 """
 
 
-def test_devices_that_share_parameters_gather_these_and_not_activations() -> None:
+def test_fsdp_gathers_parameters_and_not_activations() -> None:
     assert on_eight_devices(GATHERED) == "dense True True True\nchunked True True True\n"

@@ -1,4 +1,4 @@
-"""One tiny model of every head, fresh and with a tokenizer, and what each says by its own call."""
+"""A tiny untrained model of every head with a tokenizer, and its outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 
 def write_models(run: Path, root: Path) -> Path:
-    """Write a folder for every head, with the vocabulary of `run`; weights large enough for answers to differ."""
+    """Write a folder for every head with the vocabulary of `run`; large weights make predictions differ."""
     base = read_config(run / "config.json")
     kinds: dict[str, dict[str, Any]] = {
         "masked-lm": {},
@@ -43,12 +43,12 @@ def write_models(run: Path, root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def models(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model folder for every head. Read it only."""
+    """A folder with a model folder for every head. Do not modify it."""
     return write_models(pretrained, tmp_path_factory.mktemp("models"))
 
 
 def outputs(folder: Path, first: list[str], second: list[str] | None = None) -> tuple[Any, Any]:
-    """Return what a model gives for texts padded to all its positions, and how these were encoded."""
+    """Return the outputs of a model for texts padded to its maximum length, and their encodings."""
     encoded = encode_texts(load_tokenizer(folder / "tokenizer.json"), first, second, LENGTH)
     batch = encoded.batch(np.arange(len(first)), len(first))
     model = load_model(folder)

@@ -1,4 +1,4 @@
-"""What each head answers through `.predict`, beside what its model gives when it is called."""
+"""The predictions of each head, compared with the outputs of the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHERS = ["The sea is near.", "The baker mixes flour.", "People walk over the ic
 
 
 @pytest.mark.parametrize("head", ["masked-lm", "pretraining"])
-def test_masks_are_filled(models: Path, head: str) -> None:
+def test_fill_mask(models: Path, head: str) -> None:
     texts = ["The goal of life is [MASK].", "[MASK] rises in the [MASK]", "the sea " + "[MASK] " * 11]
     answers = load_model(models / head).predict(texts, top=3)
     given_, encoded = outputs(models / head, texts)
@@ -41,13 +41,13 @@ def test_masks_are_filled(models: Path, head: str) -> None:
     assert answers[0]["filled"].startswith("The goal of life is")
 
 
-def test_pieces_join_the_word_before_them() -> None:
+def test_word_pieces_are_joined_to_the_preceding_word() -> None:
     from bigs_cli.prediction.fill_mask import _fill
 
     assert _fill("play [MASK] the [MASK].", ["##ing", "house"]) == "playing the house."
 
 
-def test_classes_have_their_probabilities(models: Path) -> None:
+def test_classification_probabilities(models: Path) -> None:
     answers = load_model(models / "sequence-classification").predict(TEXTS)
     shares = probabilities(outputs(models / "sequence-classification", TEXTS)[0].logits)
     for answer, row in zip(answers, shares, strict=True):
@@ -56,21 +56,21 @@ def test_classes_have_their_probabilities(models: Path) -> None:
         assert answer["prediction"] == ("bad", "fair", "good")[row.argmax()]
 
 
-def test_pairs_and_scores(models: Path) -> None:
+def test_pairs_and_regression(models: Path) -> None:
     pairs = list(zip(TEXTS, OTHERS, strict=True))
     answers = load_model(models / "score").predict(pairs)
     expected = np.asarray(outputs(models / "score", TEXTS, OTHERS)[0].logits)[:, 0]
     assert [answer["prediction"] for answer in answers] == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_next_sentence(models: Path) -> None:
+def test_next_sentence_prediction(models: Path) -> None:
     answers = load_model(models / "next-sentence").predict(list(zip(TEXTS, OTHERS, strict=True)))
     shares = probabilities(outputs(models / "next-sentence", TEXTS, OTHERS)[0].logits)[:, 0]
     assert [answer["probability"] for answer in answers] == pytest.approx(shares, abs=2e-6)
     assert [answer["prediction"] for answer in answers] == [bool(share > 0.5) for share in shares]
 
 
-def test_entities_are_parts_of_the_text(models: Path) -> None:
+def test_entities_are_spans_of_the_text(models: Path) -> None:
     texts = ["Old people, of the village.", "The teacher wrote"]
     answers = load_model(models / "token-classification").predict(texts)
     words = [["Old", "people", ",", "of", "the", "village", "."], ["The", "teacher", "wrote"]]
@@ -83,7 +83,7 @@ def test_entities_are_parts_of_the_text(models: Path) -> None:
         assert [part["type"] for part in answer["entities"]] == [part["type"] for part in of_words["entities"]]
 
 
-def test_a_table_has_a_row_for_a_text_with_its_words_aligned(models: Path) -> None:
+def test_table_rows_align_words_and_tags(models: Path) -> None:
     texts = ["Old people, of the village.", "The teacher wrote"]
     for model, key, heading in (("token-classification", "entities", "entity"), ("parts", "words", "word")):
         answers = load_model(models / model).predict(texts)
@@ -98,7 +98,7 @@ def test_a_table_has_a_row_for_a_text_with_its_words_aligned(models: Path) -> No
         assert [line[: starts[1]].strip() for line in shown[1:] if line[: starts[1]].strip()] == texts
 
 
-def test_tags_that_are_no_entities(models: Path) -> None:
+def test_tags_without_entities(models: Path) -> None:
     (answer,) = load_model(models / "parts").predict("The teacher wrote")
     given_, encoded = outputs(models / "parts", ["The teacher wrote"])
     tokenizer = load_tokenizer(models / "parts" / "tokenizer.json")
@@ -110,38 +110,38 @@ def test_tags_that_are_no_entities(models: Path) -> None:
     assert [word["probability"] for word in answer["words"]] == pytest.approx(shares[firsts].max(-1), abs=2e-6)
 
 
-def test_answers_are_parts_of_the_text(models: Path) -> None:
-    asked = [{"question": "where?", "context": text, "id": i} for i, text in enumerate(TEXTS)]
-    answers = load_model(models / "question-answering").predict(asked, top=2)
+def test_answers_are_spans_of_the_text(models: Path) -> None:
+    inputs = [{"question": "where?", "context": text, "id": i} for i, text in enumerate(TEXTS)]
+    answers = load_model(models / "question-answering").predict(inputs, top=2)
     given_, encoded = outputs(models / "question-answering", ["where?"] * 3, TEXTS)
     for i, (answer, text) in enumerate(zip(answers, TEXTS, strict=True)):
         assert text[answer["start"] : answer["end"]] == answer["prediction"]
         assert len(answer["nbest"]) == 2
         assert (answer["id"], answer["context"]) == (i, text)
-        # The best pair start ≤ end of those in the text, before its [SEP].
+        # The best pair with start ≤ end in the text, before its [SEP].
         start, end = np.asarray(given_.start_logits)[i], np.asarray(given_.end_logits)[i]
         first, last = encoded.first_lengths[i], encoded.starts[i + 1] - encoded.starts[i] - 1
         best = max(start[a] + end[b] for a in range(first, last) for b in range(a, min(a + 30, last)))
         assert answer["score"] == pytest.approx(best, abs=1e-3)
 
 
-def test_a_long_text_is_read_in_windows(models: Path) -> None:
+def test_long_texts_are_split_into_windows(models: Path) -> None:
     long = " ".join(TEXTS * 8)
     (answer,) = load_model(models / "question-answering").predict({"question": "where?", "context": long})
     assert long[answer["start"] : answer["end"]] == answer["prediction"]
 
 
-def test_endings_are_weighed(models: Path) -> None:
-    asked = [{"text": TEXTS[0], "endings": OTHERS}, {"text": TEXTS[1], "endings": OTHERS[:2]}]
-    answers = load_model(models / "multiple-choice").predict(asked)
-    for item, answer in zip(asked, answers, strict=True):
+def test_multiple_choice_probabilities(models: Path) -> None:
+    inputs = [{"text": TEXTS[0], "endings": OTHERS}, {"text": TEXTS[1], "endings": OTHERS[:2]}]
+    answers = load_model(models / "multiple-choice").predict(inputs)
+    for item, answer in zip(inputs, answers, strict=True):
         endings = item["endings"]
         logits = np.asarray(outputs(models / "multiple-choice", [item["text"]] * len(endings), endings)[0].logits)
         assert answer["scores"] == pytest.approx(probabilities(logits[:, 0]), abs=2e-6)
         assert endings[answer["prediction"]] == answer["ending"]
 
 
-def test_embeddings_are_means_over_the_text(models: Path) -> None:
+def test_embeddings_are_means_over_tokens(models: Path) -> None:
     for head in ("masked-lm", "encoder"):
         vectors = load_model(models / head).embed(TEXTS)
         given_, encoded = outputs(models / head, TEXTS)
@@ -151,15 +151,15 @@ def test_embeddings_are_means_over_the_text(models: Path) -> None:
     assert load_model(models / "encoder").embed([]).shape == (0, 16)
 
 
-def test_padding_is_cut_where_that_changes_nothing(models: Path) -> None:
+def test_masked_padding_is_trimmed(models: Path) -> None:
     model = load_model(models / "trimmed")
     cut, whole = (model.predict(TEXTS, trim_padding=trim) for trim in (None, False))
     for one, other in zip(cut, whole, strict=True):
         assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
 
 
-def test_what_a_model_does_not_take_is_said(models: Path) -> None:
-    for head, asked, sentence in (
+def test_invalid_inputs_are_rejected(models: Path) -> None:
+    for head, inputs, sentence in (
         ("encoder", "a text", "it has no predictions, only embeddings"),
         ("masked-lm", "no mask", r"text 1 has no \[MASK\]: write"),
         ("masked-lm", "a [mask]", r"\(in capitals\)"),
@@ -178,19 +178,19 @@ def test_what_a_model_does_not_take_is_said(models: Path) -> None:
         ("sequence-classification", [{"text": "a", "pair": "b"}, {"text": "a"}], "is a single text|has no 'pair'"),
     ):
         with pytest.raises(RequestError, match=sentence):
-            load_model(models / head).predict(asked)
+            load_model(models / head).predict(inputs)
 
 
-def test_cut_texts_are_warned_of_each_time(models: Path) -> None:
+def test_every_call_warns_about_truncated_texts(models: Path) -> None:
     model = load_model(models / "token-classification")
-    for asked in (model.predict, model.embed):
-        with pytest.warns(UserWarning, match="Texts truncated to 32 tokens: 1") as told:
-            asked(["the sea " * 40, "the sea"])
-        assert told[0].filename == __file__
-        asked("the sea")
+    for method in (model.predict, model.embed):
+        with pytest.warns(UserWarning, match="Texts truncated to 32 tokens: 1") as record:
+            method(["the sea " * 40, "the sea"])
+        assert record[0].filename == __file__
+        method("the sea")
 
 
-def test_a_model_that_was_not_loaded_reads_no_text(models: Path) -> None:
+def test_a_model_without_a_tokenizer_rejects_texts(models: Path) -> None:
     from bigs_cli import BiGSForMaskedLM
 
     config = load_model(models / "masked-lm").config
@@ -199,14 +199,14 @@ def test_a_model_that_was_not_loaded_reads_no_text(models: Path) -> None:
 
 
 @given(st.text(max_size=40))
-def test_words_cover_a_text_but_its_white_space(text: str) -> None:
+def test_split_words_cover_all_but_white_space(text: str) -> None:
     spans = list(split_words(text))
     assert "".join(text[start:end] for start, end in spans) == re.sub(r"\s", "", text)
     assert all(start < end for start, end in spans)
     assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
 
 
-def test_words_are_cut_as_corpora_of_entities_are() -> None:
+def test_words_are_split_as_in_entity_corpora() -> None:
     text = "\"Mr. O'Brien's well-known U.S. house,\" she said..."
     assert [text[a:b] for a, b in split_words(text)] == [
         *('"', "Mr", ".", "O'Brien's", "well-known", "U.S", ".", "house", ",", '"', "she", "said", "..."),
@@ -215,7 +215,7 @@ def test_words_are_cut_as_corpora_of_entities_are() -> None:
     assert not is_iob(("noun", "verb"))
 
 
-def test_a_model_that_is_saved_takes_its_tokenizer_along(models: Path, tmp_path: Path) -> None:
+def test_save_pretrained_writes_the_tokenizer(models: Path, tmp_path: Path) -> None:
     loaded = load_model(models / "masked-lm")
     loaded.save_pretrained(tmp_path / "saved")
     text = "the [MASK] wrote"

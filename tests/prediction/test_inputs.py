@@ -1,4 +1,4 @@
-"""Arrays that a model is called with: what is out of range, of another shape or no number is a sentence, never NaN."""
+"""Input arrays of models: values out of range, wrong shapes and wrong types are rejected and never give NaN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("head", "inputs", "says"),
+    ("head", "inputs", "message"),
     [
         ("masked-lm", {"input_ids": [[1] * 6]}, "The input has 6 tokens; this model takes at most 5."),
         ("masked-lm", {"input_ids": [1, 2]}, "input_ids has the shape [2]; the head masked-lm takes [B, L]."),
@@ -50,12 +50,12 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         (
             "encoder",
             {"token_type_ids": [[0] * 4] * 2},
-            "token_type_ids has the shape [2, 4]; it needs that of input_id",
+            "token_type_ids has the shape [2, 4]; it must have the shape of input_id",
         ),
         (
             "encoder",
             {"attention_mask": [[1] * 4] * 2},
-            "attention_mask has the shape [2, 4]; it needs that of input_ids",
+            "attention_mask has the shape [2, 4]; it must have the shape of input_ids",
         ),
         ("encoder", {"attention_mask": [[1, 1, 2, 1, 1]] * 2}, "attention_mask has values from 1 to 2; padding and"),
         (
@@ -79,20 +79,20 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
         ("masked-lm", {"positions": [1, 2]}, "positions has the shape [2]; it needs [B, P], here with B = 2."),
     ],
 )
-def test_inputs_that_no_model_takes(head: Any, inputs: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_invalid_arrays_are_rejected(head: Any, inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         CLASSES[head](config(head=head))(**{"input_ids": IDS, **inputs})
 
 
-def test_masks_of_booleans_and_of_floats_are_masks() -> None:
+def test_boolean_and_float_masks_are_accepted() -> None:
     model = BiGSModel(config(head="encoder"))
     expected = np.asarray(model(IDS, MASK, TYPES).pooler_output)
     for mask in (np.array(MASK, bool), np.array(MASK, np.float32)):
         np.testing.assert_array_equal(model(IDS, mask, TYPES).pooler_output, expected)
 
 
-def test_pairs_are_refused_by_a_model_with_one_token_type(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    """The second text has type 1, which such a model turned into NaN."""
+def test_pairs_are_rejected_by_a_model_with_one_token_type(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """The second text has token type 1, for which such a model would output NaN."""
     base = read_config(pretrained / "config.json").model_copy(update={"type_vocab_size": 1})
     heads: tuple[Head, ...] = ("masked-lm", "sequence-classification")
     for head in heads:

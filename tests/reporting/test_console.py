@@ -1,4 +1,4 @@
-"""Tables and bars: whole on a pipe, drawn on a terminal, none in a log."""
+"""Tables and progress bars: full width on a pipe, bars only on a terminal."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def printed(value: object) -> str:
     return out.getvalue()
 
 
-def test_what_another_program_reads_is_whole_and_as_it_is() -> None:
+def test_piped_output_is_not_wrapped_or_formatted() -> None:
     path = "/".join(["a-long-folder"] * 20)
-    made = console.table("", "run", "result", right=("result",))
-    made.add_row(path, "[bold]1[/bold] :smile:")
-    assert f"{path}  [bold]1[/bold] :smile:" in printed(made)
+    table = console.table("", "run", "result", right=("result",))
+    table.add_row(path, "[bold]1[/bold] :smile:")
+    assert f"{path}  [bold]1[/bold] :smile:" in printed(table)
 
 
-def test_scores_stand_beside_the_published_ones() -> None:
+def test_scores_table_includes_published_scores() -> None:
     metrics, always = {"accuracy": 0.5, "f1": 0.25}, Baseline("equivalent", {"accuracy": 0.6, "f1": 0.75})
     scores = Scores({"dev": metrics}, {"dev": always})
     title, header, *rows = printed(scores_table(get_task("mrpc"), scores)).splitlines()
@@ -50,7 +50,7 @@ def test_scores_stand_beside_the_published_ones() -> None:
     ]
 
 
-def test_scores_of_a_test_set_stand_beside_nothing_published() -> None:
+def test_scores_of_a_test_set_have_no_published_scores() -> None:
     scores = Scores({"test": {"accuracy": 0.5, "f1": None}}, {})
     assert [line.split() for line in printed(scores_table(get_task("mrpc"), scores)).splitlines()] == [
         ["MRPC,", "test,", "in", "percent"],
@@ -60,13 +60,13 @@ def test_scores_of_a_test_set_stand_beside_nothing_published() -> None:
     ]
 
 
-def test_a_terminal_without_columns_is_written_to_all_the_same() -> None:
+def test_output_to_a_terminal_with_zero_columns() -> None:
     run = [sys.executable, "-c", "from bigs_cli.reporting.console import out; out.print('a line')"]
     done = subprocess.run(run, env=os.environ | {"COLUMNS": "0"}, capture_output=True, text=True, check=True)
     assert done.stdout == "a line\n"
 
 
-def test_bars_are_drawn_on_a_terminal_one_inside_another() -> None:
+def test_nested_progress_bars_are_drawn_on_a_terminal() -> None:
     reader, writer = pty.openpty()
     text: list[bytes] = []
 
@@ -88,28 +88,28 @@ def test_bars_are_drawn_on_a_terminal_one_inside_another() -> None:
     assert "a line" in shown
 
 
-def test_a_log_has_lines_and_no_bars() -> None:
+def test_no_progress_bars_without_a_terminal() -> None:
     done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "a line\n")
 
 
-def test_values_become_bars_between_the_lowest_and_the_highest() -> None:
+def test_sparkline_scales_from_lowest_to_highest() -> None:
     assert console.sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert console.sparkline([7, 0]) == "█▁"
     assert console.sparkline([7, 6], low=0) == "█▇"
 
 
-def test_many_values_become_means() -> None:
+def test_sparkline_averages_many_values() -> None:
     assert console.sparkline([0, 0, 7, 7, 0, 7], width=3) == "▁█▅"
     assert len(console.sparkline(list(range(1001)), width=28)) == 28
 
 
-def test_few_or_equal_values() -> None:
+def test_sparkline_of_few_or_equal_values() -> None:
     assert console.sparkline([]) == ""
     assert console.sparkline([3]) == "▅"
     assert console.sparkline([2, 2, 2]) == "▅▅▅"
 
 
-def test_what_is_not_finite_is_marked_and_spares_the_rest() -> None:
+def test_sparkline_marks_nonfinite_values() -> None:
     assert console.sparkline([0, float("nan"), 7, float("inf"), float("-inf")]) == "▁×█××"
     assert console.sparkline([float("nan")] * 2) == "××"

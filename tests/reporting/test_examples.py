@@ -1,4 +1,4 @@
-"""Examples of masked rows: what is printed is what a model reads and is asked, for any vocabulary and any text."""
+"""Printed examples of masked rows show the inputs and labels of the model, for any vocabulary and text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL_MASKED = Masking(mask_fraction=1, random_fraction=0, whole_word=True)
 
 
 def make_shards(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> Shards:
-    """Write each text as a row, for training and, half of them, held out."""
+    """Write each text as a training row and half of them also as held-out rows."""
     pad, cls, sep = (tokenizer.token_to_id(name) for name in ("[PAD]", "[CLS]", "[SEP]"))
     rows = np.full((len(texts), L), pad)
     for row, text in zip(rows, texts, strict=True):
@@ -66,7 +66,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 
 @dataclass
 class Example:
-    """One that was printed; `predictions` is place → (what is read there, what stood there)."""
+    """A printed example; `predictions` maps positions to (input token, original token)."""
 
     row: int
     filled: int
@@ -93,7 +93,7 @@ def parsed(output: str, split: str, rows: int) -> list[Example]:
     return found
 
 
-def test_putting_back_what_is_to_be_predicted_gives_the_text(shards: Shards) -> None:
+def test_filling_in_the_predictions_restores_the_text(shards: Shards) -> None:
     tokenizer, rows = shards.tokenizer(), shards.split("train")
     output = printed(shards, ALL_MASKED, 5)
     assert max(map(len, output.splitlines())) <= 100
@@ -108,10 +108,10 @@ def test_putting_back_what_is_to_be_predicted_gives_the_text(shards: Shards) -> 
         for _, word in sorted(example.predictions.items()):
             text = text.replace(" [MASK]", word[1][2:] if word[1].startswith("##") else f" {word[1]}", 1)
         whole = tokenizer.decode(ids[: example.filled].tolist(), skip_special_tokens=False)
-        assert text.replace(" ", "") == whole.replace(" ", "")  # put back, a full stop stands by itself
+        assert text.replace(" ", "") == whole.replace(" ", "")  # the restored text has a space before each full stop
 
 
-def test_rows_lie_spread_over_the_split_as_the_seed_says(shards: Shards) -> None:
+def test_rows_are_spread_over_the_split(shards: Shards) -> None:
     chosen = [example.row for example in parsed(printed(shards, Masking(), 5, 3), "train", 30)]
     assert [row // 6 for row in chosen] == [0, 1, 2, 3, 4]
     assert printed(shards, Masking(), 5, 3) == printed(shards, Masking(), 5, 3)
@@ -120,7 +120,7 @@ def test_rows_lie_spread_over_the_split_as_the_seed_says(shards: Shards) -> None
     assert [example.row for example in every] == list(range(15))
 
 
-def test_held_out_masks_are_those_that_are_measured(shards: Shards) -> None:
+def test_held_out_masks_are_those_of_the_evaluation(shards: Shards) -> None:
     rows, masking = shards.split("heldout"), Masking()
     ids = rows.take(np.arange(len(rows)))["input_ids"]
     special = MaskIds.of(shards, masking, shards.manifest.vocab_size)
@@ -131,7 +131,7 @@ def test_held_out_masks_are_those_that_are_measured(shards: Shards) -> None:
         }
 
 
-def test_a_terminal_shows_where_something_is_predicted(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predicted_tokens_are_highlighted_on_a_terminal(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=50, color_system="standard", markup=False)
     monkeypatch.setattr(examples, "out", screen)
     examples.print_examples(shards, ALL_MASKED, 1, 0)
@@ -140,8 +140,8 @@ def test_a_terminal_shows_where_something_is_predicted(shards: Shards, monkeypat
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in output.splitlines()) <= 50
 
 
-def test_any_text_is_shown_as_it_is_and_moves_no_cursor(tmp_path: Path) -> None:
-    """Byte by byte, so that every second mask breaks a character in two."""
+def test_control_characters_are_escaped(tmp_path: Path) -> None:
+    """A byte-level vocabulary: every second mask splits a character."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate((*SPECIAL_TOKENS, *alphabet))}
     tokenizer = Tokenizer(models.BPE(vocab, [], unk_token="[UNK]"))

@@ -1,4 +1,4 @@
-"""The view of a run on a terminal, and nothing of it in a log."""
+"""The live view of a run, which is drawn only on a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown(terminal: bool, width: int = 120) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
 
 
-def test_a_terminal_shows_where_the_run_is() -> None:
+def test_the_live_view_shows_the_progress() -> None:
     text = shown(True)
     assert "compiling the first step" in text
     assert " 20/100" in text
@@ -36,13 +36,13 @@ def test_a_terminal_shows_where_the_run_is() -> None:
     assert "time left" in text
 
 
-def test_a_narrow_terminal_cuts_the_line() -> None:
+def test_the_live_view_is_truncated_on_a_narrow_terminal() -> None:
     assert max(len(line) for line in re.split(r"[\r\n]", shown(True, width=60)) if "loss" in line) <= 60
 
 
-def test_a_log_shows_nothing() -> None:
+def test_the_live_view_draws_nothing_without_a_terminal() -> None:
     assert shown(False) == ""
 
 
-def test_an_unknown_peak_is_left_out() -> None:
+def test_an_unknown_peak_is_omitted() -> None:
     assert "of peak" not in figures(VALUES, [1.0]).plain

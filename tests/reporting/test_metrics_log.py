@@ -1,4 +1,4 @@
-"""metrics.jsonl: what is written, and what is left after a crash."""
+"""metrics.jsonl: writing, and reading after a crash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 
 
-def test_a_line_a_step_as_plain_json(tmp_path: Path) -> None:
+def test_entries_are_json_lines(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.write(1, loss=np.float32(0.5), name="a", count=3, flag=True, none=None)
     log.write(2, loss=float("nan"), peak=float("inf"))
@@ -19,7 +19,7 @@ def test_a_line_a_step_as_plain_json(tmp_path: Path) -> None:
     assert second == {"step": 2, "loss": None, "peak": None}
 
 
-def test_a_resumed_run_writes_later_steps_again(tmp_path: Path) -> None:
+def test_later_entries_are_dropped_on_resume(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in (1, 2, 2, 3):
         log.write(step, loss=step)
@@ -32,5 +32,5 @@ def test_a_resumed_run_writes_later_steps_again(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_no_file_is_no_entries(tmp_path: Path) -> None:
+def test_a_missing_log_has_no_entries(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "none.jsonl") == []

@@ -1,4 +1,4 @@
-"""Pages on a narrow screen: tables scroll by themselves, and no word is broken."""
+"""HTML pages on a narrow screen: tables scroll separately, and no word is broken."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def narrow() -> str:
     )
 
 
-def test_words_of_one_cell_stay_on_the_lines_of_the_next() -> None:
+def test_lines_of_adjacent_cells_are_aligned() -> None:
     assert f'<td class="text">{TEXT}</td>' in narrow()
     assert '<td class="lines">Responsibilities\nof\n' in narrow()
     assert '<td class="lines">B-ORG\nB-ORG\n' in narrow()
 
 
-def test_columns_are_no_narrower_than_their_words() -> None:
+def test_columns_are_at_least_as_wide_as_their_words() -> None:
     rules = {selector.strip(): body for selector, body in re.findall(r"([^{}]+){([^{}]*)}", CSS)}
     assert "overflow-x: auto" in rules[".wide"]
     assert "white-space: pre" in rules[".lines"]
@@ -62,7 +62,7 @@ def test_columns_are_no_narrower_than_their_words() -> None:
     assert "word-break" not in CSS
 
 
-def test_a_narrow_screen_breaks_no_word_and_is_not_overflown(tmp_path: Path) -> None:
+def test_a_narrow_screen_breaks_no_words_and_does_not_overflow(tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium on this machine's PATH")

@@ -1,4 +1,4 @@
-"""Trackers, with stand-ins for their packages: what they are given, and that a run does not hang on them."""
+"""Trackers, with fake packages: what they receive, and that their failures do not stop a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESUME = "bigs pretrain --resume --run runs/x"
 
 
 class Packages:
-    """Stand-ins for tensorboardX and wandb that keep what they are told."""
+    """Fake tensorboardX and wandb packages that record their calls."""
 
     def __init__(self) -> None:
         self.points: list[tuple[str, float, int]] = []
@@ -49,22 +49,22 @@ class Packages:
 
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch) -> Packages:
-    made = Packages()
+    fakes = Packages()
     for name, function in (("tensorboardX", "SummaryWriter"), ("wandb", "init")):
         module = ModuleType(name)
         module.__spec__ = ModuleSpec(name, None)
-        setattr(module, function, getattr(made, function))
+        setattr(module, function, getattr(fakes, function))
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
-    return made
+    return fakes
 
 
-def test_a_run_gives_all_its_figures_to_both(packages: Packages, shards: Path, tmp_path: Path) -> None:
+def test_a_run_logs_all_metrics_to_both_trackers(packages: Packages, shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, "--logger", "tensorboard", "--logger", "wandb")).fine()
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    told = [{"step": step, **values} for step, values in packages.rows]
-    assert told == entries
+    logged = [{"step": step, **values} for step, values in packages.rows]
+    assert logged == entries
     assert packages.points == [
         (name, value, entry["step"]) for entry in entries for name, value in entry.items() if name != "step"
     ]
@@ -77,15 +77,13 @@ def test_a_run_gives_all_its_figures_to_both(packages: Packages, shards: Path, t
     assert packages.started[1]["id"] == packages.started[0]["id"]
 
 
-def test_fine_tuning_is_tracked_too(packages: Packages, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_fine_tuning_logs_to_trackers(packages: Packages, pretrained: Path, glue: Path, tmp_path: Path) -> None:
     bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--logger", "wandb")).fine()
     assert any("dev_accuracy" in values for _, values in packages.rows)
     assert packages.closed == ["wandb"]
 
 
-def test_one_that_fails_on_the_way_is_left_out(
-    packages: Packages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failing_tracker_is_disabled(packages: Packages, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     packages.broken = None  # type: ignore[assignment]
     with tracking(("wandb", "tensorboard"), tmp_path, {}, RESUME) as write:
         for step in range(5):
@@ -96,7 +94,7 @@ def test_one_that_fails_on_the_way_is_left_out(
     assert "wandb failed and receives no further metrics" in capfd.readouterr().err
 
 
-def test_one_that_cannot_start_ends_the_request(packages: Packages, tmp_path: Path) -> None:
+def test_a_tracker_that_cannot_start_ends_the_command(packages: Packages, tmp_path: Path) -> None:
     packages.broken = True
     with (
         pytest.raises(BigsError, match=f"could not be started: no account. Fix this and continue with `{RESUME}`"),
@@ -107,7 +105,7 @@ def test_one_that_cannot_start_ends_the_request(packages: Packages, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", TRACKERS)
-def test_one_that_is_not_installed_is_a_sentence(
+def test_a_tracker_that_is_not_installed_is_reported(
     name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
@@ -117,6 +115,6 @@ def test_one_that_is_not_installed_is_a_sentence(
     assert not (tmp_path / "run").exists()
 
 
-def test_recipes_may_name_every_tracker() -> None:
+def test_recipes_accept_every_tracker() -> None:
     known = PretrainRecipe.model_json_schema()["properties"]["loggers"]["items"]["enum"]
     assert known == list(TRACKERS)

@@ -1,4 +1,4 @@
-"""Which checkpoints stay, and what becomes of a run whose checkpoints were damaged or that was killed."""
+"""Which checkpoints are kept, and how a run recovers from corrupt checkpoints or from being killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigs_cli.checkpoints.checksums import CHECKSUMS, find_corruption, read_scor
 from bigs_cli.checkpoints.orbax import Keep
 from bigs_cli.reporting.metrics_log import read_metrics
 from tests.tiny import bigs, pretrain, snapshot, start_bigs
-from tests.training.test_resume import course, same
+from tests.training.test_resume import same, training_log
 
 MANY = {"steps": 12, "checkpoint__every_steps": 4, "checkpoint__keep": 9}
 
@@ -47,13 +47,13 @@ def remove(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint / "position")
 
 
-def spoil_the_seal(checkpoint: Path) -> None:
+def corrupt_checksums(checkpoint: Path) -> None:
     (checkpoint / "seal.json").write_text('{"files"')
 
 
 @pytest.fixture(scope="module")
 def saved(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with the checkpoints 4, 8 and 12. Read it only."""
+    """A finished run with the checkpoints 4, 8 and 12. Do not modify it."""
     run = tmp_path_factory.mktemp("saved") / "run"
     bigs(*pretrain(shards, run, **MANY)).fine()
     assert steps(run / "checkpoints") == [4, 8, 12]
@@ -61,37 +61,39 @@ def saved(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("corrupt", "problem"),
     [
         (truncate, r"params/.+ has \d+ bytes instead of \d+"),
         (flip, "params/.+ was modified: its SHA-256"),
         (empty, "optimizer/.+ has 0 bytes"),
         (remove, "position/.+ is missing"),
-        (spoil_the_seal, r"seal\.json is corrupt"),
+        (corrupt_checksums, r"seal\.json is corrupt"),
         (lambda checkpoint: (checkpoint / "seal.json").unlink(), r"it has no seal\.json"),
     ],
 )
-def test_every_kind_of_damage_is_told(saved: Path, tmp_path: Path, harm: Callable[[Path], None], told: str) -> None:
+def test_every_kind_of_corruption_is_detected(
+    saved: Path, tmp_path: Path, corrupt: Callable[[Path], None], problem: str
+) -> None:
     checkpoint = shutil.copytree(saved / "checkpoints" / "12", tmp_path / "12")
     assert find_corruption(checkpoint) is None
-    harm(checkpoint)
-    assert re.match(told, str(find_corruption(checkpoint)))
+    corrupt(checkpoint)
+    assert re.match(problem, str(find_corruption(checkpoint)))
 
 
-def test_a_damaged_checkpoint_is_passed_over(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_a_corrupt_checkpoint_is_skipped(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     flip(run / "checkpoints" / "12")
-    (run / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_bytes(b"{")  # Orbax's, and not needed
+    (run / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_bytes(b"{")  # written by Orbax, but not needed
     again = bigs(*pretrain(shards, run, "--resume")).fine()
     assert re.search(r"checkpoints/12 is corrupt \(.+\); using that of step 8", again.err)
     assert f"Resuming {run} after step 8." in again.err
-    assert course(run) == course(saved)
+    assert training_log(run) == training_log(saved)
     assert same(run / "checkpoints", saved / "checkpoints")
     assert steps(run / "checkpoints") == [4, 8, 12]
     assert (run / "checkpoints" / "12.damaged").is_dir()
 
 
-def test_two_damaged_ones_and_a_half_written_one(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_two_corrupt_checkpoints_and_an_incomplete_one_are_skipped(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     for step in (8, 12):
         flip(run / "checkpoints" / str(step))
@@ -103,30 +105,30 @@ def test_two_damaged_ones_and_a_half_written_one(shards: Path, saved: Path, tmp_
     assert not list((run / "checkpoints").glob("16*"))
 
 
-def test_reading_the_model_of_a_run_passes_over_too(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_loading_the_model_of_a_run_skips_corrupt_checkpoints(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     flip(run / "checkpoints" / "12")
-    empty(run / "checkpoints" / "8")  # its parameters are sound
+    empty(run / "checkpoints" / "8")  # its parameters remain valid
     before = snapshot(run)
-    asked = bigs("eval", "mlm", "--model", run, "--data", shards).fine()
-    assert "checkpoints/12 is corrupt" in asked.err
-    assert "step 8" in asked.err
+    done = bigs("eval", "mlm", "--model", run, "--data", shards).fine()
+    assert "checkpoints/12 is corrupt" in done.err
+    assert "step 8" in done.err
     assert snapshot(run) == before
 
 
-def test_when_all_are_damaged_nothing_is_changed(shards: Path, saved: Path, tmp_path: Path) -> None:
+def test_if_all_checkpoints_are_corrupt_nothing_is_changed(shards: Path, saved: Path, tmp_path: Path) -> None:
     run = shutil.copytree(saved, tmp_path / "run")
     for step in (4, 8, 12):
         truncate(run / "checkpoints" / str(step))
     before = snapshot(run)
-    refused = bigs(*pretrain(shards, run, "--resume"))
-    assert (refused.code, refused.out) == (2, "")
-    assert f"All checkpoints in {run}/checkpoints are corrupt (step 12: params/" in refused.err
+    done = bigs(*pretrain(shards, run, "--resume"))
+    assert (done.code, done.out) == (2, "")
+    assert f"All checkpoints in {run}/checkpoints are corrupt (step 12: params/" in done.err
     assert snapshot(run) == before
 
 
-def test_a_checkpoint_without_a_seal_is_passed_over(shards: Path, saved: Path, tmp_path: Path) -> None:
-    """The seal is written last: without it the folder may be no more than a name."""
+def test_a_checkpoint_without_checksums_is_skipped(shards: Path, saved: Path, tmp_path: Path) -> None:
+    """The checksums are written last; without them the checkpoint may be incomplete."""
     run = shutil.copytree(saved, tmp_path / "run")
     (run / "checkpoints" / "12" / "seal.json").unlink()
     (run / "checkpoints" / "25").mkdir()
@@ -136,7 +138,7 @@ def test_a_checkpoint_without_a_seal_is_passed_over(shards: Path, saved: Path, t
     assert same(run / "checkpoints", saved / "checkpoints")
 
 
-def test_what_is_kept() -> None:
+def test_which_checkpoints_are_kept() -> None:
     scores = {10: 3.0, 20: 2.5, 30: 2.0, 40: None, 50: 2.0, 60: 2.1, 70: None}
     assert Keep(2).kept(scores) == {60, 70}
     assert Keep(1, 20).kept(scores) == {20, 40, 60, 70}
@@ -144,24 +146,24 @@ def test_what_is_kept() -> None:
     assert Keep(1, best=True).kept({10: None, 20: None}) == {20}
 
 
-def test_a_run_keeps_the_newest_every_nth_and_the_best(shards: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_the_newest_every_nth_and_the_best_checkpoint(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = {"keep": 1, "keep_every": 4, "keep_best": "true", "every_steps": 4}
     changes = {f"checkpoint__{name}": value for name, value in settings.items()} | {"evaluate__max_batches": 1}
-    # A rate so high that the loss rises again: the best measurement is not the last.
+    # The learning rate is so high that the loss rises again: the best evaluation is not the last.
     changes |= {"steps": 13, "evaluate__every_steps": 3, "optimizer__learning_rate": 3}
     bigs(*pretrain(shards, run, **changes)).fine()
     losses = {e["step"]: e["heldout_loss"] for e in read_metrics(run / "metrics.jsonl") if "heldout_loss" in e}
-    del losses[13]  # measured on all that was held out
+    del losses[13]  # measured on all held-out rows
     best = min(losses, key=losses.__getitem__)
     assert best < 12, losses
     assert steps(run / "checkpoints") == sorted({best, 4, 8, 12, 13})
-    sealed = json.loads((run / "checkpoints" / str(best) / "seal.json").read_text())
-    assert sealed["score"] == pytest.approx(losses[best])
+    checksums = json.loads((run / "checkpoints" / str(best) / "seal.json").read_text())
+    assert checksums["score"] == pytest.approx(losses[best])
 
 
 def kill(shards: Path, run: Path, steps_to_reach: int, delay: float, resume: bool, **changes: object) -> bool:
-    """Start or resume a run, kill it (SIGKILL) `delay` s after it logged that step; False: it finished before."""
+    """Start or resume a run, and kill it `delay` s after it logged that step. Return False if it finished first."""
     running = start_bigs(*pretrain(shards, run, *(["--resume"] if resume else []), **changes))
     try:
         while running.poll() is None:
@@ -177,8 +179,8 @@ def kill(shards: Path, run: Path, steps_to_reach: int, delay: float, resume: boo
     return running.returncode == -9
 
 
-def test_a_killed_run_ends_as_one_left_alone(shards: Path, tmp_path: Path) -> None:
-    """The short form of tests/long/kill_pretrain.py."""
+def test_a_killed_and_resumed_run_matches_an_uninterrupted_one(shards: Path, tmp_path: Path) -> None:
+    """A short version of tests/long/kill_pretrain.py."""
     changes = {"steps": 60, "evaluate__every_steps": 25, "checkpoint__every_steps": 5, "checkpoint__keep_best": "true"}
     bigs(*pretrain(shards, tmp_path / "steady", **changes)).fine()
     rng = random.Random(0)
@@ -186,11 +188,11 @@ def test_a_killed_run_ends_as_one_left_alone(shards: Path, tmp_path: Path) -> No
         kill(shards, tmp_path / "killed", step, rng.uniform(0, 0.05), number > 0, **changes)
     bigs(*pretrain(shards, tmp_path / "killed", "--resume")).fine()
     assert same(tmp_path / "steady" / "checkpoints", tmp_path / "killed" / "checkpoints")
-    assert course(tmp_path / "steady") == course(tmp_path / "killed")
+    assert training_log(tmp_path / "steady") == training_log(tmp_path / "killed")
     assert steps(tmp_path / "steady" / "checkpoints") == steps(tmp_path / "killed" / "checkpoints")
 
 
-def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
+def test_an_invalid_score_is_none(tmp_path: Path) -> None:
     for value in ("1" * 400, "[]", '"high"', "{}"):
         (tmp_path / CHECKSUMS).write_text(f'{{"score": {value}, "files": {{}}}}')
         assert read_score(tmp_path) is None

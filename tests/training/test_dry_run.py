@@ -1,4 +1,4 @@
-"""`bigs pretrain --dry-run`: what it says is what a run does, and it leaves nothing behind."""
+"""`--dry-run` describes what a run does, and writes nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.tiny import LENGTH, bigs, finetune, pretrain, settings, snapshot
 
 
 def rows(text: str) -> dict[str, str]:
-    """The lines of tables: the first cell to the others."""
+    """Return the rows of tables: first cell → other cells."""
     return {first: " ".join(rest) for first, *rest in (line.strip().split("  ") for line in text.splitlines())}
 
 
-def test_it_says_what_the_run_will_be_and_writes_nothing(
+def test_a_dry_run_describes_the_run_and_writes_nothing(
     pretrained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -28,40 +28,40 @@ def test_it_says_what_the_run_will_be_and_writes_nothing(
     assert not any(tmp_path.iterdir())
     assert (snapshot(shards), snapshot(pretrained)) == before
 
-    recipe, _, told = done.out.partition("\nrequirements")
+    recipe, _, output = done.out.partition("\nrequirements")
     resolved, real = yaml.safe_load(recipe), yaml.safe_load((pretrained / "recipe.yaml").read_text())
     assert resolved == real | {"from": str(pretrained)}
-    shown = rows(told)
+    values = rows(output)
     size = json.loads((pretrained / "results.json").read_text())["parameters"]
-    assert shown["parameters"].split()[0] == f"{size:,}"
-    assert f"{4 * size / 1000:.3g} kB" in shown["parameters on each device"]
-    assert f"{8 * size / 1000:.3g} kB" in shown["optimizer state on each device"]
-    # By hand: see models/flops.py. Two layers, H 16, I 24, rows of 32, five words predicted of the vocabulary.
+    assert values["parameters"].split()[0] == f"{size:,}"
+    assert f"{4 * size / 1000:.3g} kB" in values["parameters on each device"]
+    assert f"{8 * size / 1000:.3g} kB" in values["optimizer state on each device"]
+    # Computed by hand; see models/flops.py. Two layers, H 16, I 24, rows of 32 tokens, five predictions per row.
     row = 2 * 2 * 32 * (3 * 16 * 24 + 4 * 16 * 16) + 2 * 2 * 16 * 2 * 32 * 32
     row += 2 * 5 * (16 * 16 + 16 * real["model"]["vocab_size"])
-    assert f"{3 * 8 * row:.3e}" in shown["FLOPs per step"]
-    assert "word_embeddings/embedding$" in shown
-    assert f"of {LENGTH} tokens" in told
-    assert "[MASK] →" in told
+    assert f"{3 * 8 * row:.3e}" in values["FLOPs per step"]
+    assert "word_embeddings/embedding$" in values
+    assert f"of {LENGTH} tokens" in output
+    assert "[MASK] →" in output
     assert "nothing was written" in done.err
 
 
-def test_without_shards_only_the_row_is_missing(
+def test_without_shards_only_the_example_row_is_missing(
     pretrained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with_shards = bigs(*pretrain(shards, tmp_path / "run", "--dry-run")).fine().out.partition("\nrequirements")[2]
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     done = bigs("pretrain", "--recipe", "demo", "--dry-run", *settings(model__vocab_size=size)).fine()
-    told = done.out.partition("\nrequirements")[2]
-    assert told.strip() == with_shards[: with_shards.index("train row")].strip()
+    output = done.out.partition("\nrequirements")[2]
+    assert output.strip() == with_shards[: with_shards.index("train row")].strip()
     assert "There are no token shards in shards/demo" in done.err
     assert "Without shards, no masked row is shown." in done.err
     assert "batch on each device" in rows(bigs("pretrain", "--recipe", "wiki-books-512", "--dry-run").fine().out)
     assert not any(tmp_path.iterdir())
 
 
-def test_what_lies_on_a_device_follows_the_mesh(shards: Path, tmp_path: Path) -> None:
+def test_memory_per_device_depends_on_the_mesh(shards: Path, tmp_path: Path) -> None:
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     mesh = settings(model__vocab_size=size, mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
     arguments = [
@@ -80,28 +80,28 @@ def test_what_lies_on_a_device_follows_the_mesh(shards: Path, tmp_path: Path) ->
         "from bigs_cli.cli import main; sys.argv = ['bigs', *sys.argv[1:]]; main()"
     )
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
-    shown = rows(done.stdout.partition("\nrequirements")[2])
-    assert "data 1 × fsdp 2 × tensor 2" in shown["devices"]
-    assert "tensor, fsdp" in shown["word_embeddings/embedding$"]
+    values = rows(done.stdout.partition("\nrequirements")[2])
+    assert "data 1 × fsdp 2 × tensor 2" in values["devices"]
+    assert "tensor, fsdp" in values["word_embeddings/embedding$"]
     assert not (tmp_path / "run").exists()
 
 
-def test_fine_tuning_says_the_same_of_its_own(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_a_dry_run_of_fine_tuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     before = snapshot(pretrained), snapshot(glue)
     done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run")).fine()
     assert (snapshot(pretrained), snapshot(glue)) == before
     assert not any(tmp_path.iterdir())
     assert yaml.safe_load(done.out.partition("\nrequirements")[0])["task"] == "mrpc"
-    shown = rows(done.out.partition("\nrequirements")[2])
-    assert shown["steps"].split()[0] == "6"
-    # By hand, as above: rows of 24, then the pooler and two classes.
+    values = rows(done.out.partition("\nrequirements")[2])
+    assert values["steps"].split()[0] == "6"
+    # Computed by hand, as above: rows of 24 tokens, the pooler and two classes.
     row = 2 * 2 * 24 * (3 * 16 * 24 + 4 * 16 * 16) + 2 * 2 * 16 * 2 * 24 * 24 + 2 * 16 * 16 + 2 * 16 * 2
-    assert f"{3 * 8 * row:.3e}" in shown["FLOPs per step"]
+    assert f"{3 * 8 * row:.3e}" in values["FLOPs per step"]
     assert "of 24 tokens → " in done.out
     assert "[CLS] " in done.out
 
 
-def test_sizes_are_read_in_thousands() -> None:
+def test_sizes_have_decimal_units() -> None:
     assert [_size(n) for n in (0, 999, 1000, 16_384, 1_260_000_000, 5 * 10**13)] == [
         *("0 B", "999 B", "1 kB", "16.4 kB", "1.26 GB"),
         "5e+04 GB",

@@ -1,4 +1,4 @@
-"""`head_init: unit`: a new head of any kind starts near the loss of guessing, however large the hidden states are."""
+"""`head_init: unit`: a new head starts near chance level, however large the hidden states are."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ NEW = ["s4_bert/pooler/dense/kernel", "classifier/kernel"]
 
 @pytest.fixture(scope="module")
 def grown(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pretrained model with hidden states 1,000 times as large: a pre-norm encoder of the same function.
+    """The pretrained model with hidden states 1,000 times as large.
 
-    What is added to the residual stream is multiplied; every layer normalizes what it reads of it.
+    All contributions to the residual stream are scaled. The function is the same, because every layer normalizes its
+    input.
     """
     folder = tmp_path_factory.mktemp("grown")
     model = open_model(find_model(str(pretrained)))
@@ -52,19 +53,19 @@ def grown(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_loss(start: Path, data: Path, task: str, recipe: str, run: Path, *sets: str) -> float:
-    """The loss of a new head on the first batch, before it is trained."""
+    """Return the loss of a new, untrained head on the first batch."""
     more = [word for value in ("epochs=0.1", "batch_size=24", *sets) for word in ("--set", value)]
     bigs(*finetune(task, start, data, run, "--recipe", recipe, *more)).fine()
     return read_metrics(run / "metrics.jsonl")[0]["loss"]
 
 
 @pytest.mark.parametrize("task", ["wikiann", "squad", "codah", "mrpc"])
-def test_the_first_loss_is_that_of_guessing(task: str, grown: Path, glue: Path, tmp_path: Path) -> None:
+def test_the_first_loss_is_near_chance_level(task: str, grown: Path, glue: Path, tmp_path: Path) -> None:
     data = glue if task == "mrpc" else tmp_path / "data"
     {"wikiann": write_tagged, "codah": write_choices, "squad": lambda path: write_questions(path, "v1.1", 0.0)}.get(
         task, lambda path: None
     )(data)
-    # Of a question, the tokens of its window: 24 at most, and a dozen at least.
+    # In question answering, a window has 12 to 24 tokens.
     guessing = math.log({"wikiann": 7, "squad": 18, "codah": 4, "mrpc": 2}[task])
     for recipe in (f"{task}-small", task):
         if (recipe, task) != ("mrpc", "mrpc"):
@@ -74,7 +75,7 @@ def test_the_first_loss_is_that_of_guessing(task: str, grown: Path, glue: Path, 
         assert first_loss(grown, data, task, task, tmp_path / "published", "head_init=published") > 20 * guessing
 
 
-def test_a_new_score_starts_at_the_mean_of_the_labels(grown: Path, glue: Path, tmp_path: Path) -> None:
+def test_a_new_regression_head_starts_at_the_mean_label(grown: Path, glue: Path, tmp_path: Path) -> None:
     rows = (glue / "STS-B" / "train.tsv").read_text().splitlines()[1:]
     scores = np.array([float(row.split("\t")[-1]) for row in rows])
     assert first_loss(grown, glue, "stsb", "stsb-small", tmp_path / "run") < 1.5 * scores.var()
@@ -86,7 +87,7 @@ def examples() -> Encoded:
     return Encoded(ids, np.arange(0, 97, 12), np.full(8, 12), 32)
 
 
-def test_large_hidden_states_no_longer_saturate_a_pooler(examples: Encoded) -> None:
+def test_large_hidden_states_do_not_saturate_the_pooler(examples: Encoded) -> None:
     params = initialize(CONFIG, 0)
     params["s4_bert"]["encoder"]["layer"]["do"]["bias"] += 1000.0
     params["s4_bert"]["embeddings"]["LayerNorm"]["scale"] *= 1000.0
@@ -101,7 +102,7 @@ def test_large_hidden_states_no_longer_saturate_a_pooler(examples: Encoded) -> N
     assert saturated(unit_head(CONFIG, Compute(), params, NEW, examples)) < 0.05
 
 
-def test_only_what_is_new_is_scaled(examples: Encoded) -> None:
+def test_only_new_layers_are_scaled(examples: Encoded) -> None:
     params = initialize(CONFIG, 0)
     params["s4_bert"]["embeddings"]["LayerNorm"]["scale"] *= 1000.0
     for new in ([], NEW[1:], NEW):
@@ -111,8 +112,8 @@ def test_only_what_is_new_is_scaled(examples: Encoded) -> None:
         assert ["/".join(key.key for key in path) for path in paths] == sorted(new)
 
 
-def test_trained_layers_that_are_transferred_are_not_new() -> None:
-    # Parameters of another seed than 0 count as trained: they are not the initial values of a new head.
+def test_transferred_layers_are_not_new() -> None:
+    # Initial values of another seed than 0 count as trained.
     for seed, untrained in ((0, set(NEW)), (1, set())):
         start = OpenModel("start", CONFIG, to_flat(initialize(CONFIG, seed), CONFIG), None, "a model")
         params, paths = initial_parameters(CONFIG, 2, start)

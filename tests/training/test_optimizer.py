@@ -32,8 +32,8 @@ def leaves(tree: Any) -> LEAVES:
 
 
 def updated(gradient: float, freeze_ssm: bool = False, **settings: Any) -> tuple[LEAVES, LEAVES]:
-    """Return the parameters before and after one step of learning rate 0.1, every gradient being `gradient`."""
-    # Not zero, so that decay moves every parameter.
+    """Return the parameters before and after one step with learning rate 0.1 and all gradients `gradient`."""
+    # Not zero, so that weight decay changes every parameter.
     params = jax.tree.map(lambda a: a + 0.25, initialize(CONFIG, 0))
     given: dict[str, Any] = {"learning_rate": 0.1, "beta2": 0.98, "weight_decay": 0.5, **settings}
     optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(0.1), freeze_ssm)
@@ -50,7 +50,7 @@ def is_ssm(path: tuple[str, ...]) -> bool:
     return path[-1] in SSM_NAMES
 
 
-def test_everything_but_biases_and_layer_norm_scales_decays() -> None:
+def test_weight_decay_excludes_only_biases_and_layer_norm_scales() -> None:
     before, after = updated(0.0)
     kept = {path for path in before if path[-1] in ("bias", "scale")}
     assert moved(before, after) == before.keys() - kept
@@ -59,7 +59,7 @@ def test_everything_but_biases_and_layer_norm_scales_decays() -> None:
         np.testing.assert_allclose(after[path], before[path] * (1 - 0.1 * 0.5), rtol=1e-6)
 
 
-def test_the_ssm_group_has_its_own_decay_and_rate() -> None:
+def test_the_ssm_group_has_its_own_decay_and_learning_rate() -> None:
     before, after = updated(0.0, ssm=SSMGroup(weight_decay=0.0))
     assert not any(is_ssm(path) for path in moved(before, after))
     before, after = updated(1.0, ssm=SSMGroup(lr_multiplier=0.0))
@@ -71,15 +71,15 @@ def test_the_ssm_group_has_its_own_decay_and_rate() -> None:
         np.testing.assert_allclose(slow[path] - before[path], ratio * (fast[path] - before[path]), atol=1e-6)
 
 
-def test_freeze_holds_the_ssms_and_the_token_types_and_nothing_else() -> None:
+def test_freeze_ssm_freezes_only_ssm_and_token_type_parameters() -> None:
     before, after = updated(1.0, freeze_ssm=True)
     held = before.keys() - moved(before, after)
     assert held == {path for path in before if is_ssm(path) or "token_type_embeddings" in path}
     assert {path[-1] for path in held} == SSM_NAMES | {"embedding"}
 
 
-def test_long_gradients_are_cut_to_length() -> None:
-    """Seen in the second step: Adam's first does not depend on the gradient's length."""
+def test_gradients_are_clipped_by_norm() -> None:
+    """Visible in the second step: Adam's first update does not depend on the gradient norm."""
 
     def second(scale: float) -> Any:
         params = {"x": jnp.ones(4)}
@@ -98,19 +98,19 @@ def test_long_gradients_are_cut_to_length() -> None:
     [
         (Schedule(kind="cosine", warmup_steps=2, min_lr_ratio=0.1), 10, {0: 0, 1: 0.5, 2: 1, 6: 0.55, 10: 0.1}),
         (Schedule(kind="linear", warmup_fraction=0.1), 20, {0: 0, 1: 0.5, 2: 1, 11: 0.5, 20: 0, 25: 0}),
-        (Schedule(kind="linear", warmup_fraction=0.1), 15, {1: 1 / 1.5, 2: 13 / 13.5}),  # ends between two steps
+        (Schedule(kind="linear", warmup_fraction=0.1), 15, {1: 1 / 1.5, 2: 13 / 13.5}),  # between two steps
         (Schedule(kind="constant"), 5, {0: 1, 5: 1}),
-        # Down over the last 16 of 80 steps: after a quarter of them half of the way, √¼; after 9/16, √(9/16) = 3/4.
+        # Decay over the last 16 of 80 steps: by √¼ = ½ after a quarter of them, by √(9/16) = ¾ after 9/16.
         (Schedule(kind="wsd", warmup_steps=8), 80, {4: 0.5, 8: 1, 64: 1, 68: 0.5, 73: 0.25, 80: 0, 90: 0}),
         (Schedule(kind="wsd", decay_fraction=0.5, min_lr_ratio=0.2), 8, {0: 1, 4: 1, 5: 0.6, 8: 0.2}),
     ],
 )
-def test_the_learning_rate_over_a_run(schedule: Schedule, steps: int, expected: dict[int, float]) -> None:
+def test_learning_rate_schedules(schedule: Schedule, steps: int, expected: dict[int, float]) -> None:
     rate = learning_rate(schedule, 2.0, steps)
     for step, value in expected.items():
         assert float(rate(step)) == pytest.approx(2 * value, abs=1e-6)
 
 
-def test_select_marks_a_tree() -> None:
+def test_select_returns_a_mask_of_the_tree() -> None:
     marked = leaves(select(is_ssm)(initialize(CONFIG, 0)))
     assert {path[-1] for path, mark in marked.items() if mark} == SSM_NAMES

@@ -1,4 +1,4 @@
-"""Trimmed padding: the same answers where the model does not read it, and said where it does."""
+"""Trimming masked padding does not change predictions; trimming unmasked padding prints a warning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def predictions(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_trimmed_and_full_padding_answer_alike(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_trimming_masked_padding_does_not_change_predictions(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     """The model of the recipe `demo` masks its padding."""
     lines = {}
     for name in ("true", "false"):
@@ -29,9 +29,7 @@ def test_trimmed_and_full_padding_answer_alike(pretrained: Path, glue: Path, tmp
     assert [line["prediction"] for line in predictions(again)] == [line["prediction"] for line in lines["true"]]
 
 
-def test_a_model_that_reads_its_padding_says_so_when_it_is_trimmed(
-    shards: Path, pretrained: Path, glue: Path, tmp_path: Path
-) -> None:
+def test_trimming_unmasked_padding_prints_a_warning(shards: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:
     config = json.loads((pretrained / "config.json").read_text())
     reader = tmp_path / "reader"
     bigs("export", "--model", pretrained, "--format", "flax", "--output", reader).fine()
@@ -43,6 +41,6 @@ def test_a_model_that_reads_its_padding_says_so_when_it_is_trimmed(
     assert "reads its padding" not in done.err
     full, cut = tmp_path / "full.jsonl", tmp_path / "cut.jsonl"
     bigs("eval", "--model", run, "--length", 32, "--predictions", full).fine()
-    said = bigs("eval", "--model", run, "--length", 32, "--trim-padding", "--predictions", cut).fine()
-    assert "This model reads its padding" in said.err
+    done = bigs("eval", "--model", run, "--length", 32, "--trim-padding", "--predictions", cut).fine()
+    assert "this model reads its padding" in done.err
     assert len(predictions(full)) == len(predictions(cut)) == 13

@@ -1,6 +1,6 @@
-"""Several real processes on this machine's loopback start and end together.
+"""Several real processes, connected over the loopback interface, start and end together.
 
-That they train as one, and hand over to one: test_amount.py. More of them, and their deaths: tests/long/processes.py.
+test_batch_schedule.py tests that two processes train like one; tests/long/processes.py tests more processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.tiny import HANG, bigs, pretrain, start_bigs
 
 
 def start(count: int, shards: Path, run: Path, *more: object, **changes: object) -> list[Popen[str]]:
-    """Start `count` processes of one training; each has one CPU device."""
+    """Start `count` processes of one training run; each has one CPU device."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -25,22 +25,22 @@ def start(count: int, shards: Path, run: Path, *more: object, **changes: object)
 
 
 def finish(running: list[Popen[str]], code: int = 0) -> list[str]:
-    """Wait for all, which must end with `code`, and return what each said on stderr; process 0 alone says the run."""
-    said = []
+    """Wait until all end with `code`, and return their stderr. Only process 0 prints the run folder to stdout."""
+    messages = []
     try:
         for process in running:
             out, err = process.communicate(timeout=HANG)
             assert process.returncode == code, err
             assert bool(out) == (process is running[0] and code == 0), out
-            said.append(err)
+            messages.append(err)
     finally:
         for process in running:
             process.kill()
-    return said
+    return messages
 
 
 def wait_for_step(run: Path, step: int, running: list[Popen[str]]) -> None:
-    """Return when the run has logged `step`."""
+    """Wait until the run has logged `step`."""
     ends = time.monotonic() + 90
     while not any(entry["step"] >= step for entry in read_metrics(run / "metrics.jsonl")):
         assert time.monotonic() < ends
@@ -48,8 +48,8 @@ def wait_for_step(run: Path, step: int, running: list[Popen[str]]) -> None:
         time.sleep(0.02)
 
 
-def test_an_error_in_one_process_ends_all(shards: Path, tmp_path: Path) -> None:
-    """Process 0 refuses the folder; process 1 does not look at it, and misses process 0."""
+def test_an_error_in_one_process_ends_all_processes(shards: Path, tmp_path: Path) -> None:
+    """Process 0 rejects the run folder; process 1, which does not check it, loses contact with process 0."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "note").write_text("mine")
@@ -73,14 +73,14 @@ def test_a_lost_process_ends_the_others(shards: Path, tmp_path: Path) -> None:
     assert "lost contact with process 1 of 2" in error
 
 
-def test_a_group_that_makes_no_sense_is_refused(shards: Path, tmp_path: Path) -> None:
+def test_invalid_process_options_are_rejected(shards: Path, tmp_path: Path) -> None:
     command = pretrain(shards, tmp_path / "run")
-    for options, told in (
+    for options, message in (
         (("--process", 0), "must be given together"),
         (("--coordinator", "here", "--process", 0, "--processes", 2), "not HOST:PORT"),
         (("--coordinator", "here:1", "--process", 2, "--processes", 2), "count from 0"),
     ):
-        refused = bigs(*command, *options)
-        assert (refused.code, refused.out) == (2, "")
-        assert told in refused.err
+        done = bigs(*command, *options)
+        assert (done.code, done.out) == (2, "")
+        assert message in done.err
     assert not (tmp_path / "run").exists()

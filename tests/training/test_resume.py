@@ -1,4 +1,4 @@
-"""A stopped run, resumed, is the run that was never stopped."""
+"""A resumed run is identical to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.tiny import HANG, LENGTH, bigs, finetune, parameters, pretrain, snaps
 TIMES = ("tokens_per_second", "data_wait_fraction")
 
 
-# Sends the signal to itself when it logs a step: another process might be too late.
+# The process sends the signal to itself when it logs a step; another process might be too late.
 STOPPED = """
 import os, sys
 from bigs_cli.__main__ import main
@@ -38,14 +38,14 @@ main()
 
 
 def interrupt(arguments: list[object], after: int, number: int = signal.SIGINT) -> str:
-    """Start `bigs arguments…`, which gets the signal when it has logged step `after`; return its stderr."""
+    """Run `bigs arguments…`, interrupt it with a signal when it has logged step `after`, and return its stderr."""
     command = [sys.executable, "-c", STOPPED, str(int(number)), str(after), *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
     assert (ended.returncode, ended.stdout) == (130, ""), ended.stderr
     return ended.stderr
 
 
-def course(run: Path) -> list[dict[str, Any]]:
+def training_log(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in entry.items() if k not in TIMES} for entry in read_metrics(run / "metrics.jsonl")]
 
 
@@ -55,7 +55,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_pretraining(shards: Path, tmp_path: Path) -> None:
-    """More steps than an epoch has; dropout on, so that data, masks, dropout and moments must all go on."""
+    """More steps than an epoch, with dropout: data order, masks, dropout and moments must all be restored."""
     steady, stopped = tmp_path / "steady", tmp_path / "stopped"
     changes = {"steps": 120, "evaluate__every_steps": 50, "checkpoint__every_steps": 30}
     bigs(*pretrain(shards, steady, **changes)).fine()
@@ -68,7 +68,7 @@ def test_pretraining(shards: Path, tmp_path: Path) -> None:
     assert again.out == f"{stopped}\n"
     assert f"after step {reached}" in again.err
     assert same(steady / "checkpoints", stopped / "checkpoints")
-    assert course(stopped) == course(steady)
+    assert training_log(stopped) == training_log(steady)
     ended = [json.loads((run / "results.json").read_text()) for run in (steady, stopped)]
     assert ended[0]["metrics"] == ended[1]["metrics"]
 
@@ -81,58 +81,58 @@ def test_finetuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     bigs(*finetune("cola", pretrained, glue, stopped, "--resume")).fine()
     assert same(steady / "checkpoints", stopped / "checkpoints")
     assert same(steady / "best", stopped / "best")
-    assert course(stopped) == course(steady)
+    assert training_log(stopped) == training_log(steady)
     ended = [json.loads((run / "results.json").read_text()) for run in (steady, stopped)]
     assert ended[0]["history"] == ended[1]["history"]
 
 
-def test_what_was_logged_after_the_last_checkpoint_is_written_anew(shards: Path, tmp_path: Path) -> None:
-    """As after a crash: with no checkpoint yet, and with one but lines beyond it."""
+def test_log_entries_after_the_last_checkpoint_are_replaced(shards: Path, tmp_path: Path) -> None:
+    """As after a crash: without a checkpoint, and with log entries after the last checkpoint."""
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, checkpoint__every_steps=4, checkpoint__keep=2)).fine()
-    steady = course(run)
+    steady = training_log(run)
     (run / "results.json").unlink()
     shutil.rmtree(run / "checkpoints" / "6")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')
     bigs(*pretrain(shards, run, "--resume")).fine()
-    assert course(run) == steady
+    assert training_log(run) == steady
     shutil.rmtree(run / "checkpoints")
     bigs(*pretrain(shards, run, "--resume")).fine()
-    assert course(run) == steady
+    assert training_log(run) == steady
 
 
-def test_resuming_a_finished_run_changes_no_result(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_no_results(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pretrained, tmp_path / "run")
     bigs(*pretrain(shards, run, "--resume")).fine()
     assert same(run / "checkpoints", pretrained / "checkpoints")
-    assert course(run) == course(pretrained)
+    assert training_log(run) == training_log(pretrained)
 
 
-def test_resuming_with_other_data_or_settings_is_refused(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_data_or_settings_is_rejected(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pretrained, tmp_path / "run")
     other = shutil.copytree(shards, tmp_path / "shards")
     rows = (other / "train-00000.bin").read_bytes()
-    (other / "train-00000.bin").write_bytes(rows[LENGTH * 2 :] + rows[: LENGTH * 2])  # the first row is the last
+    (other / "train-00000.bin").write_bytes(rows[LENGTH * 2 :] + rows[: LENGTH * 2])  # the first row becomes the last
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["splits"]["train"][0]["sha256"] = sha256(other / "train-00000.bin")
     (other / "manifest.json").write_text(json.dumps(manifest))
     before = snapshot(run)
-    refused = bigs(*pretrain(other, run, "--resume"))
-    assert (refused.code, refused.out) == (2, "")
-    assert "is not what" in refused.err
-    assert "--from" in refused.err
-    refused = bigs(*pretrain(shards, run, "--resume"), "--set", "steps=9")
-    assert (refused.code, refused.out) == (2, "")
-    assert "leave out --set" in refused.err
+    rejected = bigs(*pretrain(other, run, "--resume"))
+    assert (rejected.code, rejected.out) == (2, "")
+    assert "is not what" in rejected.err
+    assert "--from" in rejected.err
+    rejected = bigs(*pretrain(shards, run, "--resume"), "--set", "steps=9")
+    assert (rejected.code, rejected.out) == (2, "")
+    assert "leave out --set" in rejected.err
     assert snapshot(run) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_while_the_end_is_measured_loses_nothing(
+def test_an_interrupt_during_the_last_evaluation_loses_nothing(
     number: signal.Signals, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signal comes in the measurement after the last step, with no checkpoint yet."""
+    """The signal arrives during the evaluation after the last step, before any checkpoint."""
     steady, stopped = tmp_path / "steady", tmp_path / "stopped"
     changes = {"steps": 5, "evaluate__every_steps": 100, "checkpoint__every_steps": 100}
     bigs(*pretrain(shards, steady, **changes)).fine()
@@ -150,4 +150,4 @@ def test_a_stop_while_the_end_is_measured_loses_nothing(
     assert steps(stopped / "checkpoints") == [5]
     bigs(*pretrain(shards, stopped, "--resume")).fine()
     assert same(steady / "checkpoints", stopped / "checkpoints")
-    assert course(stopped) == course(steady)
+    assert training_log(stopped) == training_log(steady)

@@ -1,4 +1,4 @@
-"""The training step: parts of a batch, frozen parameters, and many devices give what they should."""
+"""The training step: gradient accumulation, frozen parameters, and several devices."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def batch(rows: int = 8) -> dict[str, Any]:
     ids = random.integers(1, CONFIG.vocab_size, (rows, 8), np.int32)
     ids[:, 6:] *= random.integers(0, 2, (rows, 1), np.int32)
     labels, weights = random.integers(0, 3, rows, np.int32), np.ones(rows, np.float32)
-    weights[-3:] = 0  # A batch that is not full: all of a part's rows may be fillers.
+    weights[-3:] = 0  # The batch is not full: all rows of a micro-batch may be padding.
     inputs = {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int32), "token_type_ids": np.zeros_like(ids)}
     return {**inputs, "labels": labels, "weights": weights}
 
@@ -61,7 +61,7 @@ def initial() -> Parameters:
 def run(
     accumulate: int, config: BiGSConfig = CONFIG, steps: int = 3, **sizes: int
 ) -> tuple[TrainState, list[dict[str, float]]]:
-    """Take `steps` steps and return the state after them, and what each reports; `sizes` are the mesh's."""
+    """Take `steps` steps on a mesh of `sizes`; return the final state and the metrics of each step."""
     mesh = make_mesh(Mesh(**sizes))
     optimizer = make_optimizer(
         Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2)
@@ -82,7 +82,7 @@ def run(
     return state, metrics
 
 
-def test_accumulated_parts_are_the_whole_batch() -> None:
+def test_gradient_accumulation_matches_the_whole_batch() -> None:
     whole, expected = run(1)
     for parts in (2, 4):
         state, metrics = run(parts)
@@ -93,8 +93,10 @@ def test_accumulated_parts_are_the_whole_batch() -> None:
     assert int(whole.step) == 3
 
 
-def test_fine_tuning_in_parts_is_fine_tuning_of_the_whole_batch(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    """Also where the last batch of an epoch is not full: 24 examples, 16 at a time."""
+def test_fine_tuning_with_gradient_accumulation_matches_the_whole_batch(
+    pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
+    """The last batch of an epoch is not full: 24 examples in batches of 16."""
     model = open_model(find_model(str(pretrained)))
     (tmp_path / "start").mkdir()
     write_flax(tmp_path / "start", model.config.model_copy(update={"hidden_dropout_prob": 0.0}), model.flat)
@@ -114,7 +116,7 @@ def test_fine_tuning_in_parts_is_fine_tuning_of_the_whole_batch(pretrained: Path
         np.testing.assert_allclose(tuned[1][path], whole, atol=2e-4, err_msg=path)
 
 
-def test_dropout_differs_by_step_and_row_and_not_by_run() -> None:
+def test_dropout_depends_on_step_and_row_but_not_on_the_run() -> None:
     assert run(1, DROPOUT)[1] == run(1, DROPOUT)[1]
     apply, params = jax.jit(make_apply(DROPOUT, Compute())), initial()
     ids = np.tile(np.arange(1, 9, dtype=np.int32), (4, 1))
@@ -122,10 +124,12 @@ def test_dropout_differs_by_step_and_row_and_not_by_run() -> None:
     assert len(np.unique(logits.round(6), axis=0)) == 4
 
 
-def test_a_frozen_fine_tuning_leaves_the_ssms_as_they_were(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_fine_tuning_with_freeze_ssm_leaves_ssm_parameters_unchanged(
+    pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
     bigs(*finetune("cola", pretrained, glue, tmp_path / "run", "--set", "freeze_ssm=true")).fine()
     before, after = parameters(pretrained / "checkpoints"), parameters(tmp_path / "run" / "checkpoints")
-    # Of two token types a single sentence has one, and no gradient reaches the other: freezing must hold both.
+    # A single sentence uses one of the two token types; weight decay must not change the other one either.
     frozen = {path for path in before if any(f"'{name}'" in path for name in (*SSM_NAMES, "token_type_embeddings"))}
     assert len(frozen) == 11
     common = before.keys() & after.keys()
@@ -141,8 +145,8 @@ print(json.dumps([run(1, DROPOUT, steps=20, **sizes)[1] for sizes in MESHES]))
 """
 
 
-def test_every_mesh_gives_the_same_course() -> None:
-    """On eight devices, real only to JAX, against one; dropout on: it must not depend on the devices either."""
+def test_every_mesh_gives_the_same_losses() -> None:
+    """Eight simulated devices against one, with dropout, which must not depend on the devices."""
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES],
         env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
@@ -158,8 +162,8 @@ def test_every_mesh_gives_the_same_course() -> None:
             assert ours == pytest.approx(theirs, rel=2e-5), sizes
 
 
-def test_a_state_that_was_put_nowhere_in_particular_is_not_put_anywhere() -> None:
-    """Else the second step would be compiled anew, for arguments of another place."""
+def test_an_uncommitted_state_stays_uncommitted() -> None:
+    """Otherwise the second step would be compiled again for another sharding."""
 
     def loss(params: Parameters, batch: Any, key: jax.Array, part: Any) -> Any:
         return jnp.sum(params["kernel"] * batch), {"weight": jnp.float32(1)}
@@ -173,7 +177,7 @@ def test_a_state_that_was_put_nowhere_in_particular_is_not_put_anywhere() -> Non
     assert not any(leaf.committed for leaf in jax.tree.leaves(state))
 
 
-def test_sizes_that_do_not_fit_are_sentences() -> None:
+def test_invalid_mesh_and_batch_sizes_are_rejected() -> None:
     with pytest.raises(RequestError, match="The mesh data 3 × fsdp 1 × tensor 1 does not fit the 1 devices"):
         make_mesh(Mesh(data=3))
     mesh = make_mesh(Mesh())

@@ -1,4 +1,4 @@
-"""The GLUE suite and several seeds: what is trained from what, gone on with, shown, and handed in."""
+"""The GLUE suite with several seeds: start models, resuming, the table of results, and submission."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SETS = ("epochs=1", "batch_size=8", "eval_batch_size=8", "sequence_length=24", "
 
 @pytest.fixture(scope="module")
 def suite(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A suite of two seeds over the tasks there are. Read it only."""
+    """A suite with two seeds of all available tasks. Do not modify it."""
     root = tmp_path_factory.mktemp("suite") / "glue"
     sets = [word for value in SETS for word in ("--set", value)]
-    made = ["finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, "--seeds", 2, *sets]
-    done = bigs(*made).fine()
+    command = ["finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, "--seeds", 2, *sets]
+    done = bigs(*command).fine()
     assert done.out == f"{root}\n"
-    assert "left out: SST-2, RTE, QQP, QNLI, WNLI." in done.err
+    assert ": SST-2, RTE, QQP, QNLI, WNLI." in done.err
     return root
 
 
-def test_tasks_with_a_start_of_their_own_begin_at_the_best_mnli_run(suite: Path, pretrained: Path) -> None:
+def test_some_tasks_start_from_the_best_mnli_run(suite: Path, pretrained: Path) -> None:
     best = json.loads((suite / "mnli" / "seeds.json").read_text())["best"]
     starts = {}
     for task in ("cola", "mnli", "mrpc", "stsb"):
@@ -45,23 +45,23 @@ def test_tasks_with_a_start_of_their_own_begin_at_the_best_mnli_run(suite: Path,
     assert starts == {"cola": str(pretrained), "mnli": str(pretrained), "mrpc": own, "stsb": own}
 
 
-def test_seeds_are_summed_up(suite: Path) -> None:
+def test_seeds_are_summarized(suite: Path) -> None:
     summary = json.loads((suite / "cola" / "seeds.json").read_text())
     values = [
         json.loads((suite / "cola" / f"seed-{seed}" / "results.json").read_text())["metrics"]["matthews"]
         for seed in (42, 43)
     ]
-    made = summary["metrics"]["matthews"]
+    figures = summary["metrics"]["matthews"]
     assert summary["seeds"] == [42, 43]
-    assert made["values"] == values
-    assert made["mean"] == pytest.approx(statistics.fmean(values))
-    assert made["std"] == pytest.approx(statistics.stdev(values))
+    assert figures["values"] == values
+    assert figures["mean"] == pytest.approx(statistics.fmean(values))
+    assert figures["std"] == pytest.approx(statistics.stdev(values))
     assert summary["best"] == f"seed-{42 + values.index(max(values))}"
-    low, high = made["interval"]
-    assert low <= made["mean"] <= high
+    low, high = figures["interval"]
+    assert low <= figures["mean"] <= high
 
 
-def test_the_suite_is_shown_beside_what_was_published(suite: Path) -> None:
+def test_the_suite_table_includes_published_scores(suite: Path) -> None:
     shown = bigs("eval", "glue", "--model", suite).fine().out
     assert "CoLA" in shown
     assert "67.9" in shown
@@ -85,38 +85,38 @@ def test_the_suite_is_shown_beside_what_was_published(suite: Path) -> None:
     assert {line.count("|") for line in markdown} == {9}
 
 
-def test_it_goes_on_where_it_stopped(suite: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_a_suite_resumes_where_it_stopped(suite: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:
     import shutil
 
     root = tmp_path / "glue"
     shutil.copytree(suite, root)
     (root / "stsb" / "seeds.json").unlink()
     (root / "stsb" / "seed-43" / "results.json").unlink()
-    refused = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root)
-    assert (refused.code, refused.out) == (2, "")
-    assert "--resume" in refused.err
-    for option, other, says in (
-        ("--data", tmp_path, f"with {glue} as its --data"),
+    rejected = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root)
+    assert (rejected.code, rejected.out) == (2, "")
+    assert "--resume" in rejected.err
+    for option, other, start in (
+        ("--data", tmp_path, f"with --data {glue}"),
         ("--recipe", "128", "without --recipe"),
-        ("--seeds", 3, "with 2 as its --seeds"),
-        ("--from", suite / "cola" / "seed-42", f"with {pretrained} as its --from"),
+        ("--seeds", 3, "with --seeds 2"),
+        ("--from", suite / "cola" / "seed-42", f"with --from {pretrained}"),
     ):
         before = snapshot(root)
         differs = bigs("finetune", "glue", "--run", root, "--resume", option, other)
         assert (differs.code, differs.out, snapshot(root)) == (2, "", before)
-        assert f"The suite in {root} was started {says}" in differs.err
+        assert f"The suite in {root} was started {start}" in differs.err
     before = snapshot(root / "cola")
     again = bigs(
         "finetune", "glue", "--from", pretrained, "--data", os.path.relpath(glue), "--run", root, "--resume"
     ).fine()
     assert snapshot(root / "cola") == before
     assert "CoLA is finished." in again.err
-    for made in ("seeds.json", "seed-43/results.json"):
-        ours, first = (json.loads((place / "stsb" / made).read_text())["metrics"] for place in (root, suite))
+    for name in ("seeds.json", "seed-43/results.json"):
+        ours, first = (json.loads((place / "stsb" / name).read_text())["metrics"] for place in (root, suite))
         assert ours == first
 
 
-def test_a_submission_has_what_the_server_wants(tmp_path: Path) -> None:
+def test_a_submission_has_the_required_files(tmp_path: Path) -> None:
     files = {}
     for part in PARTS:
         task = TASKS[part.task]
@@ -133,18 +133,18 @@ def test_a_submission_has_what_the_server_wants(tmp_path: Path) -> None:
     write_submission(tmp_path / "one.zip", files)
     write_submission(tmp_path / "two.zip", files)
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-    with zipfile.ZipFile(tmp_path / "one.zip") as made:
-        assert sorted(made.namelist()) == sorted(part.file for part in PARTS)
-        assert len(made.namelist()) == 11
-        assert made.read("QQP.tsv").count(b"\n") == 390966
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        assert sorted(archive.namelist()) == sorted(part.file for part in PARTS)
+        assert len(archive.namelist()) == 11
+        assert archive.read("QQP.tsv").count(b"\n") == 390966
 
 
-def test_what_cannot_be_predicted_is_filled_and_said(suite: Path, glue: Path, tmp_path: Path) -> None:
+def test_missing_predictions_are_filled_and_reported(suite: Path, glue: Path, tmp_path: Path) -> None:
     target = tmp_path / "glue.zip"
     done = bigs("eval", "glue", "--model", suite, "--data", glue, "--submission", target).fine()
     assert done.out == f"{target}\n"
     assert "There is no test set of CoLA in" in done.err
     assert all(part.file in done.err for part in PARTS)
-    with zipfile.ZipFile(target) as made:
-        assert made.read("WNLI.tsv").decode().splitlines()[1] == "0\t0"
+    with zipfile.ZipFile(target) as archive:
+        assert archive.read("WNLI.tsv").decode().splitlines()[1] == "0\t0"
     assert bigs("eval", "cola", "--model", suite, "--submission", target).code == 2

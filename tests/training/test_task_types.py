@@ -1,4 +1,4 @@
-"""Every further form of task through the real entry point: a tiny model learns what no constant answer can give."""
+"""Every other task type through the real entry point: a tiny model beats any constant prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PEOPLE = ("teacher", "baker", "children")
 
 
 def write_tagged(folder: Path) -> None:
-    """A place is a place and a person a person, wherever it stands; some have two words."""
+    """Write sentences with places and persons, some of two words, whose tags do not depend on position."""
     random = np.random.default_rng(0)
     folder.mkdir()
     for split, count in (("train", 96), ("dev", 24), ("test", 24)):
@@ -37,7 +37,7 @@ def write_tagged(folder: Path) -> None:
 
 
 def write_questions(folder: Path, name: str, none: float) -> None:
-    """Where is it? At the only place the text names; a part `none` of the texts names none."""
+    """Write questions whose answer is the only place in the text; a fraction `none` of the texts has no place."""
     random = np.random.default_rng(0)
     folder.mkdir()
     for split, count in (("train", 96), ("dev", 24)):
@@ -49,19 +49,19 @@ def write_questions(folder: Path, name: str, none: float) -> None:
                 at = int(random.integers(0, len(words)))
                 words[at] = str(random.choice(PLACES))
                 answers = [{"text": words[at], "answer_start": len(" ".join([*words[:at], ""]))}]
-            asked = {
+            question = {
                 "id": f"{split}-{number}",
                 "question": "in water",
                 "answers": answers,
                 "is_impossible": not answers,
             }
-            paragraphs.append({"context": " ".join(words), "qas": [asked]})
+            paragraphs.append({"context": " ".join(words), "qas": [question]})
         file = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
         (folder / f"{split}-{name}.json").write_text(json.dumps(file))
 
 
 def write_choices(folder: Path) -> None:
-    """The ending that names a place is right."""
+    """Write examples whose correct ending is the one with a place."""
     random = np.random.default_rng(0)
     folder.mkdir()
     for split, count in (("train", 96), ("dev", 24)):
@@ -75,7 +75,7 @@ def write_choices(folder: Path) -> None:
 
 
 def learned(task: str, start: Path, data: Path, tmp_path: Path, epochs: int, *more: str) -> tuple[dict[str, Any], Any]:
-    """Fine-tune, check that `bigs eval` gives the run's figures, and return its results and predictions."""
+    """Fine-tune, check that `bigs eval` reproduces the metrics, and return results and predictions."""
     run = tmp_path / "run"
     sets = ("evaluate_every=1000", "optimizer.learning_rate=1e-2", f"epochs={epochs}", *more)
     options = [word for value in sets for word in ("--set", value)]
@@ -87,7 +87,7 @@ def learned(task: str, start: Path, data: Path, tmp_path: Path, epochs: int, *mo
 
 
 def read_back(run: Path, confusion: bool) -> None:
-    """Check that the page about a run, its comparison and any confusion matrix are made of this form."""
+    """Check that the report of a run, its comparison and its confusion matrix support this task type."""
     page = run.with_name("page.html")
     bigs("runs", "report", run, "--output", page).fine()
     shown = page.read_text().lower()
@@ -100,7 +100,7 @@ def read_back(run: Path, confusion: bool) -> None:
     assert confusion or "has no classes or scores" in drawn.err
 
 
-def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
+def test_token_classification_learns(pretrained: Path, tmp_path: Path) -> None:
     write_tagged(tmp_path / "data")
     results, lines = learned("wikiann", pretrained, tmp_path / "data", tmp_path, 8)
     assert set(results["metrics"]) == {"f1", "precision", "recall", "accuracy"}
@@ -126,11 +126,11 @@ def test_words_are_tagged(pretrained: Path, tmp_path: Path) -> None:
     assert re.search(
         rf"^accuracy +{100 * measured['metrics']['accuracy']:.2f} +{100 * outside:.2f} *$", shown.out, re.M
     )
-    assert "The majority baseline of test always answers “O”, its most frequent label." in shown.err
+    assert "The majority baseline for test always predicts “O”, the most frequent label." in shown.err
 
 
 @pytest.mark.parametrize(("task", "name", "none"), [("squad", "v1.1", 0.0), ("squad2", "v2.0", 0.4)])
-def test_questions_are_answered(pretrained: Path, tmp_path: Path, task: str, name: str, none: float) -> None:
+def test_question_answering_learns(pretrained: Path, tmp_path: Path, task: str, name: str, none: float) -> None:
     write_questions(tmp_path / "data", name, none)
     results, lines = learned(task, pretrained, tmp_path / "data", tmp_path, 12)
     assert set(results["metrics"]) == {"f1", "exact"}
@@ -141,13 +141,13 @@ def test_questions_are_answered(pretrained: Path, tmp_path: Path, task: str, nam
         assert 1 <= len(line["nbest"]) <= 20
         assert all(found["text"] in line["pair"] for found in line["nbest"])
         best = line["nbest"][0]
-        refused = task == "squad2" and line["null_score"] > best["score"]
-        assert line["prediction"] == ("" if refused else best["text"])
+        unanswerable = task == "squad2" and line["null_score"] > best["score"]
+        assert line["prediction"] == ("" if unanswerable else best["text"])
     assert (task == "squad2") == any(line["prediction"] == "" for line in lines)
     read_back(tmp_path / "run", confusion=False)
 
 
-def test_endings_are_chosen(pretrained: Path, tmp_path: Path) -> None:
+def test_multiple_choice_learns(pretrained: Path, tmp_path: Path) -> None:
     write_choices(tmp_path / "data")
     results, lines = learned("codah", pretrained, tmp_path / "data", tmp_path, 6, "head_init=unit")
     assert results["metrics"]["accuracy"] > 0.8
@@ -159,17 +159,17 @@ def test_a_dry_run_shows_what_the_model_reads(pretrained: Path, tmp_path: Path) 
     write_tagged(tmp_path / "tagged")
     write_questions(tmp_path / "questions", "v1.1", 0.0)
     write_choices(tmp_path / "choices")
-    said = bigs(*finetune("wikiann", pretrained, tmp_path / "tagged", tmp_path / "run", "--dry-run")).fine().out
+    output = bigs(*finetune("wikiann", pretrained, tmp_path / "tagged", tmp_path / "run", "--dry-run")).fine().out
     first = next(line for line in (tmp_path / "tagged" / "train").read_text().splitlines())
-    assert f"tokens → {first.split()[-1]} " in said
-    said = bigs(*finetune("codah", pretrained, tmp_path / "choices", tmp_path / "run", "--dry-run")).fine().out
-    assert said.count("[CLS] the train [SEP]") == 4
-    assert f"{8 * 4 * 24:,} tokens each" in said
+    assert f"tokens → {first.split()[-1]} " in output
+    output = bigs(*finetune("codah", pretrained, tmp_path / "choices", tmp_path / "run", "--dry-run")).fine().out
+    assert output.count("[CLS] the train [SEP]") == 4
+    assert f"{8 * 4 * 24:,} tokens each" in output
     short = ("--set", "sequence_length=16")
-    said = (
+    output = (
         bigs(*finetune("squad", pretrained, tmp_path / "questions", tmp_path / "run", "--dry-run", *short)).fine().out
     )
-    assert re.search(f"tokens → ({'|'.join(PLACES)})\n", said)
-    steps = int(next(line for line in said.splitlines() if line.strip().startswith("steps")).split()[1])
-    assert steps > 2 * 96 // 8  # long texts are several windows
+    assert re.search(f"tokens → ({'|'.join(PLACES)})\n", output)
+    steps = int(next(line for line in output.splitlines() if line.strip().startswith("steps")).split()[1])
+    assert steps > 2 * 96 // 8  # long texts are split into windows
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Pretraining on shards without held-out rows: with no validation at all, or on other shards."""
+"""Pretraining on shards without held-out rows: without validation, or with validation on other shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ corpus = hdf5_corpus
 
 
 def without_heldout(shards: Path, copy: Path) -> Path:
-    """Return a copy of shards as --heldout 0 would have made them of the same rows."""
+    """Return a copy of shards without held-out rows, as `--heldout 0` writes them."""
     shutil.copytree(shards, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["splits"]["heldout"] = []
@@ -36,13 +36,13 @@ def metrics(run: Path) -> dict[str, float]:
     return json.loads((run / "results.json").read_text())["metrics"]
 
 
-def test_tokenize_makes_shards_to_train_on(shards: Path, tmp_path: Path) -> None:
+def test_tokenize_without_heldout_writes_trainable_shards(shards: Path, tmp_path: Path) -> None:
     text = shards.parent / "text.jsonl"
     made, run = tmp_path / "made", tmp_path / "run"
     bigs("tokenize", "--input", text, "--length", 32, "--vocab", shards, "--heldout", 0, "--output", made).fine()
     done = bigs(*pretrain(made, run, checkpoint__keep_best="true")).fine()
-    (said,) = [line for line in done.err.splitlines() if "without validation" in line]
-    assert said == (
+    (message,) = [line for line in done.err.splitlines() if "without validation" in line]
+    assert message == (
         f"Training without validation (checkpoint.keep_best has no effect): {made} has no held-out rows. "
         "Use --validation to name others."
     )
@@ -50,7 +50,7 @@ def test_tokenize_makes_shards_to_train_on(shards: Path, tmp_path: Path) -> None
     assert "Next: bigs finetune" in done.err
 
 
-def test_everything_that_reads_a_run_copes(
+def test_commands_accept_a_run_without_validation(
     bare: Path, shards: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -65,10 +65,10 @@ def test_everything_that_reads_a_run_copes(
     bigs("runs", "plot", run, "--output", tmp_path / "p.svg").fine()
     bigs("runs", "report", run, pretrained, "--output", tmp_path / "r.html").fine()
     bigs("export", "--model", run, "--output", tmp_path / "exported").fine()
-    refused = bigs("eval", "mlm", "--model", run)
-    assert (refused.code, refused.out) == (2, "")
-    assert "was trained without validation" in refused.err
-    assert "--data DIR" in refused.err
+    done = bigs("eval", "mlm", "--model", run)
+    assert (done.code, done.out) == (2, "")
+    assert "was trained without validation" in done.err
+    assert "--data DIR" in done.err
     asked = ("eval", "mlm", "--json", "--model", run, "--data")
     assert json.loads(bigs(*asked, shards).fine().out)["metrics"]["loss"] == pytest.approx(
         metrics(pretrained)["heldout_loss"], rel=1e-5
@@ -80,8 +80,8 @@ def test_everything_that_reads_a_run_copes(
     assert metrics(run) == {}
 
 
-def test_other_shards_to_validate_on(bare: Path, shards: Path, pretrained: Path, tmp_path: Path) -> None:
-    """Their held-out rows, as the option or a recipe's key says; what the run ends with is what `bigs eval` gives."""
+def test_validation_on_other_shards(bare: Path, shards: Path, pretrained: Path, tmp_path: Path) -> None:
+    """The option and the recipe key select the held-out rows; the final metrics equal those of `bigs eval`."""
     run = tmp_path / "run"
     done = bigs(*pretrain(bare, run, "--validation", shards, checkpoint__keep_best="true")).fine()
     assert f"Validating on the held-out {len_of(shards)} rows of {shards}." in done.err
@@ -97,7 +97,7 @@ def len_of(shards: Path) -> int:
     return json.loads((shards / "manifest.json").read_text())["splits"]["heldout"][0]["rows"]
 
 
-def test_the_validation_data_is_part_of_the_digest(shards: Path, bare: Path, tmp_path: Path) -> None:
+def test_the_data_digest_includes_the_validation_data(shards: Path, bare: Path, tmp_path: Path) -> None:
     run, other = tmp_path / "run", shutil.copytree(shards, tmp_path / "other")
     bigs(*pretrain(shards, run, "--validation", bare, checkpoint__every_steps=3)).fine()
     before = metrics(run)
@@ -106,13 +106,13 @@ def test_the_validation_data_is_part_of_the_digest(shards: Path, bare: Path, tmp
     bigs("pretrain", "--resume", "--run", run).fine()
     assert metrics(run) == before
     changed = snapshot(run)
-    refused = bigs("pretrain", "--resume", "--run", run, "--validation", other)
-    assert (refused.code, refused.out) == (2, "")
-    assert "(changed: validation)" in refused.err
+    done = bigs("pretrain", "--resume", "--run", run, "--validation", other)
+    assert (done.code, done.out) == (2, "")
+    assert "(changed: validation)" in done.err
     assert snapshot(run) == changed
 
 
-def test_what_cannot_be_validated_on_is_refused(shards: Path, bare: Path, tmp_path: Path) -> None:
+def test_invalid_validation_data_is_rejected(shards: Path, bare: Path, tmp_path: Path) -> None:
     text, made = shards.parent / "text.jsonl", tmp_path / "made"
     for option, words in (("--length", 16), ("--train-vocab", 300)):
         cut = {"--length": 32, "--vocab": shards, option: words}
@@ -121,16 +121,16 @@ def test_what_cannot_be_validated_on_is_refused(shards: Path, bare: Path, tmp_pa
         given = [word for pair in cut.items() for word in pair]
         bigs("tokenize", "--input", text, *given, "--heldout", 0, "--output", made / option.strip("-")).fine()
     run = tmp_path / "run"
-    for place, told in (
+    for place, message in (
         (bare, "contains the training rows"),
         (made / "length", "differ in sequence_length (16 instead of 32)"),
         (made / "train-vocab", "differ in vocab_size"),
         (tmp_path / "none", "There are no token shards in"),
     ):
         for more in ((), ("--dry-run",)):
-            refused = bigs(*pretrain(bare, run, "--validation", place, *more))
-            assert (refused.code, refused.out) == (2, "")
-            assert told in refused.err
+            done = bigs(*pretrain(bare, run, "--validation", place, *more))
+            assert (done.code, done.out) == (2, "")
+            assert message in done.err
     assert not run.exists()
     shown = bigs(*pretrain(bare, run, "--validation", shards, "--dry-run")).fine()
     assert f"validation: {shards}" in shown.out

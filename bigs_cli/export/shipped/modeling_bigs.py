@@ -130,8 +130,8 @@ class BiGSModel(BiGSPreTrainedModel):
         return _pack(outputs, self.config, return_dict)
 
 
-class Headed(BiGSPreTrainedModel, ABC):
-    """A head on the encoder: `add_head` creates it, and `answer` maps the encoder's outputs to those of the head."""
+class _ModelWithHead(BiGSPreTrainedModel, ABC):
+    """An encoder with a head: `add_head` creates the head, and `apply_head` maps the encoder's outputs to its own."""
 
     pooled: ClassVar[bool]
 
@@ -149,7 +149,7 @@ class Headed(BiGSPreTrainedModel, ABC):
         """Create the modules of the head."""
 
     @abstractmethod
-    def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> Any:
+    def apply_head(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> Any:
         """Return the outputs of the head, with the loss if there are labels."""
 
     def forward(
@@ -161,10 +161,10 @@ class Headed(BiGSPreTrainedModel, ABC):
         labels: Tensor | None = None,
         **more: Any,
     ) -> Any:
-        """Encode and answer; see `BiGSModel.forward`. Trainers look for the argument name `labels`."""
-        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), {"labels": labels}, **more)
+        """Encode and apply the head; see `BiGSModel.forward`. Trainers look for the argument name `labels`."""
+        return self.run((input_ids, attention_mask, token_type_ids, inputs_embeds), {"labels": labels}, **more)
 
-    def respond(
+    def run(
         self,
         inputs: tuple[Tensor | None, ...],
         labels: dict[str, Tensor | None],
@@ -172,9 +172,9 @@ class Headed(BiGSPreTrainedModel, ABC):
         return_dict: bool | None = None,
         **others: Any,
     ) -> Any:
-        """Encode `inputs` and answer; the values of `labels` may be None."""
+        """Encode `inputs` and apply the head; the values of `labels` may be None."""
         encoded = self.bigs(*inputs, output_hidden_states=output_hidden_states, return_dict=True, **others)
-        outputs = self.answer(encoded, labels)
+        outputs = self.apply_head(encoded, labels)
         if encoded.hidden_states is not None:
             outputs["hidden_states"] = encoded.hidden_states
         return _pack(outputs, self.config, return_dict)
@@ -185,7 +185,7 @@ def _pack(outputs: Any, config: BiGSConfig, return_dict: bool | None) -> Any:
     return outputs if as_dict is not False else outputs.to_tuple()
 
 
-class _PredictsWords(Headed):
+class _PredictsWords(_ModelWithHead):
     _tied_weights_keys: ClassVar[dict[str, str]] = {
         "cls.predictions.decoder.weight": "bigs.embeddings.word_embeddings.weight"
     }
@@ -212,7 +212,7 @@ class BiGSForMaskedLM(_PredictsWords):
         """Create the word head."""
         self.cls = PredictionHeads(config, words=True, sentences=False)
 
-    def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> MaskedLMOutput:
+    def apply_head(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> MaskedLMOutput:
         """Score every word at every position."""
         logits = self.cls.predictions(encoded.last_hidden_state)
         return MaskedLMOutput(loss=_cross_entropy(logits, labels["labels"]), logits=logits)
@@ -237,11 +237,13 @@ class BiGSForPreTraining(_PredictsWords):
         next_sentence_label: Tensor | None = None,
         **more: Any,
     ) -> Any:
-        """Encode and answer; see `BiGSModel.forward`."""
+        """Encode and apply the head; see `BiGSModel.forward`."""
         targets = {"labels": labels, "next_sentence_label": next_sentence_label}
-        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), targets, **more)
+        return self.run((input_ids, attention_mask, token_type_ids, inputs_embeds), targets, **more)
 
-    def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> BertForPreTrainingOutput:
+    def apply_head(
+        self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
+    ) -> BertForPreTrainingOutput:
         """Score words at every position, and whether the second text follows the first."""
         words = self.cls.predictions(encoded.last_hidden_state)
         follows = self.cls.seq_relationship(encoded.pooler_output)
@@ -252,7 +254,7 @@ class BiGSForPreTraining(_PredictsWords):
         )
 
 
-class BiGSForNextSentencePrediction(Headed):
+class BiGSForNextSentencePrediction(_ModelWithHead):
     """Whether the second text follows the first: logits `[B, 2]`."""
 
     pooled = True
@@ -261,15 +263,15 @@ class BiGSForNextSentencePrediction(Headed):
         """Create the next-sentence head."""
         self.cls = PredictionHeads(config, words=False, sentences=True)
 
-    def answer(
+    def apply_head(
         self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
     ) -> NextSentencePredictorOutput:
-        """Score that it follows (0) and that it does not (1)."""
+        """Score the classes: the second text follows (0), or does not (1)."""
         logits = self.cls.seq_relationship(encoded.pooler_output)
         return NextSentencePredictorOutput(loss=_cross_entropy(logits, labels["labels"]), logits=logits)
 
 
-class BiGSForSequenceClassification(Headed):
+class BiGSForSequenceClassification(_ModelWithHead):
     """A class or a score for each text: logits `[B, num_labels]`."""
 
     pooled = True
@@ -278,7 +280,9 @@ class BiGSForSequenceClassification(Headed):
         """Create the classifier."""
         self.classifier = Float32Linear(config.hidden_size, config.num_labels)
 
-    def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> SequenceClassifierOutput:
+    def apply_head(
+        self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
+    ) -> SequenceClassifierOutput:
         """Score the classes; one label is regression."""
         logits = self.classifier(self.dropout(encoded.pooler_output))
         targets = labels["labels"]
@@ -293,7 +297,7 @@ class BiGSForSequenceClassification(Headed):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
-class BiGSForTokenClassification(Headed):
+class BiGSForTokenClassification(_ModelWithHead):
     """A class for each token: logits `[B, L, num_labels]`."""
 
     pooled = False
@@ -302,13 +306,15 @@ class BiGSForTokenClassification(Headed):
         """Create the classifier."""
         self.classifier = Float32Linear(config.hidden_size, config.num_labels)
 
-    def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> TokenClassifierOutput:
+    def apply_head(
+        self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
+    ) -> TokenClassifierOutput:
         """Score the classes of every token."""
         logits = self.classifier(self.dropout(encoded.last_hidden_state))
         return TokenClassifierOutput(loss=_cross_entropy(logits, labels["labels"]), logits=logits)
 
 
-class BiGSForQuestionAnswering(Headed):
+class BiGSForQuestionAnswering(_ModelWithHead):
     """Scores for the start and end of an answer: `start_logits`, `end_logits`, each `[B, L]`."""
 
     pooled = False
@@ -327,11 +333,11 @@ class BiGSForQuestionAnswering(Headed):
         end_positions: Tensor | None = None,
         **more: Any,
     ) -> Any:
-        """Encode and answer; see `BiGSModel.forward`."""
+        """Encode and apply the head; see `BiGSModel.forward`."""
         targets = {"start_positions": start_positions, "end_positions": end_positions}
-        return self.respond((input_ids, attention_mask, token_type_ids, inputs_embeds), targets, **more)
+        return self.run((input_ids, attention_mask, token_type_ids, inputs_embeds), targets, **more)
 
-    def answer(
+    def apply_head(
         self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
     ) -> QuestionAnsweringModelOutput:
         """Score every position as start and end."""
@@ -346,7 +352,7 @@ class BiGSForQuestionAnswering(Headed):
         return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
 
 
-class BiGSForMultipleChoice(Headed):
+class BiGSForMultipleChoice(_ModelWithHead):
     """One score per ending: ids `[B, choices, L]`, logits `[B, choices]`."""
 
     pooled = True
@@ -367,14 +373,16 @@ class BiGSForMultipleChoice(Headed):
     ) -> Any:
         """Score each choice separately."""
         rows = tuple(None if a is None else a.flatten(0, 1) for a in (input_ids, attention_mask, token_type_ids))
-        each = self.respond(rows, {}, output_hidden_states, True, **others)
+        each = self.run(rows, {}, output_hidden_states, True, **others)
         logits = each.logits.reshape(input_ids.shape[:2])
         outputs = MultipleChoiceModelOutput(
             loss=_cross_entropy(logits, labels), logits=logits, hidden_states=each.hidden_states
         )
         return _pack(outputs, self.config, return_dict)
 
-    def answer(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> SequenceClassifierOutput:
+    def apply_head(
+        self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]
+    ) -> SequenceClassifierOutput:
         """Score every row."""
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(encoded.pooler_output)))
 

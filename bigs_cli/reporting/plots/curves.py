@@ -154,7 +154,7 @@ def draw_validation_curve(runs: Mapping[str, Entries], metric: str, task: str) -
     for name, entries in runs.items():
         if not dev_keys({name: entries}):
             raise RequestError(
-                f"{name} has not been evaluated on its dev set yet, so there is no learning curve to plot."
+                f"{name} has not been evaluated on its dev set yet, so there is no validation curve to plot."
             )
     from matplotlib.figure import Figure
 
@@ -175,7 +175,7 @@ def draw_validation_curve(runs: Mapping[str, Entries], metric: str, task: str) -
         clean(loss, "training loss")
         finish_loss(loss, "training loss")
         step_axis(loss)
-        name_figure(figure, f"{task} learning curve", list(runs))
+        name_figure(figure, f"{task} validation curve", list(runs))
     return figure
 
 

@@ -71,7 +71,7 @@ def draw_confusion(labels: Array, predictions: Array, names: Sequence[str], titl
 
 
 def draw_scatter(labels: Array, predictions: Array, title: str) -> Figure:
-    """Draw scores `[n]` as points, label on x and prediction on y, with the diagonal where both are equal."""
+    """Draw scores `[n]` as points with the label on x and the prediction on y, and the diagonal x = y."""
     from matplotlib.figure import Figure
 
     low = float(min(labels.min(), predictions.min()))

@@ -26,7 +26,7 @@ LINE_STYLES = (
     *(("X", (0, (4, 1, 1, 1, 1, 1))), ("*", (0, (8, 3, 2, 3)))),
 )
 INK, FAINT, PAPER = "#333333", "#d9d9d9", "#ffffff"
-# The layout is computed before the tick labels are known; "tight" includes labels that extend beyond it.
+# The layout is computed before the tick labels are known; "tight" also saves labels that extend beyond it.
 _TIGHT: Any = {"bbox_inches": "tight", "pad_inches": 0.08}
 
 
@@ -90,7 +90,7 @@ def step_axis(axes: Axes) -> None:
 
 
 def name_figure(figure: Figure, what: str, names: Sequence[str]) -> None:
-    """Write the names of the runs and `what` is drawn above the figure; several runs get a legend of colours."""
+    """Write a title with the names of the runs and `what` the figure shows; add a colour legend for several runs."""
     from matplotlib.lines import Line2D
 
     title = f"{listed(names, 4)}: {what}"

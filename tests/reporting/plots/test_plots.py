@@ -1,4 +1,4 @@
-"""Pictures as SVG, which says what is in them: whatever their data is called, and however much of it there is."""
+"""Plots as SVG, whose text is checked: any names and any amount of data."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from bigs_cli.tasks import get_task
 
 
 def texts(svg: str) -> list[str]:
-    """What is written in a picture, in its order; the picture is well-formed."""
+    """Return the texts of a well-formed SVG figure in order."""
     return [text.text or "" for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_a_confusion_matrix_has_every_count_and_its_share_of_the_label(size: int) -> None:
+def test_a_confusion_matrix_has_counts_and_percentages(size: int) -> None:
     rng = np.random.default_rng(size)
-    labels, predictions = rng.integers(0, size - 1, (2, 90))  # The last class is nowhere.
+    labels, predictions = rng.integers(0, size - 1, (2, 90))  # No example has the last class.
     written = texts(inline_svg(draw_confusion(labels, predictions, [f"class {i}" for i in range(size)], "title"), 0))
     counts = np.array([[((labels == i) & (predictions == j)).sum() for j in range(size)] for i in range(size)])
     shares = [f"{100 * counts[i, j] / max(1, counts[i].sum()):.0f}%" for i in range(size) for j in range(size)]
@@ -41,20 +41,20 @@ def test_a_confusion_matrix_has_every_count_and_its_share_of_the_label(size: int
     assert {"label", "prediction", "title"} <= set(written)
 
 
-def test_names_are_text_whatever_they_hold() -> None:
+def test_names_are_drawn_verbatim() -> None:
     names = ["$x$", "</text><script>alert(1)</script>", "_hidden", 'a"b--c']
     svg = inline_svg(draw_confusion(np.arange(4), np.arange(4), names, "$y^2$ & <b>"), 0)
     assert "<script" not in svg
     assert {"$x$", names[1], "$y^2$ & <b>"} <= set(texts(svg))
-    course = [{"step": step, "loss": 1.0, "dev_accuracy": 0.5} for step in (1, 2)]
+    entries = [{"step": step, "loss": 1.0, "dev_accuracy": 0.5} for step in (1, 2)]
     run = "<script>$\\frac$"
-    assert f"{run}: training" in texts(inline_svg(draw_training_curves({run: course}, {run: "$task$"}), 0))
-    assert f"{run}: $task$ learning curve" in texts(
-        inline_svg(draw_validation_curve({run: course}, "accuracy", "$task$"), 0)
+    assert f"{run}: training" in texts(inline_svg(draw_training_curves({run: entries}, {run: "$task$"}), 0))
+    assert f"{run}: $task$ validation curve" in texts(
+        inline_svg(draw_validation_curve({run: entries}, "accuracy", "$task$"), 0)
     )
 
 
-def test_pictures_of_one_page_share_no_ids_and_take_its_colours() -> None:
+def test_inline_figures_have_unique_ids_and_page_colours() -> None:
     figure = draw_scatter(np.array([0.0, 1.0]), np.array([0.5, 0.5]), "title")
     first, second = (inline_svg(figure, number) for number in (0, 1))
     ids = [set(re.findall(r'id="([^"]+)"', svg)) for svg in (first, second)]
@@ -66,17 +66,17 @@ def test_pictures_of_one_page_share_no_ids_and_take_its_colours() -> None:
 
 
 @pytest.mark.parametrize("values", [[2.0], [2.0, 2.0], list(np.linspace(-1, 1, 3001))])
-def test_scores_of_any_number_and_spread_are_drawn(values: list[float]) -> None:
+def test_scatter_plots_of_any_scores(values: list[float]) -> None:
     svg = inline_svg(draw_scatter(np.array(values), np.array(values), "title"), 0)
     assert ("data:image/png" in svg) == (len(values) > 3000)
     assert len(svg) < 300_000
 
 
-def test_a_learning_curve_marks_the_first_of_the_best() -> None:
-    course = [
+def test_a_validation_curve_marks_the_first_best_value() -> None:
+    entries = [
         {"step": 10 * i, "dev_f1": 0.9, "dev_accuracy": value} for i, value in enumerate((0.5, 0.625, 0.625, 0.6), 1)
     ]
-    figure = draw_validation_curve({"run": [{"step": 1, "loss": 2.0}, *course]}, "accuracy", "task")
+    figure = draw_validation_curve({"run": [{"step": 1, "loss": 2.0}, *entries]}, "accuracy", "task")
     ring = next(line for line in figure.axes[0].lines if line.get_markersize() == 10)
     assert list(ring.get_xydata()[0]) == [20, 62.5]
     assert "62.5" in texts(inline_svg(figure, 0))
@@ -97,13 +97,13 @@ def dev_lines(figure: Figure, place: int) -> list[Line2D]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
-@pytest.mark.parametrize("picture", ["course", "learning"])
-def test_every_metric_of_every_run_looks_different(picture: str, count: int) -> None:
+@pytest.mark.parametrize("plot", ["training", "validation"])
+def test_every_metric_of_every_run_looks_different(plot: str, count: int) -> None:
     runs = {
         f"run {run}": [{"step": step, "loss": 1.0, **dict.fromkeys(FOUR, 0.1 * run)} for step in (1, 2)]
         for run in range(count)
     }
-    if picture == "course":
+    if plot == "training":
         figure, place = draw_training_curves(runs, dict.fromkeys(runs, "task")), 1
     else:
         figure, place = draw_validation_curve(runs, "f1", "task"), 0
@@ -120,7 +120,7 @@ def test_every_metric_of_every_run_looks_different(picture: str, count: int) -> 
     assert any(text.startswith(f"{title}: ") for text in texts(inline_svg(figure, 0)))
 
 
-def test_losses_of_different_objectives_have_panels_of_their_own() -> None:
+def test_losses_of_different_objectives_have_separate_panels() -> None:
     runs = {
         "base": [{"step": 1, "loss": 9.5}, {"step": 2, "loss": 6.0, "heldout_loss": 6.5}],
         "mrpc": [{"step": 1, "loss": 0.7, "dev_accuracy": 0.5}],
@@ -141,26 +141,26 @@ def test_losses_of_different_objectives_have_panels_of_their_own() -> None:
     assert list(panels["dev, in percent"].lines[1].get_ydata()) == [50.0]
 
 
-def test_a_steep_start_does_not_flatten_the_loss() -> None:
+def test_a_steep_loss_has_a_logarithmic_axis() -> None:
     steep = [{"step": 1, "loss": 750.0}, *({"step": step, "loss": 1.9 / step} for step in range(2, 20))]
     usual = [{"step": step, "loss": 10 / step**0.25} for step in range(1, 20)]
     for entries, scale in ((steep, "log"), (usual, "linear")):
-        learning = draw_validation_curve({"run": [*entries, {"step": 20, "dev_f1": 0.5}]}, "f1", "task").axes[1]
-        course = draw_training_curves({"run": entries}, {"run": "task"}).axes[0]
-        assert {learning.get_yscale(), course.get_yscale()} == {scale}
-        assert learning.get_title(loc="left").endswith(", logarithmic scale") == (scale == "log")
+        validation = draw_validation_curve({"run": [*entries, {"step": 20, "dev_f1": 0.5}]}, "f1", "task").axes[1]
+        training = draw_training_curves({"run": entries}, {"run": "task"}).axes[0]
+        assert {validation.get_yscale(), training.get_yscale()} == {scale}
+        assert validation.get_title(loc="left").endswith(", logarithmic scale") == (scale == "log")
     negative = [{"step": step, "loss": -1.0 * step} for step in range(1, 20)]
     assert draw_training_curves({"run": negative}, {"run": "task"}).axes[0].get_yscale() == "linear"
 
 
-def test_a_scatter_carries_its_correlations() -> None:
+def test_a_scatter_plot_shows_the_correlations() -> None:
     labels, predictions = np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])
     answered = DevPredictions([], {"spearman": 0.5, "pearson": 0.5123}, None, labels, predictions)
     written = texts(inline_svg(draw_predictions("run", get_task("stsb"), answered), 0))
     assert written[-2:] == ["run: STS-B, dev, 3 examples", "Spearman correlation 50.0%, Pearson correlation 51.2%"]
 
 
-def test_a_confusion_matrix_carries_the_baseline_and_says_if_there_is_one_answer_only() -> None:
+def test_a_confusion_matrix_shows_the_baseline_and_constant_predictions() -> None:
     labels = np.array([0, 1, 1, 1])
     for predictions, right, constant in ((labels, "100.0", False), (np.ones(4, int), "75.0", True)):
         answered = DevPredictions([], {}, labels == predictions, labels, predictions)
@@ -170,7 +170,7 @@ def test_a_confusion_matrix_carries_the_baseline_and_says_if_there_is_one_answer
 
 
 @pytest.mark.parametrize("head", ["encoder", "masked-lm", "sequence-classification"])
-def test_kernels_are_those_of_the_recurrence(head: str) -> None:
+def test_kernels_match_the_recurrence(head: str) -> None:
     config = BiGSConfig.model_validate(
         {"head": head, "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 3, "intermediate_size": 8}
         | {"num_ssm": 4, "max_position_embeddings": 20}
@@ -207,7 +207,7 @@ def test_each_layer_has_a_panel_in_reading_order(layers: int) -> None:
     draw_kernels(np.zeros((layers, 2, 6)), "nothing")
 
 
-def test_small_weights_are_seen_beside_a_needle_at_0() -> None:
+def test_small_weights_are_visible_beside_a_peak_at_0() -> None:
     kernels = np.full((1, 2, 64), 0.02)
     kernels[:, :, 0] = 1.0
     axes = draw_kernels(kernels, "title").axes[0]
