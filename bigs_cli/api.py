@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +20,7 @@ from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.paths import check_local
 from bigs_cli.export.formats import write_tokenizer
 from bigs_cli.models.config import BiGSConfig, Head
-from bigs_cli.models.functional import Parameters, count, initialize, make_apply, unstack_layers
+from bigs_cli.models.functional import Parameters, count, initialize, make_apply, memoize, unstack_layers
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.init import init_parameter
 from bigs_cli.models.published import published_shapes, to_unstacked, unnested
@@ -73,15 +73,7 @@ class Pretrained:
     def _compile(self) -> None:
         """Create the compiled functions, which are not pickled or copied."""
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
-        apply = make_apply(self.config, Compute(), unstacked=True)
-
-        def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
-            outputs = apply(params, *inputs, **named)
-            if not hidden_states:
-                del outputs["hidden_states"]  # Saves memory in compiled code.
-            return outputs
-
-        self._run = jax.jit(run, static_argnums=1)
+        self._run = _compiled_model(self.config)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for `pickle` and `copy`, with parameters as NumPy arrays."""
@@ -319,6 +311,20 @@ class BiGSForMultipleChoice(Pretrained):
     """Multiple choice. Outputs: `logits` `[B, choices]`."""
 
     head = "multiple-choice"
+
+
+@memoize
+def _compiled_model(config: BiGSConfig) -> Callable[..., Outputs]:
+    """Return the compiled function from (params, with hidden states, inputs, named inputs) to the outputs."""
+    apply = make_apply(config, Compute(), unstacked=True)
+
+    def run(params: Parameters, hidden_states: bool, inputs: list[Any], named: dict[str, Any]) -> Outputs:
+        outputs = apply(params, *inputs, **named)
+        if not hidden_states:
+            del outputs["hidden_states"]  # Saves memory in compiled code.
+        return outputs
+
+    return jax.jit(run, static_argnums=1)
 
 
 def _open(model: str | Path, revision: str | None) -> OpenModel:

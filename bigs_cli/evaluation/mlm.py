@@ -11,7 +11,7 @@ import numpy as np
 
 from bigs_cli.data.corpus import Batch, Corpus, Rows, Validation, unmask
 from bigs_cli.data.masking import MaskIds, masked_batch
-from bigs_cli.models.functional import Apply, Parameters
+from bigs_cli.models.functional import Apply, Parameters, memoize
 from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Masking
 
@@ -37,6 +37,25 @@ def unigram_loss(train: Corpus, validation: Validation, max_rows: int = 1 << 16)
     return float(-(actual * np.log(expected / expected.sum())).sum() / max(actual.sum(), 1))
 
 
+@memoize
+def _batch_sums(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> Callable[..., dict[str, jax.Array]]:
+    """Return a function from (params, batch) to the sums of loss, correct predictions and predictions."""
+
+    def sums(params: Parameters, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        masked = masked_batch(jax.random.key(SEED), batch, mask_ids, masking)
+        logits = apply(
+            params,
+            masked.input_ids,
+            masked.attention_mask,
+            batch.get("token_type_ids"),
+            positions=masked.positions,
+        ).logits
+        loss, further = classification_sums(logits, masked.labels, masked.weights * batch["valid"][:, None])
+        return {"loss": loss, "accuracy": further["accuracy"], "predictions": further["weight"]}
+
+    return sums
+
+
 class MaskedLMEvaluator:
     """Measures loss, accuracy and perplexity on token rows; compiled once and called with any parameters."""
 
@@ -49,20 +68,7 @@ class MaskedLMEvaluator:
     ) -> None:
         """`mask_ids` and `masking` are arguments of `masked_batch`; `place` puts a batch on the devices."""
         self._place = place
-
-        def sums(params: Parameters, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            masked = masked_batch(jax.random.key(SEED), batch, mask_ids, masking)
-            logits = apply(
-                params,
-                masked.input_ids,
-                masked.attention_mask,
-                batch.get("token_type_ids"),
-                positions=masked.positions,
-            ).logits
-            loss, further = classification_sums(logits, masked.labels, masked.weights * batch["valid"][:, None])
-            return {"loss": loss, "accuracy": further["accuracy"], "predictions": further["weight"]}
-
-        self._sums = jax.jit(sums)
+        self._sums = jax.jit(_batch_sums(apply, mask_ids, masking))
 
     def __call__(
         self,

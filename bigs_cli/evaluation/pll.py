@@ -16,7 +16,7 @@ import numpy as np
 
 from bigs_cli.data.encode import Encoded, add_special_tokens
 from bigs_cli.inference import Batch, Engine, forward
-from bigs_cli.models.functional import Apply, Parameters
+from bigs_cli.models.functional import Apply, Parameters, memoize
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -161,9 +161,13 @@ def padded_lengths(lengths: Array, maximum: int, equal: bool) -> Array:
 
 def pll_engine(apply: Apply, batch_size: int = BATCH) -> Engine:
     """Return an engine that computes log p(candidate | rest of the sequence) in nats, float32 `[Q, K]`."""
+    return Engine(_log_probabilities(apply), batch_size, trim=True)
 
+
+@memoize
+def _log_probabilities(apply: Apply) -> Callable[[Parameters, Batch], jax.Array]:
     def log_probabilities(params: Parameters, batch: Batch) -> jax.Array:
         logits = forward(apply, params, batch).logits[:, 0]
         return jnp.take_along_axis(jax.nn.log_softmax(logits), batch["candidates"], axis=1)
 
-    return Engine(log_probabilities, batch_size, trim=True)
+    return log_probabilities

@@ -15,7 +15,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.inference import Batch, Engine, forward, ignore
-from bigs_cli.models.functional import Apply, Parameters, make_apply
+from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.schema import Compute
@@ -39,6 +39,17 @@ class Split:
     inputs: Encoded
 
 
+@memoize
+def _batch_scores(apply: Apply, task_type: TaskType, order: tuple[int, ...] | None) -> Callable[..., Any]:
+    """Return a function from (params, batch) to the scores of a batch, its labels in the task's order."""
+
+    def scores(params: Parameters, batch: Batch) -> Any:
+        all_scores = task_type.scores(forward(apply, params, batch))
+        return all_scores if order is None else all_scores[..., np.asarray(order)]
+
+    return scores
+
+
 class TaskEvaluator:
     """Evaluates a model function on splits of a task; compiled once and called with any parameters."""
 
@@ -56,11 +67,7 @@ class TaskEvaluator:
         `order` has the index of each task label in the model's outputs; None: the order is the same.
         """
         self.task_type = task_type
-
-        def scores(params: Parameters, batch: Batch) -> Any:
-            all_scores = task_type.scores(forward(apply, params, batch))
-            return all_scores if order is None else all_scores[..., np.asarray(order)]
-
+        scores = _batch_scores(apply, task_type, None if order is None else tuple(order))
         self.engine = Engine(scores, batch_size, trim, task_type.by_token, place)
 
     def measure(

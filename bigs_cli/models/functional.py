@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,12 @@ from bigs_cli.recipe.schema import Compute
 
 Parameters = dict[str, Any]
 Apply = Callable[..., Outputs]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def memoize(make: Function) -> Function:
+    """Make `make` return the same function for equal arguments, so that JAX traces and compiles it only once."""
+    return cast(Function, functools.lru_cache(maxsize=32)(make))
 
 
 def parameter_shapes(config: BiGSConfig) -> Parameters:
@@ -30,6 +37,7 @@ def initialize(config: BiGSConfig, seed: int) -> Parameters:
     return jax.tree.map(jnp.array, init_parameters(parameter_shapes(config), config, seed))
 
 
+@memoize
 def make_apply(config: BiGSConfig, compute: Compute, unstacked: bool = False) -> Apply:
     """Return `apply(params, input_ids, attention_mask, token_type_ids, key=None, *, mixing=None, **named) -> Outputs`.
 

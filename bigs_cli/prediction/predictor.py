@@ -13,7 +13,7 @@ import numpy as np
 from bigs_cli.data.encode import Encoded, check_token_types, encode_texts
 from bigs_cli.inference import Batch, Engine, forward, ignore
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.models.functional import Parameters, make_apply
+from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.prediction.pipelines import pipeline_for
 from bigs_cli.prediction.settings import Settings
 from bigs_cli.tasks.items import Item
@@ -55,12 +55,7 @@ class Predictor:
 
     @functools.cached_property
     def _embedder(self) -> Engine:
-        def pooled(params: Parameters, batch: Batch) -> jax.Array:
-            last = forward(self._apply, params, batch).hidden_states[-1]
-            weight = jnp.asarray(batch["attention_mask"])[..., None].astype(jnp.float32)
-            return (last.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
-
-        return self._engine(pooled)
+        return self._engine(_mean_hidden_state(self._apply))
 
     def answers(
         self, items: Iterable[Item], advance: Callable[[int], None] = ignore
@@ -103,3 +98,13 @@ class Predictor:
 
     def _engine(self, function: Callable[[Parameters, Batch], Any], by_token: bool = False) -> Engine:
         return Engine(function, self.settings.batch_size, self.settings.trim, by_token)
+
+
+@memoize
+def _mean_hidden_state(apply: Apply) -> Callable[[Parameters, Batch], jax.Array]:
+    def mean(params: Parameters, batch: Batch) -> jax.Array:
+        last = forward(apply, params, batch).hidden_states[-1]
+        weight = jnp.asarray(batch["attention_mask"])[..., None].astype(jnp.float32)
+        return (last.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+
+    return mean

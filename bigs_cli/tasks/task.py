@@ -82,6 +82,9 @@ class Task:
     rows: Callable[[Path], Iterator[tuple[str, dict[str, Any]]]] | None = None
     """Yields (place, row) of one of `files` that is not a table with the columns above, under their names."""
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @property
     def num_labels(self) -> int:
         """The number of outputs of the task's head: its classes, or 1 for regression."""

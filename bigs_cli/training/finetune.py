@@ -28,7 +28,7 @@ from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
-from bigs_cli.models.functional import Apply, Parameters, make_apply
+from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
 from bigs_cli.reporting.console import err, progress, warn_of_trimming
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -153,6 +153,7 @@ def finetune(
         return _write_results(training, evaluator, data, trained.seconds, length)
 
 
+@memoize
 def task_loss(apply: Apply, task_type: TaskType) -> SummedLoss:
     """Return the loss of a training step on a batch of encoded examples."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.models.functional import Parameters, make_apply
+from bigs_cli.models.functional import Parameters, make_apply, memoize
 from bigs_cli.recipe import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -38,8 +38,8 @@ def unit_head(
     rows = np.arange(min(ROWS, len(examples)))
     batch = examples.batch(rows, len(rows))
     inputs = [batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
-    last = jax.jit(lambda params, *inputs: make_apply(config, compute)(params, *inputs).hidden_states[-1])
-    hidden = np.asarray(last(params, *inputs), np.float32)  # [rows, L, H]; with choices, [rows · choices, L, H]
+    # [rows, L, H]; with choices, [rows · choices, L, H]
+    hidden = np.asarray(_last_hidden_state(config, compute)(params, *inputs), np.float32)
     mask = inputs[1].reshape(hidden.shape[:2])
     features, output = hidden[mask > 0], "qa_outputs" if "qa_outputs" in params else "classifier"
     if "pooler" in params["s4_bert"]:
@@ -55,6 +55,12 @@ def unit_head(
     if examples.labels is not None and examples.labels.dtype.kind == "f":  # a regression
         dense["bias"] = np.full(1, examples.labels.mean(), np.float32)
     return {**params, output: dense}
+
+
+@memoize
+def _last_hidden_state(config: BiGSConfig, compute: Compute) -> Callable[..., jax.Array]:
+    apply = make_apply(config, compute)
+    return jax.jit(lambda params, *inputs: apply(params, *inputs).hidden_states[-1])
 
 
 def _scaled(dense: Any, features: Array, size: float) -> dict[str, Any]:

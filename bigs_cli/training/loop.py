@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -24,7 +24,7 @@ from bigs_cli.core.metric_names import percent
 from bigs_cli.core.numbers import shortest_float
 from bigs_cli.core.processes import any_process, broadcast, is_main_process
 from bigs_cli.models import sharding as meshes
-from bigs_cli.models.functional import Parameters
+from bigs_cli.models.functional import Parameters, memoize
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe
 from bigs_cli.reporting.console import err
 from bigs_cli.reporting.live import LiveView
@@ -212,6 +212,11 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
     return Trained(state, step, clock.seconds())
 
 
+@memoize
+def _state_initializer(optimizer: optax.GradientTransformation, with_ema: bool) -> Callable[[Parameters], TrainState]:
+    return lambda params: new_state(params, optimizer, with_ema)
+
+
 def restore_or_initialize(
     training: Training, params: Parameters, optimizer: optax.GradientTransformation, checkpoints: Checkpoints
 ) -> tuple[TrainState, int, dict[str, Any]]:
@@ -227,9 +232,9 @@ def restore_or_initialize(
     job, mesh, with_ema = training.job, training.mesh, training.recipe.optimizer.ema is not None
     # Copy from the host: with several processes, each holds only a part of an array placed on the mesh.
     params = jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
-    shapes = jax.eval_shape(lambda params: new_state(params, optimizer, with_ema), params)
-    shardings = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
-    state = jax.jit(lambda params: new_state(params, optimizer, with_ema), out_shardings=shardings)(params)
+    initialize = _state_initializer(optimizer, with_ema)
+    shardings = TrainState(*(meshes.shardings(mesh, part) for part in jax.eval_shape(initialize, params)))
+    state = jax.jit(initialize, out_shardings=shardings)(params)
     step, loop_state = broadcast(checkpoints.newest(err.print) or 0 if is_main_process() else 0), {}
     checkpoints.reload()
     if step:

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bigs_cli.models.functional import Parameters
+from bigs_cli.models.functional import Parameters, memoize
 from bigs_cli.models.ssm import SSMParameters
 from bigs_cli.recipe.schema import Optimizer, Schedule
 
 SSM_NAMES = frozenset(SSMParameters._fields)
 
 
+@memoize
 def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule:
     """Return step → learning rate: linear from 0 to `peak` during the warmup, then the decay that `schedule` names.
 
@@ -60,6 +61,7 @@ def frozen(path: tuple[str, ...]) -> bool:
     return is_ssm(path) or "token_type_embeddings" in path
 
 
+@memoize
 def make_optimizer(
     settings: Optimizer, lr_schedule: optax.Schedule, freeze_ssm: bool = False
 ) -> optax.GradientTransformation:

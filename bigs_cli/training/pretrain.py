@@ -32,7 +32,7 @@ from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
-from bigs_cli.models.functional import Apply, Parameters, count, make_apply
+from bigs_cli.models.functional import Apply, Parameters, count, make_apply, memoize
 from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.recipe.schema import Masking
@@ -182,6 +182,7 @@ def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
         word_continuations(shards.tokenizer(), manifest.vocab_size)
 
 
+@memoize
 def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> SummedLoss:
     """Return the loss of a step: mask the rows (`masked_batch`) and predict the masked tokens."""
 

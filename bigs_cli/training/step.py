@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from bigs_cli.models.functional import Parameters
+from bigs_cli.models.functional import Parameters, memoize
 
 Metrics = dict[str, jax.Array]
 # (params, batch, key of the step, index of the micro-batch) → (summed loss, {"weight": the divisor, …: further sums})
@@ -79,6 +79,26 @@ def make_step(
     With `ema`, a step updates average ← d·average + (1 − d)·params, d = min(ema, (1 + t) / (10 + t)), where t is the
     number of steps taken. Initial values fade early, as with `num_updates` in TensorFlow's ExponentialMovingAverage.
     """
+    compiled = _compiled_step(loss, optimizer, lr_schedule, options)
+
+    def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        leaves, structure = jax.tree.flatten(state)
+        # An uncommitted array stays uncommitted: with a sharding, the next step would be compiled again.
+        shardings = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
+        mesh = next((sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)), None)
+        # With the mesh set, the model shards its activations by rows (`models/sharding.py`).
+        with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
+            # The seed is an argument, not a constant: runs that differ only in the seed share the compiled function.
+            return compiled(shardings, structure)(state, batch, np.uint32(seed))
+
+    return run
+
+
+@memoize
+def _compiled_step(
+    loss: SummedLoss, optimizer: optax.GradientTransformation, lr_schedule: optax.Schedule, options: StepOptions
+) -> Callable[[tuple[Any, ...], Any], Any]:
+    """Return a function from the shardings and the structure of a state to the compiled step."""
     gradient_of, accumulate = jax.value_and_grad(loss, has_aux=True), options.gradient_accumulation_steps
     ema, stop_after = options.ema, options.stop_after_nonfinite
 
@@ -137,14 +157,4 @@ def make_step(
         # Without output shardings the compiler may move parts of the state, and the next step would be compiled again.
         return jax.jit(step, donate_argnums=0, out_shardings=(structure.unflatten(shardings), None))
 
-    def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        leaves, structure = jax.tree.flatten(state)
-        # An uncommitted array stays uncommitted: with a sharding, the next step would be compiled again.
-        shardings = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
-        mesh = next((sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)), None)
-        # With the mesh set, the model shards its activations by rows (`models/sharding.py`).
-        with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
-            # The seed is an argument, not a constant: runs that differ only in the seed share the compiled function.
-            return compiled(shardings, structure)(state, batch, np.uint32(seed))
-
-    return run
+    return compiled

@@ -11,6 +11,8 @@ import pytest
 @pytest.fixture(scope="package", autouse=True)
 def optimized() -> Iterator[None]:
     """Enable the optimizations that tests/conftest.py disables."""
+    jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import TaskType
 from bigs_cli.tasks.types.multiple_choice import MultipleChoice
@@ -17,6 +19,7 @@ TASK_TYPES: dict[str, type[TaskType]] = {
 """Name → task type; `Task.type` is one of these names."""
 
 
+@functools.lru_cache(maxsize=64)
 def type_of(task: Task) -> TaskType:
-    """Return the type of `task`, with its labels and metrics."""
+    """Return the type of `task`, with its labels and metrics: the same object for the same task."""
     return TASK_TYPES[task.type](task)
