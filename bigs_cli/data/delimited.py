@@ -54,7 +54,9 @@ def read_cells(file: TextFile, delimiter: str | None = None) -> Iterator[tuple[i
             length = length or len(row)
             if len(row) != length:
                 what = f"{file.name}:{number} has {len(row)} cells; the first line names {length} columns."
-                row = RaggedRow(f"{what} Cells are separated by {_DELIMITERS.get(delimiter, delimiter)}.")
+                row = RaggedRow(
+                    f"{what} Cells are separated by {_DELIMITERS.get(delimiter, delimiter)}. Correct the row."
+                )
         yield number, row
 
 

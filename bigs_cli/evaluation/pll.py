@@ -6,7 +6,7 @@ https://arxiv.org/abs/1910.14659, eq. 1): one forward pass for every token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -99,7 +99,7 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "folder that is no model": (("export", "--model", "other"), 2, ("other contains neither a run", "config.json")),
     "missing data folder": ((*TUNE[:-1], "gleu"), 2, ("There is no folder gleu", "MRPC")),
     "data folder without the task": ((*TUNE[:-1], "other"), 2, ("other/MRPC/train.tsv", "other/train.tsv")),
-    "malformed TSV": ((*TUNE[:-1], "torn"), 2, ("torn/train.tsv:4: 3 columns", "mend this line")),
+    "malformed TSV": ((*TUNE[:-1], "torn"), 2, ("torn/train.tsv:4 has 3 cells", "Correct the row")),
     "unknown label": ((*TUNE[:-1], "labels"), 2, ("labels/dev.tsv:2: '7' is not a label of MRPC", "0 (not_eq")),
     "missing shards": (lambda: train("--data", "none", "--run", "n"), 2, ("no token shards in none", "bigs tokenize")),
     "cut shards": (
@@ -116,13 +116,13 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "model of another size": (
         lambda: train(*NEW, "--from", "runs/base", model__hidden_size=8),
         2,
-        ("hidden_size 8 instead of 16", "--from"),
+        ("hidden_size 8 instead of 16", "start from another model"),
     ),
     "mesh that does not fit": (lambda: train(*NEW, mesh__tensor=3), 2, ("tensor 3", "does not fit", "`mesh`")),
     "dry run of a model of another size": (
         lambda: train(*NEW, "--dry-run", "--from", "runs/base", model__hidden_size=8),
         2,
-        ("hidden_size 8 instead of 16", "--from"),
+        ("hidden_size 8 instead of 16", "start from another model"),
     ),
     "dry run on a mesh that does not fit": (lambda: train(*NEW, "--dry-run", mesh__tensor=3), 2, ("does not fit",)),
     "checkpoint of the wrong shape": (("export", "--model", "runs/spoilt"), 2, ("runs/spoilt/checkpoints/6", "config")),

@@ -198,7 +198,7 @@ def test_what_is_cut_off_is_said(models: Path) -> None:
     assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
     for text, told in ((full, ""), (full + "sea", "Texts truncated to 32 tokens: 1.")):
         done = bigs("predict", text, "the sea", "--model", models / "score").fine()
-        assert [line for line in done.err.splitlines() if "Truncated" in line] == ([told] if told else [])
+        assert [line for line in done.err.splitlines() if "truncated" in line] == ([told] if told else [])
 
 
 def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

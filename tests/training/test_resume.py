@@ -124,7 +124,7 @@ def test_resuming_with_other_data_or_settings_is_rejected(shards: Path, pretrain
     assert "--from" in rejected.err
     rejected = bigs(*pretrain(shards, run, "--resume"), "--set", "steps=9")
     assert (rejected.code, rejected.out) == (2, "")
-    assert "leave out --set" in rejected.err
+    assert "Leave out --set" in rejected.err
     assert snapshot(run) == before
 
 
