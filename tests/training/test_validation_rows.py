@@ -44,7 +44,7 @@ def test_tokenize_without_heldout_writes_trainable_shards(shards: Path, tmp_path
     (message,) = [line for line in done.err.splitlines() if "without validation" in line]
     assert message == (
         f"Training without validation (checkpoint.keep_best has no effect): {made} has no held-out rows. "
-        "Use --validation to name others."
+        "Use --validation to name other shards."
     )
     assert "held-out loss" not in done.err
     assert "Next: bigs finetune" in done.err
