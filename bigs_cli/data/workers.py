@@ -71,7 +71,8 @@ def pack_batches(
             "A process that packs rows died, perhaps because it ran out of memory. Use fewer processes: --workers 1."
         ) from None
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Without waiting, the pool's thread that sends batches may print a traceback about its closed pipe.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _pack(packer: Packer, documents: Mapping[Split, Sequence[str]]) -> dict[Split, Packed]:

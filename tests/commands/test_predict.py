@@ -251,7 +251,7 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "the sea", "id": 1}\n{"id": 2}\n')
     done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "score")
     assert (done.code, done.out) == (2, "")
-    assert "in.jsonl:2 has no 'text', unlike the first one" in " ".join(done.err.split())
+    assert "in.jsonl:2 has no 'text', unlike the first item" in " ".join(done.err.split())
 
 
 @pytest.mark.parametrize(

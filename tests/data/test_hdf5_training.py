@@ -94,7 +94,7 @@ def test_the_digest_is_of_the_content(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_corpus_without_train_files_says_what_to_do(corpus: Path, tmp_path: Path) -> None:
     (corpus / "test_0.hdf5").rename(corpus / "held.hdf5")
-    assert "held.hdf5 is not read" in bigs(*pretrain(corpus, tmp_path / "run", "--dry-run")).fine().err
+    assert "held.hdf5 is skipped" in bigs(*pretrain(corpus, tmp_path / "run", "--dry-run")).fine().err
     for number in range(2):
         (corpus / f"train_{number}.hdf5").rename(corpus / f"test_{number}.hdf5")
     refused = bigs(*pretrain(corpus, tmp_path / "run"))

@@ -84,7 +84,7 @@ def test_packed_files(tmp_path, packing):
     (tmp_path / f"d.parquet{packing}").write_bytes(PACK[packing](whole.getvalue()))
     assert read(tmp_path) == [*TEXTS * 3, TEXTS[0], *TEXTS]
     (tmp_path / f"d.parquet{packing}").write_bytes(PACK[packing](whole.getvalue())[:-9])
-    assert "damaged" in refused(tmp_path / f"d.parquet{packing}")
+    assert "corrupt" in refused(tmp_path / f"d.parquet{packing}")
     (tmp_path / f"d.parquet{packing}").unlink()
     cut = tmp_path / f"cut.jsonl{packing}"
     cut.write_bytes(PACK[packing](rows(f"text {i}" for i in range(200)))[:-9])

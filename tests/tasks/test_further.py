@@ -234,7 +234,7 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         ("wikiann", {"ner_tags": [[1, None], [2]]}, "row 1, word 2 has no label"),
         ("swag", {"label": [0, None]}, "row 2 has no label"),
         ("swag", {"label": [0, -1]}, "row 2: '-1' is not a label of SWAG"),
-        ("swag", {"ending3": ["a", None]}, "row 2: column 'ending3' holds null"),
+        ("swag", {"ending3": ["a", None]}, "row 2: column 'ending3' contains null"),
     ],
 )
 def test_malformed_tables_are_named_with_their_row(tmp_path: Path, task: str, changes: Any, said: str) -> None:
