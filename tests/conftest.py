@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-# Compilation takes most of the time of the tests; this halves it. tests/models compiles with all optimizations.
+# Compilation takes most of the time of the tests; this halves it. tests/models and tests/export use all optimizations.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -82,7 +82,7 @@ def test_rows_longer_than_the_longest_dense_matrix(tmp_path: Path) -> None:
 
 
 def test_large_weights_are_stored_in_a_separate_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "LARGEST_SINGLE_FILE", 1000)
+    monkeypatch.setattr(onnx_file, "MAX_SINGLE_FILE", 1000)
     original = model(hidden_size=32)
     result = export(original, "onnx", tmp_path / "out", Settings(lengths=(3, 5)))
     assert all(difference < 5e-6 for difference in result.differences.values())
@@ -95,7 +95,7 @@ def test_an_onnx_file_is_read_back_as_a_model(
     head: str, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if beside:
-        monkeypatch.setattr(onnx_file, "LARGEST_SINGLE_FILE", 1000)
+        monkeypatch.setattr(onnx_file, "MAX_SINGLE_FILE", 1000)
     original = model(head=head, hidden_size=32)
     export(original, "onnx", tmp_path / "out", Settings(lengths=(3, 5)))
     again = read_model(tmp_path / "out")

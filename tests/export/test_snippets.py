@@ -44,7 +44,7 @@ def test_the_snippet_runs_as_printed(
         own_module_cache(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Path("vocab.txt").write_text("\n".join(WORDS))
-    of = config(head=head, vocab_size=len(WORDS), max_position_embeddings=12, mask_padding=mask_padding)
+    of = config(head=head, vocab_size=len(WORDS), max_position_embeddings=16, mask_padding=mask_padding)
     tokenizer = tmp_path / "vocab.txt" if with_tokenizer else None
     folder = Path('it\'s "new"')
     export(OpenModel("tiny", of, parameters(of), tokenizer, "a tiny model"), form, folder)
