@@ -13,8 +13,10 @@ ROOT = Path(__file__).parent.parent
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-# Compilation takes most of the time of the tests; this halves it. tests/models and tests/export use all optimizations.
+# Compilation takes most of the time of the tests. Without most optimizations and with the older generator of kernels it
+# takes a third. tests/models and tests/export use all optimizations.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Processes that a shell runs in the background ignore Ctrl-C, which some tests need.

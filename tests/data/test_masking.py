@@ -217,7 +217,7 @@ def masked_on_a_mesh(**sizes: int) -> list[Array]:
 def test_every_mesh_gives_the_same_masks(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", ON_FOUR_DEVICES, tmp_path / "masks.npz"],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -81,7 +81,7 @@ def test_a_checkpoint_resumes_on_another_mesh(shards: Path, tmp_path: Path) -> N
     fresh, wide = tmp_path / "fresh", back_to(steady, tmp_path / "wide", 3)
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES, shards, fresh, wide],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -103,7 +103,7 @@ def on_eight_devices(code: str) -> str:
     """Return what `code` prints in a process with eight CPU devices."""
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ def start(count: int, shards: Path, run: Path, *more: object, **changes: object)
         port = free.getsockname()[1]
     together = ("--coordinator", f"127.0.0.1:{port}", "--processes", count, "--process")
     command = pretrain(shards, run, *more, **changes)
-    return [start_bigs(*command, *together, index, XLA_FLAGS="") for index in range(count)]
+    return [start_bigs(*command, *together, index) for index in range(count)]
 
 
 def finish(running: list[Popen[str]], code: int = 0) -> list[str]:

@@ -149,7 +149,7 @@ def test_every_mesh_gives_the_same_losses() -> None:
     """Eight simulated devices against one, with dropout, which must not depend on the devices."""
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
