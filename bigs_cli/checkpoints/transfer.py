@@ -85,7 +85,7 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
 
 
 def check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
-    """Check that the encoders of `target` and of the model it starts from, `config`, agree.
+    """Check that `target` has the same encoder as `config`, the model that it starts from.
 
     Raises:
         RequestError: they differ; the message names the config fields.
