@@ -57,7 +57,7 @@ def _json_escapes(error: UnicodeError) -> tuple[str, int]:
 
 
 def _repeat_interrupt(lost: sys.UnraisableHookArgs) -> None:
-    """Repeat an interrupt that was raised in a finalizer, where Python discards exceptions."""
+    """Interrupt the main thread again if an interrupt occurred in a finalizer, where Python discards exceptions."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
         threading.Timer(0.05, _thread.interrupt_main).start()
     else:

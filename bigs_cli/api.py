@@ -107,8 +107,8 @@ class Pretrained:
         `revision` is a branch, tag or commit of a model on the hub. Downloads are cached; with HF_HUB_OFFLINE=1, only
         the cache is used.
 
-        If the model has another head, its encoder is loaded. `.transfer` has the loaded, new and unused parameters; to
-        show it, print `model.transfer.describe()`. A warning names parameters that are new or were never trained;
+        If the model has another head, its encoder is loaded. `.transfer` lists the loaded, new and unused parameters;
+        to show it, print `model.transfer.describe()`. A warning names parameters that are new or were never trained;
         `predict` raises an error for a head with such parameters. `changes` are fields of the config to change, such as
         `num_labels=3`, which also removes the label names.
 

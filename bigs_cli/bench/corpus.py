@@ -17,7 +17,7 @@ from bigs_cli.data.shards import Shards
 
 Rows = np.ndarray[Any, Any]
 
-VOCAB_SIZE = 30522  # of random tokens, as in BERT
+VOCAB_SIZE = 30522  # vocabulary size of random tokens, as in BERT
 _SOURCE_TOKENS = 1 << 22
 
 

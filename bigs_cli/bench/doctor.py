@@ -38,7 +38,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check. If there is a problem, `stops` names the commands that it stops."""
+    """The result of a check. If there is a problem, `stops` names the commands that cannot run."""
 
     what: str
     found: str

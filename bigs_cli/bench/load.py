@@ -170,7 +170,7 @@ def summary_line(measured: Sequence[Measured]) -> str:
     lowest, slowest = worst["lowest_tokens_per_second"] / 1e6, worst["slowest_stretch_tokens_per_second"] / 1e6
     return (
         f"Rows of {worst['length']} tokens, corpora up to {times:,.0f} times the smallest: start-up takes at most "
-        f"{worst['longest_start_up_s']:.2f} s ({worst['longest_start_up_ratio']:.2f} of the smallest corpus); loading "
-        f"reaches at least {lowest:.1f} million tokens/s ({worst['lowest_rate_ratio']:.2f} of the smallest corpus), "
-        f"and {slowest:.1f} in the slowest interval."
+        f"{worst['longest_start_up_s']:.2f} s ({worst['longest_start_up_ratio']:.2f} times that of the smallest "
+        f"corpus); loading reaches at least {lowest:.1f} million tokens/s ({worst['lowest_rate_ratio']:.2f} times that "
+        f"of the smallest corpus), and {slowest:.1f} in the slowest interval."
     )

@@ -65,7 +65,8 @@ class Measured:
 def measure(model: str | None, source: Path | None, texts: int, rounds: int) -> Measured:
     """Measure a model on `texts` texts: the lines of `source`, repeated as needed, or random words of its vocabulary.
 
-    If `model` is None, it is an untrained model of the size `SMALL` with a vocabulary of Python's documentation.
+    If `model` is None, an untrained model of the size `SMALL` is measured, with a vocabulary trained on Python's
+    documentation.
 
     Raises:
         BigsError: the measurement failed.

@@ -50,7 +50,7 @@ class Measured:
 
 
 def measure(inputs: Sequence[str], vocab: str, length: int, workers: int, repeats: int, rounds: int) -> Measured:
-    """Measure the text of `inputs`, `repeats` times over, in rows of `length` tokens; medians over `rounds`.
+    """Measure the text of `inputs`, repeated `repeats` times, in rows of `length` tokens; medians over `rounds`.
 
     Raises:
         BigsError: a measurement failed; its error is on stderr.

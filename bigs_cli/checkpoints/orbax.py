@@ -2,8 +2,8 @@
 
 A checkpoint is a folder named by its step, with the items `params`, `ema` (the moving average of the parameters, if
 there is one), `optimizer` (training states only) and `position` (JSON: the state of the data loader, and counters), and
-checksums. Orbax writes to a temporary name and renames the folder, so a folder named by a step is complete. A corrupt
-checkpoint is skipped in favour of the previous one, and renamed to STEP.damaged when a run resumes from that.
+checksums. Orbax writes to a temporary name and renames the folder, so a folder named by a step is complete. If a
+checkpoint is corrupt, the previous one is used; a run that resumes from it renames the corrupt one to STEP.damaged.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Checkpoints:
             items["ema"] = ocp.args.StandardSave(ema)
         if position is not None:
             items["position"] = ocp.args.JsonSave(position)
-        self.wait()  # `_finalize` has no arguments, so there is one save at a time.
+        self.wait()  # `_finalize` takes no arguments, so only one save may run at a time.
         self._saving, self.scores[step] = step, score
         trees = {"params": params, "optimizer": optimizer, "ema": ema}
         self._shapes = {name: _shapes(tree) for name, tree in trees.items() if name in items}
@@ -262,7 +262,7 @@ def _newest_valid(folder: Path, item: str, warn: Warn) -> tuple[int | None, list
 def _check_shapes(item: Path, expected: Any) -> None:
     """Raise RequestError if the parameters in `item` have other names or shapes. Only the metadata is read.
 
-    Orbax would detect wrong shapes while reading, and print tracebacks of its other reads.
+    Orbax detects wrong shapes only while reading, and then prints tracebacks of its other reads.
     """
     try:
         saved = _saved_shapes(item)
@@ -272,7 +272,7 @@ def _check_shapes(item: Path, expected: Any) -> None:
     differing = sorted(path for path in saved.keys() | shapes.keys() if saved.get(path) != shapes.get(path))
     if differing:
         path = differing[0]
-        example = f"{path}: {saved.get(path, 'absent')} there, {shapes.get(path, 'absent')} according to config.json"
+        example = f"{path}: {saved.get(path, 'absent')} here, {shapes.get(path, 'absent')} according to config.json"
         raise _unreadable(item, ValueError(f"{len(differing)} parameters differ ({example})"))
 
 

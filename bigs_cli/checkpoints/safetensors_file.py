@@ -23,7 +23,7 @@ def read(path: Path) -> Flat:
     """
     try:
         with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except OSError as error:
         raise read_error(path, error) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -85,7 +85,7 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
 
 
 def check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
-    """Check that the encoders of `target` and of the model it starts from, `config`, agree.
+    """Check that `target` has the same encoder as `config`, the model that it starts from.
 
     Raises:
         RequestError: they differ; the message names the config fields.
@@ -94,8 +94,8 @@ def check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
     if differing:
         values = "; ".join(f"{name} {getattr(target, name)} instead of {getattr(config, name)}" for name in differing)
         raise RequestError(
-            f"This model cannot be initialized from the other one, because their encoders differ ({values}). Use the "
-            "same values in its config or recipe, or start from another model."
+            f"This model cannot be initialized from the other one, because their encoders differ ({values}). Use "
+            "the values of the other model in the config or recipe, or start from another model."
         )
 
 

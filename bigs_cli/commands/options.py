@@ -112,8 +112,8 @@ TrimPadding = Annotated[
     bool | None,
     typer.Option(
         "--trim-padding/--full-padding",
-        help="Trim batches to their longest text. Trimming changes the outputs of models without padding masking.",
-        show_default="the run's, else only for models with padding masking",
+        help="Trim batches to their longest text. Trimming changes the outputs of models that do not mask padding.",
+        show_default="the run's, else only for models that mask padding",
         rich_help_panel=INFERENCE,
     ),
 ]

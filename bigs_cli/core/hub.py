@@ -193,7 +193,7 @@ def fetch_first(repo: str, names: Sequence[str], revision: str | None = None) ->
 
 
 def _or_cached(ask: Callable[..., Path]) -> Path:
-    """Return the result of `ask`; if the server is not a hub, that from the cache."""
+    """Return the result of `ask`, or the cached result if the server is not a hub."""
     try:
         return retry(ask)
     except (TypeError, LookupError, AttributeError, json.JSONDecodeError):

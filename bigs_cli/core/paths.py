@@ -1,4 +1,4 @@
-"""Telling URLs from local paths, and passing paths to libraries that interpret some characters in them."""
+"""Distinguishing URLs from local paths, and passing paths to libraries that interpret some characters in them."""
 
 from __future__ import annotations
 

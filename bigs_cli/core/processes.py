@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from bigs_cli.core.errors import BigsError, RequestError
 
-_JOIN_SECONDS = 120  # to wait for all processes to start; chosen here, as is the next
-_HEARTBEAT_SECONDS = 30  # without a heartbeat, after which a process counts as lost
+_JOIN_SECONDS = 120  # maximum time to wait for all processes to start; both values are chosen here
+_HEARTBEAT_SECONDS = 30  # a process without a heartbeat for this long counts as lost
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|coordination ?service|heartbeat|unavailable:", re.IGNORECASE)
 
 _index, _count = 0, 1

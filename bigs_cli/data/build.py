@@ -120,8 +120,8 @@ def _resumable(place: Staging) -> Iterator[None]:
         if place.progress() is None:
             raise
         raise type(error)(
-            f"{error} The progress is saved. Continue with `{resume_command(place.output)}`, or repeat the "
-            "command that began it, with --overwrite, if the files are to be others."
+            f"{error} The progress is saved. Continue with `{resume_command(place.output)}`. To use "
+            "other files, repeat the original command with --overwrite."
         ) from error
     except (OSError, sqlite3.OperationalError) as error:
         kept = place.finished or place.progress() is not None

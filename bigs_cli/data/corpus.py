@@ -1,4 +1,4 @@
-"""`Corpus`: the one type of data behind pretraining and masked-LM evaluation.
+"""`Corpus`: the interface of the data for pretraining and masked-LM evaluation.
 
 Token shards (`shards.py`) and the BiGS authors' HDF5 files (`hdf5.py`) both open as a `Corpus`.
 """

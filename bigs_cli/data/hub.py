@@ -46,7 +46,7 @@ NAMED = 20
 _LINED = (".jsonl", ".ndjson", ".json", ".txt")
 
 _PATIENCE = 60.0  # seconds
-_STREAM_TRIES = 2  # of `datasets`, each with six tries of the client; the default of 20 would take half an hour
+_STREAM_TRIES = 2  # tries of `datasets`, each with six of the client; the default of 20 would take half an hour
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _HubFile(TextFile):
 def read_hub_split(found: HubSplit, text_column: str | None, skip: int = 0) -> Documents:
     """Yield the text of each row of a split after the first `skip`, or a bad record.
 
-    Skipping takes one or two requests per Parquet file; of other formats, skipped rows are downloaded and dropped.
+    Skipping takes one or two requests per Parquet file; in other formats, skipped rows are downloaded and dropped.
 
     Raises:
         RequestError: there is no such column, or the data set cannot be read.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import grain
 
 _PREFETCHED = 16
-# Gathering is bound by the GIL when pages are in memory: four threads were half as fast as one.
+# When the pages are in memory, the GIL limits gathering: four threads were half as fast as one.
 _THREADS = 1
 _TOGETHER = 256  # rows: few enough for a start with a cold disk cache, where a row takes a millisecond
 
@@ -59,8 +59,8 @@ def heldout_batches(rows: Rows, batch_size: int) -> Iterator[tuple[Batch, Array]
 def _reader(rows: Rows, order: Callable[[Array], Array], batch_size: int, mine: Array) -> Callable[[int], Batch]:
     """Return a function from the number of a batch to its rows at `mine`.
 
-    Small batches are gathered several at a time: a batch has an overhead of some dozens of rows, or more with more
-    shards.
+    Small batches are gathered several at a time: the overhead of a batch is the time of some dozens of rows, or more
+    if there are many shards.
     """
     together = max(1, _TOGETHER // len(mine))
     places = (np.arange(together)[:, None] * batch_size + mine).ravel()

@@ -105,9 +105,9 @@ class MaskedBatch(NamedTuple):
     attention_mask: jax.Array
     """`[B, L]` bool, false at padding."""
     positions: jax.Array
-    """`[B, P]` int32, places in the row."""
+    """`[B, P]` int32, positions in the row."""
     labels: jax.Array
-    """`[B, P]` int32, the original tokens there."""
+    """`[B, P]` int32, the original tokens at these positions."""
     weights: jax.Array
     """`[B, P]` float32, 1 or 0."""
 

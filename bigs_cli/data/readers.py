@@ -2,10 +2,10 @@
 
 | ending | documents |
 |---|---|
-| `.txt` | the file, or each line, or each block between blank lines, as `how.text_documents` says |
-| `.jsonl`, `.ndjson`, `.json` | one a line: an object with a text column |
-| `.csv`, `.tsv` | one a row of the text column, which the first line names |
-| `.parquet` | one a row of the text column |
+| `.txt` | the file, or each line, or each block between blank lines, as set by `how.text_documents` |
+| `.jsonl`, `.ndjson`, `.json` | one per line: an object with a text column |
+| `.csv`, `.tsv` | one per row: the cell of the text column, which the first line names |
+| `.parquet` | one per row: the cell of the text column |
 | `wiki_00`, `wiki_01`, … | WikiExtractor's output, as `<doc …>` or as JSON lines |
 
 All may be compressed: `.gz`, `.bz2`, `.xz`, `.zst`.

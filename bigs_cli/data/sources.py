@@ -51,7 +51,7 @@ class Part:
 class Cursor(BaseModel):
     """A position in the sources: after `record` records of part number `part`.
 
-    `found` is whether the source of that part has had text so far. `used` is the number of used pieces of the next
+    `found` is whether the source of that part has yielded text so far. `used` is the number of used pieces of the next
     record.
     """
 

@@ -224,7 +224,7 @@ def _from_json(path: Path) -> Tokenizer:
 def _refusing(path: Path) -> Iterator[None]:
     """Convert any error of the library to a RequestError, including Rust panics, which are BaseExceptions.
 
-    A panic also prints its location on stderr, which is closed meanwhile.
+    A panic also prints its location on stderr, which is therefore redirected to /dev/null.
     """
     try:
         with _stderr_closed():

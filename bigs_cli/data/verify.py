@@ -62,7 +62,7 @@ def verify(
 def check(shards: Shards, advance: Callable[[int], None] = lambda size: None) -> list[str]:
     """Read all files, remembered or not, and return a message for each problem.
 
-    Checked are the SHA-256 and the token ids of every shard, and the tokenizer in tokenizer.json and vocab.txt.
+    This checks the SHA-256 and the token ids of every shard, and the tokenizer in tokenizer.json and vocab.txt.
     `shards` may be the result of `read_manifest`. `advance` is called with the size of each shard in bytes.
     """
     problems = _read_all(shards.files(), shards.manifest, advance)

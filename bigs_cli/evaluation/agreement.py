@@ -40,7 +40,7 @@ class Items:
     """
 
     kept: Array
-    sentences: Sentences  # with the correct form
+    sentences: Sentences  # with the correct form filled in
     positions: MaskedPositions  # [n], K = 2
 
 

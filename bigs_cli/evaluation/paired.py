@@ -27,7 +27,7 @@ from bigs_cli.tasks.types.base import Lines, mean_of
 Array = np.ndarray[Any, Any]
 
 _PREDICTION_KEYS = ("prediction", "scores", "nbest", "null_score")
-_MAX_WORDS = 12  # shown of a tagged sentence
+_MAX_WORDS = 12  # maximum number of words shown of a tagged sentence
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Split:
 
 @memoize
 def _batch_scores(apply: Apply, task_type: TaskType, order: tuple[int, ...] | None) -> Callable[..., Any]:
-    """Return a function from (params, batch) to the scores of a batch, its labels in the task's order."""
+    """Return a function from (params, batch) to the scores of a batch, with the labels in the task's order."""
 
     def scores(params: Parameters, batch: Batch) -> Any:
         all_scores = task_type.scores(forward(apply, params, batch))

@@ -18,11 +18,11 @@ from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import completed, to_unstacked
 from bigs_cli.recipe.schema import Compute
 
-MAX_DIFFERENCE = 5e-5  # between the model and a float32 export, relative to the largest output
+MAX_DIFFERENCE = 5e-5  # of a float32 export from the model, relative to the largest output
 
 
 def model_run(config: BiGSConfig, flat: Flat) -> Run:
-    """Return a function that runs our own model on a batch. A missing pooler of a bare encoder is replaced by zeros."""
+    """Return a function that runs our own model on a batch. If a bare encoder lacks its pooler, zeros are used."""
     import jax
 
     params = to_unstacked(completed(flat, config))

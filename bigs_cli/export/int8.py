@@ -14,13 +14,15 @@ import numpy as np
 from bigs_cli.checkpoints.arrays import Array
 
 MAX_WEIGHT = 64
-"""Processors with AVX2 or AVX-512 but no VNNI add two products in 16 bits without overflow only if 2·255·64 < 2¹⁵."""
+"""The largest 8-bit weight. Processors with AVX2 or AVX-512 but without VNNI add two products in 16 bits, and this sum
+must not overflow: 2·255·64 < 2¹⁵."""
 
 MIN_SIZE = 8
 """A matrix with fewer rows or columns, such as that of a classifier, stays float32: quantization would save nothing."""
 
 POOLER = "pooler/dense/kernel"
-"""Stays float32: the order of the sum over tokens depends on the batch, and 8 bits would amplify the differences."""
+"""This matrix stays float32: its input is a sum over tokens whose order depends on the batch, and 8 bits would amplify
+the rounding differences."""
 
 _DOMAIN = "bigs"
 _HEAD = '<domain: "bigs", opset_import: ["": %d]>'

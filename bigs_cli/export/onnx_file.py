@@ -1,6 +1,6 @@
 """`onnx`: the forward pass with constant mixing matrices, for any number of rows; optionally with 8-bit matrices.
 
-Weights have their names of the Flax layout, so that the file can be read back as a model. The SSM parameters, which the
+Weights have the names of the Flax layout, so that the file can be read back as a model. The SSM parameters, which the
 graph does not contain, are stored in the metadata.
 """
 

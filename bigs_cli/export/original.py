@@ -109,8 +109,7 @@ TORCH_PORT = Tool(
         Limit(
             "dtype",
             lambda model, settings: settings.dtype != "float32",
-            "The Torch port's FFT does not take 16-bit numbers on CPU. Convert the model after loading it: "
-            "model.float().",
+            "The Torch port's FFT rejects 16-bit numbers on CPU. Convert the model after loading it: model.float().",
         ),
     ),
 )

@@ -78,7 +78,7 @@ def torch_run(folder: Path, head: Head) -> Run:
 
     from bigs_cli.export.shipped import modeling_bigs
 
-    disable_progress_bar()  # of the library's loading
+    disable_progress_bar()  # shown while the library loads a model
     torch_model = getattr(modeling_bigs, ARCHITECTURES[head]).from_pretrained(folder, use_safetensors=True)
     torch_model.train(False)
 

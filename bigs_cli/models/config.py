@@ -38,7 +38,7 @@ class BiGSConfig(BaseModel):
     max_position_embeddings: int = Field(default=512, ge=1, description="maximum input length in tokens")
     type_vocab_size: int = Field(default=2, ge=1, description="number of token types (first and second text)")
     pad_token_id: int = Field(
-        default=0, ge=0, description="id of [PAD]; without an attention mask, these tokens are padding"
+        default=0, ge=0, description="id of [PAD]; if no attention mask is given, these tokens count as padding"
     )
     hidden_dropout_prob: float = Field(default=0.1, ge=0, lt=1, description="dropout rate after the embeddings")
     classifier_dropout: float | None = Field(

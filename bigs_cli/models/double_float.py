@@ -1,7 +1,7 @@
 """Arithmetic with about 48 bits: a number is an unevaluated sum of two float32 values, high and low.
 
 A kernel of length L multiplies the phase s·Im(A) by up to L. At L = 4096 a single float32 rounding of the phase grows
-to an error of 1e-3 of a slowly decaying kernel; with two floats the error stays below 1e-7. The algorithms are those of
+to an error of 1e-3 in a slowly decaying kernel; with two floats the error stays below 1e-7. The algorithms are those of
 Dekker and Knuth (T. J. Dekker, "A floating-point technique for extending the available precision", 1971). Float64
 would also suffice, but TPUs do not support it and JAX disables it by default.
 """

@@ -1,7 +1,7 @@
 """The device mesh `data` × `fsdp` × `tensor`, and how each array is sharded on it.
 
 Batches and activations are sharded by rows over data × fsdp. A parameter is sharded by the first row of `RULES` that
-matches its path; a dimension that an axis size does not divide is replicated.
+matches its path; a dimension that is not divisible by its axis size is replicated.
 """
 
 from __future__ import annotations

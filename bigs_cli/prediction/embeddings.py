@@ -128,9 +128,9 @@ def _text(value: Any) -> str:
 
 
 def _common_schema(first: pa.Schema, second: pa.Schema, large: set[str]) -> pa.Schema:
-    """Return the columns of both schemas. Integers and floats become floats, but text for the names in `large`.
+    """Return the columns of both schemas. A column that has integers in one and floats in the other becomes floats.
 
-    Columns of other different types become text.
+    It becomes text if its name is in `large`, or if it has any other two types.
     """
     import pyarrow as pa
 

@@ -147,7 +147,7 @@ class Data(BaseModel):
     validation: Local | None = Field(
         default=None,
         description="other token shards or HDF5 files to validate on: their held-out rows, or all rows if none are "
-        "held out; null: the held-out rows of path, if any",
+        "held out; null: the held-out rows of data.path, if any",
     )
     sequence_length: Count = Field(description="tokens per row, which must match the shards")
 
@@ -238,7 +238,7 @@ class PretrainRecipe(BaseModel):
     max_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="stop after this many minutes, including those before a resumption; null: no limit",
+        description="stop after this many minutes, including the time before the run was resumed; null: no limit",
     )
     optimizer: Optimizer = Field(description="AdamW optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
@@ -376,7 +376,7 @@ class FinetuneRecipe(BaseModel):
     from_: Local | None = Field(
         default=None,
         alias="from",
-        description="model to start from; null: required as --from",
+        description="model to start from; null: must be given with --from",
     )
     sequence_length: Count = Field(description="number of tokens to which inputs are truncated or padded")
     epochs: float = Field(gt=0, description="number of passes over the training set")
@@ -388,7 +388,7 @@ class FinetuneRecipe(BaseModel):
     head_init: Literal["published", "unit"] = Field(
         "unit",
         description="initialization of new head layers; published: as in the original implementation; unit: the same, "
-        "scaled down by the size of the hidden states, so that the initial loss is near that of guessing",
+        "scaled down by the size of the hidden states, so that the initial loss is near the chance level",
     )
     evaluate_every: Count | None = Field(
         default=None, description="steps between evaluations on the dev set; null: evaluate after every epoch"

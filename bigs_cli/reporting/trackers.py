@@ -77,7 +77,7 @@ class Wandb:
 
 
 class _Kind(NamedTuple):
-    """How to open a tracker, from the run's folder and recipe, the module it needs, and our extra that installs it."""
+    """How to open a tracker from the run's folder and recipe; the module that it needs; our extra that installs it."""
 
     make: Callable[[Path, Mapping[str, Any]], Tracker]
     module: str

@@ -57,13 +57,13 @@ def parameters(group: typer.Typer, verb: tuple[str, ...] = ()) -> Iterator[tuple
 ALL = dict(parameters(app))
 
 
-def test_every_parameter_is_a_path_or_known_not_to_be() -> None:
+def test_every_path_parameter_is_covered() -> None:
     assert ALL.keys() >= TEXTS
     assert len(ALL.keys() - TEXTS) > 40
 
 
 @pytest.mark.parametrize("which", sorted(ALL.keys() - TEXTS))
-def test_a_path_is_no_address(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_are_refused_as_paths(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refused = bigs(*ALL[which])
     assert (refused.code, refused.out) == (2, ""), shlex.join(ALL[which])
@@ -71,7 +71,7 @@ def test_a_path_is_no_address(which: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_addresses_in_recipes(tmp_path: Path) -> None:
+def test_urls_in_recipes_are_refused(tmp_path: Path) -> None:
     places = {"small": ("data.path", "data.validation", "from"), "sst2": ("from", "files.dev")}
     for recipe, key in ((recipe, key) for recipe, keys in places.items() for key in keys):
         own = [] if key == "from" else ["files.train=a.csv", "files.dev=a.csv"][: 2 * (recipe == "sst2")]
@@ -85,7 +85,7 @@ def test_addresses_in_recipes(tmp_path: Path) -> None:
     assert f"{ADDRESS} is a URL" in bigs("recipes", "validate", mine).err
 
 
-def test_addresses_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_in_environment_variables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIGS_RUNS", ADDRESS)
     assert f"$BIGS_RUNS: {ADDRESS} is a URL" in bigs("runs", "list").err
@@ -95,7 +95,7 @@ def test_addresses_in_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_addresses_in_the_api(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_in_the_api_are_refused(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that `Path` has made s3:/b/x of."""
     monkeypatch.chdir(tmp_path)
     model = load_model(models / "masked-lm")

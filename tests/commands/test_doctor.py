@@ -22,7 +22,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
 
 
-def test_all_is_well(tmp_path: Path) -> None:
+def test_a_healthy_machine_is_ready_for_every_command(tmp_path: Path) -> None:
     done = bigs("doctor").fine()
     for word in ("Python", "jax", "cpu", "matrix products", "GB free", "does not answer", "read back in"):
         assert word in done.out
@@ -31,7 +31,9 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_stops_a_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_runs_folder_stops_only_the_commands_that_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path / "file" / "runs"))
     done = bigs("doctor", "--json", "-")
@@ -44,7 +46,7 @@ def test_what_stops_a_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found["advice"] == "name another folder with $BIGS_RUNS"
 
 
-def test_runs_that_could_not_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_that_cannot_be_saved_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder whose name Orbax takes for a pattern, and no way around it."""
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path / "runs [1]"))
     assert "read back in" in bigs("doctor").fine().out
@@ -57,7 +59,7 @@ def test_runs_that_could_not_be_saved(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_a_hub_that_is_not_to_be_asked_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hf_hub_offline_prevents_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -68,7 +70,7 @@ def test_a_hub_that_is_not_to_be_asked_is_not(monkeypatch: pytest.MonkeyPatch) -
             hub.accept()
 
 
-def test_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> NoReturn:
         raise RuntimeError("the TPU is in use by another process.\nmore")
 
@@ -82,7 +84,7 @@ def test_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "JAX_PLATFORMS=cpu" in found["advice"]
 
 
-def test_every_extra_is_known() -> None:
+def test_every_extra_in_pyproject_is_listed() -> None:
     import tomllib
 
     extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][

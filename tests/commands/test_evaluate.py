@@ -25,13 +25,13 @@ from tests.tiny import bigs
         (("--limit", "3"), "--limit"),
     ],
 )
-def test_an_option_of_another_kind_is_refused(words: tuple[str, ...], option: str) -> None:
+def test_options_of_another_kind_are_refused(words: tuple[str, ...], option: str) -> None:
     refused = bigs("eval", *words)
     assert (refused.code, refused.out) == (2, "")
     assert f"No such option: {option}" in refused.err
 
 
-def test_the_options_of_a_pretraining_run_are_those_of_mlm(pretrained: Path) -> None:
+def test_a_pretraining_run_is_evaluated_with_mlm(pretrained: Path) -> None:
     refused = bigs("eval", "--model", pretrained, "--split", "dev")
     assert (refused.code, refused.out) == (2, "")
     assert "--split does not apply" in refused.err
@@ -50,7 +50,7 @@ def test_the_options_of_a_pretraining_run_are_those_of_mlm(pretrained: Path) -> 
         (["-m", "a", "--data", "pairs", "cola"], ["task", "-m", "a", "--data", "pairs", "cola"]),
     ],
 )
-def test_the_kind_is_found_among_the_words(words: list[str], first: list[str]) -> None:
+def test_the_kind_may_be_anywhere_among_the_arguments(words: list[str], first: list[str]) -> None:
     assert get_command(app).kind_first(words) == first  # type: ignore[attr-defined]
 
 

@@ -39,7 +39,9 @@ def tokenize(text: Path, models: Path, output: Path, *more: object) -> tuple[obj
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",)])
-def test_shards_do_not_go_among_other_files(more: tuple[str, ...], text: Path, models: Path, tmp_path: Path) -> None:
+def test_shards_are_not_written_into_a_folder_with_other_files(
+    more: tuple[str, ...], text: Path, models: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "mine"
     output.mkdir()
     for name, content in STANDING.items():
@@ -50,7 +52,7 @@ def test_shards_do_not_go_among_other_files(more: tuple[str, ...], text: Path, m
     assert {path.name: path.read_text() for path in output.iterdir()} == STANDING
 
 
-def test_shards_that_are_replaced_are_only_ours(text: Path, models: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_only_shards(text: Path, models: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     bigs(*tokenize(text, models, output)).fine()
     (output / "train-2024.bin").write_text("mine")
@@ -61,7 +63,7 @@ def test_shards_that_are_replaced_are_only_ours(text: Path, models: Path, tmp_pa
 
 
 @pytest.mark.parametrize("link", [True, False])
-def test_a_folder_in_the_place_of_ours_is_left_alone(link: bool, text: Path, models: Path, tmp_path: Path) -> None:
+def test_a_foreign_staging_folder_is_not_touched(link: bool, text: Path, models: Path, tmp_path: Path) -> None:
     output, held = tmp_path / "out", tmp_path / "held"
     output.mkdir()
     (held if link else output / ".partial").mkdir()
@@ -75,7 +77,7 @@ def test_a_folder_in_the_place_of_ours_is_left_alone(link: bool, text: Path, mod
     assert kept.read_text() == "mine"
 
 
-def test_what_is_measured_is_not_written_over(classifier: Path, models: Path, tmp_path: Path) -> None:
+def test_evaluation_does_not_overwrite_its_data(classifier: Path, models: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("good,bad\nthe river runs,river the runs\n")
     before = pairs.read_bytes()
@@ -89,7 +91,7 @@ def test_what_is_measured_is_not_written_over(classifier: Path, models: Path, tm
     assert (refused.code, table.read_text()) == (2, "x")
 
 
-def test_only_our_own_leftovers_are_removed(classifier: Path, tmp_path: Path) -> None:
+def test_only_temporary_files_of_bigs_are_removed(classifier: Path, tmp_path: Path) -> None:
     names = (".ans.jsonl.original", ".ans.jsonl.20260101")
     for name in names:
         (tmp_path / name).write_text("mine")
@@ -102,7 +104,7 @@ def test_only_our_own_leftovers_are_removed(classifier: Path, tmp_path: Path) ->
     assert (tmp_path / ".made.partial" / "mine").read_text() == "mine"
 
 
-def test_a_link_stays_a_link_and_stdout_by_name_is_stdout(classifier: Path, tmp_path: Path) -> None:
+def test_output_follows_links_and_accepts_dev_stdout(classifier: Path, tmp_path: Path) -> None:
     target, link = tmp_path / "there" / "answers.jsonl", tmp_path / "link.jsonl"
     target.parent.mkdir()
     target.write_text("old")
@@ -118,7 +120,7 @@ def test_a_link_stays_a_link_and_stdout_by_name_is_stdout(classifier: Path, tmp_
     assert json.loads((tmp_path / "got.txt").read_text())["text"] == "a river"
 
 
-def test_pipes_and_devices_are_refused_and_not_waited_for(text: Path, models: Path, tmp_path: Path) -> None:
+def test_pipes_and_devices_are_refused_without_waiting(text: Path, models: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "zeros.csv").symlink_to("/dev/zero")
     refused = bigs(*tokenize(tmp_path / "pipe.txt", models, tmp_path / "out"))
@@ -131,7 +133,7 @@ def test_pipes_and_devices_are_refused_and_not_waited_for(text: Path, models: Pa
     bigs(*tokenize(tmp_path, models, tmp_path.parent / f"{tmp_path.name}-out")).fine()  # passed over inside a folder
 
 
-def test_names_that_are_no_utf8(text: Path, models: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_refused(text: Path, models: Path, tmp_path: Path) -> None:
     strange = Path(os.fsdecode(bytes(tmp_path) + b"/t\xff.jsonl"))
     text.rename(strange)
     for source in (strange, tmp_path):
@@ -150,13 +152,13 @@ def test_names_that_are_no_utf8(text: Path, models: Path, tmp_path: Path) -> Non
         ("steps=many", "'steps' should be a whole number, not 'many'."),
     ],
 )
-def test_settings_that_no_recipe_has(given: str, says: str) -> None:
+def test_invalid_settings_are_refused(given: str, says: str) -> None:
     refused = bigs("pretrain", "--recipe", "small", "--set", given, "--dry-run")
     assert (refused.code, refused.out) == (2, "")
     assert says in refused.err
 
 
-def test_exports_into_places_that_cannot_be_replaced(
+def test_export_into_links_and_irreplaceable_folders(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -173,7 +175,7 @@ def test_exports_into_places_that_cannot_be_replaced(
     assert (refused.code, "exists and is not a folder" in refused.err) == (2, True)
 
 
-def test_weights_that_are_no_numbers(classifier: Path, tmp_path: Path) -> None:
+def test_nan_weights_are_reported(classifier: Path, tmp_path: Path) -> None:
     loaded = read_model(classifier)
     nonfinite_error = {path: np.full_like(array, np.nan) for path, array in loaded.flat.items()}
     (tmp_path / "nan").mkdir()
@@ -194,14 +196,14 @@ def test_a_config_of_too_many_layers_is_refused_at_once(classifier: Path, tmp_pa
     assert (refused.code, "num_hidden_layers" in refused.err) == (2, True)
 
 
-def test_half_of_a_surrogate_pair_is_written_as_json_has_it(classifier: Path, tmp_path: Path) -> None:
+def test_lone_surrogates_are_written_as_json_escapes(classifier: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "a river", "id": "\\ud800"}\n')
     output = tmp_path / "out.jsonl"
     bigs("predict", "--model", classifier, "--input", tmp_path / "in.jsonl", "--output", output).fine()
     assert json.loads(output.read_text())["id"] == "\ud800"
 
 
-def test_streams_that_are_closed_or_know_few_letters(classifier: Path) -> None:
+def test_closed_and_ascii_streams(classifier: Path) -> None:
     def run(redirected: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = f'exec "{sys.executable}" -m bigs_cli predict --model "{classifier}" {redirected}'
         return subprocess.run(
@@ -219,14 +221,14 @@ def test_streams_that_are_closed_or_know_few_letters(classifier: Path) -> None:
     assert (plain.returncode, json.loads(plain.stdout)["text"]) == (0, "“hi” é😀\u0085")
 
 
-def test_devices_that_are_not_there(classifier: Path) -> None:
+def test_an_unavailable_platform_is_refused(classifier: Path) -> None:
     running = start_bigs("predict", "--model", classifier, "hi", JAX_PLATFORMS="cuda")
     out, err = running.communicate(timeout=HANG)
     assert (running.returncode, out) == (2, "")
     assert "JAX finds no device for JAX_PLATFORMS=cuda (" in err
 
 
-def test_no_home(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_home_folder_is_refused(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -247,7 +249,7 @@ def test_a_stopped_export_leaves_nothing(number: signal.Signals, classifier: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_in_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_runs_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path))
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
     refused = bigs("runs", "list")
@@ -260,7 +262,7 @@ def test_help_of_every_group_ends_with_an_example() -> None:
         assert "Example" in bigs(group, "--help").out
 
 
-def test_hdf5_whose_data_lies_in_another_file(tmp_path: Path, shards: Path) -> None:
+def test_hdf5_links_to_other_files_are_refused(tmp_path: Path, shards: Path) -> None:
     h5py = pytest.importorskip("h5py")
     (tmp_path / "h").mkdir()
     names = ("input_ids", "input_mask", "segment_ids", "masked_lm_positions", "masked_lm_ids")

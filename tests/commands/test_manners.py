@@ -153,7 +153,7 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_a_refusal_is_a_sentence_and_changes_nothing(place: Path, what: str) -> None:
+def test_an_invalid_request_prints_a_sentence_and_changes_nothing(place: Path, what: str) -> None:
     asked, code, said = REFUSALS[what]
     arguments = asked() if callable(asked) else asked
     before = snapshot(place)
@@ -165,7 +165,7 @@ def test_a_refusal_is_a_sentence_and_changes_nothing(place: Path, what: str) -> 
     assert snapshot(place) == before
 
 
-def test_a_run_folder_held_by_another_process(place: Path) -> None:
+def test_a_run_folder_locked_by_another_process_is_refused(place: Path) -> None:
     (place / "runs" / "busy").mkdir()
     with (place / "runs" / "busy" / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -176,7 +176,7 @@ def test_a_run_folder_held_by_another_process(place: Path) -> None:
         assert snapshot(place) == before
 
 
-def test_stdout_is_data(place: Path) -> None:
+def test_stdout_has_only_results(place: Path) -> None:
     """The run folder, a JSON object, a folder: nothing else, so that commands can be chained."""
     done = bigs(*pretrain(Path("shards"), Path("runs/new"), steps=2)).fine()
     assert done.out == "runs/new\n"
@@ -186,7 +186,7 @@ def test_stdout_is_data(place: Path) -> None:
     assert bigs("export", "--model", "runs/new", "--output", "e").fine().out == "e\n"
 
 
-def test_ctrl_c_ends_with_130(shards: Path, tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_130(shards: Path, tmp_path: Path) -> None:
     """Wherever it comes: here while the run is still being set up, or in its first steps."""
     run = tmp_path / "run"
     running = start_bigs(*pretrain(shards, run, steps=100_000))
@@ -199,7 +199,7 @@ def test_ctrl_c_ends_with_130(shards: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_help_has_a_worked_example(command: tuple[str, ...]) -> None:
+def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
     done = bigs(*command, "--help").fine()
     assert "Example" in done.out
     verb = {"eval": "eval", "evaluate": "eval"}.get(command[0], " ".join(command))
@@ -207,7 +207,7 @@ def test_every_help_has_a_worked_example(command: tuple[str, ...]) -> None:
     assert done.err == ""
 
 
-def test_help_flows_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_wraps_at_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERMINAL_WIDTH", "60")
     paragraph = start_bigs("runs", "compare", "--help").communicate(timeout=HANG)[0].split("For fine-tuning runs", 1)[1]
@@ -239,7 +239,7 @@ def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
     assert completed.stdout.split() == ["pretrain", "predict"], completed.stderr
 
 
-def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
+def test_help_imports_no_heavy_packages() -> None:
     """What it takes is counted in packages, not in seconds, which depend on the machine."""
     show = (
         "import sys; sys.argv, before = ['bigs', '--help'], set(sys.modules)\n"

@@ -76,7 +76,9 @@ def test_blimp_from_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         assert one["scores"]["bad"] == pytest.approx(log_probability(one["bad"]), rel=1e-5)
 
 
-def test_a_model_that_reads_its_padding_says_how_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_padded_length_is_reported_for_models_without_mask_padding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "a.csv"
     path.write_text("ok,no,length\nthe cat is here,the cat are here,4\nthe dogs are,the dogs is,3\n")
     reading = config(mask_padding=False)
@@ -90,7 +92,7 @@ def test_a_model_that_reads_its_padding_says_how_much(tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["padded_to"] == [40]
 
 
-def test_agreement_counts_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_agreement_counts_skipped_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.tsv"
     lines = (
         "0\tVBZ\tthe cat ***mask*** here\tis\tare",
@@ -113,7 +115,7 @@ def test_agreement_counts_what_it_leaves_out(tmp_path: Path, capsys: pytest.Capt
         evaluate_agreement(opened_frequencies(tmp_path), [path], AgreementColumns(), (), Options())
 
 
-def test_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
+def test_pairs_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"sentence_good,sentence_bad\nthe cat,the cats\n{'the ' * 39},the\n")
     with pytest.raises(RequestError, match=r"a.csv:3 has a sentence of 41 tokens; the model allows 40\."):
@@ -129,7 +131,7 @@ def test_what_cannot_be_scored_is_told(tmp_path: Path) -> None:
         evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
 
 
-def test_through_the_command_line(tmp_path: Path) -> None:
+def test_blimp_from_the_command_line(tmp_path: Path) -> None:
     known = opened_frequencies(tmp_path, **{"is": 3.0})
     folder = tmp_path / "model"
     folder.mkdir()

@@ -96,7 +96,7 @@ def test_files_keep_their_columns(models: Path, tmp_path: Path, kind: str) -> No
     assert float(table[0]["scores.good"]) == expected[0]["scores"]["good"]
 
 
-def test_scores_have_as_many_decimals_as_float32(models: Path, tmp_path: Path) -> None:
+def test_scores_have_the_decimals_of_float32(models: Path, tmp_path: Path) -> None:
     expected = load_model(models / "score").predict(TEXTS)
     ask = ("predict", "--input", written(tmp_path, "jsonl"), "--text", "review", "--model", models / "score")
     found = re.findall(r'"prediction": ([^,}]+)', bigs(*ask).fine().out)
@@ -106,7 +106,7 @@ def test_scores_have_as_many_decimals_as_float32(models: Path, tmp_path: Path) -
     assert found == [str(np.float32(number)) for number in found] == [str(row["prediction"]) for row in expected]
 
 
-def test_lines_of_a_text_and_of_stdin(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_a_file_and_of_stdin(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "\n".join([TEXTS[0], "", TEXTS[1], "  ", TEXTS[2]]) + "\n"
     (tmp_path / "in.txt").write_text(text)
     of_file = bigs("predict", "--input", tmp_path / "in.txt", "--model", models / "score").fine()
@@ -117,7 +117,7 @@ def test_lines_of_a_text_and_of_stdin(models: Path, tmp_path: Path, monkeypatch:
     assert [row["text"] for row in lines(of_file.out)] == TEXTS
 
 
-def test_embeddings_to_files(models: Path, tmp_path: Path) -> None:
+def test_embeddings_are_written_to_files(models: Path, tmp_path: Path) -> None:
     ask = (
         "predict",
         "--input",
@@ -139,7 +139,7 @@ def test_embeddings_to_files(models: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.array(table["embedding"], np.float32), expected)
 
 
-def test_json_lines_of_columns_that_json_lacks_numbers_for(models: Path, tmp_path: Path) -> None:
+def test_nan_and_infinity_become_null_in_json_lines(models: Path, tmp_path: Path) -> None:
     rows = [
         {"text": text, "price": number, "all": [1.0, number]}
         for text, number in zip(TEXTS, (nan, inf, 0.5), strict=True)
@@ -163,7 +163,7 @@ def test_json_lines_of_columns_that_json_lacks_numbers_for(models: Path, tmp_pat
         (["\ud800", "b", 3, 4.5], ["\\ud800", "b", "3", "4.5"]),
     ],
 )
-def test_ids_of_embeddings_that_change_their_type(
+def test_embedding_ids_may_change_their_type(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[Any], written_as: list[Any]
 ) -> None:
     """What is written before the first of another type is known is as whole as the rest."""
@@ -182,7 +182,9 @@ def test_ids_of_embeddings_that_change_their_type(
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.parquet"}
 
 
-def test_ids_that_only_later_rows_have(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedding_ids_may_be_missing_in_early_rows(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bigs_cli.inference.WINDOW", 2)
     rows = [{"text": TEXTS[0]}, {"text": TEXTS[1]}, {"text": TEXTS[2], "id": 7}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -191,7 +193,7 @@ def test_ids_that_only_later_rows_have(models: Path, tmp_path: Path, monkeypatch
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pydict()["id"] == [None, None, 7]
 
 
-def test_what_is_cut_off_is_said(models: Path) -> None:
+def test_truncated_texts_are_reported(models: Path) -> None:
     """A text that just fills the length is not cut."""
     tokenizer = load_tokenizer(models / "score" / "tokenizer.json")
     full = "the " * 30
@@ -201,7 +203,7 @@ def test_what_is_cut_off_is_said(models: Path) -> None:
         assert [line for line in done.err.splitlines() if "truncated" in line] == ([told] if told else [])
 
 
-def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_encodings_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the sea\ncaf\xe9\n")))
     of_stdin = bigs("predict", "--model", models / "score")
     assert (of_stdin.code, of_stdin.out) == (2, "")
@@ -212,7 +214,7 @@ def test_bytes_of_another_encoding_are_refused(models: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("more", [("--output", "new/out.jsonl"), ("--embed", "--output", "new/out.npy")])
-def test_without_texts_nothing_is_made(
+def test_empty_inputs_write_no_file(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -223,7 +225,7 @@ def test_without_texts_nothing_is_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_packed_text(models: Path, tmp_path: Path) -> None:
+def test_compressed_text_files(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt.xz").write_bytes(lzma.compress("\n".join(TEXTS).encode()))
     done = bigs("predict", "--input", tmp_path / "in.txt.xz", "--model", models / "score").fine()
     assert [row["text"] for row in lines(done.out)] == TEXTS
@@ -241,13 +243,13 @@ def test_a_packed_text(models: Path, tmp_path: Path) -> None:
         ("masked-lm", "its columns are id, review, stars. Name that of the text: --text COLUMN."),
     ],
 )
-def test_columns_that_a_model_wants(models: Path, tmp_path: Path, head: str, sentence: str) -> None:
+def test_missing_columns_are_named(models: Path, tmp_path: Path, head: str, sentence: str) -> None:
     done = bigs("predict", "--input", written(tmp_path, "csv"), "--model", models / head)
     assert (done.code, done.out) == (2, "")
     assert sentence in " ".join(done.err.split())
 
 
-def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
+def test_rows_without_a_text_are_refused(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "the sea", "id": 1}\n{"id": 2}\n')
     done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "score")
     assert (done.code, done.out) == (2, "")
@@ -270,7 +272,7 @@ def test_rows_that_lack_a_text(models: Path, tmp_path: Path) -> None:
         (("text", "--format", "table", "--output", "out.csv"), "--format table is for the terminal"),
     ],
 )
-def test_requests_that_make_no_sense(
+def test_invalid_options_are_refused(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], sentence: str
 ) -> None:
     written(tmp_path, "csv")
@@ -281,7 +283,7 @@ def test_requests_that_make_no_sense(
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
-def test_a_file_that_turns_out_bad_leaves_no_answers(models: Path, tmp_path: Path) -> None:
+def test_a_bad_row_leaves_the_output_file_unchanged(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "the sea"}\n{"text": 7}\n')
     (tmp_path / "out.jsonl").write_text("mine\n")
     ask = ("predict", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
@@ -291,7 +293,7 @@ def test_a_file_that_turns_out_bad_leaves_no_answers(models: Path, tmp_path: Pat
     assert (tmp_path / "out.jsonl").read_text() == "mine\n"
 
 
-def test_a_reader_that_has_enough(models: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_prediction(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("the old river runs to the sea\n" * 5000)
     ask = ("predict", "--input", tmp_path / "in.txt", "--model", models / "trimmed", "--length", 16)
     with start_bigs(*ask) as process:
@@ -306,7 +308,7 @@ def test_a_reader_that_has_enough(models: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_when_it_is_interrupted(models: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupt_leaves_no_files(models: Path, tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "in.txt").write_text("the old river runs to the sea\n" * 500_000)
     ask = ("predict", "--input", tmp_path / "in.txt", "--model", models / "trimmed", "--length", 16)
     process = start_bigs(*ask, "--output", tmp_path / "out" / "answers.jsonl")
@@ -319,13 +321,13 @@ def test_nothing_is_left_when_it_is_interrupted(models: Path, tmp_path: Path, nu
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_help_stays_light() -> None:
+def test_help_does_not_import_jax() -> None:
     script = "import sys; from bigs_cli.commands import predict; print('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_predicting_again_and_again_loses_no_column(models: Path, tmp_path: Path, kind: str) -> None:
+def test_repeated_prediction_keeps_all_columns(models: Path, tmp_path: Path, kind: str) -> None:
     (tmp_path / "0.csv").write_text("id,text,id\n007,the sea,a\n008,old houses,b\n")
     rounds: list[list[dict[str, Any]]] = []
     for n, head in enumerate(
@@ -375,14 +377,14 @@ def test_embeddings_keep_all_columns(models: Path, tmp_path: Path, monkeypatch: 
     }
 
 
-def test_a_key_that_an_object_has_twice_is_refused(models: Path, tmp_path: Path) -> None:
+def test_duplicate_json_keys_are_refused(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "the sea", "id": 1, "id": 2}\n')
     done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "score")
     assert (done.code, done.out) == (2, "")
     assert "in.jsonl:1 is not JSON (an object has the key 'id' twice)" in done.err
 
 
-def test_columns_named_as_an_answer_are_kept(models: Path, tmp_path: Path) -> None:
+def test_columns_named_like_prediction_keys_are_kept(models: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "the sea", "prediction": "mine"}\n')
     done = bigs("predict", "--input", tmp_path / "in.jsonl", "--model", models / "sequence-classification").fine()
     (found,) = lines(done.out)

@@ -69,7 +69,7 @@ def answer_alternately(run: Path) -> list[dict[str, Any]]:
 # --- compare ------------------------------------------------------------------------------------------------
 
 
-def test_compare_tests_two_fine_tunings_and_shows_where_they_differ(root: Path) -> None:
+def test_compare_tests_two_fine_tuning_runs_and_shows_differing_examples(root: Path) -> None:
     mine, other = predictions(root / "mrpc"), answer_alternately(root / "other")
     done = bigs("runs", "compare", "mrpc", "other", "--examples", 3).fine()
     assert done.err == ""
@@ -94,7 +94,7 @@ def test_compare_tests_two_fine_tunings_and_shows_where_they_differ(root: Path) 
     assert "different predictions" not in bigs("runs", "compare", "mrpc", "other", "--examples", 0).fine().out
 
 
-def test_compare_of_scores_is_a_bootstrap(root: Path) -> None:
+def test_compare_of_regression_runs_is_a_paired_bootstrap(root: Path) -> None:
     shutil.copytree(root / "stsb", root / "stsb-2")
     lines = predictions(root / "stsb-2")
     write_predictions(root / "stsb-2", [{**line, "prediction": line["label"] + 0.01} for line in lines])
@@ -127,7 +127,7 @@ def test_compare_of_a_run_with_itself_and_of_several(root: Path) -> None:
     assert bigs("runs", "compare", "mrpc", "other", "base", "mrpc").fine().out.count("paired tests") == 2
 
 
-def test_texts_are_cut_and_what_a_terminal_would_obey_is_written_out(root: Path) -> None:
+def test_texts_are_truncated_and_control_characters_escaped(root: Path) -> None:
     for run in ("mrpc", "other"):
         lines = answer_alternately(root / run)
         lines[0] |= {"text": "\x1b[31m" + "long " * 100, "label": "equivalent", "prediction": "equivalent"}
@@ -166,7 +166,7 @@ def drawn(path: Path) -> np.ndarray[Any, Any]:
         (("--kernels", "mrpc", "--length", 5), "kernels.png"),
     ],
 )
-def test_plot_draws(root: Path, arguments: tuple[str, ...], file: str) -> None:
+def test_plots_are_written(root: Path, arguments: tuple[str, ...], file: str) -> None:
     before = snapshot(root)
     assert bigs("runs", "plot", *arguments).fine().out == f"{file}\n"
     drawn(Path(file))
@@ -175,7 +175,7 @@ def test_plot_draws(root: Path, arguments: tuple[str, ...], file: str) -> None:
     assert snapshot(root) == before
 
 
-def test_a_confusion_matrix_counts_the_run_s_answers(root: Path) -> None:
+def test_a_confusion_matrix_counts_the_predictions_of_the_run(root: Path) -> None:
     lines = answer_alternately(root / "mrpc")
     bigs("runs", "plot", "--confusion", "mrpc", "-o", "it.svg").fine()
     text = Path("it.svg").read_text()
@@ -188,7 +188,7 @@ def test_a_confusion_matrix_counts_the_run_s_answers(root: Path) -> None:
         assert f">{sum(line['label'] == label for line in lines)} in total<" in text
 
 
-def test_kernels_are_drawn_of_any_model_up_to_its_positions(root: Path) -> None:
+def test_kernels_of_any_model_are_plotted_up_to_its_maximum_length(root: Path) -> None:
     load_model(root / "base").save_pretrained("folder")
     for model in ("folder", "base"):
         bigs("runs", "plot", "--kernels", model, "-o", f"{model}.svg").fine()
@@ -211,14 +211,14 @@ def test_kernels_are_drawn_of_any_model_up_to_its_positions(root: Path) -> None:
         (("--kernels", "base", "-o", "it.jpg"), "it.jpg ends in neither .png nor .svg"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(root: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_plot_requests_are_refused(root: Path, arguments: tuple[str, ...], said: str) -> None:
     done = bigs("runs", "plot", *arguments)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
     assert not list(Path().iterdir())
 
 
-def test_a_run_without_answers_has_no_confusion_matrix(root: Path) -> None:
+def test_a_run_without_predictions_has_no_confusion_matrix(root: Path) -> None:
     lines = predictions(root / "mrpc")
     write_predictions(root / "mrpc", [{**line, "split": "test"} for line in lines])
     assert "contains no predictions of the dev set" in bigs("runs", "plot", "--confusion", "mrpc").err
@@ -285,7 +285,7 @@ def report(*arguments: object) -> Page:
     return page
 
 
-def test_the_page_of_one_fine_tuning(root: Path) -> None:
+def test_report_on_one_fine_tuning_run(root: Path) -> None:
     before = snapshot(root)
     page = report("mrpc")
     assert page.all("h1") == ["Run mrpc"]
@@ -307,7 +307,7 @@ def test_the_page_of_one_fine_tuning(root: Path) -> None:
     assert snapshot(root) == before
 
 
-def test_the_page_of_several_compares_those_of_one_task(root: Path) -> None:
+def test_report_on_several_runs_compares_those_of_one_task(root: Path) -> None:
     answer_alternately(root / "other")
     page = report("mrpc", "other", "stsb", "base", "--examples", 2)
     assert page.all("h1") == ["Runs mrpc, other, stsb, base"]
@@ -322,7 +322,7 @@ def test_the_page_of_several_compares_those_of_one_task(root: Path) -> None:
     assert twice.all("h1") == ["Run base"]
 
 
-def test_the_page_of_runs_that_are_not_finished(root: Path) -> None:
+def test_report_on_unfinished_runs(root: Path) -> None:
     for run in ("base", "mrpc"):
         (root / run / "results.json").unlink()
         shutil.rmtree(root / run / "checkpoints")
@@ -354,7 +354,7 @@ def hostile_runs(root: Path) -> list[Path]:
     return runs
 
 
-def test_what_comes_from_data_stays_text(root: Path) -> None:
+def test_report_escapes_text_from_data(root: Path) -> None:
     page = report(*hostile_runs(root))
     assert any(HOSTILE in text for text in page.all("td"))
     assert sum(json.dumps(HOSTILE) in text for text in page.all("pre")) == 2
@@ -365,7 +365,7 @@ def test_what_comes_from_data_stays_text(root: Path) -> None:
     assert "default-src 'none'" in written.split("<title>")[0]
 
 
-def test_a_browser_shows_the_page_and_runs_nothing_of_it(root: Path) -> None:
+def test_a_browser_shows_the_report_and_runs_no_script(root: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium on this machine's PATH")
@@ -379,7 +379,7 @@ def test_a_browser_shows_the_page_and_runs_nothing_of_it(root: Path) -> None:
     drawn(Path("it.png"))
 
 
-def test_a_page_that_cannot_be_written(root: Path) -> None:
+def test_a_report_that_cannot_be_written_is_refused(root: Path) -> None:
     for output, said in (("it.pdf", "it.pdf is not an .html file"), ("file/it.html", "file/it.html cannot be written")):
         Path("file").touch()
         done = bigs("runs", "report", "mrpc", "-o", output)

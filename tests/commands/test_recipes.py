@@ -23,7 +23,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
-def test_list_has_one_line_a_recipe() -> None:
+def test_list_has_one_line_per_recipe() -> None:
     header, *lines = run("list").stdout.splitlines()
     assert header.split()[:2] == ["NAME", "KIND"]
     assert [line.split()[0] for line in lines] == recipe_names()
@@ -38,7 +38,7 @@ def test_show_prints_the_file_or_every_value() -> None:
     assert run("show", "full.yaml").stdout == Path("full.yaml").read_text()
 
 
-def test_copy_never_overwrites_unasked() -> None:
+def test_copy_overwrites_only_with_force() -> None:
     assert run("copy", "mrpc").stdout == "mrpc.yaml\n"
     assert load_recipe("mrpc.yaml") == load_recipe("mrpc")
     Path("mrpc.yaml").write_text("mine")

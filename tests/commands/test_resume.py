@@ -143,7 +143,9 @@ def test_several_seeds(
     assert "is finished" in bigs("finetune", "--resume", "--run", here / "run").fine().err
 
 
-def test_a_folder_in_use_names_the_command(pretrained: Path, shards: Path, glue: Path, here: Path) -> None:
+def test_a_folder_in_use_is_refused_with_the_command_that_resumes(
+    pretrained: Path, shards: Path, glue: Path, here: Path
+) -> None:
     run = shutil.copytree(pretrained, here / "run")
     assert f"`{shlex.join(['bigs', 'pretrain', '--resume', '--run', str(run)])}`" in refused(*pretrain(shards, run))
     bigs(*finetune("cola", pretrained, glue, Path("tuned"), "--seeds", 2)).fine()
@@ -152,7 +154,7 @@ def test_a_folder_in_use_names_the_command(pretrained: Path, shards: Path, glue:
         assert "`bigs finetune --resume --run tuned`" in told
 
 
-def test_what_contradicts_the_run_is_refused(pretrained: Path, shards: Path, glue: Path, here: Path) -> None:
+def test_options_that_contradict_the_run_are_refused(pretrained: Path, shards: Path, glue: Path, here: Path) -> None:
     table = write_table(here / "a.csv").name
     asked = ["--train", table, "--dev", table, "--text", "body", "--label", "kind", "--from", pretrained]
     bigs("finetune", *asked, "--run", "tuned", *TINY).fine()
@@ -182,7 +184,7 @@ def test_what_contradicts_the_run_is_refused(pretrained: Path, shards: Path, glu
     bigs("finetune", *asked, "--run", "tuned", "--resume").fine()
 
 
-def test_data_that_was_moved_is_found_from_then_on(
+def test_moved_data_is_recorded_for_later_resumes(
     shards: Path, pretrained: Path, here: Path, stops: pytest.MonkeyPatch
 ) -> None:
     own = shutil.copytree(shards, here / "shards")
@@ -194,7 +196,7 @@ def test_data_that_was_moved_is_found_from_then_on(
     assert "after step 6" in bigs(*command).fine().err
 
 
-def test_changed_dev_data_is_noticed(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
+def test_changed_dev_data_is_refused(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
     own = shutil.copytree(glue, here / "glue")
     command = stopped(*finetune("mrpc", pretrained, own, Path("run"), "--seeds", 2))
     stops.undo()
@@ -213,7 +215,7 @@ def test_changed_dev_data_is_noticed(pretrained: Path, glue: Path, here: Path, s
     assert not Path("run/seed-43").exists()
 
 
-def test_a_changed_tokenizer_is_noticed(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
+def test_a_changed_tokenizer_is_refused(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
     command = stopped(*finetune("mrpc", pretrained, glue, Path("run")))
     stops.undo()
     tokenizer = json.loads(Path("run/tokenizer.json").read_text())
@@ -224,7 +226,7 @@ def test_a_changed_tokenizer_is_noticed(pretrained: Path, glue: Path, here: Path
     assert "(changed: tokenizer)" in refused(*command)
 
 
-def test_runs_from_before_continue_with_their_options(
+def test_runs_of_earlier_releases_are_resumed_with_their_options(
     shards: Path, pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch
 ) -> None:
     """They have no resume.json, and one digest in their checkpoints."""
@@ -254,7 +256,7 @@ def test_runs_from_before_continue_with_their_options(
     bigs("finetune", "--resume", "--run", "tuned").fine()
 
 
-def test_without_a_checkpoint_it_starts_from_the_same_model(shards: Path, pretrained: Path, here: Path) -> None:
+def test_a_run_without_a_checkpoint_restarts_from_the_same_model(shards: Path, pretrained: Path, here: Path) -> None:
     """As after a crash before the first one; the start must not be a fresh model."""
     base = shutil.copytree(pretrained, here / "base")
     bigs(*pretrain(shards, Path("run"), "--from", "base")).fine()
@@ -274,7 +276,7 @@ def same_arrays(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     return ours.keys() == theirs.keys() and all((ours[path] == theirs[path]).all() for path in ours)
 
 
-def test_a_damaged_record_is_a_sentence(pretrained: Path, here: Path) -> None:
+def test_a_corrupt_record_is_reported(pretrained: Path, here: Path) -> None:
     shutil.copytree(pretrained, "run")
     Path("run/resume.json").write_text('{"seeds": 0}')
     assert "run/resume.json is corrupt: seeds" in refused("pretrain", "--resume", "--run", "run")

@@ -40,7 +40,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells}
 
 
-def test_show_tells_what_a_run_is_and_how_it_went(root: Path) -> None:
+def test_show_describes_a_run_and_its_results(root: Path) -> None:
     before = snapshot(root)
     shown = rows(bigs("runs", "show", "base").fine().out)
     assert shown["state"] == ["finished"]
@@ -75,7 +75,7 @@ def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path
         assert "gone is a broken link to nowhere" in done.err
 
 
-def test_scores_stand_beside_the_majority_baseline(root: Path) -> None:
+def test_show_has_the_majority_baseline(root: Path) -> None:
     done = bigs("runs", "show", "mrpc").fine()
     lines = [json.loads(line) for line in (root / "mrpc" / "predictions.jsonl").read_text().splitlines()]
     most, count = Counter(line["label"] for line in lines).most_common(1)[0]
@@ -91,14 +91,14 @@ def test_scores_stand_beside_the_majority_baseline(root: Path) -> None:
     assert "There is no majority baseline: mrpc/predictions.jsonl" in bigs("runs", "show", "mrpc").fine().err
 
 
-def test_one_is_singular(root: Path) -> None:
+def test_counts_of_one_are_singular(root: Path) -> None:
     for epochs, said in ((1, "1 epoch"), (2, "2 epochs"), (0.5, "0.5 epochs")):
         recipe = root / "mrpc" / "recipe.yaml"
         recipe.write_text(re.sub(r"^epochs: .*$", f"epochs: {epochs}", recipe.read_text(), flags=re.M))
         assert rows(bigs("runs", "show", "mrpc").fine().out)["batches"] == [f"8 × 24 tokens, {said}"]
 
 
-def test_the_list_has_names_that_find_the_runs_and_percent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_names_find_the_runs_and_scores_are_in_percent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = rows(bigs("runs", "list").fine().out)
     accuracy = json.loads((root / "mrpc" / "results.json").read_text())["metrics"]["accuracy"]
     assert listed["mrpc"] == ["finetune", "mrpc", "finished", f"dev accuracy {100 * accuracy:.2f}%"]
@@ -113,7 +113,7 @@ def test_the_list_has_names_that_find_the_runs_and_percent(root: Path, monkeypat
         bigs("runs", "show", name).fine()
 
 
-def test_runs_of_earlier_releases_stay_readable(root: Path) -> None:
+def test_runs_of_earlier_releases_can_be_read(root: Path) -> None:
     """Metrics of further splits had the split in their names: accuracy_mismatched, dev_accuracy_mismatched."""
     run = root / "mrpc"
     results = json.loads((run / "results.json").read_text())
@@ -135,7 +135,7 @@ def test_runs_of_earlier_releases_stay_readable(root: Path) -> None:
     assert ">dev mismatched accuracy<" in Path("it.svg").read_text()
 
 
-def test_the_state_is_finished_running_or_where_it_stopped(root: Path) -> None:
+def test_the_state_is_finished_running_or_the_last_step(root: Path) -> None:
     (root / "hot" / "results.json").unlink()
     assert "not finished, step 8 of 8" in bigs("runs", "show", "hot").fine().out
     course = (root / "hot" / "metrics.jsonl").read_text()
@@ -182,7 +182,7 @@ def test_compare_says_why_two_runs_differ(root: Path) -> None:
     assert shown["shards"][1].startswith("fff")
 
 
-def test_compare_takes_the_last_figures_of_a_run_that_is_not_finished(root: Path) -> None:
+def test_compare_uses_the_last_metrics_of_an_unfinished_run(root: Path) -> None:
     (root / "hot" / "results.json").unlink()
     shown = bigs("runs", "compare", "base", "hot", "mrpc").fine().out
     assert "8 (not finished)" in shown
@@ -204,13 +204,13 @@ def test_plot_draws_png_and_svg(root: Path, runs: tuple[str, ...]) -> None:
     assert "/" not in "".join(re.findall(r">([^<>]+)</text>", text))
 
 
-def test_equal_runs_are_drawn_as_equal_files(root: Path) -> None:
+def test_equal_plots_are_equal_files(root: Path) -> None:
     for name in ("a.svg", "b.svg"):
         bigs("runs", "plot", "base", "-o", name).fine()
     assert Path("a.svg").read_bytes() == Path("b.svg").read_bytes()
 
 
-def test_spoilt_files_are_sentences(root: Path) -> None:
+def test_corrupt_files_are_reported(root: Path) -> None:
     course = root / "base" / "metrics.jsonl"
     whole = course.read_text()
     course.write_text("3\n" + whole)
@@ -235,7 +235,7 @@ def test_spoilt_files_are_sentences(root: Path) -> None:
     assert "base" in rows(listed)
 
 
-def test_a_picture_that_cannot_be_written(root: Path) -> None:
+def test_a_plot_that_cannot_be_written_is_refused(root: Path) -> None:
     Path("file").touch()
     done = bigs("runs", "plot", "base", "-o", "file/p.png")
     assert (done.code, done.out) == (2, "")

@@ -50,7 +50,7 @@ def text(tmp_path: Path) -> Path:
     return file
 
 
-def test_trained_vocabulary_then_the_same_one_again(tmp_path: Path, text: Path) -> None:
+def test_a_trained_vocabulary_can_be_reused(tmp_path: Path, text: Path) -> None:
     common = ("tokenize", "--input", text, "--length", 32, "--heldout", 0.2)
     first = bigs(*common, "--train-vocab", 180, "--output", tmp_path / "a").fine()
     assert first.out == f"{tmp_path / 'a' / 'manifest.json'}\n"
@@ -96,7 +96,7 @@ def test_stopped_by_a_signal(tmp_path: Path, text: Path, number: signal.Signals)
     assert "unfinished" in bigs("tokenize", "--show", out).err
 
 
-def test_resumed_by_its_folder_alone(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_needs_only_the_output_folder(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The printed command, from another working directory, with what cannot be read left out as before."""
     from bigs_cli.data import build
 
@@ -130,7 +130,7 @@ def test_resumed_by_its_folder_alone(tmp_path: Path, text: Path, monkeypatch: py
     assert bigs(*command[1:-1], made).fine().out == f"{made}/manifest.json\n"
 
 
-def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path) -> None:
+def test_options_for_several_inputs(tmp_path: Path, text: Path) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_text("The river.\nThe stone.\n")
     bigs(
@@ -162,7 +162,7 @@ def test_column_weights_documents_and_several_inputs(tmp_path: Path, text: Path)
         (("--check", "somewhere"), "--check and --show inspect existing shards"),
     ],
 )
-def test_wrong_requests_are_sentences_and_change_nothing(
+def test_invalid_options_are_refused_and_change_nothing(
     tmp_path: Path, text: Path, change: tuple[str, ...], said: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
@@ -182,13 +182,13 @@ def test_wrong_requests_are_sentences_and_change_nothing(
         (("--show", "none"), "There are no token shards in none"),
     ],
 )
-def test_what_is_missing_is_told(arguments: tuple[str, ...], said: str) -> None:
+def test_missing_or_contradictory_options_are_refused(arguments: tuple[str, ...], said: str) -> None:
     done = bigs("tokenize", *arguments)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
 
 
-def test_shards_are_not_overwritten_unasked(tmp_path: Path, text: Path) -> None:
+def test_shards_are_overwritten_only_with_overwrite(tmp_path: Path, text: Path) -> None:
     arguments = ("--input", text, "--length", 32, "--heldout", 0.2, "--train-vocab", 180, "--output", tmp_path / "out")
     bigs("tokenize", *arguments).fine()
     assert "--overwrite" in bigs("tokenize", *arguments).err

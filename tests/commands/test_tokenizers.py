@@ -24,13 +24,13 @@ def others(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
-def test_the_tokenizer_travels(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_shards_run_and_export_have_the_same_tokenizer(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     bigs("export", "--model", pretrained, "--output", tmp_path / "model").fine()
     own = {fingerprint(load_tokenizer(folder)) for folder in (shards, pretrained, tmp_path / "model")}
     assert len(own) == 1
 
 
-def test_another_tokenizers_shards_are_refused(others: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_shards_of_another_tokenizer_are_refused(others: Path, pretrained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     unfinished = shutil.copytree(pretrained, tmp_path / "unfinished")
     shutil.rmtree(unfinished / "checkpoints")  # killed before its first checkpoint
@@ -46,7 +46,7 @@ def test_another_tokenizers_shards_are_refused(others: Path, pretrained: Path, t
     bigs(*pretrain(others, run)).fine()
 
 
-def test_altered_shards_are_not_measured(shards: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_modified_shards_are_not_evaluated(shards: Path, pretrained: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(shards, tmp_path / "shards")
     data = bytearray((folder / "heldout-00000.bin").read_bytes())
     data[40] ^= 1

@@ -53,7 +53,7 @@ def content(folder):
     return files | {"manifest.json": manifest}
 
 
-def test_shards_hold_the_rows_and_the_manifest_says_what(tmp_path, documents, tokenizer, text):
+def test_shards_contain_the_packed_rows_and_the_manifest_describes_them(tmp_path, documents, tokenizer, text):
     manifest = build(tmp_path / "new" / "out", tokenizer, text)
     shards = open_shards(tmp_path / "new" / "out")
     assert shards.manifest == manifest
@@ -90,7 +90,7 @@ class Crash(Exception):
 
 
 @pytest.mark.parametrize("packing", [Packing(), Packing(split="tokens", cross_documents=True)])
-def test_an_interrupted_build_goes_on_without_a_trace(tmp_path, tokenizer, monkeypatch, packing):
+def test_a_resumed_build_has_the_bytes_of_an_uninterrupted_one(tmp_path, tokenizer, monkeypatch, packing):
     """Interrupted again and again, at every batch: before and after saving, in the midst of writing."""
     monkeypatch.setattr(module, "BATCH_CHARACTERS", 1500)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
@@ -133,7 +133,7 @@ def begin(output, tokenizer, *sources, monkeypatch, **options):
     assert (output / ".partial" / "progress.json").exists()
 
 
-def test_an_unfinished_build_is_not_lost_nor_mistaken(tmp_path, tokenizer, text, monkeypatch):
+def test_an_unfinished_build_is_neither_read_nor_overwritten(tmp_path, tokenizer, text, monkeypatch):
     out = tmp_path / "out"
     begin(out, tokenizer, text, monkeypatch=monkeypatch)
     with pytest.raises(RequestError, match=r"token shards in .*unfinished.*`bigs tokenize --resume --output .*out`"):
@@ -157,7 +157,7 @@ def test_an_unfinished_build_is_not_lost_nor_mistaken(tmp_path, tokenizer, text,
     [("train-00000.bin", b""), ("seen.sqlite", b"not a database" * 99)],
     ids=["shard", "texts seen"],
 )
-def test_a_damaged_draft_is_not_said_to_be_resumable(tmp_path, tokenizer, text, monkeypatch, name, content):
+def test_a_corrupt_draft_cannot_be_resumed(tmp_path, tokenizer, text, monkeypatch, name, content):
     out = tmp_path / "out"
     begin(out, tokenizer, text, monkeypatch=monkeypatch, drop_duplicates=True)
     (out / ".partial" / name).write_bytes(content)
@@ -166,7 +166,7 @@ def test_a_damaged_draft_is_not_said_to_be_resumable(tmp_path, tokenizer, text, 
     build(out, tokenizer, text, drop_duplicates=True, overwrite=True)
 
 
-def test_after_an_error_the_work_so_far_is_kept(tmp_path, documents, tokenizer, text, monkeypatch):
+def test_progress_is_kept_after_an_error(tmp_path, documents, tokenizer, text, monkeypatch):
     monkeypatch.setattr(module, "BATCH_CHARACTERS", 1500)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
     with text.open("a") as file:
@@ -177,7 +177,7 @@ def test_after_an_error_the_work_so_far_is_kept(tmp_path, documents, tokenizer, 
     assert (report.documents, report.bad_records) == (60, 1)
 
 
-def test_resuming_what_is_finished_or_not_begun(tmp_path, tokenizer, text):
+def test_resuming_a_finished_or_missing_build(tmp_path, tokenizer, text):
     first = build(tmp_path / "out", tokenizer, text, resume=True)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     assert build(tmp_path / "out", tokenizer, text, resume=True) == first
@@ -187,7 +187,7 @@ def test_resuming_what_is_finished_or_not_begun(tmp_path, tokenizer, text):
 
 
 @pytest.mark.parametrize("moved", range(5))
-def test_a_crash_while_the_files_move_into_place(tmp_path, tokenizer, text, monkeypatch, moved):
+def test_a_crash_while_files_are_moved_into_place(tmp_path, tokenizer, text, monkeypatch, moved):
     out = tmp_path / "out"
     build(out, tokenizer, write(tmp_path / "old.jsonl", make_documents(9, seed=5)))
     (out / "train-00007.bin").write_bytes(b"an old shard more than there are new ones")
@@ -207,7 +207,7 @@ def test_a_crash_while_the_files_move_into_place(tmp_path, tokenizer, text, monk
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_one_process_at_a_time(tmp_path, tokenizer, text):
+def test_only_one_process_can_build(tmp_path, tokenizer, text):
     (tmp_path / "out" / ".partial").mkdir(parents=True)
     with (
         locked(tmp_path / "out" / ".partial" / "lock"),
@@ -237,7 +237,7 @@ def test_a_folder_in_use_is_refused_and_an_error_changes_nothing(tmp_path, docum
         build(type(out)("s3://bucket/shards"), tokenizer, text)
 
 
-def test_a_full_disk_is_a_sentence(tmp_path, tokenizer, text, monkeypatch):
+def test_a_full_disk_is_reported(tmp_path, tokenizer, text, monkeypatch):
     def full(self, rows):
         raise OSError(28, "No space left on device")
 
@@ -247,7 +247,7 @@ def test_a_full_disk_is_a_sentence(tmp_path, tokenizer, text, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_duplicates_weights_and_records_are_counted(tmp_path, documents, tokenizer, text):
+def test_duplicates_weights_and_bad_records_are_counted(tmp_path, documents, tokenizer, text):
     again = write(tmp_path / "again.jsonl", [*documents[:7], "Another river."])
     report = build(tmp_path / "a", tokenizer, text, again, drop_duplicates=True).report
     assert (report.documents, report.duplicate_documents) == (61, 7)
@@ -262,7 +262,7 @@ def test_duplicates_weights_and_records_are_counted(tmp_path, documents, tokeniz
     assert more.documents == 2000 + half.documents
 
 
-def test_long_texts_and_many_copies_make_no_large_batch(tmp_path, documents, tokenizer, text, monkeypatch):
+def test_long_texts_and_many_copies_do_not_enlarge_batches(tmp_path, documents, tokenizer, text, monkeypatch):
     monkeypatch.setattr(module, "BATCH_CHARACTERS", 2000)
     monkeypatch.setattr(module, "LONGEST_TEXT", 500)
     sizes, pack = [], module.pack_batches
@@ -285,13 +285,13 @@ def test_documents_of_a_text_file(tmp_path, documents, tokenizer):
     assert build(tmp_path / "out", tokenizer, file, how=how).report.documents == 60
 
 
-def test_half_a_surrogate_pair_is_no_text(tmp_path, tokenizer):
+def test_lone_surrogates_are_replaced(tmp_path, tokenizer):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "the river \\ud83d and the stone"}\n')
     assert build(tmp_path / "out", tokenizer, file, heldout=0.0).report.documents == 1
 
 
-def test_a_split_must_not_be_empty_unasked(tmp_path, documents, tokenizer):
+def test_an_empty_split_is_refused(tmp_path, documents, tokenizer):
     two = write(tmp_path / "two.jsonl", documents[:2])
     short = write(tmp_path / "one.jsonl", ["stone", "the old river falls"])
     with pytest.raises(RequestError, match=r"None of the text to hold out is long enough for a row \(--min-tokens 2"):

@@ -54,14 +54,16 @@ def test_quotes_of_rfc_4180(tmp_path: Path) -> None:
         ("a,b\n1\n2,x\n", 2, "2 has 1 cells; the first line names 2 columns. Cells are separated by commas"),
     ],
 )
-def test_rows_that_are_none_are_named_and_the_others_read(tmp_path: Path, text: str, good: int, said: str) -> None:
+def test_malformed_rows_are_reported_and_the_others_read(tmp_path: Path, text: str, good: int, said: str) -> None:
     rows = read(tmp_path, text)
     assert sum(isinstance(row, list) for row in rows) == good
     (bad,) = (row for row in rows if isinstance(row, str))
     assert bad.startswith(said)
 
 
-def test_a_quote_that_would_swallow_a_large_file_is_named_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unclosed_quote_is_reported_before_the_whole_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(delimited, "LONGEST_PIECE", 100)
     rows = read(tmp_path, 'a,b\n1,"open\n' + "2,x\n" * 1000)
     assert rows[0] == ["a", "b"]
@@ -99,7 +101,7 @@ def test_every_command_refuses_an_unclosed_quote(models: Path, tmp_path: Path, c
         ("t.csv", "text\na\n", [["text"], ["a"]], ""),
     ],
 )
-def test_other_delimiters_are_found_and_said(
+def test_other_delimiters_are_detected_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, rows: list[list[str]], said: str
 ) -> None:
     assert read(tmp_path, text, name) == rows
@@ -107,14 +109,14 @@ def test_other_delimiters_are_found_and_said(
     assert capsys.readouterr().err == (f"{tmp_path / name}: the columns are separated {said}.\n" if said else "")
 
 
-def test_columns_of_the_same_name_are_numbered() -> None:
+def test_duplicate_column_names_are_numbered() -> None:
     assert unique_names(["id", "text"]) == ["id", "text"]
     assert unique_names(["id", "text", "id", "id.1", "", ""]) == [
         "id.2", "text", "id.3", "id.1", "unnamed.1", "unnamed.2",
     ]  # fmt: skip
 
 
-def test_a_header_of_many_columns_takes_time_in_proportion(tmp_path: Path) -> None:
+def test_many_columns_take_linear_time(tmp_path: Path) -> None:
     """With quadratic time, this would not end."""
     names = [f"c{i}" for i in range(300_000)]
     rows = read(tmp_path, f"{','.join(names)}\n{','.join('1' * len(names))}\n")
@@ -122,13 +124,13 @@ def test_a_header_of_many_columns_takes_time_in_proportion(tmp_path: Path) -> No
     assert len(set(unique_names(names * 2))) == 600_000
 
 
-def test_numbers() -> None:
+def test_numbers_are_parsed() -> None:
     written = {"1": 1, "1.0": 1, "+1": 1, "-0.5": -0.5, ".5": 0.5, "5.": 5, "1e3": 1000, "1E-2": 0.01}
     assert {text: parse_number(text) for text in written} == written
     for text in ("2020_01", "3_5", "nan", "inf", "0x10", "007", "\u0663", "\uff11", "1,5", "", "-", ".", "1 2", "true"):
         assert parse_number(text) is None
 
 
-def test_a_suggestion_is_another_name() -> None:
+def test_did_you_mean_suggests_only_other_names() -> None:
     assert did_you_mean("run::2024.jsonl", ["run::2024.jsonl", "else"]) == ""
     assert did_you_mean("reviw", ["reviw", "review"]) == " Did you mean 'review'?"

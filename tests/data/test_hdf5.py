@@ -30,7 +30,7 @@ def dense_labels(batch: Arrays) -> np.ndarray[Any, Any]:
     return dense
 
 
-def test_rows_are_what_the_original_loader_returned(shared: Path, tmp_path: Path) -> None:
+def test_rows_equal_those_of_the_original_loader(shared: Path, tmp_path: Path) -> None:
     name = "train_shard_0"
     expected = np.load(shared / "fixtures" / f"{name}_maxpred20.npz")
     shutil.copy(shared / "fixtures" / f"{name}.hdf5", tmp_path)
@@ -77,16 +77,16 @@ def test_rows_are_what_the_original_loader_returned(shared: Path, tmp_path: Path
         ("dev_0.hdf5", None),
     ],
 )
-def test_the_split_is_a_word_of_the_name(name: str, split: str | None) -> None:
+def test_the_split_is_taken_from_the_file_name(name: str, split: str | None) -> None:
     assert split_of(Path(name)) == split
 
 
-def test_a_name_that_says_both_is_refused() -> None:
+def test_a_name_with_both_splits_is_refused() -> None:
     with pytest.raises(RequestError, match=r"test_from_train\.hdf5 contains both train and test"):
         split_of(Path("test_from_train.hdf5"))
 
 
-def test_files_are_found_and_those_that_say_neither_are_named(corpus: Path) -> None:
+def test_files_without_a_split_in_the_name_are_skipped_with_a_note(corpus: Path) -> None:
     shutil.copy(corpus / "train_0.hdf5", corpus / "latest_3.hdf5")
     shutil.copy(corpus / "train_0.hdf5", corpus / ".train_hidden.hdf5")
     said: list[str] = []
@@ -113,7 +113,7 @@ def numbers(batches: list[Arrays], rows: Arrays) -> list[int]:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_an_epoch_has_every_row_in_an_order_of_its_own_for_any_number_of_processes(corpus: Path) -> None:
+def test_every_epoch_has_every_row_once_for_any_number_of_processes(corpus: Path) -> None:
     rows = opened(corpus).split("train").take(np.arange(31))
     batches = train_batches(opened(corpus).split("train"), 8, seed=0)
     drawn = [next(batches) for _ in range(12)]
@@ -140,7 +140,7 @@ def test_an_epoch_has_every_row_in_an_order_of_its_own_for_any_number_of_process
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_block_is_read_about_once_an_epoch(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_is_read_about_once_per_epoch(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: Counter[tuple[str, int]] = Counter()
 
     def counting(file: Any, start: int, stop: int, vocab_size: int) -> Any:
@@ -158,7 +158,7 @@ def test_a_block_is_read_about_once_an_epoch(corpus: Path, monkeypatch: pytest.M
     assert all(3 <= count <= 4 for count in reads.values())
 
 
-def test_the_order_mixes_blocks_and_takes_windows_one_after_the_other() -> None:
+def test_the_order_shuffles_the_blocks_of_one_window_at_a_time() -> None:
     starts = np.array([0, 10, 20, 30, 37, 47])
     order = BlockOrder(starts, 2, seed=5)
     first, second = (order.take(np.arange(47 * epoch, 47 * (epoch + 1))).tolist() for epoch in range(2))
@@ -170,7 +170,7 @@ def test_the_order_mixes_blocks_and_takes_windows_one_after_the_other() -> None:
     assert order.take(np.arange(94)[::-1]).tolist() == [*reversed(second), *reversed(first)]
 
 
-def test_files_with_fewer_slots_are_filled_up_and_held_out_rows_come_in_order(corpus: Path) -> None:
+def test_files_with_fewer_slots_are_padded_and_held_out_rows_stay_in_order(corpus: Path) -> None:
     arrays = masked(originals(5, seed=7))
     few = {name: values[:, :2] if name.startswith("masked") else values for name, values in arrays.items()}
     write(corpus / "test_1.h5", few)
@@ -183,7 +183,7 @@ def test_files_with_fewer_slots_are_filled_up_and_held_out_rows_come_in_order(co
     assert not last["weights"][1:6, 2:].any()
 
 
-def test_conversion_puts_the_words_back(corpus: Path, tmp_path: Path) -> None:
+def test_conversion_restores_masked_tokens(corpus: Path, tmp_path: Path) -> None:
     tokens: list[int] = []
     manifest = convert_hdf5(opened(corpus), tmp_path / "out", heldout=0.5, advance=tokens.append)
     shards = open_shards(tmp_path / "out")
@@ -203,7 +203,7 @@ def test_conversion_puts_the_words_back(corpus: Path, tmp_path: Path) -> None:
         convert_hdf5(opened(corpus), tmp_path / "out", heldout=0.5)
 
 
-def test_without_test_files_rows_are_held_out_all_copies_together(corpus: Path, tmp_path: Path) -> None:
+def test_without_test_files_all_copies_of_a_row_are_in_one_split(corpus: Path, tmp_path: Path) -> None:
     (corpus / "test_0.hdf5").unlink()
     write(corpus / "train_2.hdf5", masked(originals(20, 0), seed=9))  # the same text as train_0, masked differently
     convert_hdf5(opened(corpus), tmp_path / "out", heldout=0.3)

@@ -58,14 +58,14 @@ def with_one(name: str, row: int, column: int, value: int) -> Arrays:
         (with_one("input_mask", 0, 1, 2), r"input_mask\[0, 1\] is 2; 0 to 1 are the only valid values"),
     ],
 )
-def test_bad_files_are_refused_as_they_are_opened(corpus: Path, changes: Arrays, said: str) -> None:
+def test_malformed_files_are_refused_when_opened(corpus: Path, changes: Arrays, said: str) -> None:
     broken(corpus, **changes)
     with pytest.raises(RequestError, match=rf"train_1\.hdf5.*{said}" if "do not match" not in said else said) as error:
         opened(corpus)
     assert str(corpus / "train_1.hdf5") in str(error.value)
 
 
-def test_files_that_are_no_hdf5_or_cut_short_are_named(corpus: Path) -> None:
+def test_other_formats_and_truncated_files_are_refused(corpus: Path) -> None:
     path = corpus / "train_1.hdf5"
     data = path.read_bytes()
     for content, said in (
@@ -79,7 +79,7 @@ def test_files_that_are_no_hdf5_or_cut_short_are_named(corpus: Path) -> None:
             opened(corpus)
 
 
-def test_a_bad_row_anywhere_is_found_before_the_first_step(corpus: Path, tmp_path: Path) -> None:
+def test_an_invalid_row_is_found_before_the_first_step(corpus: Path, tmp_path: Path) -> None:
     """Beyond the rows that are looked at as the file is opened."""
     write(corpus / "train_2.hdf5", masked(originals(40, 4), 4))
     with h5py.File(corpus / "train_2.hdf5", "r+") as file:
@@ -101,7 +101,7 @@ def test_a_bad_row_anywhere_is_found_before_the_first_step(corpus: Path, tmp_pat
         opened(corpus).verify(lambda size: None)
 
 
-def test_values_after_the_end_of_the_list_do_not_matter(corpus: Path) -> None:
+def test_values_after_the_end_of_a_list_are_ignored(corpus: Path) -> None:
     arrays = masked(originals(11, 1), 1)
     arrays["masked_lm_positions"][0] = [3, 0, 99, -1, 0, 5]
     broken(corpus, **arrays)
@@ -110,7 +110,7 @@ def test_values_after_the_end_of_the_list_do_not_matter(corpus: Path) -> None:
     assert rows["weights"].tolist() == [[1, 0, 0, 0, 0, 0]]
 
 
-def test_a_folder_of_other_names_only_is_refused(corpus: Path) -> None:
+def test_a_folder_without_train_or_test_files_is_refused(corpus: Path) -> None:
     for number, path in enumerate(sorted(corpus.glob("*.hdf5"))):
         path.rename(corpus / f"shard_{number}.h5")
     with pytest.raises(RequestError, match=r"No HDF5 file in .* has train or test in its name.*train_0\.h5"):

@@ -24,7 +24,7 @@ def course(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in entry.items() if k not in times} for entry in read_metrics(run / "metrics.jsonl")]
 
 
-def test_a_dry_run_shows_a_row_with_the_mask_of_its_file(corpus: Path, tmp_path: Path) -> None:
+def test_a_dry_run_shows_a_row_with_its_static_mask(corpus: Path, tmp_path: Path) -> None:
     shown = bigs(*pretrain(corpus, tmp_path / "run", "--dry-run")).fine().out
     assert f"at {P} masked positions per row" in shown
     assert "of 31: " in shown
@@ -32,7 +32,7 @@ def test_a_dry_run_shows_a_row_with_the_mask_of_its_file(corpus: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-def test_pretraining_resuming_and_measuring(corpus: Path, tmp_path: Path) -> None:
+def test_pretraining_resuming_and_evaluating(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = bigs(*pretrain(corpus, run, checkpoint__every_steps=4)).fine()
     assert done.out == f"{run}\n"
@@ -81,7 +81,7 @@ def test_token_types_reach_the_model(corpus: Path, tmp_path: Path) -> None:
     assert losses[0] != losses[1]
 
 
-def test_the_digest_is_of_the_content(corpus: Path, tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_the_content(corpus: Path, tmp_path: Path) -> None:
     digest = opened(corpus).digest
     copy = shutil.copytree(corpus, tmp_path / "copy")
     assert opened(copy).digest == digest
@@ -103,7 +103,7 @@ def test_a_corpus_without_train_files_says_what_to_do(corpus: Path, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_what_does_not_fit_the_recipe_is_refused(corpus: Path, tmp_path: Path) -> None:
+def test_a_corpus_that_does_not_match_the_recipe_is_refused(corpus: Path, tmp_path: Path) -> None:
     refused = bigs(*pretrain(corpus, tmp_path / "run", data__sequence_length=16))
     assert refused.code == 2
     assert f"data.sequence_length={LENGTH}" in refused.err
@@ -113,7 +113,7 @@ def test_what_does_not_fit_the_recipe_is_refused(corpus: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_without_a_tokenizer_the_published_one_is_asked_for(
+def test_without_a_tokenizer_the_published_one_is_requested(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants

@@ -11,7 +11,7 @@ from tests.data.hub_reading import ADDRESSES, LINES, MANY, MEMORY, jsonl, read, 
 from tests.hub_server import Hub
 
 
-def test_rows_of_every_kind_of_file(start: Any) -> None:
+def test_rows_of_every_file_format(start: Any) -> None:
     got = read(
         start,
         {"repo": "many"},
@@ -43,7 +43,7 @@ def test_rows_of_every_kind_of_file(start: Any) -> None:
     ]
 
 
-def test_what_cannot_be_read_is_told_and_passed_over(start: Any) -> None:
+def test_unreadable_records_are_reported_and_skipped(start: Any) -> None:
     at = "hf://datasets/someone"
     mixed, after, numbers, broken, rest = read(
         start,
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_told_and_passed_over(start: Any) -> None:
     assert (rest[0][3:], rest[1]) == (LINES[30:37], 14)
 
 
-def test_only_what_is_read_is_fetched(hub: Hub, start: Any) -> None:
+def test_only_the_rows_that_are_read_are_downloaded(hub: Hub, start: Any) -> None:
     size = sum(len(text) for text in MANY) // 2
     assert read(start, {"repo": "many", "first": 10}) == [whole(MANY[:20:2])]
     assert hub.bytes_sent("train-1.parquet") == 0
@@ -108,7 +108,7 @@ def test_memory_does_not_grow_with_the_data_set(hub: Hub, start: Any, tmp_path: 
     assert many[1] - few[1] < 45
 
 
-def test_addresses_are_opened_by_fsspec(hub: Hub, start: Any) -> None:
+def test_urls_are_opened_by_fsspec(hub: Hub, start: Any) -> None:
     size = (hub.repositories["datasets/someone/lines"] / "data" / "train.jsonl.gz").stat().st_size
     assert start(ADDRESSES) == [
         '3000 {"text": "line 0"} {"text": "line 2999"}',

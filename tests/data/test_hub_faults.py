@@ -9,7 +9,7 @@ from tests.hub_server import Fault, Hub
 from tests.tiny import HANG
 
 
-def test_faults_on_the_way_leave_the_text_whole(hub: Hub, start: Any) -> None:
+def test_network_faults_do_not_change_the_text(hub: Hub, start: Any) -> None:
     tree, lines = "/api/datasets/someone/configs/tree", "GET /datasets/someone/lines/resolve"
     hub.faults += [
         Fault("train-0.parquet", after=1000),
@@ -36,7 +36,7 @@ def test_faults_on_the_way_leave_the_text_whole(hub: Hub, start: Any) -> None:
     assert [fault for fault in hub.faults if fault.times] == []
 
 
-def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> None:
+def test_a_persistent_hub_failure_is_reported_after_a_while(hub: Hub, start: Any) -> None:
     hub.faults += [
         Fault("train-1.parquet", times=99, status=503),
         Fault("lines/resolve", times=99, after=10),
@@ -66,7 +66,7 @@ def test_a_hub_that_stays_away_is_told_after_a_while(hub: Hub, start: Any) -> No
         )
 
 
-def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
+def test_missing_repositories_revisions_and_splits_are_reported(hub: Hub, start: Any) -> None:
     got = read(
         start,
         {"repo": "none"},
@@ -123,7 +123,7 @@ def test_what_the_hub_does_not_have_is_told(hub: Hub, start: Any) -> None:
     assert "program.py" not in hub.downloads()
 
 
-def test_without_a_network_one_sentence_says_so_at_once(start: Any) -> None:
+def test_a_missing_network_is_reported_at_once(start: Any) -> None:
     ((_, _, _, away),) = read(start, {"repo": "lines"}, HF_ENDPOINT=NOWHERE, AT_ONCE="1")
     ((_, _, _, offline),) = read(start, {"repo": "lines"}, HF_HUB_OFFLINE="1", AT_ONCE="1")
     assert away == (

@@ -29,14 +29,14 @@ def read(data: bytes, pieces: bool = False) -> list[tuple[int, str | BadRecord]]
 
 
 @pytest.mark.parametrize("encoding", MARKED)
-def test_marked_text_is_decoded(encoding: str) -> None:
+def test_text_with_a_byte_order_mark_is_decoded(encoding: str) -> None:
     wanted = ["first text, ünï 中文\n", "second\u2028line\n", "\n", "текст\r\n", "last \U0001f600"]
     assert read(MARKED[encoding] + TEXT.encode(encoding)) == list(enumerate(wanted, start=1))
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.text(), st.sampled_from([name for name, mark in MARKED.items() if mark]))
-def test_any_marked_text_is_decoded(text: str, encoding: str) -> None:
+def test_any_text_with_a_byte_order_mark_is_decoded(text: str, encoding: str) -> None:
     assert "".join(str(line) for _, line in read(MARKED[encoding] + text.encode(encoding))) == text
 
 
@@ -48,7 +48,7 @@ def test_any_marked_text_is_decoded(text: str, encoding: str) -> None:
         for text in ("first text\nb\n", "\nтекст и ещё\n", "w\n")
     ],
 )
-def test_wide_text_without_a_mark_is_named(encoding: str, text: str) -> None:
+def test_wide_text_without_a_byte_order_mark_is_refused(encoding: str, text: str) -> None:
     name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
     messages = [line.message for _, line in read(text.encode(encoding)) if isinstance(line, BadRecord)]
     assert len(messages) == 1, "what follows is not read"
@@ -56,11 +56,11 @@ def test_wide_text_without_a_mark_is_named(encoding: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\0b and more words\nc\n", "plain\nwith \0 one\n", "ünï\0\n" * 3])
-def test_a_nul_in_utf8_is_no_reason_to_refuse(text: str) -> None:
+def test_a_nul_in_utf8_is_accepted(text: str) -> None:
     assert "".join(str(line) for _, line in read(text.encode())) == text
 
 
-def test_damaged_wide_text_is_named_with_its_line() -> None:
+def test_corrupt_wide_text_is_reported_with_its_line() -> None:
     lines = read(b"\xff\xfe" + "ok\nbad \ud83d x\nfine\n".encode("utf-16-le", "surrogatepass"))
     assert [
         line if isinstance(line, str) else "f.txt:2 is corrupt UTF-16 text" in line.message for _, line in lines
@@ -69,7 +69,7 @@ def test_damaged_wide_text_is_named_with_its_line() -> None:
     assert isinstance(last, BadRecord)
 
 
-def test_long_lines_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lines_are_split_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_PIECE", 8)
     text = "ab cdefghij klm\nxy\nüüüüüüüüüü中文字\U0001f600\U0001f600\nlast one here"
     pieces = read(text.encode(), pieces=True)
@@ -80,13 +80,13 @@ def test_long_lines_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.text())
-def test_pieces_joined_are_the_text(text: str) -> None:
+def test_joined_pieces_equal_the_text(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LONGEST_PIECE", 9)
         assert "".join(str(piece) for _, piece in read(b"\xef\xbb\xbf" + text.encode(), pieces=True)) == text
 
 
-def test_a_line_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_LINE", 8)
     lines = read(b"one\n" + b"x" * 100 + b"\nlast\n")
     assert [line if isinstance(line, str) else "f.txt:2 is longer than" in line.message for _, line in lines] == [

@@ -68,7 +68,7 @@ def test_rows_are_taken_in_any_order_from_any_shard(shards: Shards) -> None:
             rows.take(np.array(wrong))
 
 
-def test_every_epoch_has_every_row_in_another_order(shards: Shards) -> None:
+def test_every_epoch_has_every_row_in_a_different_order(shards: Shards) -> None:
     stream = drawn(train_batches(shards.split("train"), 8, seed=3), 3 * N)
     epochs = [stream[start : start + N] for start in (0, N, 2 * N)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(N))] * 3
@@ -76,7 +76,7 @@ def test_every_epoch_has_every_row_in_another_order(shards: Shards) -> None:
     assert epochs[0] != list(range(N))
 
 
-def test_another_seed_gives_other_orders_in_all_epochs(shards: Shards) -> None:
+def test_seeds_and_epochs_have_different_orders(shards: Shards) -> None:
     streams = [drawn(train_batches(shards.split("train"), 5, seed), 3 * N) for seed in range(4)]
     epochs = [tuple(stream[start : start + N]) for stream in streams for start in (0, N, 2 * N)]
     assert len(set(epochs)) == 12
@@ -100,7 +100,7 @@ def test_batches_are_the_same_for_any_number_of_threads(shards: Shards, monkeypa
         assert drawn(train_batches(shards.split("train"), 8, seed=0), 4 * N) == expected
 
 
-def test_the_stream_does_not_depend_on_the_size_of_batches(shards: Shards) -> None:
+def test_the_stream_does_not_depend_on_the_batch_size(shards: Shards) -> None:
     streams = [
         drawn(train_batches(shards.split("train"), size, seed=0), 2000)[:2000] for size in (1, 7, 32, 100, 256, 300)
     ]
@@ -121,7 +121,7 @@ def test_state_continues_the_stream_across_epochs_and_process_counts(shards: Sha
         np.testing.assert_array_equal(next(half)["input_ids"], batch["input_ids"][1::2])
 
 
-def test_heldout_batches_give_every_row_once(shards: Shards) -> None:
+def test_heldout_batches_have_every_row_once(shards: Shards) -> None:
     batches = list(heldout_batches(shards.split("heldout"), 7))
     assert all(batch["input_ids"].shape == (7, 4) and valid.shape == (7,) for batch, valid in batches)
     seen = np.concatenate([batch["input_ids"][valid] for batch, valid in batches])
@@ -136,7 +136,7 @@ def test_rows_may_have_several_arrays() -> None:
     assert valid.tolist() == [True, False, False, False]
 
 
-def test_rows_may_have_an_order_of_their_own() -> None:
+def test_a_corpus_may_define_its_own_order() -> None:
     class Backwards(Numbers):
         def order(self, seed: int) -> Callable[[Array], Array]:
             return lambda places: (seed - places) % 9
@@ -146,7 +146,7 @@ def test_rows_may_have_an_order_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, (1 << 16) + 1])
-def test_no_number_of_rows_loses_one(count: int) -> None:
+def test_every_number_of_rows_is_shuffled_completely(count: int) -> None:
     stream = drawn(train_batches(Numbers(count), 1 if count < 10 else 256, seed=1), 2 * count)
     for epoch in (stream[:count], stream[count : 2 * count]):
         assert sorted(epoch) == list(range(count))
@@ -168,7 +168,7 @@ def test_ten_billion_rows_are_shuffled_like_ten(count: int) -> None:
     assert max(first) > 1 << 31  # and not only what 32 bits can tell apart
 
 
-def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+def test_more_shards_than_the_limit_of_open_files(tmp_path: Path) -> None:
     folder = write_shards(tmp_path / "many", numbered(300), numbered(1, first=300), shard_rows=1)
     script = f"""
 import resource, sys
@@ -192,7 +192,7 @@ except BigsError as error:
     assert "ulimit -n" in refused
 
 
-def test_batches_do_not_change_while_further_ones_are_read(shards: Shards) -> None:
+def test_earlier_batches_are_not_overwritten(shards: Shards) -> None:
     batches = train_batches(shards.split("train"), 8, seed=0)
     kept = list(itertools.islice(batches, 20))
     copies = [batch["input_ids"].copy() for batch in kept]

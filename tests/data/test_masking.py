@@ -83,7 +83,7 @@ def places(batch: MaskedBatch, row: int) -> list[int]:
 @EITHER
 @settings(max_examples=25)
 @given(lengths=st.lists(st.integers(2, L), min_size=8, max_size=8), step=st.integers(0, 1000))
-def test_what_is_predicted_is_right_and_nothing_else_is_changed(
+def test_labels_are_the_original_tokens_and_others_are_unchanged(
     masking: Masking, lengths: list[int], step: int
 ) -> None:
     ids = rows_of(lengths, step)
@@ -110,7 +110,7 @@ def test_what_is_predicted_is_right_and_nothing_else_is_changed(
 
 @pytest.mark.parametrize("whole_word", [False, True])
 @pytest.mark.parametrize(("rate", "mask", "random"), [(0.15, 0.8, 0.1), (0.3, 0.8, 0.1), (0.15, 0.5, 0.3)])
-def test_rates_are_those_asked_for(rate: float, mask: float, random: float, whole_word: bool) -> None:
+def test_rates_match_the_settings(rate: float, mask: float, random: float, whole_word: bool) -> None:
     masking = Masking(rate=rate, mask_fraction=mask, random_fraction=random, whole_word=whole_word)
     ids = rows_of([L] * 4096)
     batch = masked(masking, ids)
@@ -126,14 +126,14 @@ def test_rates_are_those_asked_for(rate: float, mask: float, random: float, whol
     assert abs((others < FIRST_PIECE).mean() - (FIRST_PIECE - 5) / (V - 5)) < 4 * np.sqrt(0.25 / len(others))
 
 
-def test_every_place_is_as_likely_as_any_other() -> None:
+def test_every_position_is_equally_likely() -> None:
     ids = np.full((4096, L), 7)
     for masking in (Masking(max_predictions=P), Masking(max_predictions=P, whole_word=True)):
         frequency = np.bincount(masked(masking, ids).positions.ravel(), minlength=L) / 4096
         assert np.abs(frequency - P / L).max() < 5 * np.sqrt(P / L / 4096)
 
 
-def test_whole_words_are_those_that_bert_takes() -> None:
+def test_whole_words_are_selected_as_in_bert() -> None:
     """How often words of one to four pieces are taken, against BERT's loop over shuffled words.
 
     Long words are a little rarer in both, because they are passed over when they do not fit any more.
@@ -156,7 +156,7 @@ def test_whole_words_are_those_that_bert_takes() -> None:
     assert (ours[1:] > 0.8 * ours[0]).all()
 
 
-def test_each_piece_of_a_word_is_masked_by_itself() -> None:
+def test_each_piece_of_a_word_is_masked_independently() -> None:
     ids = rows_of([L] * 4096, pieces=(0, 1))
     batch = masked(Masking(whole_word=True), ids)
     pairs = [
@@ -170,7 +170,7 @@ def test_each_piece_of_a_word_is_masked_by_itself() -> None:
 
 
 @EITHER
-def test_same_key_same_masks_whatever_the_batch_is_split_into(masking: Masking) -> None:
+def test_masks_do_not_depend_on_how_a_batch_is_split(masking: Masking) -> None:
     ids = rows_of([L] * 8)
     whole = masked(masking, ids, step=5)
     parts = [masked(masking, ids[i : i + 4], step=5, first_row=i) for i in (0, 4)]
@@ -189,7 +189,7 @@ def test_steps_seeds_and_rows_are_independent(masking: Masking) -> None:
         assert abs(overlap - P * P / text) < 0.25
 
 
-def test_the_masks_of_runs_begun_earlier_stay_what_they_were() -> None:
+def test_masks_are_those_of_the_first_release() -> None:
     """A run goes on bit for bit after an update of bigs: these masks are those of its first version."""
     batch = masked(Masking(max_predictions=P), np.arange(10, 10 + L)[None], seed=42, step=3)
     assert batch.positions[0].tolist() == [23, 31, 2, 59, 56, 35, 27, 48, 3, 52]
@@ -256,10 +256,10 @@ def piece_tokenizer(kind: str) -> Tokenizer:
 @pytest.mark.parametrize(
     ("kind", "goes_on"), [("WordPiece", [0, 1, 0]), ("ByteLevel", [0, 1, 1]), ("Metaspace", [0, 1, 0])]
 )
-def test_vocabularies_that_show_where_words_begin(kind: str, goes_on: list[int]) -> None:
+def test_word_continuations_of_every_kind_of_vocabulary(kind: str, goes_on: list[int]) -> None:
     assert list(word_continuations(piece_tokenizer(kind), 12)) == [0, 0, 0, 0, 0, *goes_on, 0, 0, 0, 0]
 
 
-def test_a_vocabulary_without_words_is_refused() -> None:
+def test_a_vocabulary_without_word_marks_is_refused() -> None:
     with pytest.raises(RequestError, match=r"words begin: WordPiece .* Set masking\.whole_word to false\.$"):
         word_continuations(piece_tokenizer("nothing"), 12)

@@ -18,21 +18,21 @@ def test_every_epoch_is_a_permutation(seed: int) -> None:
 
 
 @pytest.mark.parametrize("count", [(1 << 32) - 1, (1 << 32) + 1, 10**10, 1 << 50])
-def test_no_two_places_of_a_large_epoch_have_the_same_row(count: int) -> None:
+def test_a_large_epoch_has_no_duplicate_rows(count: int) -> None:
     places = np.unique(np.random.default_rng(0).integers(0, count, 100_000))
     rows = Shuffle(count, seed=0).take(places)
     assert len(np.unique(rows)) == len(places)
     assert 0 <= rows.min() <= rows.max() < count
 
 
-def test_the_order_depends_on_the_place_alone() -> None:
+def test_the_order_depends_only_on_the_position() -> None:
     shuffle, places = Shuffle(1000, seed=0), np.arange(2500)
     together = shuffle.take(places)
     np.testing.assert_array_equal(together[::-1], shuffle.take(places[::-1]))
     np.testing.assert_array_equal(together, np.concatenate([shuffle.take(places[i : i + 1]) for i in range(2500)]))
 
 
-def test_all_orders_of_a_few_rows_come_up() -> None:
+def test_all_orders_of_a_few_rows_occur() -> None:
     orders = Shuffle(4, seed=0).take(np.arange(4 * 24_000)).reshape(-1, 4)
     counts = np.unique(orders, axis=0, return_counts=True)[1]
     # A thousand times each, if they were drawn; with so few rows the network is not perfect, a few percent are.
@@ -41,7 +41,7 @@ def test_all_orders_of_a_few_rows_come_up() -> None:
 
 
 @pytest.mark.parametrize("count", [32, 257, 1000])
-def test_places_neighbours_and_epochs_are_independent(count: int) -> None:
+def test_positions_neighbours_and_epochs_are_independent(count: int) -> None:
     """By χ² tests: of drawn permutations, one in 10,000 would have a p-value below 1e-4."""
     epochs = 400_000 // count
     one = Shuffle(count, seed=5).take(np.arange(epochs * count)).reshape(epochs, count)

@@ -17,7 +17,7 @@ PAD, UNK, CLS, SEP = 0, 100, 101, 102
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(1, 30), max_size=12), st.integers(6, 20), st.integers(1, 3), st.integers(0, 5))
-def test_rows_cover_all_tokens_and_end_where_a_sentence_does(sizes, body, min_tokens, begin):
+def test_rows_cover_all_tokens_and_end_with_a_sentence(sizes, body, min_tokens, begin):
     ends = [begin + n for n in itertools.accumulate(sizes)]
     finish = ends[-1] if ends else begin
     rows = list(cut(begin, finish, ends, body, min_tokens))
@@ -33,7 +33,7 @@ def test_rows_cover_all_tokens_and_end_where_a_sentence_does(sizes, body, min_to
 
 @settings(max_examples=50)
 @given(st.text("ab \n", max_size=80), st.integers(1, 20))
-def test_pieces_join_to_the_text(text, size):
+def test_joined_pieces_equal_the_text(text, size):
     pieces = list(split_text(text, size))
     assert "".join(pieces) == text
     assert all(0 < len(piece) <= size for piece in pieces if text)
@@ -70,7 +70,7 @@ def test_rows_decode_to_the_documents(documents, tokenizer, length, unit):
     assert not sizes
 
 
-def test_a_row_takes_all_sentences_that_fit(documents, tokenizer):
+def test_a_row_has_all_sentences_that_fit(documents, tokenizer):
     packed = Packer(tokenizer, 64, Packing()).pack(documents[:1])
     lengths = sentence_lengths(tokenizer, documents[0])
     expected, row = [], 0
@@ -83,7 +83,7 @@ def test_a_row_takes_all_sentences_that_fit(documents, tokenizer):
 
 
 @pytest.mark.parametrize("unit", ["sentences", "tokens"])
-def test_across_documents_sep_ends_each_and_one_row_is_padded(documents, tokenizer, unit):
+def test_with_cross_documents_sep_ends_each_document_and_one_row_is_padded(documents, tokenizer, unit):
     packed = Packer(tokenizer, 64, Packing(split=unit, cross_documents=True, min_tokens=3)).pack([*documents, "a"])
     whole = tokenizer.encode_batch(documents, add_special_tokens=False)
     assert packed.counts.short == 1
@@ -103,7 +103,7 @@ def test_across_documents_sep_ends_each_and_one_row_is_padded(documents, tokeniz
     assert len(packed.rows) < len(apart.rows)
 
 
-def test_long_documents_are_encoded_in_pieces_without_a_trace(documents, tokenizer):
+def test_encoding_long_documents_in_pieces_does_not_change_the_tokens(documents, tokenizer):
     long = "\n".join(documents * 5)
     packed = Packer(tokenizer, 32, Packing()).pack([long])
     assert len(long) > 30_000
@@ -122,7 +122,7 @@ def test_short_documents_unknown_tokens_and_literal_specials_are_counted(tokeniz
 
 
 @pytest.mark.parametrize("cross", [False, True])
-def test_a_document_of_nothing_changes_nothing(documents, tokenizer, cross):
+def test_blank_documents_are_ignored(documents, tokenizer, cross):
     packer = Packer(tokenizer, 32, Packing(cross_documents=cross))
     few = documents[:5]
     with_blanks = ["", few[0], " \n", *few[1:], "\n\n"]

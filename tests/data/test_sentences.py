@@ -21,11 +21,11 @@ from bigs_cli.data.sentences import MARK, mark
         ["he lives in the u.s. and likes it."],
     ],
 )
-def test_sentences(parts):
+def test_sentences_are_marked(parts):
     assert mark("".join(parts), "sentences").split(MARK) == parts
 
 
-def test_paragraphs_are_parted_by_blank_lines_or_else_by_line_ends():
+def test_paragraphs_end_at_blank_lines_or_else_at_line_ends():
     assert mark("One. Two.\nStill.\n \n\nNext.", "paragraphs").split(MARK) == ["One. Two.\nStill.\n \n\n", "Next."]
     assert mark("One. Two.\nNext.", "paragraphs").split(MARK) == ["One. Two.\n", "Next."]
     assert mark("One. Two.\n\nNext.", "tokens") == "One. Two.\n\nNext."
@@ -33,5 +33,5 @@ def test_paragraphs_are_parted_by_blank_lines_or_else_by_line_ends():
 
 @settings(max_examples=200)
 @given(st.text("aB.!?…。\n\"' )Mr" + MARK, max_size=60), st.sampled_from(["sentences", "paragraphs", "tokens"]))
-def test_marks_are_all_that_is_added(text, unit):
+def test_only_marks_are_added(text, unit):
     assert mark(text, unit).replace(MARK, "") == text.replace(MARK, "")

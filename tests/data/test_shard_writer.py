@@ -27,7 +27,7 @@ def write():
         writer.close()
 
 
-def test_files_are_bounded_and_hashed(tmp_path, write):
+def test_files_have_a_maximum_size_and_a_hash(tmp_path, write):
     written = write(tmp_path, ROWS).finish()
     assert [shard.rows for shard in written] == [16, 16, 16, 16, 6]
     parts = [(tmp_path / shard.file).read_bytes() for shard in written]
@@ -36,7 +36,7 @@ def test_files_are_bounded_and_hashed(tmp_path, write):
 
 
 @pytest.mark.parametrize("kept", [0, 10, 16, 40, 64, 70])
-def test_going_on_from_what_was_written(tmp_path, write, kept):
+def test_writing_continues_after_the_saved_rows(tmp_path, write, kept):
     whole = write(tmp_path / "whole", ROWS).finish()
     first = write(tmp_path / "parts", ROWS[:kept])
     written = first.flush()
@@ -47,7 +47,7 @@ def test_going_on_from_what_was_written(tmp_path, write, kept):
         assert (tmp_path / "parts" / shard.file).read_bytes() == (tmp_path / "whole" / shard.file).read_bytes()
 
 
-def test_what_is_gone_is_not_gone_on_with(tmp_path, write):
+def test_truncated_files_are_not_continued(tmp_path, write):
     written = write(tmp_path, ROWS[:20]).flush()
     (tmp_path / "train-00001.bin").write_bytes(b"")
     with pytest.raises(RequestError, match=r"train-00001\.bin is shorter than before"):

@@ -26,7 +26,7 @@ def test_rows_are_taken_in_any_order_across_shards(tmp_path, tokenizer, text, mo
         rows.take(np.array([len(rows)]))
 
 
-def test_damage_is_named(tmp_path, tokenizer, text):  # noqa: F811
+def test_corrupt_shards_are_named(tmp_path, tokenizer, text):  # noqa: F811
     build(tmp_path / "out", tokenizer, text)
     file = tmp_path / "out" / "train-00000.bin"
     file.write_bytes(file.read_bytes()[:-2])

@@ -58,7 +58,7 @@ def refused(*sources, column=None):
     return str(error.value)
 
 
-def test_a_folder_of_every_kind(tmp_path):
+def test_a_folder_with_every_file_format(tmp_path):
     (tmp_path / "a.txt").write_text(TEXTS[0])
     (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + rows(TEXTS) + b"\n")
     (tmp_path / "c.csv").write_bytes(table(TEXTS))
@@ -75,7 +75,7 @@ def test_a_folder_of_every_kind(tmp_path):
 
 
 @pytest.mark.parametrize("packing", PACK)
-def test_packed_files(tmp_path, packing):
+def test_compressed_files(tmp_path, packing):
     (tmp_path / f"a.jsonl{packing}").write_bytes(PACK[packing](rows(TEXTS)) + PACK[packing](rows(TEXTS)))
     (tmp_path / f"b.csv{packing}").write_bytes(PACK[packing](table(TEXTS)))
     (tmp_path / f"c.txt{packing}").write_bytes(PACK[packing](TEXTS[0].encode()))
@@ -98,13 +98,13 @@ def test_packed_files(tmp_path, packing):
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "snappy"])
-def test_parquet_with_its_own_packing(tmp_path, codec):
+def test_compressed_parquet_columns(tmp_path, codec):
     table = pa.table({"text": pa.array(TEXTS, pa.large_string())})
     parquet.write_table(table, tmp_path / "a.parquet", compression=codec)
     assert read(tmp_path / "a.parquet") == TEXTS
 
 
-def test_what_a_document_of_a_text_file_is(tmp_path, monkeypatch):
+def test_documents_of_a_text_file(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     file.write_bytes(b"\xef\xbb\xbfOne.\nTwo.\n\n\nThree.\n")
     assert [t.strip() for t in tolerant(file, ReadOptions(text_documents="block"))[0]] == ["One.\nTwo.", "Three."]
@@ -127,19 +127,19 @@ def test_wiki_extractor(tmp_path):
     assert read(tmp_path) == [a, c, c, "As JSON.", a]
 
 
-def test_wiki_documents_without_ends_are_never_whole_in_memory(tmp_path, monkeypatch):
+def test_wiki_documents_without_an_end_are_split(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "LONGEST_TEXT", 8)
     (tmp_path / "wiki_00").write_text('<doc id="1">\nOne two.\nThree.\nFour.\n')
     assert read(tmp_path / "wiki_00") == ["One two.\n", "Three.\nFour.\n"]
 
 
-def test_a_parquet_file_packed_beyond_reason(tmp_path, monkeypatch):
+def test_a_parquet_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_SMALL", 1 << 12)
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(b"PAR1" + bytes(1 << 20)))
     assert f"decompressed, it has more than {tables._MOST_PACKED} times its size" in refused(tmp_path / "a.parquet.gz")
 
 
-def test_how_to_convert_a_file_can_be_pasted_into_a_shell(tmp_path):
+def test_the_suggested_conversion_command_works(tmp_path):
     (tmp_path / "a file.txt").write_bytes(b"caf\xe9\n")
     command = re.search(r"iconv .*?fixed\.txt", refused(tmp_path / "a file.txt"))[0]
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
@@ -148,7 +148,7 @@ def test_how_to_convert_a_file_can_be_pasted_into_a_shell(tmp_path):
     assert "Unpack the file and convert it" in refused(tmp_path / "b.txt.gz")
 
 
-def test_text_column_is_named_or_found(tmp_path):
+def test_the_text_column_is_named_or_detected(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"n": 1, "body": "Only strings here."}\n')
     assert read(file) == ["Only strings here."]
@@ -189,7 +189,7 @@ def test_text_column_is_named_or_found(tmp_path):
         ("empty.parquet", b"", "the file is corrupt", []),
     ],
 )
-def test_bad_records_are_named_and_can_be_passed_over(tmp_path, name, content, said, kept):
+def test_bad_records_are_reported_and_can_be_skipped(tmp_path, name, content, said, kept):
     (tmp_path / name).write_bytes(content)
     assert said in refused(tmp_path / name)
     (tmp_path / "more.txt").write_text("More.")
@@ -199,7 +199,7 @@ def test_bad_records_are_named_and_can_be_passed_over(tmp_path, name, content, s
     assert said in bad[0]
 
 
-def test_damage_deep_in_a_parquet_file(tmp_path):
+def test_corruption_in_the_middle_of_a_parquet_file(tmp_path):
     whole = io.BytesIO()
     parquet.write_table(pa.table({"text": [f"text {i} " * 20 for i in range(2000)]}), whole, row_group_size=100)
     data = bytearray(whole.getvalue())
@@ -211,7 +211,7 @@ def test_damage_deep_in_a_parquet_file(tmp_path):
     assert len(bad) <= 200, "the other row groups are read"
 
 
-def test_lines_have_a_bound(tmp_path, monkeypatch):
+def test_lines_over_the_limit_are_skipped(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "LONGEST_LINE", 64)
     (tmp_path / "a.jsonl").write_bytes(rows(["short"]) + b"x" * 1000 + b"\n" + rows(["last"]))
     found, bad = tolerant(tmp_path / "a.jsonl")
@@ -243,7 +243,7 @@ ODD = ("run::2024", "a:b", "50%20", "no#1", "[x]", "what?", "star*", "~tilde", "
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_is_here_is_read_whatever_its_name(tmp_path, monkeypatch, name):
+def test_local_paths_with_special_characters_are_read(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
     (tmp_path / name / f"{name}.jsonl").write_bytes(rows(TEXTS))
@@ -273,7 +273,7 @@ def test_links_are_followed_and_broken_ones_named(tmp_path, monkeypatch):
         find_parts([str(corpus / "gone.txt")])
 
 
-def test_addresses_are_read_through_fsspec():
+def test_urls_are_read_with_fsspec():
     memory = fsspec.filesystem("memory")
     with memory.open("/corpus/AA/wiki_00.gz", "wb") as file:
         file.write(gzip.compress(rows(TEXTS)))
@@ -289,13 +289,13 @@ def test_addresses_are_read_through_fsspec():
     memory.rm("/corpus", recursive=True)
 
 
-def test_addresses_that_nothing_reads():
+def test_unsupported_urls_are_refused():
     message = refused("gs://bucket/text.jsonl")
     assert "pip install 'bigs[gcs]'" in message
     assert "not a URL that can be read" in refused("nosuch://bucket/text.jsonl")
 
 
-def test_reading_goes_on_from_any_place(tmp_path):
+def test_reading_continues_from_any_cursor(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(rows([*TEXTS, " ", "Fourth."]) + b"{bad\n" + rows(["Last."]))
     (tmp_path / "b.txt").write_text("Text.")
     (tmp_path / "c.csv").write_bytes(table(TEXTS))
@@ -306,7 +306,7 @@ def test_reading_goes_on_from_any_place(tmp_path):
         assert list(read_parts(parts, place)) == whole[number:]
 
 
-def test_unreachable_hub_is_one_sentence(monkeypatch):
+def test_an_unreachable_hub_is_reported(monkeypatch):
     from huggingface_hub import constants
 
     with socket.socket() as free:
@@ -333,7 +333,7 @@ def test_names_of_hub_data_sets(monkeypatch):
     assert find_parts(["a/b"])[0].identity == "a/b:default:train at 0123abc"
 
 
-def test_python_docs_are_prose_read_without_importing(tmp_path):
+def test_python_docs_are_read_without_importing(tmp_path):
     (tmp_path / "pydoc_data").mkdir()
     (tmp_path / "pydoc_data" / "topics.py").write_text(
         "topics = {'b': 'Heading\\n*******\\n\\nThe second topic is text\\nof two lines.', "
@@ -352,7 +352,7 @@ def test_python_docs_are_prose_read_without_importing(tmp_path):
     ]
 
 
-def test_this_pythons_docs_are_many_english_documents():
+def test_python_docs_have_many_english_documents():
     documents = list(read_documents(["python-docs"]))
     assert len(documents) > 300
     assert sum(map(len, documents)) > 1_000_000

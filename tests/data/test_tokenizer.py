@@ -31,20 +31,20 @@ def test_trained_vocabulary_has_berts_special_ids_and_size(tokenizer):
     assert tokenizer.decode(tokenizer.encode("under the bridge.").ids) == "under the bridge."
 
 
-def test_training_repeats_itself(documents, tokenizer):
+def test_training_is_deterministic(documents, tokenizer):
     for _ in range(3):
         again = train_tokenizer(iter(documents), 200)
         assert again.get_vocab() == tokenizer.get_vocab()
         assert fingerprint(again) == fingerprint(tokenizer)
 
 
-def test_saved_forms_load_alike(tmp_path, tokenizer):
+def test_all_saved_files_load_the_same_tokenizer(tmp_path, tokenizer):
     save_tokenizer(tokenizer, tmp_path)
     for source in (tmp_path, tmp_path / "vocab.txt", str(tmp_path / "tokenizer.json")):
         assert fingerprint(load_tokenizer(source)) == fingerprint(tokenizer)
 
 
-def test_too_small_or_nothing_to_train_on(documents):
+def test_too_small_a_size_and_missing_text_are_refused(documents):
     with pytest.raises(RequestError, match="104 are reserved and the characters of this text take"):
         train_tokenizer(documents, 110)
     with pytest.raises(RequestError, match="no text to train"):
@@ -84,17 +84,17 @@ def berts(shared):
 @settings(max_examples=50)
 @example("Ça va? [MASK] 東京 naïve\u200b unaffable\tx" + "y" * 101)
 @given(st.text())
-def test_both_forms_of_berts_vocabulary_agree(berts, text):
+def test_both_files_of_berts_vocabulary_give_the_same_ids(berts, text):
     from_vocab, from_json = (tokenizer.encode(text) for tokenizer in berts)
     assert from_vocab.ids == from_json.ids
 
 
-def test_both_forms_of_berts_vocabulary_are_one_tokenizer(berts):
+def test_both_files_of_berts_vocabulary_have_the_same_fingerprint(berts):
     assert special_ids(berts[0]) == special_ids(berts[1]) == BERT_IDS
     assert fingerprint(berts[0]) == fingerprint(berts[1])
 
 
-def test_a_tokenizer_whose_parts_do_not_fit_is_refused_without_a_word_of_the_library(tmp_path, tokenizer, capfd):
+def test_an_inconsistent_tokenizer_is_refused_without_library_output(tmp_path, tokenizer, capfd):
     parts = json.loads(tokenizer.to_str())
     del parts["post_processor"]["special_tokens"]["[SEP]"]
     (tmp_path / "tokenizer.json").write_text(json.dumps(parts))
@@ -103,7 +103,7 @@ def test_a_tokenizer_whose_parts_do_not_fit_is_refused_without_a_word_of_the_lib
     assert capfd.readouterr().err == ""
 
 
-def test_an_id_far_beyond_the_entries_is_refused_at_once(tmp_path, tokenizer):
+def test_an_id_far_beyond_the_vocabulary_is_refused_at_once(tmp_path, tokenizer):
     parts = json.loads(tokenizer.to_str())
     parts["model"]["vocab"]["river"] = 2**31
     (tmp_path / "tokenizer.json").write_text(json.dumps(parts))

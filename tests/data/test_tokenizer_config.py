@@ -54,7 +54,7 @@ def cut(source: Path | str, text: str = TEXT) -> list[str]:
     return load_tokenizer(source).encode(text, add_special_tokens=False).tokens
 
 
-def test_case_and_accents_stay_where_the_settings_say_so(tmp_path: Path) -> None:
+def test_case_and_accents_follow_the_settings(tmp_path: Path) -> None:
     folder = write(tmp_path / "cased", do_lower_case=False, tokenizer_class="BertTokenizer")
     assert cut(folder) == cut(folder / "vocab.txt") == WHOLE
     assert cut(write(tmp_path / "uncased")) == ["hello", ",", "paris", "cafe", ".", "ada", "[UNK]"]
@@ -66,7 +66,7 @@ def test_case_and_accents_stay_where_the_settings_say_so(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("settings", [*itertools.product((True, False), (True, False, None), (True, False))])
-def test_saved_forms_agree_with_each_other_and_with_transformers(settings: tuple[Any, ...], tmp_path: Path) -> None:
+def test_saved_files_agree_with_each_other_and_with_transformers(settings: tuple[Any, ...], tmp_path: Path) -> None:
     names = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
     folder = write(tmp_path / "given", **dict(zip(names, settings, strict=True)), tokenizer_class="BertTokenizer")
     given = load_tokenizer(folder)
@@ -79,7 +79,7 @@ def test_saved_forms_agree_with_each_other_and_with_transformers(settings: tuple
     assert transformers.AutoTokenizer.from_pretrained(tmp_path)(f"{TEXT} 中文 cafés").input_ids == ids
 
 
-def test_special_tokens_of_other_names_get_berts(tmp_path: Path) -> None:
+def test_special_tokens_are_renamed_to_berts(tmp_path: Path) -> None:
     words = ["<pad>", "<s>", "</s>", "<unk>", "<mask>", "[MASK]", "hello"]
     names = {"pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": {"content": "<unk>"}}
     tokenizer = load_tokenizer(write(tmp_path, words, mask_token="<mask>", **names))
@@ -100,14 +100,14 @@ def test_special_tokens_of_other_names_get_berts(tmp_path: Path) -> None:
         (b'{"tokenizer_class": "BertJapaneseTokenizer"}', "tokenizes differently from BERT's tokenizer"),
     ],
 )
-def test_settings_that_cannot_be_followed_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
+def test_unsupported_settings_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
     (write(tmp_path) / "tokenizer_config.json").write_bytes(content)
     with pytest.raises(RequestError) as error:
         load_tokenizer(tmp_path / "vocab.txt")
     assert said in str(error.value)
 
 
-def test_shards_keep_the_settings_and_any_of_their_files_cuts_alike(tmp_path: Path) -> None:
+def test_shards_keep_the_settings_in_every_tokenizer_file(tmp_path: Path) -> None:
     folder = write(tmp_path / "cased", do_lower_case=False)
     (tmp_path / "text.txt").write_text(f"{TEXT}.\n\n" * 9)
     common = ("tokenize", "--input", tmp_path / "text.txt", "--length", 16, "--heldout", 0)
@@ -118,7 +118,7 @@ def test_shards_keep_the_settings_and_any_of_their_files_cuts_alike(tmp_path: Pa
         assert shards.tokenizer().encode(TEXT, add_special_tokens=False).tokens == WHOLE
 
 
-def test_the_settings_come_from_the_hub_too(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: F811
+def test_settings_are_read_from_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: F811
     write(hub.repositories["someone/all"], do_lower_case=False)
     assert cut("someone/all") == WHOLE
     assert cut(fetch_model("someone/all")) == WHOLE
@@ -126,14 +126,14 @@ def test_the_settings_come_from_the_hub_too(hub: Hub, monkeypatch: pytest.Monkey
     assert cut("someone/all") == WHOLE, "from the cache"
 
 
-def test_settings_that_the_hub_refuses_are_not_taken_for_none(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_inaccessible_settings_on_the_hub_are_an_error(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     write(hub.repositories["someone/all"], do_lower_case=False)
     hub.faults.append(Fault("tokenizer_config.json", times=99, status=403))
     with pytest.raises(BigsError, match="The tokenizer someone/all: The hub denies access to"):
         load_tokenizer("someone/all")
 
 
-def test_settings_that_the_hub_does_not_have(hub: Hub) -> None:  # noqa: F811
+def test_missing_settings_on_the_hub_are_the_defaults(hub: Hub) -> None:  # noqa: F811
     write(hub.repositories["someone/all"])
     assert cut("someone/all")[0] == "hello"
 

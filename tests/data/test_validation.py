@@ -48,7 +48,7 @@ def parts(fraction: float, *texts: str) -> tuple[str, list[str], list[str]]:
     ],
     ids=["book", "no blank lines", "one article", "one long line", "two sentences", "few rows", "twice the same"],
 )
-def test_no_text_is_on_both_sides_and_neither_is_empty(fraction: float, texts: tuple[str, ...], unit: str) -> None:
+def test_splits_are_disjoint_and_not_empty(fraction: float, texts: tuple[str, ...], unit: str) -> None:
     found, kept, held = parts(fraction, *texts)
     if found == "documents":  # chance put documents on both sides
         return
@@ -66,7 +66,7 @@ def test_no_text_is_on_both_sides_and_neither_is_empty(fraction: float, texts: t
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.lists(st.text("ab. \n", max_size=60), max_size=6), st.sampled_from([0.01, 0.2, 0.9]))
-def test_any_few_texts_are_parted_or_refused(texts: list[str], fraction: float) -> None:
+def test_any_few_texts_are_split_or_refused(texts: list[str], fraction: float) -> None:
     texts = [text.strip() for text in texts if text.strip()]
     units = {unit.strip() for text in texts for unit in units_of(text, "sentences")} - {""}
     if len(units) == 1 and len({is_heldout(text, fraction) for text in texts}) == 1:
@@ -78,7 +78,7 @@ def test_any_few_texts_are_parted_or_refused(texts: list[str], fraction: float) 
     assert not {text.strip() for text in kept if text.strip()} & {text.strip() for text in held}
 
 
-def test_enough_documents_are_held_out_as_ever() -> None:
+def test_many_documents_are_held_out_as_whole_documents() -> None:
     unit, kept, held = parts(0.2, *DOCUMENTS)
     assert unit == "documents"
     assert held == [text for text in DOCUMENTS if is_heldout(text, 0.2)]
@@ -86,14 +86,14 @@ def test_enough_documents_are_held_out_as_ever() -> None:
     assert parts(0, "One.") == ("documents", ["One."], [])
 
 
-def test_reading_stops_when_documents_will_do() -> None:
+def test_reading_stops_when_both_splits_have_a_document() -> None:
     read = []
     texts = (read.append(i) or f"Text {i}." for i in range(10_000))
     assert choose_validation_rule(lambda: texts, 0.1).unit == "documents"
     assert len(read) < 200
 
 
-def test_units_joined_are_the_text() -> None:
+def test_joined_units_equal_the_text() -> None:
     text = "One.  Two!\n\nThree, \n " + "four " * 500
     for unit in ("paragraphs", "sentences"):
         assert "".join(units_of(text, unit)) == text
@@ -117,7 +117,9 @@ def words_in(folder: Path, split: Split) -> Counter[str]:
     return words([shards.tokenizer().decode(row) for row in rows.take(np.arange(len(rows)))["input_ids"].tolist()])
 
 
-def test_the_bytes_depend_on_nothing_else(tmp_path: Path, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_do_not_depend_on_workers_batches_or_crashes(
+    tmp_path: Path, tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Workers, batches, copies, and crashes at every batch."""
     texts = ["\n\n".join(PARAGRAPHS[start : start + 33]) for start in (0, 33, 66)]
     corpus = tmp_path / "corpus"
@@ -166,7 +168,7 @@ def test_the_bytes_depend_on_nothing_else(tmp_path: Path, tokenizer, monkeypatch
         ("wiki_00", f'<doc id="1" title="A">\nA\n\n{"".join(SENTENCES)}\n</doc>\n', "sentences"),
     ],
 )
-def test_the_first_thing_that_one_tries(name: str, text: str, unit: str, tmp_path: Path) -> None:
+def test_a_single_small_file_is_tokenized(name: str, text: str, unit: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     for output in ("a", "b"):
         common = ("--length", 32, "--train-vocab", 180, "--output", tmp_path / output)

@@ -72,7 +72,7 @@ def test_a_flipped_bit_is_refused_before_anything_is_written(tmp_path: Path, tok
     assert not (tmp_path / "run").exists()
 
 
-def test_all_altered_shards_are_named(folder: Path) -> None:
+def test_all_modified_shards_are_named(folder: Path) -> None:
     for name in ("train-00000.bin", "train-00003.bin", "heldout-00000.bin"):
         flip(folder / name)
     with pytest.raises(RequestError) as refused:
@@ -91,7 +91,7 @@ def test_all_truncated_and_missing_shards_are_named(folder: Path) -> None:
         open_shards(folder)
 
 
-def test_sound_shards_are_read_once_and_altered_ones_again(folder: Path, read: list[str]) -> None:
+def test_valid_shards_are_read_once_and_modified_ones_again(folder: Path, read: list[str]) -> None:
     shards = open_shards(folder)
     sizes: list[int] = []
     verify(shards, advance=sizes.append)
@@ -112,7 +112,7 @@ def test_sound_shards_are_read_once_and_altered_ones_again(folder: Path, read: l
     assert len(read) == SHARDS + 3
 
 
-def test_a_shard_exchanged_for_one_of_another_manifest_is_not_taken_for_sound(folder: Path, read: list[str]) -> None:
+def test_a_shard_is_read_again_if_its_hash_in_the_manifest_changes(folder: Path, read: list[str]) -> None:
     verify(open_shards(folder))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["splits"]["heldout"][0]["sha256"] = "0" * 64
@@ -133,7 +133,7 @@ def test_a_copy_is_read_once(folder: Path, tmp_path: Path, read: list[str]) -> N
     assert len(read) == 2 * SHARDS
 
 
-def test_processes_share_the_work(folder: Path, read: list[str]) -> None:
+def test_processes_share_the_shards(folder: Path, read: list[str]) -> None:
     shards = open_shards(folder)
     done = []
     for process in range(4):
@@ -149,7 +149,7 @@ def test_processes_share_the_work(folder: Path, read: list[str]) -> None:
         verify(shards, 1, 4)
 
 
-def test_nothing_depends_on_the_memory(folder: Path, cache: Path, read: list[str]) -> None:
+def test_an_unusable_cache_only_costs_time(folder: Path, cache: Path, read: list[str]) -> None:
     shards = open_shards(folder)
     cache.write_text("a file where the folder should be")
     for times in (1, 2):

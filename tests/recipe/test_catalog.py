@@ -14,7 +14,7 @@ from tests.tiny import bigs
 
 def test_a_variant_is_shown_whole() -> None:
     text = bigs("recipes", "show", "mrpc-128-freeze").fine().out
-    assert text.startswith("# MRPC: whether two sentences mean the same. Length 128, SSM parameters frozen.\n#\n")
+    assert text.startswith("# MRPC: whether two sentences mean the same thing. Length 128, SSM parameters frozen.\n#\n")
     assert "# Published, with the torch port: dev F1 87.29, accuracy 81.86" in text
     assert text.endswith(
         "extends: _glue\ntask: mrpc\nfrom: JunxiongWang/BiGS_128\nsequence_length: 128\nfreeze_ssm: true\n"
