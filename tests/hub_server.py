@@ -157,21 +157,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(written.body, written.status, written.code)
             return
         found = _RESOLVE.fullmatch(url.path) or _API.fullmatch(url.path)
-        asked = {key: value and unquote(value) for key, value in found.groupdict().items()} if found else {}
-        repo = asked.get("repo")
+        request = {key: value and unquote(value) for key, value in found.groupdict().items()} if found else {}
+        repo = request.get("repo")
         if repo is None or hub.find(repo, None) is None or (hub.writing and hub.writing.hidden(repo, token)):
-            self._refuse(404 if asked else 400, "RepoNotFound")
-        elif (place := hub.find(repo, asked["revision"])) is None:
+            self._refuse(404 if request else 400, "RepoNotFound")
+        elif (place := hub.find(repo, request["revision"])) is None:
             self._refuse(404, "RevisionNotFound")
-        elif repo in hub.gated and "file" in asked:
+        elif repo in hub.gated and "file" in request:
             self._refuse(403, "GatedRepo")
         else:
             root, self.commit = place
-            if "file" in asked:
-                self._file(root / asked["file"])
-            elif asked["kind"] == "tree":
-                self._tree(root, asked["under"] or "", parse_qs(url.query).get("recursive") in (["true"], ["True"]))
-            elif asked["kind"] == "paths-info":
+            if "file" in request:
+                self._file(root / request["file"])
+            elif request["kind"] == "tree":
+                self._tree(root, request["under"] or "", parse_qs(url.query).get("recursive") in (["true"], ["True"]))
+            elif request["kind"] == "paths-info":
                 paths = [root / path for path in parse_qs(body.decode()).get("paths", [])]
                 self._json([_entry(path, root) for path in paths if path.exists()])
             else:
@@ -198,15 +198,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         size = file.stat().st_size
         headers = {"ETag": f'"{_oid(file)}"', "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
-        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
-        start = int(asked[1]) if asked else 0
-        end = min(int(asked[2]) + 1, size) if asked and asked[2] else size
-        if asked and start >= size:
+        requested = _RANGE.fullmatch(self.headers.get("Range", ""))
+        start = int(requested[1]) if requested else 0
+        end = min(int(requested[2]) + 1, size) if requested and requested[2] else size
+        if requested and start >= size:
             self._start(416, 0, {"Content-Range": f"bytes */{size}"})
             return
-        if asked:
+        if requested:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        self._start(206 if asked else 200, end - start, headers)
+        self._start(206 if requested else 200, end - start, headers)
         if self.command == "GET":
             self._content(file, start, end)
 

@@ -113,9 +113,9 @@ def _who(writing: Writing, user: str | None) -> Answer:
     return Answer(200, {"name": user, "type": "user", "orgs": organizations})
 
 
-def _create(hub: Hub, writing: Writing, user: str | None, asked: dict[str, Any]) -> Answer:
-    owner = asked.get("organization") or user
-    repo = f"{owner}/{asked['name']}"
+def _create(hub: Hub, writing: Writing, user: str | None, request: dict[str, Any]) -> Answer:
+    owner = request.get("organization") or user
+    repo = f"{owner}/{request['name']}"
     if not writing.may_write(user, str(owner)):
         return FORBIDDEN
     address = {"url": f"{hub.endpoint}/{repo}"}
@@ -125,7 +125,7 @@ def _create(hub: Hub, writing: Writing, user: str | None, asked: dict[str, Any])
     folder.mkdir(parents=True)
     (folder / ".gitattributes").write_text("*.msgpack filter=lfs\n")
     hub.repositories[repo] = folder
-    if asked.get("visibility") == "private":
+    if request.get("visibility") == "private":
         writing.private.add(repo)
     return Answer(200, address)
 
@@ -146,9 +146,9 @@ def _mode(file: dict[str, Any], large: int) -> dict[str, Any]:
     return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
 
 
-def _batch(hub: Hub, writing: Writing, asked: dict[str, Any]) -> Answer:
+def _batch(hub: Hub, writing: Writing, request: dict[str, Any]) -> Answer:
     objects = []
-    for wanted in asked["objects"]:
+    for wanted in request["objects"]:
         entry = {"oid": wanted["oid"], "size": wanted["size"]}
         if wanted["oid"] not in writing.objects:
             at = f"{hub.endpoint}/store/{wanted['oid']}"

@@ -1,4 +1,4 @@
-"""Rules for the source: imports go in one direction, few are heavy, and no input is executed."""
+"""Rules for the source: imports go in one direction, few modules import heavy packages, and no input is executed."""
 
 from __future__ import annotations
 

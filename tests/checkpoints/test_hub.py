@@ -24,8 +24,8 @@ OF = config(head="sequence-classification")
 FLAT = parameters(OF)
 
 
-def look_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the endpoint; huggingface_hub reads HF_ENDPOINT only once."""
+def use_hub(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the hub at `endpoint`; huggingface_hub reads HF_ENDPOINT only once."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
@@ -48,7 +48,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     folders["shards"] = tmp_path / "shards"
     stand_in = Hub({f"someone/{name}": folder for name, folder in folders.items()}, frozenset({"someone/gated"}))
     with serving(stand_in):
-        look_at(stand_in.endpoint, monkeypatch)
+        use_hub(stand_in.endpoint, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield stand_in
@@ -86,7 +86,7 @@ def test_without_a_network_the_cached_copy_is_used(name: str, hub: Hub, monkeypa
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fetch_model(f"someone/{name}") == online
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    look_at("http://127.0.0.1:9", monkeypatch)
+    use_hub("http://127.0.0.1:9", monkeypatch)
     assert fetch_model(f"someone/{name}") == online
     assert hub.requests == []
 
@@ -99,7 +99,7 @@ def test_a_model_that_is_not_cached_is_reported_offline(hub: Hub, monkeypatch: p
 
 
 def test_an_unreachable_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    look_at("http://127.0.0.1:9", monkeypatch)
+    use_hub("http://127.0.0.1:9", monkeypatch)
     with pytest.raises(BigsError, match=r"could not be downloaded from http://127\.0\.0\.1:9") as error:
         fetch_model("someone/all")
     assert error.value.exit_code == 1

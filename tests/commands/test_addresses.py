@@ -1,4 +1,4 @@
-"""An address such as s3://bucket/run is refused wherever a path on this machine is meant, quoted as it was typed."""
+"""An address such as s3://bucket/run is refused wherever a local path is expected, and quoted as typed."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ TEXTS = {
     *("export --revision", "bench train --shape", "bench train --setting", "bench mixing --mixer"),
     *("bench export --shape", "bench export --runner"),
 }
-"""Parameters whose values are text or names of something else than files."""
+"""Parameters whose values are texts or names, but not names of files."""
 
 
 def parameters(group: typer.Typer, verb: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
-    """Yield every parameter that takes paths or free text, as `verb --option`, and words that give it an address."""
+    """Yield every parameter that takes paths or free text as `verb --option`, and arguments that pass it an address."""
     for below in group.registered_groups:
         assert below.typer_instance is not None
         if below.hidden is True:
@@ -48,7 +48,7 @@ def parameters(group: typer.Typer, verb: tuple[str, ...] = ()) -> Iterator[tuple
             kind, info = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
             if command.hidden or not {str, Path} & {kind, *get_args(kind), *get_args(next(iter(get_args(kind)), None))}:
                 continue
-            declared = [info.default, *(info.param_decls or ())]  # Typer takes the first for a default.
+            declared = [info.default, *(info.param_decls or ())]  # Typer stores the first name as the default.
             named = [one for one in declared if str(one).startswith("--")] or [f"--{name}".replace("_", "-")]
             option = [] if isinstance(info, ArgumentInfo) else named[:1]
             yield " ".join([*words, *(option or [(info.metavar or name).upper()])]), [*words, *option, ADDRESS]
@@ -96,7 +96,7 @@ def test_urls_in_environment_variables_are_refused(tmp_path: Path, monkeypatch: 
 
 
 def test_urls_in_the_api_are_refused(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that `Path` has made s3:/b/x of."""
+    """Also one that `Path` has changed to s3:/b/x."""
     monkeypatch.chdir(tmp_path)
     model = load_model(models / "masked-lm")
     for given in (ADDRESS, Path(ADDRESS)):

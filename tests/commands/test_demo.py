@@ -1,4 +1,4 @@
-"""The demo whose commands are ended by someone else: what is said, and how it goes on."""
+"""`bigs demo` after one of its commands was killed: the error, and how to continue."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.tiny import bigs
 
 
 def test_a_killed_command_is_reported_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+    commands: list[list[str]] = []
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        asked.append(command)
+        commands.append(command)
         (tmp_path / "demo" / "shards" / ".partial").mkdir(parents=True, exist_ok=True)
         return subprocess.CompletedProcess(command, -9)
 
@@ -27,4 +27,4 @@ def test_a_killed_command_is_reported_and_resumed(tmp_path: Path, monkeypatch: p
         assert last.startswith("bigs: `bigs tokenize --input python-docs")
         assert "was stopped by SIGKILL" in last
         assert "Repeat `bigs demo` to continue" in last
-    assert ["--resume" in command for command in asked] == [False, True]
+    assert ["--resume" in command for command in commands] == [False, True]

@@ -1,4 +1,4 @@
-"""`bigs doctor`: what is well, and what would stop a verb."""
+"""`bigs doctor`: a healthy machine, and problems that stop commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tiny import bigs
 
 
 @pytest.fixture(autouse=True)
-def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -47,7 +47,7 @@ def test_an_unusable_runs_folder_stops_only_the_commands_that_need_it(
 
 
 def test_checkpoints_that_cannot_be_saved_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder whose name Orbax takes for a pattern, and no way around it."""
+    """Orbax uses the name of this folder as a pattern; the workaround in bigs is disabled."""
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path / "runs [1]"))
     assert "read back in" in bigs("doctor").fine().out
     monkeypatch.setattr("bigs_cli.checkpoints.orbax.plain_path", contextlib.nullcontext)

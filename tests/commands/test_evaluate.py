@@ -1,4 +1,4 @@
-"""`bigs eval` takes the options of each kind of evaluation, and no others."""
+"""Each kind of evaluation of `bigs eval` accepts only its own options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a careless or hostile user does to the command line: nothing of theirs is lost, and a sentence says why not."""
+"""Careless and hostile uses of the command line: no files of the user are lost, and an error explains the problem."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_pipes_and_devices_are_refused_without_waiting(text: Path, models: Path,
     os.mkfifo(tmp_path / "pipe.yaml")
     refused = bigs("recipes", "validate", tmp_path / "pipe.yaml")
     assert (refused.code, "is a pipe. Name a YAML file" in refused.err) == (2, True)
-    bigs(*tokenize(tmp_path, models, tmp_path.parent / f"{tmp_path.name}-out")).fine()  # passed over inside a folder
+    bigs(*tokenize(tmp_path, models, tmp_path.parent / f"{tmp_path.name}-out")).fine()  # skipped inside a folder
 
 
 def test_names_that_are_not_utf8_are_refused(text: Path, models: Path, tmp_path: Path) -> None:
@@ -145,17 +145,17 @@ def test_names_that_are_not_utf8_are_refused(text: Path, models: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         (f"{'a.' * 3000}a=1", "the maximum is 16"),
         ("data.path=''", "'data.path' should have at least 1 character, not ''."),
         ("steps=many", "'steps' should be a whole number, not 'many'."),
     ],
 )
-def test_invalid_settings_are_refused(given: str, says: str) -> None:
+def test_invalid_settings_are_refused(given: str, message: str) -> None:
     refused = bigs("pretrain", "--recipe", "small", "--set", given, "--dry-run")
     assert (refused.code, refused.out) == (2, "")
-    assert says in refused.err
+    assert message in refused.err
 
 
 def test_export_into_links_and_irreplaceable_folders(
@@ -177,9 +177,9 @@ def test_export_into_links_and_irreplaceable_folders(
 
 def test_nan_weights_are_reported(classifier: Path, tmp_path: Path) -> None:
     loaded = read_model(classifier)
-    nonfinite_error = {path: np.full_like(array, np.nan) for path, array in loaded.flat.items()}
+    nan_weights = {path: np.full_like(array, np.nan) for path, array in loaded.flat.items()}
     (tmp_path / "nan").mkdir()
-    write_flax(tmp_path / "nan", loaded.config, nonfinite_error)
+    write_flax(tmp_path / "nan", loaded.config, nan_weights)
     (tmp_path / "nan" / "tokenizer.json").write_bytes((classifier / "tokenizer.json").read_bytes())
     for verb in (("predict", "a river"), ("export", "--output", tmp_path / "made")):
         failed = bigs(*verb, "--model", tmp_path / "nan")

@@ -1,4 +1,4 @@
-"""What every command owes its user: sentences, exit codes, a clean stdout, nothing changed by a refusal."""
+"""Rules for every command: error messages, exit codes, only results on stdout, and no changes by a refused command."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COMMANDS = (
 
 @pytest.fixture
 def place(shards: Path, pretrained: Path, glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with shards, a run, tasks, and each of them spoilt; offline, so that no hub is asked."""
+    """A working folder with shards, a run and tasks, and a corrupt version of each; offline, so that no hub is used."""
     here = tmp_path / "here"
     shutil.copytree(shards, here / "shards")
     shutil.copytree(pretrained, here / "runs" / "base")
@@ -55,8 +55,8 @@ def place(shards: Path, pretrained: Path, glue: Path, tmp_path: Path, monkeypatc
     (here / "torn" / "train.tsv").write_text("\n".join([*lines[:3], "1\tone\ttwo", *lines[3:]]) + "\n")
     shutil.copytree(glue / "MRPC", here / "labels")
     (here / "labels" / "dev.tsv").write_text(f"{lines[0]}\n7\t1\t2\ta\tb\n")
-    shutil.copytree(pretrained, here / "runs" / "spoilt")
-    config = here / "runs" / "spoilt" / "config.json"
+    shutil.copytree(pretrained, here / "runs" / "corrupt")
+    config = here / "runs" / "corrupt" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": 24}))
     shutil.copytree(shards, here / "cut")
     with (here / "cut" / "train-00000.bin").open("r+b") as file:
@@ -67,7 +67,7 @@ def place(shards: Path, pretrained: Path, glue: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("BIGS_RUNS", "runs")
     for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}.items():
         monkeypatch.setenv(name, value)
-    # The libraries read the variables when they are first imported, which an earlier test may have done.
+    # The libraries read the variables when they are imported, which may have happened in an earlier test.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return here
@@ -82,7 +82,7 @@ def train(*more: str, size: int | None = None, **changes: object) -> list[str]:
 TUNE = ("finetune", "mrpc", "--from", "runs/base", "--data", "glue")
 NEW = ("--data", "shards", "--run", "runs/new")
 
-# What is asked (a function is called in the working folder), the exit code, and what stderr says.
+# The arguments (a function is called in the working folder), the exit code, and parts of stderr.
 REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
     "recipe key": (lambda: train(*NEW, "--set", "optimiser.beta2=1"), 2, ("no key 'optimiser'", "'optimizer'")),
     "recipe key in a file": (("pretrain", "-r", "bad.yaml", *NEW), 2, ("bad.yaml:2:1", "no key 'step'", "'steps'")),
@@ -125,7 +125,11 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
         ("hidden_size 8 instead of 16", "start from another model"),
     ),
     "dry run on a mesh that does not fit": (lambda: train(*NEW, "--dry-run", mesh__tensor=3), 2, ("does not fit",)),
-    "checkpoint of the wrong shape": (("export", "--model", "runs/spoilt"), 2, ("runs/spoilt/checkpoints/6", "config")),
+    "checkpoint of the wrong shape": (
+        ("export", "--model", "runs/corrupt"),
+        2,
+        ("runs/corrupt/checkpoints/6", "config"),
+    ),
     "run folder in use": (
         lambda: train("--data", "shards", "--run", "runs/base"),
         2,
@@ -154,14 +158,14 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("what", REFUSALS)
 def test_an_invalid_request_prints_a_sentence_and_changes_nothing(place: Path, what: str) -> None:
-    asked, code, said = REFUSALS[what]
-    arguments = asked() if callable(asked) else asked
+    request, code, parts = REFUSALS[what]
+    arguments = request() if callable(request) else request
     before = snapshot(place)
     done = bigs(*arguments)  # type: ignore[misc]
     assert (done.code, done.out) == (code, ""), done.err
     assert "Traceback" not in done.err
-    told = " ".join(done.err.replace("│", " ").split())
-    assert [part for part in said if part not in told] == [], done.err
+    stderr = " ".join(done.err.replace("│", " ").split())
+    assert [part for part in parts if part not in stderr] == [], done.err
     assert snapshot(place) == before
 
 
@@ -177,7 +181,7 @@ def test_a_run_folder_locked_by_another_process_is_refused(place: Path) -> None:
 
 
 def test_stdout_has_only_results(place: Path) -> None:
-    """The run folder, a JSON object, a folder: nothing else, so that commands can be chained."""
+    """Only the run folder, a JSON object or a folder, so that commands can be chained."""
     done = bigs(*pretrain(Path("shards"), Path("runs/new"), steps=2)).fine()
     assert done.out == "runs/new\n"
     assert "step 2/2" in done.err
@@ -187,7 +191,7 @@ def test_stdout_has_only_results(place: Path) -> None:
 
 
 def test_ctrl_c_exits_with_130(shards: Path, tmp_path: Path) -> None:
-    """Wherever it comes: here while the run is still being set up, or in its first steps."""
+    """At any moment: here during the start of the run or its first steps."""
     run = tmp_path / "run"
     running = start_bigs(*pretrain(shards, run, steps=100_000))
     wait_until((run / "recipe.yaml").exists, running)
@@ -216,7 +220,7 @@ def test_help_wraps_at_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch
 
 
 def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
-    """In an empty home, by bash itself; its script asks the program on the path, which is a `bigs` of ours."""
+    """In an empty home folder and with bash itself; the script calls the `bigs` on the path, which is ours."""
     program = tmp_path / "bin" / "bigs"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nfrom bigs_cli.cli import main\nmain()\n")
@@ -225,8 +229,8 @@ def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
     home.mkdir()
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
-    asked = [str(program), "--install-completion", "bash"]
-    done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
+    install = [str(program), "--install-completion", "bash"]
+    done = subprocess.run(install, env=environment, capture_output=True, text=True, check=True)
     script = home / ".bash_completions" / "bigs.sh"
     assert str(script) in done.stdout + done.stderr
     assert str(script) in (home / ".bashrc").read_text()
@@ -240,7 +244,7 @@ def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
 
 
 def test_help_imports_no_heavy_packages() -> None:
-    """What it takes is counted in packages, not in seconds, which depend on the machine."""
+    """The cost is measured in packages instead of seconds, which depend on the machine."""
     show = (
         "import sys; sys.argv, before = ['bigs', '--help'], set(sys.modules)\n"
         "from bigs_cli.cli import main\n"

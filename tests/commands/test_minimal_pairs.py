@@ -1,4 +1,4 @@
-"""Evaluation on minimal pairs, with a model whose right answers are known."""
+"""Evaluation on minimal pairs, with a model whose scores are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bigs_cli.core.errors import RequestError
 from tests.evaluation.tiny_mlm import VOCABULARY, config, opened, opened_frequencies
 from tests.tiny import bigs
 
-PAIRS = [  # good, bad, UID; the model below finds "is" likelier than any other word, and all others alike
+PAIRS = [  # good, bad, UID; in the model below, "is" is the most probable word, and all others are equally probable
     ("the cat is here", "the cat are here", "one"),
     ("the dogs are here", "the dogs is here", "one"),
     ("the cat is", "the cat is is", "two"),
@@ -56,9 +56,9 @@ def test_blimp_from_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     model, written = open_model(find_model(str(folder))), tmp_path / "scores.jsonl"
     data = [blimp_files(tmp_path / "blimp")]
     evaluate_blimp(model, data, "paradigm", Options(batch_size=5, predictions=written, form="csv"))
-    said = capsys.readouterr()
-    rows = [(row["level"], row["group"], row["n"], row["right"]) for row in csv.DictReader(said.out.splitlines())]
-    # one: the first is right. two: a word more costs more than "is" gives, and what looks the same is a tie.
+    captured = capsys.readouterr()
+    rows = [(row["level"], row["group"], row["n"], row["right"]) for row in csv.DictReader(captured.out.splitlines())]
+    # one: the first pair is right. two: an additional "is" lowers the score, and equal tokens are a tie.
     assert rows == [
         ("all", "all", "4", "2"),
         ("field", "syntax", "4", "2"),
@@ -66,7 +66,7 @@ def test_blimp_from_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         ("paradigm", "one", "2", "1"),
         ("paradigm", "two", "2", "1"),
     ]
-    assert said.err == f"Ties, counted as wrong: 1.\nWrote the scores of all pairs to {written}.\n"
+    assert captured.err == f"Ties, counted as wrong: 1.\nWrote the scores of all pairs to {written}.\n"
     records = [json.loads(line) for line in written.read_text().splitlines()]
     assert [(one["good"], one["bad"], one["paradigm"]) for one in records] == PAIRS
     assert [one["right"] for one in records] == [True, False, True, False]
@@ -83,9 +83,9 @@ def test_the_padded_length_is_reported_for_models_without_mask_padding(
     path.write_text("ok,no,length\nthe cat is here,the cat are here,4\nthe dogs are,the dogs is,3\n")
     reading = config(mask_padding=False)
     evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", ["length"], Options(form="json"))
-    said = capsys.readouterr()
-    assert "This model does not mask padding: all sentences of a file are padded to 16 tokens." in said.err
-    read = json.loads(said.out)
+    captured = capsys.readouterr()
+    assert "This model does not mask padding: all sentences of a file are padded to 16 tokens." in captured.err
+    read = json.loads(captured.out)
     assert (read["task"], read["within_word"], read["padded_to"], read["metrics"]["n"]) == ("pairs", False, [16], 2)
     assert [group["group"] for group in read["groups"]] == ["all", "3", "4"]
     evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", (), Options(length=40, limit=1, form="json"))
@@ -103,9 +103,9 @@ def test_agreement_counts_skipped_pairs(tmp_path: Path, capsys: pytest.CaptureFi
     evaluate_agreement(
         opened_frequencies(tmp_path, **{"is": 3.0}), [path], AgreementColumns(), (), Options(form="markdown")
     )
-    said = capsys.readouterr()
-    assert "Skipped 1 of 3 pairs whose forms are not single tokens." in said.err
-    assert [line.split(" | ")[1:4] for line in said.out.splitlines()[2:]] == [
+    captured = capsys.readouterr()
+    assert "Skipped 1 of 3 pairs whose forms are not single tokens." in captured.err
+    assert [line.split(" | ")[1:4] for line in captured.out.splitlines()[2:]] == [
         ["all", "2", "50.0"],
         ["0", "1", "100.0"],
         ["1", "1", "0.0"],

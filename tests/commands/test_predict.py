@@ -1,4 +1,4 @@
-"""`bigs predict`: texts from everywhere, answers to everywhere, and nothing on stdout but these."""
+"""`bigs predict`: texts from all kinds of input, predictions to all kinds of output, and nothing else on stdout."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def test_every_head_as_a_table_and_as_json(models: Path, head: str, more: tuple[
     second = {"--pair": "pair", "--question": "question"}.get(more[0] if more else "")
     if second == "question":
         given = [{"context": text} for text in TEXTS]
-    asked: list[Any] = [one | ({second: more[1]} if second else {}) for one in given]
+    inputs: list[Any] = [one | ({second: more[1]} if second else {}) for one in given]
     if head == "multiple-choice":
-        asked = [one | {"endings": [more[1], more[3]]} for one in given]
-    assert lines(done.out) == load_model(models / head).predict(asked)
+        inputs = [one | {"endings": [more[1], more[3]]} for one in given]
+    assert lines(done.out) == load_model(models / head).predict(inputs)
 
 
 def written(folder: Path, kind: str) -> Path:
@@ -166,7 +166,7 @@ def test_nan_and_infinity_become_null_in_json_lines(models: Path, tmp_path: Path
 def test_embedding_ids_may_change_their_type(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[Any], written_as: list[Any]
 ) -> None:
-    """What is written before the first of another type is known is as whole as the rest."""
+    """Rows that were written before the first id of another type are complete too."""
     monkeypatch.setattr("bigs_cli.inference.WINDOW", 2)
     texts = [*TEXTS, TEXTS[0]]
     rows = [{"id": one, "text": text} for one, text in zip(ids, texts, strict=True)]
@@ -194,13 +194,13 @@ def test_embedding_ids_may_be_missing_in_early_rows(
 
 
 def test_truncated_texts_are_reported(models: Path) -> None:
-    """A text that just fills the length is not cut."""
+    """A text of exactly the maximum length is not truncated."""
     tokenizer = load_tokenizer(models / "score" / "tokenizer.json")
     full = "the " * 30
     assert len(tokenizer.encode(full, add_special_tokens=False)) == 30
-    for text, told in ((full, ""), (full + "sea", "Texts truncated to 32 tokens: 1.")):
+    for text, warning in ((full, ""), (full + "sea", "Texts truncated to 32 tokens: 1.")):
         done = bigs("predict", text, "the sea", "--model", models / "score").fine()
-        assert [line for line in done.err.splitlines() if "truncated" in line] == ([told] if told else [])
+        assert [line for line in done.err.splitlines() if "truncated" in line] == ([warning] if warning else [])
 
 
 def test_other_encodings_are_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,10 +301,10 @@ def test_a_closed_pipe_ends_prediction(models: Path, tmp_path: Path) -> None:
         assert process.stderr is not None
         json.loads(process.stdout.readline())
         process.stdout.close()
-        said = process.stderr.read()
-    assert process.returncode == 0, said
-    assert "Traceback" not in said
-    assert "Exception" not in said
+        err = process.stderr.read()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert "Exception" not in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -315,9 +315,9 @@ def test_an_interrupt_leaves_no_files(models: Path, tmp_path: Path, number: sign
     wait_until(lambda: list(tmp_path.glob("out/.*")), process)
     assert list(tmp_path.glob("out/.*"))
     process.send_signal(number)
-    said = process.communicate(timeout=HANG)[1]
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
+    err = process.communicate(timeout=HANG)[1]
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
     assert not list((tmp_path / "out").iterdir())
 
 

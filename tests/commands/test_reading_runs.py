@@ -1,4 +1,4 @@
-"""Reading results: fine-tunings compared example by example, their pictures, and the page about runs."""
+"""Reading results: comparisons of fine-tuning runs by example, plots, and reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTILE = """<script>document.title = "run"</script><img src=x onerror="document
 
 @pytest.fixture(scope="module")
 def made(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs: base, mrpc, other (the same, said to be of another seed), stsb. Read it only."""
+    """A folder of runs: base, mrpc, other (mrpc with another seed in its recipe), stsb. Do not modify it."""
     root = tmp_path_factory.mktemp("made")
     shutil.copytree(pretrained, root / "base")
     bigs(*finetune("mrpc", pretrained, glue, root / "mrpc")).fine()
@@ -39,7 +39,7 @@ def made(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of `made`, which $BIGS_RUNS names, in an empty working folder."""
+    """A copy of `made` as $BIGS_RUNS; the working folder is empty."""
     shutil.copytree(made, tmp_path / "all")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -56,7 +56,7 @@ def write_predictions(run: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def answer_alternately(run: Path) -> list[dict[str, Any]]:
-    """Have a run answer right and wrong in turn; return its lines."""
+    """Make the predictions of a run alternately wrong and right; return its lines."""
     lines = predictions(run)
     names = get_task("mrpc").labels
     assert names is not None
@@ -144,7 +144,7 @@ def test_texts_are_truncated_and_control_characters_escaped(root: Path) -> None:
 
 
 def drawn(path: Path) -> np.ndarray[Any, Any]:
-    """Return a PNG's pixels: of a readable size, and not blank."""
+    """Return the pixels of a PNG, and check that it has a readable size and is not blank."""
     assert path.read_bytes().startswith(b"\x89PNG")
     pixels = matplotlib.image.imread(path)[..., :3]
     height, width, _ = pixels.shape
@@ -198,7 +198,7 @@ def test_kernels_of_any_model_are_plotted_up_to_its_maximum_length(root: Path) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--confusion", "base"), "base is a pretraining run, which has no labels"),
         (("--confusion", "mrpc", "other"), "--confusion plots a single run; 2 were named"),
@@ -211,10 +211,10 @@ def test_kernels_of_any_model_are_plotted_up_to_its_maximum_length(root: Path) -
         (("--kernels", "base", "-o", "it.jpg"), "it.jpg ends in neither .png nor .svg"),
     ],
 )
-def test_invalid_plot_requests_are_refused(root: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_plot_requests_are_refused(root: Path, arguments: tuple[str, ...], message: str) -> None:
     done = bigs("runs", "plot", *arguments)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
     assert not list(Path().iterdir())
 
 
@@ -232,7 +232,7 @@ def test_a_run_without_predictions_has_no_confusion_matrix(root: Path) -> None:
 
 
 class Page(HTMLParser):
-    """A page as a browser takes it apart: elements in their order, the text of each, and whether all are closed."""
+    """A parsed HTML page: the elements in order and their texts; all elements must be closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ class Page(HTMLParser):
             self.texts.append((self.open[-1] if self.open else "", data))
 
     def all(self, tag: str) -> list[str]:
-        """The texts directly in elements of this kind."""
+        """Return the texts directly in elements with this tag."""
         return [text for inside, text in self.texts if inside == tag]
 
     def count(self, tag: str) -> int:
@@ -267,7 +267,7 @@ class Page(HTMLParser):
 
 
 def report(*arguments: object) -> Page:
-    """Write a page, check that it stands alone, and take it apart."""
+    """Write a report, check that it loads nothing and runs no script, and parse it."""
     assert bigs("runs", "report", *arguments, "-o", "new/it.html").fine().out == "new/it.html\n"
     page = Page(Path("new/it.html").read_text(encoding="utf-8"))
     for tag, attributes in page.elements:
@@ -339,7 +339,7 @@ def test_report_on_unfinished_runs(root: Path) -> None:
 
 
 def hostile_runs(root: Path) -> list[Path]:
-    """Two runs with markup wherever data can have it."""
+    """Two runs with markup wherever data can contain it."""
     runs = [root / "<script>x&amp;", root / "other"]
     (root / "mrpc").rename(runs[0])
     for run in runs:
@@ -380,9 +380,12 @@ def test_a_browser_shows_the_report_and_runs_no_script(root: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written_is_refused(root: Path) -> None:
-    for output, said in (("it.pdf", "it.pdf is not an .html file"), ("file/it.html", "file/it.html cannot be written")):
+    for output, message in (
+        ("it.pdf", "it.pdf is not an .html file"),
+        ("file/it.html", "file/it.html cannot be written"),
+    ):
         Path("file").touch()
         done = bigs("runs", "report", "mrpc", "-o", output)
         assert (done.code, done.out) == (2, "")
-        assert said in done.err
+        assert message in done.err
     assert "There is no run 'nothing'" in bigs("runs", "report", "nothing").err

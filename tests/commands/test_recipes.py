@@ -14,7 +14,7 @@ from bigs_cli.recipe import load_recipe, recipe_names, recipe_text
 
 
 def run(*arguments: str) -> Result:
-    """Run ``bigs recipes …``, raising what the command line would turn into an exit code."""
+    """Run `bigs recipes …`, and raise the errors that the command line turns into exit codes."""
     return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
 
 

@@ -1,4 +1,4 @@
-"""The command that is printed to continue works as printed; what contradicts the run is refused."""
+"""The printed command to continue works as printed; options and data that contradict the run are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TINY = [
 
 @pytest.fixture
 def stops(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Every measurement is interrupted: a run stops, with a checkpoint, after the step of its first one. Undo it."""
+    """Interrupt every evaluation, so that a run stops with a checkpoint at its first one; `stops.undo()` ends this."""
     with monkeypatch.context() as patch:
         for evaluator, name in ((MaskedLMEvaluator, "__call__"), (TaskEvaluator, "measure")):
             measure = getattr(evaluator, name)
@@ -63,7 +63,7 @@ def stopped(*arguments: object) -> list[str]:
 
 
 def refused(*arguments: object) -> str:
-    """Run a command that is refused, and return what it says."""
+    """Run a command that is refused, and return its error message."""
     done = bigs(*arguments)
     assert (done.code, done.out) == (2, ""), done.err
     return done.err
@@ -95,19 +95,19 @@ def test_pretraining(shards: Path, pretrained: Path, here: Path, stops: pytest.M
 def test_fine_tuning(
     task: str, pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each with relative paths, from another working directory, and without the model once there are checkpoints."""
+    """With relative paths, from another working directory, and without the start model once there are checkpoints."""
     base, run = shutil.copytree(pretrained, here / "base"), here / "new run"
     text = here / "text.jsonl"
     documents = (f"{one} {two}" for one in DOCUMENTS for two in DOCUMENTS if one != two)
     text.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
     table = write_table(here / "all.csv").name
-    asked = {
+    options = {
         "mrpc": ["mrpc", "--data", relative(glue)],
         "files": ["--train", table, "--dev", table, "--text", "body", "--label", "kind"],
         "word-order": ["word-order", "--data", text.name],
         "glue": ["glue", "--data", relative(glue)],
     }[task]
-    command = stopped("finetune", *asked, "--from", "base", "--run", "new run", *TINY)
+    command = stopped("finetune", *options, "--from", "base", "--run", "new run", *TINY)
     assert command == ["finetune", *(["glue"] if task == "glue" else []), "--resume", "--run", "new run"]
     stops.undo()
     monkeypatch.chdir("..")
@@ -121,18 +121,18 @@ def test_fine_tuning(
     bigs(*shlex.split(following)[2:]).fine()
     if task == "glue":
         assert "MRPC is finished." in bigs("finetune", "--resume", "--run", run).fine().err
-        told = refused("finetune", "glue", "--from", pretrained, "--run", run)
-        assert shlex.join(["bigs", "finetune", "glue", "--resume", "--run", str(run)]) in told
+        message = refused("finetune", "glue", "--from", pretrained, "--run", run)
+        assert shlex.join(["bigs", "finetune", "glue", "--resume", "--run", str(run)]) in message
 
 
 def test_several_seeds(
     pretrained: Path, here: Path, stops: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are those that were never stopped, and more can be added."""
-    asked = ["--train", write_table(here / "a.csv").name, "--dev", "a.csv", "--text", "body", "--label", "kind"]
-    command = stopped("finetune", *asked, "--from", pretrained, "--run", "run", "--seeds", 2, *TINY)
+    """The results are those of uninterrupted runs, and more seeds can be added."""
+    options = ["--train", write_table(here / "a.csv").name, "--dev", "a.csv", "--text", "body", "--label", "kind"]
+    command = stopped("finetune", *options, "--from", pretrained, "--run", "run", "--seeds", 2, *TINY)
     stops.undo()
-    bigs("finetune", *asked, "--from", pretrained, "--run", "steady", "--seeds", 2, *TINY).fine()
+    bigs("finetune", *options, "--from", pretrained, "--run", "steady", "--seeds", 2, *TINY).fine()
     bigs(*command).fine()
     for seed in ("seed-42", "seed-43"):
         assert all(same(here / "run" / seed / kept, here / "steady" / seed / kept) for kept in ("best", "checkpoints"))
@@ -150,17 +150,17 @@ def test_a_folder_in_use_is_refused_with_the_command_that_resumes(
     assert f"`{shlex.join(['bigs', 'pretrain', '--resume', '--run', str(run)])}`" in refused(*pretrain(shards, run))
     bigs(*finetune("cola", pretrained, glue, Path("tuned"), "--seeds", 2)).fine()
     for more in (("--seeds", 2), ()):
-        told = refused(*finetune("cola", pretrained, glue, Path("tuned"), *more))
-        assert "`bigs finetune --resume --run tuned`" in told
+        message = refused(*finetune("cola", pretrained, glue, Path("tuned"), *more))
+        assert "`bigs finetune --resume --run tuned`" in message
 
 
 def test_options_that_contradict_the_run_are_refused(pretrained: Path, shards: Path, glue: Path, here: Path) -> None:
     table = write_table(here / "a.csv").name
-    asked = ["--train", table, "--dev", table, "--text", "body", "--label", "kind", "--from", pretrained]
-    bigs("finetune", *asked, "--run", "tuned", *TINY).fine()
+    options = ["--train", table, "--dev", table, "--text", "body", "--label", "kind", "--from", pretrained]
+    bigs("finetune", *options, "--run", "tuned", *TINY).fine()
     run = shutil.copytree(pretrained, here / "base")
     before = snapshot(here)
-    for words, told in (
+    for words, message in (
         (("pretrain", "--run", run, "--recipe", "small"), "was started with --recipe demo"),
         (("pretrain", "--run", run, "--from", "tuned"), "was started from random initialization, not from tuned"),
         (("pretrain", "--run", run, "--validation", shards), "was started without --validation"),
@@ -176,12 +176,12 @@ def test_options_that_contradict_the_run_are_refused(pretrained: Path, shards: P
         (("finetune", "mrpc", "--run", "tuned"), "is for the task custom, not mrpc"),
         (("finetune", "--run", "none"), "There is no run to resume in none"),
     ):
-        assert told in refused(*words, "--resume")
+        assert message in refused(*words, "--resume")
     assert snapshot(here) == before
-    # What says the same again is no contradiction.
+    # Options that repeat the settings of the run are accepted.
     same_again = ("--recipe", "demo", "--data", relative(shards), "--resume", "--run", run)
     assert bigs("pretrain", *same_again).fine().out == f"{run}\n"
-    bigs("finetune", *asked, "--run", "tuned", "--resume").fine()
+    bigs("finetune", *options, "--run", "tuned", "--resume").fine()
 
 
 def test_moved_data_is_recorded_for_later_resumes(
@@ -204,8 +204,8 @@ def test_changed_dev_data_is_refused(pretrained: Path, glue: Path, here: Path, s
     lines = dev.read_text().splitlines()
     dev.write_text("\n".join([*lines[:-1], lines[1]]) + "\n")
     before = snapshot(here)
-    told = refused(*command)
-    assert "is not what run/seed-42 was trained on until step 3 (changed: dev)" in told
+    message = refused(*command)
+    assert "is not what run/seed-42 was trained on until step 3 (changed: dev)" in message
     assert snapshot(here) == before
     dev.write_text("\n".join(lines) + "\n")
     bigs(*command).fine()
@@ -229,7 +229,7 @@ def test_a_changed_tokenizer_is_refused(pretrained: Path, glue: Path, here: Path
 def test_runs_of_earlier_releases_are_resumed_with_their_options(
     shards: Path, pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch
 ) -> None:
-    """They have no resume.json, and one digest in their checkpoints."""
+    """Such runs have no resume.json, and one digest in their checkpoints."""
     save = Checkpoints.save
 
     def save_one_digest(self: Checkpoints, step: int, params: Any, *more: Any) -> None:
@@ -251,13 +251,13 @@ def test_runs_of_earlier_releases_are_resumed_with_their_options(
     bigs(*finetune("mrpc", pretrained, glue, here / "tuned", "--resume")).fine()
     bigs(*pretrain(shards, here / "base", "--resume")).fine()
     assert same(here / "base" / "checkpoints", pretrained / "checkpoints")
-    # From then on the folder is enough.
+    # Afterwards the run folder is sufficient.
     shutil.rmtree(here / "tuned" / "checkpoints" / "6")
     bigs("finetune", "--resume", "--run", "tuned").fine()
 
 
 def test_a_run_without_a_checkpoint_restarts_from_the_same_model(shards: Path, pretrained: Path, here: Path) -> None:
-    """As after a crash before the first one; the start must not be a fresh model."""
+    """As after a crash before the first checkpoint; the run must not start from a new model."""
     base = shutil.copytree(pretrained, here / "base")
     bigs(*pretrain(shards, Path("run"), "--from", "base")).fine()
     reached = parameters(here / "run" / "checkpoints")

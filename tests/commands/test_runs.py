@@ -1,4 +1,4 @@
-"""`bigs runs`: what is shown, compared and drawn of runs, and what is said of spoilt ones."""
+"""`bigs runs`: showing, comparing and plotting runs, and errors for corrupt ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tiny import bigs, finetune, pretrain, snapshot
 
 @pytest.fixture(scope="module")
 def made(shards: Path, pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs: base, hot (another learning rate, eight steps), mrpc. Read it only."""
+    """A folder of runs: base, hot (another learning rate, eight steps), mrpc. Do not modify it."""
     root = tmp_path_factory.mktemp("made")
     shutil.copytree(pretrained, root / "base")
     bigs(*pretrain(shards, root / "hot", steps=8, optimizer__learning_rate=0.02)).fine()
@@ -26,7 +26,7 @@ def made(shards: Path, pretrained: Path, glue: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of `made`, which $BIGS_RUNS names, in an empty working folder."""
+    """A copy of `made` as $BIGS_RUNS; the working folder is empty."""
     shutil.copytree(made, tmp_path / "all")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -35,7 +35,7 @@ def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """Return the cells of each line after its first: columns are parted by two spaces."""
+    """Return the cells of each line by its first cell; two or more spaces separate the cells."""
     cells = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.strip())
     return {first: rest for first, *rest in cells}
 
@@ -92,10 +92,10 @@ def test_show_has_the_majority_baseline(root: Path) -> None:
 
 
 def test_counts_of_one_are_singular(root: Path) -> None:
-    for epochs, said in ((1, "1 epoch"), (2, "2 epochs"), (0.5, "0.5 epochs")):
+    for epochs, duration in ((1, "1 epoch"), (2, "2 epochs"), (0.5, "0.5 epochs")):
         recipe = root / "mrpc" / "recipe.yaml"
         recipe.write_text(re.sub(r"^epochs: .*$", f"epochs: {epochs}", recipe.read_text(), flags=re.M))
-        assert rows(bigs("runs", "show", "mrpc").fine().out)["batches"] == [f"8 × 24 tokens, {said}"]
+        assert rows(bigs("runs", "show", "mrpc").fine().out)["batches"] == [f"8 × 24 tokens, {duration}"]
 
 
 def test_listed_names_find_the_runs_and_scores_are_in_percent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,18 +114,18 @@ def test_listed_names_find_the_runs_and_scores_are_in_percent(root: Path, monkey
 
 
 def test_runs_of_earlier_releases_can_be_read(root: Path) -> None:
-    """Metrics of further splits had the split in their names: accuracy_mismatched, dev_accuracy_mismatched."""
+    """The names of metrics contained a further split: accuracy_mismatched, dev_accuracy_mismatched."""
     run = root / "mrpc"
     results = json.loads((run / "results.json").read_text())
     for entry in (results, *results["history"]):
         entry["metrics"] = {"accuracy": 0.5, "accuracy_mismatched": 0.25}
         del entry["split"], entry["splits"]
     (run / "results.json").write_text(json.dumps(results))
-    course = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for entry in course:
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for entry in log:
         if "dev_accuracy" in entry:
             entry["dev_accuracy_mismatched"] = 0.25
-    (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in course))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
     shown = bigs("runs", "show", "mrpc").fine().out
     assert re.search(r"^accuracy +dev +50\.00 ", shown, re.M)
     assert re.search(r"^accuracy +dev mismatched +25\.00 ", shown, re.M)
@@ -138,10 +138,10 @@ def test_runs_of_earlier_releases_can_be_read(root: Path) -> None:
 def test_the_state_is_finished_running_or_the_last_step(root: Path) -> None:
     (root / "hot" / "results.json").unlink()
     assert "not finished, step 8 of 8" in bigs("runs", "show", "hot").fine().out
-    course = (root / "hot" / "metrics.jsonl").read_text()
-    (root / "hot" / "metrics.jsonl").write_text(course.splitlines(keepends=True)[0])
+    log = (root / "hot" / "metrics.jsonl").read_text()
+    (root / "hot" / "metrics.jsonl").write_text(log.splitlines(keepends=True)[0])
     assert "not finished, step 8 of 8" in bigs("runs", "show", "hot").fine().out  # The step of its checkpoint.
-    (root / "hot" / "metrics.jsonl").write_text(course)
+    (root / "hot" / "metrics.jsonl").write_text(log)
     with (root / "hot" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "running, step 8 of 8" in bigs("runs", "show", "hot").fine().out
@@ -211,15 +211,15 @@ def test_equal_plots_are_equal_files(root: Path) -> None:
 
 
 def test_corrupt_files_are_reported(root: Path) -> None:
-    course = root / "base" / "metrics.jsonl"
-    whole = course.read_text()
-    course.write_text("3\n" + whole)
+    log = root / "base" / "metrics.jsonl"
+    whole = log.read_text()
+    log.write_text("3\n" + whole)
     done = bigs("runs", "show", "base")
     assert (done.code, done.out) == (2, "")
-    assert f'{course}:1 is not a JSON object with a "step". Correct or remove this line.' in done.err
-    course.write_text(whole + '{"step": 7, "lo')  # cut off by a crash
+    assert f'{log}:1 is not a JSON object with a "step". Correct or remove this line.' in done.err
+    log.write_text(whole + '{"step": 7, "lo')  # cut off by a crash
     bigs("runs", "show", "base").fine()
-    course.write_text("")
+    log.write_text("")
     done = bigs("runs", "plot", "base")
     assert done.code == 2
     assert "base has not logged anything yet" in done.err

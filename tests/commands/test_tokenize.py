@@ -1,4 +1,4 @@
-"""`bigs tokenize`: from a file to shards, killed and resumed, looked at, and every way to ask for it wrongly."""
+"""`bigs tokenize`: from a file to shards, killed and resumed builds, checks of shards, and invalid options."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.tiny import HANG, bigs, wait_until
 
 WORDS = "the a river stone bridge crosses under over slowly water old light of and near falls"
 
-# A process that saves and kills like a long run, on little text.
+# A process that saves its progress as often as a long run, with little text.
 HURRIED = (
     "import sys; from bigs_cli.data import build; build.SAVE_SECONDS, build.BATCH_CHARACTERS = 0.0, 3000; "
     "from bigs_cli.cli import main; main()"
 )
-# … which some saves in, and a random moment after, is gone as after `kill -9`.
+# … and that kills itself (SIGKILL) a given time after a given number of saves.
 KILLED = """
 import os, sys, threading
 from bigs_cli.data import staging
@@ -89,15 +89,15 @@ def test_stopped_by_a_signal(tmp_path: Path, text: Path, number: signal.Signals)
     )
     wait_until((out / ".partial" / "progress.json").exists, running)
     running.send_signal(number)
-    printed, said = running.communicate(timeout=HANG)
-    assert (running.returncode, printed) == (130, b""), said
-    assert f"Continue with: bigs tokenize --resume --output {out}\n".encode() in said
-    assert b"Traceback" not in said
+    printed, err = running.communicate(timeout=HANG)
+    assert (running.returncode, printed) == (130, b""), err
+    assert f"Continue with: bigs tokenize --resume --output {out}\n".encode() in err
+    assert b"Traceback" not in err
     assert "unfinished" in bigs("tokenize", "--show", out).err
 
 
 def test_resume_needs_only_the_output_folder(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The printed command, from another working directory, with what cannot be read left out as before."""
+    """The printed command works in another working directory, and still skips unreadable records."""
     from bigs_cli.data import build
 
     text.write_text(text.read_text() + "{bad\n" + text.read_text())
@@ -145,7 +145,7 @@ def test_options_for_several_inputs(tmp_path: Path, text: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("--vocab", "x.txt", "--train-vocab", "200"), "Use exactly one of --vocab FILE"),
         ((), "Use exactly one of --vocab FILE"),
@@ -163,17 +163,17 @@ def test_options_for_several_inputs(tmp_path: Path, text: Path) -> None:
     ],
 )
 def test_invalid_options_are_refused_and_change_nothing(
-    tmp_path: Path, text: Path, change: tuple[str, ...], said: str
+    tmp_path: Path, text: Path, change: tuple[str, ...], message: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
     done = bigs("tokenize", "--input", text, "--length", 32, "--output", tmp_path / "out", *change)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((), "No input was given"),
         (("--input", "x.txt"), "--output DIR"),
@@ -182,10 +182,10 @@ def test_invalid_options_are_refused_and_change_nothing(
         (("--show", "none"), "There are no token shards in none"),
     ],
 )
-def test_missing_or_contradictory_options_are_refused(arguments: tuple[str, ...], said: str) -> None:
+def test_missing_or_contradictory_options_are_refused(arguments: tuple[str, ...], message: str) -> None:
     done = bigs("tokenize", *arguments)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
 
 
 def test_shards_are_overwritten_only_with_overwrite(tmp_path: Path, text: Path) -> None:

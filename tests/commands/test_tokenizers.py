@@ -1,4 +1,4 @@
-"""The tokenizer goes with shards, runs and models: text that another one has cut is refused."""
+"""Shards, runs and models include their tokenizer; shards of another tokenizer are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.tiny import DOCUMENTS, LENGTH, bigs, pretrain
 
 @pytest.fixture(scope="module")
 def others(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of the same text, with as many words of another order."""
+    """Shards of the same text, with the words of the vocabulary in another order."""
     folder = tmp_path_factory.mktemp("others")
     words = (shards / "vocab.txt").read_text().split("\n")[:-1]
     (folder / "vocab.txt").write_text("\n".join([*words[:104], *reversed(words[104:])]) + "\n")

@@ -1,4 +1,4 @@
-"""Half of a surrogate pair, which JSON's escapes can hold, is no text: every verb that reads one names its place."""
+"""Half of a surrogate pair, which JSON escapes can contain, is not text: every command names its position."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_fine_tuning_on_the_files_of_a_task(pretrained: Path, tmp_path: Path) ->
     ask = ("--from", pretrained, "--run", tmp_path / "run")
     refused("train.jsonl:2", "finetune", "imdb", "--data", imdb, *ask)
     squad.mkdir()
-    asked = {"id": "q1", "question": HALF, "answers": [{"text": "a", "answer_start": 0}]}
-    file = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": WHOLE, "qas": [asked]}]}]}
+    question = {"id": "q1", "question": HALF, "answers": [{"text": "a", "answer_start": 0}]}
+    file = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": WHOLE, "qas": [question]}]}]}
     for split in ("train", "dev"):
         (squad / f"{split}-v1.1.json").write_text(json.dumps(file))
     refused("train-v1.1.json, question q1", "finetune", "squad", "--data", squad, *ask)
@@ -68,6 +68,6 @@ def test_predicting_and_the_api(models: Path, tmp_path: Path) -> None:
     ask = ("predict", "--input", texts, "--model", models / "encoder")
     refused(f"{texts}:2", *ask, "--embed", "--output", tmp_path / "out.npy")
     model = load_model(models / "score")
-    for asked in (model.predict, model.embed):
+    for call in (model.predict, model.embed):
         with pytest.raises(RequestError, match="text 2 is not valid Unicode"):
-            asked([WHOLE, HALF])
+            call([WHOLE, HALF])

@@ -1,4 +1,4 @@
-"""What the machine does, in sentences: the real errors of the system and of the libraries, however they are wrapped."""
+"""Messages for real errors of the system and of libraries, also if other exceptions wrap them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bigs_cli.core.errors import BigsError, RequestError
 AGAIN = "and repeat the command."
 
 
-def caught(error: Exception) -> Exception:
-    """`error` as a library would pass it on: behind two others."""
+def wrapped(error: Exception) -> Exception:
+    """Return `error` inside two other exceptions, as a library may raise it."""
     try:
         try:
             raise error
@@ -32,7 +32,7 @@ def caught(error: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("number", "says", "kind"),
+    ("number", "message", "kind"),
     [
         (errno.ENOSPC, f"The disk of x/y is full. Free some space, {AGAIN}", BigsError),
         (errno.EDQUOT, f"Your disk quota for x/y is exhausted. Free some space, {AGAIN}", BigsError),
@@ -46,13 +46,13 @@ def caught(error: Exception) -> Exception:
         (errno.ENAMETOOLONG, "its name is too long", RequestError),
     ],
 )
-def test_an_error_of_the_system_behind_others(number: int, says: str, kind: type[BigsError]) -> None:
-    fault = translate_error(caught(OSError(number, os.strerror(number), "x/y")))
+def test_a_wrapped_system_error_is_translated(number: int, message: str, kind: type[BigsError]) -> None:
+    fault = translate_error(wrapped(OSError(number, os.strerror(number), "x/y")))
     assert type(fault) is kind
-    assert says in str(fault)
+    assert message in str(fault)
 
 
-def test_a_full_disk_is_no_wrong_request_whatever_was_handled_before_it() -> None:
+def test_the_context_of_a_full_disk_error_is_ignored() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "x/y")
     full.__context__ = FileExistsError(errno.EEXIST, "File exists", "x")
     fault = translate_error(full)
@@ -69,26 +69,26 @@ def test_a_full_disk_is_no_wrong_request_whatever_was_handled_before_it() -> Non
         "[Errno 28] No space left on device",
     ],
 )
-def test_an_error_of_a_library_that_has_only_words(text: str) -> None:
-    fault = translate_error(caught(ValueError(text)), Path("runs/mine"), "and go on with --resume")
+def test_a_library_error_is_recognized_by_its_text(text: str) -> None:
+    fault = translate_error(wrapped(ValueError(text)), Path("runs/mine"), "and go on with --resume")
     assert str(fault) == "The disk of runs/mine is full. Free some space, and go on with --resume."
     assert "/run/6/_sharding is full" in str(translate_error(ValueError(text))) or "RESOURCE" not in text
 
 
-def test_memory_that_numpy_xla_and_python_cannot_have() -> None:
+def test_out_of_memory_errors_of_numpy_xla_and_python() -> None:
     errors: list[Exception] = [MemoryError()]
-    for ask in (lambda: np.zeros(1 << 50), lambda: jnp.zeros(1 << 45).block_until_ready()):
-        with pytest.raises(Exception) as asked:  # noqa: PT011 - each library has one of its own
-            ask()
-        errors.append(asked.value)
-    said = [str(translate_error(caught(error))) for error in errors]
-    assert said[0].startswith("There is not enough memory. Use a machine with more memory, or, if the command has")
-    assert said[1].startswith("There is not enough memory for 8.00 PiB more.")
-    assert said[2].startswith("There is not enough memory for 131,072.0 GiB more.")
+    for allocate in (lambda: np.zeros(1 << 50), lambda: jnp.zeros(1 << 45).block_until_ready()):
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - each library has its own type
+            allocate()
+        errors.append(raised.value)
+    messages = [str(translate_error(wrapped(error))) for error in errors]
+    assert messages[0].startswith("There is not enough memory. Use a machine with more memory, or, if the command has")
+    assert messages[1].startswith("There is not enough memory for 8.00 PiB more.")
+    assert messages[2].startswith("There is not enough memory for 131,072.0 GiB more.")
 
 
-def test_other_errors_are_none_of_the_machine() -> None:
-    error = caught(KeyError("a"))
+def test_other_errors_are_not_translated() -> None:
+    error = wrapped(KeyError("a"))
     assert translate_error(error) is None
     with pytest.raises(KeyError), convert_errors(translate_error):
         raise KeyError("a")

@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all."""
+"""Files are replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_json_is_sorted_and_ends_with_a_newline(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text())["b"] == 1
 
 
-def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+def test_nan_and_infinity_become_null(tmp_path: Path) -> None:
     values = {"a": math.nan, "b": [1.5, math.inf, (-math.inf, 2)], "c": {"d": np.float64("nan"), "e": "NaN", "f": None}}
     expected = {"a": None, "b": [1.5, None, [None, 2]], "c": {"d": None, "e": "NaN", "f": None}}
     write_json(tmp_path / "a.json", values)

@@ -1,4 +1,4 @@
-"""Folders with links: each real folder and file once, and what cannot be followed named."""
+"""Folders with links: each file is listed once, and links that cannot be followed are named."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert names(tmp_path / "link") == names(here)
 
 
-def test_a_file_that_several_links_lead_to_is_listed_once(tmp_path: Path) -> None:
+def test_a_file_with_several_links_is_listed_once(tmp_path: Path) -> None:
     here = tmp_path / "here"
     write(here / "b.txt")
     (here / "a.txt").symlink_to("b.txt")
@@ -46,7 +46,7 @@ def test_a_file_that_several_links_lead_to_is_listed_once(tmp_path: Path) -> Non
     assert names(here) == ["b.txt", "c.txt"]
 
 
-def test_cycles_end(tmp_path: Path) -> None:
+def test_cycles_of_links_are_not_followed(tmp_path: Path) -> None:
     write(tmp_path / "beside.txt")
     here = tmp_path / "here"
     write(here / "sub" / "a.txt")
@@ -56,7 +56,7 @@ def test_cycles_end(tmp_path: Path) -> None:
     assert list_files(here).left_out == {here / "up": "a link to a parent folder"}
 
 
-def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+def test_broken_links_are_named(tmp_path: Path) -> None:
     write(tmp_path / "a.txt")
     for number in range(7):
         (tmp_path / f"gone{number}").symlink_to("nowhere")

@@ -1,4 +1,4 @@
-"""Interrupts at any moment of a draft's making leave nothing of it."""
+"""An interrupt at any moment leaves no draft of a file or folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OURS = (f"{os.sep}bigs_cli{os.sep}", f"{os.sep}contextlib.py")
 
 
 def interrupted(make: Callable[[Path], None], output: Path, line: int) -> bool:
-    """Call `make` with a SIGINT as it begins line `line`, counted in our own code and contextlib: whether it came."""
+    """Call `make` with a SIGINT at its `line`-th line in our code and contextlib; return whether it was interrupted."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
@@ -64,10 +64,10 @@ def make_shards(output: Path) -> None:
         output.rmdir()
 
 
-# A file that the interrupt found just opened is closed by its end, not by `with`: the process is ending too.
+# If the interrupt comes just after a file was opened, the garbage collector closes it instead of `with`.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("make", [make_folder, make_file, make_shards])
-def test_an_interrupt_leaves_nothing_or_the_whole(make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_an_interrupt_leaves_all_or_nothing(make: Callable[[Path], None], tmp_path: Path) -> None:
     whole = "whole" if make is make_shards else "made"
     line, came = 0, True
     while came:
@@ -82,7 +82,7 @@ def test_an_interrupt_leaves_nothing_or_the_whole(make: Callable[[Path], None], 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_interrupts_wait_and_come() -> None:
+def test_deferred_signals_are_delivered_afterwards() -> None:
     done = []
 
     def work() -> None:
@@ -91,17 +91,17 @@ def test_interrupts_wait_and_come() -> None:
             signal.raise_signal(signal.SIGINT)
             done.append("all")
 
-    before = signal.signal(signal.SIGTERM, lambda *_: done.append("asked to end"))
+    before = signal.signal(signal.SIGTERM, lambda *_: done.append("terminated"))
     try:
         with pytest.raises(KeyboardInterrupt):
             work()
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert done == ["all", "asked to end"]
+    assert done == ["all", "terminated"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_another_thread_is_let_be() -> None:
+def test_other_threads_do_not_change_handlers() -> None:
     handlers: list[object] = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""What a killed process leaves of the files and folders it was writing, and two that write the same."""
+"""Drafts of files and folders that a killed process left, and two processes that write the same output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigs_cli.recipe import dump_recipe, load_recipe
 from tests.tiny import bigs
 
 
-def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+def test_only_drafts_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     left, living, other = (tmp_path / f".{name}.txt.bigs-abcdefg{i}" for name, i in ("a1", "a2", "b1"))
     for path in (left, living, other):
         path.write_text("half")
@@ -39,15 +39,13 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 def test_a_full_device_is_named() -> None:
     done = bigs("recipes", "copy", "small", "/dev/full", "--force")
-    assert done.code == 2  # no name of a recipe
-    with pytest.raises(OSError) as full, atomic_write(Path("/dev/full")) as file:  # noqa: PT011 - its name is looked at
+    assert done.code == 2  # not a recipe name
+    with pytest.raises(OSError) as full, atomic_write(Path("/dev/full")) as file:  # noqa: PT011 - its file name is checked
         file.write(b"much")
     assert full.value.filename == "/dev/full"
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_output_folder_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "closed" / "deep" / "a.jsonl"
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(RequestError, match=f"--predictions {place} cannot be written: {tmp_path} is read-only"):
@@ -59,7 +57,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
         check_output_file(tmp_path, "--predictions")
 
 
-def test_the_draft_of_a_killed_export_is_begun_anew(tmp_path: Path) -> None:
+def test_the_draft_of_a_killed_export_is_replaced(tmp_path: Path) -> None:
     (tmp_path / ".out.bigs-partial" / "deep").mkdir(parents=True)
     (tmp_path / ".out.bigs-partial" / "half").write_text("half")
     with atomic_directory(tmp_path / "out") as draft:
@@ -83,7 +81,7 @@ def begin(run: RunFolder) -> None:
         run.start(dump_recipe(load_recipe("demo")), {"command": []}, resume=False)
 
 
-def test_a_start_that_was_cut_short_may_be_made_again(tmp_path: Path) -> None:
+def test_an_interrupted_start_of_a_run_can_be_repeated(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     for name in ("environment.json", "config.json", ".tokenizer.json.bigs-abcdefg1"):
@@ -95,21 +93,21 @@ def test_a_start_that_was_cut_short_may_be_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("config.json", "tokenizer.json"), ("environment.json", "notes.txt")])
-def test_a_folder_with_anything_else_is_in_use(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_in_use(names: tuple[str, ...], tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_text("mine")
     with pytest.raises(RequestError, match=r"is in use\. Name another"):
         RunFolder(tmp_path).check(resume=False)
 
 
-def test_the_last_run_begun_is_the_newest_with_a_clock_set_back(
+def test_the_last_started_run_is_the_newest_even_if_the_clock_is_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BIGS_RUNS", str(tmp_path))
     made = [RunFolder(tmp_path / name) for name in ("b", "suite/c", "a")]
     for number, run in enumerate(made):
         begin(run)
-        if not number:  # It was begun when the clock was a day ahead.
+        if not number:  # It was started when the clock was a day ahead.
             ahead = run.recipe_file.stat().st_mtime_ns + 86_400 * 10**9
             os.utime(run.recipe_file, ns=(ahead, ahead))
     assert runs() == made[::-1]

@@ -1,4 +1,4 @@
-"""Names of metrics in files, of this release and earlier ones, and in words."""
+"""Names of metrics in the files of this and earlier releases, and their names in words."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_
         ("dev_mismatched_accuracy", "dev_mismatched", "accuracy", "dev mismatched accuracy"),
     ],
 )
-def test_a_key_of_the_log_names_split_and_metric(key: str, split: str, metric: str, words: str) -> None:
+def test_log_keys_consist_of_split_and_metric(key: str, split: str, metric: str, words: str) -> None:
     assert log_key(split, metric) == key
     assert split_and_metric(key) == (split, metric)
     assert key_in_words(key) == words
     assert is_fraction(key)
 
 
-def test_earlier_logs_have_the_split_behind_the_metric() -> None:
+def test_log_keys_of_earlier_releases_end_with_the_split() -> None:
     assert split_and_metric("dev_accuracy_mismatched") == ("dev_mismatched", "accuracy")
     assert key_in_words("dev_accuracy_mismatched") == "dev mismatched accuracy"
 
 
-def test_what_is_no_dev_metric() -> None:
+def test_other_keys_are_not_dev_metrics() -> None:
     assert [split_and_metric(key) for key in ("loss", "heldout_loss", "device")] == [None] * 3
     assert key_in_words("heldout_loss") == "validation loss"
     assert key_in_words("of_a_tracker") == "of a tracker"

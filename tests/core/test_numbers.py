@@ -1,4 +1,4 @@
-"""Numbers as files have them."""
+"""Decimals of the numbers in files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from bigs_cli.core.numbers import shortest_float
         (np.float32("-inf"), "-inf"),
     ],
 )
-def test_a_float32_has_the_fewest_decimals_that_read_back_as_it(value: object, expected: str) -> None:
+def test_a_float32_has_the_shortest_exact_decimals(value: object, expected: str) -> None:
     assert repr(shortest_float(value)) == expected
 
 
-def test_the_log_of_a_run_has_them(pretrained: Path) -> None:
+def test_the_log_of_a_run_has_short_decimals(pretrained: Path) -> None:
     entries = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
     losses = [entry["loss"] for entry in entries if "loss" in entry]
     assert losses

@@ -1,4 +1,4 @@
-"""Numbers and paths as people read them."""
+"""Numbers and paths in texts for people."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from bigs_cli.core.wording import counted, shortened, without_folders
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(0, "0 steps"), (1, "1 step"), (1.0, "1 step"), (2.5, "2.5 steps"), (1500, "1,500 steps")]
+    ("count", "expected"), [(0, "0 steps"), (1, "1 step"), (1.0, "1 step"), (2.5, "2.5 steps"), (1500, "1,500 steps")]
 )
-def test_one_is_singular_and_thousands_are_separated(count: float, said: str) -> None:
-    assert counted(count, "step") == said
+def test_one_is_singular_and_thousands_are_separated(count: float, expected: str) -> None:
+    assert counted(count, "step") == expected
 
 
-def test_absolute_paths_lose_their_folders_wherever_they_stand() -> None:
+def test_absolute_paths_in_nested_values_lose_their_folders() -> None:
     value = {"from": "/home/me/base", "data": {"path": "shards/wiki"}, "command": ["/usr/bin/bigs", "a/b"], "seed": 1}
     assert without_folders(value) == {
         "from": "base",
@@ -35,5 +35,5 @@ def test_absolute_paths_lose_their_folders_wherever_they_stand() -> None:
         ([["/a/x"], "/b"], [["x"], "b"]),
     ],
 )
-def test_paths_side_by_side_stay_apart(values: list[object], expected: list[object]) -> None:
+def test_shortened_paths_remain_distinct(values: list[object], expected: list[object]) -> None:
     assert shortened(values) == expected

@@ -1,4 +1,4 @@
-"""A little text, and a vocabulary of its own."""
+"""A small text, and a vocabulary trained on it."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""HDF5 files as the authors' pipeline writes them, small."""
+"""Small HDF5 files in the format of the authors' pipeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def originals(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
-    """Rows `[n, L]` of a made-up text, the last quarter of every second row being padding."""
+    """Return rows `[n, L]` of random tokens; the last quarter of every second row is padding."""
     rows = np.random.default_rng(seed).integers(104, V, (count, LENGTH))
     rows[:, 0] = CLS
     ends = np.where(np.arange(count) % 2, LENGTH, 3 * LENGTH // 4)
@@ -30,7 +30,7 @@ def originals(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def masked(rows: np.ndarray[Any, Any], seed: int = 0) -> Arrays:
-    """The data sets of a file: in every row one to P words are masked."""
+    """Return the data sets of a file; in every row, one to P words are masked."""
     random = np.random.default_rng(seed)
     positions = np.zeros((len(rows), P), np.int32)
     for place in positions:
@@ -67,7 +67,7 @@ def opened(folder: Path) -> HDF5Corpus:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Two files of 20 and 11 rows to train on, one of 9 to test with, and their vocabulary."""
+    """Two train files with 20 and 11 rows, a test file with 9 rows, and their vocabulary."""
     folder = tmp_path / "corpus"
     for name, count, seed in (("train_0", 20, 0), ("train_1", 11, 1), ("test_0", 9, 2)):
         write(folder / f"{name}.hdf5", masked(originals(count, seed), seed))
@@ -77,7 +77,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three rows a block, two blocks a window."""
+    """Use blocks of three rows and windows of two blocks."""
     monkeypatch.setattr(hdf5_rows, "_BLOCK_BYTES", 3 * hdf5_rows.row_bytes(LENGTH, P))
     monkeypatch.setattr(hdf5_rows, "_WINDOW", 2)
 

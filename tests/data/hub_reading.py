@@ -1,4 +1,4 @@
-"""A stand-in for the hub with data sets of every kind, and reading them by the real clients, in another process."""
+"""A fake hub with data sets of every kind, and functions that read them with the real clients in another process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOWHERE = "http://127.0.0.1:9"
 MANY = [f"{number} {random.Random(number).randbytes(2300).hex()}" for number in range(4000)]  # cannot be compressed
 LINES = [f"line {number}" for number in range(3000)]
 
-# The client's waits are cut short: those between attempts, and, in seconds, the one for an answer.
+# The pauses of the client between its attempts are shortened, and so is its timeout (in seconds).
 READ = """
 import hashlib, itertools, json, os, sys, time
 from huggingface_hub import constants
@@ -38,12 +38,12 @@ def sleep(seconds):
     wait(min(seconds, 0.02))
 time.sleep = sleep
 constants.HF_HUB_DOWNLOAD_TIMEOUT = float(os.environ.get("ANSWER_WITHIN", 10))
-for asked in json.loads(sys.argv[1]):
+for request in json.loads(sys.argv[1]):
     documents, digest, count, error = [], hashlib.sha256(), 0, None
-    first = asked.pop("first", None)
-    column, skip = asked.pop("text_column", None), asked.pop("skip", 0)
+    first = request.pop("first", None)
+    column, skip = request.pop("text_column", None), request.pop("skip", 0)
     try:
-        found = find_hub_split(**({"config": None, "split": None} | asked))
+        found = find_hub_split(**({"config": None, "split": None} | request))
         for document in itertools.islice(read_hub_split(found, column, skip), first):
             count += 1
             document = f"BAD {document.message}" if isinstance(document, BadRecord) else document
@@ -54,7 +54,7 @@ for asked in json.loads(sys.argv[1]):
     print(json.dumps([documents, count, digest.hexdigest(), error]))
 """
 
-# The most memory in use since a mark; a process inherits its `ru_maxrss`.
+# The peak memory since a mark; `ru_maxrss` is not suitable because a process inherits it.
 MEMORY = """
 import re
 from pathlib import Path
@@ -106,7 +106,7 @@ def jsonl(texts: list[Any]) -> str:
 
 
 def card(**configs: dict[str, str]) -> str:
-    """A card that names the file of each split of each configuration."""
+    """Return a card that names the file of each split of each configuration."""
     lines = ["---", "configs:"]
     for config, splits in configs.items():
         lines += [f"- config_name: {config}", "  data_files:"]
@@ -115,7 +115,7 @@ def card(**configs: dict[str, str]) -> str:
 
 
 def damaged(folder: Path) -> Path:
-    """A Parquet file of four row groups, the text of the third overwritten, and one that is none."""
+    """Write a Parquet file of four row groups with the text of the third overwritten, and an invalid Parquet file."""
     file = (
         write(folder, {"data/train-0.parquet": pa.table({"text": LINES[:40]})}, group=10) / "data" / "train-0.parquet"
     )
@@ -167,7 +167,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 def start(hub: Hub, tmp_path: Path) -> Iterator[Any]:
     def run(code: str, *arguments: str, **environment: str) -> list[str]:
         known = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}
-        known["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # which would go to another host
+        known["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # the count would be sent to another host
         ended = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             env={**os.environ, **known, **environment},
@@ -175,7 +175,7 @@ def start(hub: Hub, tmp_path: Path) -> Iterator[Any]:
             text=True,
             timeout=HANG,
         )
-        assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr  # not a word of the libraries'
+        assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr  # no output of libraries
         return ended.stdout.splitlines()
 
     hub.requests.clear()
@@ -184,9 +184,9 @@ def start(hub: Hub, tmp_path: Path) -> Iterator[Any]:
     hub.faults.clear()
 
 
-def read(start: Any, *asked: dict[str, Any], **environment: str) -> list[list[Any]]:
-    """Of each request: the first documents, how many there were, their digest, the error."""
-    of_someone = [{**one, "repo": f"someone/{one['repo']}"} for one in asked]
+def read(start: Any, *requests: dict[str, Any], **environment: str) -> list[list[Any]]:
+    """Return for each request: the first documents, their number, their digest, and the error."""
+    of_someone = [{**one, "repo": f"someone/{one['repo']}"} for one in requests]
     return [json.loads(line) for line in start(READ, json.dumps(of_someone), **environment)]
 
 

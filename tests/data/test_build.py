@@ -1,4 +1,4 @@
-"""Building shards: what is read, chosen and counted; and an interrupted build that goes on without a trace."""
+"""Building shards: selection and counts of documents and rows, and resuming an interrupted build."""
 
 import json
 
@@ -46,7 +46,7 @@ def build(output, tokenizer, *sources, weights=None, **options):
 
 
 def content(folder):
-    """The bytes of everything in a folder, but how long making it took."""
+    """Return the bytes of all files in a folder, without the time and speed of the build."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     manifest = json.loads(files["manifest.json"])
     manifest["report"] |= {"seconds": 0, "tokens_per_second": 0}
@@ -86,12 +86,12 @@ def test_the_bytes_do_not_depend_on_workers_or_batches(tmp_path, tokenizer, text
 
 
 class Crash(Exception):
-    """What ends a build at a chosen moment."""
+    """Ends a build at a chosen moment."""
 
 
 @pytest.mark.parametrize("packing", [Packing(), Packing(split="tokens", cross_documents=True)])
 def test_a_resumed_build_has_the_bytes_of_an_uninterrupted_one(tmp_path, tokenizer, monkeypatch, packing):
-    """Interrupted again and again, at every batch: before and after saving, in the midst of writing."""
+    """The build is interrupted repeatedly, at every batch: before and after saving, and during writing."""
     monkeypatch.setattr(module, "BATCH_CHARACTERS", 1500)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
     one, two = make_documents(40, seed=1), make_documents(40, seed=2)

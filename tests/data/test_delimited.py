@@ -1,4 +1,4 @@
-"""CSV and TSV as every command reads them: quotes, delimiters, and what is said of rows that are none."""
+"""CSV and TSV as every command reads them: quotes, delimiters, and messages about malformed rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNCLOSED = 'label,text\n1,a fine film\n0,a dull slog\n1,"great cast\n0,boring\n1
 
 
 def read(folder: Path, text: str, name: str = "t.csv") -> list[list[str] | str]:
-    """Return the cells of each row, and what is said of bad ones after the file's name."""
+    """Return the cells of each row, or the message about a bad row without the file's name."""
     (folder / name).write_bytes(text.encode())
     rows = (row for _, row in read_cells(local_file(folder / name)))
     return [row.message.removeprefix(f"{folder / name}:") if isinstance(row, BadRecord) else row for row in rows]
@@ -33,7 +33,7 @@ def test_quotes_of_rfc_4180(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "good", "said"),
+    ("text", "good", "message"),
     [
         (UNCLOSED, 3, "4 opens a quote that is never closed"),
         ('a,b\n"two\nlines","open\n1,2\n3,4', 1, "3 opens a quote that is never closed"),
@@ -54,11 +54,11 @@ def test_quotes_of_rfc_4180(tmp_path: Path) -> None:
         ("a,b\n1\n2,x\n", 2, "2 has 1 cells; the first line names 2 columns. Cells are separated by commas"),
     ],
 )
-def test_malformed_rows_are_reported_and_the_others_read(tmp_path: Path, text: str, good: int, said: str) -> None:
+def test_malformed_rows_are_reported_and_the_others_read(tmp_path: Path, text: str, good: int, message: str) -> None:
     rows = read(tmp_path, text)
     assert sum(isinstance(row, list) for row in rows) == good
     (bad,) = (row for row in rows if isinstance(row, str))
-    assert bad.startswith(said)
+    assert bad.startswith(message)
 
 
 def test_an_unclosed_quote_is_reported_before_the_whole_file_is_read(
@@ -89,7 +89,7 @@ def test_every_command_refuses_an_unclosed_quote(models: Path, tmp_path: Path, c
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "rows", "said"),
+    ("name", "text", "rows", "message"),
     [
         ("t.csv", "text;label\na, b;1\n", [["text", "label"], ["a, b", "1"]], "by semicolons, not commas"),
         ("t.csv", '"text, raw";label\n"a;b";1\n', [["text, raw", "label"], ["a;b", "1"]], "by semicolons, not commas"),
@@ -102,11 +102,11 @@ def test_every_command_refuses_an_unclosed_quote(models: Path, tmp_path: Path, c
     ],
 )
 def test_other_delimiters_are_detected_and_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, rows: list[list[str]], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, rows: list[list[str]], message: str
 ) -> None:
     assert read(tmp_path, text, name) == rows
     assert read(tmp_path, text, name) == rows
-    assert capsys.readouterr().err == (f"{tmp_path / name}: the columns are separated {said}.\n" if said else "")
+    assert capsys.readouterr().err == (f"{tmp_path / name}: the columns are separated {message}.\n" if message else "")
 
 
 def test_duplicate_column_names_are_numbered() -> None:

@@ -1,4 +1,4 @@
-"""The authors' HDF5 files: read as their loader read them, in blocks, or converted."""
+"""The authors' HDF5 files: rows equal to those of their loader, reading in blocks, and conversion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.data.hdf5_files import MASK, PAD, Arrays, P, masked, opened, original
 
 
 def dense_labels(batch: Arrays) -> np.ndarray[Any, Any]:
-    """The labels as `[B, L]`, −1 where nothing is predicted."""
+    """Return the labels as `[B, L]`, with −1 where nothing is predicted."""
     dense = np.full(batch["input_ids"].shape, -1)
     row, slot = np.nonzero(batch["positions"])
     dense[row, batch["positions"][row, slot]] = batch["labels"][row, slot]
@@ -40,7 +40,7 @@ def test_rows_equal_those_of_the_original_loader(shared: Path, tmp_path: Path) -
     for field in ("input_ids", "attention_mask", "token_type_ids"):
         np.testing.assert_array_equal(got[field], expected[field])
     np.testing.assert_array_equal(dense_labels(got), expected["labels"])
-    # The published loss counts labels above 0: each has a weight, and nothing else.
+    # The published loss counts labels above 0: exactly these have a weight.
     assert got["weights"].sum() == (expected["labels"] > 0).sum()
     np.testing.assert_array_equal(got["weights"] > 0, got["labels"] > 0)
 
@@ -50,7 +50,7 @@ def test_rows_equal_those_of_the_original_loader(shared: Path, tmp_path: Path) -
     for field, values in batch.items():
         np.testing.assert_array_equal(values, got[field][order])
 
-    # Converted, the rows have the words that stood there; a position after the first 0 is not in the list.
+    # Converted rows have the original words; a position after the first 0 is not in the list.
     convert_hdf5(opened(tmp_path), tmp_path / "shards", heldout=0)
     shards = open_shards(tmp_path / "shards").split("train")
     text = np.where(expected["labels"] >= 0, expected["labels"], expected["input_ids"])
@@ -89,14 +89,14 @@ def test_a_name_with_both_splits_is_refused() -> None:
 def test_files_without_a_split_in_the_name_are_skipped_with_a_note(corpus: Path) -> None:
     shutil.copy(corpus / "train_0.hdf5", corpus / "latest_3.hdf5")
     shutil.copy(corpus / "train_0.hdf5", corpus / ".train_hidden.hdf5")
-    said: list[str] = []
-    found = open_hdf5(corpus, opened(corpus).tokenizer(), said.append)
+    messages: list[str] = []
+    found = open_hdf5(corpus, opened(corpus).tokenizer(), messages.append)
     assert [file.path.name for file in found.files] == ["test_0.hdf5", "train_0.hdf5", "train_1.hdf5"]
-    assert said == [f"{corpus / 'latest_3.hdf5'} is skipped: its name contains neither train nor test."]
+    assert messages == [f"{corpus / 'latest_3.hdf5'} is skipped: its name contains neither train nor test."]
     assert is_hdf5_folder(corpus)
     (corpus / "train_9.hdf5").symlink_to("nowhere.hdf5")
-    open_hdf5(corpus, opened(corpus).tokenizer(), said.append)
-    assert said[2:] == [f"{corpus / 'train_9.hdf5'} is skipped: it is a broken link."]
+    open_hdf5(corpus, opened(corpus).tokenizer(), messages.append)
+    assert messages[2:] == [f"{corpus / 'train_9.hdf5'} is skipped: it is a broken link."]
     assert not is_hdf5_folder(corpus.parent)
     assert not is_hdf5_folder(corpus / "train_0.hdf5")
     (corpus / "manifest.json").touch()
@@ -107,7 +107,7 @@ def test_files_without_a_split_in_the_name_are_skipped_with_a_note(corpus: Path)
 
 
 def numbers(batches: list[Arrays], rows: Arrays) -> list[int]:
-    """Which of all `rows` a batch's are."""
+    """Return the indices in `rows` of the rows of the batches."""
     known = {row.tobytes(): number for number, row in enumerate(rows["input_ids"])}
     return [known[row.tobytes()] for batch in batches for row in batch["input_ids"]]
 
@@ -154,7 +154,7 @@ def test_a_block_is_read_about_once_per_epoch(corpus: Path, monkeypatch: pytest.
     for start in range(0, 31 * 4, 4):
         rows.take(order(np.arange(start, start + 4)))
     assert len(reads) == 7 + 4
-    # Where two epochs meet, a block may still be there.
+    # At the start of an epoch, a block of the previous one may still be in memory.
     assert all(3 <= count <= 4 for count in reads.values())
 
 
@@ -166,7 +166,7 @@ def test_the_order_shuffles_the_blocks_of_one_window_at_a_time() -> None:
     blocks = np.searchsorted(starts, first, side="right") - 1
     assert len(set(blocks[:17])) == 2, "the first window is two blocks"
     assert (np.diff(blocks[:17]) != 0).sum() > 3, "shuffled into each other"
-    # Any place can be asked for, in any order.
+    # Positions can be read in any order.
     assert order.take(np.arange(94)[::-1]).tolist() == [*reversed(second), *reversed(first)]
 
 

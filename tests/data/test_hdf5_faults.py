@@ -1,4 +1,4 @@
-"""HDF5 files that are refused, and what is said of them."""
+"""Errors for invalid HDF5 files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_one(name: str, row: int, column: int, value: int) -> Arrays:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"masked_lm_ids": None}, r"no data set masked_lm_ids\. .*this one has input_ids"),
         ({"input_ids": good("input_ids")[:7]}, r"do not match: input_ids 7 × 32, input_mask 11 × 32"),
@@ -58,9 +58,11 @@ def with_one(name: str, row: int, column: int, value: int) -> Arrays:
         (with_one("input_mask", 0, 1, 2), r"input_mask\[0, 1\] is 2; 0 to 1 are the only valid values"),
     ],
 )
-def test_malformed_files_are_refused_when_opened(corpus: Path, changes: Arrays, said: str) -> None:
+def test_malformed_files_are_refused_when_opened(corpus: Path, changes: Arrays, message: str) -> None:
     broken(corpus, **changes)
-    with pytest.raises(RequestError, match=rf"train_1\.hdf5.*{said}" if "do not match" not in said else said) as error:
+    with pytest.raises(
+        RequestError, match=rf"train_1\.hdf5.*{message}" if "do not match" not in message else message
+    ) as error:
         opened(corpus)
     assert str(corpus / "train_1.hdf5") in str(error.value)
 
@@ -68,19 +70,19 @@ def test_malformed_files_are_refused_when_opened(corpus: Path, changes: Arrays, 
 def test_other_formats_and_truncated_files_are_refused(corpus: Path) -> None:
     path = corpus / "train_1.hdf5"
     data = path.read_bytes()
-    for content, said in (
+    for content, message in (
         (b"", "is not an HDF5 file"),
         (b"PAR1 something", "is not an HDF5 file"),
         (data[: len(data) // 2], "is corrupt or truncated"),
         (data[:8], "is corrupt or truncated"),
     ):
         path.write_bytes(content)
-        with pytest.raises(RequestError, match=rf"train_1\.hdf5 {said}"):
+        with pytest.raises(RequestError, match=rf"train_1\.hdf5 {message}"):
             opened(corpus)
 
 
 def test_an_invalid_row_is_found_before_the_first_step(corpus: Path, tmp_path: Path) -> None:
-    """Beyond the rows that are looked at as the file is opened."""
+    """The row is beyond those that are checked when the file is opened."""
     write(corpus / "train_2.hdf5", masked(originals(40, 4), 4))
     with h5py.File(corpus / "train_2.hdf5", "r+") as file:
         file["masked_lm_positions"][33, 0] = 99  # pyright: ignore

@@ -1,4 +1,4 @@
-"""The authors' HDF5 files, trained on as they are."""
+"""Training on the authors' HDF5 files without conversion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.data.hdf5_files import LENGTH, MASK, P, V, masked, opened, originals,
 from tests.tiny import bigs, snapshot
 
 
-def course(run: Path) -> list[dict[str, Any]]:
+def log_without_times(run: Path) -> list[dict[str, Any]]:
     times = ("tokens_per_second", "data_wait_fraction")
     return [{k: v for k, v in entry.items() if k not in times} for entry in read_metrics(run / "metrics.jsonl")]
 
@@ -37,19 +37,19 @@ def test_pretraining_resuming_and_evaluating(corpus: Path, tmp_path: Path) -> No
     done = bigs(*pretrain(corpus, run, checkpoint__every_steps=4)).fine()
     assert done.out == f"{run}\n"
     assert "31 rows with static masks" in done.err
-    steady, results = course(run), json.loads((run / "results.json").read_text())
+    steady, results = log_without_times(run), json.loads((run / "results.json").read_text())
     assert (run / "vocab.txt").read_text() == (corpus / "vocab.txt").read_text()
     words = int((masked(originals(9, 2), 2)["masked_lm_ids"] > 0).sum())
     assert results["metrics"]["heldout_predictions"] == words
 
-    # The files do not have to lie where they were, nor their vocabulary beside them.
+    # The files may have been moved, and their vocabulary may be missing.
     moved = corpus.rename(tmp_path / "moved")
     (moved / "vocab.txt").unlink()
     (run / "results.json").unlink()
     shutil.rmtree(run / "checkpoints" / "6")
     again = bigs(*pretrain(moved, run, "--resume")).fine()
     assert "after step 4" in again.err
-    assert course(run) == steady
+    assert log_without_times(run) == steady
     assert json.loads((run / "results.json").read_text())["metrics"] == results["metrics"]
 
     measured = json.loads(bigs("eval", "mlm", "--model", run, "--data", moved, "--json").fine().out)["metrics"]
@@ -58,7 +58,7 @@ def test_pretraining_resuming_and_evaluating(corpus: Path, tmp_path: Path) -> No
     held_out, train = originals(9, 2), np.concatenate([originals(20, 0), originals(11, 1)])
     counts = np.bincount(train[train > MASK], minlength=V) + 1
     expected = -np.log(counts / counts.sum())[held_out[held_out > MASK]].mean()
-    # What the special tokens' one count takes from the others is little.
+    # The smoothed count of special tokens has little effect on the others.
     assert measured["unigram_loss"] == pytest.approx(expected, abs=0.01)
 
     arrays = masked(originals(11, 1), 5)
@@ -74,7 +74,7 @@ def test_token_types_reach_the_model(corpus: Path, tmp_path: Path) -> None:
     losses = []
     for name in ("as they are", "all 0"):
         bigs(*pretrain(corpus, tmp_path / name, steps=2, log_every=1)).fine()
-        losses.append(course(tmp_path / name)[0]["loss"])
+        losses.append(log_without_times(tmp_path / name)[0]["loss"])
         for path in corpus.glob("*.hdf5"):
             with h5py.File(path, "r+") as file:
                 file["segment_ids"][...] = 0  # pyright: ignore
@@ -125,7 +125,7 @@ def test_without_a_tokenizer_the_published_one_is_requested(
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         with pytest.raises(BigsError) as error:
             hdf5_tokenizer(corpus, "google-bert/bert-large-uncased")
-    said = str(error.value)
-    assert f"The HDF5 files in {corpus} contain no tokenizer" in said
-    assert "google-bert/bert-large-uncased" in said
-    assert f"put the vocab.txt with which the files were made into {corpus}" in said
+    message = str(error.value)
+    assert f"The HDF5 files in {corpus} contain no tokenizer" in message
+    assert "google-bert/bert-large-uncased" in message
+    assert f"put the vocab.txt with which the files were made into {corpus}" in message

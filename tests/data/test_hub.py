@@ -1,4 +1,4 @@
-"""Data sets on the hub as text: streamed from a stand-in on the loopback."""
+"""Data sets on the hub as text, streamed from a fake hub on the loopback interface."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_unreadable_records_are_reported_and_skipped(start: Any) -> None:
     ]
     assert numbers[0] == rows
     assert (broken[0], broken[1], broken[3]) == (LINES[:10], 41, None)
-    for row, said in zip((28, 29, 30), rest[0], strict=False):  # a record has its number whatever is left out
-        assert said.startswith(f"BAD {at}/damaged/data/train-0.parquet, row {row}: the file is corrupt (")
+    for row, message in zip((28, 29, 30), rest[0], strict=False):  # numbers of records include skipped ones
+        assert message.startswith(f"BAD {at}/damaged/data/train-0.parquet, row {row}: the file is corrupt (")
     assert (rest[0][3:], rest[1]) == (LINES[30:37], 14)
 
 
@@ -104,7 +104,7 @@ def test_memory_does_not_grow_with_the_data_set(hub: Hub, start: Any, tmp_path: 
         for line in start(MEMORY, MALLOC_ARENA_MAX="1", ARROW_DEFAULT_MEMORY_POOL="system")
     )
     assert [small[0], large[0], few[0], many[0]] == length * 2
-    assert large[1] - small[1] < 45  # MiB; there are 63 more of text, and whole they would take twice that
+    assert large[1] - small[1] < 45  # MiB; the text is 63 MiB larger, and reading all of it would take twice that
     assert many[1] - few[1] < 45
 
 
@@ -115,7 +115,7 @@ def test_urls_are_opened_by_fsspec(hub: Hub, start: Any) -> None:
         '5 {"text": "line 0"} {"text": "line 4"}',
         "['/data/train.jsonl.gz']",
         str(size),
-        str(len(jsonl(LINES))),  # which gzip writes last
+        str(len(jsonl(LINES))),  # in the last bytes of a gzip file
         "FileNotFoundError",
     ]
     assert hub.sent[-1] == ("train.jsonl.gz", size - 4, size)

@@ -1,4 +1,4 @@
-"""Data sets on a hub that fails, stays away, or has not what is asked for."""
+"""Data sets on a hub that fails, cannot be reached, or does not have the requested data."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_network_faults_do_not_change_the_text(hub: Hub, start: Any) -> None:
         Fault("/someone/rows/resolve/0123456789abcdef0123456789abcdef01234567/README.md", times=8, status=503),
         Fault("train.csv", after=5),
     ]
-    asked = [{"repo": "many"}, {"repo": "lines"}, {"repo": "configs", "config": "20231101.en"}, {"repo": "rows"}]
-    assert read(start, *asked, ANSWER_WITHIN="2") == [
+    requests = [{"repo": "many"}, {"repo": "lines"}, {"repo": "configs", "config": "20231101.en"}, {"repo": "rows"}]
+    assert read(start, *requests, ANSWER_WITHIN="2") == [
         whole([*MANY[::2], *MANY[1::2]]),
         whole(LINES),
         whole(["one", "two"]),
@@ -58,9 +58,9 @@ def test_a_persistent_hub_failure_is_reported_after_a_while(hub: Hub, start: Any
     assert lines[3].startswith(f"{broken}/lines/data/train.jsonl.gz (peer closed connection")
     assert plain[3].startswith(f"{broken}/plain/train.txt (")
     assert rows[3].startswith(f"{lost}/rows:default:train (")
-    assert all("\n" not in said[3] for said in (lines, rows, plain))
-    for name, said, why in (("array", array, "HTTP 502"), ("numbers", numbers, "HTTP 503")):
-        assert said[3] == (
+    assert all("\n" not in result[3] for result in (lines, rows, plain))
+    for name, result, why in (("array", array, "HTTP 502"), ("numbers", numbers, "HTTP 503")):
+        assert result[3] == (
             f"BigsError: someone/{name} could not be downloaded from {hub.endpoint} and is not in the cache "
             f"({why}). Check the network and try again, or use local files."
         )
@@ -88,8 +88,8 @@ def test_missing_repositories_revisions_and_splits_are_reported(hub: Hub, start:
     *got, broken_card, odd_card, broken_array = got
     known = "20231101.en, 20231101.de"
     assert [(documents, error) for documents, _, _, error in got] == [
-        ([], f"RequestError: {said}")
-        for said in (
+        ([], f"RequestError: {message}")
+        for message in (
             "someone/none is not a local file or folder, and the hub has no data set of that name that you can access. "
             "Check the name; if it is private, log in with: hf auth login",
             "'someone/no--thing' is neither an existing file or folder nor a hub id such as owner/name. "
@@ -115,11 +115,11 @@ def test_missing_repositories_revisions_and_splits_are_reported(hub: Hub, start:
             "hf auth login",
         )
     ]
-    for name, (_, _, _, said) in (("broken-card", broken_card), ("odd-card", odd_card)):
-        assert said.startswith(f"RequestError: The data set someone/{name} on the hub cannot be used (")
-        assert said.endswith(f"). Name its files, as in hf://datasets/someone/{name}/…")
-    said = broken_array[3]
-    assert said.startswith("RequestError: The data set someone/broken-array:default:train on the hub cannot be read (")
+    for name, (_, _, _, error) in (("broken-card", broken_card), ("odd-card", odd_card)):
+        assert error.startswith(f"RequestError: The data set someone/{name} on the hub cannot be used (")
+        assert error.endswith(f"). Name its files, as in hf://datasets/someone/{name}/…")
+    error = broken_array[3]
+    assert error.startswith("RequestError: The data set someone/broken-array:default:train on the hub cannot be read (")
     assert "program.py" not in hub.downloads()
 
 

@@ -1,4 +1,4 @@
-"""Lines: UTF-8, UTF-16 and UTF-32, known by their marks or named; long ones in pieces or refused."""
+"""Lines in UTF-8, UTF-16 and UTF-32, recognized by their byte order marks; long lines are split or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: one stream for everybody, of every row once an epoch, whatever reads it and wherever it is taken up."""
+"""Batches: one stream with every row once per epoch, for any number of processes and any starting point."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bigs_cli.data.order import Shuffle
 from bigs_cli.data.shards import Shards, open_shards
 from tests.data.tiny import numbered, write_shards
 
-N = 45  # rows to train on, in shards of 7
+N = 45  # training rows, in shards of 7
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 
 
 class Numbers:
-    """`count` rows, each of them its own number: what shards of any size would give."""
+    """A corpus of any size: `count` rows, each of which contains its own number."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -47,7 +47,7 @@ class Numbers:
 
 
 def drawn(batches: Any, count: int) -> list[int]:
-    """Return the numbers of the next rows, a few more than `count` if batches do not end there."""
+    """Return the numbers of the next `count` rows, and of a few more to the end of a batch."""
     rows: list[int] = []
     while len(rows) < count:
         batch = next(batches)
@@ -62,7 +62,7 @@ def test_rows_are_taken_in_any_order_from_any_shard(shards: Shards) -> None:
         taken = rows.take(np.array(indices, np.int64))["input_ids"]
         np.testing.assert_array_equal(taken, numbered(N)[indices])
         assert taken.dtype == np.uint16
-        assert taken.flags.owndata  # not a view of a file that the disk must be asked for later
+        assert taken.flags.owndata  # not a view of a file, which would be read from disk later
     for wrong in ([0, N], [-1]):
         with pytest.raises(IndexError, match="of 45"):
             rows.take(np.array(wrong))
@@ -161,11 +161,11 @@ def test_ten_billion_rows_are_shuffled_like_ten(count: int) -> None:
     first, later, second_epoch = some(), some(count // 100 - 200), some(count // 100 + 1)
     assert len({*first, *later[:5000]}) == 10_000
     assert first != second_epoch
-    # Quarters of the rows come up as often as one another: 1250 ± 5 standard deviations.
+    # Rows of each quarter are equally frequent: 1250 ± 5 standard deviations.
     for rows in (first, second_epoch):
         assert 0 <= min(rows) <= max(rows) < count
         assert np.abs(np.histogram(rows, 4, (0, count))[0] - 1250).max() < 155
-    assert max(first) > 1 << 31  # and not only what 32 bits can tell apart
+    assert max(first) > 1 << 31  # so the order is not limited to 31 bits
 
 
 def test_more_shards_than_the_limit_of_open_files(tmp_path: Path) -> None:

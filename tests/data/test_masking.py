@@ -1,4 +1,4 @@
-"""Masking: exact counts, never a special token, the asked-for rates, whole words, independent steps and rows."""
+"""Masking: exact counts, no special tokens, the configured rates, whole words, independent steps and rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens, word_contin
 from bigs_cli.models.sharding import batch_sharding, make_mesh
 from bigs_cli.recipe.schema import Masking, Mesh
 
-V, FIRST_PIECE = 1000, 600  # ids from this on go on with the word before
+V, FIRST_PIECE = 1000, 600  # this id and larger ones continue a word
 CLS, SEP, MASK = 2, 3, 4
 SPECIAL = MaskIds(mask_id=MASK, pad_id=0, special_ids=(0, 1, 2, 3, 4), vocab_size=V)
 WORDS = replace(SPECIAL, continues=bytes(int(i >= FIRST_PIECE) for i in range(V)))
@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 
 @cache
 def compiled(masking: Masking) -> Callable[..., MaskedBatch]:
-    """Mask rows as a run with `seed` does in `step`."""
+    """Return a function that masks rows as a run with `seed` does in `step`."""
 
     def run(seed: int, step: int, rows: Array, ids: Array) -> MaskedBatch:
         return mask_tokens(jax.random.fold_in(jax.random.key(seed), step), rows, ids, WORDS, masking)
@@ -47,13 +47,13 @@ def masked(masking: Masking, ids: Array, seed: int = 0, step: int = 0, first_row
 
 
 def rows_of(lengths: Sequence[int], seed: int = 0, pieces: Sequence[float] = (0.6, 0.2, 0.1, 0.1)) -> Array:
-    """Return rows `[B, 64]` of so many tokens, in words of 1, 2, … pieces, of two documents or of one."""
+    """Return rows `[B, 64]` of these lengths, with words of 1, 2, … pieces from one document or two."""
     random = np.random.default_rng(seed)
     ids = random.integers(5, FIRST_PIECE, (len(lengths), L))
     for row, n in zip(ids, lengths, strict=True):
         sizes = random.choice(len(pieces), L, p=pieces) + 1
-        goes_on = np.isin(np.arange(L), np.cumsum(sizes), invert=True)  # a row may begin within a word
-        row[goes_on] = random.integers(FIRST_PIECE, V, goes_on.sum())
+        continues = np.isin(np.arange(L), np.cumsum(sizes), invert=True)  # a row may begin within a word
+        row[continues] = random.integers(FIRST_PIECE, V, continues.sum())
         row[0] = CLS
         row[[random.integers(1, n), n - 1]] = SEP
         row[n:] = 0
@@ -61,7 +61,7 @@ def rows_of(lengths: Sequence[int], seed: int = 0, pieces: Sequence[float] = (0.
 
 
 def words_of(row: Array) -> list[list[int]]:
-    """Return the places of each word in a row, one token after the other."""
+    """Return the positions of the tokens of each word in a row."""
     words: list[list[int]] = []
     for place, token in enumerate(row):
         if token > MASK:
@@ -119,8 +119,8 @@ def test_rates_match_the_settings(rate: float, mask: float, random: float, whole
     shown = np.take_along_axis(batch.input_ids, batch.positions, 1)[used]
     labels = batch.labels[used]
     parts = ((shown == MASK).mean(), ((shown != MASK) & (shown != labels)).mean(), (shown == labels).mean())
-    for part, asked in zip(parts, (mask, random, 1 - mask - random), strict=True):
-        assert abs(part - asked) < 4 * np.sqrt(0.25 / len(shown)) + 1 / V  # a random token may be the right one
+    for part, expected in zip(parts, (mask, random, 1 - mask - random), strict=True):
+        assert abs(part - expected) < 4 * np.sqrt(0.25 / len(shown)) + 1 / V  # a random token may be the right one
     assert not np.isin(shown[shown != MASK], SPECIAL.special_ids).any(), "no special token is put in"
     others = shown[(shown != MASK) & (shown != labels)]
     assert abs((others < FIRST_PIECE).mean() - (FIRST_PIECE - 5) / (V - 5)) < 4 * np.sqrt(0.25 / len(others))
@@ -134,9 +134,9 @@ def test_every_position_is_equally_likely() -> None:
 
 
 def test_whole_words_are_selected_as_in_bert() -> None:
-    """How often words of one to four pieces are taken, against BERT's loop over shuffled words.
+    """The frequencies of words of one to four pieces are those of BERT's loop over shuffled words.
 
-    Long words are a little rarer in both, because they are passed over when they do not fit any more.
+    Long words are a little rarer in both, because they are skipped when they no longer fit.
     """
     masking, random = Masking(rate=0.3, whole_word=True), np.random.default_rng(0)
     ids = rows_of([L] * 4096, 1)
@@ -190,7 +190,7 @@ def test_steps_seeds_and_rows_are_independent(masking: Masking) -> None:
 
 
 def test_masks_are_those_of_the_first_release() -> None:
-    """A run goes on bit for bit after an update of bigs: these masks are those of its first version."""
+    """An update of bigs does not change a resumed run: these masks are those of the first release."""
     batch = masked(Masking(max_predictions=P), np.arange(10, 10 + L)[None], seed=42, step=3)
     assert batch.positions[0].tolist() == [23, 31, 2, 59, 56, 35, 27, 48, 3, 52]
     assert batch.input_ids[0, batch.positions[0]].tolist() == [4, 4, 4, 4, 66, 4, 4, 127, 4, 4]
@@ -254,10 +254,10 @@ def piece_tokenizer(kind: str) -> Tokenizer:
 
 
 @pytest.mark.parametrize(
-    ("kind", "goes_on"), [("WordPiece", [0, 1, 0]), ("ByteLevel", [0, 1, 1]), ("Metaspace", [0, 1, 0])]
+    ("kind", "continues"), [("WordPiece", [0, 1, 0]), ("ByteLevel", [0, 1, 1]), ("Metaspace", [0, 1, 0])]
 )
-def test_word_continuations_of_every_kind_of_vocabulary(kind: str, goes_on: list[int]) -> None:
-    assert list(word_continuations(piece_tokenizer(kind), 12)) == [0, 0, 0, 0, 0, *goes_on, 0, 0, 0, 0]
+def test_word_continuations_of_every_kind_of_vocabulary(kind: str, continues: list[int]) -> None:
+    assert list(word_continuations(piece_tokenizer(kind), 12)) == [0, 0, 0, 0, 0, *continues, 0, 0, 0, 0]
 
 
 def test_a_vocabulary_without_word_marks_is_refused() -> None:

@@ -35,14 +35,14 @@ def test_the_order_depends_only_on_the_position() -> None:
 def test_all_orders_of_a_few_rows_occur() -> None:
     orders = Shuffle(4, seed=0).take(np.arange(4 * 24_000)).reshape(-1, 4)
     counts = np.unique(orders, axis=0, return_counts=True)[1]
-    # A thousand times each, if they were drawn; with so few rows the network is not perfect, a few percent are.
+    # A random order would occur 1,000 times. With so few rows, the network differs from this by a few percent.
     assert len(counts) == 24
     assert 900 < counts.min() <= counts.max() < 1100
 
 
 @pytest.mark.parametrize("count", [32, 257, 1000])
 def test_positions_neighbours_and_epochs_are_independent(count: int) -> None:
-    """By χ² tests: of drawn permutations, one in 10,000 would have a p-value below 1e-4."""
+    """χ² tests: one in 10,000 random permutations would have a p-value below 1e-4."""
     epochs = 400_000 // count
     one = Shuffle(count, seed=5).take(np.arange(epochs * count)).reshape(epochs, count)
     other = Shuffle(count, seed=6).take(np.arange(epochs * count)).reshape(epochs, count)

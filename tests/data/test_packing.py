@@ -1,4 +1,4 @@
-"""Packing: rows of whole sentences, nothing across documents unless asked, and no text lost."""
+"""Packing: rows of whole sentences, no rows across documents by default, and no text lost."""
 
 import itertools
 

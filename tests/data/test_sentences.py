@@ -1,4 +1,4 @@
-"""Ends of sentences and paragraphs: marked where a reader would, and nothing but marks added."""
+"""Ends of sentences and paragraphs are marked where a reader would mark them; the text is not changed otherwise."""
 
 import pytest
 from hypothesis import given, settings

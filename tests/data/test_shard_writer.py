@@ -1,4 +1,4 @@
-"""Writing shards: files of bounded size that a later process goes on with as if it had written them all."""
+"""Writing shards: files of limited size, which are the same if a later process continues them."""
 
 import hashlib
 
@@ -40,7 +40,7 @@ def test_writing_continues_after_the_saved_rows(tmp_path, write, kept):
     whole = write(tmp_path / "whole", ROWS).finish()
     first = write(tmp_path / "parts", ROWS[:kept])
     written = first.flush()
-    first.write(ROWS[:9])  # comes after the point that was saved, and is cut off
+    first.write(ROWS[:9])  # written after the saved point, so it is removed
     first.flush()
     assert write(tmp_path / "parts", ROWS[kept:], step=7, written=written).finish() == whole
     for shard in whole:

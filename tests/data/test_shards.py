@@ -1,4 +1,4 @@
-"""Opening shards: what is missing, cut short or no manifest is named."""
+"""Opening shards: missing, truncated and invalid files are named."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Sources: what each kind yields, from any place, and a sentence for everything that can be wrong with one."""
+"""Sources: the documents of each kind of source, from any place, and errors for invalid ones."""
 
 import bz2
 import gzip
@@ -47,7 +47,7 @@ def read(*sources, column=None):
 
 
 def tolerant(source, how=None):
-    """What a source yields when bad records are passed over, and what is said of these."""
+    """Return the documents of a source, and the messages about its bad records, which are skipped."""
     records = [record for _, _, record in read_parts(find_parts([str(source)], how))]
     return [r for r in records if isinstance(r, str)], [r.message for r in records if isinstance(r, BadRecord)]
 
@@ -166,7 +166,7 @@ def test_the_text_column_is_named_or_detected(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said", "kept"),
+    ("name", "content", "message", "kept"),
     [
         ("latin.txt", b"one\ntwo\ncaf\xe9\nfour", "latin.txt:3 is not UTF-8", ["one\ntwo\nfour"]),
         ("latin.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n{"text": "b"}', "latin.jsonl:2 is not UTF-8", ["a", "b"]),
@@ -189,14 +189,14 @@ def test_the_text_column_is_named_or_detected(tmp_path):
         ("empty.parquet", b"", "the file is corrupt", []),
     ],
 )
-def test_bad_records_are_reported_and_can_be_skipped(tmp_path, name, content, said, kept):
+def test_bad_records_are_reported_and_can_be_skipped(tmp_path, name, content, message, kept):
     (tmp_path / name).write_bytes(content)
-    assert said in refused(tmp_path / name)
+    assert message in refused(tmp_path / name)
     (tmp_path / "more.txt").write_text("More.")
     found, bad = tolerant(tmp_path)
     assert found == sorted([*kept, "More."], key=lambda text: (text == "More.") == (name < "more.txt"))
     assert len(bad) == 1 + (name == "array.jsonl")
-    assert said in bad[0]
+    assert message in bad[0]
 
 
 def test_corruption_in_the_middle_of_a_parquet_file(tmp_path):
@@ -259,16 +259,16 @@ def test_links_are_followed_and_broken_ones_named(tmp_path, monkeypatch):
     corpus.mkdir()
     (corpus / "linked").symlink_to(tmp_path / "far")
     (corpus / "gone.txt").symlink_to(tmp_path / "nowhere")
-    said = []
-    parts = find_parts([str(corpus)], say=said.append)
+    messages = []
+    parts = find_parts([str(corpus)], say=messages.append)
     assert [record for _, _, record in read_parts(parts)] == ["Far."]
     assert parts[0].identity == f"{corpus}/linked/a.txt (4 bytes)"
-    assert said == [f"{corpus} has 1 entry that cannot be read: {corpus}/gone.txt (a broken link)."]
+    assert messages == [f"{corpus} has 1 entry that cannot be read: {corpus}/gone.txt (a broken link)."]
     (corpus / "linked").unlink()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match="contains no"):
-        find_parts(["corpus"], say=said.append)
-    assert said[1] == "corpus has 1 entry that cannot be read: corpus/gone.txt (a broken link)."
+        find_parts(["corpus"], say=messages.append)
+    assert messages[1] == "corpus has 1 entry that cannot be read: corpus/gone.txt (a broken link)."
     with pytest.raises(RequestError, match=r"gone\.txt is a broken link"):
         find_parts([str(corpus / "gone.txt")])
 
@@ -319,17 +319,17 @@ def test_an_unreachable_hub_is_reported(monkeypatch):
 def test_names_of_hub_data_sets(monkeypatch):
     from bigs_cli.data import hub
 
-    asked = []
+    requests = []
 
     def find(*name):
-        asked.append(name)
+        requests.append(name)
         return hub.HubSplit("a/b:default:train", "train", "0123abc", [], None)
 
     monkeypatch.setattr(hub, "find_hub_split", find)
     monkeypatch.setattr(hub, "read_hub_split", lambda found, column, skip: iter(["Text."]))
     for name in ("a/b", "a/b:c.d", "a/b:c:train", "a/b::test"):
         assert read(name) == ["Text."]
-    assert asked == [("a/b", None, None), ("a/b", "c.d", None), ("a/b", "c", "train"), ("a/b", None, "test")]
+    assert requests == [("a/b", None, None), ("a/b", "c.d", None), ("a/b", "c", "train"), ("a/b", None, "test")]
     assert find_parts(["a/b"])[0].identity == "a/b:default:train at 0123abc"
 
 

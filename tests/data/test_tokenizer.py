@@ -1,4 +1,4 @@
-"""The vocabulary: BERT's behaviour from either file, training that repeats itself, and clear refusals."""
+"""The vocabulary: BERT's behaviour from either file, deterministic training, and errors."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_too_small_a_size_and_missing_text_are_refused(documents):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("vocab.txt", b"a\nb\n", "lacks [PAD]"),
         ("vocab.txt", b"[PAD]\na\na\n", "vocab.txt:3: 'a' is already in line 2"),
@@ -60,11 +60,11 @@ def test_too_small_a_size_and_missing_text_are_refused(documents):
         ("tokenizer.json", b"{}", "is not a tokenizer"),
     ],
 )
-def test_bad_vocabularies_are_refused(tmp_path, name, content, said):
+def test_bad_vocabularies_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RequestError) as error:
         load_tokenizer(tmp_path / name)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert str(tmp_path / name) in str(error.value)
 
 

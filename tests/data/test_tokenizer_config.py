@@ -1,4 +1,4 @@
-"""The settings beside a vocab.txt: cut as BertTokenizer cuts, saved again, fetched from the hub, or refused."""
+"""The settings beside a vocab.txt: the same tokens as BertTokenizer, saved and downloaded settings, and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bigs_cli.checkpoints.resolve import fetch_model
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.tokenizer import RESERVED, SPECIAL_TOKENS, fingerprint, load_tokenizer, save_tokenizer
-from tests.checkpoints.test_hub import hub, look_at  # noqa: F401
+from tests.checkpoints.test_hub import hub, use_hub  # noqa: F401
 from tests.checkpoints.tiny import config, parameters
 from tests.hub_server import Fault, Hub
 from tests.tiny import bigs
@@ -50,19 +50,20 @@ def write(folder: Path, words: Sequence[str] = (*RESERVED, *CASED), **settings: 
     return folder
 
 
-def cut(source: Path | str, text: str = TEXT) -> list[str]:
+def tokens(source: Path | str, text: str = TEXT) -> list[str]:
     return load_tokenizer(source).encode(text, add_special_tokens=False).tokens
 
 
 def test_case_and_accents_follow_the_settings(tmp_path: Path) -> None:
     folder = write(tmp_path / "cased", do_lower_case=False, tokenizer_class="BertTokenizer")
-    assert cut(folder) == cut(folder / "vocab.txt") == WHOLE
-    assert cut(write(tmp_path / "uncased")) == ["hello", ",", "paris", "cafe", ".", "ada", "[UNK]"]
-    assert cut(write(tmp_path / "accents", strip_accents=False)) == ["hello", ",", "paris", "café", ".", "ada", "[UNK]"]
+    assert tokens(folder) == tokens(folder / "vocab.txt") == WHOLE
+    assert tokens(write(tmp_path / "uncased")) == ["hello", ",", "paris", "cafe", ".", "ada", "[UNK]"]
+    accents = ["hello", ",", "paris", "café", ".", "ada", "[UNK]"]
+    assert tokens(write(tmp_path / "accents", strip_accents=False)) == accents
     bare = ["Hello", ",", "Paris", "cafe", ".", "Ada", "London"]
-    assert cut(write(tmp_path / "bare", do_lower_case=False, strip_accents=True)) == bare
-    assert cut(write(tmp_path / "uncased"), "中文") == ["中", "文"]
-    assert cut(write(tmp_path / "joined", tokenize_chinese_chars=False), "中文") == ["中文"]
+    assert tokens(write(tmp_path / "bare", do_lower_case=False, strip_accents=True)) == bare
+    assert tokens(write(tmp_path / "uncased"), "中文") == ["中", "文"]
+    assert tokens(write(tmp_path / "joined", tokenize_chinese_chars=False), "中文") == ["中文"]
 
 
 @pytest.mark.parametrize("settings", [*itertools.product((True, False), (True, False, None), (True, False))])
@@ -91,7 +92,7 @@ def test_special_tokens_are_renamed_to_berts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"{", "tokenizer_config.json is not JSON"),
         (b"[]", "tokenizer_config.json: Input should be a valid dictionary"),
@@ -100,11 +101,11 @@ def test_special_tokens_are_renamed_to_berts(tmp_path: Path) -> None:
         (b'{"tokenizer_class": "BertJapaneseTokenizer"}', "tokenizes differently from BERT's tokenizer"),
     ],
 )
-def test_unsupported_settings_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
+def test_unsupported_settings_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (write(tmp_path) / "tokenizer_config.json").write_bytes(content)
     with pytest.raises(RequestError) as error:
         load_tokenizer(tmp_path / "vocab.txt")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_shards_keep_the_settings_in_every_tokenizer_file(tmp_path: Path) -> None:
@@ -120,10 +121,10 @@ def test_shards_keep_the_settings_in_every_tokenizer_file(tmp_path: Path) -> Non
 
 def test_settings_are_read_from_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: F811
     write(hub.repositories["someone/all"], do_lower_case=False)
-    assert cut("someone/all") == WHOLE
-    assert cut(fetch_model("someone/all")) == WHOLE
-    look_at("http://127.0.0.1:9", monkeypatch)
-    assert cut("someone/all") == WHOLE, "from the cache"
+    assert tokens("someone/all") == WHOLE
+    assert tokens(fetch_model("someone/all")) == WHOLE
+    use_hub("http://127.0.0.1:9", monkeypatch)
+    assert tokens("someone/all") == WHOLE, "from the cache"
 
 
 def test_inaccessible_settings_on_the_hub_are_an_error(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -135,7 +136,7 @@ def test_inaccessible_settings_on_the_hub_are_an_error(hub: Hub, monkeypatch: py
 
 def test_missing_settings_on_the_hub_are_the_defaults(hub: Hub) -> None:  # noqa: F811
     write(hub.repositories["someone/all"])
-    assert cut("someone/all")[0] == "hello"
+    assert tokens("someone/all")[0] == "hello"
 
 
 def test_an_export_of_a_published_folder_keeps_the_settings(tmp_path: Path) -> None:
@@ -143,4 +144,4 @@ def test_an_export_of_a_published_folder_keeps_the_settings(tmp_path: Path) -> N
     write_flax(write(tmp_path / "model", do_lower_case=False), of, parameters(of))
     bigs("export", "--model", tmp_path / "model", "--output", tmp_path / "out").fine()
     for name in ("vocab.txt", "tokenizer.json"):
-        assert cut(tmp_path / "out" / name) == WHOLE
+        assert tokens(tmp_path / "out" / name) == WHOLE

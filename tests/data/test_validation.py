@@ -1,4 +1,4 @@
-"""What is held out where there are few documents: whole paragraphs or sentences, none of them in both parts."""
+"""Held-out text of a few documents: whole paragraphs or sentences, none of them in both splits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARAGRAPHS = [" ".join(SENTENCES[i : i + 4]) for i in range(0, 400, 4)]
 
 
 def parts(fraction: float, *texts: str) -> tuple[str, list[str], list[str]]:
-    """What is held out as a whole, what is trained on and what is held out."""
+    """Return the unit that is held out, the training units and the held-out units."""
     rule = choose_validation_rule(lambda: texts, fraction)
     both = [rule.split(text) for text in texts]
     return rule.unit, [unit for kept, _ in both for unit in kept], [unit for _, held in both for unit in held]
@@ -50,7 +50,7 @@ def parts(fraction: float, *texts: str) -> tuple[str, list[str], list[str]]:
 )
 def test_splits_are_disjoint_and_not_empty(fraction: float, texts: tuple[str, ...], unit: str) -> None:
     found, kept, held = parts(fraction, *texts)
-    if found == "documents":  # chance put documents on both sides
+    if found == "documents":  # by chance, there are documents in both splits
         return
     assert found == unit
     assert held
@@ -120,16 +120,16 @@ def words_in(folder: Path, split: Split) -> Counter[str]:
 def test_the_bytes_do_not_depend_on_workers_batches_or_crashes(
     tmp_path: Path, tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers, batches, copies, and crashes at every batch."""
+    """With several workers, small batches, copies of documents, and crashes at every batch."""
     texts = ["\n\n".join(PARAGRAPHS[start : start + 33]) for start in (0, 33, 66)]
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number, text in enumerate(texts):
         (corpus / f"{number}.txt").write_text(text)
-    said: list[str] = []
+    messages: list[str] = []
     options = {"heldout": 0.01, "weights": (2.0,)}
-    report = build(tmp_path / "whole", tokenizer, corpus, say=said.append, **options).report
-    assert "whole paragraphs are held out instead" in said[0]
+    report = build(tmp_path / "whole", tokenizer, corpus, say=messages.append, **options).report
+    assert "whole paragraphs are held out instead" in messages[0]
     unit, kept, held = parts(0.01, *texts)
     assert (report.heldout_unit, report.documents, report.heldout_documents) == (unit, 6, len(held))
     assert words_in(tmp_path / "whole", "heldout") == words(held)

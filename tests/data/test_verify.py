@@ -1,4 +1,4 @@
-"""Altered shards are refused before the first step, each by name; sound ones are read once and not again."""
+"""Modified shards are named and refused before the first step; valid ones are read only once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were read, in the order in which that began."""
+    """The names of the files that were read, in order."""
     names: list[str] = []
     original = module._read
 
@@ -47,7 +47,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def flip(path: Path, byte: int = 5) -> None:
-    """Change one bit of a file and set its time of modification back."""
+    """Change one bit of a file and restore its modification time."""
     before, data = path.stat(), bytearray(path.read_bytes())
     data[byte] ^= 1
     path.write_bytes(data)
@@ -101,7 +101,7 @@ def test_valid_shards_are_read_once_and_modified_ones_again(folder: Path, read: 
     assert len(read) == SHARDS
     assert sum(sizes) == 2 * shards.nbytes
     flip(folder / "train-00002.bin")
-    for _ in range(2):  # what is bad is not remembered
+    for _ in range(2):  # failures are not cached
         with pytest.raises(RequestError, match=r"train-00002\.bin was modified"):
             verify(shards)
     assert read[SHARDS:] == ["train-00002.bin"] * 2
@@ -141,7 +141,7 @@ def test_processes_share_the_shards(folder: Path, read: list[str]) -> None:
         done.append(len(read))
     assert done == [2, 4, 5, 6]
     assert len(set(read)) == SHARDS
-    verify(shards)  # they remember for one another
+    verify(shards)  # the processes share the cache
     assert len(read) == SHARDS
     flip(folder / "train-00001.bin")
     verify(shards, 0, 4)
@@ -158,7 +158,7 @@ def test_an_unusable_cache_only_costs_time(folder: Path, cache: Path, read: list
     cache.unlink()
     verify(shards)
     (remembered,) = (cache / "verified").iterdir()
-    remembered.write_bytes(b"\xff\xfe{]\n" + remembered.read_bytes()[:100])  # cut off in the middle of a line
+    remembered.write_bytes(b"\xff\xfe{]\n" + remembered.read_bytes()[:100])  # truncated in the middle of a line
     for _ in range(3):
         verify(shards)
     read.clear()

@@ -1,4 +1,4 @@
-"""Token shards of given rows, without text."""
+"""Token shards with given rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bigs_cli.data.tokenizer import fingerprint, save_tokenizer, special_ids
 
 
 def numbered(count: int, length: int = 4, first: int = 0) -> np.ndarray[Any, Any]:
-    """Return rows `[count, length]` of which each holds its own number: `first`, `first` + 1, …"""
+    """Return rows `[count, length]` that each contain their own number: `first`, `first` + 1, …"""
     return np.repeat(np.arange(first, first + count)[:, None], length, axis=1)
 
 

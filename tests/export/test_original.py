@@ -19,7 +19,7 @@ GELU = "The Torch port computes the exact GELU in its layers"
 
 
 @pytest.mark.parametrize(
-    ("form", "changes", "says"),
+    ("form", "changes", "message"),
     [
         ("flax", {"mask_padding": True}, "mask_padding is on, and the original Flax code does not read it: padding"),
         (
@@ -54,9 +54,9 @@ GELU = "The Torch port computes the exact GELU in its layers"
         ),
     ],
 )
-def test_unsupported_fields_cause_warnings(form: str, changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_unsupported_fields_cause_warnings(form: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     warnings = export(model(**changes), form, tmp_path / "out").warnings
-    assert any(says in warning for warning in warnings), warnings
+    assert any(message in warning for warning in warnings), warnings
     card = (tmp_path / "out" / "README.md").read_text()
     assert all(f"**Warning**: {warning}" in card for warning in warnings)
 

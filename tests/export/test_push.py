@@ -12,7 +12,7 @@ from huggingface_hub import constants
 import bigs_cli
 from bigs_cli.checkpoints.folder import read_model, write_flax
 from bigs_cli.core.errors import RequestError
-from tests.checkpoints.test_hub import look_at
+from tests.checkpoints.test_hub import use_hub
 from tests.checkpoints.tiny import config, parameters, same
 from tests.hub_server import Fault, Hub, serving
 from tests.hub_writing import Writing
@@ -34,7 +34,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     write_flax(theirs, OF, FLAT)
     writing = Writing(tmp_path / "written", {TOKEN: "ada", "hf_of_bob": "bob"}, {"ada": ["lab"]})
     with serving(Hub({"bob/model": theirs}, writing=writing)) as stand_in:
-        look_at(stand_in.endpoint, monkeypatch)
+        use_hub(stand_in.endpoint, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -152,7 +152,7 @@ def test_pushing_offline_is_rejected(hub: Hub, tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_unreachable_hub_is_reported(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look_at("http://127.0.0.1:9", monkeypatch)
+    use_hub("http://127.0.0.1:9", monkeypatch)
     check_rejected(
         export(tmp_path, "--push", "ada/mine"), tmp_path, hub, 1, "could not be pushed to http://127.0.0.1:9"
     )

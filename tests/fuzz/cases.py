@@ -1,4 +1,4 @@
-"""Spoilt files: a good one with some edits of its bytes, or, where it is JSON, of its values."""
+"""Corrupt files: a valid file with random edits of its bytes or, if it is JSON, of its values."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 
 
-def nonfinite_error(seeds: Sequence[bytes], tokens: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
-    """Return cases made of `seeds`, which are not empty; `tokens` are what the format is made of."""
+def corrupt_files(seeds: Sequence[bytes], tokens: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
+    """Return a strategy for corrupt versions of `seeds`, which must not be empty; `tokens` are parts of the format."""
     made = [_edited(seeds, (*ODD_BYTES, *ODD_TEXTS, *tokens))]
     if trees := [seed for seed in seeds if _is_json(seed)]:
         made.append(_changed(trees))
@@ -113,12 +113,12 @@ def _edited(draw: st.DrawFn, seeds: Sequence[bytes], tokens: Sequence[bytes]) ->
 
 @st.composite
 def _changed(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
-    """Draw a seed of JSON, or of JSON lines, with one to four of its values changed, dropped, renamed or nested."""
+    """Draw a JSON or JSON Lines seed, and change, drop, rename, nest or exchange one to four of its values."""
     lines = draw(st.sampled_from(seeds)).splitlines() if draw(st.booleans()) else [draw(st.sampled_from(seeds))]
     number = draw(st.integers(0, len(lines) - 1))
     try:
         tree = [json.loads(lines[number])]
-    except ValueError:  # a line of a value that is written over several
+    except ValueError:  # one line of a value that spans several lines
         lines = [b"\n".join(lines)]
         number, tree = 0, [json.loads(lines[0])] if _is_json_value(lines[0]) else [{}]
     for _ in range(draw(st.integers(1, 4))):

@@ -1,4 +1,4 @@
-"""Watching what reading a file does: it ends, in bounded memory, and neither runs nor writes nor calls anything."""
+"""Checks that reading a file ends, uses limited memory, and starts no process, connection or write elsewhere."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bigs_cli.core.cache import cache_root
 from tests.tiny import HANG
 
 SECONDS = 10
-"""The most of the processor's time that one file may take to be read, refused or not: what else runs does not count."""
+"""The limit on the CPU time for reading one file, valid or not; other processes do not count."""
 MEGABYTES = 400
-"""The most that this process may grow by while it reads one small file."""
+"""The limit on the growth of this process while it reads one small file."""
 
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "ctypes.dlopen")
 _CALLS = ("socket.connect", "socket.getaddrinfo", "urllib.Request", "pickle.find_class")
@@ -28,8 +28,8 @@ _allowed: tuple[str, ...] | None = None
 _seen: list[str] = []
 
 
-class Offence(BaseException):
-    """What no file may bring about. No `Exception`, so that no reader takes it for a fault of the file."""
+class Violation(BaseException):
+    """A forbidden effect of reading a file. Not an `Exception`, so that no reader handles it as an invalid file."""
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -44,7 +44,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 def _check(event: str, path: Any) -> None:
     if isinstance(path, str | bytes | os.PathLike):
         place = os.path.realpath(os.fsdecode(path))
-        nameless = event == "open" and os.path.isdir(place)  # noqa: PTH112 - a temporary file that is in no folder
+        nameless = event == "open" and os.path.isdir(place)  # noqa: PTH112 - an unnamed temporary file
         if not nameless and not place.startswith(_allowed or ()):
             _seen.append(f"{event} {place}")
 
@@ -54,10 +54,10 @@ sys.addaudithook(_hook)
 
 @contextlib.contextmanager
 def watched(folder: Path) -> Iterator[None]:
-    """Raise Offence for what happens inside: a process, a connection, a write elsewhere, too much time or memory."""
+    """Raise Violation if the block starts a process or connection, writes elsewhere, or exceeds a limit."""
     global _allowed
-    _allowed = None  # also if the last alarm came as its watch was being ended
-    before = _peak(anew=True)
+    _allowed = None  # also if the last alarm came at the end of its block
+    before = _peak(reset=True)
     _seen.clear()
     _allowed = (os.path.realpath(folder), os.path.realpath(cache_root()), os.devnull)
     previous = [signal.signal(number, _late) for number in (signal.SIGPROF, signal.SIGALRM)]
@@ -72,22 +72,22 @@ def watched(folder: Path) -> Iterator[None]:
             signal.signal(number, handler)
         _allowed = None
     if _seen:
-        raise Offence("; ".join(_seen))
+        raise Violation("; ".join(_seen))
     grown = (_peak() - before) >> 20
     if grown > MEGABYTES:
-        raise Offence(f"took {grown} MB")
+        raise Violation(f"took {grown} MB")
 
 
-def _peak(anew: bool = False) -> int:
-    """Return the most bytes that this process has held; `anew`: from now on, as far as the system can begin again."""
+def _peak(reset: bool = False) -> int:
+    """Return the peak memory of this process in bytes; `reset` starts a new measurement if the system supports this."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    if anew:
+    if reset:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
     return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 def _late(number: int, frame: Any) -> None:
-    raise Offence("it hangs" if number == signal.SIGALRM else f"not done after {SECONDS} s")
+    raise Violation("it hangs" if number == signal.SIGALRM else f"not done after {SECONDS} s")

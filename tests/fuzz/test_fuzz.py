@@ -1,4 +1,4 @@
-"""A few hundred spoilt files for every parser; `tests/long/fuzz.py` tries as many as it is asked to."""
+"""Up to 200 corrupt files for every parser; `tests/long/fuzz.py` tries any number."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.fuzz.targets.target import Target
 from tests.fuzz.trial import Trial
 
 CASES = 200
-OF_A_RUN = 50  # each reads several files in several ways
+OF_A_RUN = 50  # each case reads several files in several ways
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_a_spoilt_file_is_read_or_refused_in_a_sentence(
+def test_a_corrupt_file_is_read_or_refused_with_a_message(
     target: Target, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cases = OF_A_RUN if target.name.startswith("run ") else CASES

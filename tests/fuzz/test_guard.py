@@ -1,4 +1,4 @@
-"""The guard sees what it is there for; without this a parser that ran a file would pass."""
+"""The guard detects violations; otherwise the fuzz tests would pass for a parser that executes a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import guard
-from tests.fuzz.guard import Offence, watched
+from tests.fuzz.guard import Violation, watched
 
 
 def spend(folder: Path) -> None:
@@ -24,7 +24,7 @@ def swell(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "told"),
+    ("act", "message"),
     [
         (lambda folder: (folder.parent / "outside").write_text("x"), "open .*outside"),
         (lambda folder: (folder / ".." / "outside").mkdir(), "os.mkdir .*outside"),
@@ -34,17 +34,17 @@ def swell(folder: Path) -> None:
         (swell, "took .* MB"),
     ],
 )
-def test_an_offence_is_seen(
-    act: Callable[[Path], object], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_violations_are_detected(
+    act: Callable[[Path], object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if act is spend:
         monkeypatch.setattr(guard, "SECONDS", 1)
     (tmp_path / "inside").mkdir()
-    with pytest.raises(Offence, match=told), watched(tmp_path / "inside"):
+    with pytest.raises(Violation, match=message), watched(tmp_path / "inside"):
         act(tmp_path / "inside")
 
 
-def test_reading_and_writing_inside_are_none(tmp_path: Path) -> None:
+def test_reading_and_writing_inside_the_folder_are_allowed(tmp_path: Path) -> None:
     with watched(tmp_path):
         (tmp_path / "file").write_text("x")
         assert (tmp_path / "file").read_text() == "x"

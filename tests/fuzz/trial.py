@@ -1,4 +1,4 @@
-"""Trying spoilt files on a parser, and what comes of it."""
+"""Running a parser on corrupt files, and a report of the faults."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from bigs_cli.core.errors import BigsError
-from tests.fuzz.cases import nonfinite_error
+from tests.fuzz.cases import corrupt_files
 from tests.fuzz.guard import watched
 from tests.fuzz.targets.target import Target
 
 
 @dataclass
 class Report:
-    """How many cases were tried, how many of them were read, and a case for each place at which one went wrong."""
+    """The numbers of cases that were tried and read, and one case for each place in the code with a fault."""
 
     tried: int = 0
     read: int = 0
@@ -24,10 +24,10 @@ class Report:
 
 
 class Trial:
-    """A parser with a folder of its own."""
+    """A parser with its own folder."""
 
     def __init__(self, target: Target, folder: Path) -> None:
-        """The good contents are read first: what the libraries load is then not blamed on a case."""
+        """Read the valid contents first, so that what libraries load is not attributed to a case."""
         self.target = target
         self.path, self.seeds = target.prepare(folder)
         self.folder = folder
@@ -36,17 +36,17 @@ class Trial:
             self._read(content)
 
     def attempt(self, count: int, number: int | None = None) -> Report:
-        """Try about `count` cases: the same ones each time, or those that `number` stands for."""
+        """Try about `count` cases: the same ones each time, or random ones with the seed `number`."""
 
         @settings(
             max_examples=count,
             derandomize=number is None,
             database=None,
             deadline=None,
-            phases=[Phase.generate],  # A fault is not hidden behind the shrinking of another.
+            phases=[Phase.generate],  # Shrinking one fault could hide another.
             suppress_health_check=list(HealthCheck),
         )
-        @given(nonfinite_error(self.seeds, self.target.tokens))
+        @given(corrupt_files(self.seeds, self.target.tokens))
         def check(case: bytes) -> None:
             self.run(case)
 
@@ -54,7 +54,7 @@ class Trial:
         return self.report
 
     def run(self, case: bytes) -> None:
-        """Try one: it is read, or refused with a sentence; all else is a fault."""
+        """Try one case: it must be read, or refused with a message; anything else is a fault."""
         self.report.tried += 1
         try:
             with watched(self.folder):
@@ -63,7 +63,7 @@ class Trial:
                     self.report.read += 1
                 except BigsError as error:
                     if not str(error).strip():
-                        raise AssertionError("an empty sentence") from error
+                        raise AssertionError("an empty message") from error
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:

@@ -1,9 +1,9 @@
-"""Fill the disk under every verb that writes: one sentence says so, and the same command ends well once there is room.
+"""Fill the disk during every writing command: it reports this, and succeeds when it is repeated with enough space.
 
-The disk is a small tmpfs of which a part of what the verb needs is free: nothing, a few KB, and fractions of all. A
-verb that fails says that the disk is full and ends with 1, without a traceback, and nothing that counts as its product
-is there. Then the tmpfs is made larger, and the command given again, with --resume where something can be resumed: its
-product has the bytes of one that had room, and nothing else lies beside it. Needs the right to mount.
+The disk is a small tmpfs with only a part of the required space: none, a few KB, or a fraction. A command that fails
+must report that the disk is full and exit with 1, without a traceback and without a finished product. Then the tmpfs
+is enlarged and the command is repeated, with --resume if there is something to resume: its product must have the same
+bytes as with enough space, and there must be no other files. This requires permission to mount.
 
 Run: python -m tests.long.full_disk [--only NAME]
 """
@@ -23,19 +23,19 @@ PARTS = (0.0, 0.02, 0.25, 0.5, 0.75, 0.95)
 
 
 def main() -> None:
-    """Print one line a verb; exit with 1 if one did otherwise."""
+    """Print one line per command; exit with 1 if one has problems."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         disk = Path(folder, "disk")
         disk.mkdir()
         if _mount(disk, 64 << 20):
-            sys.exit("A tmpfs cannot be mounted here, which takes root: nothing was tried.")
+            sys.exit("Mounting a tmpfs failed; it requires root. Nothing was tested.")
         _unmount(disk)
         for number, verb in enumerate(prepare(Path(folder))):
-            if asked.only in verb.name:
+            if args.only in verb.name:
                 problems, what = _fill(verb, Path(folder, str(number)), disk)
                 failed = failed or bool(problems)
                 print(f"{verb.name}: {what}; {'; '.join(problems) or 'the same in the end'}", flush=True)
@@ -43,19 +43,19 @@ def main() -> None:
 
 
 def _fill(verb: Verb, steady: Path, disk: Path) -> tuple[list[str], str]:
-    """Return what went wrong, and what was done."""
+    """Return the problems, and a description of the attempts."""
     steady.mkdir()
     _mount(disk, 256 << 20)
     before = _used(disk)
     err = verb.start(disk).communicate(timeout=300)[1]
     if not verb.finished(disk):
         _unmount(disk)
-        return [f"it fails with room: {err[-300:]}"], "nothing"
-    wanted, takes = verb.made(disk), max(_used(disk) - before, 8192)
+        return [f"it fails with enough space: {err[-300:]}"], "nothing"
+    wanted, required = verb.made(disk), max(_used(disk) - before, 8192)
     _unmount(disk)
-    problems, said = [], []
+    problems, outcomes = [], []
     for part in PARTS:
-        room = max(4096, int(part * takes) // 4096 * 4096)
+        room = max(4096, int(part * required) // 4096 * 4096)
         _mount(disk, room)
         if not part:
             (disk / "full").write_bytes(b"0" * 4096)
@@ -63,11 +63,11 @@ def _fill(verb: Verb, steady: Path, disk: Path) -> tuple[list[str], str]:
         err = running.communicate(timeout=300)[1]
         last = err.strip().splitlines()[-1] if err.strip() else ""
         if running.returncode:
-            said.append(f"{room >> 10} KB: {running.returncode}")
-            if running.returncode != 1 or not _tells(last) or "Traceback" in err:
+            outcomes.append(f"{room >> 10} KB: {running.returncode}")
+            if running.returncode != 1 or not _reports_full_disk(last) or "Traceback" in err:
                 problems.append(f"with {room >> 10} KB: code {running.returncode}, {last[:300]}")
             if verb.finished(disk):
-                problems.append(f"with {room >> 10} KB: taken for whole")
+                problems.append(f"with {room >> 10} KB: the product counts as finished")
         subprocess.run(["mount", "-o", f"remount,size={256 << 20}", str(disk)], check=True)
         (disk / "full").unlink(missing_ok=True)
         running = verb.start(disk) if running.returncode else running
@@ -77,10 +77,10 @@ def _fill(verb: Verb, steady: Path, disk: Path) -> tuple[list[str], str]:
         elif wrong := differences(wanted, verb.made(disk)):
             problems.append(f"after {room >> 10} KB differs: {', '.join(wrong[:5])}")
         _unmount(disk)
-    return problems, f"takes {takes >> 10} KB; {', '.join(said) or 'never full'}"
+    return problems, f"requires {required >> 10} KB; {', '.join(outcomes) or 'never full'}"
 
 
-def _tells(line: str) -> bool:
+def _reports_full_disk(line: str) -> bool:
     return line.startswith("bigs: ") and ("is full" in line or "No space left" in line)
 
 

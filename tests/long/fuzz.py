@@ -1,8 +1,8 @@
-"""Try thousands of spoilt files on every parser of bigs, each parser in a process of its own.
+"""Try thousands of corrupt files on every parser of bigs, each parser in its own process.
 
-A case that breaks a parser (another error than a sentence, a process or connection started, a write elsewhere, too
-much time or memory, a crash) is kept under --keep and becomes a test. With --atheris the bytes are not drawn but led
-by the coverage of our code (pip install atheris), for one parser at a time and for ever, or as many runs as are asked.
+A case that breaks a parser (an error without a message, a new process or connection, a write elsewhere, too much time
+or memory, a crash) is saved under --keep and becomes a test. With --atheris (pip install atheris), the coverage of our
+code guides the choice of bytes, for one parser and the number of runs in --cases (-1: without end).
 
 Run: python -m tests.long.fuzz [PARSER …] [--cases 10000] [--seed 0] [--keep faults] [--atheris]
 """
@@ -23,36 +23,38 @@ from types import FunctionType
 from tests.fuzz.targets import BY_NAME
 from tests.fuzz.trial import Trial
 
-ADDRESSES = 12 << 30  # bytes of address space for a parser: one that wants more is told so, and does not take it
+ADDRESSES = 12 << 30  # limit on the address space of a parser in bytes: larger allocations fail
 
 
 def main() -> None:
-    """Print one line a parser, and exit with 1 if a case was neither read nor refused."""
+    """Print one line per parser, and exit with 1 if a case was neither read nor refused."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parsers", nargs="*", metavar="PARSER", help=", ".join(BY_NAME))
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("faults"))
     parser.add_argument("--atheris", action="store_true")
-    parser.add_argument("--here", action="store_true", help="in this process; what the others are started with")
-    asked = parser.parse_args()
-    if strange := [name for name in asked.parsers if name not in BY_NAME]:
-        sys.exit(f"There is no parser {', '.join(strange)}. They are: {', '.join(BY_NAME)}.")
-    if asked.atheris:
-        explore(asked.parsers[0], asked.cases)
-    elif asked.here:
-        sys.exit(draw(asked.parsers[0], asked.cases, asked.seed, asked.keep))
+    parser.add_argument(
+        "--here", action="store_true", help="run in this process (used for the processes of the parsers)"
+    )
+    args = parser.parse_args()
+    if unknown := [name for name in args.parsers if name not in BY_NAME]:
+        sys.exit(f"There is no parser {', '.join(unknown)}. They are: {', '.join(BY_NAME)}.")
+    if args.atheris:
+        explore(args.parsers[0], args.cases)
+    elif args.here:
+        sys.exit(draw(args.parsers[0], args.cases, args.seed, args.keep))
     else:
-        broken = [name for name in asked.parsers or BY_NAME if not start(name, asked)]
+        broken = [name for name in args.parsers or BY_NAME if not start(name, args)]
         sys.exit(f"broken: {', '.join(broken)}" if broken else 0)
 
 
-def start(name: str, asked: argparse.Namespace) -> bool:
-    """Try a parser in a process of its own, which a crash does not take the others with."""
-    options = ("--cases", str(asked.cases), "--seed", str(asked.seed), "--keep", str(asked.keep), "--here")
+def start(name: str, args: argparse.Namespace) -> bool:
+    """Test a parser in its own process, so that a crash does not end the others."""
+    options = ("--cases", str(args.cases), "--seed", str(args.seed), "--keep", str(args.keep), "--here")
     done = subprocess.run([sys.executable, "-m", "tests.long.fuzz", name, *options], check=False)
     if done.returncode < 0:
-        print(f"{name}: ended by signal {-done.returncode}; its last case is {asked.keep / 'last'}", flush=True)
+        print(f"{name}: ended by signal {-done.returncode}; its last case is {args.keep / 'last'}", flush=True)
     return done.returncode == 0
 
 
@@ -81,7 +83,7 @@ def draw(name: str, cases: int, number: int, keep: Path) -> int:
 
 
 def explore(name: str, runs: int) -> None:
-    """Let atheris look for cases that reach code which none has reached."""
+    """Let atheris search for cases that reach new code."""
     import atheris  # pyright: ignore[reportMissingImports]
 
     folder = Path(tempfile.mkdtemp())
@@ -91,7 +93,7 @@ def explore(name: str, runs: int) -> None:
     trial = Trial(BY_NAME[name], folder / "files")
     for number, content in enumerate(trial.seeds):
         (folder / "corpus" / str(number)).write_bytes(content)
-    for one in gc.get_objects():  # our own only: the libraries have fifty thousand
+    for one in gc.get_objects():  # only our functions: the libraries have fifty thousand
         if isinstance(one, FunctionType) and (one.__module__ or "").startswith("bigs_cli."):
             atheris.instrument_func(one)
 

@@ -1,8 +1,8 @@
-"""Kill `bigs pretrain` at random moments, resume it, and compare with a run that was left alone, bit for bit.
+"""Kill `bigs pretrain` at random moments, resume it, and compare it bit for bit with an uninterrupted run.
 
-A tiny model on the CPU, with a checkpoint every 10 of 300 steps, so that many kills fall into the writing of one. Each
-kill comes up to 0.3 s after a step drawn at random, or, one in five, up to 6 s after the start: while Python and JAX
-load, or a checkpoint is read.
+A tiny model on the CPU saves a checkpoint every 10 of 300 steps, so that many kills interrupt the writing of one. Each
+kill comes up to 0.3 s after a random step or, in one of five cases, up to 6 s after the start, while Python and JAX
+load or a checkpoint is read.
 
 Run: python -m tests.long.kill_pretrain [--kills 20] [--steps 300] [--seed 0]
 """
@@ -24,16 +24,16 @@ from tests.training.test_resume import same, training_log
 
 
 def main() -> None:
-    """Print one line a kill, and the verdict."""
+    """Print one line per kill, and the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    rng = random.Random(asked.seed)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     changes = {
-        "steps": asked.steps,
+        "steps": args.steps,
         "checkpoint__every_steps": 10,
         "checkpoint__keep_every": 50,
         "checkpoint__keep_best": "true",
@@ -44,7 +44,7 @@ def main() -> None:
         shards = write_shards(Path(folder))
         steady, killed = Path(folder, "steady"), Path(folder, "killed")
         bigs(*pretrain(shards, steady, **changes)).fine()
-        moments = sorted(rng.randrange(1, asked.steps) for _ in range(asked.kills))
+        moments = sorted(rng.randrange(1, args.steps) for _ in range(args.kills))
         for number, step in enumerate(moments):
             resume = (killed / "recipe.yaml").exists()
             if rng.random() < 0.2:
@@ -65,10 +65,10 @@ def main() -> None:
         if not same(steady / "checkpoints", killed / "checkpoints"):
             sys.exit("the final parameters differ")
         if training_log(steady) != training_log(killed):
-            sys.exit("the logged courses differ")
+            sys.exit("the logs differ")
         if steps(steady / "checkpoints") != steps(killed / "checkpoints"):
-            sys.exit("other checkpoints were kept")
-    print(f"{asked.kills} kills: parameters, log and kept checkpoints are those of the run left alone.")
+            sys.exit("the kept checkpoints differ")
+    print(f"{args.kills} kills: parameters, log and kept checkpoints are those of the uninterrupted run.")
 
 
 if __name__ == "__main__":

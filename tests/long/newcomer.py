@@ -1,8 +1,8 @@
-"""Do what the README tells a newcomer to, in an empty folder, and keep what the terminal shows.
+"""Follow the README as a new user, in an empty folder, and save the output of the terminal.
 
-A fresh clone of this repository; `make demo`, which installs and goes through the whole lifecycle; then the commands
-that the demo ends with, `bigs doctor`, and a few that are wrong. A traceback, or another exit code than the one that is
-due, is a fault.
+The steps are a fresh clone of this repository; `make demo`, which installs bigs and runs the whole lifecycle; then the
+commands that the demo prints at its end, `bigs doctor`, and a few invalid commands. A traceback or an unexpected exit
+code is a fault.
 
 Run: python -m tests.long.newcomer [--keep transcript.txt]
 """
@@ -39,18 +39,18 @@ STEPS: tuple[tuple[str, int], ...] = (
 
 
 def main() -> None:
-    """Print the transcript, and exit with 1 if a step went otherwise than it should."""
+    """Print the transcript, and exit with 1 if a step has an unexpected result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, default=Path("transcript.txt"))
     keep = parser.parse_args().keep.absolute()
-    wrong, told = [], []
+    wrong, transcript = [], []
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "bigs")
         subprocess.run(["git", "clone", "--quiet", ROOT, home], check=True)
-        # As a newcomer has it: no cache, no runs, and the command on the path.
+        # The environment of a new user: no cache, no runs, and the command on the path.
         own = {"HOME": folder, "PATH": f"{home / '.venv' / 'bin'}:{os.environ['PATH']}"}
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("BIGS_", "JAX_"))}
-        for command, due in STEPS:
+        for command, expected in STEPS:
             done = subprocess.run(
                 ["bash", "-c", command],
                 cwd=home,
@@ -60,11 +60,11 @@ def main() -> None:
                 text=True,
                 check=False,
             )
-            told.append(f"$ {command}\n{done.stdout}")
-            print(told[-1], flush=True)
-            if done.returncode != due or "Traceback" in done.stdout:
-                wrong.append(f"{command}: exit code {done.returncode}, due was {due}")
-    keep.write_text("\n".join(told).replace(folder, "~"), encoding="utf-8")
+            transcript.append(f"$ {command}\n{done.stdout}")
+            print(transcript[-1], flush=True)
+            if done.returncode != expected or "Traceback" in done.stdout:
+                wrong.append(f"{command}: exit code {done.returncode}, expected {expected}")
+    keep.write_text("\n".join(transcript).replace(folder, "~"), encoding="utf-8")
     if wrong:
         sys.exit("\n".join(wrong))
 

@@ -1,4 +1,4 @@
-"""Two processes hand over to four; each of two is killed, and interrupted: what pytest has no time for.
+"""Slow tests of several processes: four continue a run of two, and one of two is killed or interrupted.
 
 Run: python -m tests.long.processes
 """
@@ -20,20 +20,20 @@ CHANGES = {"checkpoint__every_steps": 3, "checkpoint__keep": 9}
 
 
 def main() -> None:
-    """Print one line for each that holds."""
+    """Print one line for each test that passes."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["BIGS_CACHE"] = str(folder / "cache")
         shards = write_shards(folder)
-        more(shards, folder)
-        print("two processes, and four that go on from them, train as one does")
-        deaths(shards, folder)
-        print("when one is lost the other ends too and names it; an interrupt of one stops both with a checkpoint")
+        check_continuing_with_four(shards, folder)
+        print("two processes, and four that continue their run, train like one process")
+        check_lost_processes(shards, folder)
+        print("if one process is lost, the other reports it and ends; an interrupt of one stops both with a checkpoint")
 
 
-def more(shards: Path, folder: Path) -> None:
-    """Train as one and as two, go on as four, and compare."""
+def check_continuing_with_four(shards: Path, folder: Path) -> None:
+    """Train with one and with two processes, continue with four, and compare."""
     one, two = folder / "one", folder / "two"
     bigs(*pretrain(shards, one, **CHANGES)).fine()
     finish(start(2, shards, two, **CHANGES))
@@ -43,8 +43,8 @@ def more(shards: Path, folder: Path) -> None:
     near(four, one)
 
 
-def deaths(shards: Path, tmp_path: Path) -> None:
-    """Kill each of two processes, then interrupt one of them: the other says which, and both stop with a checkpoint."""
+def check_lost_processes(shards: Path, tmp_path: Path) -> None:
+    """Kill each of two processes, which the other reports; then interrupt one: both stop with a checkpoint."""
     run = tmp_path / "run"
     more, done = [], 2
     for victim in (1, 0):
@@ -58,8 +58,8 @@ def deaths(shards: Path, tmp_path: Path) -> None:
     running = start(2, shards, run, "--resume")
     wait_for_step(run, done + 1, running)
     running[1].send_signal(signal.SIGTERM)
-    said = finish(running, 130)
-    assert "a checkpoint is written" in said[0]
+    errors = finish(running, 130)
+    assert "a checkpoint is written" in errors[0]
     assert steps(run / "checkpoints")[-1] % 10 == 0
 
 

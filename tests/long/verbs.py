@@ -1,4 +1,4 @@
-"""Every verb that writes, at its smallest: its command, how it goes on after a fault, and what it made, to compare."""
+"""Every writing command with small inputs: its arguments, how to resume it, and its product for comparisons."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tests.data.test_build import content as shard_content
 from tests.tiny import bigs, finetune, parameters, pretrain, start_bigs, write_shards, write_tasks
 from tests.training.test_resume import TIMES
 
-_MINE = {"environment.json", ".lock"}  # of a run, and of no interest here
+_IGNORED = {"environment.json", ".lock"}  # files of a run that are not compared
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A command that makes `product` in the folder that it runs in; `begun` is there as soon as it can be resumed."""
+    """A command that writes `product` in its working folder; it can be resumed as soon as `begun` exists."""
 
     name: str
     command: tuple[object, ...]
     product: str
     whole: str = ""
-    """The file of the product that is written last: with it, the product is whole. "": the product itself."""
+    """The file of the product that is written last: if it exists, the product is finished. "": the product itself."""
     begun: str | None = None
 
     def arguments(self, place: Path) -> tuple[object, ...]:
-        """Return the command, or that which goes on with what is in `place`."""
+        """Return the arguments of the command, or those that resume it if `place` has something to resume."""
         if self.begun is None or not any(place.glob(f"{self.product}/{self.begun}")):
             return self.command
         words = list(self.command)
@@ -40,19 +40,19 @@ class Verb:
         return (*words, "--resume")
 
     def start(self, place: Path) -> subprocess.Popen[str]:
-        """Start it in `place`, or have it go on there."""
+        """Start or resume the command in `place`."""
         return start_bigs(*self.arguments(place), cwd=place, BIGS_RUNS=str(place / "none"))
 
     def finished(self, place: Path) -> bool:
-        """Whether `place` holds what counts as the product."""
+        """Return whether `place` contains the finished product."""
         return (place / self.product / self.whole).exists()
 
     def made(self, place: Path) -> dict[str, Any]:
-        """Return the product by paths in `place`, without times; and every other file in `place`."""
+        """Return the contents of the product and of every other file by their paths in `place`, without times."""
         found: dict[str, Any] = {}
         for path in sorted(path for path in place.rglob("*") if path.is_file()):
             name = str(path.relative_to(place))
-            if path.name not in _MINE and "/checkpoints/" not in name and "/best/" not in name:
+            if path.name not in _IGNORED and "/checkpoints/" not in name and "/best/" not in name:
                 found[name] = _plain(path)
         for run in sorted(path.parent for path in place.rglob("recipe.yaml")):
             for kept in (path for path in (run / "checkpoints", run / "best") if path.is_dir()):
@@ -64,25 +64,25 @@ class Verb:
         return found
 
     def made_of(self, place: Path, product: str) -> dict[str, Any]:
-        """Return what `made` does, but for what lies beside the product."""
+        """Return what `made` does for the files of the product only."""
         return {name: value for name, value in self.made(place).items() if name.split("/")[0] == product}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Return the names of what differs, with what they are if that is short."""
+    """Return the names of the contents that differ, and their values if these are short."""
     names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     values = ((name, f"{one.get(name)!r} ≠ {other.get(name)!r}") for name in names)
     return [f"{name} ({value})" if len(value) < 400 else name for name, value in values]
 
 
 def prepare(folder: Path) -> list[Verb]:
-    """Make the inputs of all verbs in `folder`, and return these."""
+    """Make the inputs of all commands in `folder`, and return the commands."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ["BIGS_CACHE"] = str(folder / "cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["PYTHONPATH"] = str(ROOT)  # this code, wherever a command runs
+    os.environ["PYTHONPATH"] = str(ROOT)  # use this code in every working folder
     shards, glue = write_shards(folder), write_tasks(folder / "glue")
     base, tuned = folder / "base", folder / "tuned"
     bigs(*pretrain(shards, base)).fine()
@@ -126,7 +126,7 @@ LINES = [f"Document {i} tells of the town, the lake and the sea" for i in range(
 
 
 def _plain(path: Path) -> Any:
-    """Return a file's content, but for what says when and how fast it was made."""
+    """Return a file's content without times and speeds."""
     if path.name == "metrics.jsonl":
         entries = [json.loads(line) for line in path.read_text().splitlines()]
         return [{name: value for name, value in entry.items() if name not in TIMES} for entry in entries]

@@ -1,6 +1,6 @@
 """Run the whole test suite with other Pythons, and with the oldest or newest allowed release of every dependency.
 
-Each pair gets a virtual environment of its own under --folder, kept for the next time. "oldest" pins each requirement
+Each pair gets its own virtual environment under --folder, which later runs use again. "oldest" pins each requirement
 of pyproject.toml, extras included, to its lower bound; "newest" lets pip choose.
 
 Run: python -m tests.long.versions [--python python3.11 …] [--releases oldest …] [-- -k …]
@@ -20,20 +20,20 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PYTHONS = ("python3.11", "python3.12", "python3.13")
 RELEASES = ("oldest", "newest")
-# What an old library uses of a newer one beneath it may be deprecated since; that is not ours to mend.
+# An old library may use features of a newer dependency that are now deprecated; this is not a fault of bigs.
 LENIENT = {"oldest": ("-W", "default::DeprecationWarning", "-W", "default::FutureWarning"), "newest": ()}
 VERSION = "import platform; print(platform.python_version())"
 
 
 def requirements(extras: list[str]) -> list[Requirement]:
-    """Return what pyproject.toml asks for, with the extras."""
+    """Return the requirements of pyproject.toml and of these extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"], *(line for name in extras for line in project["optional-dependencies"][name])]
     return [Requirement(line) for line in lines]
 
 
 def oldest(wanted: list[Requirement]) -> list[str]:
-    """Return a constraint per requirement: its lower bound and nothing else."""
+    """Return a constraint per requirement that pins its lower bound."""
     bounds = ((one.name, spec.version) for one in wanted for spec in one.specifier if spec.operator == ">=")
     return [f"{name}=={version}" for name, version in bounds]
 
@@ -57,7 +57,7 @@ def prepare(folder: Path, python: str, releases: str, extras: list[str]) -> Path
 
 
 def installed(interpreter: Path, names: list[str]) -> str:
-    """Return the releases of `names` that the interpreter has, as pip writes them, on one line."""
+    """Return the installed releases of the packages `names` on one line."""
     script = "import importlib.metadata as m, sys; print(*(f'{n} {m.version(n)}' for n in sys.argv[1:]), sep=', ')"
     done = subprocess.run([interpreter, "-c", script, *names], check=True, capture_output=True, text=True)
     return done.stdout.strip()
@@ -72,25 +72,25 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "versions")
     parser.add_argument("--only-install", action="store_true")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
-    asked = parser.parse_args()
-    extras = asked.extras.split(",")
+    args = parser.parse_args()
+    extras = args.extras.split(",")
     names = sorted({one.name for one in requirements(extras)})
     failed = []
-    for python in asked.python:
-        try:  # Also a name that pyenv has a shim for can be none of a Python.
+    for python in args.python:
+        try:  # A shim of pyenv may exist although that Python is not installed.
             subprocess.run([python, "-c", ""], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
             failed.append(f"{python} is not on this machine")
             continue
-        for releases in asked.releases:
-            interpreter = prepare(asked.folder.absolute(), python, releases, extras)
+        for releases in args.releases:
+            interpreter = prepare(args.folder.absolute(), python, releases, extras)
             number = subprocess.run([interpreter, "-c", VERSION], check=True, capture_output=True, text=True).stdout
             print(f"Python {number.strip()}, {releases}: {installed(interpreter, names)}", flush=True)
-            if asked.only_install:
+            if args.only_install:
                 continue
-            # The key of a compiled program has the release of jaxlib in it, not that of Python.
-            environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(asked.folder.absolute() / "jax")}
-            command = [interpreter, "-m", "pytest", "-n", "2", *LENIENT[releases], *asked.pytest]
+            # The cache key of a compiled program contains the release of jaxlib, but not that of Python.
+            environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(args.folder.absolute() / "jax")}
+            command = [interpreter, "-m", "pytest", "-n", "2", *LENIENT[releases], *args.pytest]
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             lines = done.stdout.splitlines() or done.stderr.splitlines()
             report = [line for line in lines if line.startswith(("FAILED", "ERROR"))] + lines[-1:]

@@ -12,7 +12,7 @@ from bigs_cli.recipe import load_recipe, recipe_comment, recipe_names, recipe_te
 from tests.tiny import bigs
 
 
-def test_a_variant_is_shown_whole() -> None:
+def test_a_variant_is_shown_completely() -> None:
     text = bigs("recipes", "show", "mrpc-128-freeze").fine().out
     assert text.startswith("# MRPC: whether two sentences mean the same thing. Length 128, SSM parameters frozen.\n#\n")
     assert "# Published, with the torch port: dev F1 87.29, accuracy 81.86" in text
@@ -22,7 +22,7 @@ def test_a_variant_is_shown_whole() -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_the_text_of_a_recipe_is_the_recipe(name: str, tmp_path: Path) -> None:
+def test_recipe_text_loads_as_the_same_recipe(name: str, tmp_path: Path) -> None:
     text = recipe_text(name)
     assert "variants" not in text
     assert f"--recipe {name} " in recipe_comment(name) or name in ("custom", "word-order")

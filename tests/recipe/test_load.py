@@ -1,4 +1,4 @@
-"""YAML to a checked recipe: places in errors, `extends`, `--set`, and back to YAML."""
+"""From YAML to a checked recipe: positions in errors, `extends`, `--set`, and writing YAML."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.tiny import bigs
 deterministic = settings(max_examples=40)
 
 
-def refusal(path: Path, text: str | bytes, overrides: Sequence[str] = ()) -> str:
-    """Return what is said about a recipe file with `text`, its folder cut off."""
+def error_message(path: Path, text: str | bytes, overrides: Sequence[str] = ()) -> str:
+    """Return the error message for a recipe file with `text`, without its folder."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(RequestError) as caught:
         load_recipe(str(path), overrides)
@@ -32,7 +32,7 @@ def mine(tmp_path: Path) -> Path:
     return tmp_path / "mine.yaml"
 
 
-def test_all_problems_at_once_each_at_its_place(mine: Path) -> None:
+def test_all_problems_are_reported_with_their_positions(mine: Path) -> None:
     text = """\
 extends: small
 step: 3
@@ -42,7 +42,7 @@ optimizer:
   learning_rat: 1e-3
 schedule: {kind: cosin}
 """
-    assert refusal(mine, text, ["seed=x", "optimizer.lr=3", "oops"]).splitlines() == [
+    assert error_message(mine, text, ["seed=x", "optimizer.lr=3", "oops"]).splitlines() == [
         "The recipe mine.yaml has 8 problems:",
         "  mine.yaml:4:1: 'batch_size' is set twice, first at mine.yaml:3:1. Remove one of the two.",
         "  --set oops: This is not KEY=VALUE, as in --set optimizer.learning_rate=1e-4.",
@@ -58,7 +58,7 @@ schedule: {kind: cosin}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "mine.yaml: A recipe must be a mapping"),
         ("- 1\n", "mine.yaml:1:1: A recipe must be a mapping"),
@@ -81,16 +81,16 @@ schedule: {kind: cosin}
         (b" " * (2**20 + 1), "mine.yaml is larger than 1 MiB"),
     ],
 )
-def test_a_refused_file(mine: Path, text: str | bytes, said: str) -> None:
-    assert refusal(mine, text).startswith(said)
+def test_invalid_files_are_refused(mine: Path, text: str | bytes, message: str) -> None:
+    assert error_message(mine, text).startswith(message)
 
 
 def test_missing_keys_are_explained(mine: Path) -> None:
-    said = refusal(mine, "kind: finetune\ntask: mrpc\n")
-    assert "mine.yaml:1:1: 'epochs' is missing: number of passes over the training set." in said
+    message = error_message(mine, "kind: finetune\ntask: mrpc\n")
+    assert "mine.yaml:1:1: 'epochs' is missing: number of passes over the training set." in message
 
 
-def test_unknown_names(tmp_path: Path) -> None:
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"Did you mean 'mrpc'.*bigs recipes list"):
         load_recipe("mrcp")
     with pytest.raises(RequestError, match=r"There is no recipe file .*bigs recipes copy"):
@@ -99,7 +99,7 @@ def test_unknown_names(tmp_path: Path) -> None:
         load_recipe(f"{tmp_path}/")
 
 
-def test_extends_and_set_are_laid_over_key_by_key(mine: Path) -> None:
+def test_extends_and_set_are_merged_by_key(mine: Path) -> None:
     mine.write_text("extends: small\noptimizer: {learning_rate: 5e-4}\nlog_every: 7\n")
     parent = load_recipe("small")
     recipe = load_recipe(str(mine), ["log_every=8", "log_every=9", "optimizer.ssm.lr_multiplier=.5", "from=a/b"])
@@ -123,12 +123,12 @@ def test_extends_is_relative_to_its_file(mine: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "value"), [("6e-4", 6e-4), ("1e-12", 1e-12), (".5", 0.5), ("1_000", 1000.0), ("2.", 2.0)]
 )
-def test_numbers_are_numbers(written: str, value: float) -> None:
+def test_all_number_formats_are_parsed(written: str, value: float) -> None:
     recipe = load_recipe("cola", [f"epochs={written}"])
     assert recipe == load_recipe("cola").model_copy(update={"epochs": value})
 
 
-def test_words_are_words() -> None:
+def test_words_that_yaml_would_convert_remain_text() -> None:
     for word in ("no", "on", "2024-01-01", "1:30", "off"):
         assert load_recipe("cola", [f"task={word}"]).model_dump()["task"] == word
 
@@ -177,16 +177,16 @@ def test_any_recipe_survives_the_round_trip(
 
 @deterministic
 @given(st.binary(max_size=60) | st.text("abc:-{}[]&*!#'\"\n \t\\%@|>,?1e.", max_size=60).map(str.encode))
-def test_any_file_is_refused_in_sentences(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+def test_random_files_are_refused_with_a_message(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.yaml"
-    assert "noise.yaml" in refusal(path, raw)
+    assert "noise.yaml" in error_message(path, raw)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "notes"),
     [
         ("layout", "rows", 1),
-        ("layout", "auto", 0),  # as every recipe saved in a run has it
+        ("layout", "auto", 0),  # the value in every recipe that a run saved
         ("scan_layers", "true", 1),
         ("scan_layers", "auto", 0),
         ("mixing", "fft", 1),
@@ -194,7 +194,7 @@ def test_any_file_is_refused_in_sentences(tmp_path_factory: pytest.TempPathFacto
         ("mixing", "chunked", 0),
     ],
 )
-def test_removed_ways_to_compute_are_ignored_with_a_note(key: str, value: str, notes: int, tmp_path: Path) -> None:
+def test_removed_compute_settings_are_ignored_with_a_note(key: str, value: str, notes: int, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(f"extends: small\ncompute:\n  remat: layer\n  {key}: {value}\n", encoding="utf-8")
     found: list[str] = []
@@ -224,7 +224,7 @@ def test_checking_a_recipe_imports_no_jax() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_parent_whose_name_no_file_can_have(tmp_path: Path) -> None:
+def test_a_file_name_in_extends_that_is_too_long_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"extends: {'x' * 300}.yaml\n")
     with pytest.raises(RequestError, match="cannot be read: File name too long"):
         load_recipe(str(tmp_path / "mine.yaml"))

@@ -17,7 +17,7 @@ from bigs_cli.recipe import dump_recipe, load_recipe
 from bigs_cli.recipe.renamed import RENAMED_KEYS
 from tests.tiny import bigs, finetune, parameters, pretrain
 
-VALUES: dict[str, tuple[str, Any]] = {  # the recipe with the key, and a value that is not its default
+VALUES: dict[str, tuple[str, Any]] = {  # a recipe with the key, and a value other than its default
     "accumulate": ("small", 2),
     "batch_ramp": ("small", {"start": 8, "steps": 10}),
     "freeze": ("mrpc", True),
@@ -29,7 +29,7 @@ VALUES: dict[str, tuple[str, Any]] = {  # the recipe with the key, and a value t
 
 
 @pytest.fixture(autouse=True)
-def _every_note_is_new() -> None:
+def _forget_printed_notes() -> None:
     notice.cache_clear()
 
 
@@ -40,7 +40,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_KEYS.items())
-def test_a_key_of_an_earlier_release(old: str, new: str, tmp_path: Path) -> None:
+def test_keys_of_earlier_releases_are_accepted(old: str, new: str, tmp_path: Path) -> None:
     name, value = VALUES[old]
     expected = load_recipe(name, [f"{new}={json.dumps(value)}"])
     assert expected != load_recipe(name)
@@ -72,7 +72,9 @@ def test_a_key_under_both_names_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_option_of_an_earlier_release(old: str, new: str, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_options_of_earlier_releases_are_accepted(
+    old: str, new: str, pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
     value, code = {"--freeze": ((), 0), "--track": (("wandbb",), 2)}[old]
     done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run", old, *value))
     assert done.code == code, done.err
@@ -82,7 +84,7 @@ def test_an_option_of_an_earlier_release(old: str, new: str, pretrained: Path, g
 
 
 def test_a_run_of_an_earlier_release_is_resumed(shards: Path, tmp_path: Path) -> None:
-    """Bit for bit, with a recipe.yaml that has only the old names."""
+    """The result is the same bit for bit, with a recipe.yaml that has only the old names."""
     whole, old = tmp_path / "whole", tmp_path / "old"
     sizes = {"batch_size_warmup": "{start: 4, steps: 4}", "gradient_accumulation_steps": 2}
     bigs(*pretrain(shards, whole, checkpoint__every_steps=3, optimizer__ssm__lr_multiplier=0.5, **sizes)).fine()

@@ -1,4 +1,4 @@
-"""What a recipe may say, and the hyperparameters of the shipped ones."""
+"""Checks of the values in a recipe, and the hyperparameters of the shipped recipes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def finetuning(name: str, *overrides: str) -> FinetuneRecipe:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_is_sound_and_explains_itself(name: str) -> None:
+def test_every_recipe_is_valid_and_has_a_comment(name: str) -> None:
     recipe, comment = load_recipe(name), recipe_comment(name)
     assert recipe.kind == recipe_kind(name)
     assert re.search(r"Published|Measured.*: .*\d", comment)
@@ -84,7 +84,7 @@ def test_published_pretraining() -> None:
         ("wiki-books-4096", 2, "JunxiongWang/BiGS_512"),
     ],
 )
-def test_steps_take_the_published_tokens(name: str, billions: int, start: str | None) -> None:
+def test_steps_match_the_published_number_of_tokens(name: str, billions: int, start: str | None) -> None:
     recipe = pretraining(name)
     per_step = recipe.batch_size * recipe.data.sequence_length
     assert 0 <= recipe.steps * per_step - billions * 10**9 < per_step
@@ -113,7 +113,7 @@ def test_one_cpu_recipes_do_not_depend_on_padding() -> None:
     assert pretraining("demo").model.mask_padding
 
 
-def test_predictions_follow_the_length() -> None:
+def test_the_number_of_predictions_depends_on_the_length() -> None:
     rows = ("masking.max_predictions=null", "model.max_position_embeddings=512")
     for length, expected in ((128, 20), (100, 15), (512, 77)):
         recipe = pretraining("small", *rows, f"data.sequence_length={length}")
@@ -128,7 +128,7 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("schedule.warmup_fraction=0.1", "Set one of them to null"),
         ("schedule.warmup_steps=1501", "the run has 1500 steps"),
@@ -149,10 +149,10 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
         ("compute.mixing=attention", "should be 'auto', 'dense' or 'chunked', not 'attention'"),
     ],
 )
-def test_what_cannot_be_is_refused(override: str, said: str) -> None:
+def test_invalid_values_are_refused(override: str, message: str) -> None:
     with pytest.raises(RequestError, match=r"^--set ") as caught:
         load_recipe("small", [override])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""A task of one's own: any table with a text and a label is learned, measured and told what is wrong with it."""
+"""Custom tasks: training and evaluation on any table with a text and a label, and errors for invalid tables."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def files(path: Path, **more: Any) -> TaskFiles:
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.jsonl.gz", "t.parquet"])
-def test_every_kind_of_table_says_the_same(name: str, tmp_path: Path) -> None:
+def test_all_table_formats_give_the_same_examples(name: str, tmp_path: Path) -> None:
     found, what = look_at(files(write(tmp_path / name, ROWS), pair="title"))
     assert found.labels == ("1", "3", "5")
     assert what.startswith("3 classes (1 1, 3 1, 5 2): classification, since")
@@ -110,7 +110,7 @@ def test_a_task_type_is_proposed_and_can_be_chosen(
         assert "since" not in what
 
 
-def test_classes_with_few_examples_are_warned_of(tmp_path: Path) -> None:
+def test_classes_with_few_examples_cause_a_warning(tmp_path: Path) -> None:
     assert "few" not in look_at(files(labelled(tmp_path / "a.csv", ["a", "b"] * 5)))[1]
     assert (
         "Classes with fewer than 5 examples: 2 (b, c)."
@@ -121,7 +121,7 @@ def test_classes_with_few_examples_are_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 @pytest.mark.parametrize("missing", [None, float("nan"), "", " ", "NaN", "null"])
 def test_a_missing_label_is_refused_in_every_format(tmp_path: Path, kind: str, missing: Any) -> None:
-    kept = str if isinstance(missing, str) else float  # a column of Parquet has one type
+    kept = str if isinstance(missing, str) else float  # a Parquet column has a single type
     table = labelled(tmp_path / f"t.{kind}", [kept(0.5), kept(1.5), missing, kept(2.25)])
     place = f"{table}, row 3" if kind == "parquet" else f"{table}:{3 if kind == 'jsonl' else 4}"
     for task_type in (None, "regression", "classification"):
@@ -167,14 +167,14 @@ def test_equal_labels_are_one_class_in_every_format(tmp_path: Path) -> None:
         ([1.5, "0x10"], "regression", ":2: the t.jsonl score '0x10' is not a number"),
     ],
 )
-def test_what_is_no_label_is_refused(tmp_path: Path, labels: list[Any], task_type: str | None, sentence: str) -> None:
+def test_invalid_labels_are_refused(tmp_path: Path, labels: list[Any], task_type: str | None, sentence: str) -> None:
     table = labelled(tmp_path / "t.jsonl", labels)
     with pytest.raises(RequestError) as refused:
         look_at(files(table, task_type=task_type))
     assert f"{table}{sentence}" in str(refused.value)
 
 
-def test_classes_that_a_parquet_file_numbers_are_called_by_name(tmp_path: Path) -> None:
+def test_class_names_are_read_from_parquet(tmp_path: Path) -> None:
     features = datasets.Features(review=datasets.Value("string"), stars=datasets.ClassLabel(names=["no", "yes"]))
     rows = {"review": ["x", "y", "z"], "stars": [1, 0, 1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "t.parquet")
@@ -183,7 +183,7 @@ def test_classes_that_a_parquet_file_numbers_are_called_by_name(tmp_path: Path) 
     assert [record["label"] for record in load_examples(custom_task(found), "dev").records()] == [1, 0, 1]
 
 
-def test_a_class_that_only_the_dev_set_has(tmp_path: Path) -> None:
+def test_a_class_only_in_the_dev_set_must_be_listed(tmp_path: Path) -> None:
     train, dev = labelled(tmp_path / "train.csv", "abab"), labelled(tmp_path / "dev.csv", "abc")
     named = {"train": str(train), "dev": str(dev), "text": "review", "label": "stars"}
     found, _ = look_at(TaskFiles(**named))
@@ -208,13 +208,13 @@ def test_a_class_that_only_the_dev_set_has(tmp_path: Path) -> None:
         ([{"review": "x", "stars": 1}, {"review": "y"}], ":2 has no column 'stars', unlike the rows before it"),
     ],
 )
-def test_what_is_wrong_is_said(rows: list[dict[str, Any]], sentence: str, tmp_path: Path) -> None:
+def test_invalid_tables_are_refused(rows: list[dict[str, Any]], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError) as refused:
         look_at(files(write(tmp_path / "t.jsonl", rows)))
     assert sentence in str(refused.value)
 
 
-def test_tables_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_tables_are_refused(tmp_path: Path) -> None:
     for name, text, sentence in (
         ("a.jsonl", "[1]\n", "a.jsonl:1 is not a JSON object"),
         ("b.jsonl", "{\n", "b.jsonl:1 is not JSON"),
@@ -231,8 +231,8 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         look_at(files(tmp_path / "absent.csv"))
 
 
-def test_it_is_trained_and_measured(pretrained: Path, tmp_path: Path) -> None:
-    """Two words that never occur together tell the classes apart."""
+def test_training_and_evaluation(pretrained: Path, tmp_path: Path) -> None:
+    """Each class has a word that does not occur in the other."""
     random = np.random.default_rng(0)
     rows = [
         {"review": f"the {'river' if i % 2 else 'bread'} of {random.integers(9)}", "stars": i % 2} for i in range(48)
@@ -282,7 +282,9 @@ def resolved(*arguments: object) -> dict[str, Any]:
     return yaml.safe_load("\n".join(lines))
 
 
-def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_override_the_files_of_a_recipe(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"review": "the river", "title": "the bread", "stars": i % 3, "half": i / 2} for i in range(12)]
     table, other = write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", rows[1:])
@@ -331,7 +333,7 @@ def test_files_of_a_recipe_and_of_options(pretrained: Path, tmp_path: Path, monk
         (("--recipe", "mine.yaml", "--label", "star"), "has no column 'star'. Did you mean 'stars'?"),
     ],
 )
-def test_files_that_do_not_fit_are_refused(
+def test_incompatible_files_and_tasks_are_refused(
     pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -351,7 +353,7 @@ def test_files_that_do_not_fit_are_refused(
         ({"task_type": "classification"}, "sequence-classification"),
     ],
 )
-def test_recipes_of_earlier_runs(tmp_path: Path, older: dict[str, Any], task_type: str | None) -> None:
+def test_recipes_of_earlier_runs_can_be_read(tmp_path: Path, older: dict[str, Any], task_type: str | None) -> None:
     table = labelled(tmp_path / "t.jsonl", [True, False] if "labels" in older else [1, 0])
     named = {"train": str(table), "dev": str(table), "text": "review", "label": "stars"}
     (tmp_path / "mine.yaml").write_text(

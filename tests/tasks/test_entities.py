@@ -1,4 +1,4 @@
-"""Entity scores against an independent judge: one that tries every span instead of walking along the tags."""
+"""Entity scores against an independent reference, which tries every span instead of reading the tags in order."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from bigs_cli.tasks.types.token_classification import entities, entity_scores
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 
 
-def judge(tags: list[str]) -> set[tuple[str, int, int]]:
-    """Every span that begins where conlleval begins a chunk, goes on inside it, and ends where nothing continues it."""
+def reference_spans(tags: list[str]) -> set[tuple[str, int, int]]:
+    """Return every span that begins where conlleval begins a chunk and ends where no tag continues it."""
 
     def kind(place: int) -> str:
         return tags[place][2:] if 0 <= place < len(tags) else ""
@@ -30,7 +30,7 @@ def judge(tags: list[str]) -> set[tuple[str, int, int]]:
     }
 
 
-def test_scores_are_the_judges_on_ten_thousand_random_corpora() -> None:
+def test_scores_match_the_reference_on_ten_thousand_random_corpora() -> None:
     random = np.random.default_rng(0)
     for case in range(10_000):
         lengths = random.integers(0, 7, random.integers(1, 4))
@@ -38,7 +38,7 @@ def test_scores_are_the_judges_on_ten_thousand_random_corpora() -> None:
         truth = [[TAGS[i] for i in random.integers(0, len(TAGS), n)] for n in lengths]
         mine = [[tag if random.random() < share else TAGS[random.integers(0, 7)] for tag in tags] for tags in truth]
         true, found = (
-            {(row, *span) for row, tags in enumerate(side) for span in judge(tags)} for side in (truth, mine)
+            {(row, *span) for row, tags in enumerate(side) for span in reference_spans(tags)} for side in (truth, mine)
         )
         precision = len(true & found) / len(found) if found else 0.0
         recall = len(true & found) / len(true) if true else 0.0
@@ -60,11 +60,11 @@ def test_scores_are_the_judges_on_ten_thousand_random_corpora() -> None:
         ("O O", []),
     ],
 )
-def test_an_i_that_continues_nothing_begins_an_entity(tags: str, spans: list[tuple[str, int, int]]) -> None:
+def test_an_i_tag_that_continues_no_entity_begins_one(tags: str, spans: list[tuple[str, int, int]]) -> None:
     assert list(entities(tags.split())) == spans
 
 
-def test_half_an_entity_and_another_type_are_wrong() -> None:
+def test_partial_entities_and_other_types_are_wrong() -> None:
     truth = [["B-PER", "I-PER", "O", "B-LOC"]]
     assert entity_scores(truth, [["B-PER", "O", "O", "B-LOC"]]) == {"f1": 0.5, "precision": 0.5, "recall": 0.5}
     assert entity_scores(truth, [["B-ORG", "I-ORG", "O", "O"]]) == {"f1": 0.0, "precision": 0.0, "recall": 0.0}

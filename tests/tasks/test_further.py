@@ -1,4 +1,4 @@
-"""The tasks beside GLUE: their official files, the same as tables, and what is said when they are wrong."""
+"""The tasks beside GLUE: official files, the same data as tables, and errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ CONTEXT = "The Rhine flows to the sea."
 
 def squad(*answers: tuple[str, Any], **more: Any) -> dict[str, Any]:
     given = [{"text": text, "answer_start": at} for text, at in answers]
-    asked = {"id": "q1", "question": "Where to?", "answers": given, **more}
-    return {"version": "x", "data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": [asked]}]}]}
+    question = {"id": "q1", "question": "Where to?", "answers": given, **more}
+    return {"version": "x", "data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": [question]}]}]}
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -51,7 +51,7 @@ def test_words_with_tags(tmp_path: Path) -> None:
     assert read("wikiann", other) == TokenExamples([["EU", "a:b"]], [[3, 0]])
 
 
-def test_words_may_hold_any_white_space_but_the_separator(tmp_path: Path) -> None:
+def test_words_may_contain_any_white_space_except_the_separator(tmp_path: Path) -> None:
     made = read("wikiann", write(tmp_path, "dev", "a\u00a0b\tO\nc\u2028d\tB-PER\r\n"))
     assert made.words == [["a\u00a0b", "c\u2028d"]]
 
@@ -103,7 +103,7 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "name", "text", "said"),
+    ("task", "name", "text", "message"),
     [
         ("wikiann", "dev", "a\tO\nalone\n", r"dev:2: 'alone' has no tag"),
         ("wikiann", "dev", "a\tO\nb\tB-MISC\n", r"dev:1, word 2: 'B-MISC' is not a label of WikiANN.*B-PER"),
@@ -134,12 +134,14 @@ def test_contracts_begin_after_the_first_blank_line(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_malformed_files_are_named_with_their_place(tmp_path: Path, task: str, name: str, text: str, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_malformed_files_are_named_with_the_position(
+    tmp_path: Path, task: str, name: str, text: str, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
         read(task, write(tmp_path, name, text))
 
 
-def test_what_is_not_text_is_named(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "dev").write_bytes(b"a\tO\n\xff\tO\n")
     with pytest.raises(RequestError, match=r"dev:2 is not UTF-8"):
         read("wikiann", tmp_path)
@@ -149,7 +151,7 @@ def test_what_is_not_text_is_named(tmp_path: Path) -> None:
 
 
 def table(task: str, **changes: Any) -> datasets.Dataset:
-    """Two rows as the hub has them."""
+    """Return two rows in the format of the hub."""
     words, number = datasets.Value("string"), datasets.Value("int32")
     columns: dict[str, Any] = {
         "wikiann": {"tokens": [["Anna", ","], ["York"]], "ner_tags": [[1, 0], [2]], "langs": [["en", "en"], ["en"]]},
@@ -179,15 +181,15 @@ def table(task: str, **changes: Any) -> datasets.Dataset:
     return datasets.Dataset.from_dict(columns | changes, features=datasets.Features(features))
 
 
-TAGS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-ORG", "I-ORG"]  # in another order than ours
+TAGS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-ORG", "I-ORG"]  # not in our order
 
 
 @pytest.mark.parametrize("place", ["parquet", "disk", "hub"])
-def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    asked = []
+def test_tables_of_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    requests = []
 
     def load(repo: str, config: str, *, split: str, cache_dir: str) -> datasets.Dataset:
-        asked.append((repo, config, split))
+        requests.append((repo, config, split))
         return table({"unimelb-nlp/wikiann": "wikiann", "rajpurkar/squad": "squad", "allenai/swag": "swag"}[repo])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -210,7 +212,7 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
     assert swag.labels is not None
     assert swag.labels.tolist() == [3, 0]
     if place == "hub":
-        assert asked == [
+        assert requests == [
             ("unimelb-nlp/wikiann", "en", "validation"),
             ("rajpurkar/squad", "plain_text", "validation"),
             ("allenai/swag", "regular", "validation"),
@@ -218,7 +220,7 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
 
 
 @pytest.mark.parametrize(
-    ("task", "changes", "said"),
+    ("task", "changes", "message"),
     [
         ("wikiann", {"ner_tags": [[1], [2]]}, "row 1: 2 words have 1 tags"),
         ("wikiann", {"tokens": [["Anna", None], ["York"]]}, "row 1: column 'tokens' contains .*, which is not text"),
@@ -237,15 +239,15 @@ def test_tables_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         ("swag", {"ending3": ["a", None]}, "row 2: column 'ending3' contains null"),
     ],
 )
-def test_malformed_tables_are_named_with_their_row(tmp_path: Path, task: str, changes: Any, said: str) -> None:
+def test_malformed_tables_are_named_with_their_row(tmp_path: Path, task: str, changes: Any, message: str) -> None:
     table(task, **changes).to_parquet(tmp_path / "validation.parquet")
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=message):
         read(task, tmp_path)
 
 
 @pytest.mark.parametrize("place", ["parquet", "disk"])
 @pytest.mark.parametrize(
-    ("task", "columns", "labels", "said"),
+    ("task", "columns", "labels", "message"),
     [
         ("stsb", ("sentence1", "sentence2"), [1.5, float("nan")], "row 2 has no label: the value is nan"),
         ("stsb", ("sentence1", "sentence2"), [1.5, None], "row 2 has no label: the cell is empty"),
@@ -257,14 +259,14 @@ def test_malformed_tables_are_named_with_their_row(tmp_path: Path, task: str, ch
     ],
 )
 def test_missing_labels_are_refused_in_tables(
-    tmp_path: Path, place: str, task: str, columns: tuple[str, ...], labels: list[Any], said: str
+    tmp_path: Path, place: str, task: str, columns: tuple[str, ...], labels: list[Any], message: str
 ) -> None:
     data = datasets.Dataset.from_dict({name: ["a", "b"] for name in columns} | {"label": labels})
     if place == "parquet":
         data.to_parquet(tmp_path / "validation.parquet")
     else:
         datasets.DatasetDict(validation=data).save_to_disk(tmp_path)
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=message):
         read(task, tmp_path)
 
 
@@ -276,8 +278,8 @@ def test_a_class_id_may_be_a_float(tmp_path: Path) -> None:
 
 def test_columns_and_classes_of_another_task_are_refused(tmp_path: Path) -> None:
     table("squad").to_parquet(tmp_path / "validation.parquet")
-    for task, said in (("wikiann", "no column 'tokens'"), ("swag", "no column 'startphrase'")):
-        with pytest.raises(RequestError, match=said):
+    for task, message in (("wikiann", "no column 'tokens'"), ("swag", "no column 'startphrase'")):
+        with pytest.raises(RequestError, match=message):
             read(task, tmp_path)
     table("swag").remove_columns("ending2").to_parquet(tmp_path / "validation.parquet")
     with pytest.raises(RequestError, match="no column 'ending2'"):
@@ -296,7 +298,7 @@ def test_a_hidden_test_split_has_no_labels(tmp_path: Path) -> None:
     assert not read("wikiann", tmp_path, "test").labelled
 
 
-def test_same_data_same_digest_from_files_and_tables(tmp_path: Path) -> None:
+def test_files_and_tables_of_the_same_data_have_the_same_digest(tmp_path: Path) -> None:
     write(tmp_path / "file", "dev", "Anna\tB-ORG\n,\tO\n\nYork\tI-ORG\n")
     (tmp_path / "table").mkdir()
     columns = {"tokens": [["Anna", ","], ["York"]], "ner_tags": [["B-ORG", "O"], ["I-ORG"]]}
@@ -309,7 +311,7 @@ def test_same_data_same_digest_from_files_and_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "name"), [("SQuAD v2", "squad2"), ("squad_v1", "squad"), ("ContractNLI", "contract-nli")]
 )
-def test_names_are_forgiving(typed: str, name: str) -> None:
+def test_other_spellings_of_names_are_accepted(typed: str, name: str) -> None:
     assert get_task(typed).name == name
 
 
@@ -339,7 +341,7 @@ def test_real_questions(shared: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_label_of_any_type_is_read_from_texts(tmp_path: Path) -> None:
+def test_labels_in_a_table_may_be_names(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["pos", "neg"]})
     table.to_parquet(tmp_path / "test-00000-of-00001.parquet")
     made: TextExamples = read("imdb", tmp_path)

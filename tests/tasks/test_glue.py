@@ -1,4 +1,4 @@
-"""The table of GLUE tasks, and the official files read through it."""
+"""The table of GLUE tasks, and the official files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bigs_cli.tasks.splits import available_splits, load_examples
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_is_sound(name: str) -> None:
+def test_every_task_is_consistent(name: str) -> None:
     task = TASKS[name]
     assert task.name == name
     assert task.metrics
@@ -37,11 +37,11 @@ def test_every_task_is_sound(name: str) -> None:
     ("typed", "name"),
     [("MRPC", "mrpc"), ("sst-2", "sst2"), ("STS-B", "stsb"), ("sts_b", "stsb"), ("Word_Order", "word-order")],
 )
-def test_names_are_forgiving(typed: str, name: str) -> None:
+def test_other_spellings_of_names_are_accepted(typed: str, name: str) -> None:
     assert get_task(typed).name == name
 
 
-def test_unknown_task_names_the_nearest() -> None:
+def test_an_unknown_task_gets_a_suggestion() -> None:
     with pytest.raises(RequestError, match=r"no task 'mrcp'\. Did you mean 'mrpc'"):
         get_task("mrcp")
 

@@ -1,4 +1,4 @@
-"""Tasks read from the hub: a data set served on the loopback to the real client, in a process of its own."""
+"""Tasks from the hub: the real client in a separate process reads a data set served on the loopback interface."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ for name, split in (pair.split(":") for pair in sys.argv[1:]):
 
 
 def table(columns: dict[str, list[Any]], classes: list[str] | None) -> pa.Table:
-    """A table as `datasets` writes it: with class names, the label is their index."""
+    """Return a table as `datasets` writes it: if there are class names, labels are indices of them."""
     kinds = {"idx": "int32", "label": "int64" if classes else "float32"}
     features: dict[str, Any] = {name: {"dtype": kinds.get(name, "string"), "_type": "Value"} for name in columns}
     if classes:
@@ -49,7 +49,7 @@ def table(columns: dict[str, list[Any]], classes: list[str] | None) -> pa.Table:
 
 
 def glue(root: Path) -> Path:
-    """A repository with three configurations in the hub's layout; MRPC's classes stand in another order than ours."""
+    """Write a repository with three configurations in the hub's layout; MRPC's classes are not in our order."""
     pairs = {"sentence1": ["a", "c", "e"], "sentence2": ["b", "d", "f"], "idx": [0, 1, 2]}
     swapped, nli = ["equivalent", "not_equivalent"], ["entailment", "neutral", "contradiction"]
     tables = {
@@ -78,27 +78,27 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 def read(home: Path, endpoint: str, *splits: str, **environment: str) -> list[Any]:
-    """What `load_examples` gives or says for each "task:split", with the hub at `endpoint` and its cache in `home`."""
-    asked = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
+    """Return the examples or the error of each "task:split", with the hub at `endpoint` and its cache in `home`."""
+    variables = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
     ended = subprocess.run(
-        [sys.executable, "-c", READ, *splits], env=asked, capture_output=True, text=True, timeout=HANG
+        [sys.executable, "-c", READ, *splits], env=variables, capture_output=True, text=True, timeout=HANG
     )
     assert ended.returncode == 0, ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-def test_tasks_come_from_the_hub_and_then_from_its_cache(hub: Hub, tmp_path: Path) -> None:
+def test_tasks_are_downloaded_and_then_read_from_the_cache(hub: Hub, tmp_path: Path) -> None:
     splits = ("mrpc:train", "mrpc:dev", "mrpc:test", "stsb:dev", "mnli:dev", "mnli:dev_mismatched")
     first, second = ["a", "c", "e"], ["b", "d", "f"]
     expected = [
-        [first, second, [1, 0, 1]],  # by name: there 0 is "equivalent", here it is 1
+        [first, second, [1, 0, 1]],  # matched by name: "equivalent" is 0 there and 1 here
         [first, second, [0, 0, 1]],
         [first, second, None],
         [first, second, [0.5, 5.0, 2.25]],
         [["p"], ["h"], [2]],
         [["q"], ["i"], [0]],
     ]
-    cache = tmp_path / "home [1]"  # which `datasets` would look into as a pattern
+    cache = tmp_path / "home [1]"  # `datasets` would use this name as a pattern
     assert read(cache, hub.endpoint, *splits) == expected
     hub.requests.clear()
     assert read(cache, NOWHERE, *splits) == expected
@@ -107,17 +107,17 @@ def test_tasks_come_from_the_hub_and_then_from_its_cache(hub: Hub, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("offline", "says"), [("", f"the hub ({NOWHERE}) cannot be reached"), ("1", "HF_HUB_OFFLINE is set")]
+    ("offline", "reason"), [("", f"the hub ({NOWHERE}) cannot be reached"), ("1", "HF_HUB_OFFLINE is set")]
 )
-def test_without_a_network_one_sentence_says_so_at_once(offline: str, says: str, tmp_path: Path) -> None:
-    (said,) = read(tmp_path, NOWHERE, "mrpc:train", HF_HUB_OFFLINE=offline, AT_ONCE="1")
-    assert said == (
-        f"The train split of MRPC is not on this machine, and {says}. "
+def test_a_missing_network_is_reported_at_once(offline: str, reason: str, tmp_path: Path) -> None:
+    (message,) = read(tmp_path, NOWHERE, "mrpc:train", HF_HUB_OFFLINE=offline, AT_ONCE="1")
+    assert message == (
+        f"The train split of MRPC is not on this machine, and {reason}. "
         "Pass --data DIR with train.tsv and dev.tsv, or connect to the hub once."
     )
 
 
-def test_what_the_hub_does_not_have_is_told(hub: Hub, tmp_path: Path) -> None:
+def test_data_missing_from_the_hub_is_reported(hub: Hub, tmp_path: Path) -> None:
     no_config, no_split = read(tmp_path, hub.endpoint, "rte:dev", "stsb:train")
     assert no_config.startswith(
         "The dev split of RTE is not on this machine, and it cannot be downloaded from the hub ("

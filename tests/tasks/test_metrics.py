@@ -1,4 +1,4 @@
-"""Metrics against their definitions written out, and where those divide by zero."""
+"""Metrics against their definitions, also where these divide by zero."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_one_example_and_three_classes() -> None:
     assert compute(("matthews",), np.array([0, 1, 2]), np.array([0, 1, 2])) == {"matthews": 1.0}
 
 
-def test_what_cannot_be_scored_is_said() -> None:
+def test_invalid_inputs_are_reported() -> None:
     one = np.array([1])
     with pytest.raises(RequestError, match=r"no metric 'acuracy'.*mean 'accuracy'"):
         compute(("acuracy",), one, one)

@@ -1,4 +1,4 @@
-"""Beginnings with endings: what the model reads, and what its scores come to."""
+"""Multiple choice: the inputs of the model, and loss, metrics and predictions from its scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = ChoiceExamples(
 )
 
 
-def test_each_ending_is_read_after_its_beginning() -> None:
+def test_each_ending_follows_its_beginning() -> None:
     tokenizer = train_tokenizer(DOCUMENTS, 300)
     made = CODAH.encode(tokenizer, EXAMPLES, 32)
     assert len(made) == 2
@@ -43,7 +43,7 @@ def test_each_ending_is_read_after_its_beginning() -> None:
     assert CODAH.encode(tokenizer, EXAMPLES, 8).lengths.max() == 8
 
 
-def test_scores_to_loss_metrics_and_records() -> None:
+def test_loss_metrics_and_predictions() -> None:
     scores = np.array([[2.0, 0, 0, 0], [1, 3, 0, 2]], np.float32)
     assert EXAMPLES.labels is not None
     loss, sums = CODAH.loss(jnp.asarray(scores), jnp.asarray(EXAMPLES.labels), jnp.ones(2))

@@ -1,4 +1,4 @@
-"""Questions about texts: windows that hold every token, answers found again, and the best of all windows."""
+"""Question answering: windows that cover every token, answers recovered from labels, and the best of all windows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def long_text(words: int, seed: int = 0) -> str:
 
 
 @given(st.integers(0, 2000), st.integers(1, 500))
-def test_windows_hold_every_token_and_overlap(tokens: int, room: int) -> None:
+def test_windows_cover_every_token_and_overlap(tokens: int, room: int) -> None:
     starts = list(window_starts(tokens, room))
     assert starts[0] == 0
     held = np.zeros(tokens, int)
@@ -44,7 +44,7 @@ def test_windows_hold_every_token_and_overlap(tokens: int, room: int) -> None:
     assert (held > 0).all()
     shared = min(DOC_STRIDE, room // 2)
     assert all(second - first == room - shared for first, second in itertools.pairwise(starts))
-    assert len(starts) == 1 or starts[-2] + room < tokens  # none is for nothing
+    assert len(starts) == 1 or starts[-2] + room < tokens  # the last window is needed
 
 
 @pytest.mark.parametrize("length", [8, 24, 64])
@@ -55,13 +55,13 @@ def test_every_row_is_a_question_and_a_window_of_its_text(length: int) -> None:
     assert made.labels is None
     assert made.lengths.max() <= length
     assert sorted(set(made.examples.tolist())) == [0, 1, 2, 3]
-    asked = TOKENIZER.encode(examples.questions[0], add_special_tokens=False).ids[: (length - 3) // 2]
+    question = TOKENIZER.encode(examples.questions[0], add_special_tokens=False).ids[: (length - 3) // 2]
     cls, sep = (TOKENIZER.token_to_id(name) for name in ("[CLS]", "[SEP]"))
     seen: list[set[tuple[int, int]]] = [set() for _ in contexts]
     for row, example in enumerate(made.examples):
         start, end, first = made.starts[row], made.starts[row + 1], made.first_lengths[row]
         tokens, places = made.ids[start:end], made.places[start:end]
-        assert tokens[:first].tolist() == [cls, *asked, sep]
+        assert tokens[:first].tolist() == [cls, *question, sep]
         assert tokens[-1] == sep
         assert (places[:first] == -1).all()
         assert (places[-1] == -1).all()
@@ -73,7 +73,7 @@ def test_every_row_is_a_question_and_a_window_of_its_text(length: int) -> None:
         assert found == set(TOKENIZER.encode(context, add_special_tokens=False).offsets)
 
 
-def test_answers_are_found_again_from_their_labels() -> None:
+def test_answers_are_recovered_from_their_labels() -> None:
     random = np.random.default_rng(1)
     contexts, answers = [], []
     for seed in range(40):
@@ -82,7 +82,7 @@ def test_answers_are_found_again_from_their_labels() -> None:
         text = " ".join(words[first : first + int(random.integers(1, 4))])
         contexts.append(" ".join(words))
         answers.append([(text, len(" ".join(words[:first])) + (first > 0)), ("other", 0)])
-    contexts[0], answers[0] = "To the,sea,north.", [("sea", 7)]  # what touches the answer is not of it
+    contexts[0], answers[0] = "To the,sea,north.", [("sea", 7)]  # adjacent punctuation is not part of the answer
     made = encode_questions(TOKENIZER, ["Who?"] * 40, contexts, answers, 32)
     learned = set()
     for row, (start, end) in enumerate(made.labels):
@@ -99,7 +99,7 @@ def test_answers_are_found_again_from_their_labels() -> None:
     assert len(learned) == 40
 
 
-def brute(made: Any, contexts: list[str], scores: np.ndarray, example: int) -> list[tuple[str, float]]:
+def brute_force(made: Any, contexts: list[str], scores: np.ndarray, example: int) -> list[tuple[str, float]]:
     best: dict[str, float] = {}
     for row in np.flatnonzero(made.examples == example):
         start = made.starts[row]
@@ -111,14 +111,14 @@ def brute(made: Any, contexts: list[str], scores: np.ndarray, example: int) -> l
     return sorted(best.items(), key=lambda item: -item[1])
 
 
-def test_the_best_answers_are_those_of_trying_all() -> None:
+def test_the_best_answers_match_brute_force() -> None:
     contexts = [long_text(70, seed) for seed in range(5)] + ["sea", ""]
     for length in (24, 64):
         made = encode_questions(TOKENIZER, ["Who?"] * 7, contexts, None, length)
         scores = np.random.default_rng(length).normal(size=(len(made.ids), 2)).astype(np.float32)
         found = find_answers(contexts, made, scores)
         for example, one in enumerate(found):
-            expected = brute(made, contexts, scores, example)[:N_BEST]
+            expected = brute_force(made, contexts, scores, example)[:N_BEST]
             assert [text for text, _ in one.best[:5]] == [text for text, _ in expected[:5]]
             assert [score for _, score in one.best] == pytest.approx([score for _, score in expected])
             rows = np.flatnonzero(made.examples == example)
@@ -130,7 +130,7 @@ def test_the_best_answers_are_those_of_trying_all() -> None:
 def measured(
     task_type: Any, examples: QuestionExamples, starts_at: list[int], null: float
 ) -> tuple[dict[str, float], list[Any]]:
-    """Metrics and records where the token at `starts_at` of each question (a single window) is its answer."""
+    """Return metrics and predictions if the token at `starts_at` of each question (a single window) is its answer."""
     inputs = task_type.encode(TOKENIZER, examples, 64)
     scores = np.zeros((len(inputs.ids), 2), np.float32)
     for row, place in enumerate(starts_at):
@@ -139,7 +139,7 @@ def measured(
     return task_type.metrics(examples, inputs, scores), list(task_type.predictions(examples, inputs, scores))
 
 
-def test_no_answer_where_the_task_allows_it() -> None:
+def test_no_answer_is_predicted_only_if_the_task_allows_it() -> None:
     examples = about(["the sea", "the sea"], [[("sea", 4)], []])
     place = 1
     for null, expected in ((5.9, {"f1": 0.5, "exact": 0.5}), (6.1, {"f1": 0.5, "exact": 0.5})):
@@ -158,7 +158,7 @@ def test_no_answer_where_the_task_allows_it() -> None:
     assert sum(found["probability"] for found in lines[0]["nbest"]) == pytest.approx(1, abs=1e-4)
 
 
-def test_the_loss_is_the_mean_over_start_and_end_and_padding_has_no_share() -> None:
+def test_the_loss_is_the_mean_over_start_and_end_without_padding() -> None:
     made = encode_questions(TOKENIZER, ["Who?"] * 2, ["the sea", "a town of stone"], [[("sea", 4)], [("town", 2)]], 48)
     batch = made.batch(np.arange(2), 3)
     assert batch["weights"].sum(-1).tolist() == [*made.lengths.tolist(), 0]

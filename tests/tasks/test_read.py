@@ -1,4 +1,4 @@
-"""Reading tasks from small files of every form, and what is said when they are wrong."""
+"""Reading tasks from small files of every format, and errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def labels_of(examples: TextExamples) -> list[float]:
     return examples.labels.tolist()
 
 
-def test_folder_or_the_folder_above(tmp_path: Path) -> None:
+def test_data_is_found_in_a_folder_or_its_parent(tmp_path: Path) -> None:
     write(tmp_path / "RTE", RTE)
     above, within = (load_examples(TASKS["rte"], "dev", folder) for folder in (tmp_path, tmp_path / "RTE"))
     assert above.text_a == within.text_a == ["It rains.", "A."]
@@ -54,7 +54,7 @@ def test_line_ends_quotes_and_byte_order_mark(tmp_path: Path) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_characters="\t\n\r\ufeff", codec="utf-8")), min_size=1, max_size=8))
-def test_any_text_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+def test_any_text_is_read_back_unchanged(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("sst")
     write(folder, "sentence\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts)))
     examples = load_examples(TASKS["sst2"], "dev", folder)
@@ -62,7 +62,7 @@ def test_any_text_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory
     assert labels_of(examples) == [i % 2 for i in range(len(texts))]
 
 
-def test_labels_as_words_where_files_write_numbers(tmp_path: Path) -> None:
+def test_labels_may_be_names_instead_of_numbers(tmp_path: Path) -> None:
     examples = load_examples(TASKS["sst2"], "dev", write(tmp_path, "sentence\tlabel\ngood\tpositive\nbad\t0\n"))
     assert labels_of(examples) == [1, 0]
 
@@ -77,7 +77,7 @@ def test_mnli_dev_is_the_matched_set(tmp_path: Path) -> None:
         load_examples(TASKS["mnli"], "dev_mismatched", tmp_path)
 
 
-def test_rows_of_qqp_that_a_line_break_cut_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_qqp_rows_broken_by_a_line_break_are_left_out_and_counted(tmp_path: Path) -> None:
     head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
     write(tmp_path, head + "0\t1\t2\ta\tb\t1\n1\t3\t4\tcut\nhere\tc\t0\n2\t5\t6\td\te\t0\n")
     examples = load_examples(TASKS["qqp"], "dev", tmp_path)
@@ -89,7 +89,7 @@ def test_rows_of_qqp_that_a_line_break_cut_are_left_out_and_counted(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("task", "text", "said"),
+    ("task", "text", "message"),
     [
         ("rte", RTE + "2\tonly\tthree\n", r"dev\.tsv:4 has 3 cells; the first line names 4 columns"),
         (
@@ -110,12 +110,12 @@ def test_rows_of_qqp_that_a_line_break_cut_are_left_out_and_counted(tmp_path: Pa
         ("rte", "", "contains no rows"),
     ],
 )
-def test_malformed_files_are_named_with_their_line(tmp_path: Path, task: str, text: str, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_malformed_files_are_named_with_their_line(tmp_path: Path, task: str, text: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         load_examples(TASKS[task], "dev", write(tmp_path, text))
 
 
-def test_what_is_missing_is_listed(tmp_path: Path) -> None:
+def test_missing_files_are_listed(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"(?s)RTE.dev\.tsv\n.*dev\.tsv\n.*Parquet"):
         load_examples(TASKS["rte"], "dev", tmp_path)
     with pytest.raises(RequestError, match=r"no folder .*nowhere"):
@@ -128,7 +128,7 @@ def test_what_is_missing_is_listed(tmp_path: Path) -> None:
 
 
 def hub_table(names: list[str], labels: list[int]) -> datasets.Dataset:
-    """An NLI table as the hub has it, with labels numbered in the order of `names`."""
+    """Return an NLI table in the format of the hub, with labels numbered in the order of `names`."""
     features = datasets.Features(
         premise=datasets.Value("string"),
         hypothesis=datasets.Value("string"),
@@ -140,7 +140,7 @@ def hub_table(names: list[str], labels: list[int]) -> datasets.Dataset:
 
 
 @pytest.mark.parametrize("name", ["CoLA/dev.tsv", "dev.tsv", "validation", "dev.parquet"])
-def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
+def test_broken_links_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "CoLA").mkdir()
     (tmp_path / name).symlink_to("nowhere")
     with pytest.raises(RequestError, match=rf"{name} is a broken link to nowhere"):
@@ -148,10 +148,10 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_hub_labels_are_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
 
     def load(repo: str, config: str, *, split: str, cache_dir: str) -> datasets.Dataset:
-        asked.append((repo, config, split))
+        requests.append((repo, config, split))
         return hub_table(["contradiction", "entailment", "neutral"], [0, 1, 2])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -159,7 +159,7 @@ def test_hub_labels_are_matched_by_name(monkeypatch: pytest.MonkeyPatch) -> None
     examples = load_examples(TASKS["mnli"], "dev_mismatched")
     assert labels_of(examples) == [2, 0, 1]
     assert (examples.text_a[0], examples.text_b) == ("p", ["h"] * 3)
-    assert asked == [("nyu-mll/glue", "mnli", "validation_mismatched")]
+    assert requests == [("nyu-mll/glue", "mnli", "validation_mismatched")]
 
 
 def test_hub_test_split_has_no_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_saved_data_sets(tmp_path: Path, saved: str) -> None:
     assert labels_of(load_examples(TASKS["mnli"], "dev", tmp_path)) == [1, 2, 0]
 
 
-def test_same_data_same_digest_from_files_and_tables(tmp_path: Path) -> None:
+def test_files_and_tables_of_the_same_data_have_the_same_digest(tmp_path: Path) -> None:
     write(tmp_path / "tsv", RTE)
     rows: dict[str, Any] = {"sentence1": ["It rains.", "A."], "sentence2": ["It is wet.", "B."]}
     features = datasets.Features(
@@ -209,7 +209,7 @@ def test_tables_of_another_task_are_refused(tmp_path: Path) -> None:
         load_examples(TASKS["sst2"], "test", tmp_path)
 
 
-def test_without_data_and_network_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_data_and_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     with pytest.raises(RequestError, match=r"MRPC is not on this machine.*--data DIR with train.tsv and dev.tsv"):
@@ -217,7 +217,7 @@ def test_without_data_and_network_one_sentence_says_what_to_do(monkeypatch: pyte
     assert datasets.config.HF_HUB_OFFLINE in (False, None)
 
 
-def test_a_text_in_parquet_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+def test_parquet_text_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     columns = {"sentence1": ["river"], "sentence2": ["stone"], "label": ["entailment"]}
     file = tmp_path / "train.parquet"
     parquet.write_table(pa.table(columns), file, compression="none", use_dictionary=False)
@@ -229,7 +229,7 @@ def test_a_text_in_parquet_that_is_not_utf8_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         (
             {"_data_files": [{"filename": "../../away.arrow"}]},
@@ -239,14 +239,16 @@ def test_a_text_in_parquet_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         ({"_format_type": ["python"]}, "cannot be read as a data set"),
     ],
 )
-def test_a_saved_data_set_whose_state_is_spoilt(changes: dict[str, object], says: str, tmp_path: Path) -> None:
+def test_a_saved_data_set_with_a_corrupt_state_is_refused(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
     state = saved_state(tmp_path)
     state.write_text(json.dumps(json.loads(state.read_text()) | changes))
-    with pytest.raises(RequestError, match=says):
+    with pytest.raises(RequestError, match=message):
         load_examples(TASKS["cola"], "dev", tmp_path)
 
 
-def test_a_saved_data_set_is_read_whole_whatever_its_last_reader_looked_at(tmp_path: Path) -> None:
+def test_a_saved_data_set_is_read_with_all_its_columns(tmp_path: Path) -> None:
     state = saved_state(tmp_path)
     state.write_text(json.dumps(json.loads(state.read_text()) | {"_format_columns": ["idx"]}))
     assert load_examples(TASKS["cola"], "dev", tmp_path).text_a == ["The river runs."]

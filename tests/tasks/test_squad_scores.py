@@ -1,4 +1,4 @@
-"""SQuAD's exact match and F1 against a judge written from the official rules, word by word and without patterns."""
+"""SQuAD's exact match and F1 against a reference written from the official rules, without regular expressions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ WORDS = ("the", "The", "a", "An", "river", "River,", "rivers", "U.S.", "us", "-"
 WORDS += ("1000", "Ä", "ä", "the.", "a\u00a0b", "\t", "!", "")
 
 
-def judge_words(text: str) -> list[str]:
-    """Lower case, no punctuation, then words; runs of letters, digits and _ that are articles go, splitting a word."""
+def reference_words(text: str) -> list[str]:
+    """Return the words in lower case, without punctuation; articles become spaces, also between other characters."""
     kept = [character for character in text.lower() if character not in string.punctuation]
     pieces: list[str] = []
     run = ""
@@ -29,7 +29,7 @@ def judge_words(text: str) -> list[str]:
     return "".join(pieces).split()
 
 
-def judge_f1(mine: list[str], right: list[str], version: int) -> float:
+def reference_f1(mine: list[str], right: list[str], version: int) -> float:
     if version == 2 and (not mine or not right):
         return float(mine == right)
     rest, same = list(right), 0
@@ -43,20 +43,20 @@ def judge_f1(mine: list[str], right: list[str], version: int) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def judge(predictions: list[str], answers: list[list[str]], version: int) -> tuple[float, float]:
+def reference_scores(predictions: list[str], answers: list[list[str]], version: int) -> tuple[float, float]:
     f1 = exact = 0.0
     for prediction, right in zip(predictions, answers, strict=True):
-        golds = [judge_words(text) for text in right]
+        golds = [reference_words(text) for text in right]
         if version == 2:
             golds = [gold for gold in golds if gold] or [[]]
-        mine = judge_words(prediction)
-        f1 += max(judge_f1(mine, gold, version) for gold in golds)
+        mine = reference_words(prediction)
+        f1 += max(reference_f1(mine, gold, version) for gold in golds)
         exact += max(" ".join(mine) == " ".join(gold) for gold in golds)
     return f1 / len(predictions), exact / len(predictions)
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_scores_are_the_judges_on_ten_thousand_random_questions(version: int) -> None:
+def test_scores_match_the_reference_on_ten_thousand_random_questions(version: int) -> None:
     random = np.random.default_rng(version)
 
     def text() -> str:
@@ -71,7 +71,7 @@ def test_scores_are_the_judges_on_ten_thousand_random_questions(version: int) ->
             right[0] + " the" * (i % 2) if right and random.random() < 0.4 else "" for i, right in enumerate(answers)
         ]
         predictions = [guess or text() for guess in guesses]
-        f1, exact = judge(predictions, answers, version)
+        f1, exact = reference_scores(predictions, answers, version)
         scores = squad_scores(predictions, answers, no_answer=version == 2)
         assert list(scores) == ["f1", "exact"]
         assert abs(scores["f1"] - f1) < 1e-9, (predictions, answers)
@@ -80,13 +80,13 @@ def test_scores_are_the_judges_on_ten_thousand_random_questions(version: int) ->
     assert len(seen) == 4
 
 
-def test_what_does_not_count() -> None:
+def test_case_punctuation_and_articles_are_ignored() -> None:
     assert normalize("The  U.S. Army’s\ta-theatre, an a.") == "us army’s atheatre"
     assert squad_scores(["the Broncos!"], [["Panthers", "broncos"]]) == {"f1": 1.0, "exact": 1.0}
     assert squad_scores(["Denver Broncos"], [["broncos"]]) == {"f1": 2 / 3, "exact": 0.0}
 
 
-def test_the_versions_differ_where_nothing_is_left() -> None:
+def test_the_versions_differ_if_normalization_leaves_no_words() -> None:
     assert squad_scores(["the"], [["a"]]) == {"f1": 0.0, "exact": 1.0}
     assert squad_scores(["the"], [["a"]], no_answer=True) == {"f1": 1.0, "exact": 1.0}
     assert squad_scores(["", "river", ""], [[], [], ["river"]], no_answer=True) == {"f1": 1 / 3, "exact": 1 / 3}

@@ -1,4 +1,4 @@
-"""Words with tags: where labels stand, what is cut, and what the scores of tokens come to."""
+"""Token classification: the positions of labels, truncated texts, and metrics from the scores of tokens."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def tokenizer() -> Tokenizer:
 
 
 def perfect(labels: np.ndarray) -> np.ndarray:
-    """Scores that give every labelled token its label, and all others a class that is never right here."""
+    """Return scores that predict the label of every labelled token, and for others a class that is never right here."""
     scores = np.zeros((len(labels), 7), np.float32)
     scores[np.arange(len(labels)), np.where(labels >= 0, labels, 4)] = 9
     return scores
 
 
-def test_labels_stand_at_the_first_piece_of_each_word(tokenizer: Tokenizer) -> None:
+def test_labels_are_at_the_first_piece_of_each_word(tokenizer: Tokenizer) -> None:
     made = encode_words(tokenizer, WORDS, TAGS, 64)
     assert made.by_token
     for row, words in enumerate(WORDS):
@@ -51,7 +51,7 @@ def test_labels_stand_at_the_first_piece_of_each_word(tokenizer: Tokenizer) -> N
             place += len(pieces)
         assert next(at, None) is None
         assert place == len(tokens) - 1
-    assert (made.labels >= 0).sum() == 6  # the word of a joiner alone has no piece
+    assert (made.labels >= 0).sum() == 6  # the word that is only a joiner has no piece
     assert len(made.ids) > 6 + 2 * 3
 
 
@@ -62,7 +62,7 @@ def test_a_batch_counts_first_pieces_only(tokenizer: Tokenizer) -> None:
     assert batch["labels"][batch["weights"] > 0].tolist() == [0, 5, 6, 0, 3, 5]
 
 
-def test_perfect_scores_are_perfect_but_for_what_is_cut(tokenizer: Tokenizer) -> None:
+def test_perfect_predictions_are_perfect_except_for_truncated_words(tokenizer: Tokenizer) -> None:
     examples = TokenExamples([words for words in WORDS if words], [[0, 5, 6, 0, 0, 3], [5]])
     inputs = WIKIANN.encode(tokenizer, examples, 64)
     scores = perfect(inputs.labels)
@@ -79,7 +79,7 @@ def test_perfect_scores_are_perfect_but_for_what_is_cut(tokenizer: Tokenizer) ->
     assert cut.lengths.max() == whole - 1
 
 
-def test_without_tags_there_are_predictions_all_the_same(tokenizer: Tokenizer) -> None:
+def test_examples_without_tags_have_predictions(tokenizer: Tokenizer) -> None:
     tagged = TokenExamples(WORDS, TAGS)
     known = WIKIANN.encode(tokenizer, tagged, 64)
     hidden = dataclasses.replace(tagged, tags=None)

@@ -1,4 +1,4 @@
-"""A task type is known by name in its own file only: whoever needs something of it asks the type."""
+"""Only the file of a task type uses its name; other code uses the methods of the type."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CLASSES = {cls.__name__ for cls in TASK_TYPES.values()} | {
 }
 OWN = "tasks/types/"
 ARCHITECTURE = ("models/", "checkpoints/", "export/", "prediction/inputs.py")
-"""Here heads, which have the same names, decide about shapes and parameters."""
+"""In these files, heads with the same names determine shapes and parameters."""
 
 
 def comparisons(tree: ast.AST) -> Iterator[int]:
-    """Yield the lines of comparisons with a type's name, of patterns that are one, and of checks for its classes."""
+    """Yield the lines that compare with a type's name, match it in a `case`, or check for its classes."""
     for node in ast.walk(tree):
         compared: list[ast.AST] = []
         if isinstance(node, ast.Compare):
@@ -58,10 +58,10 @@ def test_no_other_file_compares_the_name_of_a_type() -> None:
         'match task.type:\n    case "texts" | "choices":\n        pass',
     ],
 )
-def test_the_check_sees_what_it_looks_for(text: str) -> None:
+def test_the_check_detects_violations(text: str) -> None:
     assert list(comparisons(ast.parse(text)))
 
 
-def test_a_type_is_named_as_its_head() -> None:
+def test_a_type_has_the_name_of_its_head() -> None:
     assert TASK_TYPES.keys() <= set(get_args(Head))
     assert all(type_of(task).head == task.type for task in TASKS.values())

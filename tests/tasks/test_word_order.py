@@ -1,4 +1,4 @@
-"""The word-order task: what counts as a sentence, balance, and that no sentence is used twice."""
+"""The word-order task: selection of sentences, balanced labels, and splits without common sentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOCUMENTS = [
 ]
 
 
-def test_only_plain_sentences_of_some_length_count() -> None:
+def test_only_plain_sentences_of_some_length_are_used() -> None:
     text = """Return the value. Open the file
     for reading, and don't close it again! X = foo(1) is no sentence of the kind wanted here.
 
@@ -37,14 +37,14 @@ def test_only_plain_sentences_of_some_length_count() -> None:
 
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(["a", "b", "the", "of"]), min_size=2, max_size=30).filter(lambda w: len(set(w)) > 1))
-def test_shuffling_moves_words_and_keeps_them(words: list[str]) -> None:
+def test_shuffling_keeps_the_words_and_changes_their_order(words: list[str]) -> None:
     sentence = " ".join(words)
     assert shuffle(sentence) != sentence
     assert Counter(shuffle(sentence).split()) == Counter(words)
     assert shuffle(sentence) == shuffle(sentence)
 
 
-def test_splits_are_balanced_apart_and_the_same_again() -> None:
+def test_splits_are_balanced_disjoint_and_deterministic() -> None:
     parts = {split: split_sentences(split, lambda: DOCUMENTS) for split in ("train", "dev")}
     assert not parts["train"] & parts["dev"]
     assert len(parts["train"]) > len(parts["dev"]) > 0
@@ -60,7 +60,7 @@ def test_splits_are_balanced_apart_and_the_same_again() -> None:
     assert balance(parts["train"], 10, "here").text_a == examples.text_a[:10]
 
 
-def test_too_little_text_is_said() -> None:
+def test_too_little_text_is_refused() -> None:
     with pytest.raises(RequestError, match=r"too few plain English sentences .* in this text.*--data PATH"):
         balance([], 100, "this text")
     assert TASKS["word-order"].labels == ("shuffled", "natural")

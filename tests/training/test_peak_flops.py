@@ -18,8 +18,8 @@ def test_peak_flops_are_measured_once_per_dtype(tmp_path: Path, monkeypatch: pyt
     assert (rates, measured) == ([1e9, 2e9, 1e9, 2e9], ["float32", "bfloat16"])
     file = tmp_path / "matrix-rates.json"
     assert sorted(json.loads(file.read_text()).values()) == [1e9, 2e9]
-    for nonfinite_error in ("{", "[]", json.dumps(dict.fromkeys(json.loads(file.read_text()), "fast"))):
-        file.write_text(nonfinite_error)
+    for invalid in ("{", "[]", json.dumps(dict.fromkeys(json.loads(file.read_text()), "fast"))):
+        file.write_text(invalid)
         assert peak_flops.peak_flops("float32") == 1e9 * len(measured)
 
 

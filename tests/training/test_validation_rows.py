@@ -69,11 +69,11 @@ def test_commands_accept_a_run_without_validation(
     assert (done.code, done.out) == (2, "")
     assert "was trained without validation" in done.err
     assert "--data DIR" in done.err
-    asked = ("eval", "mlm", "--json", "--model", run, "--data")
-    assert json.loads(bigs(*asked, shards).fine().out)["metrics"]["loss"] == pytest.approx(
+    command = ("eval", "mlm", "--json", "--model", run, "--data")
+    assert json.loads(bigs(*command, shards).fine().out)["metrics"]["loss"] == pytest.approx(
         metrics(pretrained)["heldout_loss"], rel=1e-5
     )
-    all_rows = bigs(*asked, bare).fine()
+    all_rows = bigs(*command, bare).fine()
     assert "unigram_loss" not in json.loads(all_rows.out)["metrics"]
     assert "has no held-out rows; all" in all_rows.err
     bigs("pretrain", "--resume", "--run", run).fine()

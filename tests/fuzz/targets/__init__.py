@@ -1,4 +1,4 @@
-"""Every parser of bigs: good files for it, and how it is asked to read them."""
+"""Every parser of bigs, with valid files for it and a function that reads them."""
 
 from tests.fuzz.targets import corpora, models, recipes, runs, tasks
 

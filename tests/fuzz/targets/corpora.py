@@ -62,8 +62,8 @@ def _progress(folder: Path) -> tuple[Path, Seeds]:
     output = folder / "out"
     place = Staging(output)
     place.folder.mkdir(parents=True)
-    asked = Request(sources=("a",), weights=(1.0,), vocabulary="v", sequence_length=8, packing=Packing(), heldout=0.1)
-    place.save(Progress(request=asked, corpus="c"))
+    request = Request(sources=("a",), weights=(1.0,), vocabulary="v", sequence_length=8, packing=Packing(), heldout=0.1)
+    place.save(Progress(request=request, corpus="c"))
     (file,) = place.folder.glob("*.json")
     return file, [file.read_bytes()]
 

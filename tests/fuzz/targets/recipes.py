@@ -1,4 +1,4 @@
-"""Recipes, and what is set on the command line."""
+"""Recipes, and their overrides on the command line."""
 
 from __future__ import annotations
 

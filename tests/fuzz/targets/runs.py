@@ -45,7 +45,7 @@ def _run(name: str) -> Callable[[Path], tuple[Path, Seeds]]:
 
 def _read_run(path: Path) -> None:
     one, two = RunFolder(path.parent), RunFolder(path.parent.with_name("two"))
-    _each(
+    _run_all(
         lambda: reporting.summary(one),
         lambda: run_recipe(one.path),
         lambda: reporting.compare([one, two]),
@@ -55,7 +55,7 @@ def _read_run(path: Path) -> None:
 
 
 def _find_run(path: Path) -> None:
-    _each(
+    _run_all(
         lambda: _read_run(path),
         lambda: reporting.list_table(runs(path.parent.parent)),
         lambda: find_model(str(path.parent)),
@@ -83,10 +83,10 @@ def _suite(name: str) -> Callable[[Path], tuple[Path, Seeds]]:
 
 def _show_suite(path: Path) -> None:
     root = next(parent for parent in path.parents if parent.name == "glue")
-    _each(lambda: suite_lines(root), lambda: saved_plan(root))
+    _run_all(lambda: suite_lines(root), lambda: saved_plan(root))
 
 
-def _seal(folder: Path) -> tuple[Path, Seeds]:
+def _checksums(folder: Path) -> tuple[Path, Seeds]:
     place = folder / "10"
     (place / "params").mkdir(parents=True)
     (place / "params" / "data").write_bytes(b"abc")
@@ -94,26 +94,26 @@ def _seal(folder: Path) -> tuple[Path, Seeds]:
     return place / checksums.CHECKSUMS, [(place / checksums.CHECKSUMS).read_bytes()]
 
 
-def _check_seal(path: Path) -> None:
+def _read_checksums(path: Path) -> None:
     checksums.read_score(path.parent)
-    if told := checksums.find_corruption(path.parent):
-        raise RequestError(told)
+    if problem := checksums.find_corruption(path.parent):
+        raise RequestError(problem)
 
 
-def _each(*steps: Callable[[], object]) -> None:
-    """Take every step, also after one that refuses, and refuse in the end if one did."""
-    refusals = []
+def _run_all(*steps: Callable[[], object]) -> None:
+    """Run every step, even after an error; then raise the first error, if any."""
+    errors = []
     for step in steps:
         try:
             step()
         except BigsError as error:
-            refusals.append(error)
-    if refusals:
-        raise refusals[0]
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 TARGETS = (
     *(Target(f"run {name}", _run(name), _find_run if name == "recipe.yaml" else _read_run) for name in _RUN),
     *(Target(f"suite {name}", _suite(name), _show_suite) for name in ("suite.json", "mrpc/seeds.json")),
-    Target("seal.json", _seal, _check_seal),
+    Target("seal.json", _checksums, _read_checksums),
 )

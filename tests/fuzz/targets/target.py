@@ -1,4 +1,4 @@
-"""What a target is, and small files of some formats."""
+"""The class of targets, and small files of some formats."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Seeds = Sequence[bytes]
 
 @dataclass(frozen=True)
 class Target:
-    """A parser: `prepare(folder)` returns the file to spoil and good contents of it; `read(file)` is what is tried.
+    """A parser: `prepare(folder)` returns the path of a file and valid contents for it; `read(file)` calls the parser.
 
-    `wrap` packs the spoilt bytes, so that a checksum does not keep them from the parser.
+    `wrap` packs the corrupt bytes, so that the parser receives them in a container with a valid checksum.
     """
 
     name: str
