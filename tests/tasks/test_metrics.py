@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.tasks.metrics import METRICS, compute
@@ -26,6 +27,18 @@ def test_class_metrics_follow_the_confusion_matrix(pairs: list[tuple[int, int]])
     assert got["accuracy"] == pytest.approx((tp + tn) / len(pairs), abs=1e-12)
     assert got["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn) if tp else 0.0, abs=1e-12)
     assert got["matthews"] == pytest.approx((tp * tn - fp * fn) / root if root else 0.0, abs=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30))
+def test_class_metrics_match_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    labels, predictions = np.array(pairs).T
+    got = compute(("accuracy", "macro_f1", "matthews"), labels, predictions)
+    assert got["accuracy"] == pytest.approx(accuracy_score(labels, predictions), abs=1e-12)
+    assert got["macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert got["matthews"] == pytest.approx(matthews_corrcoef(labels, predictions), abs=1e-12)
 
 
 def test_correlations_follow_their_definitions() -> None:
