@@ -1,7 +1,7 @@
 """Task metrics by name, as scikit-learn and SciPy define them; values are fractions, not percent.
 
-Metrics of classes are computed here: a bootstrap interval takes a thousand of them, for which scikit-learn needs several
-seconds because it checks its arguments in every call. The tests compare them with scikit-learn.
+Metrics of classes are computed here: a bootstrap interval takes a thousand of them, and scikit-learn, which checks its
+arguments in every call, needs several seconds for that. The tests compare them with scikit-learn.
 
 Where a definition divides by zero (a constant prediction has no correlation, a class never predicted has no precision)
 the value is 0.0, as in the GLUE baselines, rather than NaN with a warning.
