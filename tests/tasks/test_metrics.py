@@ -6,8 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from bigs_cli.core.errors import BigsError, RequestError
@@ -51,6 +52,16 @@ def test_correlations_follow_their_definitions() -> None:
         np.corrcoef(labels.astype(float), predictions.astype(float))[0, 1], abs=1e-12
     )
     assert got["spearman"] == pytest.approx(np.corrcoef(labels, ranks)[0, 1], abs=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-9, 9, width=32)), min_size=2, max_size=30))
+def test_correlations_match_scipy(pairs: list[tuple[int, float]]) -> None:
+    labels, predictions = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
+    assume(np.ptp(labels) and np.ptp(predictions) > 1e-3)
+    got = compute(("pearson", "spearman"), labels, predictions)
+    assert got["pearson"] == pytest.approx(pearsonr(labels.astype(float), predictions.astype(float))[0], abs=1e-9)
+    assert got["spearman"] == pytest.approx(spearmanr(labels, predictions)[0], abs=1e-9)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
