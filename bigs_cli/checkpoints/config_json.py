@@ -26,8 +26,10 @@ ARCHITECTURES: dict[Head, str] = {
     "multiple-choice": "BiGSForMultipleChoice",
 }
 
-# Keys with the same name and meaning in BiGSConfig. The others have another name in the file, or are extensions.
-_OTHERS = {"head", "num_labels", "labels", "mask_padding"}
+# Keys with the same name and meaning in BiGSConfig and in the original code; our extensions; the other fields have
+# another name in the file.
+_EXTENSIONS = ("mask_padding", "block", "mixer", "num_attention_heads", "final_norm")
+_OTHERS = {"head", "num_labels", "labels", *_EXTENSIONS}
 _SHARED = [name for name in BiGSConfig.model_fields if name not in _OTHERS]
 
 # Further keys that the original code reads, with the only value that is supported.
@@ -53,8 +55,7 @@ def read_config(path: Path, head: Head | None = None) -> BiGSConfig:
     """
     values = _load(path)
     known: dict[str, Any] = {name: values[name] for name in _SHARED if values.get(name) is not None}
-    if "mask_padding" in values:
-        known["mask_padding"] = values["mask_padding"]
+    known |= {name: values[name] for name in _EXTENSIONS if name in values}
     known["head"] = _head(values, path) or head
     if known["head"] is None:
         raise RequestError(
@@ -86,8 +87,7 @@ def config_values(config: BiGSConfig) -> dict[str, Any]:
     values["architectures"] = [ARCHITECTURES[config.head]]
     if config.tie_word_embeddings:
         del values["tie_word_embeddings"]  # As in transformers: true is the default.
-    if config.mask_padding:
-        values["mask_padding"] = True
+    values |= config.model_dump(include=set(_EXTENSIONS), exclude_defaults=True)
     if config.labels is not None or config.num_labels != 2:
         labels = config.labels or [f"LABEL_{index}" for index in range(config.num_labels)]
         values["id2label"] = {str(index): label for index, label in enumerate(labels)}

@@ -20,9 +20,13 @@ _ENCODER_FIELDS = (
     "hidden_size",
     "num_hidden_layers",
     "intermediate_size",
+    "block",
+    "mixer",
     "num_ssm",
+    "num_attention_heads",
     "type_vocab_size",
     "pre_norm",
+    "final_norm",
 )
 
 

@@ -160,7 +160,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.core.files import to_json
     from bigs_cli.data.corpus import Validation
     from bigs_cli.data.loader import heldout_batches
-    from bigs_cli.data.masking import mask_ids
+    from bigs_cli.data.masking import characters_of, mask_ids
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.models.functional import make_apply
     from bigs_cli.models.published import to_tree
@@ -181,7 +181,8 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     if recipe is not None:
         masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
     special = mask_ids(shards, masking, config.vocab_size)
-    evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking)
+    characters = characters_of(shards.tokenizer(), config.vocab_size)
+    evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking.for_validation(), characters)
     batches = heldout_batches(validation.rows, batch_size or 32)
     with progress("validation", len(validation), "row") as advance:
         metrics = evaluator(to_tree(opened.flat, config), batches, advance)
@@ -239,5 +240,6 @@ def _mlm_table(title: str, metrics: dict[str, float]) -> Table:
         rows.add_row("  from token frequencies alone", f"{metrics['unigram_loss']:.4f}")
     rows.add_row("accuracy (%)", f"{100 * metrics['accuracy']:.2f}")
     rows.add_row("perplexity", f"{metrics['perplexity']:,.1f}")
+    rows.add_row("nats per masked character", f"{metrics['nats_per_character']:.4f}")
     rows.add_row("tokens predicted", f"{metrics['predictions']:,.0f}")
     return rows

@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from bigs_cli.commands import options as opt
 
 if TYPE_CHECKING:
@@ -36,6 +38,15 @@ ValidationData = Annotated[
         show_default="the held-out rows of --data",
     ),
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Time for the whole run, such as 60m or 2h: the speed is measured first, and steps is set to what fits.",
+        show_default="the recipe's; else its steps",
+    ),
+]
 
 
 def pretrain(
@@ -44,6 +55,7 @@ def pretrain(
     validation: ValidationData = None,
     run: opt.Run = None,
     sets: opt.Sets = None,
+    budget: Budget = None,
     start: opt.Start = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
@@ -75,16 +87,17 @@ def pretrain(
             else "Name a recipe, as in --recipe small; `bigs recipes list` lists them."
         )
     folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
-    chosen = _load_recipe(folder, recipe, sets or (), resume)
+    changes = [*(sets or ()), *([] if budget is None else [f"budget={budget}"])]
+    chosen = _load_recipe(folder, recipe, changes, resume)
     group.join(coordinator, process, processes)
     if group.is_main_process():
         folder.check(resume)
     if resume:
         check_recipe(folder.path, recipe)
-        if not all(change.startswith("mesh.") for change in sets or ()):
+        if not all(change.startswith("mesh.") for change in changes):
             raise RequestError(
-                "A run is resumed with its own recipe; only mesh can change. Leave out --set, or start a new run from "
-                "it with --from."
+                "A run is resumed with its own recipe; only mesh can change. Leave out --set and --budget, or "
+                "start a new run from it with --from."
             )
         if validation is not None and chosen.data.validation is None:
             raise RequestError(

@@ -249,8 +249,11 @@ def _confusion(name: str) -> Figure:
 
 def _kernels(name: str, length: int) -> Figure:
     from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.plots.kernels import draw_kernels, layer_kernels
 
     prepare_jax()
     model = open_and_announce(name)
+    if model.config.attends:
+        raise RequestError(f"{model.name} mixes with attention, so it has no convolution kernels. Name another model.")
     return draw_kernels(layer_kernels(model.flat, model.config, length), f"{model.name}: convolution kernels")

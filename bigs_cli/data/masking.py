@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _BYTE_LEVEL_SPACE = "Ġ"  # represents a space in byte-level BPE, since GPT-2
+# The characters that represent the bytes 0x80 to 0xBF, which continue a character of UTF-8, in byte-level BPE.
+_CONTINUATION_BYTES = frozenset(map(chr, (*range(161, 173), *range(174, 192), *range(290, 324))))
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,23 @@ def word_continuations(tokenizer: Tokenizer, size: int) -> bytes:
     return bytes(continues)
 
 
+def characters_of(tokenizer: Tokenizer, size: int) -> np.ndarray[Any, Any]:
+    """Return the number of characters of text that each of `size` ids stands for, `[V]` int32.
+
+    The marks of word pieces ("##") and of spaces ("Ġ", "▁") are not counted; a special token counts as one character.
+    """
+    form = json.loads(tokenizer.to_str())
+    spaces = {mark for part in (form["pre_tokenizer"], form["decoder"]) for mark in _word_marks(part)}
+    prefix, byte_level = form["model"].get("continuing_subword_prefix") or "", _BYTE_LEVEL_SPACE in spaces
+    added = tokenizer.get_added_tokens_decoder()
+    counts = np.ones(size, np.int32)
+    for token, token_id in tokenizer.get_vocab().items():
+        if token_id not in added:
+            text = token.removeprefix(prefix)
+            counts[token_id] = sum(c not in spaces and not (byte_level and c in _CONTINUATION_BYTES) for c in text)
+    return counts
+
+
 def _word_marks(part: Any) -> Iterator[str]:
     """Yield the marks of the start of a word in a pre-tokenizer or decoder of a tokenizer.json."""
     if part is None:
@@ -115,20 +134,28 @@ class MaskedBatch(NamedTuple):
 def masked_batch(key: jax.Array, batch: dict[str, jax.Array], special: MaskIds | None, masking: Masking) -> MaskedBatch:
     """Return a masked batch of a corpus; `batch["row"]` `[B]` are the positions of the rows in the global batch.
 
-    Without `special` (see `mask_ids`), the batch has static masks and is returned unchanged.
+    `batch["mask_rate"]` `[B]`, if present, replaces `masking.rate`. Without `special` (see `mask_ids`), the batch has
+    static masks and is returned unchanged.
     """
     if special is None:
         return MaskedBatch(*(batch[name] for name in MaskedBatch._fields))
-    return mask_tokens(key, batch["row"], batch["input_ids"], special, masking)
+    return mask_tokens(key, batch["row"], batch["input_ids"], special, masking, batch.get("mask_rate"))
 
 
-def mask_tokens(key: jax.Array, row_ids: jax.Array, ids: jax.Array, special: MaskIds, masking: Masking) -> MaskedBatch:
+def mask_tokens(
+    key: jax.Array,
+    row_ids: jax.Array,
+    ids: jax.Array,
+    special: MaskIds,
+    masking: Masking,
+    rates: jax.Array | None = None,
+) -> MaskedBatch:
     """Mask a batch: `key` of the step; `row_ids` `[B]`, positions in the global batch; `ids` `[B, L]`, any integers.
 
-    A row with n tokens that are not padding has exactly min(P, max(1, round(rate · n))) predictions, or one per token
-    that is not special, if these are fewer. Their positions are drawn uniformly without replacement. Each token is,
-    independently, replaced by [MASK], replaced by a token drawn uniformly from the tokens that are not special, or
-    kept.
+    `rates` `[B]` replaces `masking.rate`. A row with n tokens that are not padding has exactly min(P, max(1, round(rate
+    · n))) predictions, or one per token that is not special, if these are fewer. Their positions are drawn uniformly
+    without replacement. Each token is, independently, replaced by [MASK], replaced by a token drawn uniformly from the
+    tokens that are not special, or kept.
 
     With `whole_word`, whole words are selected as in BERT's `create_pretraining_data.py`: words are taken in random
     order, a word with more pieces than the remaining predictions is skipped, and each piece of a word is replaced or
@@ -139,19 +166,22 @@ def mask_tokens(key: jax.Array, row_ids: jax.Array, ids: jax.Array, special: Mas
     """
     ids = ids.astype(jnp.int32)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row_ids)
-    input_ids, positions, labels, weights = jax.vmap(lambda k, row: _mask_row(k, row, special, masking))(keys, ids)
+    if rates is None:
+        rates = jnp.full(len(ids), masking.rate, jnp.float32)
+    mask = jax.vmap(lambda k, row, rate: _mask_row(k, row, rate, special, masking))
+    input_ids, positions, labels, weights = mask(keys, ids, rates)
     return MaskedBatch(input_ids, ids != special.pad_id, positions, labels, weights)
 
 
 def _mask_row(
-    key: jax.Array, ids: jax.Array, special: MaskIds, masking: Masking
+    key: jax.Array, ids: jax.Array, rate: jax.Array, special: MaskIds, masking: Masking
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Mask one row `[L]`; return its input ids `[L]`, positions, labels and weights `[P]`."""
+    """Mask a fraction `rate` of one row `[L]`; return its input ids `[L]`, positions, labels and weights `[P]`."""
     length = ids.shape[0]
     predictions = min(masking.predictions(length), length)
     choose, act, replace = jax.random.split(key, 3)
     candidate = jnp.isin(ids, jnp.array(special.special_ids), invert=True)
-    wanted = jnp.maximum(1, jnp.round(masking.rate * (ids != special.pad_id).sum()))
+    wanted = jnp.maximum(1, jnp.round(rate * (ids != special.pad_id).sum()))
     if masking.whole_word:
         continues = jnp.array(np.frombuffer(special.continues, np.bool_))[ids]
         taken = _whole_words(choose, candidate, continues, jnp.minimum(wanted, predictions).astype(jnp.int32))

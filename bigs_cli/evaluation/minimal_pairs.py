@@ -124,7 +124,7 @@ class PairModel:
     @property
     def reads_padding(self) -> bool:
         """Whether scores depend on the padded length."""
-        return not self._config.mask_padding
+        return not self._config.ignores_padding
 
     def encode_pairs(self, pairs: Pairs) -> EncodedPairs:
         """Encode the sentences of pairs, to compare their PLLs.

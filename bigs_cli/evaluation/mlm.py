@@ -39,9 +39,13 @@ def unigram_loss(train: Corpus, validation: Validation, max_rows: int = 1 << 16)
 
 @memoize
 def _batch_sums(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> Callable[..., dict[str, jax.Array]]:
-    """Return a function from (params, batch) to the sums of loss, correct predictions and predictions."""
+    """Return a function from (params, batch, characters) to sums over the predictions.
 
-    def sums(params: Parameters, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    They are the sums of the loss, correct predictions, predictions, and characters of the predicted tokens, whose
+    numbers by token id are in `characters` `[V]`.
+    """
+
+    def sums(params: Parameters, batch: dict[str, jax.Array], characters: jax.Array) -> dict[str, jax.Array]:
         masked = masked_batch(jax.random.key(SEED), batch, mask_ids, masking)
         logits = apply(
             params,
@@ -50,8 +54,15 @@ def _batch_sums(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> Cal
             batch.get("token_type_ids"),
             positions=masked.positions,
         ).logits
-        loss, further = classification_sums(logits, masked.labels, masked.weights * batch["valid"][:, None])
-        return {"loss": loss, "accuracy": further["accuracy"], "predictions": further["weight"]}
+        weights = masked.weights * batch["valid"][:, None]
+        loss, further = classification_sums(logits, masked.labels, weights)
+        length = (characters[masked.labels] * weights).sum()
+        return {
+            "loss": loss,
+            "accuracy": further["accuracy"],
+            "predictions": further["weight"],
+            "characters": length,
+        }
 
     return sums
 
@@ -64,10 +75,14 @@ class MaskedLMEvaluator:
         apply: Apply,
         mask_ids: MaskIds | None,
         masking: Masking,
+        characters: np.ndarray[Any, Any],
         place: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
     ) -> None:
-        """`mask_ids` and `masking` are arguments of `masked_batch`; `place` puts a batch on the devices."""
-        self._place = place
+        """`mask_ids` and `masking` are arguments of `masked_batch`, and `characters` is `masking.characters_of`.
+
+        `place` puts a batch on the devices.
+        """
+        self._place, self._characters = place, characters
         self._sums = jax.jit(_batch_sums(apply, mask_ids, masking))
 
     def __call__(
@@ -78,13 +93,16 @@ class MaskedLMEvaluator:
     ) -> dict[str, float]:
         """Return loss (nats per predicted token), accuracy, perplexity = e^loss, and the number of predictions.
 
+        `nats_per_character` is the summed loss divided by the number of characters of the predicted tokens, which
+        compares models with different vocabularies.
+
         `batches` yields (rows, valid `[B]`), like `data.loader.heldout_batches`.
         """
-        totals = dict.fromkeys(("loss", "accuracy", "predictions"), 0.0)
+        totals = dict.fromkeys(("loss", "accuracy", "predictions", "characters"), 0.0)
         first = 0
         for rows, valid in batches:
             batch = {**rows, "row": first + np.arange(len(valid), dtype=np.int32), "valid": valid}
-            for name, value in self._sums(params, self._place(batch)).items():
+            for name, value in self._sums(params, self._place(batch), self._characters).items():
                 totals[name] += float(value)
             first += len(valid)
             advance(int(valid.sum()))
@@ -94,5 +112,6 @@ class MaskedLMEvaluator:
             "loss": loss,
             "accuracy": totals["accuracy"] / count,
             "perplexity": math.exp(min(loss, 700.0)),
+            "nats_per_character": totals["loss"] / max(totals["characters"], 1.0),
             "predictions": totals["predictions"],
         }

@@ -287,6 +287,7 @@ def _run_report(name: str, run: RunFolder, kernel_length: int) -> RunReport:
         dev = dev_predictions(run, task)
     if steps(run.best) or steps(run.checkpoints):
         opened = open_model(find_model(str(run.path)))
-        kernels = layer_kernels(opened.flat, opened.config, kernel_length)
+        if not opened.config.attends:
+            kernels = layer_kernels(opened.flat, opened.config, kernel_length)
     scores = scores_of_run(task, run) if task is not None and run.finished else None
     return RunReport(name, run, task, read_metrics(run.metrics_file), scores, dev, kernels)

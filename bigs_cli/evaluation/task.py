@@ -139,7 +139,7 @@ def settings_for(
         raise RequestError(
             f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
         )
-    return Settings(data, length, batch_size or 32, config.mask_padding if trim is None else trim, compute)
+    return Settings(data, length, batch_size or 32, config.ignores_padding if trim is None else trim, compute)
 
 
 def _describe_model(head: str, labels: int) -> str:

@@ -60,7 +60,7 @@ def write_card(folder: Path, model: OpenModel, form: Format, exported: Exported,
         f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
         f"```python\n{code}```",
         *(f"**Warning**: {warning}" for warning in exported.warnings),
-        *([] if config.mask_padding else [_PADDING.format(length=trained_length(model))]),
+        *([] if config.ignores_padding else [_PADDING.format(length=trained_length(model))]),
         *_about_the_run(model),
         "## This export",
         f"Format `{form.name}`: {form.description}. The files were read back and run on a batch of random ids. Their "
@@ -79,9 +79,10 @@ def _size(model: OpenModel) -> str:
     config = model.config
     count = sum(array.size for array in model.flat.values())
     labels = f" Labels: {', '.join(config.labels)}." if config.labels else ""
+    mixer = f"{config.num_attention_heads} attention heads" if config.attends else f"N = {config.num_ssm}"
     return (
-        f"Head: {config.head}. {count / 1e6:,.1f}M parameters: {config.num_hidden_layers} layers, H = "
-        f"{config.hidden_size}, I = {config.intermediate_size}, N = {config.num_ssm}, {config.vocab_size:,} words, "
+        f"Head: {config.head}. {count / 1e6:,.1f}M parameters: {config.num_hidden_layers} {config.block} "
+        f"layers, H = {config.hidden_size}, I = {config.intermediate_size}, {mixer}, {config.vocab_size:,} words, "
         f"at most {config.max_position_embeddings:,} tokens.{labels}"
     )
 
@@ -182,7 +183,7 @@ import torch
 
 inputs = {{"input_ids": torch.randint({config.vocab_size}, {shape})}}  # there is no tokenizer: put your ids here"""
     padding = ", padding=True" if choices else ""
-    if not config.mask_padding:
+    if not config.ignores_padding:
         padding = f', padding="max_length", max_length={longest}, truncation=True'
     row = "\ninputs = {name: value[None] for name, value in inputs.items()}" if choices else ""
     return f"""from transformers import AutoTokenizer

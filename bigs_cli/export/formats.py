@@ -94,7 +94,7 @@ def _lengths(model: OpenModel, form: Format, requested: tuple[int, ...]) -> tupl
         raise RequestError(f"--length {invalid[0]}: this model takes 1 to {longest} tokens.")
     if form.fixes_length:
         # A model that reads its padding needs as much padding as in training.
-        return tuple(dict.fromkeys(requested)) or (longest if model.config.mask_padding else trained_length(model),)
+        return tuple(dict.fromkeys(requested)) or (longest if model.config.ignores_padding else trained_length(model),)
     long = [_CHECKED_LONG] if longest >= _CHECKED_LONG else []
     return tuple(dict.fromkeys((min(longest, _CHECKED_LENGTH), *long)))
 

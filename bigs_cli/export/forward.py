@@ -1,6 +1,6 @@
 """The forward pass with constant mixing matrices, as a function of weights and ids, for ONNX and StableHLO files.
 
-It runs the NNX module in its inference form with other mixing functions: the matrices of the SSMs are constants that
+It runs the NNX module in its inference form, with other mixing functions for SSMs: their matrices are constants that
 are computed when the export is written, and rows longer than `LONGEST_DENSE` are mixed without a loop.
 """
 
@@ -64,11 +64,7 @@ def make_forward(flat: Flat, config: BiGSConfig, L: int) -> Forward:
     from `flat`. `weights` maps published paths to parameters; those of the SSMs are not used and may be missing. Ids
     out of range, including negative ones, raise an error in ONNX runtimes and give NaN in StableHLO.
     """
-    base = f"{prefix(config.head)}encoder/layer"
-    mixing = [
-        tuple(_mix(flat, f"{base}/{index}/{direction}", L, direction == "bs4") for direction in ("fs4", "bs4"))
-        for index in range(config.num_hidden_layers)
-    ]
+    mixing = None if config.attends else _mixing(flat, config, L).__getitem__
     apply = make_apply(config, Compute(), unstacked=True)
     unused = {path: np.zeros_like(array) for path, array in flat.items() if is_ssm(path)}
 
@@ -76,10 +72,16 @@ def make_forward(flat: Flat, config: BiGSConfig, L: int) -> Forward:
         params = to_unstacked({**weights, **unused})
         ids = _invalidate_negative(ids, config.vocab_size)
         types = _invalidate_negative(types, config.type_vocab_size)
-        outputs = apply(params, ids, mask, types, mixing=mixing.__getitem__)
+        outputs = apply(params, ids, mask, types, mixing=mixing)
         return tuple(outputs[name] for name in OUTPUTS[config.head])
 
     return forward
+
+
+def _mixing(flat: Flat, config: BiGSConfig, L: int) -> list[tuple[Mix, Mix]]:
+    """Return the forward and the backward mixing function of each layer."""
+    layers = [f"{prefix(config.head)}encoder/layer/{index}" for index in range(config.num_hidden_layers)]
+    return [(_mix(flat, f"{layer}/fs4", L, False), _mix(flat, f"{layer}/bs4", L, True)) for layer in layers]
 
 
 def _invalidate_negative(ids: jax.Array, count: int) -> jax.Array:

@@ -20,6 +20,7 @@ _READ_BY_BOTH = {
     "tie_word_embeddings",
     "pooler_type",
     "labels",
+    *("block", "num_attention_heads", "final_norm"),  # covered by _ARCHITECTURE
 }
 _NOT_PORTED = ("pretraining", "next-sentence")
 _ELSEWHERE = (
@@ -28,7 +29,7 @@ _ELSEWHERE = (
 
 
 def _trained_on_shorter_rows(model: OpenModel, settings: Settings) -> bool:
-    return not model.config.mask_padding and trained_length(model) < model.config.max_position_embeddings
+    return not model.config.ignores_padding and trained_length(model) < model.config.max_position_embeddings
 
 
 def _has_classifier_dropout(model: OpenModel, settings: Settings) -> bool:
@@ -42,6 +43,13 @@ _DROPOUT = Limit(
     _has_classifier_dropout,
     "The original code does not read classifier_dropout for {head}: if you train the model further there, its dropout "
     "is {hidden_dropout_prob} (hidden_dropout_prob) instead of {classifier_dropout}.",
+)
+
+_ARCHITECTURE = Limit(
+    "mixer",
+    lambda model, settings: model.config.attends or model.config.block != "gated" or model.config.final_norm,
+    "The original code has only gated blocks with SSMs and no final LayerNorm, so it cannot run this model. Use "
+    "--format transformers, safetensors, onnx or stablehlo, or load the folder with bigs.",
 )
 
 ORIGINAL = Tool(
@@ -67,6 +75,7 @@ ORIGINAL = Tool(
             "The original Flax code creates {num_labels} outputs (num_labels) for question answering instead of 2, and "
             "cannot load these weights. Remove id2label and label2id from config.json.",
         ),
+        _ARCHITECTURE,
         _DROPOUT,
         Limit(
             "dtype",
@@ -105,6 +114,7 @@ TORCH_PORT = Tool(
             "The Torch port computes the exact GELU in its layers where the model has the tanh approximation: its "
             "logits differ by about 6e-4 of the largest.",
         ),
+        _ARCHITECTURE,
         _DROPOUT,
         Limit(
             "dtype",

@@ -1,4 +1,4 @@
-"""The gated block: two directions of sequence mixing, multiplied, gated and added to the residual stream."""
+"""The block of a layer: gated or stacked, mixing the sequence with two SSMs or with attention."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bigs_cli.models.sharding import constrain_batch_sharding
 from bigs_cli.models.ssm import SSM
 from bigs_cli.recipe.schema import Compute
 
-Mix = Callable[[jax.Array], jax.Array]
-"""A function that mixes a sequence in one direction and keeps its shape."""
+Mix = Callable[..., jax.Array]
+"""A function that mixes a sequence and keeps its shape: S(u) of one direction, or attention(query, key, value)."""
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -68,38 +68,62 @@ def layer_norm(config: BiGSConfig, compute: Compute, rngs: nnx.Rngs, axis: int =
     )
 
 
-class GatedBlock(nnx.Module):
-    """With h = LN(x) (pre-norm; post-norm: h = x and out = LN(x + f(x))):
+class Block(nnx.Module):
+    """With h = LN(x) (pre-norm; post-norm: h = x, and the sum is normalized instead):
 
-    v = gelu(dv·h) `[L, I]`, u_f = gelu(du_forward·h), u_b = gelu(du_backward·h) `[L, H]`,
-    f = duc_forward·S_f(u_f), b = duc_backward·S_b(u_b), out = x + do·(gelu(dol·(f ⊙ b)) ⊙ v)
-    (arXiv 2212.10544, §4). The attribute names are those of the published checkpoints.
+    - gated: out = x + do·(gelu(dol·m) ⊙ gelu(dv·h)), with dv and dol to `[L, I]` (arXiv 2212.10544, §4);
+    - stacked: y = x + m, out = y + output·gelu(intermediate·LN(y)), as in a pre-norm Transformer.
+
+    The mixed sequence m `[L, H]` is
+
+    - ssm: f = duc_forward·S_f(gelu(du_forward·h)) and b = duc_backward·S_b(gelu(du_backward·h)), multiplied in a gated
+      block and added in a stacked one;
+    - attention: softmax(query·key^T / √d)·value in `num_attention_heads` heads of size d = H / heads. A stacked block
+      applies a further dense layer, as in BERT; in a gated block, dol is that layer.
+
+    The attribute names of the gated block with SSMs are those of the published checkpoints. The paper does not specify
+    the other three in detail; these are their usual forms.
     """
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, channels_first: bool, rngs: nnx.Rngs) -> None:
-        H, I = config.hidden_size, config.intermediate_size
-        self.pre_norm = config.pre_norm
+        H, I, axis = config.hidden_size, config.intermediate_size, 0 if channels_first else -1
+        self.gated, self.pre_norm, self.attention = config.block == "gated", config.pre_norm, config.attends
         self.channels_first = channels_first
-        self.LayerNorm = layer_norm(config, compute, rngs, 0 if channels_first else -1)
-        self.dv = Dense(H, I, compute)
-        self.du_forward = Dense(H, H, compute)
-        self.du_backward = Dense(H, H, compute)
-        self.duc_forward = Dense(H, H, compute)
-        self.duc_backward = Dense(H, H, compute)
-        self.dol = Dense(H, I, compute)
-        self.do = Dense(I, H, compute)
-        self.fs4 = SSM(config)
-        self.bs4 = SSM(config)
+        self.LayerNorm = layer_norm(config, compute, rngs, axis)
+        if self.attention:
+            self.query, self.key, self.value = (Dense(H, H, compute) for _ in range(3))
+            if not self.gated:
+                self.attention_output = Dense(H, H, compute)
+        else:
+            self.du_forward, self.du_backward = Dense(H, H, compute), Dense(H, H, compute)
+            self.duc_forward, self.duc_backward = Dense(H, H, compute), Dense(H, H, compute)
+            self.fs4, self.bs4 = SSM(config), SSM(config)
+        if self.gated:
+            self.dv, self.dol, self.do = Dense(H, I, compute), Dense(H, I, compute), Dense(I, H, compute)
+        else:
+            self.feed_forward_norm = layer_norm(config, compute, rngs, axis)
+            self.intermediate, self.output = Dense(H, I, compute), Dense(I, H, compute)
 
-    def __call__(self, x: jax.Array, mix_forward: Mix, mix_backward: Mix) -> jax.Array:
-        """Map x `[H, B·L]` (channels first) or `[B, L, H]`; `mix_forward` and `mix_backward` are S_f and S_b."""
-
-        def apply(dense: Dense, x: jax.Array) -> jax.Array:
-            return dense(x, self.channels_first)
-
+    def __call__(self, x: jax.Array, *mixing: Mix) -> jax.Array:
+        """Map x `[H, B·L]` (channels first) or `[B, L, H]`; `mixing` is S_f and S_b, or the attention."""
         h = self.LayerNorm(x) if self.pre_norm else x
-        v = gelu(apply(self.dv, h))
-        f = apply(self.duc_forward, mix_forward(gelu(apply(self.du_forward, h))))
-        b = apply(self.duc_backward, mix_backward(gelu(apply(self.du_backward, h))))
-        out = x + apply(self.do, gelu(apply(self.dol, f * b)) * v)
-        return out if self.pre_norm else self.LayerNorm(out)
+        m = self._mix(h, *mixing)
+        if self.gated:
+            out = x + self._apply(self.do, gelu(self._apply(self.dol, m)) * gelu(self._apply(self.dv, h)))
+            return out if self.pre_norm else self.LayerNorm(out)
+        y = x + m if self.pre_norm else self.LayerNorm(x + m)
+        h = self.feed_forward_norm(y) if self.pre_norm else y
+        out = y + self._apply(self.output, gelu(self._apply(self.intermediate, h)))
+        return out if self.pre_norm else self.feed_forward_norm(out)
+
+    def _mix(self, h: jax.Array, *mixing: Mix) -> jax.Array:
+        if self.attention:
+            m = mixing[0](*(self._apply(each, h) for each in (self.query, self.key, self.value)))
+            return m if self.gated else self._apply(self.attention_output, m)
+        mix_forward, mix_backward = mixing
+        f = self._apply(self.duc_forward, mix_forward(gelu(self._apply(self.du_forward, h))))
+        b = self._apply(self.duc_backward, mix_backward(gelu(self._apply(self.du_backward, h))))
+        return f * b if self.gated else f + b
+
+    def _apply(self, dense: Dense, x: jax.Array) -> jax.Array:
+        return dense(x, self.channels_first)

@@ -30,11 +30,17 @@ class BiGSConfig(BaseModel):
     head: Head = Field(default="masked-lm", description="type of the head")
     vocab_size: int = Field(default=30522, ge=1, description="vocabulary size (V)")
     hidden_size: int = Field(default=1024, ge=1, description="width of the residual stream (H)")
-    num_hidden_layers: int = Field(
-        default=23, ge=1, le=10_000, description="number of layers, each with one SSM per direction"
+    num_hidden_layers: int = Field(default=23, ge=1, le=10_000, description="number of layers")
+    intermediate_size: int = Field(default=3072, ge=1, description="width of the gated or feed-forward units (I)")
+    block: Literal["gated", "stacked"] = Field(
+        default="gated", description="gated: the block of BiGS; stacked: mixer, then feed-forward layers"
     )
-    intermediate_size: int = Field(default=3072, ge=1, description="width of the gated units (I)")
+    mixer: Literal["ssm", "attention"] = Field(
+        default="ssm", description="what mixes the sequence: an SSM in each direction, or attention"
+    )
     num_ssm: int = Field(default=64, ge=1, description="number of complex states per SSM (N)")
+    num_attention_heads: int = Field(default=16, ge=1, description="attention: number of heads; divides hidden_size")
+    final_norm: bool = Field(default=False, description="LayerNorm after the last layer")
     max_position_embeddings: int = Field(default=512, ge=1, description="maximum input length in tokens")
     type_vocab_size: int = Field(default=2, ge=1, description="number of token types (first and second text)")
     pad_token_id: int = Field(
@@ -69,3 +75,21 @@ class BiGSConfig(BaseModel):
         if self.labels is not None and len(self.labels) != self.num_labels:
             raise ValueError(f"labels names {len(self.labels)} classes but num_labels is {self.num_labels}")
         return self
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> BiGSConfig:
+        if self.attends and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
+            )
+        return self
+
+    @property
+    def attends(self) -> bool:
+        """Whether the sequence is mixed by attention."""
+        return self.mixer == "attention"
+
+    @property
+    def ignores_padding(self) -> bool:
+        """Whether outputs do not depend on padding: SSMs mix it unless `mask_padding` is set, attention never."""
+        return self.mask_padding or self.attends

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.models import mixers, ssm
-from bigs_cli.models.blocks import Dense, GatedBlock, Mix, layer_norm
+from bigs_cli.models.blocks import Block, Dense, Mix, layer_norm
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.sharding import constrain_batch_sharding
 from bigs_cli.recipe.schema import Compute
@@ -66,29 +67,32 @@ class Encoder(nnx.Module):
     Unstacked blocks are for inference: they read weights in place, and their activations are `[B, L, H]`.
 
     `mixing` (unstacked only) replaces the mixing that the SSM parameters define: it maps the index of a layer to its
-    forward and backward mixing functions.
+    forward and backward mixing functions. `LayerNorm` follows the last block if `final_norm` is set.
     """
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.depth = config.num_hidden_layers
         self.compute = compute
-        self.mixing: Callable[[int], tuple[Mix, Mix]] | None = None
+        self.heads = config.num_attention_heads if config.attends else None
+        self.mixing: Callable[[int], tuple[Mix, ...]] | None = None
 
-        def block(rngs: nnx.Rngs) -> GatedBlock:
-            return GatedBlock(config, compute, channels_first=not unstacked, rngs=rngs)
+        def block(rngs: nnx.Rngs) -> Block:
+            return Block(config, compute, channels_first=not unstacked, rngs=rngs)
 
         self.layer = (
             nnx.List([block(rngs) for _ in range(self.depth)]) if unstacked else nnx.vmap(block)(rngs.split(self.depth))
         )
+        self.LayerNorm = layer_norm(config, compute, rngs) if config.final_norm else None
 
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the outputs of all `depth` blocks.
 
         `keep` `[B, L]` is 0 at positions that mixing must ignore, else 1; None ignores no position.
         """
-        keep = None if keep is None else keep[..., None]
-        if not isinstance(self.layer, GatedBlock):
-            return self._unstacked(x, keep)
+        last, states = self._unstacked(x, keep) if isinstance(self.layer, nnx.List) else self._stacked(x, keep)
+        return last if self.LayerNorm is None else self.LayerNorm(last), states
+
+    def _stacked(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         B, L, H = x.shape
 
         def enter(x: jax.Array) -> jax.Array:
@@ -97,23 +101,29 @@ class Encoder(nnx.Module):
         def leave(x: jax.Array) -> jax.Array:
             return x.T.reshape(B, L, H)
 
-        keep = None if keep is None else enter(keep)
+        real = None if keep is None else enter(keep[..., None])
         graph, stacked = nnx.split(self.layer)
         mixer = mixers.choose(self.compute.mixing, L)
-        operands = self._operands(mixer, L)
+        operands = () if self.heads else self._operands(mixer, L)
 
-        def run(state: Any, x: jax.Array, operands: tuple[Any, Any]) -> jax.Array:
+        def mixing(operands: Any) -> tuple[Mix, ...]:
             def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
-                return mixer.mix(operands, _masked(u, keep).reshape(H, B, L), reverse).reshape(u.shape)
+                return mixer.mix(operands, _masked(u, real).reshape(H, B, L), reverse).reshape(u.shape)
 
-            return nnx.merge(graph, state)(x, *_directions(mix, operands))
+            def attention(*inputs: jax.Array) -> jax.Array:
+                return enter(self._attend(*map(leave, inputs), keep=keep))
+
+            return (attention,) if self.heads else _directions(mix, operands)
+
+        def run(state: Any, x: jax.Array, operands: Any) -> jax.Array:
+            return nnx.merge(graph, state)(x, *mixing(operands))
 
         if self.compute.remat == "layer":
             run = jax.checkpoint(run)
         x = enter(x)
         if scans_layers():
 
-            def body(x: jax.Array, layer: tuple[Any, tuple[Any, Any]]) -> tuple[jax.Array, jax.Array]:
+            def body(x: jax.Array, layer: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
                 x = run(layer[0], x, layer[1])
                 return x, x
 
@@ -126,18 +136,29 @@ class Encoder(nnx.Module):
         return leave(x), states
 
     def _unstacked(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array]]:
-        mixing = self._computed_mixing(x.shape[1]) if self.mixing is None else self.mixing
+        real = None if keep is None else keep[..., None]
 
         def masked(mix: Mix) -> Mix:
-            return lambda u: mix(_masked(u, keep))
+            return lambda u: mix(_masked(u, real))
 
+        if self.heads:
+            attention = partial(self._attend, keep=keep)
+            mixing: Callable[[int], Iterable[Mix]] = lambda index: (attention,)  # noqa: E731
+        else:
+            given = self._computed_mixing(x.shape[1]) if self.mixing is None else self.mixing
+            mixing = lambda index: map(masked, given(index))  # noqa: E731
         states = []
         for index, block in enumerate(self.layer):  # pyright: ignore[reportArgumentType]
-            x = block(x, *map(masked, mixing(index)))
+            x = block(x, *mixing(index))
             states.append(x)
         return x, states
 
-    def _computed_mixing(self, L: int) -> Callable[[int], tuple[Mix, Mix]]:
+    def _attend(self, *inputs: jax.Array, keep: jax.Array | None) -> jax.Array:
+        assert keep is not None
+        assert self.heads is not None
+        return mixers.attend(*inputs, keep=keep, heads=self.heads)
+
+    def _computed_mixing(self, L: int) -> Callable[[int], tuple[Mix, ...]]:
         mixer = mixers.choose(self.compute.mixing, L)
         operands = unstack(self._operands(mixer, L), self.depth)
 
@@ -150,7 +171,7 @@ class Encoder(nnx.Module):
         """Prepare the mixing of all layers at once: (forward, backward), each with a leading layer axis."""
 
         def parameters(direction: str) -> ssm.SSMParameters:
-            if isinstance(self.layer, GatedBlock):
+            if isinstance(self.layer, Block):
                 return getattr(self.layer, direction).parameters()
             each = [getattr(block, direction).parameters() for block in self.layer]
             return ssm.SSMParameters(*map(jnp.stack, zip(*each, strict=True)))
@@ -196,7 +217,7 @@ class BiGS(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, pooler: bool, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.pad_token_id = config.pad_token_id
-        self.mask_padding = config.mask_padding
+        self.ignores_padding = config.ignores_padding
         self.embeddings = Embeddings(config, compute, rngs=rngs)
         self.encoder = Encoder(config, compute, unstacked=unstacked, rngs=rngs)
         self.pooler = Pooler(config, compute) if pooler else None
@@ -210,13 +231,13 @@ class BiGS(nnx.Module):
     ) -> tuple[jax.Array, jax.Array | None, list[jax.Array]]:
         """Return the last hidden state `[B, L, H]`, the pooled state `[B, H]` (or None), and all hidden states.
 
-        The mask defaults to "not [PAD]". The pooler uses it, and so does mixing with `mask_padding`. A `key`
-        enables dropout. The hidden states are the embeddings and the output of each block.
+        The mask defaults to "not [PAD]". The pooler uses it, and so do attention and, with `mask_padding`,
+        SSMs. A `key` enables dropout. The hidden states are the embeddings and the output of each block.
         """
         if attention_mask is None:
             attention_mask = (input_ids != self.pad_token_id).astype(jnp.int32)
         embedded = self.embeddings(input_ids, token_type_ids, key)
-        last, hidden = self.encoder(embedded, attention_mask if self.mask_padding else None)
+        last, hidden = self.encoder(embedded, attention_mask if self.ignores_padding else None)
         pooled = None if self.pooler is None else self.pooler(last, attention_mask)
         return last, pooled, [embedded, *hidden]
 

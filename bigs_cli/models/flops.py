@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.models.mixers import choose
+from bigs_cli.models.functional import parameter_shapes
+from bigs_cli.models.mixers import attention_flops, choose
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,17 @@ class Flops:
 def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: int | None = None) -> Flops:
     """Count the operations of one row of `L` tokens (multiple choice: of one choice).
 
-    Per token, each layer multiplies with dv, dol and do (H·I each) and with du and duc in both directions (4 H²).
-    Mixing is counted for the mixer `mixing`, H channels and both directions. The word head runs at `predictions` (P)
-    positions, or at all: H² for its transform and H·V for the vocabulary. Poolers cost H², classifiers H·labels.
+    Per token, each layer multiplies with its dense kernels: in a gated block with SSMs, dv, dol and do (H·I each), and
+    du and duc in both directions (4 H²). Mixing is counted for H channels: attention, or SSMs in both directions with
+    the mixer `mixing`. The word head runs at `predictions` (P) positions, or at all: H² for its transform and H·V for
+    the vocabulary. Poolers cost H², classifiers H·labels.
 
     Raises:
         ValueError: there is no mixer of that name.
     """
-    H, I, V, depth = config.hidden_size, config.intermediate_size, config.vocab_size, config.num_hidden_layers
+    H, V, depth = config.hidden_size, config.vocab_size, config.num_hidden_layers
+    encoder = parameter_shapes(config).get("s4_bert", parameter_shapes(config))["encoder"]
+    kernels = sum(layer["kernel"].size for layer in encoder["layer"].values() if "kernel" in layer)
     words = 2 * (L if predictions is None else predictions) * (H * H + H * V)
     pooler = 2 * H * H
     head = {
@@ -60,7 +64,7 @@ def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: i
         "multiple-choice": pooler + 2 * H,
     }[config.head]
     return Flops(
-        dense=depth * 2 * L * (3 * H * I + 4 * H * H),
-        mixing=depth * 2 * H * choose(mixing, L).flops(L, config.num_ssm),
+        dense=2 * L * kernels,
+        mixing=depth * H * (attention_flops(L) if config.attends else 2 * choose(mixing, L).flops(L, config.num_ssm)),
         head=head,
     )

@@ -173,6 +173,29 @@ def _chunked_flops(L: int, N: int) -> float:
     return 2 * math.ceil(L / Q) * Q * (Q + 4 * N)
 
 
+# --- attention ----------------------------------------------------------------------------------------------------
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, keep: jax.Array, heads: int) -> jax.Array:
+    """Return softmax(query·keyᵀ / √d)·value `[B, L, H]` with heads of size d = H / heads, from arrays `[B, L, H]`.
+
+    `keep` `[B, L]` is 0 at positions that no position attends to. The softmax is float32.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], heads, -1)
+
+    mask = keep[:, None, None, :].astype(bool)
+    with jax.default_matmul_precision("highest" if query.dtype == jnp.float32 else "default"):
+        mixed = jax.nn.dot_product_attention(split(query), split(key), split(value), mask=mask)
+    return mixed.reshape(query.shape)
+
+
+def attention_flops(L: int) -> float:
+    """Count, per channel of one row, the products of queries with keys and of the weights with values."""
+    return 2 * 2 * L * L
+
+
 MIXERS: dict[str, Mixer] = {
     "dense": Mixer(kernel_with_skip, _mix_dense, _dense_flops),
     "chunked": Mixer(lambda ssm, L: chunk_operands(ssm, min(CHUNK, L)), _mix_chunked, _chunked_flops),

@@ -26,9 +26,9 @@ ROW_AXES = ("data", "fsdp")
 RULES: tuple[tuple[str, P], ...] = (
     (r"word_embeddings/embedding$", P("tensor", "fsdp")),
     (r"(position|token_type)_embeddings/embedding$", P(None, "fsdp")),
-    (r"layer/(dv|du_forward|du_backward|dol)/kernel$", P(None, "fsdp", "tensor")),
-    (r"layer/(dv|du_forward|du_backward|dol)/bias$", P(None, "tensor")),
-    (r"layer/(do|duc_forward|duc_backward)/kernel$", P(None, "tensor", "fsdp")),
+    (r"layer/(dv|du_forward|du_backward|dol|query|key|value|intermediate)/kernel$", P(None, "fsdp", "tensor")),
+    (r"layer/(dv|du_forward|du_backward|dol|query|key|value|intermediate)/bias$", P(None, "tensor")),
+    (r"layer/(do|duc_forward|duc_backward|attention_output|output)/kernel$", P(None, "tensor", "fsdp")),
     (r"decoder/kernel$", P("fsdp", "tensor")),
     (r"kernel$", P("fsdp", None)),
     (r"", P()),

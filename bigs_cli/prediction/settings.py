@@ -80,7 +80,7 @@ def settings_for(
         raise RequestError(
             f"Length {length} is too long: {origin.source} takes at most {config.max_position_embeddings} tokens."
         )
-    return Settings(length, batch_size or BATCH, config.mask_padding if trim is None else trim, compute, task, top)
+    return Settings(length, batch_size or BATCH, config.ignores_padding if trim is None else trim, compute, task, top)
 
 
 def tokenizer_of(config: BiGSConfig, origin: Origin) -> Tokenizer:

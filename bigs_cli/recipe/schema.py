@@ -41,14 +41,19 @@ class SSMGroup(BaseModel):
 
 
 class Optimizer(BaseModel):
-    """AdamW. Weight decay is not applied to biases and LayerNorm scales."""
+    """AdamW or Muon. Weight decay is not applied to biases and LayerNorm scales."""
 
     model_config = _CLOSED
 
+    name: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description="adamw, or muon: Muon for the dense kernels of the layers, AdamW for all other parameters",
+    )
     learning_rate: float = Field(gt=0, description="peak learning rate")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="decay rate of the first moment")
     beta2: float = Field(ge=0, lt=1, description="decay rate of the second moment")
     epsilon: float = Field(default=1e-6, gt=0, description="added to the denominator of the update")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="muon: decay rate of the momentum")
     weight_decay: float = Field(ge=0, description="decoupled weight decay, multiplied by the learning rate")
     clip_norm: float | None = Field(default=None, gt=0, description="maximum gradient norm; null disables clipping")
     ema: float | None = Field(
@@ -158,8 +163,16 @@ class Masking(BaseModel):
     model_config = _CLOSED
 
     rate: float = Field(default=0.15, gt=0, lt=1, description="fraction of the tokens that are predicted")
+    final_rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="fraction at the last step, to which rate changes linearly; null: rate does not change. Validation "
+        "always predicts 15%",
+    )
     max_predictions: Count | None = Field(
-        default=None, description="maximum number of predictions per row; null: rate × sequence_length, rounded up"
+        default=None,
+        description="maximum number of predictions per row; null: the largest rate × sequence_length, rounded up",
     )
     mask_fraction: Fraction = Field(default=0.8, description="fraction of the predicted tokens replaced by [MASK]")
     random_fraction: Fraction = Field(
@@ -175,7 +188,18 @@ class Masking(BaseModel):
 
     def predictions(self, length: int) -> int:
         """Return the maximum number of predictions in a row of `length` tokens (P)."""
-        return self.max_predictions or math.ceil(self.rate * length - 1e-9)
+        return self.max_predictions or math.ceil(max(self.rate, self.final_rate or 0) * length - 1e-9)
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """Return the fraction of the tokens that are predicted in step `step`, counted from 0, of `steps`."""
+        if self.final_rate is None or steps < 2:
+            return self.rate
+        return self.rate + (self.final_rate - self.rate) * step / (steps - 1)
+
+    def for_validation(self) -> Masking:
+        """Return the settings of validation, whose rate is the same in all runs, so that their losses compare."""
+        rate = type(self).model_fields["rate"].default
+        return self.model_copy(update={"rate": rate, "final_rate": None})
 
 
 class Checkpoint(BaseModel):
@@ -232,6 +256,12 @@ class PretrainRecipe(BaseModel):
     )
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
     steps: Count = Field(description="number of optimizer steps, and length of the schedule")
+    budget: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+(\.[0-9]+)?[smh]$",
+        description="time for the whole run, such as 60m, 2h or 90s: a new run measures its speed and replaces steps "
+        "by the number of steps that fit; null: steps as given",
+    )
     max_tokens: Count | None = Field(
         default=None, description="stop after this many tokens, including padding; null: no limit"
     )
@@ -240,7 +270,7 @@ class PretrainRecipe(BaseModel):
         gt=0,
         description="stop after this many minutes, including the time before the run was resumed; null: no limit",
     )
-    optimizer: Optimizer = Field(description="AdamW optimizer")
+    optimizer: Optimizer = Field(description="optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
     compute: Compute = Field(default_factory=Compute, description="precision, memory and kernels")
     mesh: Mesh = Field(default_factory=Mesh, description="device mesh")
@@ -253,6 +283,11 @@ class PretrainRecipe(BaseModel):
     evaluate: Evaluate = Field(default_factory=Evaluate, description="when to measure the validation loss")
     log_every: Count = Field(default=100, description="steps between log entries")
     loggers: tuple[Logger, ...] = Field(default=(), description=_LOGGERS)
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
 
     @field_validator("model")
     @classmethod
@@ -383,7 +418,7 @@ class FinetuneRecipe(BaseModel):
     batch_size: Count = Field(description="examples per step, over all devices")
     eval_batch_size: Count = Field(default=64, description="examples per evaluation batch")
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
-    optimizer: Optimizer = Field(description="AdamW optimizer")
+    optimizer: Optimizer = Field(description="optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
     head_init: Literal["published", "unit"] = Field(
         "unit",

@@ -232,8 +232,9 @@ def _brief(recipe: Recipe) -> list[tuple[str, str]]:
             *common,
         ]
     model = recipe.model
-    layers = counted(model.num_hidden_layers, "layer")
-    size = f"{layers}, H {model.hidden_size}, I {model.intermediate_size}, N {model.num_ssm}"
+    layers = counted(model.num_hidden_layers, f"{model.block} layer")
+    mixer = f"{model.num_attention_heads} heads" if model.attends else f"N {model.num_ssm}"
+    size = f"{layers}, H {model.hidden_size}, I {model.intermediate_size}, {mixer}"
     return [
         ("kind", "pretraining"),
         ("model", f"{size}, vocabulary {model.vocab_size:,}"),

@@ -116,7 +116,7 @@ def finetune(
             Checkpoints(folder.best) as best,
             tracking(recipe.loggers, folder.path, values, job.command) as tracker,
         ):
-            trim = config.mask_padding if recipe.trim_padding is None else recipe.trim_padding
+            trim = config.ignores_padding if recipe.trim_padding is None else recipe.trim_padding
             warn_of_trimming(config, trim)
             train_inputs = task_type.encode(tokenizer, data.train, length)
             dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]

@@ -34,6 +34,8 @@ from bigs_cli.training.nonfinite import divergence_error, is_finite, nonfinite_r
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.step import StepOptions, SummedLoss, TrainState, make_step, new_state
 
+Update = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
 TOKENS = "input_ids"  # the array `[B, L]` of a batch whose size is its number of tokens, padding included
 
 
@@ -133,10 +135,7 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
     stop_after = settings.stop_after_nonfinite
 
     # --- restore or initialize ------------------------------------------------------------------------------------
-    lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
-    optimizer = make_optimizer(settings, lr_schedule, training.freeze_ssm)
-    options = StepOptions(training.gradient_accumulation_steps, settings.ema, stop_after)
-    update = make_step(training.loss, optimizer, lr_schedule, recipe.seed, options)
+    optimizer, update = make_update(training)
     state, first, loop_state = restore_or_initialize(training, params, optimizer, checkpoints)
     training.batches.restore(first, loop_state)
     if evaluator is not None:
@@ -212,6 +211,25 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
     return Trained(state, step, clock.seconds())
 
 
+def make_update(training: Training) -> tuple[optax.GradientTransformation, Update]:
+    """Return the optimizer of a run and its compiled step, (state, batch) → (state, metrics)."""
+    recipe, settings = training.recipe, training.recipe.optimizer
+    lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
+    optimizer = make_optimizer(settings, lr_schedule, training.freeze_ssm)
+    options = StepOptions(training.gradient_accumulation_steps, settings.ema, settings.stop_after_nonfinite)
+    return optimizer, make_step(training.loss, optimizer, lr_schedule, recipe.seed, options)
+
+
+def initialize_state(training: Training, params: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
+    """Return the state before the first step, placed on the mesh."""
+    mesh, with_ema = training.mesh, training.recipe.optimizer.ema is not None
+    # Copy from the host: with several processes, each holds only a part of an array placed on the mesh.
+    params = jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
+    initialize = _state_initializer(optimizer, with_ema)
+    shardings = TrainState(*(meshes.shardings(mesh, part) for part in jax.eval_shape(initialize, params)))
+    return jax.jit(initialize, out_shardings=shardings)(params)
+
+
 @memoize
 def _state_initializer(optimizer: optax.GradientTransformation, with_ema: bool) -> Callable[[Parameters], TrainState]:
     return lambda params: new_state(params, optimizer, with_ema)
@@ -229,12 +247,7 @@ def restore_or_initialize(
     Raises:
         RequestError: every checkpoint is corrupt, or the newest valid one belongs to another model or other data.
     """
-    job, mesh, with_ema = training.job, training.mesh, training.recipe.optimizer.ema is not None
-    # Copy from the host: with several processes, each holds only a part of an array placed on the mesh.
-    params = jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
-    initialize = _state_initializer(optimizer, with_ema)
-    shardings = TrainState(*(meshes.shardings(mesh, part) for part in jax.eval_shape(initialize, params)))
-    state = jax.jit(initialize, out_shardings=shardings)(params)
+    job, state = training.job, initialize_state(training, params, optimizer)
     step, loop_state = broadcast(checkpoints.newest(err.print) or 0 if is_main_process() else 0), {}
     checkpoints.reload()
     if step:

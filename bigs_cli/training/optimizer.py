@@ -1,4 +1,4 @@
-"""AdamW with the published decay rule, learning-rate schedules, and a separate group for the SSM parameters."""
+"""Optimizers with the published decay rule, learning-rate schedules, and a separate group for the SSM parameters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from bigs_cli.models.functional import Parameters, memoize
 from bigs_cli.models.ssm import SSMParameters
@@ -48,7 +49,7 @@ def decayed(path: tuple[str, ...]) -> bool:
 
     As in the original code (jxiw/BiGS on GitHub), it applies to the SSM parameters too.
     """
-    return path[-1] != "bias" and path[-2:] != ("LayerNorm", "scale")
+    return path[-1] not in ("bias", "scale")
 
 
 def is_ssm(path: tuple[str, ...]) -> bool:
@@ -61,14 +62,55 @@ def frozen(path: tuple[str, ...]) -> bool:
     return is_ssm(path) or "token_type_embeddings" in path
 
 
+def in_layer_kernel(path: tuple[str, ...]) -> bool:
+    """Return whether the parameter is a dense kernel of the layers, `[layers, I, O]`."""
+    return "layer" in path and path[-1] == "kernel"
+
+
+def _adam(settings: Optimizer) -> optax.GradientTransformation:
+    return optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
+
+
+def _muon(settings: Optimizer) -> optax.GradientTransformation:
+    """Return Muon (K. Jordan et al., 2024) for the dense kernels of the layers, and Adam for all other parameters.
+
+    Each layer of a stacked kernel is orthogonalized on its own. The update of a matrix `[I, O]` is multiplied by
+    0.2 √max(I, O), which gives it the root mean square of an AdamW update (Liu et al. 2025, arXiv 2502.16982, §2.2), so
+    that one learning rate and one weight decay serve both.
+    """
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(-2, -1), params)
+
+    def scale(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda update: 0.2 * max(update.shape[-2:]) ** 0.5 * update, updates)
+
+    muon = optax.chain(
+        contrib.scale_by_muon(beta=settings.momentum, weight_dimension_numbers=matrices), optax.stateless(scale)
+    )
+    mask = select(in_layer_kernel)
+
+    def labels(params: Parameters) -> Any:
+        return jax.tree.map(lambda is_matrix: "muon" if is_matrix else "adam", mask(params))
+
+    return optax.partition({"muon": muon, "adam": _adam(settings)}, labels)
+
+
+OPTIMIZERS: dict[str, Callable[[Optimizer], optax.GradientTransformation]] = {"adamw": _adam, "muon": _muon}
+"""Name → function that maps a gradient to an update, before weight decay and learning rate."""
+
+
 @memoize
 def make_optimizer(
     settings: Optimizer, lr_schedule: optax.Schedule, freeze_ssm: bool = False
 ) -> optax.GradientTransformation:
-    """Return AdamW with clipping and parameter groups; `freeze_ssm` zeroes the updates of frozen parameters."""
+    """Return the named optimizer with clipping, decoupled weight decay and parameter groups.
+
+    `freeze_ssm` zeroes the updates of frozen parameters.
+    """
     ssm = settings.ssm
     ssm_decay = settings.weight_decay if ssm.weight_decay is None else ssm.weight_decay
-    parts = [optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)]
+    parts = [OPTIMIZERS[settings.name](settings)]
     if settings.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(settings.clip_norm))
     parts += [

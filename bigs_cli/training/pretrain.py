@@ -8,8 +8,9 @@ import itertools
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
 from bigs_cli.data.corpus import Corpus, Validation
 from bigs_cli.data.loader import heldout_batches, train_batches
-from bigs_cli.data.masking import MaskIds, mask_ids, masked_batch, word_continuations
+from bigs_cli.data.masking import MaskIds, characters_of, mask_ids, masked_batch, word_continuations
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.models import sharding as meshes
@@ -40,6 +41,7 @@ from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import batch_schedule
+from bigs_cli.training.budget import steps_within
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.job import Job, initial_parameters
 from bigs_cli.training.loop import TOKENS, Training, train
@@ -76,6 +78,7 @@ def pretrain(
         BigsError: the loss or gradient stayed nonfinite, or the machine failed. The last good checkpoint is kept.
         KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
+    started = time.perf_counter()
     check_shards(recipe, shards)
     _verify(shards, job)
     if validation is not None and validation.corpus is not shards:
@@ -87,6 +90,31 @@ def pretrain(
         meshes.check_batch(mesh, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
         (params, _), tokenizer = initial_parameters(recipe.model, recipe.seed, start), shards.tokenizer()
         broadcast(0)
+        apply = make_apply(recipe.model, recipe.compute)
+        length, compute = recipe.data.sequence_length, recipe.compute
+        flops = count_flops(recipe.model, length, compute.mixing, recipe.masking.predictions(length)).training
+        training = Training(
+            recipe=recipe,
+            job=job,
+            mesh=mesh,
+            loss=masked_lm_loss(apply, mask_ids(shards, recipe.masking, recipe.model.vocab_size), recipe.masking),
+            steps=batch_schedule.last_step(recipe),
+            batches=_Batches(recipe, shards, mesh),
+            evaluator=None,
+            checkpoint_every=recipe.checkpoint.every_steps,
+            digests=_digests(shards, validation),
+            gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+            max_minutes=recipe.max_minutes,
+            peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
+        )
+        if recipe.budget is not None:
+            recipe = _fit_budget(training, params, started, 0 if validation is None else len(validation))
+            training = replace(
+                training,
+                recipe=recipe,
+                steps=batch_schedule.last_step(recipe),
+                batches=_Batches(recipe, shards, mesh),
+            )
 
         def write_model(path: Path) -> None:
             write_config(path / CONFIG, recipe.model)
@@ -102,34 +130,36 @@ def pretrain(
             tracking(loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as tracker,
         ):
             log = MetricsLog(folder.metrics_file if main else Path(os.devnull), tracker)
-            apply, steps = make_apply(recipe.model, recipe.compute), batch_schedule.last_step(recipe)
-            length, compute = recipe.data.sequence_length, recipe.compute
-            flops = count_flops(recipe.model, length, compute.mixing, recipe.masking.predictions(length)).training
             evaluator = None if validation is None else _Evaluator(recipe, validation, mesh, apply, log)
-            training = Training(
-                recipe=recipe,
-                job=job,
-                mesh=mesh,
-                loss=masked_lm_loss(apply, mask_ids(shards, recipe.masking, recipe.model.vocab_size), recipe.masking),
-                steps=steps,
-                batches=_Batches(recipe, shards, mesh),
-                evaluator=evaluator,
-                checkpoint_every=recipe.checkpoint.every_steps,
-                digests=_digests(shards, validation),
-                gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-                max_minutes=recipe.max_minutes,
-                peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
-            )
             err.print(
                 f"Pretraining {count(params) / 1e6:.1f}M parameters on {shards.size}, "
-                f"{counted(steps, 'step')} of {_describe_batch(recipe)} × {length}, on "
+                f"{counted(training.steps, 'step')} of {_describe_batch(recipe)} × {length}, on "
                 f"{counted(jax.device_count(), f'{jax.devices()[0].device_kind} device')}."
             )
+            training = replace(training, evaluator=evaluator)
             trained = train(training, params, checkpoints, log)
         result = PretrainResult({} if evaluator is None else evaluator.metrics, trained.steps, trained.seconds)
         if main:
             _write_results(training, result, int(trained.state.skipped), count(params), shards)
         return result
+
+
+def _fit_budget(training: Training, params: Parameters, started: float, validation_rows: int) -> PretrainRecipe:
+    """Return the recipe of a new run with the number of steps that fit into its budget, and without the budget.
+
+    Raises:
+        RequestError: no step fits, or the schedule's warmup does not.
+    """
+    recipe = training.recipe
+    assert isinstance(recipe, PretrainRecipe)
+    err.print(f"Measuring the speed for a budget of {recipe.budget}.")
+    steps = steps_within(training, params, started, validation_rows)
+    if (warmup := recipe.schedule.warmup(steps)) > steps:
+        raise RequestError(
+            f"The budget of {recipe.budget} is enough for {counted(steps, 'step')}, fewer than the {warmup:g} of the "
+            "warmup. Raise --budget, or set schedule.warmup_fraction instead of schedule.warmup_steps."
+        )
+    return recipe.model_copy(update={"steps": steps, "budget": None})
 
 
 def _write_results(training: Training, result: PretrainResult, skipped: int, parameters: int, shards: Corpus) -> None:
@@ -222,7 +252,11 @@ class _Batches:
         batch, mine = batch_schedule.take(self._loader, rows // self._base), _rows_here(self._sharding, rows)
         if len(mine) < len(batch[TOKENS]):
             batch = {name: part[mine] for name, part in batch.items()}
-        return meshes.place({**batch, "row": mine.astype(np.int32)}, self._sharding, rows, mine)
+        batch = {**batch, "row": mine.astype(np.int32)}
+        if self._recipe.masking.final_rate is not None:
+            rate = self._recipe.masking.rate_at(step, self._recipe.steps)
+            batch["mask_rate"] = np.full(len(mine), rate, np.float32)
+        return meshes.place(batch, self._sharding, rows, mine)
 
     def loop_state(self) -> dict[str, Any]:
         return {"loader": self._loader.get_state()}
@@ -241,7 +275,8 @@ class _Evaluator:
         self._recipe, self._validation, self._log = recipe, validation, log
         self._sharding = meshes.batch_sharding(mesh)
         special = mask_ids(validation.corpus, recipe.masking, recipe.model.vocab_size)
-        self._measure = MaskedLMEvaluator(apply, special, recipe.masking, self._place)
+        characters = characters_of(validation.corpus.tokenizer(), recipe.model.vocab_size)
+        self._measure = MaskedLMEvaluator(apply, special, recipe.masking.for_validation(), characters, self._place)
         self.every_steps = recipe.evaluate.every_steps
         self.metrics: dict[str, float] = {}
 

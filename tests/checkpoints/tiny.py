@@ -21,6 +21,12 @@ HEADS = (
     "multiple-choice",
 )
 
+ARCHITECTURES = tuple(
+    {"block": block, "mixer": mixer, "num_attention_heads": 2, "final_norm": True}
+    for block in ("gated", "stacked")
+    for mixer in ("ssm", "attention")
+)
+
 
 def config(**changes: Any) -> BiGSConfig:
     sizes: dict[str, Any] = {
@@ -39,6 +45,7 @@ _ORDER = (
     *("word_embeddings", "position_embeddings", "token_type_embeddings", "layer", "LayerNorm", "fs4", "bs4"),
     *("A_re", "A_im", "C", "D", "log_step", "dv", "du_forward", "du_backward", "duc_forward", "duc_backward"),
     *("dol", "do", "scale", "kernel", "embedding", "bias", "decoder", "seq_relationship", "classifier", "qa_outputs"),
+    *("query", "key", "value", "attention_output", "feed_forward_norm", "intermediate", "output"),
 )
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data.masking import MaskedBatch, MaskIds, mask_tokens, word_continuations
+from bigs_cli.data.masking import MaskedBatch, MaskIds, characters_of, mask_tokens, word_continuations
 from bigs_cli.models.sharding import batch_sharding, make_mesh
 from bigs_cli.recipe.schema import Masking, Mesh
 
@@ -227,6 +227,30 @@ def test_every_mesh_gives_the_same_masks(tmp_path: Path) -> None:
     theirs = np.load(tmp_path / "masks.npz")
     for ours, name in zip(masked_on_a_mesh() * len(MESHES), theirs.files, strict=True):
         np.testing.assert_array_equal(ours, theirs[name])
+
+
+def test_the_rate_changes_linearly_and_validation_always_has_the_default() -> None:
+    masking = Masking(rate=0.3, final_rate=0.15)
+    assert [masking.rate_at(step, 4) for step in range(4)] == pytest.approx([0.3, 0.25, 0.2, 0.15])
+    assert masking.rate_at(0, 1) == Masking(rate=0.3).rate_at(3, 4) == 0.3
+    assert masking.predictions(100) == 30
+    assert masking.for_validation() == Masking()
+
+
+def test_the_rate_of_each_row_replaces_the_recipe_s() -> None:
+    masking = Masking(rate=0.5)
+    ids = rows_of([L, L, L, 4])
+    rates = np.array([0.5, 0.25, 0.05, 0.5], np.float32)
+    masked = mask_tokens(jax.random.key(0), np.arange(4), ids, SPECIAL, masking, rates)
+    expected = [max(1, round(rate * n)) for rate, n in zip(rates.tolist(), (ids != 0).sum(1), strict=True)]
+    assert masked.weights.sum(1).tolist() == expected
+
+
+def test_characters_of_tokens() -> None:
+    for kind, expected in {"WordPiece": [1, 1, 8], "ByteLevel": [1, 1, 1], "Metaspace": [1, 1, 0]}.items():
+        counts = characters_of(piece_tokenizer(kind), 9)
+        assert counts[5:8].tolist() == expected, kind
+        assert counts[[0, 1, 2, 3, 4, 8]].tolist() == [1] * 6
 
 
 def piece_tokenizer(kind: str) -> Tokenizer:

@@ -24,7 +24,7 @@ from bigs_cli.export.int8 import POOLER
 from bigs_cli.export.settings import Inputs, Settings, inputs_of
 from bigs_cli.models.functional import initialize
 from bigs_cli.models.published import to_flat
-from tests.checkpoints.tiny import HEADS, config, parameters, same
+from tests.checkpoints.tiny import ARCHITECTURES, HEADS, config, parameters, same
 from tests.tiny import bigs, finetune
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bigs[onnx]'")
@@ -52,6 +52,20 @@ def test_every_head_runs_with_any_number_of_rows(head: str, tmp_path: Path) -> N
         for ours, theirs in zip(model_run(original.config, original.flat)(inputs), outputs, strict=True):
             assert theirs.shape == ours.shape
             np.testing.assert_allclose(theirs, ours, atol=5e-6 * float(np.abs(ours).max()))
+
+
+@pytest.mark.parametrize("changes", ARCHITECTURES, ids=lambda changes: f"{changes['block']}-{changes['mixer']}")
+def test_every_architecture_gives_the_outputs_of_the_model(changes: dict[str, Any], tmp_path: Path) -> None:
+    original = model(**changes)
+    export(original, "onnx", tmp_path / "out")
+    again = read_model(tmp_path / "out")
+    assert again.config == original.config
+    assert same(again.flat, original.flat)
+    for rows in (1, 3):
+        inputs = inputs_of(original, 5, rows=rows)
+        (ours,) = onnx_file.session_run(tmp_path / "out" / "model.onnx")(inputs)
+        (theirs,) = model_run(original.config, original.flat)(inputs)
+        np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max())
 
 
 def test_the_graph_has_no_loops_and_records_its_origin(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ GELU = "The Torch port computes the exact GELU in its layers"
         ("torch", {"head": "pretraining"}, "The Torch port has no pretraining model, so it cannot load this folder."),
         ("torch", {"head": "next-sentence"}, "The Torch port has no next-sentence model"),
         ("torch", {}, GELU),
+        ("flax", {"final_norm": True}, "The original code has only gated blocks with SSMs and no final LayerNorm"),
+        ("torch", {"mixer": "attention", "num_attention_heads": 2}, "so it cannot run this model."),
         (
             "flax",
             {"head": "question-answering", "num_labels": 3},

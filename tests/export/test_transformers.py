@@ -19,7 +19,7 @@ from bigs_cli.export.check import model_run
 from bigs_cli.export.formats import export
 from bigs_cli.export.settings import Inputs, Settings, inputs_of
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
-from tests.checkpoints.tiny import HEADS, config, parameters, same
+from tests.checkpoints.tiny import ARCHITECTURES, HEADS, config, parameters, same
 from tests.export.remote_code import own_module_cache
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'bigs[torch]'")
@@ -74,6 +74,25 @@ def load(folder: Path, head: str, **more: Any) -> Any:
 def run(loaded: Any, inputs: Inputs, **more: Any) -> Any:
     ids, mask, types = (torch.from_numpy(array.astype(np.int64)) for array in inputs)
     return loaded(input_ids=ids, attention_mask=mask, token_type_ids=types, **more)
+
+
+@pytest.mark.parametrize("changes", ARCHITECTURES, ids=lambda changes: f"{changes['block']}-{changes['mixer']}")
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_every_architecture_gives_the_outputs_of_the_model(
+    changes: dict[str, Any], pre_norm: bool, tmp_path: Path
+) -> None:
+    original, folder = exported(tmp_path, pre_norm=pre_norm, **changes)
+    loaded = load(folder, original.config.head)
+    inputs = inputs_of(original, 12, rows=3)
+    outputs = run(loaded, inputs, output_hidden_states=True)
+    (expected,) = model_run(original.config, original.flat)(inputs)
+    np.testing.assert_allclose(outputs.logits.detach(), expected, atol=5e-6 * np.abs(expected).max())
+    outputs.logits.square().sum().backward()
+    without = [name for name, weight in loaded.named_parameters() if weight.grad is None]
+    assert not without
+    if original.config.attends:  # A row without a real token gives no NaN.
+        empty = run(loaded, Inputs(*(np.zeros_like(array) for array in inputs)))
+        assert torch.isfinite(empty.logits).all()
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -1,8 +1,8 @@
-"""AdamW's parameter groups, one update at a time."""
+"""The optimizers and their parameter groups, one update at a time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import pytest
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize
 from bigs_cli.recipe.schema import Optimizer, Schedule, SSMGroup
-from bigs_cli.training.optimizer import SSM_NAMES, decayed, learning_rate, make_optimizer, select
+from bigs_cli.training.optimizer import OPTIMIZERS, SSM_NAMES, decayed, learning_rate, make_optimizer, select
 
 CONFIG = BiGSConfig(
     vocab_size=11,
@@ -91,6 +91,47 @@ def test_gradients_are_clipped_by_norm() -> None:
 
     np.testing.assert_allclose(second(50.0), second(0.5), rtol=1e-6)
     assert not np.allclose(second(0.2), second(0.5))
+
+
+def random_update(**settings: Any) -> LEAVES:
+    """Return the first update with learning rate 1, without weight decay, of random gradients."""
+    params = initialize(CONFIG, 0)
+    random = np.random.default_rng(0)
+    gradients = jax.tree.map(lambda a: jnp.asarray(random.standard_normal(a.shape), jnp.float32), params)
+    given: dict[str, Any] = {"learning_rate": 1.0, "beta2": 0.98, "weight_decay": 0.0, **settings}
+    optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(1))
+    return leaves(optimizer.update(gradients, optimizer.init(params), params)[0])
+
+
+def test_muon_orthogonalizes_each_layer_of_the_kernels_and_leaves_the_rest_to_adam() -> None:
+    muon, adam = random_update(name="muon"), random_update(name="adamw")
+    kernels = {path for path in muon if "layer" in path and path[-1] == "kernel"}
+    assert len(kernels) == 7
+    for path in muon.keys() - kernels:
+        np.testing.assert_array_equal(muon[path], adam[path])
+    for path in kernels:
+        assert len(muon[path]) == CONFIG.num_hidden_layers
+        for layer in muon[path]:
+            size = 0.2 * max(layer.shape) ** 0.5
+            values = np.linalg.svd(layer, compute_uv=False) / size
+            assert values.min() > 0.3, path
+            assert values.max() < 1.3, path
+
+
+def test_the_updates_of_muon_are_about_as_large_as_those_of_adam() -> None:
+    """Muon's are multiplied by 0.2 √max(I, O) , which gives a root mean square of about 0.2."""
+    for path, update in random_update(name="muon").items():
+        if "layer" in path and path[-1] == "kernel":
+            assert 0.1 < np.sqrt((update**2).mean()) < 0.3, path
+
+
+def test_every_optimizer_clips_and_freezes() -> None:
+    assert get_args(Optimizer.model_fields["name"].annotation) == tuple(OPTIMIZERS)
+    for name in OPTIMIZERS:
+        before, after = updated(1.0, freeze_ssm=True, name=name, clip_norm=0.1)
+        assert before.keys() - moved(before, after) == {
+            path for path in before if is_ssm(path) or "token_type_embeddings" in path
+        }
 
 
 @pytest.mark.parametrize(

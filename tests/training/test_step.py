@@ -41,6 +41,12 @@ CONFIG = BiGSConfig(
     num_labels=3,
 )
 DROPOUT = CONFIG.model_copy(update={"hidden_dropout_prob": 0.5})
+STACKED = {"block": "stacked", "mixer": "attention", "num_attention_heads": 2, "final_norm": True}
+# The second run has the parameters and the optimizer that the first does not have.
+RUNS: tuple[dict[str, Any], ...] = (
+    {"config": DROPOUT, "steps": 20},
+    {"config": DROPOUT.model_copy(update=STACKED), "steps": 6, "optimizer_name": "muon"},
+)
 
 
 def batch(rows: int = 8) -> dict[str, Any]:
@@ -54,17 +60,18 @@ def batch(rows: int = 8) -> dict[str, Any]:
 
 
 @functools.cache
-def initial() -> Parameters:
-    return jax.tree.map(np.asarray, initialize(CONFIG, 0))
+def initial(config: BiGSConfig = CONFIG) -> Parameters:
+    return jax.tree.map(np.asarray, initialize(config, 0))
 
 
 def run(
-    accumulate: int, config: BiGSConfig = CONFIG, steps: int = 3, **sizes: int
+    accumulate: int, config: BiGSConfig = CONFIG, steps: int = 3, optimizer_name: Any = "adamw", **sizes: int
 ) -> tuple[TrainState, list[dict[str, float]]]:
     """Take `steps` steps on a mesh of `sizes`; return the final state and the metrics of each step."""
     mesh = make_mesh(Mesh(**sizes))
     optimizer = make_optimizer(
-        Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2)
+        Optimizer(name=optimizer_name, learning_rate=1e-2, beta2=0.98, weight_decay=0.05),
+        lambda step: jnp.float32(1e-2),
     )
     apply = make_apply(config, Compute())
 
@@ -74,7 +81,7 @@ def run(
         return classification_sums(logits, batch["labels"], batch["weights"])
 
     step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, StepOptions(accumulate))
-    state, metrics = new_state(jax.tree.map(jnp.asarray, initial()), optimizer), []
+    state, metrics = new_state(jax.tree.map(jnp.asarray, initial(config)), optimizer), []
     state = jax.device_put(state, TrainState(*(shardings(mesh, part) for part in state)))
     for _ in range(steps):
         state, values = step(state, jax.device_put(batch(), batch_sharding(mesh)))
@@ -140,8 +147,8 @@ MESHES = ({"data": 8}, {"fsdp": 8}, {"tensor": 8}, {"data": 2, "fsdp": 2, "tenso
 
 ON_EIGHT_DEVICES = """
 import json
-from tests.training.test_step import DROPOUT, MESHES, run
-print(json.dumps([run(1, DROPOUT, steps=20, **sizes)[1] for sizes in MESHES]))
+from tests.training.test_step import MESHES, RUNS, run
+print(json.dumps([[run(1, **each, **sizes)[1] for sizes in MESHES] for each in RUNS]))
 """
 
 
@@ -156,10 +163,11 @@ def test_every_mesh_gives_the_same_losses() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = run(1, DROPOUT, steps=20)[1]
-    for sizes, metrics in zip(MESHES, json.loads(done.stdout), strict=True):
-        for ours, theirs in zip(metrics, expected, strict=True):
-            assert ours == pytest.approx(theirs, rel=2e-5), sizes
+    for each, on_meshes in zip(RUNS, json.loads(done.stdout), strict=True):
+        expected = run(1, **each)[1]
+        for sizes, metrics in zip(MESHES, on_meshes, strict=True):
+            for ours, theirs in zip(metrics, expected, strict=True):
+                assert ours == pytest.approx(theirs, rel=2e-5), sizes
 
 
 def test_an_uncommitted_state_stays_uncommitted() -> None:

@@ -34,6 +34,10 @@ class BiGSConfig(PreTrainedConfig):
         tie_word_embeddings: bool = True,
         pooler_type: str = "non_padding_mean",
         mask_padding: bool = False,
+        block: str = "gated",
+        mixer: str = "ssm",
+        num_attention_heads: int = 16,
+        final_norm: bool = False,
         **others: Any,
     ) -> None:
         self.vocab_size = vocab_size
@@ -51,6 +55,10 @@ class BiGSConfig(PreTrainedConfig):
         self.pre_norm = pre_norm
         self.pooler_type = pooler_type
         self.mask_padding = mask_padding
+        self.block = block
+        self.mixer = mixer
+        self.num_attention_heads = num_attention_heads
+        self.final_norm = final_norm
         super().__init__(pad_token_id=pad_token_id, tie_word_embeddings=tie_word_embeddings, **others)
         self.pad_token_id = pad_token_id
         self.tie_word_embeddings = tie_word_embeddings

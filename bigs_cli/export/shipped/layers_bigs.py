@@ -124,36 +124,61 @@ def _toeplitz(terms: Tensor, D: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Layer(GradientCheckpointingLayer):
-    """With h = LN(x): v = gelu(dv·h), u = gelu(du·h) in both directions, out = x + do(gelu(dol(f ⊙ b)) ⊙ v).
+    """With h = LN(x), a gated layer is x + do(gelu(dol(m)) ⊙ gelu(dv(h))), a stacked one y + output(gelu(intermediate(
+    LN(y)))) with y = x + m.
 
-    f = duc_forward·S_f(u_f), b = duc_backward·S_b(u_b). Without `pre_norm`, h = x and out is normalized.
+    m is the mixed sequence: with SSMs duc_forward·S_f(gelu(du_forward·h)) and duc_backward·S_b(gelu(du_backward·h)),
+    multiplied if gated and added if stacked; else attention. Without `pre_norm`, the sums are normalized instead.
     """
 
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
         H, I = config.hidden_size, config.intermediate_size
-        self.pre_norm = config.pre_norm
+        self.pre_norm, self.gated = config.pre_norm, config.block == "gated"
+        self.heads = config.num_attention_heads if config.mixer == "attention" else None
         self.LayerNorm = nn.LayerNorm(H, eps=config.layer_norm_eps)
-        self.dv = nn.Linear(H, I)
-        self.du_forward = nn.Linear(H, H)
-        self.du_backward = nn.Linear(H, H)
-        self.duc_forward = nn.Linear(H, H)
-        self.duc_backward = nn.Linear(H, H)
-        self.dol = nn.Linear(H, I)
-        self.do = nn.Linear(I, H)
-        self.fs4 = SSM(config, backward=False)
-        self.bs4 = SSM(config, backward=True)
+        if self.heads:
+            self.query, self.key, self.value = nn.Linear(H, H), nn.Linear(H, H), nn.Linear(H, H)
+            if not self.gated:
+                self.attention_output = nn.Linear(H, H)
+        else:
+            self.du_forward, self.du_backward = nn.Linear(H, H), nn.Linear(H, H)
+            self.duc_forward, self.duc_backward = nn.Linear(H, H), nn.Linear(H, H)
+            self.fs4, self.bs4 = SSM(config, backward=False), SSM(config, backward=True)
+        if self.gated:
+            self.dv, self.dol, self.do = nn.Linear(H, I), nn.Linear(H, I), nn.Linear(I, H)
+        else:
+            self.feed_forward_norm = nn.LayerNorm(H, eps=config.layer_norm_eps)
+            self.intermediate, self.output = nn.Linear(H, I), nn.Linear(I, H)
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """Map x `[B, L, H]`; `keep` `[B, L, 1]` is 0 at positions that mixing must ignore."""
         h = self.LayerNorm(x) if self.pre_norm else x
-        v = _gelu(self.dv(h))
+        m = self._attend(h, keep) if self.heads else self._mix(h, keep)
+        if self.gated:
+            out = x + self.do(_gelu(self.dol(m)) * _gelu(self.dv(h)))
+            return out if self.pre_norm else self.LayerNorm(out)
+        y = x + m if self.pre_norm else self.LayerNorm(x + m)
+        h = self.feed_forward_norm(y) if self.pre_norm else y
+        out = y + self.output(_gelu(self.intermediate(h)))
+        return out if self.pre_norm else self.feed_forward_norm(out)
+
+    def _mix(self, h: Tensor, keep: Tensor | None) -> Tensor:
         forward, backward = _gelu(self.du_forward(h)), _gelu(self.du_backward(h))
         if keep is not None:
             forward, backward = forward * keep, backward * keep
-        mixed = self.duc_forward(self.fs4(forward)) * self.duc_backward(self.bs4(backward))
-        out = x + self.do(_gelu(self.dol(mixed)) * v)
-        return out if self.pre_norm else self.LayerNorm(out)
+        f, b = self.duc_forward(self.fs4(forward)), self.duc_backward(self.bs4(backward))
+        return f * b if self.gated else f + b
+
+    def _attend(self, h: Tensor, keep: Tensor) -> Tensor:
+        query, key, value = (
+            dense(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for dense in (self.query, self.key, self.value)
+        )
+        # A finite mask: a row without a real token then attends to all positions instead of giving NaN.
+        mask = (1 - keep[:, None, None, :, 0]) * torch.finfo(query.dtype).min
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype))
+        mixed = mixed.transpose(1, 2).flatten(2)
+        return mixed if self.gated else self.attention_output(mixed)
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -189,6 +214,7 @@ class Encoder(nn.Module):
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
         self.layer = nn.ModuleList([Layer(config) for _ in range(config.num_hidden_layers)])
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.final_norm else None
 
 
 class Pooler(nn.Module):

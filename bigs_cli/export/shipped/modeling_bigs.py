@@ -100,7 +100,7 @@ class BiGSModel(BiGSPreTrainedModel):
         """
         if others.pop("output_attentions", None) or getattr(self.config, "output_attentions", False):
             raise ValueError(
-                "BiGS has no attention, so it has no attention weights to return: leave out output_attentions. "
+                "This model does not return attention weights: leave out output_attentions. "
                 "output_hidden_states=True returns the hidden states of all layers."
             )
         unknown = [name for name, value in others.items() if value is not None and value is not False]
@@ -116,11 +116,14 @@ class BiGSModel(BiGSPreTrainedModel):
             )
         words = self.embeddings.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         x = self.embeddings(words, token_type_ids)
-        keep = attention_mask[..., None].to(x.dtype) if self.config.mask_padding else None
+        ignores_padding = self.config.mask_padding or self.config.mixer == "attention"
+        keep = attention_mask[..., None].to(x.dtype) if ignores_padding else None
         states = [x]
         for layer in self.encoder.layer:
             x = layer(x, keep)
             states.append(x)
+        if self.encoder.LayerNorm is not None:
+            x = self.encoder.LayerNorm(x)
         return_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         outputs = BaseModelOutputWithPooling(
             last_hidden_state=x,

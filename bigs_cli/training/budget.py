@@ -1,0 +1,68 @@
+"""The number of steps that a pretraining run can take within its time budget, measured before the run starts."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.processes import broadcast
+from bigs_cli.models.functional import Parameters
+from bigs_cli.recipe import PretrainRecipe
+from bigs_cli.training.batch_schedule import tokens_until
+from bigs_cli.training.loop import Training, initialize_state, make_update
+
+MEASURED_FRACTION = 0.01
+"""Part of the budget in which steps are timed, after the first step, which is compiled."""
+FEWEST_STEPS = 3
+FORWARD = 1 / 3
+"""Time of the forward pass of an evaluation, relative to a training step on as many rows."""
+
+
+def steps_within(training: Training, params: Parameters, started: float, validation_rows: int) -> int:
+    """Return the number of steps that end `recipe.budget` after `started`, a time of `time.perf_counter`.
+
+    Steps are timed on a copy of the state, which is then discarded. The rest of the budget pays for compiling the step
+    again, because its learning-rate schedule depends on the number of steps, for the steps, and for the evaluations.
+    With `batch_size_warmup`, a step takes time in proportion to its rows.
+
+    Raises:
+        RequestError: the budget is too short for one step.
+    """
+    recipe = training.recipe
+    assert isinstance(recipe, PretrainRecipe)
+    budget = recipe.budget_seconds or 0.0
+    optimizer, update = make_update(training)
+    state = initialize_state(training, params, optimizer)
+    training.batches.restore(0, {})
+    step, last = 0, recipe.steps - 1  # The last step has the full batch size.
+
+    def take() -> float:
+        nonlocal state, step
+        begun = time.perf_counter()
+        state, _ = update(state, training.batches.take(last))
+        jax.block_until_ready(state)
+        step += 1
+        return time.perf_counter() - begun
+
+    compiling, times = take(), []
+    while len(times) < FEWEST_STEPS or sum(times) < MEASURED_FRACTION * budget:
+        times.append(take())
+    return broadcast(_fit(recipe, sum(times) / len(times), compiling, started, validation_rows))
+
+
+def _fit(recipe: PretrainRecipe, seconds: float, compiling: float, started: float, validation_rows: int) -> int:
+    """Return the number of steps, each of `seconds`, in the rest of the budget."""
+    batches = -(-validation_rows // recipe.batch_size)
+    some = min(batches, recipe.evaluate.max_batches or batches)
+    rest = (recipe.budget_seconds or 0.0) - (time.perf_counter() - started) - compiling - FORWARD * seconds * batches
+    warmup = recipe.batch_size_warmup.steps if recipe.batch_size_warmup else 0
+    saved = warmup - tokens_until(recipe, warmup) / (recipe.batch_size * recipe.data.sequence_length)
+    steps = int(rest / (seconds * (1 + FORWARD * some / recipe.evaluate.every_steps)) + saved)
+    if steps < 1:
+        raise RequestError(
+            f"A step takes {seconds:.1f} s here, so none fits into the budget of {recipe.budget}. Raise --budget, or "
+            "make the model or the batch smaller."
+        )
+    return steps
