@@ -91,6 +91,12 @@ BlimpLevel = Annotated[
     typer.Option("--by", metavar="LEVEL", help="Most detailed level to report: field, phenomenon or paradigm."),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many pairs per file.")]
+Good = Annotated[
+    str, typer.Option("--good", metavar="COLUMN", help="Column of the acceptable sentence or correct form.")
+]
+Bad = Annotated[
+    str, typer.Option("--bad", metavar="COLUMN", help="Column of the unacceptable sentence or incorrect form.")
+]
 WithinWord = Annotated[
     bool, typer.Option("--within-word", help="When a word piece is masked, also mask the following pieces of its word.")
 ]
@@ -175,7 +181,14 @@ def evaluate_glue(
 ) -> None:
     """Compare all GLUE runs with the published scores, or write a submission."""
     from bigs_cli.commands import measure
+    from bigs_cli.core.errors import RequestError
 
+    given = (
+        {"--data": data, "--batch-size": batch_size} if submission is None else {"--json": as_json or form != "table"}
+    )
+    if unused := [option for option, value in given.items() if value]:
+        only = "applies only with" if submission is None else "does not apply with"
+        raise RequestError(f"{unused[0]} {only} --submission. Leave it out.")
     _check_output(submission, "--submission", [data] if data else [])
     measure.evaluate_suite(model, data, "json" if as_json else form, submission, batch_size)
 
@@ -227,12 +240,8 @@ def evaluate_blimp(
 def evaluate_pairs(
     model: opt.Model = None,
     data: Tables = None,
-    good: Annotated[
-        str, typer.Option("--good", metavar="COLUMN", help="Column of the acceptable sentence.")
-    ] = "sentence_good",
-    bad: Annotated[
-        str, typer.Option("--bad", metavar="COLUMN", help="Column of the unacceptable sentence.")
-    ] = "sentence_bad",
+    good: Good = "sentence_good",
+    bad: Bad = "sentence_bad",
     by: By = None,
     limit: Limit = None,
     within_word: WithinWord = False,
@@ -262,8 +271,8 @@ def evaluate_agreement(
     sentence: Annotated[
         str, typer.Option("--sentence", metavar="COLUMN", help="Column of the sentence with the masked word.")
     ] = "sentence",
-    good: Annotated[str, typer.Option("--good", metavar="COLUMN", help="Column of the correct form.")] = "good",
-    bad: Annotated[str, typer.Option("--bad", metavar="COLUMN", help="Column of the incorrect form.")] = "bad",
+    good: Good = "good",
+    bad: Bad = "bad",
     columns: Annotated[
         str | None,
         typer.Option("--columns", metavar="A,B,…", help="Column names of files without a header line."),

@@ -134,7 +134,8 @@ def finetune(
 
     if resume and (sets or freeze_ssm):
         raise RequestError(
-            "A run is resumed with its own recipe. Leave out --set, or start a new run from it with --from."
+            "A run is resumed with its own recipe. Leave out --set and --freeze-ssm, or start a new run from it with "
+            "--from."
         )
     changes = [*(sets or ()), *(["freeze_ssm=true"] if freeze_ssm else [])]
     if loggers:

@@ -10,7 +10,7 @@ import typer
 from bigs_cli.core.notices import notice
 from bigs_cli.core.paths import check_local
 
-RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger"}
+RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger", "--learning": "--validation-curve"}
 """Old names of options, which still work → new names."""
 
 

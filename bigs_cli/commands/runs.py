@@ -101,7 +101,7 @@ def compare(
 
 bigs runs plot small small-2 --output small.svg
 
-bigs runs plot --learning mrpc mrpc-2
+bigs runs plot --validation-curve mrpc mrpc-2
 
 bigs runs plot --confusion mrpc --output confusion.png
 
@@ -117,11 +117,11 @@ def plot(
             "--output",
             "-o",
             help="Write the plot to this .png or .svg file.",
-            show_default="runs.png; learning.png, confusion.png, kernels.png",
+            show_default="runs.png; validation-curve.png, confusion.png, kernels.png",
         ),
     ] = None,
-    learning: Annotated[
-        bool, typer.Option("--learning", help="Plot the dev metrics and the loss of fine-tuning runs.")
+    validation_curve: Annotated[
+        bool, typer.Option("--validation-curve", help="Plot the dev metrics and the loss of fine-tuning runs.")
     ] = False,
     confusion: Annotated[
         bool,
@@ -149,7 +149,8 @@ def plot(
     from bigs_cli.reporting.console import out
     from bigs_cli.reporting.plots.style import check_plot_file, write
 
-    kinds = [name for name, on in (("learning", learning), ("confusion", confusion), ("kernels", kernels)) if on]
+    asked = {"validation-curve": validation_curve, "confusion": confusion, "kernels": kernels}
+    kinds = [name for name, on in asked.items() if on]
     if len(kinds) > 1:
         raise RequestError(f"Use only one of --{' and --'.join(kinds)}.")
     kind = kinds[0] if kinds else "runs"
@@ -164,7 +165,7 @@ def plot(
     elif confusion:
         figure = _confusion(runs[0])
     else:
-        figure = _curves(runs, learning)
+        figure = _curves(runs, validation_curve)
     write(figure, output)
     out.print(str(output))
 
@@ -208,7 +209,7 @@ def report(
     out.print(str(output))
 
 
-def _curves(names: list[str], learning: bool) -> Figure:
+def _curves(names: list[str], validation_curve: bool) -> Figure:
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
@@ -219,11 +220,11 @@ def _curves(names: list[str], learning: bool) -> Figure:
     found = [find_run(name) for name in names]
     curves = dict(zip(short_names(found), (read_metrics(run.metrics_file) for run in found), strict=True))
     tasks = [task_of_run(run) for run in found]
-    if learning:
+    if validation_curve:
         task = tasks[0]
         if task is None or tasks.count(task) < len(tasks):
             raise RequestError(
-                "--learning applies only to fine-tuning runs of the same task. Leave it out to plot other runs."
+                "--validation-curve applies only to fine-tuning runs of the same task. Leave it out to plot other runs."
             )
         figure = draw_validation_curve(curves, task.metrics[0], task.title)
     else:

@@ -87,10 +87,15 @@ class Encoder(nnx.Module):
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the outputs of all `depth` blocks.
 
+        With `final_norm`, that of the last block is normalized, as in `transformers`.
+
         `keep` `[B, L]` is 0 at positions that mixing must ignore, else 1; None ignores no position.
         """
         last, states = self._unstacked(x, keep) if isinstance(self.layer, nnx.List) else self._stacked(x, keep)
-        return last if self.LayerNorm is None else self.LayerNorm(last), states
+        if self.LayerNorm is None:
+            return last, states
+        last = self.LayerNorm(last)
+        return last, states.at[-1].set(last) if isinstance(states, jax.Array) else [*states[:-1], last]
 
     def _stacked(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         B, L, H = x.shape
@@ -197,6 +202,12 @@ def _directions(mix: Callable[[jax.Array, Any, bool], jax.Array], operands: tupl
     return (lambda u: mix(u, forward, False)), (lambda u: mix(u, backward, True))
 
 
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return the float32 mean `[B, H]` of x `[B, L, H]` over the positions where `mask` `[B, L]` is 1; 0 if none is."""
+    weight = jnp.asarray(mask, jnp.float32)[..., None]
+    return (x.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+
+
 class Pooler(nnx.Module):
     """Mean over the real tokens (`pooler_type: mean`: over every position) → dense → tanh, giving `[B, H]`."""
 
@@ -206,9 +217,7 @@ class Pooler(nnx.Module):
 
     def __call__(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
         """Pool x `[B, L, H]` with `attention_mask` `[B, L]` (1 = real token); the mean of no tokens is 0."""
-        weight = jnp.ones_like(attention_mask) if self.everywhere else attention_mask
-        weight = weight.astype(jnp.float32)[..., None]
-        mean = (x.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+        mean = masked_mean(x, jnp.ones_like(attention_mask) if self.everywhere else attention_mask)
         return jnp.tanh(self.dense(mean.astype(x.dtype)))
 
 

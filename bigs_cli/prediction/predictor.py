@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bigs_cli.data.encode import Encoded, check_token_types, encode_texts
 from bigs_cli.inference import Batch, Engine, forward, ignore
 from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.encoder import masked_mean
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.prediction.pipelines import pipeline_for
 from bigs_cli.prediction.settings import Settings
@@ -103,8 +103,6 @@ class Predictor:
 @memoize
 def _mean_hidden_state(apply: Apply) -> Callable[[Parameters, Batch], jax.Array]:
     def mean(params: Parameters, batch: Batch) -> jax.Array:
-        last = forward(apply, params, batch).hidden_states[-1]
-        weight = jnp.asarray(batch["attention_mask"])[..., None].astype(jnp.float32)
-        return (last.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+        return masked_mean(forward(apply, params, batch).hidden_states[-1], batch["attention_mask"])
 
     return mean

@@ -199,7 +199,7 @@ def _error_message(model: type[BaseModel], source: Source, details: ErrorDetails
         return f"{source.location(path, key=True)}: There is no key '{path[-1]}'{section}.{near}"
     if kind == "missing":
         known = _keys(model, path[:-1])
-        return f"{source.location(path[:-1])}: '{dotted}' is missing: {known[str(path[-1])]}."
+        return f"{source.location(path[:-1])}: '{dotted}' is missing ({known[str(path[-1])]})."
     if kind == "value_error":
         message = details["msg"].removeprefix("Value error, ")
         return f"{source.location(path)}: {message}."

@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
+from bigs_cli.models.encoder import masked_mean
 from bigs_cli.models.functional import Parameters, make_apply, memoize
+from bigs_cli.models.heads import Outputs
 from bigs_cli.recipe import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 
@@ -39,16 +42,21 @@ def unit_head(
     batch = examples.batch(rows, len(rows))
     inputs = [batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
     # [rows, L, H]; with choices, [rows · choices, L, H]
-    hidden = np.asarray(_last_hidden_state(config, compute)(params, *inputs), np.float32)
+    outputs = _outputs(config, compute)(params, *inputs)
+    hidden = outputs.hidden_states[-1]
     mask = inputs[1].reshape(hidden.shape[:2])
-    features, output = hidden[mask > 0], "qa_outputs" if "qa_outputs" in params else "classifier"
+    features, output = (
+        np.asarray(hidden, np.float32)[mask > 0],
+        "qa_outputs" if "qa_outputs" in params else "classifier",
+    )
     if "pooler" in params["s4_bert"]:
-        features = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
         dense = params["s4_bert"]["pooler"]["dense"]
         if "s4_bert/pooler/dense/kernel" in new:
-            dense = _scaled(dense, features, POOLER_SIZE)
-        params = {**params, "s4_bert": {**params["s4_bert"], "pooler": {"dense": dense}}}
-        features = np.tanh(features @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"]))
+            pooled = masked_mean(hidden, jnp.ones_like(mask) if config.pooler_type == "mean" else jnp.asarray(mask))
+            dense = _scaled(dense, np.asarray(pooled), POOLER_SIZE)
+            params = {**params, "s4_bert": {**params["s4_bert"], "pooler": {"dense": dense}}}
+            outputs = _outputs(config, compute)(params, *inputs)
+        features = np.asarray(outputs.pooler_output, np.float32)
     if f"{output}/kernel" not in new:
         return params
     dense = _scaled(params[output], features, LOGIT_SIZE)
@@ -58,9 +66,8 @@ def unit_head(
 
 
 @memoize
-def _last_hidden_state(config: BiGSConfig, compute: Compute) -> Callable[..., jax.Array]:
-    apply = make_apply(config, compute)
-    return jax.jit(lambda params, *inputs: apply(params, *inputs).hidden_states[-1])
+def _outputs(config: BiGSConfig, compute: Compute) -> Callable[..., Outputs]:
+    return jax.jit(make_apply(config, compute))
 
 
 def _scaled(dense: Any, features: Array, size: float) -> dict[str, Any]:

@@ -17,6 +17,15 @@ from bigs_cli.recipe.schema import Optimizer, Schedule
 SSM_NAMES = frozenset(SSMParameters._fields)
 
 
+DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "cosine": lambda done: 0.5 * (1 + jnp.cos(jnp.pi * done)),
+    "linear": lambda done: 1 - done,
+    "constant": jnp.ones_like,
+    "wsd": lambda done: 1 - jnp.sqrt(done),
+}
+"""Name → decay from 1 to 0 over a fraction, 0 to 1, of the steps after the warmup (wsd: of the last steps)."""
+
+
 @memoize
 def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule:
     """Return step → learning rate: linear from 0 to `peak` during the warmup, then the decay that `schedule` names.
@@ -26,19 +35,12 @@ def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule
     at a lower loss than a linear decay, and 20% of the steps were enough to match cosine.
     """
     warmup, final = schedule.warmup(steps), schedule.min_lr_ratio
-    cooldown = max(schedule.decay_fraction * steps, 1e-9)
 
     def rate(step: Any) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
-        done = jnp.clip((step - warmup) / max(steps - warmup, 1e-9), 0.0, 1.0)
-        if schedule.kind == "cosine":
-            fraction = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * done))
-        elif schedule.kind == "linear":
-            fraction = 1 - (1 - final) * done
-        elif schedule.kind == "wsd":
-            fraction = 1 - (1 - final) * jnp.sqrt(jnp.clip((step - (steps - cooldown)) / cooldown, 0.0, 1.0))
-        else:
-            fraction = jnp.ones_like(done)
+        start = steps - max(schedule.decay_fraction * steps, 1e-9) if schedule.kind == "wsd" else warmup
+        done = jnp.clip((step - start) / max(steps - start, 1e-9), 0.0, 1.0)
+        fraction = final + (1 - final) * DECAYS[schedule.kind](done)
         return peak * jnp.where(step < warmup, step / max(warmup, 1e-9), fraction)
 
     return rate

@@ -31,6 +31,20 @@ def test_options_of_another_kind_are_refused(words: tuple[str, ...], option: str
     assert f"No such option: {option}" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "glue"), "--data applies only with --submission"),
+        (("--batch-size", "4"), "--batch-size applies only with --submission"),
+        (("--submission", "a.zip", "--json"), "--json does not apply with --submission"),
+    ],
+)
+def test_options_of_a_glue_submission_apply_only_to_it(words: tuple[str, ...], message: str) -> None:
+    refused = bigs("eval", "glue", *words)
+    assert (refused.code, refused.out) == (2, "")
+    assert message in refused.err
+
+
 def test_a_pretraining_run_is_evaluated_with_mlm(pretrained: Path) -> None:
     refused = bigs("eval", "--model", pretrained, "--split", "dev")
     assert (refused.code, refused.out) == (2, "")

@@ -158,8 +158,8 @@ def drawn(path: Path) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(
     ("arguments", "file"),
     [
-        (("--learning", "mrpc"), "learning.png"),
-        (("--learning", "mrpc", "other"), "learning.png"),
+        (("--validation-curve", "mrpc"), "validation-curve.png"),
+        (("--validation-curve", "mrpc", "other"), "validation-curve.png"),
         (("--confusion", "mrpc"), "confusion.png"),
         (("--confusion", "stsb"), "confusion.png"),
         (("--kernels", "base"), "kernels.png"),
@@ -205,8 +205,11 @@ def test_kernels_of_any_model_are_plotted_up_to_its_maximum_length(root: Path) -
         (("--kernels", "base", "mrpc"), "--kernels plots a single run; 2 were named"),
         (("--kernels", "nothing"), "There is no model 'nothing'"),
         (("--kernels", "--confusion", "mrpc"), "Use only one of --confusion and --kernels"),
-        (("--learning", "mrpc", "stsb"), "--learning applies only to fine-tuning runs of the same task"),
-        (("--learning", "base"), "--learning applies only to fine-tuning runs of the same task"),
+        (
+            ("--validation-curve", "mrpc", "stsb"),
+            "--validation-curve applies only to fine-tuning runs of the same task",
+        ),
+        (("--validation-curve", "base"), "--validation-curve applies only to fine-tuning runs of the same task"),
         (("mrpc", "--length", 8), "--length applies only to --kernels"),
         (("--kernels", "base", "-o", "it.jpg"), "it.jpg ends in neither .png nor .svg"),
     ],

@@ -87,7 +87,7 @@ def test_invalid_files_are_refused(mine: Path, text: str | bytes, message: str) 
 
 def test_missing_keys_are_explained(mine: Path) -> None:
     message = error_message(mine, "kind: finetune\ntask: mrpc\n")
-    assert "mine.yaml:1:1: 'epochs' is missing: number of passes over the training set." in message
+    assert "mine.yaml:1:1: 'epochs' is missing (number of passes over the training set)." in message
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:

@@ -71,10 +71,15 @@ def test_a_key_under_both_names_is_refused(tmp_path: Path) -> None:
     assert (refused.code, "There is no key 'accumulate'" in refused.err) == (2, True)
 
 
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_options_of_earlier_releases_are_accepted(
-    old: str, new: str, pretrained: Path, glue: Path, tmp_path: Path
-) -> None:
+def test_an_option_of_an_earlier_release_selects_the_validation_curve(pretrained: Path, tmp_path: Path) -> None:
+    done = bigs("runs", "plot", "--learning", pretrained, "--output", tmp_path / "curve.png")
+    assert "--learning is deprecated; use --validation-curve." in done.err
+    assert "--validation-curve applies only to fine-tuning runs" in done.err
+
+
+@pytest.mark.parametrize("old", ["--freeze", "--track"])
+def test_options_of_earlier_releases_are_accepted(old: str, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    new = RENAMED[old]
     value, code = {"--freeze": ((), 0), "--track": (("wandbb",), 2)}[old]
     done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run", old, *value))
     assert done.code == code, done.err

@@ -19,7 +19,7 @@ from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.published import to_flat
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.metrics_log import read_metrics
-from bigs_cli.training.head_init import unit_head
+from bigs_cli.training.head_init import LOGIT_SIZE, unit_head
 from bigs_cli.training.job import initial_parameters
 from tests.tiny import bigs, finetune
 from tests.training.test_task_types import write_choices, write_questions, write_tagged
@@ -100,6 +100,17 @@ def test_large_hidden_states_do_not_saturate_the_pooler(examples: Encoded) -> No
 
     assert saturated(params) > 0.5
     assert saturated(unit_head(CONFIG, Compute(), params, NEW, examples)) < 0.05
+
+
+@pytest.mark.parametrize("changes", [{}, {"pooler_type": "mean"}, {"final_norm": True}])
+def test_large_logits_of_a_new_head_are_scaled_to_the_limit(changes: dict[str, Any], examples: Encoded) -> None:
+    config = CONFIG.model_copy(update=changes)
+    params = initialize(config, 0)
+    params["classifier"]["kernel"] *= 1000.0
+    params = unit_head(config, Compute(), params, NEW, examples)
+    batch = examples.batch(np.arange(8), 8)
+    logits = make_apply(config, Compute())(params, batch["input_ids"], batch["attention_mask"]).logits
+    assert np.sqrt(np.square(logits).mean()) == pytest.approx(LOGIT_SIZE, rel=1e-3)
 
 
 def test_only_new_layers_are_scaled(examples: Encoded) -> None:

@@ -123,7 +123,7 @@ class BiGSModel(BiGSPreTrainedModel):
             x = layer(x, keep)
             states.append(x)
         if self.encoder.LayerNorm is not None:
-            x = self.encoder.LayerNorm(x)
+            x = states[-1] = self.encoder.LayerNorm(x)
         return_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         outputs = BaseModelOutputWithPooling(
             last_hidden_state=x,
