@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bigs_cli.training.finetune import TaskData
     from bigs_cli.training.job import Job
 
-TaskType = Literal["sequence-classification", "classification", "regression"]
+LabelKind = Literal["sequence-classification", "classification", "regression"]
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -88,7 +88,7 @@ LabelColumn = Annotated[
     ),
 ]
 LabelType = Annotated[
-    TaskType | None,
+    LabelKind | None,
     typer.Option(
         "--task-type",
         help="Whether labels are classes or scores; classification is short for sequence-classification.",

@@ -19,7 +19,7 @@ FEW_CLASSES = 20
 FEW_EXAMPLES = 5
 """A warning names classes with fewer training examples. Chosen here, as is the constant above."""
 
-TaskType = Literal["sequence-classification", "regression"]
+LabelKind = Literal["sequence-classification", "regression"]
 
 
 def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
@@ -57,7 +57,7 @@ def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
     return found, f"{what}: classification{reason}.{warning}"
 
 
-def _proposal(files: TaskFiles, counts: Counter[str]) -> tuple[TaskType, str]:
+def _proposal(files: TaskFiles, counts: Counter[str]) -> tuple[LabelKind, str]:
     """Return the task type inferred from labels, and the end of a sentence with the reason and the alternative."""
     rows, different = counts.total(), len(counts)
     numbers = [parse_number(value) for value in counts]
