@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,11 +183,33 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(tmp_path_factory.mktemp("tiny"))
 
 
+@contextlib.contextmanager
+def most_optimizations(disabled: bool) -> Iterator[None]:
+    """Compile with or without most optimizations of XLA and LLVM; programs compiled otherwise round differently."""
+    import jax
+
+    def set_to(value: bool) -> None:
+        if jax.config.read("jax_disable_most_optimizations") != value:
+            jax.clear_caches()
+            jax.config.update("jax_disable_most_optimizations", value)
+
+    before = bool(jax.config.read("jax_disable_most_optimizations"))
+    set_to(disabled)
+    try:
+        yield
+    finally:
+        set_to(before)
+
+
 @pytest.fixture(scope="session")
 def pretrained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished pretraining run of 6 steps. Do not modify it."""
+    """A finished pretraining run of 6 steps. Do not modify it.
+
+    It is compiled like the runs that tests compare with it, even if a test of exports needs it first.
+    """
     run = tmp_path_factory.mktemp("runs") / "base"
-    bigs(*pretrain(shards, run)).fine()
+    with most_optimizations(disabled=True):
+        bigs(*pretrain(shards, run)).fine()
     return run
 
 
