@@ -27,7 +27,7 @@ from bigs_cli.export.settings import Settings
 from bigs_cli.export.weights import write_safetensors
 from bigs_cli.models.published import completed
 from tests.checkpoints.tiny import HEADS, config, parameters, same
-from tests.tiny import bigs, finetune
+from tests.tiny import bigs, finetune, most_optimizations
 
 ALWAYS = {"config.json", "README.md"}
 FILES = {
@@ -199,7 +199,8 @@ def test_16_bit_weights_halve_the_size_except_ssm_parameters(form: str, dtype: A
 
 
 def test_the_card_describes_the_run(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    bigs(*finetune("mrpc", pretrained, glue, tmp_path / "mrpc")).fine()
+    with most_optimizations(disabled=True):
+        bigs(*finetune("mrpc", pretrained, glue, tmp_path / "mrpc")).fine()
     done = bigs("export", "--model", tmp_path / "mrpc", "--output", tmp_path / "out", "--license", "cc-by-4.0").fine()
     assert done.out.strip() == str(tmp_path / "out")
     assert re.search(
