@@ -32,7 +32,7 @@ from bigs_cli.commands import (
 from bigs_cli.commands.options import current_name
 from bigs_cli.core.error_messages import translate_error
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.processes import leave, lost_contact
+from bigs_cli.core.processes import leave, leave_if_lost
 
 app = typer.Typer(
     name="bigs",
@@ -114,8 +114,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BIGS_DEBUG"):
             raise
-        if (translated := translate_error(error) or lost_contact(error)) is not None:
+        if (translated := translate_error(error)) is not None:
             _fail(translated.exit_code, str(translated))
+        leave_if_lost(error)
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         message = f"the run failed: {reason} ({type(error).__name__})"
         _fail(1, f"{message}. Repeat the command as `bigs --debug …` for the traceback.")

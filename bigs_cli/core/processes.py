@@ -19,6 +19,7 @@ from bigs_cli.core.errors import BigsError, RequestError
 
 _JOIN_SECONDS = 120  # maximum time to wait for all processes to start; both values are chosen here
 _HEARTBEAT_SECONDS = 30  # a process without a heartbeat for this long counts as lost
+_LOST_CODE = 75  # exit code of a worker for its parent, which exits with 1
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|coordination ?service|heartbeat|unavailable:", re.IGNORECASE)
 
 _index, _count = 0, 1
@@ -96,9 +97,14 @@ def any_process(value: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.int32(value)).any())
 
 
-def lost_contact(error: Exception) -> BigsError | None:
-    """Return the error to report if a collective failed because another process is lost."""
-    return BigsError(_lost_message(_index, _count)) if _count > 1 and _LOST.search(str(error)) else None
+def leave_if_lost(error: Exception) -> None:
+    """End this process if `error` is a collective that failed because another process is lost.
+
+    The parent prints the message, as it does if JAX aborts this process, which may happen at any moment now.
+    """
+    if _count > 1 and _LOST.search(str(error)):
+        sys.stdout.flush()
+        os._exit(_LOST_CODE)
 
 
 def leave(code: int) -> None:
@@ -144,7 +150,7 @@ def _continue_in_child(process: int | None, processes: int | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os.kill(child, number))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code == -signal.SIGABRT:  # JAX has already printed the reason.
+    if code in (-signal.SIGABRT, _LOST_CODE):  # aborted by JAX, which has printed the reason, or by `leave_if_lost`
         print(f"bigs: {_lost_message(process, processes)}", file=sys.stderr, flush=True)
         code = 1
     os._exit(code if code >= 0 else 128 - code)

@@ -354,8 +354,8 @@ class TaskFiles(BaseModel):
 
     model_config = _CLOSED
 
-    train: Local = Field(description="file with the training set, option --train")
-    dev: Local = Field(description="file with the dev set, option --dev")
+    train: Local = Field(description="file with the training set, option --train FILE")
+    dev: Local = Field(description="file with the dev set, option --dev FILE")
     test: Local | None = Field(default=None, description="file with the test set; null: none")
     text: str = Field(default="text", min_length=1, description="column of the text, or of the first text of a pair")
     pair: str | None = Field(

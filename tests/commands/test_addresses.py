@@ -27,7 +27,14 @@ TEXTS = {
     *(f"evaluate {kind} --{name}" for kind in ("pairs", "agreement") for name in ("by", "good", "bad")),
     *("evaluate agreement --sentence", "evaluate agreement --columns", "finetune TASK", "evaluate task TASK"),
     *("evaluate task --split", "pretrain --set", "finetune --set", "pretrain --logger", "finetune --logger"),
-    *("pretrain --coordinator", "export --format", "export --from-format", "export --license", "export --push"),
+    *(
+        "pretrain --coordinator",
+        "pretrain --budget",
+        "export --format",
+        "export --from-format",
+        "export --license",
+        "export --push",
+    ),
     *("export --revision", "bench train --shape", "bench train --setting", "bench mixing --mixer"),
     *("bench export --shape", "bench export --runner"),
 }

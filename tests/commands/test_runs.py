@@ -45,7 +45,7 @@ def test_show_describes_a_run_and_its_results(root: Path) -> None:
     before = snapshot(root)
     shown = rows(bigs("runs", "show", "base").fine().out)
     assert shown["state"] == ["finished"]
-    assert shown["model"][0].startswith("2 layers, H 16, I 24, N 4, vocabulary")
+    assert shown["model"][0].startswith("2 gated layers, H 16, I 24, N 4, vocabulary")
     assert shown["batches"] == ["8 × 32 tokens, 6 steps"]
     metrics = json.loads((root / "base" / "results.json").read_text())["metrics"]
     *figures, line = shown["validation loss"]

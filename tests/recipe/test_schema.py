@@ -44,7 +44,8 @@ def test_the_catalog_is_complete_and_unambiguous() -> None:
     glue = {f"{task}{length}{freeze}" for task in GLUE for length in ("", "-128") for freeze in ("", "-freeze")}
     assert set(recipe_names("finetune")) == {*glue, *OTHER, *SMALL}
     tokens = {"128-11b", "128-29b", "128-97b", "512", "1024", "4096"}
-    assert set(recipe_names("pretrain")) == {f"wiki-books-{of}" for of in tokens} | {"small", "demo"}
+    small = {"small", "small-gated-attention", "small-stacked-ssm", "small-stacked-attention"}
+    assert set(recipe_names("pretrain")) == {f"wiki-books-{of}" for of in tokens} | small | {"demo"}
     assert len(recipe_names()) == len(set(recipe_names()))
 
 

@@ -315,7 +315,7 @@ def test_options_override_the_files_of_a_recipe(
         ((), "Name a task"),
         (
             ("--train", "a.csv"),
-            "--train a.csv: 'files.dev' is missing (file with the dev set, option --dev)",
+            "--train a.csv: 'files.dev' is missing (file with the dev set, option --dev FILE)",
         ),
         (("--dev", "a.csv"), "Also name its training set"),
         (("sst2", "--label", "stars"), "sst2 is a built-in task with its own files; --label is for custom tasks"),
