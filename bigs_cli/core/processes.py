@@ -23,6 +23,7 @@ _LOST_CODE = 75  # exit code of a worker for its parent, which exits with 1
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|coordination ?service|heartbeat|unavailable:", re.IGNORECASE)
 
 _index, _count = 0, 1
+_is_worker = False
 
 
 def join(coordinator: str | None = None, process: int | None = None, processes: int | None = None) -> None:
@@ -57,6 +58,7 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
+        leave_if_lost(error)
         reason = str(error).strip().splitlines()[0]
         raise BigsError(f"This process could not join the others: {reason}") from error
     global _index, _count
@@ -102,7 +104,7 @@ def leave_if_lost(error: Exception) -> None:
 
     The parent prints the message, as it does if JAX aborts this process, which may happen at any moment now.
     """
-    if _count > 1 and _LOST.search(str(error)):
+    if _is_worker and _LOST.search(str(error)):
         sys.stdout.flush()
         os._exit(_LOST_CODE)
 
@@ -113,9 +115,9 @@ def leave(code: int) -> None:
     After an error, this does not wait for the other processes, which may be waiting for this one in a collective; they
     end when its heartbeat is missing.
     """
-    if _count == 1:
+    if not _is_worker:
         return
-    if code in (0, 130):  # All processes stop at the same step; JAX waits until all have written their part.
+    if _count > 1 and code in (0, 130):  # All stop at the same step; JAX waits until all have written their part.
         import jax
 
         jax.distributed.shutdown()
@@ -143,6 +145,8 @@ def _continue_in_child(process: int | None, processes: int | None) -> None:
     alive, parent_end = os.pipe()
     child = os.fork()
     if not child:
+        global _is_worker
+        _is_worker = True
         os.setpgid(0, 0)
         os.close(parent_end)
         threading.Thread(target=_end_with_parent, args=[alive], daemon=True).start()
