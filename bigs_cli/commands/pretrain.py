@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,7 @@ def pretrain(
     With --from, the maximum length may differ from that of the start model: position embeddings are repeated for a
     larger length, as in wiki-books-4096, and truncated for a smaller one.
     """
+    started = time.perf_counter()
     from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.core import processes as group
@@ -138,7 +140,7 @@ def pretrain(
         options += [word for name in loggers or () for word in ("--logger", name)]
     command = resume_command("pretrain", folder.path, *options)
     record = record_of(chosen, read_record(folder.path).recipe if resume else recipe)
-    job = Job(folder, record, command, resume)
+    job = Job(folder, record, command, resume, started=started)
     model, tokenizer = None, folder.path if resume else None
     if chosen.from_ is not None and job.needs_start:
         source = find_model(chosen.from_)

@@ -17,15 +17,14 @@ MEASURED_FRACTION = 0.01
 """Part of the budget in which steps are timed, after the first step, which is compiled."""
 FEWEST_STEPS = 3
 FORWARD = 1 / 3
-"""Time of the forward pass of an evaluation, relative to a training step on as many rows."""
+"""Time of an evaluation, relative to a training step on as many rows; also for compiling it."""
 
 
-def steps_within(training: Training, params: Parameters, started: float, validation_rows: int) -> int:
-    """Return the number of steps that end `recipe.budget` after `started`, a time of `time.perf_counter`.
+def steps_within(training: Training, params: Parameters, validation_rows: int) -> int:
+    """Return the number of steps that end `recipe.budget` after the command began.
 
-    Steps are timed on a copy of the state, which is then discarded. The rest of the budget pays for compiling the step
-    again, because its learning-rate schedule depends on the number of steps, for the steps, and for the evaluations.
-    With `batch_size_warmup`, a step takes time in proportion to its rows.
+    Steps are timed on a copy of the state, which is then discarded. The rest of the budget pays for the steps and the
+    evaluations. With `batch_size_warmup`, a step takes time in proportion to its rows.
 
     Raises:
         RequestError: the budget is too short for one step.
@@ -49,14 +48,15 @@ def steps_within(training: Training, params: Parameters, started: float, validat
     compiling, times = take(), []
     while len(times) < FEWEST_STEPS or sum(times) < MEASURED_FRACTION * budget:
         times.append(take())
-    return broadcast(_fit(recipe, sum(times) / len(times), compiling, started, validation_rows))
+    return broadcast(_fit(recipe, sum(times) / len(times), compiling, training.job.started, validation_rows))
 
 
 def _fit(recipe: PretrainRecipe, seconds: float, compiling: float, started: float, validation_rows: int) -> int:
     """Return the number of steps, each of `seconds`, in the rest of the budget."""
     batches = -(-validation_rows // recipe.batch_size)
     some = min(batches, recipe.evaluate.max_batches or batches)
-    rest = (recipe.budget_seconds or 0.0) - (time.perf_counter() - started) - compiling - FORWARD * seconds * batches
+    rest = (recipe.budget_seconds or 0.0) - (time.perf_counter() - started)
+    rest -= FORWARD * (seconds * batches + compiling) if batches else 0.0
     warmup = recipe.batch_size_warmup.steps if recipe.batch_size_warmup else 0
     saved = warmup - tokens_until(recipe, warmup) / (recipe.batch_size * recipe.data.sequence_length)
     steps = int(rest / (seconds * (1 + FORWARD * some / recipe.evaluate.every_steps)) + saved)

@@ -24,7 +24,7 @@ from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.training import batch_schedule
 from bigs_cli.training.finetune import target_config
-from bigs_cli.training.optimizer import learning_rate, make_optimizer
+from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.pretrain import check_shards
 from bigs_cli.training.step import TrainState, new_state
 
@@ -92,7 +92,7 @@ def _tables(run: _Run, rows: int) -> list[Table]:
     mesh = meshes.make_mesh(run.recipe.mesh)
     meshes.check_batch(mesh, rows)
     params, settings = parameter_shapes(run.config), run.recipe.optimizer
-    optimizer = make_optimizer(settings, learning_rate(run.recipe.schedule, settings.learning_rate, run.steps))
+    optimizer = make_optimizer(settings)
     with_ema = settings.ema is not None
     state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer, with_ema), params)
     return [_sizes(run, mesh, state), _shardings(mesh, params)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jax
@@ -28,7 +29,8 @@ class Job:
     """A new run in `folder`, or, with `resume`, the existing run there.
 
     `record` becomes the folder's resume.json, and `command` is the printed command that resumes the run. Runs of
-    several seeds share the parent folder `root`. It holds the record of all seeds; each run folder holds its own.
+    several seeds share the parent folder `root`. It holds the record of all seeds; each run folder holds its own. A
+    time budget begins at `started`, a time of `time.perf_counter`.
     """
 
     folder: RunFolder
@@ -36,6 +38,7 @@ class Job:
     command: str
     resume: bool = False
     root: Path | None = None
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def needs_start(self) -> bool:

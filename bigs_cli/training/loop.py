@@ -211,11 +211,11 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
     return Trained(state, step, clock.seconds())
 
 
-def make_update(training: Training) -> tuple[optax.GradientTransformation, Update]:
+def make_update(training: Training) -> tuple[optax.GradientTransformationExtraArgs, Update]:
     """Return the optimizer of a run and its compiled step, (state, batch) → (state, metrics)."""
     recipe, settings = training.recipe, training.recipe.optimizer
     lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
-    optimizer = make_optimizer(settings, lr_schedule, training.freeze_ssm)
+    optimizer = make_optimizer(settings, training.freeze_ssm)
     options = StepOptions(training.gradient_accumulation_steps, settings.ema, settings.stop_after_nonfinite)
     return optimizer, make_step(training.loss, optimizer, lr_schedule, recipe.seed, options)
 

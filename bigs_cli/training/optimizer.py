@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from optax import contrib
 
@@ -26,24 +28,41 @@ DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
 """Name → decay from 1 to 0 over a fraction, 0 to 1, of the steps after the warmup (wsd: of the last steps)."""
 
 
-@memoize
-def learning_rate(schedule: Schedule, peak: float, steps: int) -> optax.Schedule:
-    """Return step → learning rate: linear from 0 to `peak` during the warmup, then the decay that `schedule` names.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LearningRate:
+    """An optax schedule: linear from 0 to `peak` during the warmup, then the decay from `decay_start` to `steps`.
+
+    Its numbers (float32) are leaves of a pytree: runs that differ only in them share a compiled step.
+    """
+
+    kind: str = field(metadata={"static": True})
+    peak: Any
+    final_fraction: Any
+    warmup: Any
+    decay_start: Any
+    steps: Any
+
+    def __call__(self, step: Any) -> jax.Array:
+        """Return the learning rate (float32) of the step after `step` steps."""
+        step = jnp.asarray(step, jnp.float32)
+        done = (step - self.decay_start) / jnp.maximum(self.steps - self.decay_start, 1e-9)
+        decay = DECAYS[self.kind](jnp.clip(done, 0.0, 1.0))
+        fraction = self.final_fraction + (1 - self.final_fraction) * decay
+        return self.peak * jnp.where(step < self.warmup, step / jnp.maximum(self.warmup, 1e-9), fraction)
+
+
+def learning_rate(schedule: Schedule, peak: float, steps: int) -> LearningRate:
+    """Return the learning rate of a run of `steps` steps.
 
     A warmup given as a fraction may end between two steps, as in the published fine-tuning. `wsd` decays as 1 − √x,
     with x from 0 to 1 over the last `decay_fraction` of the steps. In Hägele et al. 2024 (arXiv 2405.18392) this ended
     at a lower loss than a linear decay, and 20% of the steps were enough to match cosine.
     """
-    warmup, final = schedule.warmup(steps), schedule.min_lr_ratio
-
-    def rate(step: Any) -> jax.Array:
-        step = jnp.asarray(step, jnp.float32)
-        start = steps - max(schedule.decay_fraction * steps, 1e-9) if schedule.kind == "wsd" else warmup
-        done = jnp.clip((step - start) / max(steps - start, 1e-9), 0.0, 1.0)
-        fraction = final + (1 - final) * DECAYS[schedule.kind](done)
-        return peak * jnp.where(step < warmup, step / max(warmup, 1e-9), fraction)
-
-    return rate
+    warmup = schedule.warmup(steps)
+    decay_start = (1 - schedule.decay_fraction) * steps if schedule.kind == "wsd" else warmup
+    numbers = (peak, schedule.min_lr_ratio, warmup, decay_start, steps)
+    return LearningRate(schedule.kind, *map(np.float32, numbers))
 
 
 def decayed(path: tuple[str, ...]) -> bool:
@@ -102,14 +121,30 @@ OPTIMIZERS: dict[str, Callable[[Optimizer], optax.GradientTransformation]] = {"a
 """Name → function that maps a gradient to an update, before weight decay and learning rate."""
 
 
-@memoize
-def make_optimizer(
-    settings: Optimizer, lr_schedule: optax.Schedule, freeze_ssm: bool = False
-) -> optax.GradientTransformation:
+def _scale_by_learning_rate() -> optax.GradientTransformationExtraArgs:
+    """Return `optax.scale_by_learning_rate` with the learning rate as an argument of `update`, and the same state."""
+
+    def init(params: Any) -> optax.ScaleByScheduleState:
+        return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        updates = jax.tree.map(lambda update: -extra["learning_rate"] * update, updates)
+        return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def make_optimizer(settings: Optimizer, freeze_ssm: bool = False) -> optax.GradientTransformationExtraArgs:
     """Return the named optimizer with clipping, decoupled weight decay and parameter groups.
 
-    `freeze_ssm` zeroes the updates of frozen parameters.
+    Its `update` takes the learning rate as the argument `learning_rate`. `freeze_ssm` zeroes the updates of frozen
+    parameters.
     """
+    return _make_optimizer(settings.model_copy(update={"learning_rate": 1.0}), freeze_ssm)
+
+
+@memoize
+def _make_optimizer(settings: Optimizer, freeze_ssm: bool) -> optax.GradientTransformationExtraArgs:
     ssm = settings.ssm
     ssm_decay = settings.weight_decay if ssm.weight_decay is None else ssm.weight_decay
     parts = [OPTIMIZERS[settings.name](settings)]
@@ -118,13 +153,13 @@ def make_optimizer(
     parts += [
         optax.add_decayed_weights(settings.weight_decay, select(lambda p: decayed(p) and not is_ssm(p))),
         optax.add_decayed_weights(ssm_decay, select(is_ssm)),
-        optax.scale_by_learning_rate(lr_schedule),
+        _scale_by_learning_rate(),
     ]
     if ssm.lr_multiplier != 1.0:
         parts.append(optax.masked(optax.scale(ssm.lr_multiplier), select(is_ssm)))
     if freeze_ssm:
         parts.append(optax.masked(optax.set_to_zero(), select(frozen)))
-    return optax.chain(*parts)
+    return optax.with_extra_args_support(optax.chain(*parts))
 
 
 def select(rule: Callable[[tuple[str, ...]], bool]) -> Callable[[Parameters], Any]:

@@ -8,7 +8,6 @@ import itertools
 import math
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +77,6 @@ def pretrain(
         BigsError: the loss or gradient stayed nonfinite, or the machine failed. The last good checkpoint is kept.
         KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
-    started = time.perf_counter()
     check_shards(recipe, shards)
     _verify(shards, job)
     if validation is not None and validation.corpus is not shards:
@@ -108,7 +106,7 @@ def pretrain(
             peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
         )
         if recipe.budget is not None:
-            recipe = _fit_budget(training, params, started, 0 if validation is None else len(validation))
+            recipe = _fit_budget(training, params, 0 if validation is None else len(validation))
             training = replace(
                 training,
                 recipe=recipe,
@@ -144,7 +142,7 @@ def pretrain(
         return result
 
 
-def _fit_budget(training: Training, params: Parameters, started: float, validation_rows: int) -> PretrainRecipe:
+def _fit_budget(training: Training, params: Parameters, validation_rows: int) -> PretrainRecipe:
     """Return the recipe of a new run with the number of steps that fit into its budget, and without the budget.
 
     Raises:
@@ -153,7 +151,7 @@ def _fit_budget(training: Training, params: Parameters, started: float, validati
     recipe = training.recipe
     assert isinstance(recipe, PretrainRecipe)
     err.print(f"Measuring the speed for a budget of {recipe.budget}.")
-    steps = steps_within(training, params, started, validation_rows)
+    steps = steps_within(training, params, validation_rows)
     if (warmup := recipe.schedule.warmup(steps)) > steps:
         raise RequestError(
             f"The budget of {recipe.budget} is enough for {counted(steps, 'step')}, fewer than the {warmup:g} of the "

@@ -60,16 +60,17 @@ def new_state(params: Parameters, optimizer: optax.GradientTransformation, with_
 
 def make_step(
     loss: SummedLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     lr_schedule: optax.Schedule,
     seed: int,
     options: StepOptions = StepOptions(),
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Return the compiled `step(state, batch) -> (state, metrics)`, which donates the buffers of `state`.
 
-    The gradient is that of the mean over the whole batch, with or without gradient accumulation. Random keys derive
-    from (seed, step, micro-batch) and therefore do not depend on the devices. `metrics` are loss, grad_norm (before
-    clipping), learning_rate, skipped, skipped_in_a_row, and each further sum of the loss divided by its weight.
+    `lr_schedule` is a pytree, such as `LearningRate`. The gradient is that of the mean over the whole batch, with or
+    without gradient accumulation. Random keys derive from (seed, step, micro-batch) and therefore do not depend on the
+    devices. `metrics` are loss, grad_norm (before clipping), learning_rate, skipped, skipped_in_a_row, and each further
+    sum of the loss divided by its weight.
 
     A step whose loss or gradient is not finite is skipped: the step count, and with it the data and masks, advances;
     the parameters, optimizer state, learning rate and moving average do not. After `stop_after_nonfinite` consecutive
@@ -79,7 +80,7 @@ def make_step(
     With `ema`, a step updates average ← d·average + (1 − d)·params, d = min(ema, (1 + t) / (10 + t)), where t is the
     number of steps taken. Initial values fade early, as with `num_updates` in TensorFlow's ExponentialMovingAverage.
     """
-    compiled = _compiled_step(loss, optimizer, lr_schedule, options)
+    compiled = _compiled_step(loss, optimizer, options)
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         leaves, structure = jax.tree.flatten(state)
@@ -88,15 +89,16 @@ def make_step(
         mesh = next((sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)), None)
         # With the mesh set, the model shards its activations by rows (`models/sharding.py`).
         with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
-            # The seed is an argument, not a constant: runs that differ only in the seed share the compiled function.
-            return compiled(shardings, structure)(state, batch, np.uint32(seed))
+            # The seed and the schedule are arguments, not constants: runs that differ only in them share the compiled
+            # function.
+            return compiled(shardings, structure)(state, batch, np.uint32(seed), lr_schedule)
 
     return run
 
 
 @memoize
 def _compiled_step(
-    loss: SummedLoss, optimizer: optax.GradientTransformation, lr_schedule: optax.Schedule, options: StepOptions
+    loss: SummedLoss, optimizer: optax.GradientTransformationExtraArgs, options: StepOptions
 ) -> Callable[[tuple[Any, ...], Any], Any]:
     """Return a function from the shardings and the structure of a state to the compiled step."""
     gradient_of, accumulate = jax.value_and_grad(loss, has_aux=True), options.gradient_accumulation_steps
@@ -119,7 +121,7 @@ def _compiled_step(
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (*shapes[0], shapes[1]))
         return jax.lax.scan(add, zero, (jnp.arange(accumulate), parts))[0]
 
-    def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Any, seed: jax.Array, lr_schedule: optax.Schedule) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         total, sums, gradients = gradient(state.params, batch, key)
         weight = jnp.maximum(sums.pop("weight"), 1e-9)
@@ -127,13 +129,16 @@ def _compiled_step(
         mean, norm, inverse = total / weight, optax.tree.norm(gradients) / weight, 1 / weight
         gradients = jax.tree.map(lambda g: g * inverse, gradients)
         taken = state.step - state.skipped
+        learning_rate = lr_schedule(taken)
         good = jnp.isfinite(mean) & jnp.isfinite(norm) & (state.skipped_in_a_row < stop_after)
 
         def if_good(new: Any, old: Any) -> Any:
             # The compiler fuses an elementwise choice into the update; a branch would copy the state.
             return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
 
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        updates, optimizer_state = optimizer.update(
+            gradients, state.optimizer, state.params, learning_rate=learning_rate
+        )
         params = if_good(optax.apply_updates(state.params, updates), state.params)
         average = state.ema
         if ema is not None:
@@ -145,7 +150,7 @@ def _compiled_step(
             "loss": mean,
             **{name: value / weight for name, value in sums.items()},
             "grad_norm": norm,
-            "learning_rate": lr_schedule(taken),
+            "learning_rate": learning_rate,
             "skipped": skipped,
             "skipped_in_a_row": in_a_row,
         }

@@ -182,7 +182,7 @@ def test_five_optimizer_steps(shared):
     expected = np.load(shared / "fixtures" / "train5_hippo_mlm.npz")
     settings = Optimizer(learning_rate=1e-3, beta1=0.9, beta2=0.98, epsilon=1e-6, weight_decay=0.05, ssm=SSMGroup())
     rate = learning_rate(Schedule(kind="linear", warmup_steps=2), 1e-3, 10)
-    optimizer, mean = make_optimizer(settings, rate), mlm_loss(case)
+    optimizer, mean = make_optimizer(settings), mlm_loss(case)
     step = make_step(lambda params, *_: (mean(params), {"weight": jnp.float32(1)}), optimizer, rate, seed=0)
     state = new_state(jax.tree.map(jnp.asarray, case.tree), optimizer)
     for i in range(5):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
@@ -41,9 +40,7 @@ print(bigs(*pretrain(shards, wide, "--resume", *sets)).fine().err)
 
 def share(sizes: tuple[int, int, int]) -> float:
     """Return the fraction of the published model's training state (parameters and moments) on one device."""
-    optimizer = make_optimizer(
-        Optimizer(learning_rate=1e-3, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(0)
-    )
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-3, beta2=0.98, weight_decay=0.05))
     state = jax.eval_shape(lambda params: new_state(params, optimizer), parameter_shapes(BiGSConfig()))
     mesh: Any = AbstractMesh(sizes, AXES)  # without real devices
     places = TrainState(*(shardings(mesh, part) for part in state))
@@ -117,9 +114,9 @@ STEPS = """
 import jax, numpy as np, jax.numpy as jnp
 from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
+from bigs_cli.recipe.schema import Compute, Mesh, Optimizer, Schedule
 from bigs_cli.models import sharding as meshes
-from bigs_cli.training.optimizer import make_optimizer
+from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
 from tests.training.test_step import CONFIG, batch
 
@@ -132,11 +129,12 @@ def loss(params, batch, key, part):
     outputs = apply(params, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     return classification_sums(outputs.logits, batch["labels"], batch["weights"])
 
-optimizer = make_optimizer(Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2))
+optimizer = make_optimizer(Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05))
 shapes = jax.eval_shape(lambda: new_state(initialize(CONFIG, 0), optimizer))
 places = TrainState(*(meshes.shardings(mesh, part) for part in shapes))
 state = jax.jit(lambda: new_state(initialize(CONFIG, 0), optimizer), out_shardings=places)()
-step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, StepOptions(4))
+lr_schedule = learning_rate(Schedule(kind="constant"), 1e-2, 2)
+step = make_step(loss, optimizer, lr_schedule, 0, StepOptions(4))
 rows = jax.device_put(batch(64), meshes.batch_sharding(mesh))
 for _ in range(2):
     state, metrics = step(state, rows)

@@ -39,8 +39,10 @@ def take_steps(batches: list[np.ndarray[Any, Any]], stop_after: int = 10) -> tup
         each = jnp.square(params["x"] * batch[1]) + jnp.sqrt(jnp.maximum(batch[0] * params["x"][0], 0.0))
         return each.sum(), {"weight": jnp.float32(1)}
 
-    optimizer = make_optimizer(settings, rate)
-    step = make_step(loss, optimizer, rate, 0, StepOptions(ema=EMA, stop_after_nonfinite=stop_after))
+    optimizer = make_optimizer(settings)
+    step = make_step(
+        loss, optimizer, jax.tree_util.Partial(rate), 0, StepOptions(ema=EMA, stop_after_nonfinite=stop_after)
+    )
     state, reports = new_state({"x": jnp.array([1.0, 3.0])}, optimizer, with_ema=True), []
     for batch in batches:
         state, metrics = step(state, batch)

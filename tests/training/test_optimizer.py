@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, get_args
 
 import jax
@@ -36,9 +37,9 @@ def updated(gradient: float, freeze_ssm: bool = False, **settings: Any) -> tuple
     # Not zero, so that weight decay changes every parameter.
     params = jax.tree.map(lambda a: a + 0.25, initialize(CONFIG, 0))
     given: dict[str, Any] = {"learning_rate": 0.1, "beta2": 0.98, "weight_decay": 0.5, **settings}
-    optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(0.1), freeze_ssm)
+    optimizer = make_optimizer(Optimizer(**given), freeze_ssm)
     gradients = jax.tree.map(lambda a: jnp.full_like(a, gradient), params)
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params, learning_rate=jnp.float32(0.1))
     return leaves(params), leaves(optax.apply_updates(params, updates))
 
 
@@ -83,11 +84,10 @@ def test_gradients_are_clipped_by_norm() -> None:
 
     def second(scale: float) -> Any:
         params = {"x": jnp.ones(4)}
-        optimizer = make_optimizer(
-            Optimizer(learning_rate=0.1, beta2=0.98, weight_decay=0.0, clip_norm=1.0), lambda step: jnp.float32(0.1)
-        )
-        _, state = optimizer.update({"x": jnp.full(4, 0.1)}, optimizer.init(params), params)
-        return optimizer.update({"x": jnp.full(4, scale)}, state, params)[0]["x"]
+        optimizer = make_optimizer(Optimizer(learning_rate=0.1, beta2=0.98, weight_decay=0.0, clip_norm=1.0))
+        update = functools.partial(optimizer.update, learning_rate=jnp.float32(0.1))
+        _, state = update({"x": jnp.full(4, 0.1)}, optimizer.init(params), params)
+        return update({"x": jnp.full(4, scale)}, state, params)[0]["x"]
 
     np.testing.assert_allclose(second(50.0), second(0.5), rtol=1e-6)
     assert not np.allclose(second(0.2), second(0.5))
@@ -99,8 +99,8 @@ def random_update(**settings: Any) -> LEAVES:
     random = np.random.default_rng(0)
     gradients = jax.tree.map(lambda a: jnp.asarray(random.standard_normal(a.shape), jnp.float32), params)
     given: dict[str, Any] = {"learning_rate": 1.0, "beta2": 0.98, "weight_decay": 0.0, **settings}
-    optimizer = make_optimizer(Optimizer(**given), lambda step: jnp.float32(1))
-    return leaves(optimizer.update(gradients, optimizer.init(params), params)[0])
+    optimizer = make_optimizer(Optimizer(**given))
+    return leaves(optimizer.update(gradients, optimizer.init(params), params, learning_rate=jnp.float32(1))[0])
 
 
 def test_muon_orthogonalizes_each_layer_of_the_kernels_and_leaves_the_rest_to_adam() -> None:
@@ -132,6 +132,13 @@ def test_every_optimizer_clips_and_freezes() -> None:
         assert before.keys() - moved(before, after) == {
             path for path in before if is_ssm(path) or "token_type_embeddings" in path
         }
+
+
+def test_runs_that_differ_in_the_learning_rate_share_a_compiled_step() -> None:
+    first, second = (make_optimizer(Optimizer(learning_rate=lr, beta2=0.9, weight_decay=0)) for lr in (0.1, 0.2))
+    assert first is second
+    schedules = [learning_rate(Schedule(kind="cosine", warmup_steps=n), 0.1 * n, 10 * n) for n in (1, 2)]
+    assert jax.tree.structure(schedules[0]) == jax.tree.structure(schedules[1])
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import Parameters, initialize, make_apply
 from bigs_cli.models.losses import classification_sums
 from bigs_cli.models.sharding import batch_sharding, check_batch, make_mesh, shardings
-from bigs_cli.recipe.schema import Compute, Mesh, Optimizer
+from bigs_cli.recipe.schema import Compute, Mesh, Optimizer, Schedule
 from bigs_cli.reporting.metrics_log import read_metrics
-from bigs_cli.training.optimizer import SSM_NAMES, make_optimizer
+from bigs_cli.training.optimizer import SSM_NAMES, learning_rate, make_optimizer
 from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
 from tests.tiny import bigs, finetune, parameters
 
@@ -40,6 +40,7 @@ CONFIG = BiGSConfig(
     head="sequence-classification",
     num_labels=3,
 )
+LR_SCHEDULE = learning_rate(Schedule(kind="constant"), 1e-2, 1)
 DROPOUT = CONFIG.model_copy(update={"hidden_dropout_prob": 0.5})
 STACKED = {"block": "stacked", "mixer": "attention", "num_attention_heads": 2, "final_norm": True}
 # The second run has the parameters and the optimizer that the first does not have.
@@ -69,10 +70,7 @@ def run(
 ) -> tuple[TrainState, list[dict[str, float]]]:
     """Take `steps` steps on a mesh of `sizes`; return the final state and the metrics of each step."""
     mesh = make_mesh(Mesh(**sizes))
-    optimizer = make_optimizer(
-        Optimizer(name=optimizer_name, learning_rate=1e-2, beta2=0.98, weight_decay=0.05),
-        lambda step: jnp.float32(1e-2),
-    )
+    optimizer = make_optimizer(Optimizer(name=optimizer_name, learning_rate=1e-2, beta2=0.98, weight_decay=0.05))
     apply = make_apply(config, Compute())
 
     def loss(params: Parameters, batch: dict[str, Any], key: jax.Array, part: Any) -> Any:
@@ -80,7 +78,7 @@ def run(
         logits = apply(params, *inputs, key=jax.random.fold_in(key, part)).logits
         return classification_sums(logits, batch["labels"], batch["weights"])
 
-    step = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0, StepOptions(accumulate))
+    step = make_step(loss, optimizer, LR_SCHEDULE, 0, StepOptions(accumulate))
     state, metrics = new_state(jax.tree.map(jnp.asarray, initial(config)), optimizer), []
     state = jax.device_put(state, TrainState(*(shardings(mesh, part) for part in state)))
     for _ in range(steps):
@@ -176,11 +174,9 @@ def test_an_uncommitted_state_stays_uncommitted() -> None:
     def loss(params: Parameters, batch: Any, key: jax.Array, part: Any) -> Any:
         return jnp.sum(params["kernel"] * batch), {"weight": jnp.float32(1)}
 
-    optimizer = make_optimizer(
-        Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05), lambda step: jnp.float32(1e-2)
-    )
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-2, beta2=0.98, weight_decay=0.05))
     params = {"kernel": jnp.ones(3)}
-    state = make_step(loss, optimizer, lambda step: jnp.float32(1e-2), 0)(new_state(params, optimizer), jnp.ones(3))[0]
+    state = make_step(loss, optimizer, LR_SCHEDULE, 0)(new_state(params, optimizer), jnp.ones(3))[0]
     assert int(state.step) == 1
     assert not any(leaf.committed for leaf in jax.tree.leaves(state))
 
