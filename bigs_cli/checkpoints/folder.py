@@ -48,8 +48,8 @@ class LoadedModel:
 def read_model(folder: Path, weights: str | None = None) -> LoadedModel:
     """Read the model in `folder` from the file (or index of shards) `weights`, by default the preferred one.
 
-    Weights are converted to float32. Tensors may have Flax paths or the names of the Torch port. Extra tensors are
-    errors, except an unused pooler (the Torch port writes one for every head) and the decoder of a tied model.
+    Weights are converted to float32. Tensors may have Flax paths or the names of the PyTorch port. Extra tensors are
+    errors, except an unused pooler (the PyTorch port writes one for every head) and the decoder of a tied model.
 
     Raises:
         RequestError: a file is missing or malformed, or tensors are missing, unknown or of the wrong shape; the message
@@ -82,7 +82,7 @@ def write_flax(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> N
 
 
 def write_torch(folder: Path, config: BiGSConfig, flat: Mapping[str, Array]) -> None:
-    """Write config.json, model.safetensors and pytorch_model.bin, in the layout of the Torch port, into `folder`."""
+    """Write config.json, model.safetensors and pytorch_model.bin, in the layout of the PyTorch port, into `folder`."""
     write_config(folder / CONFIG, config)
     state = to_torch(flat, config)
     safetensors_file.write(folder / "model.safetensors", state)

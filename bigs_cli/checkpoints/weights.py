@@ -157,7 +157,7 @@ def format_of(source: Path) -> Format:
 
 
 def has_torch_names(source: Path, names: Iterable[str]) -> bool:
-    """Return whether the tensor `names` in `source` are those of the Torch port, and not published Flax paths.
+    """Return whether the tensor `names` in `source` are those of the PyTorch port, and not published Flax paths.
 
     Flax paths contain ``/``, Torch names contain dots; the majority decides.
     """

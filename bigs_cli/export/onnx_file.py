@@ -94,9 +94,9 @@ def _batch_agreement(exact: Run, quantized: Run, inputs: Inputs) -> str:
     rows = [quantized(Inputs(*(array[i : i + 1] for array in inputs))) for i in range(len(inputs.ids))]
     single = [np.concatenate(outputs) for outputs in zip(*rows, strict=True)]
     return (
-        f"outputs differ from float32 by {largest_difference(expected, batched):.1e} of the largest in a batch of "
-        f"{len(rows)}, and by {largest_difference(expected, single):.1e} for single rows; batched and single rows "
-        f"differ by {largest_difference(batched, single):.1e}."
+        f"outputs differ from float32 by {largest_difference(expected, batched):.1e} of the largest output in a batch "
+        f"of {len(rows)}, and by {largest_difference(expected, single):.1e} in single rows; those of the same row in a "
+        f"batch and alone differ by {largest_difference(batched, single):.1e}."
     )
 
 

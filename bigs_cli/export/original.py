@@ -1,4 +1,4 @@
-"""Differences between a model and the original Flax code and its Torch port (github.com/jxiw/BiGS, commit 96fa408)."""
+"""Differences between a model, the original Flax code and its PyTorch port (github.com/jxiw/BiGS, commit 96fa408)."""
 
 from __future__ import annotations
 
@@ -87,31 +87,31 @@ ORIGINAL = Tool(
 )
 
 TORCH_PORT = Tool(
-    "the Torch port",
+    "the PyTorch port",
     frozenset({*_READ_BY_BOTH, "num_labels", "max_position_embeddings"}),
     (
         Limit(
             "mask_padding",
             lambda model, settings: model.config.mask_padding,
-            "mask_padding is on, and the Torch port does not read it: padding changes its outputs. Give it one text at "
-            "a time, without padding; or " + _ELSEWHERE,
+            "mask_padding is on, and the PyTorch port does not read it: padding changes its outputs. Give it one text "
+            "at a time, without padding; or " + _ELSEWHERE,
         ),
         Limit(
             "pre_norm",
             lambda model, settings: not model.config.pre_norm,
-            "pre_norm is off, but the Torch port normalizes before every layer regardless: all its outputs differ. "
+            "pre_norm is off, but the PyTorch port normalizes before every layer regardless: all its outputs differ. "
             "Use --format flax, transformers, onnx or stablehlo, or load the folder with bigs.",
         ),
         Limit(
             "head",
             lambda model, settings: model.config.head in _NOT_PORTED,
-            "The Torch port has no {head} model, so it cannot load this folder. Use --format flax or transformers, or "
-            "load it with bigs.",
+            "The PyTorch port has no {head} model, so it cannot load this folder. Use --format flax or transformers, "
+            "or load it with bigs.",
         ),
         Limit(
             "hidden_act",
             lambda model, settings: True,
-            "The Torch port computes the exact GELU in its layers where the model has the tanh approximation: its "
+            "The PyTorch port computes the exact GELU in its layers where the model has the tanh approximation: its "
             "logits differ by about 6e-4 of the largest.",
         ),
         _ARCHITECTURE,
@@ -119,7 +119,7 @@ TORCH_PORT = Tool(
         Limit(
             "dtype",
             lambda model, settings: settings.dtype != "float32",
-            "The Torch port's FFT rejects 16-bit numbers on CPU. Convert the model after loading it: model.float().",
+            "The PyTorch port's FFT rejects 16-bit numbers on CPU. Convert the model after loading it: model.float().",
         ),
     ),
 )

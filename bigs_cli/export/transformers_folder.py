@@ -39,7 +39,7 @@ CODE = ("configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py")
 
 
 def write(folder: Path, model: OpenModel, settings: Settings) -> None:
-    """Write the weights with the names of the Torch port, the config with its Auto classes, and their code."""
+    """Write the weights with the names of the PyTorch port, the config with its Auto classes, and their code."""
     config = model.config
     state = to_torch(stored(completed(model.flat, config), settings.dtype), config)
     derived = ["embeddings.position_ids", "bigs.embeddings.position_ids", "cls.predictions.decoder.bias"]

@@ -57,7 +57,7 @@ FLAX = Format(
 )
 TORCH = Format(
     "torch",
-    "model.safetensors and pytorch_model.bin, the layout of the original's Torch port",
+    "model.safetensors and pytorch_model.bin, the layout of the original's PyTorch port",
     partial(_write, write_torch),
     partial(_read_back, ("model.safetensors", "pytorch_model.bin")),
     _LOAD,

@@ -146,12 +146,13 @@ class Encoder(nnx.Module):
         def masked(mix: Mix) -> Mix:
             return lambda u: mix(_masked(u, real))
 
-        if self.heads:
-            attention = partial(self._attend, keep=keep)
-            mixing: Callable[[int], Iterable[Mix]] = lambda index: (attention,)  # noqa: E731
-        else:
-            given = self._computed_mixing(x.shape[1]) if self.mixing is None else self.mixing
-            mixing = lambda index: map(masked, given(index))  # noqa: E731
+        given = self.mixing
+        if given is None and not self.heads:
+            given = self._computed_mixing(x.shape[1])
+
+        def mixing(index: int) -> Iterable[Mix]:
+            return (partial(self._attend, keep=keep),) if given is None else map(masked, given(index))
+
         states = []
         for index, block in enumerate(self.layer):  # pyright: ignore[reportArgumentType]
             x = block(x, *mixing(index))

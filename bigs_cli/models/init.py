@@ -24,7 +24,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.ssm import LARGEST_STEP, SMALLEST_STEP, initial_state_matrix
@@ -41,6 +40,8 @@ def _normal(draw: np.random.Generator, shape: tuple[int, ...], config: BiGSConfi
 
 
 def _lecun_normal(draw: np.random.Generator, shape: tuple[int, ...], config: BiGSConfig) -> Array:
+    from scipy.special import ndtr, ndtri  # takes 0.2 s
+
     inside = draw.uniform(ndtr(-_TRUNCATION), ndtr(_TRUNCATION), shape)
     return (ndtri(inside) / _TRUNCATED_STD / np.sqrt(shape[-2])).astype(np.float32)
 

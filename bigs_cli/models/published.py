@@ -1,9 +1,9 @@
-"""The published parameter names: paths of the Flax files, names of the Torch port, and the tree used in training.
+"""The published parameter names: paths of the Flax files, names of the PyTorch port, and the tree used in training.
 
 There are three forms of the same parameters:
 
 - *flat*: published Flax path → array, ``"s4_bert/encoder/layer/0/dv/kernel"``. All conversions start or end here.
-- *Torch state*: name in the Torch port → array, ``"bigs.encoder.layer.0.dv.weight"``, dense kernels transposed.
+- *Torch state*: name in the PyTorch port → array, ``"bigs.encoder.layer.0.dv.weight"``, dense kernels transposed.
 - *tree*: the nested dict used in training, whose ``encoder.layer`` leaves have a leading layer axis,
   ``tree["s4_bert"]["encoder"]["layer"]["dv"]["kernel"]`` `[layers, H, I]`.
 
@@ -101,18 +101,18 @@ def guess_head(names: Iterable[str]) -> Head | None:
     return "encoder" if "encoder" in roots else None
 
 
-# --- the Torch port -----------------------------------------------------------------------------------------
+# --- the PyTorch port -----------------------------------------------------------------------------------------
 
 
 def torch_name(path: str) -> str:
-    """Return the Torch port's name of the parameter at the published Flax `path`."""
+    """Return the PyTorch port's name of the parameter at the published Flax `path`."""
     for pattern, replacement in TORCH_NAMES:
         path = re.sub(pattern, replacement, path)
     return path.replace("/", ".")
 
 
 def to_torch(flat: Mapping[str, Array], config: BiGSConfig) -> Flat:
-    """Return the Torch port's state dict: `flat` renamed, dense kernels transposed (views, not copies).
+    """Return the PyTorch port's state dict: `flat` renamed, dense kernels transposed (views, not copies).
 
     As in the port, the MLM bias and the tied word embedding are stored twice, and the position ids
     `[1, max_position_embeddings]` int64 are included. There is a pooler only if the head uses one.

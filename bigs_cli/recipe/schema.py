@@ -172,7 +172,8 @@ class Masking(BaseModel):
     )
     max_predictions: Count | None = Field(
         default=None,
-        description="maximum number of predictions per row; null: the largest rate × sequence_length, rounded up",
+        description="maximum number of predictions per row; null: the larger of rate and final_rate, times "
+        "sequence_length, rounded up",
     )
     mask_fraction: Fraction = Field(default=0.8, description="fraction of the predicted tokens replaced by [MASK]")
     random_fraction: Fraction = Field(
@@ -423,7 +424,7 @@ class FinetuneRecipe(BaseModel):
     head_init: Literal["published", "unit"] = Field(
         "unit",
         description="initialization of new head layers; published: as in the original implementation; unit: the same, "
-        "scaled down by the size of the hidden states, so that the initial loss is near the chance level",
+        "scaled down by the magnitude of the hidden states, so that the initial loss is near the chance level",
     )
     evaluate_every: Count | None = Field(
         default=None, description="steps between evaluations on the dev set; null: evaluate after every epoch"

@@ -103,7 +103,7 @@ def test_a_16_bit_torch_export_says_how_to_load_it(tmp_path: Path) -> None:
     exported = export(model(), "torch", tmp_path / "out", Settings(dtype="bfloat16"))
     messages = [sentence for sentence in (*exported.warnings, *exported.notes) if "float()" in sentence]
     assert messages == [
-        "The Torch port's FFT rejects 16-bit numbers on CPU. Convert the model after loading it: model.float()."
+        "The PyTorch port's FFT rejects 16-bit numbers on CPU. Convert the model after loading it: model.float()."
     ]
     assert (tmp_path / "out" / "README.md").read_text().count("float()") == 1
     whole = export(model(), "torch", tmp_path / "whole")

@@ -159,7 +159,7 @@ def test_int8_exports_report_size_and_accuracy(pretrained: Path, glue: Path, tmp
     small, large = (path.stat().st_size for path in files)
     assert small < 0.9 * large
     assert size == f"model-int8.onnx: {small / 1e6:,.1f} MB instead of {large / 1e6:,.1f}."
-    pattern = r"by (\S+) of the largest in a batch of 13, and by \1 for single rows; .* rows differ by (\S+)\.$"
+    pattern = r"by (\S+) of the largest output in a batch of 13, and by \1 in single rows; .* alone differ by (\S+)\.$"
     match = re.search(pattern, outputs)
     assert match
     assert float(match[1]) < 0.2

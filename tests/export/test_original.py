@@ -1,4 +1,4 @@
-"""Features that the original Flax code or its Torch port ignores are reported on stderr and in the card."""
+"""Features that the original Flax code or its PyTorch port ignores are reported on stderr and in the card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bigs_cli.models.config import BiGSConfig
 from tests.export.test_formats import FILES, model
 from tests.tiny import bigs
 
-GELU = "The Torch port computes the exact GELU in its layers"
+GELU = "The PyTorch port computes the exact GELU in its layers"
 
 
 @pytest.mark.parametrize(
@@ -27,15 +27,15 @@ GELU = "The Torch port computes the exact GELU in its layers"
             {"mask_padding": True},
             "pads every text to 5 tokens, the only length it takes. Instead, use --format",
         ),
-        ("torch", {"mask_padding": True}, "mask_padding is on, and the Torch port does not read it: padding changes"),
+        ("torch", {"mask_padding": True}, "mask_padding is on, and the PyTorch port does not read it: padding changes"),
         ("torch", {"mask_padding": True}, "Give it one text at a time, without padding; or use --format transformers"),
         (
             "torch",
             {"pre_norm": False},
-            "pre_norm is off, but the Torch port normalizes before every layer regardless",
+            "pre_norm is off, but the PyTorch port normalizes before every layer regardless",
         ),
-        ("torch", {"head": "pretraining"}, "The Torch port has no pretraining model, so it cannot load this folder."),
-        ("torch", {"head": "next-sentence"}, "The Torch port has no next-sentence model"),
+        ("torch", {"head": "pretraining"}, "The PyTorch port has no pretraining model, so it cannot load this folder."),
+        ("torch", {"head": "next-sentence"}, "The PyTorch port has no next-sentence model"),
         ("torch", {}, GELU),
         ("flax", {"final_norm": True}, "The original code has only gated blocks with SSMs and no final LayerNorm"),
         ("torch", {"mixer": "attention", "num_attention_heads": 2}, "so it cannot run this model."),

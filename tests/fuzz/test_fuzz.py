@@ -8,7 +8,7 @@ from tests.fuzz.targets import TARGETS
 from tests.fuzz.targets.target import Target
 from tests.fuzz.trial import Trial
 
-CASES = 200
+CASES = 100
 OF_A_RUN = 50  # each case reads several files in several ways
 
 

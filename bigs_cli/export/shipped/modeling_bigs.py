@@ -38,7 +38,7 @@ class BiGSPreTrainedModel(PreTrainedModel):
     _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"fs4", "bs4"}
     accepts_loss_kwargs = False  # losses are means over the batch
     _no_split_modules: ClassVar[list[str]] = ["Layer"]
-    # Files of the original Torch port contain these, which are not separate weights here.
+    # Files of the original PyTorch port contain these, which are not separate weights here.
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"position_ids$", r"cls\.predictions\.decoder\.bias$"]
 
     @torch.no_grad()
