@@ -233,8 +233,9 @@ class Pretrained:
             raise RequestError(f"trim_padding is {trim!r}; it must be True, False or None.")
         if self._origin is None:
             raise RequestError(
-                f"This {type(self).__name__} has no tokenizer, because it was not loaded. Load a model with "
-                f"{type(self).__name__}.from_pretrained(MODEL), or call this one with token ids."
+                f"This {type(self).__name__} has no tokenizer, because the model was created from a config, not "
+                f"loaded. Load a model with {type(self).__name__}.from_pretrained(MODEL), or call this one with token "
+                "ids."
             )
         key = (top, length, batch_size, trim)
         if key not in self._predictors:

@@ -24,7 +24,7 @@ Item = TypeVar("Item", bound=Any)
 WINDOW = 4096
 """The number of items of a stream that are in memory at a time and share batches."""
 CHARACTERS = 1 << 22
-"""The number of characters in memory at a time: tokenization uses some hundred bytes per token."""
+"""The number of characters in memory at a time: tokenization uses a few hundred bytes per token."""
 
 
 def ignore(count: int) -> None:
@@ -58,8 +58,8 @@ class Engine:
     ) -> Any:
         """Return the results in the order of `inputs`: arrays `[n, …]`, or, by token, `[all tokens, …]`.
 
-        `advance` is called with numbers of finished rows. `size` overrides the batch size of the engine. The next batch
-        is dispatched to the device before the results of the previous one are awaited.
+        `advance` is called with the number of rows finished since the last call. `size` overrides the batch size of the
+        engine. The next batch is dispatched to the device before the results of the previous one are awaited.
         """
         results = _Results(inputs, self.by_token)
         pending: tuple[Array, Any] | None = None

@@ -1,4 +1,7 @@
-"""The checks of `bigs doctor`: versions, devices, memory, speed, folders, the hub, and what prevents each command."""
+"""The checks of `bigs doctor`.
+
+They are versions, devices, memory, speed, folders, the hub, and what prevents each command from running.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def examine() -> Iterator[Finding]:
     yield from _checkpoints()
 
 
-def figures(findings: list[Finding]) -> dict[str, Any]:
+def as_json(findings: list[Finding]) -> dict[str, Any]:
     """Return the findings, and the problems that stop each command, for JSON."""
     return {"findings": [asdict(finding) for finding in findings], "stopped_by": stopped(findings)}
 

@@ -117,8 +117,11 @@ def _probe(folder: Path, cache: Path, batch_size: int, seconds: float) -> dict[s
     return {"start_up_s": start_up, **json.loads(first), **json.loads(rest)}
 
 
-def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Return the measurements of the sizes of one length for JSON, with ratios to the first, the smallest corpus."""
+def as_json(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return, for JSON, the measurements of all corpus sizes at one row length.
+
+    They include the ratios to the smallest corpus, which comes first.
+    """
     first = measured[0]
     return [
         asdict(one)
@@ -131,11 +134,11 @@ def figures(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def flatness(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Return the worst values over the sizes of one length, and their ratios to those of the smallest corpus.
+    """Return the worst values over all corpus sizes at one row length, and their ratios to the smallest corpus.
 
     A start-up ratio of 1.1 is 10% more time than with the smallest corpus, a rate ratio of 0.9 is a 10% lower rate.
     """
-    sizes = figures(measured)
+    sizes = as_json(measured)
     return {
         "length": measured[0].length,
         "longest_start_up_s": max(one["start_up_s"] for one in sizes),
@@ -151,7 +154,7 @@ def sizes_table(measured: Sequence[Measured], batch_size: int) -> Table:
     """Return a table with one row per size."""
     headers = ("tokens", "start-up (s)", "ratio", "tokens/s", "ratio ", "first verification (s)", "private memory (MB)")
     rows = table(f"Rows of {measured[0].length} tokens, batches of {batch_size}", *headers, right=headers)
-    for one in figures(measured):
+    for one in as_json(measured):
         rows.add_row(
             f"{one['tokens']:,}",
             f"{one['start_up_s']:.2f}",

@@ -39,7 +39,7 @@ def heading(bench: str, **settings: Any) -> dict[str, Any]:
     return {"bench": bench, "settings": settings, "machine": describe_machine()}
 
 
-def figures(measured: Sequence[DataclassInstance]) -> list[dict[str, Any]]:
+def as_json(measured: Sequence[DataclassInstance]) -> list[dict[str, Any]]:
     """Return the measurements for JSON."""
     return [asdict(one) for one in measured]
 

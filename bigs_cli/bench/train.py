@@ -1,4 +1,4 @@
-"""`bigs bench train`: the time of a training step or a forward pass, compared with the original method and peak FLOPS.
+"""`bigs bench train`: the time of a training step or a forward pass, compared with the original method and peak FLOP/s.
 
 `reference` is the method of the original code (`reference.py`): FFT mixing, float32, logits at every position,
 activations `[B, L, H]`. Every measurement is a separate process (`train_probe.py`). The settings are measured in turn,
@@ -34,7 +34,7 @@ COMPUTES: dict[str, Compute] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A setting at one shape."""
+    """The measurements of a setting at one shape."""
 
     setting: str
     length: int
@@ -49,7 +49,7 @@ class Measured:
     flops: float
     """Floating-point operations of a step, by the formula for our method."""
     share: float
-    """MFU: `flops / step_s` relative to the peak FLOPS for the data type."""
+    """MFU: `flops / step_s` relative to the peak FLOP/s for the data type."""
     speedup: float
     """Speed-up over the first setting: the median over the rounds."""
 
@@ -63,7 +63,7 @@ def shape_of(text: str) -> tuple[int, int]:
 
 
 def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
-    """Return the measured peak FLOPS for each data type of the settings."""
+    """Return the measured peak FLOP/s for each data type of the settings."""
     types = {COMPUTES[name].dtype for name in names}
     return {dtype: float(run_child("bigs_cli.bench.matrix", dtype)) for dtype in sorted(types)}
 
@@ -78,7 +78,7 @@ def measure(
 ) -> list[Measured]:
     """Measure settings at a shape (length, batch). The first setting is the baseline of the speed-ups.
 
-    `peaks` maps the names of the settings to the peak FLOPS of their data types.
+    `peaks` maps the names of the settings to the peak FLOP/s of their data types.
 
     Raises:
         BigsError: a measurement failed.

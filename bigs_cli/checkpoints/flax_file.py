@@ -1,7 +1,8 @@
-"""Reading and writing `flax_model.msgpack` in the format of `flax.serialization`: msgpack maps with arrays of type 1.
+"""Reading and writing `flax_model.msgpack` in the format of `flax.serialization`.
 
-An array is the packed triple (shape, dtype name, bytes in C order). Arrays over 1 GiB are stored as a map of flat
-chunks. JAX is not used, and at most one array is copied at a time.
+The format is msgpack maps in which arrays have the extension type 1. An array is the packed
+triple (shape, dtype name, bytes in C order). Arrays over 1 GiB are stored as a map of flat chunks. JAX is not used, and
+at most one array is copied at a time.
 """
 
 from __future__ import annotations

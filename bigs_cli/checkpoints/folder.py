@@ -180,7 +180,7 @@ def _check(flat: Flat, config: BiGSConfig, source: Path, torch_names: bool) -> N
     if problems:
         raise RequestError(
             f"{source} does not fit its {CONFIG} ({config.head}, {config.num_hidden_layers} layers, "
-            f"hidden size {config.hidden_size}). {' '.join(problems)} Correct it, or download both files again."
+            f"hidden size {config.hidden_size}). {' '.join(problems)} Correct {CONFIG}, or download both files again."
         )
 
 

@@ -22,7 +22,7 @@ RESUME = "resume.json"
 
 
 class ResumeRecord(BaseModel):
-    """The inputs of a run: absolute paths, or names of shipped recipes or on the hub. None: there is no such input."""
+    """The inputs of a run: absolute paths, names of shipped recipes, or hub ids. None: there is no such input."""
 
     model_config = ConfigDict(frozen=True)
 

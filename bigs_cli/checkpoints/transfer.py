@@ -53,8 +53,8 @@ def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, 
 
     - The encoder is always loaded, and the pooler if both models have one. A longer position table is truncated; a
       shorter one is repeated until it is long enough (as in the initialization of Longformer from RoBERTa).
-    - The MLM and next-sentence heads are loaded into heads that have them. If the source is tied and the target is not,
-      the decoder is initialized with the word embeddings.
+    - The MLM and next-sentence heads are loaded if the target has the same head. If the source is tied and the target
+      is not, the decoder is initialized with the word embeddings.
     - A classifier is loaded if the head and the number of labels are the same. If both models name their labels, its
       columns are reordered by name; if the names differ, the tasks differ and the classifier is new.
     - All other parameters are `init(path, shape)`.

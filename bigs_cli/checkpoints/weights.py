@@ -76,8 +76,8 @@ def choose(folder: Path, form: str | None = None) -> Path:
     if not existing:
         raise RequestError(f"{folder} has no weights. {needed(form)}")
     raise RequestError(
-        f"{folder} has no {names[0]}{' or shards of it' if len(names) > 1 else ''}, but {listed(existing)}. Use "
-        f"--from-format {' or '.join(_formats_of(existing))}, or leave it out."
+        f"{folder} has no {names[0]}, {'nor shards of it, ' if len(names) > 1 else ''}but it has {listed(existing)}. "
+        f"Use --from-format {' or '.join(_formats_of(existing))}, or leave it out."
     )
 
 

@@ -41,7 +41,7 @@ def load(
     need 2 GB of disk space and a few minutes.
     """
     from bigs_cli.bench.corpus import check_space, source_rows
-    from bigs_cli.bench.load import corpus_sizes, figures, flatness, measure_sizes, sizes_table, summary_line
+    from bigs_cli.bench.load import as_json, corpus_sizes, flatness, measure_sizes, sizes_table, summary_line
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.data.shards import open_shards
     from bigs_cli.reporting.console import err, progress
@@ -55,7 +55,7 @@ def load(
     err.print(f"Needs up to {needed / 1e9:.2f} GB of disk space while it runs.")
     with progress("loading", len(sources) * sizes, "size") as advance:
         runs = [measure_sizes(rows, vocab, corpora, batch, seconds, advance) for rows, vocab in sources]
-    report["sizes"] = [size for measured in runs for size in figures(measured)]
+    report["sizes"] = [size for measured in runs for size in as_json(measured)]
     report["summary"] = [flatness(measured) for measured in runs]
     show(report, [sizes_table(measured, batch) for measured in runs], [summary_line(one) for one in runs], json_file)
 
@@ -84,7 +84,7 @@ def tokenize(
     """Measure the speed and memory of tokenization, compared with the tokenizer library alone."""
     import os
 
-    from bigs_cli.bench.report import check_target, figures, heading, show
+    from bigs_cli.bench.report import as_json, check_target, heading, show
     from bigs_cli.bench.tokenize import measure, tokenize_table
     from bigs_cli.data.sources import find_parts
     from bigs_cli.data.tokenizer import load_tokenizer
@@ -100,7 +100,7 @@ def tokenize(
         for repeats in times:
             measured.append(measure(inputs, vocab, length, workers, repeats, rounds))
             advance(1)
-    report["sizes"] = figures(measured)
+    report["sizes"] = as_json(measured)
     show(report, [tokenize_table(measured, workers)], [], json_file)
 
 
@@ -142,7 +142,7 @@ def train(
     json_file: opt.JsonFile = None,
 ) -> None:
     """Measure training steps or forward passes: time, MFU, and speed-up over the original implementation."""
-    from bigs_cli.bench.report import check_target, figures, heading, show
+    from bigs_cli.bench.report import as_json, check_target, heading, show
     from bigs_cli.bench.train import COMPUTES, PASSES, all_peak_flops, measure, shape_of, train_table
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
@@ -172,7 +172,7 @@ def train(
         for shape in sizes:
             measured += measure(config, peaks, shape, what, rounds, steps)
             advance(1)
-    report["matrix_flops"], report["shapes"] = rates, figures(measured)
+    report["matrix_flops"], report["shapes"] = rates, as_json(measured)
     title = f"{PASSES[what]}, {counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
     show(report, [train_table(measured, title)], [], json_file)
 
@@ -202,11 +202,11 @@ def mixing(
 ) -> None:
     """Measure the cost per token of each mixer at each length, on which `mixing: auto` is based.
 
-    Each length is measured in its own process. The defaults take minutes.
+    Each length is measured in its own process. With the defaults, this takes several minutes.
     """
     from bigs_cli.bench.mixing import LONGEST_DENSE, measure, mixing_table
     from bigs_cli.bench.reference import ALL_MIXERS
-    from bigs_cli.bench.report import check_target, figures, heading, show
+    from bigs_cli.bench.report import as_json, check_target, heading, show
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.reporting.console import progress
 
@@ -224,7 +224,7 @@ def mixing(
             feasible = [name for name in names if name != "dense" or length <= LONGEST_DENSE]
             measured += measure(feasible, length, tokens, channels, states, dtype)
             advance(1)
-    report["lengths"] = figures(measured)
+    report["lengths"] = as_json(measured)
     title = f"Mixing, nanoseconds per token and channel, forward and backward; H = {channels}, N = {states}, {dtype}"
     show(report, [mixing_table(measured, title)], [], json_file)
 
@@ -254,7 +254,7 @@ def export(
     import tempfile
 
     from bigs_cli.bench.export import RUNNERS, export_table, installed, measure
-    from bigs_cli.bench.report import check_target, figures, heading, show
+    from bigs_cli.bench.report import as_json, check_target, heading, show
     from bigs_cli.bench.train import shape_of
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
@@ -289,7 +289,7 @@ def export(
         progress("measuring", len(names) * rounds, "measurement") as advance,
     ):
         measured = measure(config, names, (length, batch), rounds, Path(folder), advance)
-    report["runners"] = figures(measured)
+    report["runners"] = as_json(measured)
     sizes = f"{counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
     title = f"Forward pass of {batch} × {length} tokens, {sizes}, float32"
     show(report, [export_table(measured, title)], [], json_file)

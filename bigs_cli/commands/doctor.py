@@ -20,7 +20,7 @@ def doctor(
     from bigs_cli.reporting.console import progress, table
 
     check_target(json_file)
-    from bigs_cli.bench.doctor import examine, figures, stopped
+    from bigs_cli.bench.doctor import as_json, examine, stopped
     from bigs_cli.commands.shared import prepare_jax
 
     prepare_jax()
@@ -35,6 +35,6 @@ def doctor(
         findings_table.add_row(finding.what, finding.found, finding.advice)
     obstacles = stopped(findings)
     lines = [f"bigs {verb}: {'; '.join(reasons) or 'ready'}" for verb, reasons in obstacles.items()]
-    show(figures(findings), [findings_table], lines, json_file)
+    show(as_json(findings), [findings_table], lines, json_file)
     if any(obstacles.values()):
         raise typer.Exit(1)

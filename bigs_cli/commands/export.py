@@ -70,7 +70,12 @@ def export(
         typer.Option("--revision", metavar="BRANCH", help="Upload to this branch.", show_default="main"),
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Make a new repository public; the default is private.")
+        bool,
+        typer.Option(
+            "--public",
+            help="Make the repository public, even if it exists and is private. By default, a new repository is "
+            "private.",
+        ),
     ] = False,
 ) -> None:
     """Export a model to a folder that other tools load, and verify it by reading it back.

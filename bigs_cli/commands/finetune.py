@@ -253,7 +253,7 @@ def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str 
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import FinetuneRecipe, load_recipe
     from bigs_cli.reporting.console import err
-    from bigs_cli.tasks.custom import NAME, look_at
+    from bigs_cli.tasks.custom import NAME, infer_labels
 
     recipe = load_recipe(name, request.changes, options)
     if not isinstance(recipe, FinetuneRecipe):
@@ -265,7 +265,7 @@ def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str 
             f"{task} is a built-in task with its own files; `files` describes a custom task. Leave out `files`, or "
             "train for the custom task with: bigs finetune custom"
         )
-    files, reason = look_at(recipe.files)
+    files, reason = infer_labels(recipe.files)
     err.print(f"{files.train}, column {files.label}: {reason}")
     return recipe.model_copy(update={"task": NAME, "files": files})
 

@@ -101,7 +101,7 @@ def evaluate_agreement(
     `data` and `by` are as in `evaluate_pairs`.
 
     Raises:
-        RequestError: as `evaluate_pairs`, or the forms of no pair are single tokens.
+        RequestError: as `evaluate_pairs`, or there is no pair whose two forms are single tokens.
     """
     from bigs_cli.evaluation.agreement import FormColumns, read_agreement
     from bigs_cli.evaluation.pairs import find_tables

@@ -128,7 +128,7 @@ def predict(
     opened = open_and_announce(model)
     from bigs_cli.models.published import to_unstacked
     from bigs_cli.prediction.embeddings import write_embeddings
-    from bigs_cli.prediction.files import items_in, texts_on
+    from bigs_cli.prediction.files import items_in, texts_in
     from bigs_cli.prediction.items import InputOptions, check_options, items_with
     from bigs_cli.prediction.output import write_answers
     from bigs_cli.prediction.predictor import Predictor
@@ -154,7 +154,7 @@ def predict(
         items = items_in(source, takes, settings.task, inputs, blank)
     else:
         arguments = ((f"text {i}", each) for i, each in enumerate(texts, 1)) if texts else None
-        items = items_with(arguments or texts_on(sys.stdin.buffer, "stdin", blank), takes, inputs)
+        items = items_with(arguments or texts_in(sys.stdin.buffer, "stdin", blank), takes, inputs)
     if pipeline is None:
         assert output is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:
@@ -169,8 +169,8 @@ def predict(
         err.print(f"Texts truncated to {settings.length} tokens: {predictor.cut:,}.")
 
 
-def _check_output(output: Path | None, form: Format | None, embed: bool, file: bool, few: bool) -> Format:
-    """Return the output format; `few` texts were given on the command line."""
+def _check_output(output: Path | None, form: Format | None, embed: bool, file: bool, texts_given: bool) -> Format:
+    """Return the output format. `texts_given`: whether texts were given on the command line."""
     from bigs_cli.core.errors import RequestError
 
     ending = "" if output is None else output.suffix.lower()
@@ -188,4 +188,4 @@ def _check_output(output: Path | None, form: Format | None, embed: bool, file: b
         return "csv" if ending == ".csv" else "jsonl"
     from bigs_cli.reporting.console import out
 
-    return "table" if few or (out.is_terminal and not file) else "jsonl"
+    return "table" if texts_given or (out.is_terminal and not file) else "jsonl"

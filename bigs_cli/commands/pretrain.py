@@ -44,8 +44,9 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Time for the whole run, such as 60m or 2h: the speed is measured first, and steps is set to what fits.",
-        show_default="the recipe's; else its steps",
+        help="Time for the whole run, such as 60m or 2h: the speed is measured first, and the recipe's `steps` is set "
+        "to the number that fits.",
+        show_default="the recipe's budget; without one, its number of steps",
     ),
 ]
 

@@ -90,7 +90,7 @@ def describe_memory_error(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def convert_errors(convert: Callable[[Exception], BigsError | None]) -> Iterator[None]:
-    """Raise what `convert` returns for an exception in the block; if that is None, the exception passes.
+    """Raise what `convert` returns for an exception in the block; if that is None, the original one is re-raised.
 
     Raises:
         BigsError: the converted exception.
@@ -109,7 +109,7 @@ def convert_errors(convert: Callable[[Exception], BigsError | None]) -> Iterator
 def write_error(what: str, error: OSError, remedy: str) -> BigsError:
     """Return the error for `what` ("--output …") that cannot be written.
 
-    It is a RequestError for a problem of the path, and a BigsError for a problem of the disk.
+    It is a RequestError if the path is the problem, and a BigsError if the disk is.
     """
     kind = RequestError if error.errno in (*_REFUSALS, errno.ENOENT) else BigsError
     return kind(f"{what} cannot be written: {error.strerror or error}. {remedy}")
@@ -126,7 +126,7 @@ def nonfinite_error(model: str) -> BigsError:
 def read_error(path: Path, error: OSError) -> RequestError:
     """Return the error for a file that cannot be opened."""
     reason = str(error.strerror or error).rstrip(".")
-    return RequestError(f"{path} cannot be read: {reason}. Check that it exists and its permissions.")
+    return RequestError(f"{path} cannot be read: {reason}. Check that it exists, and check its permissions.")
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -33,7 +33,8 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises:
         OSError: the file cannot be written; `filename` is `path`.
     """
-    # Lone surrogates, possible in JSON and file names, cannot be encoded; JSON reads their escapes back.
+    # JSON and file names can contain lone surrogates, which cannot be encoded. They are written as `\udXXX` escapes,
+    # which a JSON parser decodes to the same surrogates.
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
     stream = _standard_stream(path)
     if stream is not None or (path.exists() and not path.is_file()):
@@ -91,7 +92,7 @@ def check_writable(folder: Path, what: str) -> None:
 
 
 def check_output_file(path: Path, option: str) -> None:
-    """Check, before long work, that the file named by `option` can be written.
+    """Check, before any long-running work starts, that the file named by `option` can be written.
 
     Raises:
         RequestError: it is a folder, or its folder is not writable.
@@ -133,7 +134,7 @@ def to_json(
 ) -> str:
     """Return `value` as JSON that conforms to RFC 8259: NaN and infinities become null.
 
-    All JSON output is written by this function. `default` is that of `json.dumps`.
+    All JSON output is serialized by this function. `default` is that of `json.dumps`.
     """
 
     def dump(value: Any) -> str:

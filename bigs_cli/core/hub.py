@@ -1,7 +1,7 @@
 """The Hugging Face hub: downloading files into its cache, uploading folders, and error messages.
 
-The endpoint, cache folder, token and timeouts are those of huggingface_hub (HF_ENDPOINT, HF_HOME, HF_TOKEN, …). Data
-sets are in `data/hub.py`, which uses the functions here.
+"The client" is the library huggingface_hub. The endpoint, cache folder, token and timeouts are its own (HF_ENDPOINT,
+HF_HOME, HF_TOKEN, …). Data sets are in `data/hub.py`, which uses the functions here.
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ def hub_answers() -> bool:
 
 
 def network_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of the client for failures of the network or the hub."""
+    """Return the exception types that the client raises when the network or the hub fails."""
     from huggingface_hub import errors
 
     return OSError, errors.HTTPError  # pyright: ignore[reportPrivateImportUsage] - not a subclass of OSError
 
 
 def reason_of(error: Exception) -> str:
-    """Return a short description of an exception of the client."""
+    """Return a short description of an exception that the client raised."""
     cause, status = error.__cause__ or error, status_of(error)
     return f"HTTP {status}" if status else (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".")
 
 
 def status_of(error: Exception) -> int | None:
-    """Return the HTTP status of an exception of the client; None if the hub did not answer."""
+    """Return the HTTP status of an exception that the client raised; None if the hub did not answer."""
     return getattr(getattr(error.__cause__ or error, "response", None), "status_code", None)
 
 
@@ -165,7 +165,7 @@ def fetch_files(repo: str, patterns: Sequence[str], revision: str | None = None,
 
 
 def fetch_first(repo: str, names: Sequence[str], revision: str | None = None) -> Path | None:
-    """Return the first file of a model repository with one of the `names`, downloaded; None if there is none.
+    """Download the first of `names` that exists in a model repository, and return its path; None if none exists.
 
     Raises:
         RequestError, BigsError: as `fetch_files`.
@@ -219,7 +219,7 @@ def read_errors(repo: str, revision: str | None, noun: str) -> Iterator[None]:
             f"'{repo}' is neither an existing file or folder nor a hub id such as owner/name. Check the name."
         ) from None
     except errors.GatedRepoError:
-        raise gated(at, noun) from None
+        raise gated_error(at, noun) from None
     except errors.RepositoryNotFoundError:
         raise RequestError(
             f"{repo} is not a local file or folder, and the hub has no {noun} of that name that you can access. "
@@ -254,7 +254,7 @@ def read_errors(repo: str, revision: str | None, noun: str) -> Iterator[None]:
         ) from None
 
 
-def gated(repo: str, noun: str) -> RequestError:
+def gated_error(repo: str, noun: str) -> RequestError:
     """Return the error for a repository that requires an access request."""
     return RequestError(
         f"The {noun} {repo} on the hub is gated. Request access on its page, then log in with: hf auth login"
@@ -319,7 +319,7 @@ def push(folder: Path, to: Destination, message: str) -> tuple[str, list[str]]:
 
     api = HfApi()
     set_timeouts()
-    with _push_errors(to, _by_hand(folder, to)):
+    with _push_errors(to, _manual_push_hint(folder, to)):
         api.create_repo(to.repo, private=not to.public, exist_ok=True)
         private = bool(api.repo_info(to.repo).private)
         _refuse_public(to, private)
@@ -365,7 +365,7 @@ def _push_errors(to: Destination, then: str) -> Iterator[None]:
         raise BigsError(f"{to.repo} could not be pushed to {endpoint()} ({reason_of(error)}). {then}") from None
 
 
-def _by_hand(folder: Path, to: Destination) -> str:
+def _manual_push_hint(folder: Path, to: Destination) -> str:
     more = ("" if to.public else " --private") + (f" --revision {to.branch}" if to.branch else "")
     upload = f"hf upload {to.repo} {shlex.quote(str(folder))} .{more}"
     return f"The export is complete in {folder}; push it later with: {upload}"

@@ -18,7 +18,8 @@ def defer_signals() -> Iterator[None]:
         yield  # Signals reach the main thread only.
         return
     received: list[int] = []
-    # A handler that is not callable ends the process, ignores the signal, or was not set by Python.
+    # Only Python handlers are replaced. A handler that is not callable is SIG_DFL, SIG_IGN or None (not set from
+    # Python), and stays in place.
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     try:

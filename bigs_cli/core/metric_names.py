@@ -52,7 +52,7 @@ def split_and_metric(key: str) -> tuple[str, str] | None:
 
 
 def by_split(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return split → metric → value from an object with `metrics` in results.json, its history, or seeds.json.
+    """Return split → metric → value from results.json, an entry of its `history`, or seeds.json.
 
     Files of earlier releases have no `splits`; their `metrics` have ``accuracy_mismatched`` beside ``accuracy``.
     """
@@ -67,7 +67,10 @@ def by_split(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def with_splits(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the fields for the metrics of `splits` in a file: the first split, then all. `by_split` is the inverse."""
+    """Return the fields that store `splits` in a file; `by_split` is the inverse.
+
+    They are `split` and `metrics` for the first split, and `splits` for all of them.
+    """
     first = next(iter(splits))
     return {
         "split": first,
@@ -99,5 +102,5 @@ def is_fraction(key: str) -> bool:
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
-    """Return a fraction in percent, without the sign; a dash for None, which represents NaN and infinity."""
+    """Return a fraction in percent, without the percent sign; a dash for None, which represents NaN and infinity."""
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}"

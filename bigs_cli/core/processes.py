@@ -17,7 +17,8 @@ from typing import NoReturn
 
 from bigs_cli.core.errors import BigsError, RequestError
 
-_JOIN_SECONDS = 120  # maximum time to wait for all processes to start; both values are chosen here
+# This and the next value were chosen by this project, without a source.
+_JOIN_SECONDS = 120  # maximum time to wait for all processes to start
 _HEARTBEAT_SECONDS = 30  # a process without a heartbeat for this long counts as lost
 _LOST_CODE = 75  # exit code of a worker for its parent, which exits with 1
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|coordination ?service|heartbeat|unavailable:", re.IGNORECASE)
@@ -66,7 +67,7 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
     _keep_stdout()
 
 
-def launch(environment: Mapping[str, str]) -> int:
+def launched_process_count(environment: Mapping[str, str]) -> int:
     """Return the number of processes started by Slurm (`srun`) or Open MPI (`mpirun`); 1 without either."""
     for name in ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         if environment.get(name, "").isdigit():
@@ -100,7 +101,7 @@ def any_process(value: bool) -> bool:
 
 
 def leave_if_lost(error: Exception) -> None:
-    """End this process if `error` is a collective that failed because another process is lost.
+    """End this process if `error` comes from a collective operation that failed because another process is lost.
 
     The parent prints the message, as it does if JAX aborts this process, which may happen at any moment now.
     """
@@ -127,7 +128,7 @@ def leave(code: int) -> None:
 
 
 def _launched_as_one_of_several(environment: Mapping[str, str]) -> bool:
-    return launch(environment) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    return launched_process_count(environment) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
 
 
 def _lost_message(process: int | None, processes: int | None) -> str:

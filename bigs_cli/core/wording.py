@@ -30,7 +30,7 @@ def without_folders(value: Any) -> Any:
 
 
 def shortened(values: Sequence[Any]) -> list[Any]:
-    """Return `values` with absolute paths reduced to the fewest last components that keep them distinct.
+    """Return `values` with absolute paths reduced to as few trailing components as keep them distinct.
 
     Other values are returned as by `without_folders`.
     """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20
-"""Number of characters packed at a time: enough to keep a process busy, with some tens of MB of memory."""
+"""Number of characters packed at a time: enough to keep a process busy, with tens of MB of memory."""
 
 SAVE_SECONDS = 2.0
 """Seconds between two saves of the progress."""
@@ -216,9 +216,10 @@ def _batches(
 def _used_records(
     request: Request, parts: Sequence[Part], start: Cursor, taken: int = 0
 ) -> Iterator[tuple[Part, Cursor, Cursor, str | BadRecord]]:
-    """Yield (part, cursor before, cursor after, text or bad record) from `start` on, without unused texts.
+    """Yield (part, cursor before, cursor after, text or bad record) from `start` on.
 
-    `taken` is the number of texts used before `start`.
+    Texts that the weight of their part selects zero times are left out. `taken` is the number of texts used before
+    `start`.
     """
     place = start
     for part, after, record in read_parts(parts, start):
@@ -278,7 +279,7 @@ def _parts_digest(parts: Sequence[Part]) -> str:
 
 
 def _check_same(saved: Progress, asked: Progress, output: Path) -> None:
-    """Raise RequestError if `request` differs from the saved one."""
+    """Raise RequestError if the settings or the input files of `asked` differ from those of `saved`."""
     differing = saved.request.differences(asked.request)
     if not differing and saved.corpus != asked.corpus:
         differing = ["the names or sizes of the input files"]

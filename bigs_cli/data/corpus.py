@@ -66,7 +66,10 @@ class Corpus(Protocol):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the rows, which does not depend on their location. A resumed run compares it."""
+        """The SHA-256 of the rows, which does not depend on their location.
+
+        A resumed run compares it with the recorded one.
+        """
         ...
 
     @property
@@ -76,7 +79,7 @@ class Corpus(Protocol):
 
     @property
     def size(self) -> str:
-        """The amount of training data in words, such as "1.2M tokens"."""
+        """The amount of training data as text for messages, such as "1.2M tokens"."""
         ...
 
     def has_split(self, name: Split) -> bool:

@@ -184,7 +184,10 @@ class _Lines:
 
 
 def _last_quote(text: str, delimiter: str) -> tuple[int | None, bool]:
-    """Return the line on which the malformed quoted cell starts (None: there is none), and whether it is closed."""
+    """Return the offset in `text` at which the malformed quoted cell starts, and whether its quote is closed.
+
+    The offset is None if there is no such cell.
+    """
     quote, closed, place = None, True, 0
     while True:
         if text.startswith('"', place):

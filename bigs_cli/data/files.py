@@ -143,7 +143,7 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         if system.info(root)["type"] != "directory":
             if here is not None and not here.is_file():  # a pipe or device may never end
                 raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
-            return _named([TextFile(system, root, source)])
+            return _check_names([TextFile(system, root, source)])
         inside = _inside(system, root) if here is None else _inside_here(here, root, say)
     except FileNotFoundError:
         return None
@@ -157,7 +157,7 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         raise RequestError(f"{source} is not a URL that can be read ({error}).") from None
     except Exception as error:  # each file system has its own exceptions
         raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the URL and the network.") from error
-    return _named([TextFile(system, path, f"{source.rstrip('/')}/{rest}") for path, rest in inside])
+    return _check_names([TextFile(system, path, f"{source.rstrip('/')}/{rest}") for path, rest in inside])
 
 
 def _inside(system: AbstractFileSystem, root: str) -> list[tuple[str, str]]:
@@ -189,7 +189,7 @@ def _system_of(source: str) -> tuple[AbstractFileSystem, str, Path | None]:
     return LocalFileSystem(), str(path.absolute()), path
 
 
-def _named(files: list[TextFile]) -> list[TextFile]:
+def _check_names(files: list[TextFile]) -> list[TextFile]:
     """Return the files.
 
     Raises:

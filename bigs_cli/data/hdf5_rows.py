@@ -1,8 +1,8 @@
 """HDF5 files of the BiGS authors' corpus: the split, shapes and rows of a file, and the rows of many files.
 
 The data sets are those of the 24-hour-BERT pipeline: `input_ids`, `input_mask` and `segment_ids` `[n, L]`, and
-`masked_lm_positions` and `masked_lm_ids` `[n, P]`, where the first position 0 ends the list of a row. Other data sets
-are not read.
+`masked_lm_positions` and `masked_lm_ids` `[n, P]`, where the list of a row ends before its first position that is 0.
+Other data sets are not read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _VOCABULARY = (
 _MEANING = {
     "input_ids": _VOCABULARY,
     "masked_lm_ids": _VOCABULARY,
-    "masked_lm_positions": "the positions of a row. Download the file, or generate it, again",
+    "masked_lm_positions": "the positions of a row. Download or generate the file again",
 }
 _BLOCK_BYTES = 1 << 22
 _SEQUENTIAL_BYTES = 1 << 25
@@ -77,7 +77,7 @@ def inspect(path: Path, split: Split) -> HDF5File:
     """Return the shapes of the data sets in a file; no row is read.
 
     Raises:
-        RequestError: h5py is missing, or the file is not such a file.
+        RequestError: h5py is missing, or the file is not a valid corpus file.
     """
     with _opened(path) as opened:
         shapes = {name: _table(opened, name, path).shape for name in (*_TOKENS, *_SLOTS)}
@@ -85,7 +85,7 @@ def inspect(path: Path, split: Split) -> HDF5File:
     if len(counts) > 1 or any(len({shapes[name] for name in group}) > 1 for group in (_TOKENS, _SLOTS)):
         said = ", ".join(f"{name} {rows} × {columns}" for name, (rows, columns) in shapes.items())
         raise RequestError(
-            f"The shapes of the data sets of {path} do not match: {said}. Download the file, or generate it, again."
+            f"The shapes of the data sets of {path} do not match: {said}. Download or generate the file again."
         )
     rows, length = shapes["input_ids"]
     if not rows or not length:
@@ -117,7 +117,7 @@ def read_rows(file: HDF5File, start: int, stop: int, vocab_size: int) -> Batch:
             row, column = np.argwhere(wrong)[0]
             raise RequestError(
                 f"{file.path}: {name}[{start + row}, {column}] is {values[row, column]}; 0 to {limit - 1} are "
-                f"{_MEANING.get(name, 'the only valid values. Download the file, or generate it, again')}."
+                f"{_MEANING.get(name, 'the only valid values. Download or generate the file again')}."
             )
     return {
         "input_ids": raw["input_ids"].astype(np.int32),
@@ -214,7 +214,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py raises any of these
         if isinstance(error, PermissionError | FileNotFoundError):
             raise RequestError(f"{path} cannot be read ({error.strerror}).") from None
-        raise RequestError(f"{path} is corrupt or truncated ({error}). Download it, or generate it, again.") from None
+        raise RequestError(f"{path} is corrupt or truncated ({error}). Download or generate it again.") from None
 
 
 def _table(opened: h5py.File, name: str, path: Path) -> h5py.Dataset:

@@ -18,7 +18,7 @@ from bigs_cli.core.errors import BigsError, RequestError, did_you_mean, listed
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub import (
     endpoint,
-    gated,
+    gated_error,
     hub_answers,
     is_offline,
     network_errors,
@@ -137,7 +137,7 @@ def _find(repo: str, config: str | None, split: str, revision: str | None) -> Hu
 
 
 def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
-    """Whether our readers yield the same rows of the file as the hub."""
+    """Return whether our readers yield the same rows from `files` as `datasets` does."""
     if all(file.suffix == ".parquet" and reader_of(file) for file in files):
         return True
     options = (getattr(builder.config, "field", None), getattr(builder.config, "sample_by", "line"))
@@ -221,7 +221,7 @@ def _builder_of(repo: str, config: str | None, info: DatasetInfo) -> DatasetBuil
     try:
         return datasets.load_dataset_builder(repo, config, revision=info.sha)
     except DatasetNotFoundError:  # Its existence was checked before.
-        raise gated(repo, "data set") from None
+        raise gated_error(repo, "data set") from None
     except FileNotFoundError as error:
         _raise_if_unfetched(error)
         raise RequestError(
@@ -271,7 +271,7 @@ def load_hub_table(repo: str, config: str, split: str) -> Dataset:
     """Return a split of a data set on the hub, or of its copy in the cache of `datasets`.
 
     Raises:
-        RequestError: there is no such split, or neither the hub nor a cached copy can be reached.
+        RequestError: there is no such split, or the hub cannot be reached and there is no cached copy.
         BigsError: the disk of the cache failed.
     """
     import datasets

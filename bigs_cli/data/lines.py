@@ -15,12 +15,13 @@ COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of files that are decompressed as they are read."""
 
 LONGEST_LINE = 1 << 30
-"""Maximum length of a line in bytes, which bounds memory; a longer line is an error. Chosen here."""
+"""Maximum length of a line in bytes, which bounds memory; a longer line is an error. Chosen by this project."""
 
 LONGEST_PIECE = 1 << 26
-"""In bytes. Longer lines of plain text are read in pieces that end at white space. Chosen here."""
+"""In bytes. Longer lines of plain text are read in pieces that end at white space. Chosen by this project."""
 
-_MOST_CONTROLS = 0.2  # maximum fraction of control characters other than white space in UTF-8 text; chosen here
+# Maximum fraction of control characters other than white space in UTF-8 text. Chosen by this project.
+_MOST_CONTROLS = 0.2
 _HEAD = 1 << 12  # number of bytes from which the encoding is guessed
 _BUFFER = 1 << 20
 
@@ -68,7 +69,7 @@ def read_lines(file: BinaryIO, name: str, pieces: bool = False) -> Iterator[tupl
                 yield (
                     number,
                     BadRecord(
-                        f"{name}:{number} is corrupt {_MARKS[wide][:6]} text. Download the file, or generate it, again."
+                        f"{name}:{number} is corrupt {_MARKS[wide][:6]} text. Download or generate the file again."
                     ),
                 )
         encoding = "utf-8"

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _PREFETCHED = 16
 # When the pages are in memory, the GIL limits gathering: four threads were half as fast as one.
 _THREADS = 1
-_TOGETHER = 256  # rows: few enough for a start with a cold disk cache, where a row takes a millisecond
+# Number of rows gathered at once: few enough that training starts quickly with a cold disk cache, where reading a row
+# takes a millisecond.
+_TOGETHER = 256
 
 
 def train_batches(
@@ -59,7 +61,7 @@ def heldout_batches(rows: Rows, batch_size: int) -> Iterator[tuple[Batch, Array]
 def _reader(rows: Rows, order: Callable[[Array], Array], batch_size: int, mine: Array) -> Callable[[int], Batch]:
     """Return a function from the number of a batch to its rows at `mine`.
 
-    Small batches are gathered several at a time: the overhead of a batch is the time of some dozens of rows, or more
+    Small batches are gathered several at a time: the overhead of a batch is the time of a few dozen rows, or more
     if there are many shards.
     """
     together = max(1, _TOGETHER // len(mine))

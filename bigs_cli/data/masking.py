@@ -161,8 +161,8 @@ def mask_tokens(
     order, a word with more pieces than the remaining predictions is skipped, and each piece of a word is replaced or
     kept independently. A row has fewer predictions only if no further word fits. Skipping makes the selection of long
     words slightly less likely: if 80, 12, 6 and 2% of the words have one to four pieces, and 19 tokens are predicted,
-    the probability for a token in a word of four pieces is 0.87 of that in a word of one piece. The rest of a word that
-    was split at the start of the row counts as a word.
+    the probability for a token in a word of four pieces is 0.87 of that in a word of one piece. If a word was split
+    across two rows, its rest at the start of the second row counts as a word.
     """
     ids = ids.astype(jnp.int32)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row_ids)
@@ -214,8 +214,8 @@ def _whole_words(key: jax.Array, candidate: jax.Array, continues: jax.Array, roo
     pieces = jnp.zeros(length, jnp.int32).at[word].add(candidate)[order]
 
     # A cumulative sum takes words one after the other until one does not fit. All words that are too long for the rest
-    # are then skipped at once. After each round, fewer predictions remain than the word that ended it has pieces, so
-    # one to three rounds suffice for ordinary text.
+    # are then skipped at once. The word that ended a round has more pieces than there are predictions left, so one to
+    # three rounds suffice for ordinary text.
     def fitting(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         room, taken = state
         return ~taken & (pieces > 0) & (pieces <= room)

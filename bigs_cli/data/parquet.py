@@ -19,7 +19,8 @@ _ROWS = 256
 # Bytes read at a time. By default, pyarrow reads a whole row group at once, which may be the whole file.
 _BUFFER = 1 << 20
 
-# Maximum ratio of decompressed to compressed size; the content of Parquet is already compressed. Chosen here.
+# Maximum ratio of decompressed to compressed size; the content of Parquet is already compressed. Chosen by this
+# project.
 _MOST_PACKED = 100
 _SMALL = 1 << 26  # bytes, allowed for any file
 
@@ -99,7 +100,7 @@ def seekable(file: TextFile) -> Iterator[BinaryIO]:
             if whole.tell() > most:
                 import pyarrow as pa
 
-                raise pa.ArrowInvalid(f"decompressed, it has more than {_MOST_PACKED} times its size")
+                raise pa.ArrowInvalid(f"decompressed, it is more than {_MOST_PACKED} times as large")
         whole.seek(0)
         yield cast(BinaryIO, whole)
 
@@ -112,7 +113,7 @@ def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | BadRecord:
 
 
 def damage_of(file: TextFile, error: Exception) -> str:
-    """Return a description, not a whole sentence, of the problem behind an exception of reading a file.
+    """Return a description, not a whole sentence, of the problem behind an exception raised while reading a file.
 
     Raises:
         BigsError: the connection to the file was lost.

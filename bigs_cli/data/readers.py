@@ -46,7 +46,7 @@ class ReadOptions:
     text_column: str | None = None
     """The column of the text in JSONL, CSV, Parquet and hub data sets; None: detected."""
     text_documents: TextDocuments = "file"
-    """The documents in a `.txt` file."""
+    """What a document is in a `.txt` file: the whole file, a block between blank lines, or a line."""
 
 
 Reader = Callable[[TextFile, ReadOptions], Documents]

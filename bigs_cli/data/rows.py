@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | BadRecord]]
-"""(place, row): the place starts an error message."""
+"""(place, row); error messages begin with the place."""
 
 Read = TypeVar("Read")
 Where = TypeVar("Where")
@@ -63,7 +63,7 @@ def file_rows(file: TextFile, columns: Sequence[str] = ()) -> Rows:
     return reader(file)
 
 
-def good(records: Iterable[tuple[Where, Read | BadRecord]]) -> Iterator[tuple[Where, Read]]:
+def raise_on_bad(records: Iterable[tuple[Where, Read | BadRecord]]) -> Iterator[tuple[Where, Read]]:
     """Yield numbered lines or rows unchanged.
 
     Raises:

@@ -1,8 +1,9 @@
 """Finds the ends of sentences and paragraphs, by punctuation and line ends only.
 
-A sentence ends at . ! ? or … with any closing quotes and brackets, if white space follows and then no lower-case
-letter, unless the full stop belongs to an initial or a common abbreviation. It also ends at 。！？ and at a blank line.
-The ends only determine where rows are split, so a wrong end only makes a row slightly shorter.
+A sentence ends at . ! ? or … with any closing quotes and brackets, if it is followed by white space that is not
+followed by a lower-case letter, unless the full stop belongs to an initial or a common abbreviation. It also ends at
+。！？ and at a blank line. The ends only determine where rows are split, so a wrong end only makes a row slightly
+shorter.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def read_manifest(folder: str | Path) -> Shards:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise RequestError(f"{path} is not a manifest of token shards: {where}: {first['msg']}. {MAKE_AGAIN}") from None
     return Shards(folder, manifest)
 

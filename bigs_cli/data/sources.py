@@ -41,7 +41,7 @@ class Part:
     weight: float
     """The average number of times that each document is used."""
     identity: str
-    """Name and size, which detect a change of the text."""
+    """Name and size, used to detect that the text has changed."""
     size: int
     """In bytes, before decompression; an estimate if it is unknown."""
     read: Callable[[int], Documents]
@@ -153,7 +153,7 @@ def _parts_of(
     alone = [file.name for file in files] == [source]
     readable = files if alone else [file for file in files if reader_of(file)]
     if not readable:
-        raise RequestError(f"The folder {source} contains no {kinds()} files.")
+        raise RequestError(f"The folder {source} contains no files in a supported format: {kinds()}.")
     for file in readable:
         check_readable(file)
         yield f"{file.name} ({file.size()} bytes)", file.size(), functools.partial(read_file, file, how)

@@ -1,8 +1,8 @@
 """Unfinished shards: a hidden folder inside the output folder, from which an interrupted tokenization is resumed.
 
-`.partial/` contains the shards so far, the tokenizer and `progress.json`. The latter is written every few seconds and
-records the request, the position in the text, and the number of rows in each file. If the process is killed, only the
-work since the last save is lost. When everything is written, the files move into place, the manifest last.
+`.partial/` contains the shards so far, the tokenizer and `progress.json`. `progress.json` is written every few seconds
+and records the request, the position in the text, and the number of rows in each file. If the process is killed, only
+the work since the last save is lost. When everything is written, the files move into place, the manifest last.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Progress(BaseModel):
     corpus: str
     """A digest of the names and sizes of the parts of the sources."""
     directory: str = ""
-    """The working directory of relative sources; empty: that of the process."""
+    """The directory to which relative sources refer; empty: the working directory of the process."""
     skip_bad: bool = False
     """Whether records that cannot be read are skipped."""
     place: Cursor = Cursor()

@@ -41,7 +41,7 @@ RESERVED = (PAD, *(f"[unused{i}]" for i in range(99)), UNK, CLS, SEP, MASK)
 
 _MOST_CHARACTERS = 1000  # maximum size of the alphabet, as in `BertWordPieceTokenizer.train` of `tokenizers`
 _LEAST_FREQUENCY = 2  # minimum frequency of a merged pair of pieces, as in the same function
-_MOST_GAPS = 10_000  # number of unused ids that any vocabulary may have; chosen here
+_MOST_GAPS = 10_000  # number of unused ids that any vocabulary may have; chosen by this project
 
 
 def find_tokenizer(source: str | Path) -> Path:
@@ -145,7 +145,10 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
-    """Return the most frequent characters of the normalized text, sorted, each as an initial and as a "##" piece."""
+    """Return the most frequent characters of the normalized text, without white space, sorted.
+
+    First comes each as the start of a word, then as "##" pieces those that can occur inside a word.
+    """
     raw: Counter[str] = Counter()
     for text in texts:
         raw.update(text)

@@ -56,7 +56,7 @@ class TokenizerConfig(BaseModel):
     mask_token: _Token = None
 
     def name_of(self, token: str) -> str:
-        """Return the vocabulary's name of the special token `token` (one of `SPECIAL_TOKENS`)."""
+        """Return the name that the vocabulary uses for the special token `token` (one of `SPECIAL_TOKENS`)."""
         return getattr(self, SPECIAL_KEYS[token]) or token
 
 

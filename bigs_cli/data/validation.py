@@ -17,7 +17,7 @@ from bigs_cli.data.manifest import ValidationUnit
 from bigs_cli.data.packing import split_text
 from bigs_cli.data.sentences import MARK, mark
 
-# In characters, or as a fraction of all characters; chosen here.
+# In characters, or as a fraction of all characters. Chosen by this project.
 _FEWEST = 512  # target for held-out paragraphs or sentences if there is enough text: a few rows of tokens
 _MOST = 0.2  # maximum part of a short text to hold out, unless more is requested; also the limit for a single paragraph
 _LONGEST_SENTENCE = 512  # longer sentences are split at white space

@@ -116,10 +116,10 @@ def _read(manifest: Manifest, file: File) -> str | os.stat_result:
     except OSError as error:
         return f"{path} cannot be read ({error.strerror or error})."
     if digest.hexdigest() != shard.sha256:
-        return f"{path} was modified: its SHA-256 is not the one in {MANIFEST}. Download it, or generate it, again."
+        return f"{path} was modified: its SHA-256 is not the one in {MANIFEST}. Download or generate it again."
     if highest >= manifest.vocab_size:
         beyond = f"beyond the {manifest.vocab_size} entries of the vocabulary"
-        return f"{path} contains the token id {highest}, {beyond}. Download it, or generate it, again."
+        return f"{path} contains the token id {highest}, {beyond}. Download or generate it again."
     return status
 
 

@@ -33,11 +33,12 @@ def bootstrap(metrics: Sequence[Metric], count: int, resamples: int = RESAMPLES,
 def paired_bootstrap(
     first: Metric, second: Metric, count: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[tuple[float, float], float]:
-    """Return the 95% percentile interval of the difference second − first, and a two-sided p-value of no difference.
+    """Return the 95% percentile interval of the difference second − first, and a p-value.
 
-    The `count` examples are resampled with replacement, in the same way for both. The p-value is the largest level at
-    which such an interval contains 0: twice the smaller fraction of differences on one side of 0, with one added to its
-    count (Efron & Tibshirani 1993, §13.3 and §15.4). It is at least 2 / (resamples + 1).
+    The `count` examples are resampled with replacement, in the same way for both. The p-value is two-sided, for the
+    null hypothesis of no difference: the largest significance level α at which the (1 − α) interval contains 0. It is
+    2 (k + 1) / (resamples + 1), but at most 1, where k is the smaller of the numbers of differences ≤ 0 and ≥ 0
+    (Efron & Tibshirani 1993, §13.3 and §15.4).
     """
     differences = _resample(lambda rows: second(rows) - first(rows), count, resamples, seed)
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())

@@ -97,9 +97,10 @@ class PairModel:
         length: int | None = None,
         within_word: bool = False,
     ) -> None:
-        """Consume `opened`. All sentences are padded to `length` tokens; None: see `padded_lengths`.
+        """Take the parameters of `opened`, which loses its arrays to save memory; do not use it afterwards.
 
-        A run is evaluated with the `compute` settings of its recipe; log-softmax is always in float32.
+        All sentences are padded to `length` tokens; None: see `padded_lengths`. A run is evaluated with the `compute`
+        settings of its recipe; log-softmax is always in float32.
 
         Raises:
             RequestError: the model is not a masked language model, or has fewer positions than `length`.
@@ -147,7 +148,10 @@ class PairModel:
         return EncodedPairs(pairs, items.kept, items.sentences, items.positions, lengths, False)
 
     def compare(self, files: Sequence[EncodedPairs], advance: Callable[[int], None] = ignore) -> list[PairScores]:
-        """Return the scores of the pairs of each file; `advance` is called with numbers of finished positions."""
+        """Return the scores of the pairs of each file.
+
+        `advance` is called with the number of positions finished since the last call.
+        """
         results = []
         for file in files:
             copies = masked_copies(file.sentences, file.positions, file.lengths, self._mask_id, self._within_word)

@@ -41,8 +41,8 @@ def unigram_loss(train: Corpus, validation: Validation, max_rows: int = 1 << 16)
 def _batch_sums(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> Callable[..., dict[str, jax.Array]]:
     """Return a function from (params, batch, characters) to sums over the predictions.
 
-    They are the sums of the loss, correct predictions, predictions, and characters of the predicted tokens, whose
-    numbers by token id are in `characters` `[V]`.
+    They are the summed loss, and the numbers of correct predictions, of predictions, and of characters in the predicted
+    tokens; `characters` `[V]` is the number of characters of each token id.
     """
 
     def sums(params: Parameters, batch: dict[str, jax.Array], characters: jax.Array) -> dict[str, jax.Array]:

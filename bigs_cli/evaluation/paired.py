@@ -54,7 +54,10 @@ class Paired:
     names: tuple[str, str]
     tests: tuple[PairedTest, ...]
     counts: Mapping[str, int]
-    """The number of examples that both, one or neither run predicts correctly; in regression, where each is closer."""
+    """The number of examples that both, one or neither run predicts correctly.
+
+    In regression, the number of examples for which each run is closer to the label.
+    """
     differing: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
     """The pairs of lines of predictions.jsonl whose predictions differ; in regression, largest differences first."""
 

@@ -153,7 +153,10 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% Wilson score interval (1927) of the accuracy, for other pairs of the same kind; within 0 and 1."""
+        """The 95% Wilson score interval (1927) of the accuracy on the population of such pairs.
+
+        It lies between 0 and 1.
+        """
         from scipy.stats import binomtest
 
         low, high = binomtest(self.right, self.n).proportion_ci(0.95, method="wilson")

@@ -191,8 +191,8 @@ def draw_predictions(name: str, task: Task, dev: DevPredictions) -> Figure:
 
 
 def _worst_predictions(task: Task, dev: DevPredictions, examples: int) -> Iterator[Markup]:
-    """Yield a table of the worst predictions, ranked by the `error_size` of the task type."""
-    kind, wrong = type_of(task).error_size, np.arange(len(dev.lines))
+    """Yield a table of the worst predictions, ranked by the `error_ranking` of the task type."""
+    kind, wrong = type_of(task).error_ranking, np.arange(len(dev.lines))
     if dev.right is not None:
         wrong = np.flatnonzero(~dev.right)
     lines = [dev.lines[i] for i in wrong.tolist()]

@@ -1,7 +1,7 @@
 """The zip file for the GLUE server: eleven files of test predictions (https://gluebenchmark.com/faq).
 
-Each is `index<TAB>prediction`, in the order of the official test file: words for MNLI, AX, QNLI and RTE, 0 or 1 for
-CoLA, SST-2, MRPC, QQP and WNLI, a number from 0 to 5 for STS-B.
+Each has lines `index<TAB>prediction`, in the order of the official test file: words for MNLI, AX, QNLI and RTE, 0 or 1
+for CoLA, SST-2, MRPC, QQP and WNLI, a number from 0 to 5 for STS-B.
 """
 
 from __future__ import annotations

@@ -151,7 +151,9 @@ class ModelOnTask(TaskEvaluator):
     """A model with its parameters and tokenizer, to evaluate on splits of a task."""
 
     def __init__(self, opened: OpenModel, tokenizer: Tokenizer, task: Task, settings: Settings) -> None:
-        """Consume `opened`. If its labels have another order than those of the task, its outputs are reordered.
+        """Take the parameters of `opened`, which loses its arrays to save memory; do not use it afterwards.
+
+        If its labels are in a different order from those of the task, its outputs are reordered.
 
         Raises:
             RequestError: the labels of the model differ from those of the task.

@@ -27,8 +27,8 @@ _TAGS: dict[Head, str] = {
     "multiple-choice": "multiple-choice",
 }
 _PADDING = (
-    "**Padding changes the outputs**: the layers of this model read padding. Pad texts as in training, to {length} "
-    "tokens."
+    "**Padding changes the outputs** of this model: they depend on how far texts are padded. Pad texts as in training, "
+    "to {length} tokens."
 )
 _EXAMPLES: dict[Head, str] = {
     "masked-lm": '"The goal of life is [MASK]."',

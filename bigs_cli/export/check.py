@@ -68,8 +68,8 @@ def differences(folder: Path, model: OpenModel, form: Format, settings: Settings
 def largest_difference(expected: Sequence[Array], read: Sequence[Array], names: Sequence[str] = ()) -> float:
     """Return the largest difference of any output, relative to the largest value of that output; NaN if any is NaN.
 
-    A `pooler_output` is the tanh of a product with hidden states that are not normalized, so its precision is that of
-    the hidden states: its differences are relative to their largest value if that is larger.
+    A `pooler_output` is the tanh of a product with hidden states that are not normalized. Its precision is that of the
+    hidden states, so its differences are relative to the largest value of all outputs, if that is larger than its own.
     """
     largest = 0.0
     scales = [float(np.abs(output).max()) or 1.0 for output in expected]

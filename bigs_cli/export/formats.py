@@ -37,8 +37,8 @@ _CHECKED_LONG = 1280  # long enough for chunked mixing
 def export(model: OpenModel, name: str, output: Path, settings: Settings = _DEFAULTS) -> Exported:
     """Write `model` in the format `name` to the new folder `output`, with tokenizer, config and card, and check it.
 
-    Empty `settings.lengths` default to the model's maximum length or, if the model reads its padding, to the length in
-    training. If a float32 file differs by more than 5e-5 of the largest output, `output` is not created.
+    Empty `settings.lengths` default to the model's maximum length or, if its outputs depend on padding, to the length
+    in training. If a float32 file differs by more than 5e-5 of the largest output, `output` is not created.
 
     Raises:
         RequestError: the format is unknown, it does not support a setting, or `output` is in use.
@@ -93,7 +93,7 @@ def _lengths(model: OpenModel, form: Format, requested: tuple[int, ...]) -> tupl
     if invalid:
         raise RequestError(f"--length {invalid[0]}: this model takes 1 to {longest} tokens.")
     if form.fixes_length:
-        # A model that reads its padding needs as much padding as in training.
+        # A model whose outputs depend on padding needs as much padding as in training.
         return tuple(dict.fromkeys(requested)) or (longest if model.config.ignores_padding else trained_length(model),)
     long = [_CHECKED_LONG] if longest >= _CHECKED_LONG else []
     return tuple(dict.fromkeys((min(longest, _CHECKED_LENGTH), *long)))

@@ -89,7 +89,10 @@ def int8_notes(folder: Path, model: OpenModel, settings: Settings) -> list[str]:
 
 
 def _batch_agreement(exact: Run, quantized: Run, inputs: Inputs) -> str:
-    """Describe the differences between exact outputs, and quantized outputs of a batch and of single rows."""
+    """Describe the differences between the exact outputs and the quantized ones, computed as one batch and row by row.
+
+    Those of the same row in the batch and on its own are also compared.
+    """
     expected, batched = exact(inputs), quantized(inputs)
     rows = [quantized(Inputs(*(array[i : i + 1] for array in inputs))) for i in range(len(inputs.ids))]
     single = [np.concatenate(outputs) for outputs in zip(*rows, strict=True)]

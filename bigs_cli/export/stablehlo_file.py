@@ -28,7 +28,10 @@ def file_name(length: int) -> str:
 
 
 def write(folder: Path, model: OpenModel, settings: Settings) -> None:
-    """Write one program per length, and the weights, its first argument, with our own parameter names."""
+    """Write one program per length, and the weights, under our own parameter names.
+
+    The weights are the first argument of each program.
+    """
     flat = completed(model.flat, model.config)
     write_safetensors(folder, model.config, flat)
     weights = {path: jax.ShapeDtypeStruct(array.shape, jnp.float32) for path, array in flat.items()}

@@ -35,7 +35,8 @@ class Dense(nnx.Module):
     def __call__(self, x: jax.Array, channels_first: bool = False, dtype: DTypeLike | None = None) -> jax.Array:
         """Map `[..., I]` to `[..., O]`, or `[I, T]` to `[O, T]` if `channels_first`.
 
-        The result has `dtype`, by default `compute.dtype`. With float32 it is the sum without rounding.
+        The result has `dtype`, by default `compute.dtype`. With `dtype` float32, the float32 sum is returned without
+        rounding it to `compute.dtype`.
         """
         if has_symbolic_size(x):
             return _exported_dense(self.kernel[...], self.bias[...], x)
@@ -82,7 +83,8 @@ class Block(nnx.Module):
       applies a further dense layer, as in BERT; in a gated block, dol is that layer.
 
     The attribute names of the gated block with SSMs are those of the published checkpoints. The paper does not specify
-    the other three in detail; these are their usual forms.
+    the other three combinations (gated with attention, stacked with SSMs, stacked with attention) in detail; these are
+    their usual forms.
     """
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, channels_first: bool, rngs: nnx.Rngs) -> None:

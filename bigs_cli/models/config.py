@@ -91,5 +91,8 @@ class BiGSConfig(BaseModel):
 
     @property
     def ignores_padding(self) -> bool:
-        """Whether outputs do not depend on padding: SSMs mix it unless `mask_padding` is set, attention never."""
+        """Whether outputs do not depend on padding.
+
+        SSMs mix padding into the outputs unless `mask_padding` is set; attention never does.
+        """
         return self.mask_padding or self.attends

@@ -80,9 +80,10 @@ def square(a: Double) -> Double:
 
 
 def exp(x: jax.Array) -> Double:
-    """Return eˣ of a float32 |x| ≤ 10 to a relative 2e-13: a Taylor series in x/16, squared four times.
+    """Return eˣ of a float32 x with |x| ≤ 10, to a relative error of 2e-13.
 
-    The terms from the tenth on are below 3e-9, so float32 is enough for them.
+    It is a Taylor series in x/16, squared four times. The terms from the tenth on are below 3e-9, so float32 is enough
+    for them.
     """
     y = x / 16
     zero = jnp.zeros_like(y)
@@ -95,7 +96,8 @@ def exp(x: jax.Array) -> Double:
     def horner(k: int, result: Double) -> Double:
         return add(multiply(result, Double(y, zero)), Double(high[k], low[k]))
 
-    # Loops of the program that is compiled: unrolled, these lines were half of all operations of a training step.
+    # These loops stay loops in the compiled program: unrolled, they accounted for half of all operations in the program
+    # of a training step.
     result = jax.lax.fori_loop(0, len(coefficients), horner, Double(tail, zero))
     return jax.lax.fori_loop(0, 4, lambda _, root: square(root), result)
 

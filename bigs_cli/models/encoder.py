@@ -61,10 +61,11 @@ class Embeddings(nnx.Module):
 class Encoder(nnx.Module):
     """The stack of blocks.
 
-    `layer` is one block whose arrays have a leading layer axis, or, if `unstacked`, a list of blocks. Stacked blocks
-    are for training: the optimizer sees few arrays, and except on CPU the blocks run in a `jax.lax.scan`, whose compile
-    time does not grow with depth. Their activations are `[H, B·L]`, which no product of the backward pass transposes.
-    Unstacked blocks are for inference: they read weights in place, and their activations are `[B, L, H]`.
+    `layer` is one block whose parameters are stacked, with a leading layer axis, or, if `unstacked`, a list of blocks.
+    Blocks with stacked parameters are for training: the optimizer sees few arrays, and except on CPU the blocks run in
+    a `jax.lax.scan`, whose compile time does not grow with depth. Their activations are `[H, B·L]`, which no product of
+    the backward pass transposes. Blocks with separate parameters are for inference: they read weights in place, and
+    their activations are `[B, L, H]`.
 
     `mixing` (unstacked only) replaces the mixing that the SSM parameters define: it maps the index of a layer to its
     forward and backward mixing functions. `LayerNorm` follows the last block if `final_norm` is set.
@@ -87,7 +88,7 @@ class Encoder(nnx.Module):
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         """Map x `[B, L, H]` to the last hidden state `[B, L, H]` and the outputs of all `depth` blocks.
 
-        With `final_norm`, that of the last block is normalized, as in `transformers`.
+        With `final_norm`, the output of the last block is normalized, as in `transformers`.
 
         `keep` `[B, L]` is 0 at positions that mixing must ignore, else 1; None ignores no position.
         """
@@ -189,7 +190,10 @@ class Encoder(nnx.Module):
 
 
 def scans_layers() -> bool:
-    """Return whether stacked blocks run in a scan. On CPU, its copies of the weights take as long as a forward pass."""
+    """Return whether blocks with stacked parameters run in a scan.
+
+    On CPU they do not, because the copies of the weights that a scan makes take as long as a forward pass.
+    """
     return jax.default_backend() != "cpu"
 
 

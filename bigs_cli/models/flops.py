@@ -40,9 +40,9 @@ class Flops:
 def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: int | None = None) -> Flops:
     """Count the operations of one row of `L` tokens (multiple choice: of one choice).
 
-    Per token, each layer multiplies with its dense kernels: in a gated block with SSMs, dv, dol and do (H·I each), and
-    du and duc in both directions (4 H²). Mixing is counted for H channels: attention, or SSMs in both directions with
-    the mixer `mixing`. The word head runs at `predictions` (P) positions, or at all: H² for its transform and H·V for
+    Per token, each layer multiplies by its dense kernels: in a gated block with SSMs, dv, dol and do (H·I each), and du
+    and duc in both directions (4 H²). Mixing is counted for H channels: attention, or SSMs in both directions with the
+    mixer `mixing`. The masked-LM head runs at `predictions` (P) positions, or at all: H² for its transform and H·V for
     the vocabulary. Poolers cost H², classifiers H·labels.
 
     Raises:

@@ -62,7 +62,7 @@ class _Decoder(nnx.Module):
 
 
 class Predictions(nnx.Module):
-    """Hidden states → word logits: transform, then the transposed word embedding (or `decoder`), plus a bias."""
+    """Hidden states → vocabulary logits: transform, then the transposed word embedding (or `decoder`), plus a bias."""
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, rngs: nnx.Rngs) -> None:
         self.transform = _Transform(config, compute, rngs=rngs)

@@ -3,7 +3,7 @@
 | parameter | initial value |
 |---|---|
 | embeddings; dense kernels of the layers and the pooler | N(0, `initializer_range`²) |
-| dense kernels of the heads, `decoder` | LeCun normal: N(0, 1 / inputs), truncated at two standard deviations |
+| dense kernels of the heads, `decoder` | LeCun normal: N(0, 1 / fan-in), truncated at two standard deviations |
 | LayerNorm scales, D | 1 |
 | biases | 0 |
 | A_re, A_im | `ssm.initial_state_matrix` of `scaling` |

@@ -12,7 +12,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
     Logits are `[..., V]`, labels `[...]`. The label's logit is compared with the maximum, which the loss needs anyway;
     an argmax over the vocabulary took a twentieth of a training step on CPU. A tie counts as correct.
     """
-    logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 0)  # The layout of the word head: nothing is transposed.
+    # The masked-LM head computes logits as `[V, …]`, so this does not transpose anything in memory.
+    logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 0)
     chosen = jnp.take_along_axis(logits, labels[None], axis=0)[0]
     highest = jax.lax.stop_gradient(logits.max(0))
     log_sum = highest + jnp.log(jnp.exp(logits - highest).sum(0))

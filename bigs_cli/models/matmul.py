@@ -122,7 +122,7 @@ def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
 def flatten_rows(u: jax.Array) -> jax.Array:
     """Return u `[..., K]` as `[M, K]` on a single CPU, where that is a tenth faster, and unchanged elsewhere.
 
-    It is also unchanged in an export, which other backends run.
+    It is also unchanged in an export, which may run on other backends.
     """
     single_cpu = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
     return u.reshape(-1, u.shape[-1]) if single_cpu and not has_symbolic_size(u) else u

@@ -1,6 +1,7 @@
-"""The published parameter names: paths of the Flax files, names of the PyTorch port, and the tree used in training.
+"""The published parameter names: in the Flax files, in the PyTorch port, and in the tree used in training.
 
-There are three forms of the same parameters:
+The PyTorch port is that of the original Flax code; both are in github.com/jxiw/BiGS. There are three forms of the same
+parameters:
 
 - *flat*: published Flax path → array, ``"s4_bert/encoder/layer/0/dv/kernel"``. All conversions start or end here.
 - *Torch state*: name in the PyTorch port → array, ``"bigs.encoder.layer.0.dv.weight"``, dense kernels transposed.

@@ -23,7 +23,7 @@ from flax import nnx
 from bigs_cli.models import double_float as df
 from bigs_cli.models.config import BiGSConfig
 
-LARGEST_DECAY_RATE = -1e-4  # the maximum of Re A, so that no state grows; these three values are from the original code
+MAX_REAL_PART = -1e-4  # the maximum of Re A, so that no state grows; these three values are from the original code
 SMALLEST_STEP, LARGEST_STEP = 0.01, 1.0  # of the initial s; a token is one unit of time
 _STRIDE = 32  # only every 32nd power and the first 32 are computed with sine and cosine
 
@@ -91,7 +91,7 @@ def initial_state_matrix(scaling: str, N: int) -> tuple[np.ndarray, np.ndarray]:
 def discretize(ssm: SSMParameters) -> DiscreteSSM:
     """Discretize with step exp(log_step) and zero-order hold: sA, and C(e^{sA} − 1)/A without cancellation."""
     step = jnp.exp(ssm.log_step)
-    A_re = jnp.minimum(ssm.A_re, LARGEST_DECAY_RATE)
+    A_re = jnp.minimum(ssm.A_re, MAX_REAL_PART)
     decay, turn = step * A_re, step * ssm.A_im
     cycles = _cycles(ssm.log_step, ssm.A_im)
     # e^{a+ib} − 1 = expm1(a) cos b − 2 sin²(b/2) + i eᵃ sin b, with b reduced to (−π, π] before the sine.

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.lines import read_lines
-from bigs_cli.data.rows import file_rows, find_file, good
+from bigs_cli.data.rows import file_rows, find_file, raise_on_bad
 from bigs_cli.prediction.items import Columns, InputOptions, find_columns, item_of
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.task import Task
@@ -30,8 +30,8 @@ def items_in(
     """
     file = find_file(path)
     text = file.suffix == ".txt"
-    lines = _texts(good(file.lines()), file.name, blank)
-    rows = ((place, {"text": line}) for place, line in lines) if text else good(file_rows(file))
+    lines = _texts(raise_on_bad(file.lines()), file.name, blank)
+    rows = ((place, {"text": line}) for place, line in lines) if text else raise_on_bad(file_rows(file))
     columns: Columns | None = None
     for place, row in rows:
         if columns is None:
@@ -41,13 +41,13 @@ def items_in(
         raise RequestError(f"{path} contains no {'text' if text else 'rows'}.")
 
 
-def texts_on(file: BinaryIO, name: str, blank: Callable[[int], None] = lambda n: None) -> Iterator[tuple[str, str]]:
+def texts_in(file: BinaryIO, name: str, blank: Callable[[int], None] = lambda n: None) -> Iterator[tuple[str, str]]:
     """Yield (place, text) for each nonblank line of an open file, as soon as it can be read.
 
     Raises:
         RequestError: a line is not UTF-8.
     """
-    return _texts(good(read_lines(file, name)), name, blank)
+    return _texts(raise_on_bad(read_lines(file, name)), name, blank)
 
 
 def _texts(lines: Iterable[tuple[int, str]], name: str, blank: Callable[[int], None]) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ def checked_inputs(
         raise ValueError(f"input_ids is empty: its shape is {list(ids.shape)}. Pass at least one row of one token.")
     checked: list[Array | None] = []
     for name, value, count, what in (
-        ("attention_mask", attention_mask, 2, "padding and real tokens"),
+        ("attention_mask", attention_mask, 2, "the values for padding and real tokens"),
         ("token_type_ids", token_type_ids, config.type_vocab_size, "the token types of this model"),
     ):
         array = None if value is None else _integers(name, value)

@@ -60,7 +60,9 @@ class Predictor:
     def answers(
         self, items: Iterable[Item], advance: Callable[[int], None] = ignore
     ) -> Iterator[list[tuple[Item, dict[str, Any]]]]:
-        """Yield lists of (item, answer), one per window; `advance` is called with numbers of finished rows.
+        """Yield lists of (item, answer), one per window.
+
+        `advance` is called with the number of rows finished since the last call.
 
         Raises:
             RequestError: an item is not valid for the model.

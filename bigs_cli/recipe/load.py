@@ -44,8 +44,8 @@ def load_recipe(
     """Return the validated recipe with a shipped name (``mrpc``) or from a file (``mine.yaml``, ``./mine``).
 
     `overrides` are ``key.subkey=value`` with YAML values, as in ``--set``; the last value of a key counts. `options`
-    maps ``key.subkey`` to the value of the command-line option ``--subkey``, and takes precedence over both. For each
-    renamed key, `deprecated` is called with its location and a sentence.
+    maps ``key.subkey`` to the value of the command-line option ``--subkey``, and takes precedence over `overrides` and
+    the recipe. For each renamed key, `deprecated` is called with its location and a sentence.
 
     Raises:
         RequestError: the recipe is invalid; the message lists all problems with their locations.
@@ -110,7 +110,7 @@ def _read_extended(name_or_path: str, deprecated: Deprecated) -> Source:
         raise _recipe_error(source) from None
     if "extends" in base.data:
         source.problems.append(
-            f"{location}: '{name}' extends '{base.data['extends']}' itself, and `extends` cannot be nested. Extend "
+            f"{location}: '{name}' in turn extends '{base.data['extends']}', and `extends` cannot be nested. Extend "
             f"'{base.data['extends']}', or write '{name}' out with `bigs recipes show {name} --resolved`."
         )
         raise _recipe_error(source)

@@ -22,7 +22,9 @@ REMOVED_KEYS: dict[str, tuple[str, ...] | None] = {
     "compute.scan_layers": None,
     "compute.mixing": ("fft", "recurrence"),
 }
-"""Removed keys, with any value (None) or only with the values listed. They did not affect the results of a run."""
+"""Removed key → None if the key was removed altogether, or the values that were removed.
+
+Neither affected the results of a run."""
 Deprecated = Callable[[str, str], object]
 """Called with the location of a renamed or removed key, and a sentence about it."""
 

@@ -198,7 +198,10 @@ class Masking(BaseModel):
         return self.rate + (self.final_rate - self.rate) * step / (steps - 1)
 
     def for_validation(self) -> Masking:
-        """Return the settings of validation, whose rate is the same in all runs, so that their losses compare."""
+        """Return the masking settings for validation.
+
+        Their rate is the same in all runs, so that validation losses are comparable.
+        """
         rate = type(self).model_fields["rate"].default
         return self.model_copy(update={"rate": rate, "final_rate": None})
 
@@ -355,8 +358,8 @@ class TaskFiles(BaseModel):
 
     model_config = _CLOSED
 
-    train: Local = Field(description="file with the training set, option --train FILE")
-    dev: Local = Field(description="file with the dev set, option --dev FILE")
+    train: Local = Field(description="file with the training set; command-line option: --train FILE")
+    dev: Local = Field(description="file with the dev set; command-line option: --dev FILE")
     test: Local | None = Field(default=None, description="file with the test set; null: none")
     text: str = Field(default="text", min_length=1, description="column of the text, or of the first text of a pair")
     pair: str | None = Field(
@@ -424,7 +427,8 @@ class FinetuneRecipe(BaseModel):
     head_init: Literal["published", "unit"] = Field(
         "unit",
         description="initialization of new head layers; published: as in the original implementation; unit: the same, "
-        "scaled down by the magnitude of the hidden states, so that the initial loss is near the chance level",
+        "scaled down where necessary so that the outputs of the new layers are small and the initial loss is near the "
+        "chance level",
     )
     evaluate_every: Count | None = Field(
         default=None, description="steps between evaluations on the dev set; null: evaluate after every epoch"

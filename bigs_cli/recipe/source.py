@@ -23,7 +23,7 @@ MAX_DEPTH = 16
 """Maximum nesting depth of lists and mappings."""
 
 _SHELL_PIPES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
-"""Folders of the pipes of shells, as in `--recipe <(…)`."""
+"""Folders in which shells create the pipes of process substitutions, as in `--recipe <(…)`."""
 
 Key = tuple[str | int, ...]
 
@@ -37,11 +37,11 @@ _SCALAR_TYPES = (
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the base class's own form
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - declared as in the base class
 
 
 class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the base class's own form
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - declared as in the base class
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -85,7 +85,7 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], text_c
 def warn_of_trimming(config: BiGSConfig, trim: bool) -> None:
     """Print a note on stderr if trimmed batches change the outputs of a model of `config`."""
     if trim and not config.ignores_padding:
-        err.print("Padding is trimmed, but this model reads its padding, so its outputs change.")
+        err.print("Padding is trimmed, which changes the outputs of this model: they depend on padding.")
 
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -52,10 +52,10 @@ class LiveView(Progress):
     def show(self, values: Mapping[str, float]) -> None:
         """Show logged values: loss, learning_rate, tokens_per_second, data_wait_fraction."""
         self.losses.append(values["loss"])
-        self.figures = figures(values, self.losses, self.peak_tokens)
+        self.figures = values_line(values, self.losses, self.peak_tokens)
 
 
-def figures(values: Mapping[str, float], losses: Sequence[float], peak_tokens: float | None = None) -> Text:
+def values_line(values: Mapping[str, float], losses: Sequence[float], peak_tokens: float | None = None) -> Text:
     """Return the values as one line, truncated if too long; the sparkline of the losses is at its end."""
     rate = values["tokens_per_second"]
     shown = [

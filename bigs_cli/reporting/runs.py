@@ -208,7 +208,7 @@ def _results(run: RunFolder, metrics: bool = True) -> dict[str, str]:
 
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the metrics in results.json under their keys of metrics.jsonl."""
+    """Return the metrics in results.json under the keys used in metrics.jsonl."""
     if results.get("kind") == "pretrain" or "task" not in results:
         return dict(results["metrics"])
     return {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
@@ -254,7 +254,7 @@ def _curves(entries: Entries) -> list[str]:
 def short_names(runs: Sequence[RunFolder]) -> tuple[str, ...]:
     """Return the folder names of `runs`; that of a seed includes its parent folder (``mrpc/seed-42``).
 
-    If two names are equal, return as many parts of the paths as make them distinct.
+    If two names are equal, return just enough trailing parts of the paths to make them distinct.
     """
     paths = [run.path.resolve() for run in runs]
     names = tuple("/".join(path.parts[-2 if path.name.startswith("seed-") else -1 :]) for path in paths)

@@ -14,7 +14,7 @@ from typing import Any
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.files import local_file
-from bigs_cli.data.rows import file_rows, good
+from bigs_cli.data.rows import file_rows, raise_on_bad
 from bigs_cli.tasks.task import Task
 
 _BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
@@ -26,7 +26,7 @@ def contract_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         RequestError: a line is not such an object; the message names the file and line.
     """
-    for place, row in good(file_rows(local_file(path))):
+    for place, row in raise_on_bad(file_rows(local_file(path))):
         halves = _BLANK_LINE.split(str(row.get("input")), maxsplit=1)
         if len(halves) < 2:
             raise RequestError(f"{place}: 'input' has no blank line between the statement and the contract.")

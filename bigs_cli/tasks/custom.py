@@ -15,19 +15,21 @@ from bigs_cli.tasks.task import Task
 
 NAME = "custom"
 FEW_CLASSES = 20
-"""Whole numbers are inferred to be classes if there are at most this many different values, or if they repeat."""
+"""Whole numbers are inferred to be classes if there are at most this many different values, or if each value occurs at
+least twice on average. Chosen by this project."""
 FEW_EXAMPLES = 5
-"""A warning names classes with fewer training examples. Chosen here, as is the constant above."""
+"""A warning names classes with fewer training examples. Chosen by this project."""
 
 LabelKind = Literal["sequence-classification", "regression"]
 
 
-def look_at(files: TaskFiles) -> tuple[TaskFiles, str]:
+def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
     """Return `files` with the task type and the classes filled in, and a note that states them and the reason.
 
     Given values are kept. Other values are inferred from the labels of the training file, none of which may be missing:
-    numbers are scores unless they are whole and few or repeated; all other labels are classes. Classes are in numerical
-    or alphabetical order, so that the same data gives the same ids for any order of rows and any format.
+    numbers are scores, unless all are whole and there are at most `FEW_CLASSES` different values or each occurs at
+    least twice on average; all other labels are classes. Classes are in numerical or alphabetical order, so that the
+    same data gives the same ids for any order of rows and any format.
 
     Raises:
         RequestError: a file cannot be read or lacks a column, a label is missing or does not fit the task type, there

@@ -34,7 +34,7 @@ CODAH = Task(
     # The first of the five folds, unless the folder is itself a fold.
     files={split: (f"{split}.tsv", f"cv_split/fold_0/{split}.tsv") for split in ("train", "dev", "test")}
     | {"full": ("full_data.tsv",)},
-    headless=("category", "prompt", *_ENDINGS, "label"),
+    headerless_columns=("category", "prompt", *_ENDINGS, "label"),
     text_a="prompt",
     endings=_ENDINGS,
     labels=None,

@@ -44,5 +44,5 @@ class Examples(ABC):
         """Yield each example as JSON values: its `id`, its texts, and its `label` as stored here."""
 
     def trainable(self, where: str) -> Self:
-        """Return the examples that can be used for training; `where` starts an error message."""
+        """Return the examples that can be used for training; error messages begin with `where`."""
         return self

@@ -12,8 +12,8 @@ class Item:
     """The input of one prediction.
 
     `text_a` is the text, its words, or the question; `text_b` the other text of a pair, or the text a question is
-    about; `endings` are the possible continuations of `text_a`. `columns` are copied to the output record; `place`
-    starts an error message.
+    about; `endings` are the possible continuations of `text_a`. `columns` are copied to the output record; error
+    messages begin with `place`.
     """
 
     text_a: str | list[str]
@@ -67,7 +67,7 @@ class InputFormat:
 
 TEXT = InputFormat(
     wanted="one text",
-    column_hint="Name that of the text: --text COLUMN",
+    column_hint="Name the column of the text: --text COLUMN",
     key_hint="Put the text under 'text'",
 )
 TEXT_OR_PAIR = InputFormat(
@@ -75,7 +75,8 @@ TEXT_OR_PAIR = InputFormat(
     keys=("text", "pair"),
     options=("text", "pair"),
     text_b="optional",
-    column_hint="Name that of the text, --text COLUMN, and for pairs that of the second, --pair COLUMN",
+    column_hint="Name the column of the text, --text COLUMN, and for pairs the column of the second text, --pair "
+    "COLUMN",
     key_hint="Put the text under 'text', and the second of a pair under 'pair'",
 )
 PAIR = InputFormat(
@@ -83,7 +84,7 @@ PAIR = InputFormat(
     keys=("text", "pair"),
     options=("text", "pair"),
     text_b="required",
-    column_hint="Name those of both texts of a pair: --text COLUMN --pair COLUMN",
+    column_hint="Name the columns of both texts: --text COLUMN --pair COLUMN",
     key_hint="Put the texts under 'text' and 'pair'",
     example=': (text, pair) or {"text": …, "pair": …}',
 )

@@ -126,7 +126,11 @@ def read_labels(task: Task, table: Table) -> np.ndarray[Any, Any] | None:
 
 @functools.cache
 def _class_ids(labels: tuple[str, ...], digits: bool) -> dict[str, int]:
-    """Return text → id. Exact names take precedence over equal texts (`label_text`), and these over ids."""
+    """Return text → id.
+
+    A label that is exactly the name of a class takes precedence over one that equals a name after `label_text`, and
+    both take precedence over ids.
+    """
     named = [(name, i) for i, name in enumerate(labels)]
     equal = [(label_text(name, "a label") or name, i) for name, i in named]
     ids = [(str(i), i) for i in range(len(labels))] if digits else []

@@ -1,7 +1,8 @@
 """Task metrics by name, as scikit-learn and SciPy define them; values are fractions, not percent.
 
-They are computed here: a bootstrap interval takes a thousand values, and scikit-learn and SciPy, which check their
-arguments and compute p-values in every call, need several seconds for that. The tests compare them with both.
+They are computed here: a bootstrap interval evaluates a metric a thousand times, and scikit-learn and SciPy, which
+check their arguments and compute p-values in every call, need several seconds for that. The tests compare them with
+both.
 
 Where a definition divides by zero (a constant prediction has no correlation, a class never predicted has no precision)
 the value is 0.0, as in the GLUE baselines, rather than NaN with a warning.

@@ -84,7 +84,7 @@ class Table:
         values = self.column(name)
         for value, place in zip(values, self.places, strict=True):
             if not isinstance(value, str):
-                raise not_text(value, name, place)
+                raise not_text_error(value, name, place)
         return values
 
     def first_rows(self, limit: int | None) -> Table:
@@ -93,7 +93,7 @@ class Table:
         return replace(self, values=lambda name: self.values(name)[:limit], places=places, ids=ids)
 
 
-def not_text(value: Any, column: str, place: str) -> RequestError:
+def not_text_error(value: Any, column: str, place: str) -> RequestError:
     """Return the error for a cell that should be a text, or a list of words."""
     return RequestError(f"{place}: column '{column}' contains {json.dumps(value, default=str)}, which is not text.")
 
@@ -142,7 +142,7 @@ def read_parquet_files(files: Sequence[TextFile]) -> Table:
     """Read the files of a data set in Parquet, in order.
 
     Raises:
-        RequestError: a file is corrupt, or has other columns than the first, or there are no rows.
+        RequestError: a file is corrupt, or has different columns from the first, or there are no rows.
     """
     import datasets
     import pyarrow

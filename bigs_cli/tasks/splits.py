@@ -103,11 +103,12 @@ def _read_files(task: Task, split: str, data: str | Path | None) -> Table:
 
 def _columns_without_header(task: Task, path: Path) -> tuple[str, ...]:
     """Return the columns of a file without a header line; () if it has one."""
-    if not task.headless:
+    if not task.headerless_columns:
         return ()
     first = next((cells for _, cells in read_cells(local_file(path))), [])
-    headless = isinstance(first, list) and len(first) == len(task.headless) and task.text_a not in first
-    return task.headless if headless else ()
+    columns = task.headerless_columns
+    headerless = isinstance(first, list) and len(first) == len(columns) and task.text_a not in first
+    return columns if headerless else ()
 
 
 def _find_split(task: Task, split: str, folder: Path) -> list[Path]:

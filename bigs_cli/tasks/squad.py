@@ -1,4 +1,4 @@
-"""SQuAD: questions about paragraphs of Wikipedia, answered by spans of the paragraph or, in version 2, by no answer.
+"""SQuAD: questions about paragraphs of Wikipedia, answered by spans of the paragraph; in version 2, some have none.
 
 Rajpurkar et al. 2016 (https://arxiv.org/abs/1606.05250) and 2018 (https://arxiv.org/abs/1806.03822); files from
 https://rajpurkar.github.io/SQuAD-explorer/. The test sets are not public.

@@ -46,7 +46,10 @@ class Task:
     labels: tuple[str, ...] | None
     """Class names in id order; None for regression, question answering and multiple choice."""
     metrics: tuple[str, ...]
-    """Names in `tasks.metrics`, or of metrics of the type; the first selects the best checkpoint."""
+    """Names from `tasks.metrics.METRICS`, or of metrics that the task type computes itself.
+
+    The first selects the best checkpoint.
+    """
     text_a: str = ""
     """The column of the (first) text."""
     text_b: str | None = None
@@ -65,7 +68,7 @@ class Task:
     """The name of the official folder."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Split → possible file names, the official one first."""
-    headless: tuple[str, ...] = ()
+    headerless_columns: tuple[str, ...] = ()
     """The columns of files without a header line."""
     broken_rows: int = 0
     """The maximum number of rows with a wrong number of columns; the official sizes do not include such rows."""
@@ -80,7 +83,10 @@ class Task:
     generate: Callable[[str, str | None], Examples] | None = None
     """Generates a split from a text source (None: the task's own) for a task that has no files."""
     rows: Callable[[Path], Iterator[tuple[str, dict[str, Any]]]] | None = None
-    """Yields (place, row) of one of `files` that is not a table with the columns above, under their names."""
+    """Reads one of `files` if they are not tables with the columns above.
+
+    It yields (place, row), where a row maps the names of those columns to cells.
+    """
 
     def __hash__(self) -> int:
         return hash(self.name)

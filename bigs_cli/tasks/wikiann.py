@@ -14,7 +14,7 @@ from typing import Any
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.files import local_file
-from bigs_cli.data.rows import good
+from bigs_cli.data.rows import raise_on_bad
 from bigs_cli.tasks.task import Hub, Task
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
@@ -30,7 +30,7 @@ def conll_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         RequestError: a line has no tag; the message names the file and line.
     """
     sentences: list[list[tuple[str, list[str]]]] = []  # the place and the columns of each word
-    lines = good(local_file(path).lines())
+    lines = raise_on_bad(local_file(path).lines())
     for blank, group in itertools.groupby(lines, key=lambda line: not line[1].strip(" \t\r\n")):
         words = [] if blank else [(f"{path}:{number}", _columns(line)) for number, line in group]
         words = [(place, columns) for place, columns in words if columns[0] != "-DOCSTART-"]

@@ -1,4 +1,4 @@
-"""The batch size of each pretraining step, and the last step where `max_tokens` limits the run.
+"""The batch size of each pretraining step, and the number of steps, which `max_tokens` may limit.
 
 Both follow from the recipe alone, so a resumed run needs only its step number.
 """

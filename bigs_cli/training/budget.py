@@ -14,14 +14,16 @@ from bigs_cli.training.batch_schedule import tokens_until
 from bigs_cli.training.loop import Training, initialize_state, make_update
 
 MEASURED_FRACTION = 0.01
-"""Part of the budget in which steps are timed, after the first step, which is compiled."""
+"""Fraction of the budget spent on timing steps, not counting the first step, which includes compilation."""
 FEWEST_STEPS = 3
 FORWARD = 1 / 3
-"""Time of an evaluation, relative to a training step on as many rows; also for compiling it."""
+"""Assumed time of an evaluation relative to a training step on the same number of rows.
+
+The same ratio is assumed for their compilation."""
 
 
 def steps_within(training: Training, params: Parameters, validation_rows: int) -> int:
-    """Return the number of steps that end `recipe.budget` after the command began.
+    """Return the number of steps with which the run ends when `recipe.budget` has passed since the command began.
 
     Steps are timed on a copy of the state, which is then discarded. The rest of the budget pays for the steps and the
     evaluations. With `batch_size_warmup`, a step takes time in proportion to its rows.

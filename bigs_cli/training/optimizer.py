@@ -1,4 +1,4 @@
-"""Optimizers with the published decay rule, learning-rate schedules, and a separate group for the SSM parameters."""
+"""Optimizers with the published weight-decay rule, learning-rate schedules, and a group for the SSM parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "constant": jnp.ones_like,
     "wsd": lambda done: 1 - jnp.sqrt(done),
 }
-"""Name → decay from 1 to 0 over a fraction, 0 to 1, of the steps after the warmup (wsd: of the last steps)."""
+"""Name → factor as a function of the completed fraction (0 to 1) of the decay phase.
+
+It falls from 1 to 0, except for `constant`. The decay phase is all steps after the warmup (`wsd`: the last
+`decay_fraction` of all steps)."""
 
 
 @jax.tree_util.register_dataclass
@@ -83,7 +86,7 @@ def frozen(path: tuple[str, ...]) -> bool:
     return is_ssm(path) or "token_type_embeddings" in path
 
 
-def in_layer_kernel(path: tuple[str, ...]) -> bool:
+def is_layer_kernel(path: tuple[str, ...]) -> bool:
     """Return whether the parameter is a dense kernel of the layers, `[layers, I, O]`."""
     return "layer" in path and path[-1] == "kernel"
 
@@ -109,7 +112,7 @@ def _muon(settings: Optimizer) -> optax.GradientTransformation:
     muon = optax.chain(
         contrib.scale_by_muon(beta=settings.momentum, weight_dimension_numbers=matrices), optax.stateless(scale)
     )
-    mask = select(in_layer_kernel)
+    mask = select(is_layer_kernel)
 
     def labels(params: Parameters) -> Any:
         return jax.tree.map(lambda is_matrix: "muon" if is_matrix else "adam", mask(params))

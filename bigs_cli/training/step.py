@@ -25,8 +25,8 @@ class TrainState(NamedTuple):
     """Parameters (float32, layers stacked), optimizer state, step count, moving average and counts of skipped steps.
 
     `step` (int32) counts all steps, `skipped` (int32) those whose loss or gradient was not finite, and
-    `skipped_in_a_row` (int32) the consecutive ones at the end. `ema` is the exponential moving average of the
-    parameters, or None.
+    `skipped_in_a_row` (int32) how many of the most recent steps in a row were skipped. `ema` is the exponential
+    moving average of the parameters, or None.
     """
 
     params: Parameters
@@ -84,7 +84,7 @@ def make_step(
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         leaves, structure = jax.tree.flatten(state)
-        # An uncommitted array stays uncommitted: with a sharding, the next step would be compiled again.
+        # An uncommitted array gets no output sharding: that would commit it, and the next step would be compiled again.
         shardings = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
         mesh = next((sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)), None)
         # With the mesh set, the model shards its activations by rows (`models/sharding.py`).

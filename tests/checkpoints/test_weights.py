@@ -228,8 +228,16 @@ def shards_only(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "form", "messages"),
     [
-        (flax_only, "torch", ("has no pytorch_model.bin or shards", "but flax_model.msgpack.", "format flax,")),
-        (shards_only, "flax", ("has no flax_model.msgpack", "but pytorch_model.bin.index.json.", "-format torch,")),
+        (
+            flax_only,
+            "torch",
+            ("has no pytorch_model.bin, nor shards of it", "but it has flax_model.msgpack.", "format flax,"),
+        ),
+        (
+            shards_only,
+            "flax",
+            ("has no flax_model.msgpack", "but it has pytorch_model.bin.index.json.", "-format torch,"),
+        ),
         (
             flax_only,
             "safetensor",

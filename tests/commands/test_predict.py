@@ -236,11 +236,11 @@ def test_compressed_text_files(models: Path, tmp_path: Path) -> None:
     [
         (
             "next-sentence",
-            "its columns are id, review, stars. Name those of both texts of a pair: --text COLUMN --pair",
+            "its columns are id, review, stars. Name the columns of both texts: --text COLUMN --pair",
         ),
         ("question-answering", "Name the columns of the question and of its text: --question COLUMN --text COLUMN"),
         ("multiple-choice", "in.csv: no endings; its columns are id, review, stars. Name them: --ending COLUMN"),
-        ("masked-lm", "its columns are id, review, stars. Name that of the text: --text COLUMN."),
+        ("masked-lm", "its columns are id, review, stars. Name the column of the text: --text COLUMN."),
     ],
 )
 def test_missing_columns_are_named(models: Path, tmp_path: Path, head: str, sentence: str) -> None:

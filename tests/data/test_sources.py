@@ -136,7 +136,7 @@ def test_wiki_documents_without_an_end_are_split(tmp_path, monkeypatch):
 def test_a_parquet_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_SMALL", 1 << 12)
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(b"PAR1" + bytes(1 << 20)))
-    assert f"decompressed, it has more than {tables._MOST_PACKED} times its size" in refused(tmp_path / "a.parquet.gz")
+    assert f"decompressed, it is more than {tables._MOST_PACKED} times as large" in refused(tmp_path / "a.parquet.gz")
 
 
 def test_the_suggested_conversion_command_works(tmp_path):

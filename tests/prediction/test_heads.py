@@ -194,7 +194,7 @@ def test_a_model_without_a_tokenizer_rejects_texts(models: Path) -> None:
     from bigs_cli import BiGSForMaskedLM
 
     config = load_model(models / "masked-lm").config
-    with pytest.raises(RequestError, match="has no tokenizer, because it was not loaded"):
+    with pytest.raises(RequestError, match="has no tokenizer, because the model was created from a config, not loaded"):
         BiGSForMaskedLM(config).predict("[MASK]")
 
 

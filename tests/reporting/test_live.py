@@ -7,7 +7,7 @@ import re
 
 from rich.console import Console
 
-from bigs_cli.reporting.live import LiveView, figures
+from bigs_cli.reporting.live import LiveView, values_line
 
 VALUES = {"loss": 4.5321, "learning_rate": 1.9e-3, "tokens_per_second": 9312.4, "data_wait_fraction": 0.034}
 
@@ -45,4 +45,4 @@ def test_the_live_view_draws_nothing_without_a_terminal() -> None:
 
 
 def test_an_unknown_peak_is_omitted() -> None:
-    assert "of peak" not in figures(VALUES, [1.0]).plain
+    assert "of peak" not in values_line(VALUES, [1.0]).plain

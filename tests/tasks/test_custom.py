@@ -19,7 +19,7 @@ from pyarrow import parquet
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import TaskFiles
-from bigs_cli.tasks.custom import custom_task, look_at
+from bigs_cli.tasks.custom import custom_task, infer_labels
 from bigs_cli.tasks.splits import load_examples
 from bigs_cli.tasks.types.sequence_classification import TextExamples
 from tests.tiny import bigs
@@ -54,7 +54,7 @@ def files(path: Path, **more: Any) -> TaskFiles:
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.jsonl.gz", "t.parquet"])
 def test_all_table_formats_give_the_same_examples(name: str, tmp_path: Path) -> None:
-    found, what = look_at(files(write(tmp_path / name, ROWS), pair="title"))
+    found, what = infer_labels(files(write(tmp_path / name, ROWS), pair="title"))
     assert found.labels == ("1", "3", "5")
     assert what.startswith("3 classes (1 1, 3 1, 5 2): classification, since")
     task = custom_task(found)
@@ -96,7 +96,7 @@ def test_a_task_type_is_proposed_and_can_be_chosen(
     tmp_path: Path, labels: Iterable[Any], proposed: str, classes: Any, reason: str, kind: str
 ) -> None:
     table = labelled(tmp_path / f"t.{kind}", labels)
-    found, what = look_at(files(table))
+    found, what = infer_labels(files(table))
     assert found.task_type == proposed
     assert found.labels == classes or classes is ...
     assert reason in what
@@ -104,17 +104,17 @@ def test_a_task_type_is_proposed_and_can_be_chosen(
     other = "classification" if proposed == "regression" else "regression"
     assert (f"pass --task-type {other}" in what) == numbers
     if numbers:
-        chosen, what = look_at(files(table, task_type=other))
+        chosen, what = infer_labels(files(table, task_type=other))
         assert chosen.task_type == {"classification": "sequence-classification"}.get(other, other)
         assert (chosen.labels is None) == (other == "regression")
         assert "since" not in what
 
 
 def test_classes_with_few_examples_cause_a_warning(tmp_path: Path) -> None:
-    assert "few" not in look_at(files(labelled(tmp_path / "a.csv", ["a", "b"] * 5)))[1]
+    assert "few" not in infer_labels(files(labelled(tmp_path / "a.csv", ["a", "b"] * 5)))[1]
     assert (
         "Classes with fewer than 5 examples: 2 (b, c)."
-        in look_at(files(labelled(tmp_path / "b.csv", ["a"] * 5 + ["b"] * 4), labels=("a", "b", "c")))[1]
+        in infer_labels(files(labelled(tmp_path / "b.csv", ["a"] * 5 + ["b"] * 4), labels=("a", "b", "c")))[1]
     )
 
 
@@ -126,10 +126,10 @@ def test_a_missing_label_is_refused_in_every_format(tmp_path: Path, kind: str, m
     place = f"{table}, row 3" if kind == "parquet" else f"{table}:{3 if kind == 'jsonl' else 4}"
     for task_type in (None, "regression", "classification"):
         with pytest.raises(RequestError) as refused:
-            look_at(files(table, task_type=task_type))
+            infer_labels(files(table, task_type=task_type))
         assert f"{place} has no label" in str(refused.value)
     complete = labelled(tmp_path / f"u.{kind}", [0.5, 1.5])
-    found, _ = look_at(TaskFiles(train=str(complete), dev=str(table), text="review", label="stars"))
+    found, _ = infer_labels(TaskFiles(train=str(complete), dev=str(table), text="review", label="stars"))
     with pytest.raises(RequestError, match="has no label"):
         load_examples(custom_task(found), "dev")
 
@@ -148,7 +148,7 @@ def test_equal_labels_are_one_class_in_every_format(tmp_path: Path) -> None:
     for train in ("csv", "jsonl"):
         for dev, table in tables.items():
             named = TaskFiles(train=str(tables[train]), dev=str(table), text="review", label="stars")
-            found, _ = look_at(named)
+            found, _ = infer_labels(named)
             assert found.labels == classes
             examples = load_examples(custom_task(found), "dev")
             assert isinstance(examples, TextExamples)
@@ -170,7 +170,7 @@ def test_equal_labels_are_one_class_in_every_format(tmp_path: Path) -> None:
 def test_invalid_labels_are_refused(tmp_path: Path, labels: list[Any], task_type: str | None, sentence: str) -> None:
     table = labelled(tmp_path / "t.jsonl", labels)
     with pytest.raises(RequestError) as refused:
-        look_at(files(table, task_type=task_type))
+        infer_labels(files(table, task_type=task_type))
     assert f"{table}{sentence}" in str(refused.value)
 
 
@@ -178,7 +178,7 @@ def test_class_names_are_read_from_parquet(tmp_path: Path) -> None:
     features = datasets.Features(review=datasets.Value("string"), stars=datasets.ClassLabel(names=["no", "yes"]))
     rows = {"review": ["x", "y", "z"], "stars": [1, 0, 1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "t.parquet")
-    found, what = look_at(files(tmp_path / "t.parquet"))
+    found, what = infer_labels(files(tmp_path / "t.parquet"))
     assert (found.labels, what[:24]) == (("no", "yes"), "2 classes (no 1, yes 2):")
     assert [record["label"] for record in load_examples(custom_task(found), "dev").records()] == [1, 0, 1]
 
@@ -186,12 +186,12 @@ def test_class_names_are_read_from_parquet(tmp_path: Path) -> None:
 def test_a_class_only_in_the_dev_set_must_be_listed(tmp_path: Path) -> None:
     train, dev = labelled(tmp_path / "train.csv", "abab"), labelled(tmp_path / "dev.csv", "abc")
     named = {"train": str(train), "dev": str(dev), "text": "review", "label": "stars"}
-    found, _ = look_at(TaskFiles(**named))
+    found, _ = infer_labels(TaskFiles(**named))
     with pytest.raises(RequestError) as refused:
         load_examples(custom_task(found), "dev")
     assert f"{dev}:4: 'c' is not a label of train.csv. Its labels are a, b." in str(refused.value)
     assert "files.labels" in str(refused.value)
-    found, _ = look_at(TaskFiles(**named, labels=("c", "b", "a")))
+    found, _ = infer_labels(TaskFiles(**named, labels=("c", "b", "a")))
     assert found.labels == ("c", "b", "a")
     assert len(load_examples(custom_task(found), "dev")) == 3
 
@@ -210,7 +210,7 @@ def test_a_class_only_in_the_dev_set_must_be_listed(tmp_path: Path) -> None:
 )
 def test_invalid_tables_are_refused(rows: list[dict[str, Any]], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError) as refused:
-        look_at(files(write(tmp_path / "t.jsonl", rows)))
+        infer_labels(files(write(tmp_path / "t.jsonl", rows)))
     assert sentence in str(refused.value)
 
 
@@ -225,10 +225,10 @@ def test_files_that_are_not_tables_are_refused(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(RequestError) as refused:
-            look_at(files(tmp_path / name))
+            infer_labels(files(tmp_path / name))
         assert sentence in str(refused.value)
     with pytest.raises(RequestError, match="There is no file"):
-        look_at(files(tmp_path / "absent.csv"))
+        infer_labels(files(tmp_path / "absent.csv"))
 
 
 def test_training_and_evaluation(pretrained: Path, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_options_override_the_files_of_a_recipe(
         ((), "Name a task"),
         (
             ("--train", "a.csv"),
-            "--train a.csv: 'files.dev' is missing (file with the dev set, option --dev FILE)",
+            "--train a.csv: 'files.dev' is missing (file with the dev set; command-line option: --dev FILE)",
         ),
         (("--dev", "a.csv"), "Also name its training set"),
         (("sst2", "--label", "stars"), "sst2 is a built-in task with its own files; --label is for custom tasks"),

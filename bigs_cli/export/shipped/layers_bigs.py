@@ -1,4 +1,4 @@
-"""The modules of BiGS in PyTorch: kernels, mixing, layers, embeddings, pooler, word logits (arXiv 2212.10544)."""
+"""The modules of BiGS in PyTorch: kernels, mixing, layers, embeddings, pooler, vocabulary logits (arXiv 2212.10544)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_bigs import BiGSConfig
 
-LARGEST_DECAY_RATE = -1e-4  # the maximum of Re A, so that no state grows
+MAX_REAL_PART = -1e-4  # the maximum of Re A, so that no state grows
 LONGEST_MATRIX = 1024  # up to this many tokens, a direction is mixed with one matrix [L, L]
 CHUNK = 256  # tokens per chunk of longer rows
 
@@ -34,7 +34,7 @@ class Kernel(nn.Module):
         in real arithmetic, because compilers do not generate code for complex numbers.
         """
         dtype = torch.float32 if self.A_re.device.type == "mps" else torch.float64
-        A_re, A_im = self.A_re.to(dtype).clamp(max=LARGEST_DECAY_RATE), self.A_im.to(dtype)
+        A_re, A_im = self.A_re.to(dtype).clamp(max=MAX_REAL_PART), self.A_im.to(dtype)
         C_re, C_im = self.C.to(dtype).unbind(-1)
         step = self.log_step.to(dtype).exp()
         a, b = step * A_re, step * A_im
@@ -203,7 +203,8 @@ class Embeddings(nn.Module):
             raise ValueError(f"The input has {L} tokens; this model takes at most {longest}.")
         if token_type_ids is None:
             token_type_ids = torch.zeros(1, dtype=torch.long, device=words.device)
-        # Call the modules instead of reading their weights: hooks of `accelerate` load the weights when it is called.
+        # Call the modules instead of reading their weights: the hooks of `accelerate` load the weights of a module when
+        # it is called.
         positions = self.position_embeddings(torch.arange(L, device=words.device))
         return self.dropout(self.LayerNorm(words + self.token_type_embeddings(token_type_ids) + positions))
 
@@ -257,7 +258,7 @@ class Float32Linear(nn.Linear):
 
 
 class Words(nn.Module):
-    """Hidden states → word logits: the transposed word embedding (or an untied matrix) and a bias."""
+    """Hidden states → vocabulary logits: the transposed word embedding (or an untied matrix) and a bias."""
 
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()

@@ -212,7 +212,7 @@ class BiGSForMaskedLM(_PredictsWords):
     pooled = False
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Create the word head."""
+        """Create the masked-LM head."""
         self.cls = PredictionHeads(config, words=True, sentences=False)
 
     def apply_head(self, encoded: BaseModelOutputWithPooling, labels: dict[str, Tensor | None]) -> MaskedLMOutput:
@@ -227,7 +227,7 @@ class BiGSForPreTraining(_PredictsWords):
     pooled = True
 
     def add_head(self, config: BiGSConfig) -> None:
-        """Create the word head and the next-sentence head."""
+        """Create the masked-LM head and the next-sentence head."""
         self.cls = PredictionHeads(config, words=True, sentences=True)
 
     def forward(

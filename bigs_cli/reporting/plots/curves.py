@@ -28,7 +28,7 @@ _VALIDATION: dict[str, Any] = {"marker": "o", "ms": 4.5, "mfc": PAPER, "mew": 1.
 
 
 def draw_training_curves(runs: Mapping[str, Entries], objectives: Mapping[str, str]) -> Figure:
-    """Draw the log entries of each run, by its name.
+    """Draw the training curves of `runs`, which maps names of runs to their log entries.
 
     `objectives` has the objective of each run: `PRETRAINING` or the title of a task. Losses of different objectives are
     not comparable, so each objective has its own panel.
@@ -144,9 +144,10 @@ def _short(value: float) -> str:
 
 
 def draw_validation_curve(runs: Mapping[str, Entries], metric: str, task: str) -> Figure:
-    """Draw the dev metrics in percent and the training loss of each run on `task` from its log entries, by its name.
+    """Draw the dev metrics in percent and the training losses of `runs` on `task`.
 
-    A circle marks the best value of `metric` (the first in a tie), which selects the checkpoint.
+    `runs` maps names of runs to their log entries. A circle marks the best value of `metric` (the first in a tie),
+    which selects the checkpoint.
 
     Raises:
         RequestError: a run has not been evaluated yet.

@@ -56,7 +56,10 @@ class Pipeline(Protocol):
         ...
 
     def scores(self, outputs: Outputs) -> Any:
-        """Return the part of a batch's outputs that the answers need: an array or a tuple of arrays. Is compiled."""
+        """Return the part of a batch's outputs that the answers need: an array or a tuple of arrays.
+
+        This method is compiled by JAX.
+        """
         ...
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
@@ -87,7 +90,7 @@ class ExampleScores:
 
 
 @dataclass(frozen=True)
-class ErrorSize:
+class ErrorRanking:
     """A ranking of wrong predictions: `of` returns the size of the error of a line, `text` formats it for `column`."""
 
     title: str
@@ -133,7 +136,9 @@ class TaskType(ABC):
 
     @abstractmethod
     def examples_in(self, table: Table) -> Examples:
-        """Return the rows of a table as examples; without labels, if it has no column of them or no label in it.
+        """Return the rows of a table as examples.
+
+        They are unlabelled if the table has no label column, or the column contains no label.
 
         Raises:
             RequestError: a column is missing, or a text or label is not valid.
@@ -203,9 +208,9 @@ class TaskType(ABC):
         return None
 
     @property
-    def error_size(self) -> ErrorSize:
+    def error_ranking(self) -> ErrorRanking:
         """The ranking of wrong predictions: by default by their `probability`."""
-        return ErrorSize("Wrong with the highest probability", "probability", self.probability)
+        return ErrorRanking("Wrong with the highest probability", "probability", self.probability)
 
     def probability(self, line: Mapping[str, Any]) -> float:
         """Return the probability of the prediction; 0 if the line has none."""
@@ -247,7 +252,8 @@ def pairs_of(task: Task, pairs: Callable[[], Sequence[tuple[float, float]]]) -> 
 def class_scores(task: Task, labels: Array, predictions: Array) -> ExampleScores:
     """Return the scores of class ids `[n]` with the metrics of the task."""
     right = labels == predictions
-    # Resampling computes the accuracy thousands of times, so avoid the slow input checks of scikit-learn.
+    # Resampling computes the accuracy thousands of times, so average `right`, which is computed once, instead of
+    # comparing again.
     return ExampleScores(len(right), {**value_metrics(task, labels, predictions), "accuracy": mean_of(right)}, right)
 
 
@@ -265,8 +271,8 @@ def mean_of(values: Array) -> Metric:
     return lambda rows: float(values[rows].mean())
 
 
-def foreign_predictions(task: Task, error: Exception) -> RequestError:
-    """Return the error for lines of another task than `task`."""
+def foreign_predictions_error(task: Task, error: Exception) -> RequestError:
+    """Return the error for lines of a task other than `task`."""
     return RequestError(f"These predictions are not those of {task.title}: a line has no valid prediction ({error}).")
 
 

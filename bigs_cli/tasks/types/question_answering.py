@@ -28,7 +28,7 @@ from bigs_cli.tasks.types.base import (
     ExampleScores,
     Lines,
     TaskType,
-    foreign_predictions,
+    foreign_predictions_error,
     mean_of,
     percent_text,
 )
@@ -46,7 +46,8 @@ NOWHERE = -1
 MAX_MISPLACED = 0.01
 """The maximum fraction of training questions to leave out because their answer does not occur in the text.
 
-Published data sets have none, and a bug in the creation of a data set affects far more than 1%. Chosen here."""
+Published data sets have none, and a bug in the creation of a data set affects far more than 1%. Chosen by this
+project."""
 _LISTED = 5  # the maximum number of questions that a message lists
 _MASKED = -1e9  # the score of padding: its probability is zero, and rows with only padding have no NaN
 QUESTION = InputFormat(
@@ -272,7 +273,7 @@ class QuestionAnswering(TaskType):
         try:
             rows = [answer_scores(line["prediction"], line["label"], self.task.no_answer) for line in lines]
         except (KeyError, TypeError, AttributeError) as error:
-            raise foreign_predictions(self.task, error) from error
+            raise foreign_predictions_error(self.task, error) from error
         f1, exact = np.array(rows).reshape(-1, 2).T
         return ExampleScores(len(lines), {"f1": mean_of(f1), "exact": mean_of(exact)}, exact == 1.0)
 

@@ -22,7 +22,7 @@ from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
     Array,
-    ErrorSize,
+    ErrorRanking,
     ExampleScores,
     Lines,
     TaskType,
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     import jax
     from tokenizers import Tokenizer
 
-_NARROW = 0.01  # predicted scores within this fraction of the range of labels count as constant
+# Predicted scores count as constant if their range is at most this fraction of the range of the labels.
+_NARROW = 0.01
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TextExamples(Examples):
 
 
 class SequenceClassification(TaskType):
-    """Cross-entropy over classes, or, for a task without labels, regression with squared errors."""
+    """Cross-entropy over classes, or, for a task without classes, regression with squared errors."""
 
     head = "sequence-classification"
     has_labels = True
@@ -166,11 +167,11 @@ class SequenceClassification(TaskType):
         return f"“{answers.pop()}”" if len(answers) == 1 else None
 
     @property
-    def error_size(self) -> ErrorSize:
+    def error_ranking(self) -> ErrorRanking:
         """Rank classes by the probability of the wrong prediction, scores by their distance from the label."""
         if self.task.labels is None:
-            return ErrorSize("Largest errors", "error", _distance, "{:.3g}".format)
-        return super().error_size
+            return ErrorRanking("Largest errors", "error", _distance, "{:.3g}".format)
+        return super().error_ranking
 
     def probability(self, line: Mapping[str, Any]) -> float:
         """Return the probability of the predicted class."""

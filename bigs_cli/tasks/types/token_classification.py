@@ -20,16 +20,16 @@ from bigs_cli.data.encode import Encoded, EncodedWords, encode_words
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.labels import label_column, parse_label, text_columns
-from bigs_cli.tasks.reading import Table, not_text
+from bigs_cli.tasks.reading import Table, not_text_error
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
     Array,
-    ErrorSize,
+    ErrorRanking,
     ExampleScores,
     Lines,
     Metric,
     TaskType,
-    foreign_predictions,
+    foreign_predictions_error,
     pairs_of,
     percent_text,
     softmax,
@@ -94,7 +94,7 @@ class TokenClassification(TaskType):
         words = table.column(text)
         for sentence, place in zip(words, table.places, strict=True):
             if not isinstance(sentence, list) or not all(isinstance(word, str) for word in sentence):
-                raise not_text(sentence, text, place)
+                raise not_text_error(sentence, text, place)
         column = label_column(self.task, table)
         tags = [row or [] for row in table.column(column)] if column else []
         if not any(tags):
@@ -153,7 +153,7 @@ class TokenClassification(TaskType):
             hits = [[a == b for a, b in zip(line["label"], line["prediction"], strict=True)] for line in lines]
             words = np.array([(sum(sentence), len(sentence)) for sentence in hits]).reshape(-1, 2)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise foreign_predictions(self.task, error) from error
+            raise foreign_predictions_error(self.task, error) from error
 
         def entity_metric(name: str) -> Metric:
             return lambda rows: scores_of_counts(*counts[rows].sum(0).tolist())[name]
@@ -187,13 +187,13 @@ class TokenClassification(TaskType):
         return f"“{answers.pop()}”" if len(answers) == 1 else None
 
     @property
-    def error_size(self) -> ErrorSize:
+    def error_ranking(self) -> ErrorRanking:
         """Rank sentences by the number of wrong tags."""
 
         def wrong_tags(line: Mapping[str, Any]) -> int:
             return sum(label != tag for label, tag in zip(line["label"], line["prediction"], strict=True))
 
-        return ErrorSize("Most wrong tags", "wrong tags", wrong_tags, str)
+        return ErrorRanking("Most wrong tags", "wrong tags", wrong_tags, str)
 
     def examples_of(self, items: Sequence[Item]) -> TokenExamples:
         """Convert items to lists of words: those of the item, or those of `split_words`."""

@@ -13,7 +13,7 @@ from bigs_cli.prediction.files import items_in
 from bigs_cli.prediction.items import InputOptions
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks import get_task
-from bigs_cli.tasks.custom import custom_task, look_at
+from bigs_cli.tasks.custom import custom_task, infer_labels
 from bigs_cli.tasks.items import TEXT_OR_PAIR
 from bigs_cli.tasks.reading import read_table
 from bigs_cli.tasks.splits import load_examples
@@ -38,7 +38,7 @@ def _custom(folder: Path) -> tuple[Path, Seeds]:
 
 
 def _custom_task(path: Path) -> None:
-    files, _ = look_at(TaskFiles(train=str(path), dev=str(path.with_name("dev.csv"))))
+    files, _ = infer_labels(TaskFiles(train=str(path), dev=str(path.with_name("dev.csv"))))
     task = custom_task(files)
     for split in ("train", "dev"):
         load_examples(task, split)
