@@ -14,20 +14,16 @@ from bigs_cli.models.published import DECODER, POSITIONS, WORDS, Shape, prefix, 
 
 Init = Callable[[str, Shape], Array]
 
-# Fields in which the encoders must agree. The others concern the head, the input length or training.
-_ENCODER_FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "intermediate_size",
-    "block",
-    "mixer",
-    "num_ssm",
-    "num_attention_heads",
-    "type_vocab_size",
-    "pre_norm",
-    "final_norm",
+# Fields in which models with the same encoder can differ.
+_NOT_OF_THE_ENCODER = frozenset(
+    {
+        *("head", "num_labels", "labels", "pooler_type", "tie_word_embeddings"),  # the head
+        *("max_position_embeddings", "pad_token_id", "mask_padding"),  # the input
+        *("hidden_dropout_prob", "classifier_dropout", "initializer_range", "scaling", "layer_norm_eps"),  # training
+    }
 )
+# Fields in which the encoders must agree, including any that is added later.
+_ENCODER_FIELDS = tuple(name for name in BiGSConfig.model_fields if name not in _NOT_OF_THE_ENCODER)
 
 
 @dataclass(frozen=True)
@@ -107,9 +103,8 @@ def _is_shared(plain: str, config: BiGSConfig, target: BiGSConfig) -> bool:
     """Return whether the parameter at `plain`, which both models have, has the same function in both."""
     if not plain.startswith("classifier/"):
         return True
-    return config.head == target.head and (
-        config.head == "multiple-choice" or _label_columns(config, target) is not None
-    )
+    # A score for each choice does not depend on the labels.
+    return config.head == target.head and (config.has_choices or _label_columns(config, target) is not None)
 
 
 def _label_columns(config: BiGSConfig, target: BiGSConfig) -> list[int] | None:

@@ -149,7 +149,7 @@ def _example(config: BiGSConfig) -> str:
 
 def _with_tokenizer(config: BiGSConfig, folder: str, length: int) -> str:
     """Return code that encodes an example as `ids`, `mask` and `types` with the `tokenizers` library."""
-    choices = config.head == "multiple-choice"
+    choices = config.has_choices
     texts = f"list(zip({_example(config)}))" if choices else f"[({_example(config)})]"
     array = (
         "np.array([[getattr(row, name) for row in rows]])"
@@ -166,7 +166,7 @@ ids, mask, types = ({array} for name in ("ids", "attention_mask", "type_ids"))""
 
 
 def _without_tokenizer(config: BiGSConfig, length: int) -> str:
-    shape = f"(1, 2, {length})" if config.head == "multiple-choice" else f"(1, {length})"
+    shape = f"(1, 2, {length})" if config.has_choices else f"(1, {length})"
     return f"""
 ids = np.random.default_rng(0).integers({config.vocab_size}, size={shape})  # there is no tokenizer: put your ids here
 mask, types = np.ones_like(ids), np.zeros_like(ids)"""
@@ -174,7 +174,7 @@ mask, types = np.ones_like(ids), np.zeros_like(ids)"""
 
 def _torch_inputs(model: OpenModel, folder: str) -> str:
     """Return code that encodes an example as `inputs`, the arguments of a `transformers` model."""
-    config, choices = model.config, model.config.head == "multiple-choice"
+    config, choices = model.config, model.config.has_choices
     longest = trained_length(model)
     if not model.tokenizer:
         shape = f"(1, 2, {longest})" if choices else f"(1, {longest})"

@@ -135,7 +135,7 @@ def _convert(model: OpenModel, length: int) -> Any:
     def run(ids: Any, mask: Any, types: Any, *weights: Any) -> tuple[jax.Array, ...]:
         return forward(dict(zip(paths, weights, strict=True)), ids, mask, types)
 
-    rows = ("B", "C") if config.head == "multiple-choice" else ("B",)
+    rows = ("B", "C") if config.has_choices else ("B",)
     ids = jax.ShapeDtypeStruct((*rows, length), jnp.int32)  # pyright: ignore[reportArgumentType] - named sizes
     shapes = [jax.ShapeDtypeStruct(flat[path].shape, jnp.float32) for path in paths]
     with _quiet():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.settings import Limit, Settings, Tool, trained_length
+from bigs_cli.models.config import Head
 
 _READ_BY_BOTH = {
     "vocab_size",
@@ -22,7 +23,9 @@ _READ_BY_BOTH = {
     "labels",
     *("block", "num_attention_heads", "final_norm"),  # covered by _ARCHITECTURE
 }
-_NOT_PORTED = ("pretraining", "next-sentence")
+_NOT_PORTED: tuple[Head, ...] = ("pretraining", "next-sentence")
+_CLASSIFIER_DROPOUT_UNREAD: tuple[Head, ...] = ("token-classification", "multiple-choice")
+_FIXED_OUTPUTS: dict[Head, int] = {"question-answering": 2}  # the number of outputs, whatever num_labels is
 _ELSEWHERE = (
     "use --format transformers, onnx or stablehlo, load the folder with bigs, or train with mask_padding: false."
 )
@@ -35,7 +38,12 @@ def _trained_on_shorter_rows(model: OpenModel, settings: Settings) -> bool:
 def _has_classifier_dropout(model: OpenModel, settings: Settings) -> bool:
     config = model.config
     differs = config.classifier_dropout not in (None, config.hidden_dropout_prob)
-    return differs and config.head in ("token-classification", "multiple-choice")
+    return differs and config.head in _CLASSIFIER_DROPOUT_UNREAD
+
+
+def _has_other_outputs(model: OpenModel, settings: Settings) -> bool:
+    config = model.config
+    return _FIXED_OUTPUTS.get(config.head, config.num_labels) != config.num_labels
 
 
 _DROPOUT = Limit(
@@ -71,7 +79,7 @@ ORIGINAL = Tool(
         ),
         Limit(
             "num_labels",
-            lambda model, settings: model.config.head == "question-answering" and model.config.num_labels != 2,
+            _has_other_outputs,
             "The original Flax code creates {num_labels} outputs (num_labels) for question answering instead of 2, and "
             "cannot load these weights. Remove id2label and label2id from config.json.",
         ),

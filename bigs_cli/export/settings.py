@@ -122,7 +122,7 @@ class Exported:
 def inputs_of(model: OpenModel, length: int, rows: int = 2, seed: int = 0) -> Inputs:
     """Return random ids of pairs of texts; the last quarter of every row is padding."""
     config = model.config
-    shape = (rows, 2, length) if config.head == "multiple-choice" else (rows, length)
+    shape = (rows, 2, length) if config.has_choices else (rows, length)
     ids = np.random.default_rng(seed).integers(1, config.vocab_size, shape).astype(np.int32)
     mask, types = np.ones_like(ids), np.zeros_like(ids)
     real = length - length // 4

@@ -37,7 +37,7 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
     weights = {path: jax.ShapeDtypeStruct(array.shape, jnp.float32) for path, array in flat.items()}
     for length in settings.lengths:
         forward = make_forward(flat, model.config, length)
-        rows = "B, C" if model.config.head == "multiple-choice" else "B"
+        rows = "B, C" if model.config.has_choices else "B"
         ids = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"{rows}, {length}"), jnp.int32)
         with _without_source_paths():
             program = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(weights, ids, ids, ids)

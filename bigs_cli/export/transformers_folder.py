@@ -35,6 +35,9 @@ AUTO_CLASSES: dict[str, Head] = {
 }
 """The `transformers` class that loads each head."""
 
+_HAVE_PROBLEM_TYPE: tuple[Head, ...] = ("sequence-classification",)
+"""The heads whose config in `transformers` states a `problem_type`."""
+
 CODE = ("configuration_bigs.py", "layers_bigs.py", "modeling_bigs.py")
 
 
@@ -53,7 +56,7 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
         "auto_map": {"AutoConfig": "configuration_bigs.BiGSConfig", **classes},
         "dtype": settings.dtype,
     }
-    if config.head == "sequence-classification":
+    if config.head in _HAVE_PROBLEM_TYPE:
         values["problem_type"] = "regression" if config.num_labels == 1 else "single_label_classification"
     write_json(folder / CONFIG, values)
     shipped = resources.files("bigs_cli.export.shipped")

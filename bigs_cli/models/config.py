@@ -90,6 +90,11 @@ class BiGSConfig(BaseModel):
         return self.mixer == "attention"
 
     @property
+    def has_choices(self) -> bool:
+        """Whether the input is `[B, choices, L]` instead of `[B, L]`; the head then has one output per choice."""
+        return self.head == "multiple-choice"
+
+    @property
     def ignores_padding(self) -> bool:
         """Whether outputs do not depend on padding.
 

@@ -20,7 +20,7 @@ def checked_inputs(
         ValueError: an array is ragged or empty, has an invalid shape or type, or has a value out of range: ids must be
             in the vocabulary, masks 0 or 1, and token types those of the model.
     """
-    form = "[B, choices, L]" if config.head == "multiple-choice" else "[B, L]"
+    form = "[B, choices, L]" if config.has_choices else "[B, L]"
     ids = _integers("input_ids", input_ids)
     if ids.ndim != form.count(",") + 1:
         raise ValueError(f"input_ids has the shape {list(ids.shape)}; the head {config.head} takes {form}.")
