@@ -222,8 +222,11 @@ class Pooler(nnx.Module):
 
     def __call__(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
         """Pool x `[B, L, H]` with `attention_mask` `[B, L]` (1 = real token); the mean of no tokens is 0."""
-        mean = masked_mean(x, jnp.ones_like(attention_mask) if self.everywhere else attention_mask)
-        return jnp.tanh(self.dense(mean.astype(x.dtype)))
+        return jnp.tanh(self.dense(self.mean(x, attention_mask).astype(x.dtype)))
+
+    def mean(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
+        """Return the input of the dense layer, float32 `[B, H]`."""
+        return masked_mean(x, jnp.ones_like(attention_mask) if self.everywhere else attention_mask)
 
 
 class BiGS(nnx.Module):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
+
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import parameter_shapes
 from bigs_cli.models.mixers import attention_flops, choose
@@ -49,22 +51,20 @@ def count_flops(config: BiGSConfig, L: int, mixing: str = "auto", predictions: i
         ValueError: there is no mixer of that name.
     """
     H, V, depth = config.hidden_size, config.vocab_size, config.num_hidden_layers
-    encoder = parameter_shapes(config).get("s4_bert", parameter_shapes(config))["encoder"]
-    kernels = sum(layer["kernel"].size for layer in encoder["layer"].values() if "kernel" in layer)
-    words = 2 * (L if predictions is None else predictions) * (H * H + H * V)
-    pooler = 2 * H * H
-    head = {
-        "encoder": pooler,
-        "masked-lm": words,
-        "pretraining": words + pooler + 2 * H * 2,
-        "next-sentence": pooler + 2 * H * 2,
-        "sequence-classification": pooler + 2 * H * config.num_labels,
-        "token-classification": 2 * L * H * config.num_labels,
-        "question-answering": 2 * L * H * 2,
-        "multiple-choice": pooler + 2 * H,
-    }[config.head]
+    kernels = [
+        ({key.key for key in path}, leaf.size)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(parameter_shapes(config))
+        if path[-1].key == "kernel"
+    ]
+    encoder = sum(size for path, size in kernels if "encoder" in path)
+    words = sum(size for path, size in kernels if "predictions" in path)
+    if words and config.tie_word_embeddings:
+        words += H * V
+    # With a pooler, the other layers of the head run on the pooled state, otherwise on every token.
+    others = sum(size for path, size in kernels if not path & {"encoder", "predictions"})
+    rows = 1 if any("pooler" in path for path, _ in kernels) else L
     return Flops(
-        dense=2 * L * kernels,
+        dense=2 * L * encoder,
         mixing=depth * H * (attention_flops(L) if config.attends else 2 * choose(mixing, L).flops(L, config.num_ssm)),
-        head=head,
+        head=2 * ((L if predictions is None else predictions) * words + rows * others),
     )

@@ -37,19 +37,14 @@ def steps_within(training: Training, params: Parameters, validation_rows: int) -
     optimizer, update = make_update(training)
     state = initialize_state(training, params, optimizer)
     training.batches.restore(0, {})
-    step, last = 0, recipe.steps - 1  # The last step has the full batch size.
-
-    def take() -> float:
-        nonlocal state, step
+    last = recipe.steps - 1  # The last step has the full batch size.
+    times: list[float] = []  # The first includes compilation.
+    while len(times) <= FEWEST_STEPS or sum(times[1:]) < MEASURED_FRACTION * budget:
         begun = time.perf_counter()
         state, _ = update(state, training.batches.take(last))
         jax.block_until_ready(state)
-        step += 1
-        return time.perf_counter() - begun
-
-    compiling, times = take(), []
-    while len(times) < FEWEST_STEPS or sum(times) < MEASURED_FRACTION * budget:
-        times.append(take())
+        times.append(time.perf_counter() - begun)
+    compiling, *times = times
     return broadcast(_fit(recipe, sum(times) / len(times), compiling, training.job.started, validation_rows))
 
 

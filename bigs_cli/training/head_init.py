@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.models.encoder import masked_mean
+from bigs_cli.models.encoder import Pooler
 from bigs_cli.models.functional import Parameters, make_apply, memoize
 from bigs_cli.models.heads import Outputs
 from bigs_cli.recipe import BiGSConfig
@@ -52,7 +52,7 @@ def unit_head(
     if "pooler" in params["s4_bert"]:
         dense = params["s4_bert"]["pooler"]["dense"]
         if "s4_bert/pooler/dense/kernel" in new:
-            pooled = masked_mean(hidden, jnp.ones_like(mask) if config.pooler_type == "mean" else jnp.asarray(mask))
+            pooled = Pooler(config, compute).mean(hidden, jnp.asarray(mask))
             dense = _scaled(dense, np.asarray(pooled), POOLER_SIZE)
             params = {**params, "s4_bert": {**params["s4_bert"], "pooler": {"dense": dense}}}
             outputs = _outputs(config, compute)(params, *inputs)
