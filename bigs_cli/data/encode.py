@@ -90,15 +90,6 @@ class Encoded:
         return bucket(int(self.lengths[rows].max()), self.length)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodedWords(Encoded):
-    """One sentence per row. `words` `[all tokens]` int32 is the index of the word that a token begins, and −1 for other
-    tokens.
-    """
-
-    words: Array
-
-
 def bucket(tokens: int, length: int) -> int:
     """Return the length to which rows of `tokens` tokens are padded: 16, 32, 48, 64, 96, 128, 192, …, at most `length`.
 
@@ -122,30 +113,6 @@ def encode_texts(
     firsts = np.array([len(e.type_ids) - sum(e.type_ids) for e in encodings], np.int64)
     cut = sum(bool(e.overflowing) for e in encodings)
     return Encoded(*joined([e.ids for e in encodings]), firsts, length, labels, cut=cut)
-
-
-def encode_words(
-    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, length: int
-) -> EncodedWords:
-    """Encode words as [CLS] words [SEP], truncated to `length`.
-
-    Labels are per token: the tag of a word at its first piece, −1 elsewhere.
-    """
-    own = add_special_tokens(tokenizer)
-    own.enable_truncation(length)
-    encodings = own.encode_batch([list(words) for words in sentences], is_pretokenized=True)
-    ids, starts = joined([encoding.ids for encoding in encodings])
-    words = np.full(len(ids), -1, np.int32)
-    labels = None if tags is None else np.full(len(ids), -1, np.int32)
-    for row, encoding in enumerate(encodings):
-        # The first position of each word. Words that were truncated or removed by normalization have none.
-        places = {word: place for place, word in reversed(list(enumerate(encoding.word_ids))) if word is not None}
-        for word, place in places.items():
-            words[starts[row] + place] = word
-            if labels is not None and tags is not None:
-                labels[starts[row] + place] = tags[row][word]
-    cut = sum(bool(encoding.overflowing) for encoding in encodings)
-    return EncodedWords(ids, starts, np.diff(starts), length, labels, by_token=True, cut=cut, words=words)
 
 
 def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:

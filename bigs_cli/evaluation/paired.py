@@ -6,7 +6,7 @@ seeds; train with several seeds for that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,9 @@ from bigs_cli.evaluation.predictions import of_split
 from bigs_cli.reporting.console import table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
-from bigs_cli.tasks.types.base import Lines, mean_of
+from bigs_cli.tasks.types.base import Lines, TaskType, mean_of
 
 Array = np.ndarray[Any, Any]
-
-_PREDICTION_KEYS = ("prediction", "scores", "nbest", "null_score")
-_MAX_WORDS = 12  # maximum number of words shown of a tagged sentence
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class PairedTest:
 class Paired:
     """The comparison of two runs on the same examples of a task."""
 
-    task: str
+    task: Task
     names: tuple[str, str]
     tests: tuple[PairedTest, ...]
     counts: Mapping[str, int]
@@ -83,13 +80,13 @@ def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: s
     Raises:
         RequestError: the examples differ, there are none, or they are of another task.
     """
+    task_type = type_of(task)
     one, two = (of_split(lines, split) for lines in runs)
-    if _examples(one) != _examples(two) or not one:
+    if _examples(task_type, one) != _examples(task_type, two) or not one:
         raise RequestError(
             f"{names[0]} and {names[1]} were not evaluated on the same {split} examples ({len(one)} and "
             f"{len(two)}): no paired test. Evaluate both on the same data: bigs eval {task.name} --predictions FILE"
         )
-    task_type = type_of(task)
     first, second = task_type.example_scores(one), task_type.example_scores(two)
     metric, tests = task.metrics[0], []
     differing = np.array([a["prediction"] != b["prediction"] for a, b in zip(one, two, strict=True)]).nonzero()[0]
@@ -112,12 +109,12 @@ def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: s
         all_rows = np.arange(first.count)
         values = metrics[0](all_rows), metrics[1](all_rows)
         tests.append(PairedTest(metric, "paired bootstrap", values, interval, p))
-    return Paired(task.title, names, tuple(tests), counts, tuple((one[i], two[i]) for i in differing))
+    return Paired(task, names, tuple(tests), counts, tuple((one[i], two[i]) for i in differing))
 
 
-def _examples(lines: Lines) -> list[dict[str, Any]]:
+def _examples(task_type: TaskType, lines: Lines) -> list[dict[str, Any]]:
     """Return the inputs and labels of lines, without the predictions."""
-    return [{name: value for name, value in line.items() if name not in _PREDICTION_KEYS} for line in lines]
+    return [{name: value for name, value in line.items() if name not in task_type.answer_keys} for line in lines]
 
 
 def _count_correct(first: Array, second: Array, names: tuple[str, str]) -> dict[str, int]:
@@ -143,25 +140,27 @@ def paired_tables(paired: Paired, examples: int, width: int | None = None) -> li
     Texts are truncated to `width` columns; None: not at all.
     """
     first, second = paired.names
+    title = paired.task.title
     right = (first, second, "difference", "95% interval", "p")
-    tests = table(f"{paired.task}, dev: paired tests, in percent", "metric", "test", *right, right=right)
+    tests = table(f"{title}, dev: paired tests, in percent", "metric", "test", *right, right=right)
     for test in paired.tests:
         low, high = (f"{100 * edge:+.2f}" for edge in test.interval)
         values = [percent(value) for value in test.values]
         cells = [*values, f"{100 * test.difference:+.2f}", f"{low} to {high}", _p(test.p)]
         tests.add_row(metric_in_words(test.metric), test.method, *cells)
     total = max(1, sum(paired.counts.values()))
-    counts = table(f"{paired.task}, dev: examples", "", "examples", "share", right=("examples", "share"))
+    counts = table(f"{title}, dev: examples", "", "examples", "share", right=("examples", "share"))
     for name, count in paired.counts.items():
         counts.add_row(name, f"{count:,}", f"{100 * count / total:.1f}%")
     shown = paired.differing[:examples]
     if not shown:
         return [tests, counts]
-    title = f"{paired.task}, dev: different predictions, {len(shown)} of {len(paired.differing):,}"
-    return [tests, counts, example_table(title, shown, (first, second), width)]
+    title += f", dev: different predictions, {len(shown)} of {len(paired.differing):,}"
+    return [tests, counts, example_table(type_of(paired.task), title, shown, (first, second), width)]
 
 
 def example_table(
+    task_type: TaskType,
     title: str,
     examples: Sequence[Sequence[Mapping[str, Any]]],
     predictions: Sequence[str],
@@ -170,65 +169,31 @@ def example_table(
 ) -> Table:
     """Return a table of examples: id, text, label, one column for each of `predictions`, and the columns of `further`.
 
-    Each example is a sequence of its lines in one or more predictions.jsonl. For tagged sentences, a cell lists the
-    words whose label and predictions differ, one per line, and the tags are on the same lines of the next cells. Texts
-    are truncated to `width` columns.
+    Each example is a sequence of its lines in one or more predictions.jsonl, of a task of type `task_type`. Texts are
+    truncated to `width` columns.
     """
-    tagged = any("words" in lines[0] for lines in examples)
-    answers = ["word"] * tagged + ["label", *predictions, *(further or {})]
-    # The text of a sentence comes last, so that its words are next to the id on a narrow screen too.
-    headers = ["id", *answers, "text"] if tagged else ["id", "text", *answers]
+    aligned = task_type.aligned_cells
+    answers = [*task_type.label_headers, *predictions, *(further or {})]
+    # Beside aligned cells, the text comes last, so that they are next to the id on a narrow screen too.
+    headers = ["id", *answers, "text"] if aligned else ["id", "text", *answers]
     result = table(title, *headers, right=("id", *(further or {})))
     for number, lines in enumerate(examples):
-        cells = _tagged_cells(lines) if tagged else _answer_cells(lines)
+        cells = task_type.comparison_cells(lines)
         cells += [column[number] for column in (further or {}).values()]
-        name, text = _id_and_text(lines[0], width)
-        result.add_row(*([name, *cells, text] if tagged else [name, text, *cells]))
-    if tagged:
+        name, text = _id_and_text(task_type, lines[0], width)
+        result.add_row(*([name, *cells, text] if aligned else [name, text, *cells]))
+    if aligned:
         for column in result.columns[1:-1]:
-            column.no_wrap = True  # A wrapped word would misalign the tags below it.
+            column.no_wrap = True  # A wrapped line would misalign those below it.
     return result
 
 
-def _answer_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the label and each prediction of an example."""
-    return [answer(lines[0].get("label")), *(answer(line.get("prediction")) for line in lines)]
-
-
-def _tagged_cells(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return cells with the words of a sentence whose tags differ, their labels and predictions, one per line."""
-    columns = [lines[0]["words"], lines[0].get("label"), *(line.get("prediction") for line in lines)]
-    if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
-        return ["–", *_answer_cells(lines)]
-    rows = [(str(word), *map(str, tags)) for word, *tags in zip(*columns, strict=True) if len(set(tags)) > 1]
-    if len(rows) > _MAX_WORDS:
-        more = f"… {len(rows) - _MAX_WORDS + 1:,} more"
-        rows = [*rows[: _MAX_WORDS - 1], (more, *[""] * (len(columns) - 1))]
-    return ["\n".join(map(printable, cell)) for cell in zip(*rows, strict=True)] or ["–"] * len(columns)
-
-
-def _id_and_text(line: Mapping[str, Any], width: int | None) -> list[str]:
-    parts = list(_texts(line))
+def _id_and_text(task_type: TaskType, line: Mapping[str, Any], width: int | None) -> list[str]:
+    parts = [printable(text) for text in task_type.line_texts(line)]
     if width is not None:
         each = max(8, (width - 3 * (len(parts) - 1)) // max(1, len(parts)))
         parts = [_cut(part, each) for part in parts]
     return [printable(str(line.get("id", ""))), " │ ".join(parts)]
-
-
-def answer(value: Any) -> str:
-    """Format a label or a prediction; a list of correct answers without duplicates."""
-    if isinstance(value, list):
-        return " │ ".join(dict.fromkeys(map(answer, value))) or "–"
-    return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))
-
-
-def _texts(line: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("text", "pair"):
-        if name in line:
-            yield printable(str(line[name]))
-    yield from (printable(str(choice)) for choice in line.get("choices", ()))
-    if "words" in line:
-        yield printable(" ".join(map(str, line["words"])))
 
 
 def _cut(text: str, width: int) -> str:

@@ -192,7 +192,8 @@ def draw_predictions(name: str, task: Task, dev: DevPredictions) -> Figure:
 
 def _worst_predictions(task: Task, dev: DevPredictions, examples: int) -> Iterator[Markup]:
     """Yield a table of the worst predictions, ranked by the `error_ranking` of the task type."""
-    kind, wrong = type_of(task).error_ranking, np.arange(len(dev.lines))
+    task_type, wrong = type_of(task), np.arange(len(dev.lines))
+    kind = task_type.error_ranking
     if dev.right is not None:
         wrong = np.flatnonzero(~dev.right)
     lines = [dev.lines[i] for i in wrong.tolist()]
@@ -202,7 +203,7 @@ def _worst_predictions(task: Task, dev: DevPredictions, examples: int) -> Iterat
         title = kind.title if dev.right is None else f"{kind.title}: {len(order)} of {len(wrong):,}"
         cells = [kind.text(sizes[i].item()) for i in order]
         rows = [[lines[i]] for i in order]
-        yield html_table(example_table(title, rows, ["prediction"], further={kind.column: cells}))
+        yield html_table(example_table(task_type, title, rows, ["prediction"], further={kind.column: cells}))
 
 
 def _comparison_section(comparison: Comparison, examples: int, numbers: Iterator[int]) -> Iterable[Markup]:

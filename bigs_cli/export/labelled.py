@@ -15,6 +15,7 @@ from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.export.settings import Inputs, Run
 from bigs_cli.models.config import BiGSConfig
+from bigs_cli.tasks.types import TASK_TYPES
 
 MAX_EXAMPLES = 1000  # gives the accuracy to within a few percent, in seconds
 _BATCH = 16
@@ -44,13 +45,13 @@ class Labelled:
 def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
     """Return the first 1,000 texts and labels in predictions.jsonl of the model's run, truncated to `length` tokens.
 
-    Return None for a model without a run, and for heads other than sequence classification.
+    Return None for a model without a run, and for a head whose task type does not label texts.
 
     Raises:
         RequestError: a line has no text, or a label that the model does not have.
     """
-    config, run = model.config, model.run
-    if run is None or config.head != "sequence-classification" or model.tokenizer is None:
+    config, run, kind = model.config, model.run, TASK_TYPES.get(model.config.head)
+    if run is None or kind is None or not kind.labels_texts or model.tokenizer is None:
         return None
     if not run.predictions_file.is_file():
         return None

@@ -14,6 +14,7 @@ from bigs_cli.evaluation.paired import example_table
 from bigs_cli.reporting.page import CSS, details, element, html_table, page
 from bigs_cli.reporting.scores import Baseline, Scores, scores_table
 from bigs_cli.tasks import get_task
+from bigs_cli.tasks.types import type_of
 from tests.tiny import HANG
 
 TEXT = "Responsibilities of internationalization committees were redistributed unceremoniously among shareholders"
@@ -42,8 +43,20 @@ def narrow() -> str:
         "Run mrpc",
         element("h1", "Run mrpc"),
         html_table(scores_table(get_task("mrpc"), scores)),
-        html_table(example_table("Wrong", [[line]], ["prediction"], further={"probability": ["97.6%"]})),
-        html_table(example_table("Most wrong tags", [[tagged]], ["prediction"], further={"wrong tags": ["9"]})),
+        html_table(
+            example_table(
+                type_of(get_task("mrpc")), "Wrong", [[line]], ["prediction"], further={"probability": ["97.6%"]}
+            )
+        ),
+        html_table(
+            example_table(
+                type_of(get_task("wikiann")),
+                "Most wrong tags",
+                [[tagged]],
+                ["prediction"],
+                further={"wrong tags": ["9"]},
+            )
+        ),
         details("Recipe", element("pre", f"from: {'x' * 200}")),
     )
 

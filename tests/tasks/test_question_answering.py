@@ -13,10 +13,17 @@ from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import train_tokenizer
-from bigs_cli.data.windows import DOC_STRIDE, encode_questions, window_starts
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
-from bigs_cli.tasks.types.question_answering import MAX_ANSWER_LENGTH, N_BEST, QuestionExamples, find_answers
+from bigs_cli.tasks.types.question_answering import (
+    DOC_STRIDE,
+    MAX_ANSWER_LENGTH,
+    N_BEST,
+    QuestionExamples,
+    encode_questions,
+    find_answers,
+    window_starts,
+)
 from tests.tiny import DOCUMENTS
 
 SQUAD, SQUAD2 = type_of(get_task("squad")), type_of(get_task("squad2"))

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from bigs_cli.data.encode import encode_words
 from bigs_cli.data.tokenizer import train_tokenizer
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
-from bigs_cli.tasks.types.token_classification import TokenExamples
+from bigs_cli.tasks.types.token_classification import TokenExamples, encode_words
 from tests.tiny import DOCUMENTS
 
 WORDS = [["The", "harbours", "unsailed,", "\u200d", "of", "Salt"], ["river"], []]

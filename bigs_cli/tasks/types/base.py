@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.tasks.examples import Examples
@@ -112,10 +113,18 @@ class TaskType(ABC):
     by_token: bool = False
     has_labels: ClassVar[bool] = False
     """Whether the model's config has `num_labels` and `labels`."""
+    labels_texts: ClassVar[bool] = False
+    """Whether each text or pair of texts has one label: a class or a score."""
     unit: ClassVar[str] = "example"
     """The unit of `label_pairs`, which has one pair per unit."""
     right_name: ClassVar[str] = "accuracy"
     """The name of the metric that is the fraction of `ExampleScores.right`."""
+    answer_keys: ClassVar[tuple[str, ...]] = ("prediction", "scores")
+    """The keys of lines that `answers` yields; the others describe the example."""
+    label_headers: ClassVar[tuple[str, ...]] = ("label",)
+    """The headers of the cells of `comparison_cells` that precede the predictions."""
+    aligned_cells: ClassVar[bool] = False
+    """Whether the cells of `comparison_cells` have several lines, of which the nth of all cells belong together."""
     takes: InputFormat
     headers: tuple[str, ...]
 
@@ -216,6 +225,14 @@ class TaskType(ABC):
         """Return the probability of the prediction; 0 if the line has none."""
         return 0.0
 
+    def line_texts(self, line: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the texts of the example of a line: by default `text` and `pair`."""
+        yield from (str(line[name]) for name in ("text", "pair") if name in line)
+
+    def comparison_cells(self, lines: Lines) -> list[str]:
+        """Return the cells that show the label of an example and its prediction in each of `lines`."""
+        return [answer_text(lines[0].get("label")), *(answer_text(line.get("prediction")) for line in lines)]
+
     # --- `bigs predict` ---------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -280,6 +297,13 @@ def softmax(scores: Array) -> Array:
     """Return probabilities along the last axis, float64."""
     exponentials = np.exp(scores - scores.max(-1, keepdims=True), dtype=np.float64)
     return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def answer_text(value: Any) -> str:
+    """Format a label or a prediction for a table; a list of correct answers without duplicates."""
+    if isinstance(value, list):
+        return " │ ".join(dict.fromkeys(map(answer_text, value))) or "–"
+    return f"{value:.3g}" if isinstance(value, float) else "–" if value in (None, "") else printable(str(value))
 
 
 def percent_text(probability: float | None) -> str:

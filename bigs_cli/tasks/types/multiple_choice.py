@@ -118,6 +118,11 @@ class MultipleChoice(TaskType):
         scores, index = line.get("scores", ()), line["prediction"]
         return float(scores[index]) if isinstance(index, int) and index < len(scores) else 0.0
 
+    def line_texts(self, line: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the text and its endings."""
+        yield from super().line_texts(line)
+        yield from map(str, line.get("choices", ()))
+
     def examples_of(self, items: Sequence[Item]) -> ChoiceExamples:
         """Convert items to texts with endings; the number of endings may differ between items."""
         return ChoiceExamples([item.text for item in items], [list(item.endings) for item in items], None)

@@ -79,6 +79,7 @@ class SequenceClassification(TaskType):
 
     head = "sequence-classification"
     has_labels = True
+    labels_texts = True
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)

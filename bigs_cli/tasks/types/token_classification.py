@@ -16,7 +16,7 @@ import numpy as np
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import printable
-from bigs_cli.data.encode import Encoded, EncodedWords, encode_words
+from bigs_cli.data.encode import Encoded, add_special_tokens, joined
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.labels import label_column, parse_label, text_columns
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 OUTSIDE = "O"
+_MAX_WORDS = 12  # maximum number of words shown of a sentence in a comparison
 WORDS = InputFormat(
     wanted="one text, or the list of its words",
     words=True,
@@ -68,6 +69,15 @@ class TokenExamples(Examples):
             yield {"id": i, "words": words} | ({} if self.tags is None else {"label": self.tags[i]})
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedWords(Encoded):
+    """One sentence per row. `words` `[all tokens]` int32 is the index of the word that a token begins, and −1 for other
+    tokens.
+    """
+
+    words: Array
+
+
 class TokenClassification(TaskType):
     """Cross-entropy over the tags, at the first token of each word.
 
@@ -80,6 +90,8 @@ class TokenClassification(TaskType):
     has_labels = True
     unit = "word"
     right_name = "whole sentences"
+    label_headers = ("word", "label")
+    aligned_cells = True
     takes = WORDS
 
     def __init__(self, task: Task) -> None:
@@ -195,6 +207,21 @@ class TokenClassification(TaskType):
 
         return ErrorRanking("Most wrong tags", "wrong tags", wrong_tags, str)
 
+    def line_texts(self, line: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the words, separated by spaces."""
+        yield " ".join(map(str, line.get("words", ())))
+
+    def comparison_cells(self, lines: Lines) -> list[str]:
+        """Return cells with the words of a sentence whose tags differ, their labels and predictions, one per line."""
+        columns: list[Any] = [lines[0].get("words"), lines[0].get("label"), *(line.get("prediction") for line in lines)]
+        if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+            return ["–", *super().comparison_cells(lines)]
+        rows = [(str(word), *map(str, tags)) for word, *tags in zip(*columns, strict=True) if len(set(tags)) > 1]
+        if len(rows) > _MAX_WORDS:
+            more = f"… {len(rows) - _MAX_WORDS + 1:,} more"
+            rows = [*rows[: _MAX_WORDS - 1], (more, *[""] * (len(columns) - 1))]
+        return ["\n".join(map(printable, cell)) for cell in zip(*rows, strict=True)] or ["–"] * len(columns)
+
     def examples_of(self, items: Sequence[Item]) -> TokenExamples:
         """Convert items to lists of words: those of the item, or those of `split_words`."""
         return TokenExamples([words_of(item)[0] for item in items], None)
@@ -230,6 +257,30 @@ class TokenClassification(TaskType):
         spans = [f"{part['start']}–{part['end']}" for part in parts]
         columns = (texts, [part[tag] for part in parts], probabilities, spans)
         yield printable(item.text, 60), *("\n".join(column) for column in columns)
+
+
+def encode_words(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[int]] | None, length: int
+) -> EncodedWords:
+    """Encode words as [CLS] words [SEP], truncated to `length`.
+
+    Labels are per token: the tag of a word at its first piece, −1 elsewhere.
+    """
+    own = add_special_tokens(tokenizer)
+    own.enable_truncation(length)
+    encodings = own.encode_batch([list(words) for words in sentences], is_pretokenized=True)
+    ids, starts = joined([encoding.ids for encoding in encodings])
+    words = np.full(len(ids), -1, np.int32)
+    labels = None if tags is None else np.full(len(ids), -1, np.int32)
+    for row, encoding in enumerate(encodings):
+        # The first position of each word. Words that were truncated or removed by normalization have none.
+        places = {word: place for place, word in reversed(list(enumerate(encoding.word_ids))) if word is not None}
+        for word, place in places.items():
+            words[starts[row] + place] = word
+            if labels is not None and tags is not None:
+                labels[starts[row] + place] = tags[row][word]
+    cut = sum(bool(encoding.overflowing) for encoding in encodings)
+    return EncodedWords(ids, starts, np.diff(starts), length, labels, by_token=True, cut=cut, words=words)
 
 
 def _part(text: str, key: str, tag: str, probability: float, span: tuple[int, int]) -> dict[str, Any]:

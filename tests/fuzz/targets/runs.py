@@ -17,6 +17,7 @@ from bigs_cli.evaluation.suite import suite_lines
 from bigs_cli.recipe import recipe_text
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.tasks import get_task
+from bigs_cli.tasks.types import type_of
 from bigs_cli.training.suite import saved_plan
 from tests.fuzz.targets.target import Seeds, Target
 
@@ -50,7 +51,11 @@ def _read_run(path: Path) -> None:
         lambda: run_recipe(one.path),
         lambda: reporting.compare([one, two]),
         lambda: example_scores(get_task("mrpc"), read_predictions(one.predictions_file)),
-        lambda: [example_table("", [[line]], ["a"]) for line in read_predictions(one.predictions_file)],
+        lambda: [
+            example_table(type_of(get_task(task)), "", [[line]], ["a"])
+            for line in read_predictions(one.predictions_file)
+            for task in ("mrpc", "wikiann", "squad", "codah")
+        ],
     )
 
 
