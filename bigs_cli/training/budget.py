@@ -39,7 +39,8 @@ def steps_within(training: Training, params: Parameters, validation_rows: int) -
     training.batches.restore(0, {})
     last = recipe.steps - 1  # The last step has the full batch size.
     times: list[float] = []  # The first includes compilation.
-    while len(times) <= FEWEST_STEPS or sum(times[1:]) < MEASURED_FRACTION * budget:
+    # All processes take the same number of steps, as many as process 0 needs.
+    while broadcast(len(times) <= FEWEST_STEPS or sum(times[1:]) < MEASURED_FRACTION * budget):
         begun = time.perf_counter()
         state, _ = update(state, training.batches.take(last))
         jax.block_until_ready(state)

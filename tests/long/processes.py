@@ -1,4 +1,4 @@
-"""Slow tests of several processes: four continue a run of two, and one of two is killed or interrupted.
+"""Slow tests of several processes: four continue a run of two, one of two is killed or interrupted, a time budget.
 
 Run: python -m tests.long.processes
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 from bigs_cli.checkpoints.orbax import steps
@@ -30,6 +31,8 @@ def main() -> None:
         print("two processes, and four that continue their run, train like one process")
         check_lost_processes(shards, folder)
         print("if one process is lost, the other reports it and ends; an interrupt of one stops both with a checkpoint")
+        check_budget(shards, folder)
+        print("two processes with a time budget measure equally many steps, and end in time")
 
 
 def check_continuing_with_four(shards: Path, folder: Path) -> None:
@@ -41,6 +44,13 @@ def check_continuing_with_four(shards: Path, folder: Path) -> None:
     assert "after step 3." in finish(start(4, shards, four, "--resume"))[0]
     near(two, one)
     near(four, one)
+
+
+def check_budget(shards: Path, folder: Path) -> None:
+    """Processes that measured different numbers of steps would wait for each other forever."""
+    started = time.monotonic()
+    finish(start(2, shards, folder / "budget", "--budget", "60s"))
+    assert 45 < time.monotonic() - started < 75
 
 
 def check_lost_processes(shards: Path, tmp_path: Path) -> None:

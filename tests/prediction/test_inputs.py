@@ -57,7 +57,7 @@ MASK, TYPES = [[1] * 5, [1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1], [0, 0, 1, 0, 0]]
             {"attention_mask": [[1] * 4] * 2},
             "attention_mask has the shape [2, 4]; it must have the shape of input_ids",
         ),
-        ("encoder", {"attention_mask": [[1, 1, 2, 1, 1]] * 2}, "attention_mask has values from 1 to 2; the values for padding and"),
+        ("encoder", {"attention_mask": [[1, 1, 2, 1, 1]] * 2}, "attention_mask has values from 1 to 2; the values for"),
         (
             "encoder",
             {"attention_mask": [[0.5] * 5] * 2},
