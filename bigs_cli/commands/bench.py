@@ -172,7 +172,7 @@ def train(
         for shape in sizes:
             measured += measure(config, peaks, shape, what, rounds, steps)
             advance(1)
-    report["matrix_flops"], report["shapes"] = rates, as_json(measured)
+    report["peak_flops"], report["shapes"] = rates, as_json(measured)
     title = f"{PASSES[what]}, {counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
     show(report, [train_table(measured, title)], [], json_file)
 

@@ -301,12 +301,12 @@ def evaluate_agreement(
 
 def _open(model: str | None, allow_untrained: bool) -> OpenModel:
     """Open the model. An untrained head is an error unless `allow_untrained`."""
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
+    from bigs_cli.commands.shared import check_untrained, open_and_announce, prepare_jax
 
     prepare_jax()
     opened = open_and_announce(model)
     if not allow_untrained:
-        refuse_untrained(opened)
+        check_untrained(opened)
     return opened
 
 
