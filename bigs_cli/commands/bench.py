@@ -25,10 +25,7 @@ def load(
         Path | None,
         opt.path_option("--data", help="Token shards whose rows are repeated.", show_default="random tokens"),
     ] = None,
-    lengths: Annotated[
-        list[int] | None,
-        typer.Option("--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default="128 and 512"),
-    ] = None,
+    lengths: Annotated[list[int] | None, opt.lengths_option("128 and 512")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows per batch.")] = 32,
     tokens: Annotated[float, typer.Option(min=1000, help="Tokens in the largest corpus.")] = 1e9,
     sizes: Annotated[int, typer.Option(min=2, help="Number of corpus sizes, from --tokens / 1000 to --tokens.")] = 10,
@@ -179,12 +176,7 @@ def train(
 
 @app.command(epilog="[bold]Example:[/bold] bigs bench mixing --length 128 --length 1024 --length 8192")
 def mixing(
-    lengths: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default="128 to 65536, doubling"
-        ),
-    ] = None,
+    lengths: Annotated[list[int] | None, opt.lengths_option("128 to 65536, doubling")] = None,
     mixers: Annotated[
         list[str] | None,
         typer.Option(

@@ -32,9 +32,7 @@ bigs finetune glue --from JunxiongWang/BiGS_512 --run runs/glue
 bigs finetune --train reviews.csv --dev dev.csv --text review --label stars --from small"""
 
 
-Data = Annotated[
-    Path | None, opt.path_option("--data", help="Folder with the files of the task.", show_default="the hub")
-]
+Data = Annotated[Path | None, opt.task_data_option("the hub")]
 TaskRecipe = Annotated[
     str | None,
     opt.name_option(
@@ -67,10 +65,7 @@ DevFile = Annotated[
     str | None,
     opt.name_option("--dev", metavar="FILE", help="Dev set with the columns of --train.", rich_help_panel=_CUSTOM),
 ]
-TextColumn = Annotated[
-    str | None,
-    typer.Option("--text", metavar="COLUMN", help="Column of the text.", show_default="text", rich_help_panel=_CUSTOM),
-]
+TextColumn = Annotated[str | None, opt.text_option("text", _CUSTOM)]
 PairColumn = Annotated[
     str | None,
     typer.Option(

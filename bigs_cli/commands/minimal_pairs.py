@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoints.resolve import OpenModel
@@ -15,23 +15,7 @@ if TYPE_CHECKING:
 
 
 BlimpLevel = Literal["field", "phenomenon", "paradigm"]
-
-
-def blimp_level(by: Sequence[str] | None) -> BlimpLevel:
-    """Return the most detailed level of BLiMP to report: the last of `by`, by default the phenomenon.
-
-    Raises:
-        RequestError: BLiMP has no such level.
-    """
-    from bigs_cli.core.errors import RequestError, did_you_mean
-
-    chosen = by[-1] if by else "phenomenon"
-    for level in get_args(BlimpLevel):
-        if chosen == level:
-            return level
-    levels = get_args(BlimpLevel)
-    near = did_you_mean(chosen, levels)
-    raise RequestError(f"BLiMP has no level {chosen}.{near} Choose --by from {', '.join(levels)}.")
+"""A level of detail of the results on BLiMP."""
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,7 @@ Input = Annotated[
         rich_help_panel=_FILES,
     ),
 ]
-TextColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--text", metavar="COLUMN", help="Column of the text.", show_default="detected", rich_help_panel=_FILES
-    ),
-]
+TextColumn = Annotated[str | None, opt.text_option("detected", _FILES)]
 
 
 def predict(
