@@ -118,8 +118,8 @@ def _folders() -> Iterator[Finding]:
             continue
         problem = _cannot_write(path)
         free = shutil.disk_usage(_existing(path)).free
-        shown = f"{path.absolute()}, {free / 1e9:,.1f} GB free"
-        yield Finding(what, shown) if problem is None else Finding(what, f"{shown}: {problem}", stops, advice)
+        space = f"{path.absolute()}, {free / 1e9:,.1f} GB free"
+        yield Finding(what, space) if problem is None else Finding(what, f"{space}: {problem}", stops, advice)
 
 
 def _existing(path: Path) -> Path:
@@ -161,13 +161,13 @@ def _devices() -> Iterator[Finding]:
         yield Finding("devices", error.found, VERBS[1:], error.advice)
         return
     kinds = [f"{device.platform}: {device.device_kind}" for device in devices]
-    shown = ", ".join(f"{kinds.count(kind)} × {kind}" for kind in dict.fromkeys(kinds))
+    names = ", ".join(f"{kinds.count(kind)} × {kind}" for kind in dict.fromkeys(kinds))
     memory = (devices[0].memory_stats() or {}).get("bytes_limit")
-    shown += f", {memory / 1e9:,.1f} GB each" if memory else ""
+    names += f", {memory / 1e9:,.1f} GB each" if memory else ""
     unused = devices[0].platform == "cpu" and Path("/dev/nvidia0").exists()
     yield Finding(
         "devices",
-        shown,
+        names,
         advice="there is an NVIDIA GPU that JAX does not use: pip install 'bigs[cuda]'" if unused else "",
     )
     for dtype in ("float32", "bfloat16"):

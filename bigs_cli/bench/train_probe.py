@@ -78,9 +78,9 @@ def _training(setting: Setting) -> Callable[[], None]:
         loss = _loss_everywhere(lambda params, *a, **kw: reference(unstack_layers(params), *a, **kw), special, masking)
     else:
         loss = masked_lm_loss(make_apply(setting.model, setting.compute), special, masking)
-    rate = learning_rate(Schedule(kind="cosine", warmup_steps=10), 1e-4, _SCHEDULE_STEPS)
+    lr_schedule = learning_rate(Schedule(kind="cosine", warmup_steps=10), 1e-4, _SCHEDULE_STEPS)
     optimizer = make_optimizer(Optimizer(learning_rate=1e-4, beta2=0.98, weight_decay=0.05))
-    step = make_step(loss, optimizer, rate, seed=0)
+    step = make_step(loss, optimizer, lr_schedule, seed=0)
     state = new_state(initialize(setting.model, 0), optimizer)
     batch = {"input_ids": _ids(setting), "row": jnp.arange(setting.batch, dtype=jnp.int32)}
 

@@ -1,9 +1,10 @@
 """Checkpoints of training states and of the best parameters of a run. The only module that imports Orbax.
 
 A checkpoint is a folder named by its step, with the items `params`, `ema` (the moving average of the parameters, if
-there is one), `optimizer` (training states only) and `position` (JSON: the state of the data loader, and counters), and
-checksums. Orbax writes to a temporary name and renames the folder, so a folder named by a step is complete. If a
-checkpoint is corrupt, the previous one is used; a run that resumes from it renames the corrupt one to STEP.damaged.
+there is one), `optimizer` (training states only) and `position` (JSON: the loop state, which is the state of the data
+loader, and counters), and checksums. Orbax writes to a temporary name and renames the folder, so a folder named by a
+step is complete. If a checkpoint is corrupt, the previous one is used; a run that resumes from it renames the corrupt
+one to STEP.damaged.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Checkpoints:
         step: int,
         params: Any,
         optimizer: Any = None,
-        position: dict[str, Any] | None = None,
+        loop_state: dict[str, Any] | None = None,
         ema: Any = None,
         score: float | None = None,
     ) -> None:
@@ -108,8 +109,8 @@ class Checkpoints:
             items["optimizer"] = ocp.args.StandardSave(optimizer)
         if ema is not None:
             items["ema"] = ocp.args.StandardSave(ema)
-        if position is not None:
-            items["position"] = ocp.args.JsonSave(position)
+        if loop_state is not None:
+            items["position"] = ocp.args.JsonSave(loop_state)
         self.wait()  # `_finalize` takes no arguments, so only one save may run at a time.
         self._saving, self.scores[step] = step, score
         trees = {"params": params, "optimizer": optimizer, "ema": ema}
@@ -119,7 +120,7 @@ class Checkpoints:
     def restore(self, step: int, params: Any, optimizer: Any, ema: Any = None) -> tuple[Any, Any, Any, dict[str, Any]]:
         """Read the state of `step` with the shapes, dtypes and shardings of `params`, `optimizer` and `ema`.
 
-        Return parameters, optimizer state, moving average (None if `ema` is None), and position.
+        Return parameters, optimizer state, moving average (None if `ema` is None), and `loop_state`.
 
         Raises:
             RequestError: the checkpoint cannot be read, or has other shapes.

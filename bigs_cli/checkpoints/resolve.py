@@ -32,7 +32,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedModel:
     """The location of a model: one of `run`, `folder` and `repo`. `why` describes it and how it was chosen."""
 
     why: str
@@ -60,7 +60,7 @@ class OpenModel:
         return digest(self.flat)
 
 
-def find_model(name: str | None) -> Found:
+def find_model(name: str | None) -> ResolvedModel:
     """Find the model called `name`, without loading it or using the network. None means the newest run.
 
     The following are tried in order: a folder (of a run or a model), the name of a run in the runs folder, a task with
@@ -72,24 +72,24 @@ def find_model(name: str | None) -> Found:
     if name is None:
         return _newest_run()
     check_local(name)
-    if (found := _find_local(name)) is not None:
-        return found
+    if (local := _find_local(name)) is not None:
+        return local
     base, _, revision = name.partition("@")
-    if revision and (found := _find_local(base)) is not None:
-        raise RequestError(f"{found.why} is local, and only models on the hub have revisions. Leave out '@{revision}'.")
+    if revision and (local := _find_local(base)) is not None:
+        raise RequestError(f"{local.why} is local, and only models on the hub have revisions. Leave out '@{revision}'.")
     task_run = _newest_of_task(name)
     if task_run is not None:
-        return Found(f"{task_run.path} (the newest finished {name} run)", run=task_run)
+        return ResolvedModel(f"{task_run.path} (the newest finished {name} run)", run=task_run)
     if base.lower() in PUBLISHED:
         repo = PUBLISHED[base.lower()] + name.removeprefix(base)
         why = "published" if revision else f"published; there is no finished {name} run in {runs_root()}/"
-        return Found(f"{repo} ({why})", repo=repo)
+        return ResolvedModel(f"{repo} ({why})", repo=repo)
     if Path(name).is_dir():
         raise RequestError(
             f"The folder {name} contains neither a run (recipe.yaml) nor a model (config.json and weights). {needed()}"
         )
     if _HUB_ID.fullmatch(name):
-        return Found(f"{name} (on the hub)", repo=name)
+        return ResolvedModel(f"{name} (on the hub)", repo=name)
     known = [run.path.name for run in runs()] + list(PUBLISHED)
     raise RequestError(
         f"There is no model '{name}'.{did_you_mean(name, known)} Name a run, a model folder, a hub id such as "
@@ -97,7 +97,7 @@ def find_model(name: str | None) -> Found:
     )
 
 
-def open_model(found: Found, form: str | None = None) -> OpenModel:
+def open_model(model: ResolvedModel, form: str | None = None) -> OpenModel:
     """Load the model returned by `find_model`; a model on the hub is downloaded first.
 
     `form` (flax, safetensors, torch or onnx) selects one of several weights files, by default the preferred one.
@@ -108,22 +108,22 @@ def open_model(found: Found, form: str | None = None) -> OpenModel:
         BigsError: the hub cannot be reached.
     """
     candidates(form)  # Raises an error for an unknown format before anything is downloaded.
-    if found.run is not None and form is not None:
+    if model.run is not None and form is not None:
         raise RequestError(
-            f"{found.run.path} is a run, whose checkpoints have a single format. Leave out --from-format {form}."
+            f"{model.run.path} is a run, whose checkpoints have a single format. Leave out --from-format {form}."
         )
-    if found.run is not None:
-        return _open_run(found.run)
-    folder = found.folder
+    if model.run is not None:
+        return _open_run(model.run)
+    folder = model.folder
     if folder is None:
-        repo, _, revision = (found.repo or "").partition("@")
+        repo, _, revision = (model.repo or "").partition("@")
         folder = fetch_model(repo, revision or None, form)
     loaded = read_model(folder, choose(folder, form).name)
     notes = [f"not used: {name}" for name in loaded.ignored]
     notes += [f"not in the file: {name}" for name in loaded.absent]
-    name = (found.repo or folder.resolve().name).rpartition("/")[2].partition("@")[0]
+    name = (model.repo or folder.resolve().name).rpartition("/")[2].partition("@")[0]
     source = str(loaded.source_file)
-    return OpenModel(name, loaded.config, loaded.flat, loaded.tokenizer_path, source, tuple(notes), repo=found.repo)
+    return OpenModel(name, loaded.config, loaded.flat, loaded.tokenizer_path, source, tuple(notes), repo=model.repo)
 
 
 def fetch_model(repo: str, revision: str | None = None, form: str | None = None) -> Path:
@@ -156,21 +156,21 @@ def fetch_model(repo: str, revision: str | None = None, form: str | None = None)
     return folder
 
 
-def _find_local(name: str) -> Found | None:
+def _find_local(name: str) -> ResolvedModel | None:
     """Return the run or the model folder at the path `name`, or with that name in the runs folder, if any."""
     for path in (Path(name), runs_root() / name):
         check_link(path)
         if RunFolder(path).is_run:
-            return Found(f"{path} (a run)", run=RunFolder(path))
+            return ResolvedModel(f"{path} (a run)", run=RunFolder(path))
         if (path / CONFIG).is_file() or weights_in(path):
-            return Found(f"{path} (a model folder)", folder=path)
+            return ResolvedModel(f"{path} (a model folder)", folder=path)
     return None
 
 
-def _newest_run() -> Found:
+def _newest_run() -> ResolvedModel:
     for run in runs():
         if run.finished:
-            return Found(f"{run.path} (the newest finished run)", run=run)
+            return ResolvedModel(f"{run.path} (the newest finished run)", run=run)
     raise RequestError(
         f"There is no finished run in {runs_root()}/. Name a model with --model, or train one with: bigs demo"
     )

@@ -25,10 +25,7 @@ def load(
         Path | None,
         opt.path_option("--data", help="Token shards whose rows are repeated.", show_default="random tokens"),
     ] = None,
-    lengths: Annotated[
-        list[int] | None,
-        typer.Option("--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default="128 and 512"),
-    ] = None,
+    lengths: Annotated[list[int] | None, opt.lengths_option("128 and 512")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows per batch.")] = 32,
     tokens: Annotated[float, typer.Option(min=1000, help="Tokens in the largest corpus.")] = 1e9,
     sizes: Annotated[int, typer.Option(min=2, help="Number of corpus sizes, from --tokens / 1000 to --tokens.")] = 10,
@@ -172,19 +169,14 @@ def train(
         for shape in sizes:
             measured += measure(config, peaks, shape, what, rounds, steps)
             advance(1)
-    report["matrix_flops"], report["shapes"] = rates, as_json(measured)
+    report["peak_flops"], report["shapes"] = rates, as_json(measured)
     title = f"{PASSES[what]}, {counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"
     show(report, [train_table(measured, title)], [], json_file)
 
 
 @app.command(epilog="[bold]Example:[/bold] bigs bench mixing --length 128 --length 1024 --length 8192")
 def mixing(
-    lengths: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default="128 to 65536, doubling"
-        ),
-    ] = None,
+    lengths: Annotated[list[int] | None, opt.lengths_option("128 to 65536, doubling")] = None,
     mixers: Annotated[
         list[str] | None,
         typer.Option(

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bigs_cli.commands import options as opt
+from bigs_cli.commands.minimal_pairs import BlimpLevel
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoints.resolve import OpenModel
@@ -58,12 +59,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Data = Annotated[
-    Path | None,
-    opt.path_option(
-        "--data", metavar="PATH", help="Folder with the files of the task.", show_default="the run's, else the hub"
-    ),
-]
+Data = Annotated[Path | None, opt.task_data_option("the run's, else the hub")]
 Shards = Annotated[
     Path | None,
     opt.path_option("--data", metavar="PATH", help="Token shards or HDF5 files.", show_default="the run's"),
@@ -86,10 +82,7 @@ By = Annotated[
     list[str] | None,
     typer.Option("--by", metavar="COLUMN", help="Also report accuracy per value of this column. Repeatable."),
 ]
-BlimpLevel = Annotated[
-    list[str] | None,
-    typer.Option("--by", metavar="LEVEL", help="Most detailed level to report: field, phenomenon or paradigm."),
-]
+Level = Annotated[BlimpLevel, typer.Option("--by", help="Most detailed level to report.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many pairs per file.")]
 Good = Annotated[
     str, typer.Option("--good", metavar="COLUMN", help="Column of the acceptable sentence or correct form.")
@@ -212,7 +205,7 @@ def evaluate_mlm(
 def evaluate_blimp(
     model: opt.Model = None,
     data: Tables = None,
-    by: BlimpLevel = None,
+    by: Level = "phenomenon",
     limit: Limit = None,
     within_word: WithinWord = False,
     length: opt.Length = None,
@@ -231,7 +224,7 @@ def evaluate_blimp(
     _check_output(predictions, "--predictions", data or ())
     opened = _open(model, allow_untrained)
     options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form, within_word)
-    minimal_pairs.evaluate_blimp(opened, data or (), minimal_pairs.blimp_level(by), options)
+    minimal_pairs.evaluate_blimp(opened, data or (), by, options)
 
 
 @app.command(
@@ -301,12 +294,12 @@ def evaluate_agreement(
 
 def _open(model: str | None, allow_untrained: bool) -> OpenModel:
     """Open the model. An untrained head is an error unless `allow_untrained`."""
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained
+    from bigs_cli.commands.shared import check_untrained, open_and_announce, prepare_jax
 
     prepare_jax()
     opened = open_and_announce(model)
     if not allow_untrained:
-        refuse_untrained(opened)
+        check_untrained(opened)
     return opened
 
 

@@ -11,72 +11,80 @@ from bigs_cli.commands import options as opt
 
 EPILOG = "[bold]Example:[/bold] bigs export --model runs/mrpc --format transformers --output exports/mrpc"
 
+WeightsFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        help="flax or torch (the published layouts), safetensors (named by parameter path), transformers "
+        "(PyTorch weights and model code), onnx, or stablehlo.",
+    ),
+]
+FromFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--from-format",
+        metavar="NAME",
+        help="Format to read if MODEL has weights in several: flax, safetensors, torch or onnx.",
+        show_default="the first of these that exists",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    opt.path_option("--output", "-o", help="Folder to create.", show_default="exports/MODEL-FORMAT"),
+]
+Lengths = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--length",
+        help="With --format onnx or stablehlo: input length in tokens. Repeatable.",
+        show_default="the model's maximum",
+    ),
+]
+Int8 = Annotated[
+    bool,
+    typer.Option("--int8", help="With --format onnx: also write a model with 8-bit weights and report its accuracy."),
+]
+DType = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option(
+        "--dtype",
+        help="Data type of the weights in flax, torch, safetensors and transformers; SSM parameters stay float32.",
+    ),
+]
+License = Annotated[
+    str | None,
+    typer.Option("--license", help="Licence for the model card, such as apache-2.0.", show_default="none stated"),
+]
+Push = Annotated[
+    str | None,
+    typer.Option("--push", metavar="OWNER/NAME", help="Also upload the folder to this repository on the hub."),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="BRANCH", help="Upload to this branch.", show_default="main"),
+]
+Public = Annotated[
+    bool,
+    typer.Option(
+        "--public",
+        help="Make the repository public, even if it exists and is private. By default, a new repository is private.",
+    ),
+]
+
 
 def export(
     model: opt.Model = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            "-f",
-            help="flax or torch (the published layouts), safetensors (named by parameter path), transformers "
-            "(PyTorch weights and model code), onnx, or stablehlo.",
-        ),
-    ] = "flax",
-    from_format: Annotated[
-        str | None,
-        typer.Option(
-            "--from-format",
-            metavar="NAME",
-            help="Format to read if MODEL has weights in several: flax, safetensors, torch or onnx.",
-            show_default="the first of these that exists",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        opt.path_option("--output", "-o", help="Folder to create.", show_default="exports/MODEL-FORMAT"),
-    ] = None,
-    length: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--length",
-            help="With --format onnx or stablehlo: input length in tokens. Repeatable.",
-            show_default="the model's maximum",
-        ),
-    ] = None,
-    int8: Annotated[
-        bool,
-        typer.Option(
-            "--int8", help="With --format onnx: also write a model with 8-bit weights and report its accuracy."
-        ),
-    ] = False,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"],
-        typer.Option(
-            "--dtype",
-            help="Data type of the weights in flax, torch, safetensors and transformers; SSM parameters stay float32.",
-        ),
-    ] = "float32",
-    license: Annotated[
-        str | None,
-        typer.Option("--license", help="Licence for the model card, such as apache-2.0.", show_default="none stated"),
-    ] = None,
-    push: Annotated[
-        str | None,
-        typer.Option("--push", metavar="OWNER/NAME", help="Also upload the folder to this repository on the hub."),
-    ] = None,
-    revision: Annotated[
-        str | None,
-        typer.Option("--revision", metavar="BRANCH", help="Upload to this branch.", show_default="main"),
-    ] = None,
-    public: Annotated[
-        bool,
-        typer.Option(
-            "--public",
-            help="Make the repository public, even if it exists and is private. By default, a new repository is "
-            "private.",
-        ),
-    ] = False,
+    form: WeightsFormat = "flax",
+    from_format: FromFormat = None,
+    output: Output = None,
+    length: Lengths = None,
+    int8: Int8 = False,
+    dtype: DType = "float32",
+    license: License = None,
+    push: Push = None,
+    revision: Revision = None,
+    public: Public = False,
 ) -> None:
     """Export a model to a folder that other tools load, and verify it by reading it back.
 

@@ -32,9 +32,7 @@ bigs finetune glue --from JunxiongWang/BiGS_512 --run runs/glue
 bigs finetune --train reviews.csv --dev dev.csv --text review --label stars --from small"""
 
 
-Data = Annotated[
-    Path | None, opt.path_option("--data", help="Folder with the files of the task.", show_default="the hub")
-]
+Data = Annotated[Path | None, opt.task_data_option("the hub")]
 TaskRecipe = Annotated[
     str | None,
     opt.name_option(
@@ -67,10 +65,7 @@ DevFile = Annotated[
     str | None,
     opt.name_option("--dev", metavar="FILE", help="Dev set with the columns of --train.", rich_help_panel=_CUSTOM),
 ]
-TextColumn = Annotated[
-    str | None,
-    typer.Option("--text", metavar="COLUMN", help="Column of the text.", show_default="text", rich_help_panel=_CUSTOM),
-]
+TextColumn = Annotated[str | None, opt.text_option("text", _CUSTOM)]
 PairColumn = Annotated[
     str | None,
     typer.Option(
@@ -187,7 +182,7 @@ def _finetune(request: Request) -> None:
     from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.tokenizer import load_tokenizer
-    from bigs_cli.reporting.trackers import check_trackers
+    from bigs_cli.reporting.loggers import check_loggers
     from bigs_cli.tasks import get_task, task_of
 
     start, data, resume = request.start, request.data, request.resume
@@ -208,7 +203,7 @@ def _finetune(request: Request) -> None:
     task = task_of(chosen)
     if task_name not in (None, task.name):
         raise RequestError(f"{owner} is for the task {chosen.task}, not {task_name}. Leave out {task_name}.")
-    check_trackers(chosen.loggers)
+    check_loggers(chosen.loggers)
     model_name = start or chosen.from_
     if model_name is None:
         raise RequestError(f"{owner} names no model to start from. Name one with --from MODEL")

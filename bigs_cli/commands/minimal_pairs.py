@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoints.resolve import OpenModel
@@ -15,23 +15,7 @@ if TYPE_CHECKING:
 
 
 BlimpLevel = Literal["field", "phenomenon", "paradigm"]
-
-
-def blimp_level(by: Sequence[str] | None) -> BlimpLevel:
-    """Return the most detailed level of BLiMP to report: the last of `by`, by default the phenomenon.
-
-    Raises:
-        RequestError: BLiMP has no such level.
-    """
-    from bigs_cli.core.errors import RequestError, did_you_mean
-
-    chosen = by[-1] if by else "phenomenon"
-    for level in get_args(BlimpLevel):
-        if chosen == level:
-            return level
-    levels = get_args(BlimpLevel)
-    near = did_you_mean(chosen, levels)
-    raise RequestError(f"BLiMP has no level {chosen}.{near} Choose --by from {', '.join(levels)}.")
+"""A level of detail of the results on BLiMP."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +126,10 @@ def _report(
     if model.reads_padding:
         lengths = " or ".join(map(str, padded))
         err.print(f"This model does not mask padding: all sentences of a file are padded to {lengths} tokens.")
-    total, usable = sum(map(len, files)), sum(len(part.kept) for part in encoded)
-    if usable < total:
-        err.print(f"Skipped {total - usable:,} of {total:,} pairs whose forms are not single tokens.")
-    if not usable:
+    total, comparable = sum(map(len, files)), sum(len(part.kept) for part in encoded)
+    if comparable < total:
+        err.print(f"Skipped {total - comparable:,} of {total:,} pairs whose forms are not single tokens.")
+    if not comparable:
         raise RequestError("No pair can be compared: both forms of the word must be single tokens of this model.")
     with progress(title, sum(map(len, encoded)), "word") as advance:
         compared = model.compare(encoded, advance)
@@ -161,7 +145,7 @@ def _report(
     if options.form == "table":
         out.print(accuracy_table(lines, f"{title}; chance: 50%"))
     else:
-        counts = {"padded_to": padded, "left_out": total - usable, "ties": ties}
+        counts = {"padded_to": padded, "left_out": total - comparable, "ties": ties}
         out.print(accuracy_text(lines, options.form, {**about, **counts}))
     if options.predictions is not None:  # Last: if the disk is full, the results have been printed.
         write_lines(options.predictions, (record for one in compared for record in one.records()))

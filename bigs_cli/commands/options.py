@@ -62,6 +62,23 @@ def model_option(default: str) -> Any:
     )
 
 
+def task_data_option(default: str) -> Any:
+    """Declare ``--data`` of a task; `default` describes what is used without it."""
+    return path_option("--data", metavar="PATH", help="Folder with the files of the task.", show_default=default)
+
+
+def text_option(default: str, panel: str) -> Any:
+    """Declare ``--text``, a column; `default` describes what is used without it, `panel` is its help panel."""
+    return typer.Option(
+        "--text", metavar="COLUMN", help="Column of the text.", show_default=default, rich_help_panel=panel
+    )
+
+
+def lengths_option(default: str) -> Any:
+    """Declare a repeatable ``--length`` of a benchmark; `default` describes what is used without it."""
+    return typer.Option("--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default=default)
+
+
 INFERENCE = "Inference"
 """Help panel of the options that control model inputs."""
 
@@ -133,6 +150,11 @@ JsonFile = Annotated[
     name_option(
         "--json", metavar="FILE", help="Write the results as JSON; - writes them to stdout, instead of the table."
     ),
+]
+Examples = Annotated[int, typer.Option("--examples", min=0, help="List at most this many examples in each table.")]
+KernelLength = Annotated[
+    int | None,
+    typer.Option("--length", min=1, help="Length of the plotted kernels in tokens.", show_default="128"),
 ]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Number of repetitions; the median is reported.")]
 Layers = Annotated[int, typer.Option("--layers", min=1, help="Number of layers.")]

@@ -75,12 +75,7 @@ Input = Annotated[
         rich_help_panel=_FILES,
     ),
 ]
-TextColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--text", metavar="COLUMN", help="Column of the text.", show_default="detected", rich_help_panel=_FILES
-    ),
-]
+TextColumn = Annotated[str | None, opt.text_option("detected", _FILES)]
 
 
 def predict(
@@ -121,7 +116,7 @@ def predict(
         check_output_file(output, "--output")
     form = _check_output(output, form, embed, source is not None, bool(texts))
 
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax, refuse_untrained, tokenizer_of
+    from bigs_cli.commands.shared import check_untrained, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.reporting.console import err, progress
 
     prepare_jax()
@@ -137,7 +132,7 @@ def predict(
     from bigs_cli.tasks.items import TEXT_OR_PAIR
 
     if not (embed or allow_untrained):
-        refuse_untrained(opened)
+        check_untrained(opened)
     config = opened.config
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
     warn_of_trimming(config, settings.trim)

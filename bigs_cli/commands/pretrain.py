@@ -81,7 +81,7 @@ def pretrain(
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.core import processes as group
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.reporting.trackers import check_trackers
+    from bigs_cli.reporting.loggers import check_loggers
 
     if run is None and recipe is None:
         raise RequestError(
@@ -109,7 +109,7 @@ def pretrain(
             )
     if loggers:
         chosen = chosen.model_copy(update={"loggers": tuple(loggers)})
-    check_trackers(chosen.loggers)
+    check_loggers(chosen.loggers)
     chosen = _with_data(chosen, data, validation)
 
     from bigs_cli.checkpoints.resolve import find_model, open_model

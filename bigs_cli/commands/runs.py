@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+_KERNEL_LENGTH = 128
 _RUN = "Folder of a run, or its name in $BIGS_RUNS (runs/)."
 Run = Annotated[str, typer.Argument(help=_RUN, parser=opt.local_name)]
 Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=_RUN, parser=opt.local_name)]
@@ -66,9 +67,7 @@ def show(run: Run) -> None:
 @app.command(epilog="[bold]Example:[/bold] bigs runs compare small small-2")
 def compare(
     runs: Runs,
-    examples: Annotated[
-        int, typer.Option("--examples", min=0, help="List at most this many examples on which two runs differ.")
-    ] = 10,
+    examples: opt.Examples = 10,
 ) -> None:
     """Compare runs: differences in recipe, environment and data, and results side by side.
 
@@ -134,12 +133,7 @@ def plot(
     kernels: Annotated[
         bool, typer.Option("--kernels", help="Plot the convolution kernels of each layer of a model.")
     ] = False,
-    length: Annotated[
-        int | None,
-        typer.Option(
-            "--length", min=1, help="With --kernels: length of the plotted kernels in tokens.", show_default="128"
-        ),
-    ] = None,
+    length: opt.KernelLength = None,
 ) -> None:
     """Plot the loss, learning rate and throughput of one or more runs.
 
@@ -161,7 +155,7 @@ def plot(
     if kind in ("confusion", "kernels") and len(runs) > 1:
         raise RequestError(f"--{kind} plots a single run; {len(runs)} were named.")
     if kernels:
-        figure = _kernels(runs[0], length or 128)
+        figure = _kernels(runs[0], length or _KERNEL_LENGTH)
     elif confusion:
         figure = _confusion(runs[0])
     else:
@@ -176,10 +170,8 @@ def report(
     output: Annotated[Path, opt.path_option("--output", "-o", help="Write the report to this .html file.")] = Path(
         "report.html"
     ),
-    examples: Annotated[
-        int, typer.Option("--examples", min=0, help="List at most this many examples in each section.")
-    ] = 10,
-    length: Annotated[int, typer.Option("--length", min=1, help="Length of the plotted kernels in tokens.")] = 128,
+    examples: opt.Examples = 10,
+    length: opt.KernelLength = None,
 ) -> None:
     """Write an HTML report on runs: recipes, results, curves, errors, kernels, and comparisons of runs of the same
     task.
@@ -200,7 +192,7 @@ def report(
     from bigs_cli.evaluation.report import gather
     from bigs_cli.evaluation.report import report as written
 
-    text = written(*gather(found, length), examples)
+    text = written(*gather(found, length or _KERNEL_LENGTH), examples)
     try:
         with atomic_write(output, "w") as file:
             file.write(text)

@@ -12,7 +12,7 @@ from bigs_cli.core.cache import cache_root
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from bigs_cli.checkpoints.resolve import Found, OpenModel
+    from bigs_cli.checkpoints.resolve import OpenModel, ResolvedModel
     from bigs_cli.data.corpus import Corpus
 
 
@@ -37,16 +37,16 @@ def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
     from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err
 
-    found = find_model(name)
+    resolved = find_model(name)
     find_devices()
-    err.print(f"Model: {found.why}")
-    model = open_model(found, form)
+    err.print(f"Model: {resolved.why}")
+    model = open_model(resolved, form)
     for note in model.notes:
         err.print(f"  {note}")
     return model
 
 
-def refuse_untrained(model: OpenModel) -> None:
+def check_untrained(model: OpenModel) -> None:
     """Check that the head of a model was trained.
 
     Raises:
@@ -57,10 +57,10 @@ def refuse_untrained(model: OpenModel) -> None:
     check_trained(untrained_layers(model.flat, model.config), model.config, model.source, "pass --allow-untrained")
 
 
-def lasting_name(found: Found) -> str:
+def lasting_name(model: ResolvedModel) -> str:
     """Return the folder or hub id of a model to record in a recipe: the meaning of a short name can change."""
-    folder = found.folder if found.run is None else found.run.path
-    return str(folder or found.repo)
+    folder = model.folder if model.run is None else model.run.path
+    return str(folder or model.repo)
 
 
 def tokenizer_of(model: OpenModel) -> Tokenizer:

@@ -302,7 +302,7 @@ def check_destination(to: Destination) -> None:
         api = HfApi()
         api.whoami()
         with contextlib.suppress(errors.RepositoryNotFoundError):  # `push` creates it.
-            _refuse_public(to, private=bool(api.repo_info(to.repo).private))
+            _check_public(to, private=bool(api.repo_info(to.repo).private))
 
 
 def push(folder: Path, to: Destination, message: str) -> tuple[str, list[str]]:
@@ -322,7 +322,7 @@ def push(folder: Path, to: Destination, message: str) -> tuple[str, list[str]]:
     with _push_errors(to, _manual_push_hint(folder, to)):
         api.create_repo(to.repo, private=not to.public, exist_ok=True)
         private = bool(api.repo_info(to.repo).private)
-        _refuse_public(to, private)
+        _check_public(to, private)
         if to.branch is not None:
             api.create_branch(to.repo, branch=to.branch, exist_ok=True)
         commit = api.upload_folder(repo_id=to.repo, folder_path=folder, revision=to.branch, commit_message=message)
@@ -331,7 +331,7 @@ def push(folder: Path, to: Destination, message: str) -> tuple[str, list[str]]:
         return str(commit.commit_url), api.list_repo_files(to.repo, revision=to.branch)
 
 
-def _refuse_public(to: Destination, private: bool) -> None:
+def _check_public(to: Destination, private: bool) -> None:
     if not private and not to.public:
         raise RequestError(
             f"{to.repo} is public, so everyone could see the export. Add --public to allow that, or choose another "

@@ -19,7 +19,7 @@ from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Counts, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.packing import check_packing, split_text
 from bigs_cli.data.readers import LONGEST_TEXT
-from bigs_cli.data.shard_writer import DamagedDraftError, shard_writers
+from bigs_cli.data.shard_writer import CorruptTemporaryFilesError, shard_writers
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.sources import Cursor, Part, find_parts, read_parts
 from bigs_cli.data.staging import Progress, Request, Staging, resume_command, staging
@@ -114,7 +114,7 @@ def _resumable(place: Staging) -> Iterator[None]:
     """Add to an error how to continue from the saved progress, if there is any."""
     try:
         yield
-    except DamagedDraftError:
+    except CorruptTemporaryFilesError:
         raise
     except BigsError as error:
         if place.progress() is None:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigs_cli.data.shard_writer import DamagedDraftError
+from bigs_cli.data.shard_writer import CorruptTemporaryFilesError
 from bigs_cli.data.sources import Cursor
 
 
@@ -42,7 +42,7 @@ def texts_seen(path: Path, place: Cursor) -> Iterator[TextsSeen]:
     """Open or create the database, and delete texts that occurred after `place`.
 
     Raises:
-        DamagedDraftError: the file is corrupt. sqlite3.OperationalError: the disk failed; see `disk_error`.
+        CorruptTemporaryFilesError: the file is corrupt. sqlite3.OperationalError: the disk failed; see `disk_error`.
     """
     try:
         with contextlib.closing(sqlite3.connect(path)) as base:
@@ -52,7 +52,7 @@ def texts_seen(path: Path, place: Cursor) -> Iterator[TextsSeen]:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        raise DamagedDraftError(path) from error
+        raise CorruptTemporaryFilesError(path) from error
 
 
 def disk_error(error: Exception) -> Exception:

@@ -103,12 +103,12 @@ def bucket(tokens: int, length: int) -> int:
 
 
 def encode_texts(
-    tokenizer: Tokenizer, first: Sequence[str], second: Sequence[str] | None, length: int, labels: Array | None = None
+    tokenizer: Tokenizer, text_a: Sequence[str], text_b: Sequence[str] | None, length: int, labels: Array | None = None
 ) -> Encoded:
     """Encode texts or pairs of texts; pairs beyond `length` are truncated at the end of the longer text."""
     own = add_special_tokens(tokenizer)
     own.enable_truncation(length, strategy="longest_first")
-    texts = list(first) if second is None else list(zip(first, second, strict=True))
+    texts = list(text_a) if text_b is None else list(zip(text_a, text_b, strict=True))
     encodings = own.encode_batch(texts)
     firsts = np.array([len(e.type_ids) - sum(e.type_ids) for e in encodings], np.int64)
     cut = sum(bool(e.overflowing) for e in encodings)

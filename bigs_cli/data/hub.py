@@ -152,16 +152,16 @@ def _readable(files: Sequence[TextFile], builder: DatasetBuilder) -> bool:
         return False
 
 
-def _read_files(files: Sequence[TextFile], how: ReadOptions, skip: int) -> Documents:
+def _read_files(files: Sequence[TextFile], options: ReadOptions, skip: int) -> Documents:
     for file in files:
         set_timeouts()
         if skip and file.suffix == ".parquet":
             rows = count_rows(file)
             if rows > skip:
-                yield from read_file(file, how, skip)
+                yield from read_file(file, options, skip)
             skip = max(0, skip - rows)
         else:
-            for document in read_file(file, how):
+            for document in read_file(file, options):
                 if skip:
                     skip -= 1
                 else:

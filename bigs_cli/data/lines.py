@@ -81,12 +81,12 @@ def _not_utf8(name: str, number: int, line: bytes, why: str, encoding: str = "")
     path = PurePosixPath(name)
     source, command = "" if encoding else " from its encoding", f"iconv -f {encoding or 'LATIN1'} -t UTF-8"
     if path.suffix in COMPRESSIONS:
-        how = f"Unpack the file and convert it{source}, for example with {command}"
+        advice = f"Unpack the file and convert it{source}, for example with {command}"
     else:
-        made = shlex.quote(f"fixed{path.suffix}")
-        how = f"Convert the file{source}: {command} {shlex.quote(name)} > {made}"
+        converted = shlex.quote(f"fixed{path.suffix}")
+        advice = f"Convert the file{source}: {command} {shlex.quote(name)} > {converted}"
     return BadRecord(
-        f"{name}:{number} is not UTF-8 ({why}). {how}",
+        f"{name}:{number} is not UTF-8 ({why}). {advice}",
         line.decode("utf-8", "replace"),
     )
 

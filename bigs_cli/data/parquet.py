@@ -37,7 +37,7 @@ def count_rows(file: TextFile) -> int:
         with seekable(file) as raw, parquet.ParquetFile(raw) as table:
             return table.metadata.num_rows
     except Exception as error:  # Each file system has its own exceptions.
-        damage_of(file, error)
+        parquet_error(file, error)
         return 1
 
 
@@ -72,14 +72,14 @@ def read_parquet(file: TextFile, text_column: str | None, skip: int = 0) -> Docu
                             if row > skip:
                                 yield _text(cell, found, f"{file.name}, row {row}")
                 except Exception as error:  # Each file system has its own exceptions.
-                    damage = damage_of(file, error)
+                    problem = parquet_error(file, error)
                     for lost in range(max(row, skip) + 1, end + 1):
-                        yield BadRecord(f"{file.name}, row {lost}: {damage}.")
+                        yield BadRecord(f"{file.name}, row {lost}: {problem}.")
                 row = end
     except Exception as error:  # Each file system has its own exceptions.
-        damage = damage_of(file, error)
+        problem = parquet_error(file, error)
         if not skip:
-            yield BadRecord(f"{file.name}: {damage}.")
+            yield BadRecord(f"{file.name}: {problem}.")
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def _text(cell: pa.Scalar[Any], column: str, where: str) -> str | BadRecord:
         return BadRecord(f"{where} is not UTF-8 ({error.reason}).")
 
 
-def damage_of(file: TextFile, error: Exception) -> str:
+def parquet_error(file: TextFile, error: Exception) -> str:
     """Return a description, not a whole sentence, of the problem behind an exception raised while reading a file.
 
     Raises:

@@ -1,8 +1,8 @@
-"""One reader per text file format: `read(file, how)` yields the documents of a file, and bad records.
+"""One reader per text file format: `read(file, options)` yields the documents of a file, and bad records.
 
 | ending | documents |
 |---|---|
-| `.txt` | the file, or each line, or each block between blank lines, as set by `how.text_documents` |
+| `.txt` | the file, or each line, or each block between blank lines, as set by `options.text_documents` |
 | `.jsonl`, `.ndjson`, `.json` | one per line: an object with a text column |
 | `.csv`, `.tsv` | one per row: the cell of the text column, which the first line names |
 | `.parquet` | one per row: the cell of the text column |
@@ -64,7 +64,7 @@ def kinds() -> str:
     return f"{', '.join(READERS)} (also with {', '.join(COMPRESSIONS)}), WikiExtractor's wiki_00"
 
 
-def _read_text(file: TextFile, how: ReadOptions) -> Documents:
+def _read_text(file: TextFile, options: ReadOptions) -> Documents:
     lines = file.lines(pieces=True)
     first = next(((n, line) for n, line in lines if isinstance(line, BadRecord) or line.strip()), None)
     if first is None:
@@ -72,10 +72,10 @@ def _read_text(file: TextFile, how: ReadOptions) -> Documents:
     lines = itertools.chain((first,), lines)
     if isinstance(first[1], str) and _WIKI_DOC.match(first[1]):
         yield from _wiki_documents(lines)
-    elif how.text_documents == "line":
+    elif options.text_documents == "line":
         yield from (line for _, line in lines)
     else:
-        yield from _text_documents(lines, how.text_documents)
+        yield from _text_documents(lines, options.text_documents)
 
 
 def _text_documents(lines: Iterator[tuple[int, str | BadRecord]], ends: TextDocuments) -> Documents:
@@ -93,14 +93,14 @@ def _text_documents(lines: Iterator[tuple[int, str | BadRecord]], ends: TextDocu
     yield "".join(held)
 
 
-def _read_wiki(file: TextFile, how: ReadOptions) -> Documents:
+def _read_wiki(file: TextFile, options: ReadOptions) -> Documents:
     lines = file.lines()
     first = next(lines, None)
     if first is None:
         return
     lines = itertools.chain((first,), lines)
     if isinstance(first[1], str) and first[1].lstrip().startswith("{"):
-        yield from _json_documents(file, lines, how)
+        yield from _json_documents(file, lines, options)
     else:
         yield from _wiki_documents(lines)
 
@@ -123,15 +123,15 @@ def _wiki_documents(lines: Iterator[tuple[int, str | BadRecord]]) -> Documents:
     yield html.unescape("".join(held))
 
 
-def _read_jsonl(file: TextFile, how: ReadOptions) -> Documents:
-    return _json_documents(file, file.lines(), how)
+def _read_jsonl(file: TextFile, options: ReadOptions) -> Documents:
+    return _json_documents(file, file.lines(), options)
 
 
-def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | BadRecord]], how: ReadOptions) -> Documents:
-    return _row_documents(json_rows(lines, file.name), how)
+def _json_documents(file: TextFile, lines: Iterator[tuple[int, str | BadRecord]], options: ReadOptions) -> Documents:
+    return _row_documents(json_rows(lines, file.name), options)
 
 
-def _row_documents(rows: Rows, how: ReadOptions, is_text: Callable[[str], bool] = lambda cell: True) -> Documents:
+def _row_documents(rows: Rows, options: ReadOptions, is_text: Callable[[str], bool] = lambda cell: True) -> Documents:
     """Yield the text of each row; the text column is one whose cell in the first row is a string and `is_text`."""
     found: str | None = None
     for place, row in rows:
@@ -140,15 +140,15 @@ def _row_documents(rows: Rows, how: ReadOptions, is_text: Callable[[str], bool] 
             continue
         if found is None:
             strings = [name for name, cell in row.items() if isinstance(cell, str) and is_text(cell)]
-            found = find_text_column(list(row), strings, how.text_column, place)
+            found = find_text_column(list(row), strings, options.text_column, place)
         if found not in row:
             yield BadRecord(f"{place} has no column '{found}', unlike the lines before it.")
         else:
             yield text_of(row[found], found, place)
 
 
-def _read_csv(file: TextFile, how: ReadOptions) -> Documents:
-    return _row_documents(delimited_rows(file), how, lambda cell: parse_number(cell) is None)
+def _read_csv(file: TextFile, options: ReadOptions) -> Documents:
+    return _row_documents(delimited_rows(file), options, lambda cell: parse_number(cell) is None)
 
 
 READERS: dict[str, Reader] = {
@@ -158,11 +158,11 @@ READERS: dict[str, Reader] = {
     ".json": _read_jsonl,
     ".csv": _read_csv,
     ".tsv": _read_csv,
-    ".parquet": lambda file, how: read_parquet(file, how.text_column),
+    ".parquet": lambda file, options: read_parquet(file, options.text_column),
 }
 
 
-def read_file(file: TextFile, how: ReadOptions, skip: int = 0) -> Documents:
+def read_file(file: TextFile, options: ReadOptions, skip: int = 0) -> Documents:
     """Return the records of a file after the first `skip`; in Parquet files, skipped row groups are not read.
 
     Raises:
@@ -170,8 +170,8 @@ def read_file(file: TextFile, how: ReadOptions, skip: int = 0) -> Documents:
     """
     reader = check_readable(file)
     if file.suffix == ".parquet":
-        return read_parquet(file, how.text_column, skip)
-    return itertools.islice(reader(file, how), skip, None)
+        return read_parquet(file, options.text_column, skip)
+    return itertools.islice(reader(file, options), skip, None)
 
 
 def check_readable(file: TextFile) -> Reader:

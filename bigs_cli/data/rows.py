@@ -16,7 +16,7 @@ from bigs_cli.core.files import parse_json
 from bigs_cli.data.delimited import read_cells, unique_names
 from bigs_cli.data.documents import TEXT_COLUMN, BadRecord
 from bigs_cli.data.files import TextFile, find_files
-from bigs_cli.data.parquet import damage_of, seekable
+from bigs_cli.data.parquet import parquet_error, seekable
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -149,7 +149,7 @@ def open_parquet(file: TextFile) -> Iterator[ParquetFile]:
     except MemoryError as error:
         raise translate_error(error) or error from error
     except Exception as error:  # Each file system has its own exceptions.
-        raise RequestError(f"{file.name} cannot be read as Parquet: {damage_of(file, error)}.") from error
+        raise RequestError(f"{file.name} cannot be read as Parquet: {parquet_error(file, error)}.") from error
 
 
 def _jsonl_rows(file: TextFile) -> Rows:

@@ -23,7 +23,7 @@ SHARD_BYTES = 1 << 26
 _BLOCK = 1 << 20  # bytes read at a time
 
 
-class DamagedDraftError(RequestError):
+class CorruptTemporaryFilesError(RequestError):
     """The unfinished files of an earlier process were modified, so they cannot be continued."""
 
     def __init__(self, path: Path, what: str = "is corrupt") -> None:
@@ -48,7 +48,7 @@ def shard_writers(
     """Yield a writer for each split, which continues from `written`, and close all files at the end.
 
     Raises:
-        DamagedDraftError: the files do not match `written`.
+        CorruptTemporaryFilesError: the files do not match `written`.
     """
     with contextlib.ExitStack() as opened:
         writers = {}
@@ -77,7 +77,7 @@ class ShardWriter:
         """Continue from `written`, or start.
 
         Raises:
-            DamagedDraftError: the files do not match `written`.
+            CorruptTemporaryFilesError: the files do not match `written`.
         """
         written = written or Written()
         self._folder = folder
@@ -140,7 +140,7 @@ class ShardWriter:
     def _reopen(self, rows: int) -> None:
         path, size = self._folder / self._name(), rows * self._width
         if not path.is_file() or path.stat().st_size < size:
-            raise DamagedDraftError(path, "is shorter than before")
+            raise CorruptTemporaryFilesError(path, "is shorter than before")
         self._file, self._rows = path.open("r+b"), rows
         for start in range(0, size, _BLOCK):
             self._digest.update(self._file.read(min(_BLOCK, size - start)))

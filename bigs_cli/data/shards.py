@@ -163,7 +163,9 @@ def open_shards(folder: str | Path) -> Shards:
             message names all of them.
     """
     shards = read_manifest(folder)
-    wrong = [fault for file, shard in shards.files() if (fault := _fault(file, shard.rows * shards.manifest.row_bytes))]
+    wrong = [
+        error for file, shard in shards.files() if (error := _size_error(file, shard.rows * shards.manifest.row_bytes))
+    ]
     if wrong:
         raise RequestError("\n".join([*wrong, MAKE_AGAIN]))
     return shards
@@ -196,7 +198,7 @@ def read_manifest(folder: str | Path) -> Shards:
     return Shards(folder, manifest)
 
 
-def _fault(file: Path, expected: int) -> str | None:
+def _size_error(file: Path, expected: int) -> str | None:
     """Return a sentence if a shard is missing or has the wrong size, else None."""
     if not file.is_file():
         return f"{file} is missing, but {MANIFEST} names it."

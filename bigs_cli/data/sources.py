@@ -65,7 +65,7 @@ class Cursor(BaseModel):
 
 def find_parts(
     sources: Sequence[str],
-    how: ReadOptions | None = None,
+    options: ReadOptions | None = None,
     weights: Sequence[float] | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Part]:
@@ -79,7 +79,7 @@ def find_parts(
     """
     parts = []
     for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
-        parts += [Part(source, weight, *rest) for rest in _parts_of(source, how or ReadOptions(), say)]
+        parts += [Part(source, weight, *rest) for rest in _parts_of(source, options or ReadOptions(), say)]
     return parts
 
 
@@ -130,7 +130,7 @@ def require_text(document: str | BadRecord) -> str:
 
 
 def _parts_of(
-    source: str, how: ReadOptions, say: Callable[[str], None]
+    source: str, options: ReadOptions, say: Callable[[str], None]
 ) -> Iterator[tuple[str, int, Callable[[int], Documents]]]:
     """Yield the identity, size and reader of each part of a source."""
     if source == PYTHON_DOCS:
@@ -140,7 +140,7 @@ def _parts_of(
         from bigs_cli.data.hub import find_hub_split, read_hub_split
 
         found = find_hub_split(hub["repo"], hub["config"] or None, hub["split"])
-        yield f"{found.name} at {found.commit}", 1 << 30, lambda skip: read_hub_split(found, how.text_column, skip)
+        yield f"{found.name} at {found.commit}", 1 << 30, lambda skip: read_hub_split(found, options.text_column, skip)
         return
     files = find_files(source, say)
     if files is None:
@@ -156,7 +156,7 @@ def _parts_of(
         raise RequestError(f"The folder {source} contains no files in a supported format: {kinds()}.")
     for file in readable:
         check_readable(file)
-        yield f"{file.name} ({file.size()} bytes)", file.size(), functools.partial(read_file, file, how)
+        yield f"{file.name} ({file.size()} bytes)", file.size(), functools.partial(read_file, file, options)
 
 
 def _hub_id(source: str) -> re.Match[str] | None:

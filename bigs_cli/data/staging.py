@@ -24,7 +24,7 @@ from bigs_cli.core.interrupts import defer_signals
 from bigs_cli.core.paths import check_local
 from bigs_cli.data.manifest import MANIFEST, SPLITS, UNFINISHED, Counts, Manifest, Packing, Split
 from bigs_cli.data.readers import ReadOptions
-from bigs_cli.data.shard_writer import DamagedDraftError, Written
+from bigs_cli.data.shard_writer import CorruptTemporaryFilesError, Written
 from bigs_cli.data.shards import open_shards
 from bigs_cli.data.sources import Cursor
 from bigs_cli.data.validation import ValidationRule
@@ -95,7 +95,7 @@ class Staging:
         """Return the last saved progress, or None.
 
         Raises:
-            DamagedDraftError: its file is corrupt.
+            CorruptTemporaryFilesError: its file is corrupt.
         """
         path = self.folder / _PROGRESS
         if not path.is_file():
@@ -103,7 +103,7 @@ class Staging:
         try:
             return Progress.model_validate_json(path.read_bytes())
         except ValidationError:
-            raise DamagedDraftError(path) from None
+            raise CorruptTemporaryFilesError(path) from None
 
     def save(self, progress: Progress) -> None:
         """Save `progress`. The rows that it counts must already be on disk."""

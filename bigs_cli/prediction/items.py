@@ -72,8 +72,8 @@ def find_columns(
     text_a, text_b = map(options.of, takes.options)
     if text_a and (text_b or takes.text_b != "required"):
         return Columns(text_a, text_b, endings, takes.words)
-    for first, second in _candidates(takes, task, bool(text_b)):
-        pair = text_a or first, text_b or second
+    for column_a, column_b in _candidates(takes, task, bool(text_b)):
+        pair = text_a or column_a, text_b or column_b
         if pair[0] != pair[1] and {*pair} - {None} <= row.keys():
             return Columns(*pair, endings, takes.words)
     texts = [name for name, value in row.items() if isinstance(value, str) and name not in (*endings, text_b)]

@@ -1,1 +1,1 @@
-"""Output for people: console tables and progress, metrics logs and trackers, plots, and HTML reports of runs."""
+"""Output for people: console tables and progress, metrics logs and loggers, plots, and HTML reports of runs."""

@@ -58,7 +58,7 @@ class LiveView(Progress):
 def values_line(values: Mapping[str, float], losses: Sequence[float], peak_tokens: float | None = None) -> Text:
     """Return the values as one line, truncated if too long; the sparkline of the losses is at its end."""
     rate = values["tokens_per_second"]
-    shown = [
+    figures = [
         f"loss {values['loss']:.4f}",
         f"lr {values['learning_rate']:.2e}",
         f"{rate:,.0f} tokens/s",
@@ -66,4 +66,4 @@ def values_line(values: Mapping[str, float], losses: Sequence[float], peak_token
         f"waiting for data {values['data_wait_fraction']:.0%}",
         sparkline(losses),
     ]
-    return Text("  " + "  ".join(shown), style="cyan", no_wrap=True, overflow="ellipsis")
+    return Text("  " + "  ".join(figures), style="cyan", no_wrap=True, overflow="ellipsis")

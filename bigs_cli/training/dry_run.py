@@ -83,8 +83,8 @@ def dry_run_finetune(
     label = task_type.label_text(next(iter(examples.take([0]).records()))["label"])
     sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
     texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
-    shown = f"train example 0: {first.lengths[0]} of {length} tokens → {label}\n  {texts}"
-    return _tables(run, recipe.batch_size // recipe.gradient_accumulation_steps), shown
+    example = f"train example 0: {first.lengths[0]} of {length} tokens → {label}\n  {texts}"
+    return _tables(run, recipe.batch_size // recipe.gradient_accumulation_steps), example
 
 
 def _tables(run: _Run, rows: int) -> list[Table]:
@@ -104,10 +104,10 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
     tokens = sequences * run.length
     flops = count_flops(run.config, run.length, mixing, run.predictions)
     step = flops.training * sequences
-    total, ramp = tokens * run.steps, ""
+    total, warmup = tokens * run.steps, ""
     if isinstance(run.recipe, PretrainRecipe):
         total = batch_schedule.tokens_until(run.recipe, run.steps)
-        ramp = " after the batch-size warmup" if run.recipe.batch_size_warmup else ""
+        warmup = " after the batch-size warmup" if run.recipe.batch_size_warmup else ""
     shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
@@ -120,7 +120,7 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
         ("optimizer state on each device", _size(optimizer_bytes), ""),
         *([("moving average on each device", _size(params_bytes), "")] if state.ema is not None else []),
         ("batch on each device", _size(batch_bytes), "without activations, which depend on compute.remat"),
-        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{ramp}, {total:.3g} in total"),
+        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{warmup}, {total:.3g} in total"),
         ("FLOPs per step", f"{step:.3e}", f"{step * total / tokens:.3e} in total"),
         ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
         ("  mixing", f"{flops.mixing / flops.forward:.1%}", mixing),

@@ -31,8 +31,8 @@ from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
 from bigs_cli.reporting.console import err, progress, warn_of_trimming
+from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog
-from bigs_cli.reporting.trackers import tracking
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.splits import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
@@ -114,7 +114,7 @@ def finetune(
         with (
             Checkpoints(folder.checkpoints) as checkpoints,
             Checkpoints(folder.best) as best,
-            tracking(recipe.loggers, folder.path, values, job.command) as tracker,
+            open_loggers(recipe.loggers, folder.path, values, job.command) as logger,
         ):
             trim = config.ignores_padding if recipe.trim_padding is None else recipe.trim_padding
             warn_of_trimming(config, trim)
@@ -122,7 +122,7 @@ def finetune(
             dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]
             batches = _Batches(recipe, train_inputs, trim, mesh)
             steps = max(1, round(recipe.epochs * batches.per_epoch))
-            apply, log = make_apply(config, recipe.compute), MetricsLog(folder.metrics_file, tracker)
+            apply, log = make_apply(config, recipe.compute), MetricsLog(folder.metrics_file, logger)
             measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, place=batches.place)
             every_steps = recipe.evaluate_every or batches.per_epoch
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
@@ -255,8 +255,8 @@ class _Evaluator:
         logged = {log_key(split, name): value for split, of in metrics.items() for name, value in of.items()}
         self.log.write(step, **logged)
         is_best = self.best_index() == len(self.history) - 1
-        shown = ", ".join(f"{key_in_words(key)} {percent(value)}%" for key, value in logged.items())
-        err.print(f"step {step:,}: {shown}{' (best so far)' if is_best else ''}")
+        figures = ", ".join(f"{key_in_words(key)} {percent(value)}%" for key, value in logged.items())
+        err.print(f"step {step:,}: {figures}{' (best so far)' if is_best else ''}")
         if is_best:
             self.best.save(step, params)
             write_lines(self.folder.predictions_file, self.measure.predictions(self.splits, scores))

@@ -326,12 +326,12 @@ def _should_interrupt(stop: threading.Event, step: int) -> bool:
 
 def _line(steps: int, step: int, values: dict[str, float]) -> str:
     """Return the logged values of a step as a line of text, for output that is not a terminal."""
-    shown = [f"step {step:>{len(f'{steps:,}')},}/{steps:,}", f"loss {values['loss']:.4f}"]
+    figures = [f"step {step:>{len(f'{steps:,}')},}/{steps:,}", f"loss {values['loss']:.4f}"]
     if "accuracy" in values:
-        shown.append(f"accuracy {percent(values['accuracy'], 1)}%")
+        figures.append(f"accuracy {percent(values['accuracy'], 1)}%")
     if values["skipped"]:
-        shown.append(f"skipped {values['skipped']}")
-    return "  ".join([*shown, f"lr {values['learning_rate']:.2e}", f"{values['tokens_per_second']:,.0f} tokens/s"])
+        figures.append(f"skipped {values['skipped']}")
+    return "  ".join([*figures, f"lr {values['learning_rate']:.2e}", f"{values['tokens_per_second']:,.0f} tokens/s"])
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class LearningRate:
 
     kind: str = field(metadata={"static": True})
     peak: Any
-    final_fraction: Any
+    min_lr_ratio: Any
     warmup: Any
     decay_start: Any
     steps: Any
@@ -51,7 +51,7 @@ class LearningRate:
         step = jnp.asarray(step, jnp.float32)
         done = (step - self.decay_start) / jnp.maximum(self.steps - self.decay_start, 1e-9)
         decay = DECAYS[self.kind](jnp.clip(done, 0.0, 1.0))
-        fraction = self.final_fraction + (1 - self.final_fraction) * decay
+        fraction = self.min_lr_ratio + (1 - self.min_lr_ratio) * decay
         return self.peak * jnp.where(step < self.warmup, step / jnp.maximum(self.warmup, 1e-9), fraction)
 
 

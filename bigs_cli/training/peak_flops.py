@@ -25,7 +25,7 @@ def peak_flops(dtype: str) -> float:
     device = jax.devices()[0]
     name = processor() if device.platform == "cpu" else device.device_kind
     key = f"{name}, {os.cpu_count()} cores, {dtype}" if device.platform == "cpu" else f"{name}, {dtype}"
-    file = cache_root() / "matrix-rates.json"
+    file = cache_root() / "peak-flops.json"
     known: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError):
         cached = parse_json(file.read_text(encoding="utf-8"))

@@ -37,8 +37,8 @@ from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.recipe.schema import Masking
 from bigs_cli.reporting.console import err, progress
+from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
-from bigs_cli.reporting.trackers import tracking
 from bigs_cli.training import batch_schedule
 from bigs_cli.training.budget import steps_within
 from bigs_cli.training.error_messages import translate_errors
@@ -125,9 +125,9 @@ def pretrain(
         loggers = recipe.loggers if main else ()
         with (
             Checkpoints(folder.checkpoints, keep) as checkpoints,
-            tracking(loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as tracker,
+            open_loggers(loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as logger,
         ):
-            log = MetricsLog(folder.metrics_file if main else Path(os.devnull), tracker)
+            log = MetricsLog(folder.metrics_file if main else Path(os.devnull), logger)
             evaluator = None if validation is None else _Evaluator(recipe, validation, mesh, apply, log)
             err.print(
                 f"Pretraining {count(params) / 1e6:.1f}M parameters on {shards.size}, "

@@ -17,7 +17,7 @@ def test_results_of_training_steps_and_forward_passes(way: tuple[str, ...]) -> N
     done = bigs("bench", "train", *TINY, "--setting", "reference", "--setting", "float32", *way, "--json", "-").fine()
     assert "float32 matrix products" in done.err
     report = json.loads(done.out)
-    assert report["matrix_flops"]["float32"] > 0
+    assert report["peak_flops"]["float32"] > 0
     reference, ours = report["shapes"]
     assert (reference["setting"], ours["setting"]) == ("reference", "float32")
     assert all(one["step_s"] > 0 < one["compile_s"] for one in report["shapes"])

@@ -47,10 +47,10 @@ def models(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_models(pretrained, tmp_path_factory.mktemp("models"))
 
 
-def outputs(folder: Path, first: list[str], second: list[str] | None = None) -> tuple[Any, Any]:
+def outputs(folder: Path, text_a: list[str], text_b: list[str] | None = None) -> tuple[Any, Any]:
     """Return the outputs of a model for texts padded to its maximum length, and their encodings."""
-    encoded = encode_texts(load_tokenizer(folder / "tokenizer.json"), first, second, LENGTH)
-    batch = encoded.batch(np.arange(len(first)), len(first))
+    encoded = encode_texts(load_tokenizer(folder / "tokenizer.json"), text_a, text_b, LENGTH)
+    batch = encoded.batch(np.arange(len(text_a)), len(text_a))
     model = load_model(folder)
     inputs = [batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
     if model.head == "multiple-choice":

@@ -77,6 +77,11 @@ def test_an_option_of_an_earlier_release_selects_the_validation_curve(pretrained
     assert "--validation-curve applies only to fine-tuning runs" in done.err
 
 
+def test_the_documentation_names_all_renamed_options() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    assert all(f"`{old}` (now `{new}`)" in page for old, new in RENAMED.items())
+
+
 @pytest.mark.parametrize("old", ["--freeze", "--track"])
 def test_options_of_earlier_releases_are_accepted(old: str, pretrained: Path, glue: Path, tmp_path: Path) -> None:
     new = RENAMED[old]

@@ -16,7 +16,7 @@ def test_peak_flops_are_measured_once_per_dtype(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(peak_flops, "measure_peak_flops", lambda dtype: measured.append(dtype) or 1e9 * len(measured))
     rates = [peak_flops.peak_flops(dtype) for dtype in ("float32", "bfloat16", "float32", "bfloat16")]
     assert (rates, measured) == ([1e9, 2e9, 1e9, 2e9], ["float32", "bfloat16"])
-    file = tmp_path / "matrix-rates.json"
+    file = tmp_path / "peak-flops.json"
     assert sorted(json.loads(file.read_text()).values()) == [1e9, 2e9]
     for invalid in ("{", "[]", json.dumps(dict.fromkeys(json.loads(file.read_text()), "fast"))):
         file.write_text(invalid)

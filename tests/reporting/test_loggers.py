@@ -1,4 +1,4 @@
-"""Trackers, with fake packages: what they receive, and that their failures do not stop a run."""
+"""Loggers, with fake packages: what they receive, and that their failures do not stop a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from bigs_cli.core.errors import BigsError
 from bigs_cli.recipe.schema import PretrainRecipe
-from bigs_cli.reporting.trackers import TRACKERS, tracking
+from bigs_cli.reporting.loggers import LOGGERS, open_loggers
 from tests.tiny import bigs, finetune, pretrain
 
 RESUME = "bigs pretrain --resume --run runs/x"
@@ -59,7 +59,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> Packages:
     return fakes
 
 
-def test_a_run_logs_all_metrics_to_both_trackers(packages: Packages, shards: Path, tmp_path: Path) -> None:
+def test_a_run_logs_all_metrics_to_both_loggers(packages: Packages, shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     bigs(*pretrain(shards, run, "--logger", "tensorboard", "--logger", "wandb")).fine()
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -77,15 +77,15 @@ def test_a_run_logs_all_metrics_to_both_trackers(packages: Packages, shards: Pat
     assert packages.started[1]["id"] == packages.started[0]["id"]
 
 
-def test_fine_tuning_logs_to_trackers(packages: Packages, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_fine_tuning_logs_to_loggers(packages: Packages, pretrained: Path, glue: Path, tmp_path: Path) -> None:
     bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--logger", "wandb")).fine()
     assert any("dev_accuracy" in values for _, values in packages.rows)
     assert packages.closed == ["wandb"]
 
 
-def test_a_failing_tracker_is_disabled(packages: Packages, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_logger_is_disabled(packages: Packages, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     packages.broken = None  # type: ignore[assignment]
-    with tracking(("wandb", "tensorboard"), tmp_path, {}, RESUME) as write:
+    with open_loggers(("wandb", "tensorboard"), tmp_path, {}, RESUME) as write:
         for step in range(5):
             write(step, {"loss": 1.0})
     assert len(packages.rows) == 3
@@ -94,18 +94,18 @@ def test_a_failing_tracker_is_disabled(packages: Packages, tmp_path: Path, capfd
     assert "wandb failed and receives no further metrics" in capfd.readouterr().err
 
 
-def test_a_tracker_that_cannot_start_ends_the_command(packages: Packages, tmp_path: Path) -> None:
+def test_a_logger_that_cannot_start_ends_the_command(packages: Packages, tmp_path: Path) -> None:
     packages.broken = True
     with (
         pytest.raises(BigsError, match=f"could not be started: no account. Fix this and continue with `{RESUME}`"),
-        tracking(("tensorboard", "wandb"), tmp_path, {}, RESUME),
+        open_loggers(("tensorboard", "wandb"), tmp_path, {}, RESUME),
     ):
         pass
     assert packages.closed == ["tensorboard"]
 
 
-@pytest.mark.parametrize("name", TRACKERS)
-def test_a_tracker_that_is_not_installed_is_reported(
+@pytest.mark.parametrize("name", LOGGERS)
+def test_a_logger_that_is_not_installed_is_reported(
     name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
@@ -115,6 +115,6 @@ def test_a_tracker_that_is_not_installed_is_reported(
     assert not (tmp_path / "run").exists()
 
 
-def test_recipes_accept_every_tracker() -> None:
+def test_recipes_accept_every_logger() -> None:
     known = PretrainRecipe.model_json_schema()["properties"]["loggers"]["items"]["enum"]
-    assert known == list(TRACKERS)
+    assert known == list(LOGGERS)

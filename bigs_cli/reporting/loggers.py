@@ -1,6 +1,6 @@
-"""Experiment trackers that receive a run's metrics besides metrics.jsonl: TensorBoard and Weights & Biases.
+"""Loggers, which receive a run's metrics in addition to metrics.jsonl: TensorBoard and Weights & Biases.
 
-To add one, write a class with `write` and `close` and add an entry to `TRACKERS`. The recipe key `loggers` and the
+To add one, write a class with `write` and `close` and add an entry to `LOGGERS`. The recipe key `loggers` and the
 option --logger select it by name.
 """
 
@@ -20,7 +20,7 @@ from bigs_cli.reporting.console import err
 Write = Callable[[int, Mapping[str, float]], None]
 
 
-class Tracker(Protocol):
+class Logger(Protocol):
     """Receives the metrics of a run."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -77,55 +77,55 @@ class Wandb:
 
 
 class _Kind(NamedTuple):
-    """How to open a tracker from the run's folder and recipe; the module that it needs; our extra that installs it."""
+    """How to open a logger from the run's folder and recipe; the module that it needs; our extra that installs it."""
 
-    make: Callable[[Path, Mapping[str, Any]], Tracker]
+    make: Callable[[Path, Mapping[str, Any]], Logger]
     module: str
     extra: str
 
 
-TRACKERS: dict[str, _Kind] = {
+LOGGERS: dict[str, _Kind] = {
     "tensorboard": _Kind(TensorBoard, "tensorboardX", "tensorboard"),
     "wandb": _Kind(Wandb, "wandb", "wandb"),
 }
 
 
-def check_trackers(names: Sequence[str]) -> None:
-    """Check that trackers are known and installed, without importing them.
+def check_loggers(names: Sequence[str]) -> None:
+    """Check that loggers are known and installed, without importing them.
 
     Raises:
-        RequestError: a tracker is unknown or not installed.
+        RequestError: a logger is unknown or not installed.
     """
     for name in names:
-        if name not in TRACKERS:
+        if name not in LOGGERS:
             raise RequestError(
-                f"There is no logger '{name}'.{did_you_mean(name, TRACKERS)} Known: {', '.join(TRACKERS)}."
+                f"There is no logger '{name}'.{did_you_mean(name, LOGGERS)} Known: {', '.join(LOGGERS)}."
             )
-        if importlib.util.find_spec(TRACKERS[name].module) is None:
+        if importlib.util.find_spec(LOGGERS[name].module) is None:
             raise RequestError(
-                f"The logger {name} requires the package {TRACKERS[name].module}: pip install "
-                f"'bigs[{TRACKERS[name].extra}]'. Or leave out --logger {name}; metrics.jsonl has all metrics."
+                f"The logger {name} requires the package {LOGGERS[name].module}: pip install "
+                f"'bigs[{LOGGERS[name].extra}]'. Or leave out --logger {name}; metrics.jsonl has all metrics."
             )
 
 
 @contextlib.contextmanager
-def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any], resume: str) -> Iterator[Write]:
-    """Open the trackers `names` for the run in `folder`, yield a function that writes to all, and close them.
+def open_loggers(names: Sequence[str], folder: Path, recipe: Mapping[str, Any], resume: str) -> Iterator[Write]:
+    """Open the loggers `names` for the run in `folder`, yield a function that writes to all, and close them.
 
-    `resume` is the command that resumes the run. A tracker that fails during the run is reported and disabled; the run
+    `resume` is the command that resumes the run. A logger that fails during the run is reported and disabled; the run
     continues.
 
     Raises:
-        RequestError: as `check_trackers`.
-        BigsError: a tracker cannot be started, such as wandb without an account.
+        RequestError: as `check_loggers`.
+        BigsError: a logger cannot be started, such as wandb without an account.
     """
-    check_trackers(names)
-    opened: dict[str, Tracker] = {}
+    check_loggers(names)
+    opened: dict[str, Logger] = {}
 
-    def call_all(method: Callable[[Tracker], None]) -> None:
-        for name, tracker in list(opened.items()):
+    def call_all(method: Callable[[Logger], None]) -> None:
+        for name, logger in list(opened.items()):
             try:
-                method(tracker)
+                method(logger)
             except Exception as error:  # Each package has its own exceptions.
                 err.print(f"{name} failed and receives no further metrics; metrics.jsonl has them all: {error}")
                 del opened[name]
@@ -133,12 +133,12 @@ def tracking(names: Sequence[str], folder: Path, recipe: Mapping[str, Any], resu
     try:
         for name in dict.fromkeys(names):
             try:
-                opened[name] = TRACKERS[name].make(folder, recipe)
+                opened[name] = LOGGERS[name].make(folder, recipe)
             except Exception as error:
                 raise BigsError(
                     f"{name} could not be started: {str(error).rstrip('.')}. Fix this and continue with "
                     f"`{resume}`, or start a new run without --logger {name}."
                 ) from error
-        yield lambda step, values: call_all(lambda tracker: tracker.write(step, values))
+        yield lambda step, values: call_all(lambda logger: logger.write(step, values))
     finally:
-        call_all(lambda tracker: tracker.close())
+        call_all(lambda logger: logger.close())
