@@ -134,13 +134,6 @@ def test_every_optimizer_clips_and_freezes() -> None:
         }
 
 
-def test_runs_that_differ_in_the_learning_rate_share_a_compiled_step() -> None:
-    first, second = (make_optimizer(Optimizer(learning_rate=lr, beta2=0.9, weight_decay=0)) for lr in (0.1, 0.2))
-    assert first is second
-    schedules = [learning_rate(Schedule(kind="cosine", warmup_steps=n), 0.1 * n, 10 * n) for n in (1, 2)]
-    assert jax.tree.structure(schedules[0]) == jax.tree.structure(schedules[1])
-
-
 @pytest.mark.parametrize(
     ("schedule", "steps", "expected"),
     [

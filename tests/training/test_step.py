@@ -168,6 +168,25 @@ def test_every_mesh_gives_the_same_losses() -> None:
                 assert ours == pytest.approx(theirs, rel=2e-5), sizes
 
 
+def test_runs_that_differ_in_seed_learning_rate_or_steps_share_a_compiled_step() -> None:
+    traced = []
+
+    def loss(params: Parameters, batch: Any, key: jax.Array, part: Any) -> Any:
+        traced.append(part)
+        return jnp.sum(params["kernel"] * batch), {"weight": jnp.float32(1)}
+
+    rates = []
+    for seed, lr, steps in ((0, 1e-2, 10), (1, 2e-2, 30)):
+        optimizer = make_optimizer(Optimizer(learning_rate=lr, beta2=0.98, weight_decay=0.05))
+        schedule = learning_rate(Schedule(kind="cosine", warmup_fraction=0.1), lr, steps)
+        step, state = make_step(loss, optimizer, schedule, seed), new_state({"kernel": jnp.ones(3)}, optimizer)
+        for _ in range(4):
+            state, metrics = step(state, jnp.ones(3))
+        rates.append(float(metrics["learning_rate"]))
+    assert len(traced) == 1
+    assert rates == pytest.approx([1e-2 * (1 + np.cos(np.pi * 2 / 9)) / 2, 2e-2])
+
+
 def test_an_uncommitted_state_stays_uncommitted() -> None:
     """Otherwise the second step would be compiled again for another sharding."""
 
