@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from bigs_cli.commands import options as opt
-from bigs_cli.core.errors import BigsError
 
 EPILOG = "[bold]Example:[/bold] bigs demo --output demo"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command of the demo; `result` is the file that it writes last."""
-
-    arguments: list[str]
-    result: Path
 
 
 def demo(
@@ -37,6 +21,7 @@ def demo(
     demo takes a few minutes on a CPU. If you repeat it, completed steps are skipped; remove the folder to start over.
     If a step fails, the demo exits with the exit code of that step.
     """
+    from bigs_cli.bench.steps import Step, json_of, run_step
     from bigs_cli.reporting.console import err
 
     started = time.perf_counter()
@@ -62,9 +47,9 @@ def demo(
             exported / "config.json",
         ),
     ):
-        _run(step)
-    mlm_metrics = _evaluate(["mlm", "--model", str(base), "--data", str(shards)])
-    task_metrics = _evaluate(["word-order", "--model", str(exported)])
+        run_step(step, "bigs demo")
+    mlm_metrics = json_of(["eval", "mlm", "--model", str(base), "--data", str(shards)], "bigs demo")["metrics"]
+    task_metrics = json_of(["eval", "word-order", "--model", str(exported)], "bigs demo")["metrics"]
     err.print(_summary(shards, base, task, exported, mlm_metrics, task_metrics))
     err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Next:")
     for line in (
@@ -75,45 +60,6 @@ def demo(
         "bigs pretrain --recipe small --data shards/mine --run runs/mine",
     ):
         err.print(f"  {line}")
-
-
-def _bigs(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "bigs_cli", *arguments]
-
-
-def _run(step: Step) -> None:
-    from bigs_cli.data.manifest import UNFINISHED
-    from bigs_cli.reporting.console import err
-
-    command = shlex.join(["bigs", *step.arguments])
-    if step.result.is_file():
-        err.print(f"already done: {command}", style="dim")
-        return
-    err.print(f"$ {command}", style="bold")
-    started = any((step.result.parent / name).exists() for name in ("recipe.yaml", UNFINISHED))
-    resume = ["--resume"] if started else []
-    _check(subprocess.run(_bigs([*step.arguments, *resume]), stdout=subprocess.DEVNULL, check=False), command)
-
-
-def _evaluate(arguments: list[str]) -> dict[str, float]:
-    from bigs_cli.reporting.console import err
-
-    command = shlex.join(["bigs", "eval", *arguments])
-    err.print(f"$ {command}", style="bold")
-    process = subprocess.run(_bigs(["eval", *arguments, "--json"]), stdout=subprocess.PIPE, text=True, check=False)
-    _check(process, command)
-    return json.loads(process.stdout)["metrics"]
-
-
-def _check(process: subprocess.CompletedProcess[Any], command: str) -> None:
-    """Exit with the exit code of a failed command. A command stopped by a signal has not printed an error."""
-    if process.returncode < 0:
-        raise BigsError(
-            f"`{command}` was stopped by {signal.Signals(-process.returncode).name}, perhaps for lack of memory. "
-            "Repeat `bigs demo` to continue."
-        )
-    if process.returncode:
-        raise typer.Exit(process.returncode)
 
 
 def _summary(

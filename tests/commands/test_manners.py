@@ -36,7 +36,7 @@ COMMANDS = (
     ("recipes", "show"),
     ("recipes", "copy"),
     ("recipes", "validate"),
-    *(("bench", name) for name in ("load", "tokenize", "train", "mixing", "export", "predict")),
+    *(("bench", name) for name in ("load", "tokenize", "train", "mixing", "export", "predict", "recipes")),
 )
 
 

@@ -1,0 +1,209 @@
+"""`bigs bench recipes`: pretrain with several recipes and seeds, then evaluate and fine-tune each model, and compare.
+
+The first recipe is the baseline. Runs of the same seed are paired: their data order and, up to shapes, their initial
+parameters are the same.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bigs_cli.bench.steps import Step, json_of, run_step
+from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import parse_json, write_json
+from bigs_cli.core.metric_names import by_split, metric_in_words
+from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
+from bigs_cli.reporting.console import markdown_table, table
+from bigs_cli.reporting.metrics_log import curve, read_metrics
+from bigs_cli.tasks import task_of
+
+PAIRS, SPEED = "blimp.json", "speed.json"
+REPEAT = "bigs bench recipes"
+_TEXTS = 1000
+"""Number of random texts with which the speed of prediction is measured."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared. `recipes` and `tasks` map a name to the recipe for `--recipe` (pretraining and fine-tuning).
+
+    Results are in `root`/RECIPE/seed-N. `sets` (KEY=VALUE) change all pretraining recipes. `glue` is the folder with
+    the files of the tasks (None: the hub), and `blimp` that of BLiMP (None: not evaluated).
+    """
+
+    root: Path
+    recipes: dict[str, str]
+    shards: Path
+    seeds: int
+    sets: tuple[str, ...] = ()
+    tasks: dict[str, str] = field(default_factory=dict)
+    glue: Path | None = None
+    blimp: Path | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The values of one measure: recipe → one value per seed. `scale` converts them to the unit of the table."""
+
+    name: str
+    values: dict[str, list[float]]
+    scale: float = 1.0
+    digits: int = 1
+
+    @property
+    def scaled(self) -> dict[str, list[float]]:
+        """The values in the unit of the table."""
+        return {recipe: [self.scale * value for value in values] for recipe, values in self.values.items()}
+
+    def p_value(self, recipe: str) -> float | None:
+        """Return the p-value of a two-sided paired t-test against the first recipe, with the seeds as pairs.
+
+        None for the first recipe, for one seed, or if all differences are equal.
+        """
+        first = next(iter(self.values))
+        pairs = zip(self.values[first], self.values[recipe], strict=True)
+        differences = [value - baseline for baseline, value in pairs]
+        if recipe == first or len(set(differences)) < 2:
+            return None
+        from scipy.special import stdtr
+
+        error = statistics.stdev(differences) / len(differences) ** 0.5
+        return float(2 * stdtr(len(differences) - 1, -abs(statistics.fmean(differences)) / error))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object for JSON; scores are fractions there."""
+        p_values = {recipe: self.p_value(recipe) for recipe in self.values}
+        return {"measure": self.name, "values": self.values, "p_values": p_values}
+
+
+def make_plan(root: Path, recipes: Sequence[str], tasks: Sequence[str], **others: Any) -> Plan:
+    """Return a plan, after checking its recipes.
+
+    Raises:
+        RequestError: a recipe is invalid, of the wrong kind, or named twice.
+    """
+    plan = Plan(
+        root, {Path(name).stem: name for name in recipes}, tasks={Path(name).stem: name for name in tasks}, **others
+    )
+    for names, found in ((recipes, plan.recipes), (tasks, plan.tasks)):
+        if len(found) < len(names):
+            raise RequestError(f"Two of these recipes have the same name: {', '.join(names)}. Name each once.")
+    for name in recipes:
+        if not isinstance(load_recipe(name, plan.sets), PretrainRecipe):
+            raise RequestError(f"The recipe {name} is for fine-tuning. Name pretraining recipes, and {name} as --task.")
+    for name in tasks:
+        if not isinstance(load_recipe(name), FinetuneRecipe):
+            raise RequestError(f"The recipe {name} is for pretraining. Name fine-tuning recipes with --task.")
+    return plan
+
+
+def run(plan: Plan) -> list[Measure]:
+    """Run every step that is not complete, all recipes of a seed before the next seed; return the measures.
+
+    Raises:
+        BigsError, typer.Exit: a step failed (`run_step`).
+    """
+    for number in range(plan.seeds):
+        for recipe in plan.recipes:
+            _run_seed(plan, recipe, number)
+    return list(_measures(plan))
+
+
+def _seed(plan: Plan, recipe: str, number: int) -> int:
+    return load_recipe(plan.recipes[recipe], plan.sets).seed + number
+
+
+def _folder(plan: Plan, recipe: str, number: int) -> Path:
+    return plan.root / recipe / f"seed-{_seed(plan, recipe, number)}"
+
+
+def _run_seed(plan: Plan, recipe: str, number: int) -> None:
+    """Pretrain with one recipe and seed; measure the speed of the model, evaluate it on BLiMP, and fine-tune it."""
+    folder = _folder(plan, recipe, number)
+    seed = ["--set", f"seed={_seed(plan, recipe, number)}"]
+    base = RunFolder(folder / "pretrained")
+    sets = [word for value in plan.sets for word in ("--set", value)]
+    pretrain = ["pretrain", "--recipe", plan.recipes[recipe], "--data", str(plan.shards), "--run", str(base.path)]
+    run_step(Step([*pretrain, *sets, *seed], base.results_file, run=True), REPEAT)
+    speed = ["bench", "predict", "--model", str(base.path), "--texts", str(_TEXTS), "--json", str(folder / SPEED)]
+    run_step(Step(speed, folder / SPEED), REPEAT)
+    if plan.blimp is not None and not (folder / PAIRS).is_file():
+        pairs = ["eval", "blimp", "--model", str(base.path), "--data", str(plan.blimp)]
+        write_json(folder / PAIRS, json_of(pairs, REPEAT))
+    data = [] if plan.glue is None else ["--data", str(plan.glue)]
+    for name, task in plan.tasks.items():
+        tuned = RunFolder(folder / name)
+        finetune = ["finetune", "--recipe", task, "--from", str(base.path), *data, "--run", str(tuned.path)]
+        run_step(Step([*finetune, *seed], tuned.results_file, run=True), REPEAT)
+
+
+def _measures(plan: Plan) -> Iterator[Measure]:
+    folders = {name: [_folder(plan, name, number) for number in range(plan.seeds)] for name in plan.recipes}
+
+    def measure(name: str, value: Any, scale: float = 1.0, digits: int = 1) -> Measure:
+        return Measure(
+            name, {recipe: [float(value(one)) for one in of] for recipe, of in folders.items()}, scale, digits
+        )
+
+    def pretrained(folder: Path) -> RunFolder:
+        return RunFolder(folder / "pretrained")
+
+    yield measure("parameters, millions", lambda one: pretrained(one).results()["parameters"], 1e-6, 2)
+    yield measure("tokens, millions", lambda one: pretrained(one).results()["tokens"], 1e-6, 2)
+    yield measure("validation loss, nats", lambda one: pretrained(one).results()["metrics"]["heldout_loss"], 1, 3)
+    if plan.blimp is not None:
+        yield measure("BLiMP accuracy", lambda one: parse_json((one / PAIRS).read_text())["metrics"]["accuracy"], 100)
+    for name, recipe in plan.tasks.items():
+        task = task_of(load_recipe(recipe))  # pyright: ignore[reportArgumentType]
+        for metric in task.metrics:
+            title = f"{task.title} {metric_in_words(metric)}"
+            yield measure(
+                title,
+                lambda one, name=name, metric=metric: by_split(RunFolder(one / name).results())["dev"][metric],
+                100,
+            )
+    yield measure("training, 1,000 tokens/s", lambda one: _training_speed(pretrained(one)), 1e-3)
+    yield measure("prediction, 1,000 tokens/s", lambda one: _prediction_speed(one / SPEED), 1e-3)
+
+
+def _training_speed(run: RunFolder) -> float:
+    return statistics.median(curve(read_metrics(run.metrics_file), "tokens_per_second")[1])
+
+
+def _prediction_speed(file: Path) -> float:
+    measured = parse_json(file.read_text())["measured"]
+    return measured["tokens"] / measured["forward_s"]
+
+
+def recipes_table(measures: Sequence[Measure]) -> Table:
+    """Return a table of measures, one column per recipe: mean ± sample standard deviation, and the p-value."""
+    recipes = list(measures[0].values)
+    result = table("", "mean ± standard deviation", *recipes, right=tuple(recipes))
+    for row in _rows(measures):
+        result.add_row(*row)
+    return result
+
+
+def markdown(measures: Sequence[Measure]) -> str:
+    """Return the table of measures as Markdown."""
+    return markdown_table(["", *measures[0].values], _rows(measures), 1)
+
+
+def _rows(measures: Sequence[Measure]) -> list[list[str]]:
+    return [[one.name, *(_cell(one, recipe) for recipe in one.values)] for one in measures]
+
+
+def _cell(measure: Measure, recipe: str) -> str:
+    values = measure.scaled[recipe]
+    text = f"{statistics.fmean(values):.{measure.digits}f}"
+    if len(set(values)) > 1:
+        text += f" ± {statistics.stdev(values):.{measure.digits}f}"
+    p = measure.p_value(recipe)
+    return text if p is None else f"{text} (p {p:.2f})" if p >= 0.01 else f"{text} (p {p:.1g})"

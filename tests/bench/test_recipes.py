@@ -1,0 +1,109 @@
+"""`bigs bench recipes` with two tiny recipes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from bigs_cli.bench.recipes import Measure
+from tests.evaluation.test_pairs import blimp
+from tests.tiny import SETS, Done, bigs
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Run the commands of the steps in this process, which is faster, and return them."""
+    run, ran = subprocess.run, []
+
+    def here(command: list[str], **options: Any) -> Any:
+        if command[1:3] != ["-m", "bigs_cli"]:
+            return run(command, **options)
+        ran.append(command[3:])
+        done = bigs(*command[3:])
+        return subprocess.CompletedProcess(command, done.code, done.out, done.err)
+
+    monkeypatch.setattr(subprocess, "run", here)
+    return ran
+
+
+@pytest.fixture
+def compare(shards: Path, glue: Path, tmp_path: Path) -> Callable[..., Done]:
+    """Return a function that compares a gated and a stacked model, with one task and BLiMP, and two seeds."""
+    size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
+    keys = {**SETS, "model.vocab_size": size, "steps": 3, "evaluate.every_steps": 1000}
+    tree: dict[str, Any] = {"extends": "demo"}
+    for key, value in keys.items():
+        *path, last = key.split(".")
+        place = tree
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = value
+    (tmp_path / "gated.yaml").write_text(json.dumps(tree))
+    tree["model"]["block"] = "stacked"
+    (tmp_path / "stacked.yaml").write_text(json.dumps(tree))
+    task = {"extends": "_glue", "task": "cola", "sequence_length": 24, "epochs": 1, "batch_size": 8}
+    (tmp_path / "cola-tiny.yaml").write_text(json.dumps(task))
+    (tmp_path / "pairs.jsonl").write_text(f"{json.dumps(blimp('one'))}\n{json.dumps(blimp('two'))}\n")
+
+    def run(*more: object) -> Done:
+        recipes = (tmp_path / "gated.yaml", tmp_path / "stacked.yaml", "--data", shards, "--output", tmp_path / "runs")
+        task = ("--task", tmp_path / "cola-tiny.yaml", "--task-data", glue, "--blimp", tmp_path / "pairs.jsonl")
+        return bigs("bench", "recipes", *recipes, *task, "--seeds", 2, *more)
+
+    return run
+
+
+def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[str]], tmp_path: Path) -> None:
+    done = compare("--json", tmp_path / "recipes.json", "--plot", tmp_path / "recipes.svg").fine()
+    measures = {one["measure"]: one for one in json.loads((tmp_path / "recipes.json").read_text())["measures"]}
+    loss = measures["validation loss, nats"]
+    of = {
+        name: [
+            json.loads((tmp_path / "runs" / name / f"seed-{seed}" / "pretrained" / "results.json").read_text())
+            for seed in (42, 43)
+        ]
+        for name in ("gated", "stacked")
+    }
+    assert loss["values"] == {name: [run["metrics"]["heldout_loss"] for run in runs] for name, runs in of.items()}
+    assert loss["p_values"]["stacked"] == pytest.approx(ttest_rel(*loss["values"].values())[1])
+    assert measures["parameters, millions"]["values"]["gated"] == [run["parameters"] for run in of["gated"]]
+    for name in ("CoLA Matthews correlation", "BLiMP accuracy", "prediction, 1,000 tokens/s"):
+        assert [len(values) for values in measures[name]["values"].values()] == [2, 2], name
+        assert name in done.out
+        assert name in (tmp_path / "recipes.svg").read_text()
+    assert len(commands) == 2 * 2 * 4
+    commands.clear()
+    interrupted = tmp_path / "runs" / "stacked" / "seed-43" / "cola-tiny"
+    (interrupted / "results.json").unlink()
+    again = compare("--format", "markdown").fine()
+    assert commands == [["finetune", "--run", str(interrupted), "--resume"]]
+    assert "| validation loss, nats |" in again.out
+
+
+def test_recipes_of_the_wrong_kind_are_refused(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text('{"extends": "small"}')
+    ask = ("bench", "recipes", "--data", shards, "--output", tmp_path / "runs")
+    assert "cola-small is for fine-tuning" in bigs(*ask, "small", "cola-small").err
+    assert "small-stacked-ssm is for pretraining" in bigs(*ask, "small", "--task", "small-stacked-ssm").err
+    assert "same name" in bigs(*ask, "small", tmp_path / "small.yaml").err
+    assert not (tmp_path / "runs").exists()
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=2, max_size=6))
+def test_p_values_are_those_of_scipy(pairs: list[tuple[float, float]]) -> None:
+    first, second = zip(*pairs, strict=True)
+    measure = Measure("score", {"a": list(first), "b": list(second)})
+    assert measure.p_value("a") is None
+    found = measure.p_value("b")
+    if found is not None:
+        assert found == pytest.approx(ttest_rel(second, first)[1], rel=1e-6, abs=1e-12)
+    else:
+        assert len({b - a for a, b in pairs}) < 2
