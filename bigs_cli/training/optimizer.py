@@ -98,9 +98,10 @@ def _adam(settings: Optimizer) -> optax.GradientTransformation:
 def _muon(settings: Optimizer) -> optax.GradientTransformation:
     """Return Muon (K. Jordan et al., 2024) for the dense kernels of the layers, and Adam for all other parameters.
 
-    Each layer of a stacked kernel is orthogonalized on its own. The update of a matrix `[I, O]` is multiplied by
-    0.2 √max(I, O), which gives it the root mean square of an AdamW update (Liu et al. 2025, arXiv 2502.16982, §2.2), so
-    that one learning rate and one weight decay serve both.
+    Each layer of a stacked kernel is orthogonalized on its own, with preconditioning and four Newton-Schulz steps,
+    which are as exact as the usual five steps without it (Boissin et al. 2025, arXiv 2512.04632). The update of a
+    matrix `[I, O]` is multiplied by 0.2 √max(I, O), which gives it the root mean square of an AdamW update (Liu et al.
+    2025, arXiv 2502.16982, §2.2), so that one learning rate and one weight decay serve both.
     """
 
     def matrices(params: Any) -> Any:
@@ -109,9 +110,10 @@ def _muon(settings: Optimizer) -> optax.GradientTransformation:
     def scale(updates: Any, params: Any) -> Any:
         return jax.tree.map(lambda update: 0.2 * max(update.shape[-2:]) ** 0.5 * update, updates)
 
-    muon = optax.chain(
-        contrib.scale_by_muon(beta=settings.momentum, weight_dimension_numbers=matrices), optax.stateless(scale)
+    orthogonalize = contrib.scale_by_muon(
+        beta=settings.momentum, ns_steps=4, preconditioning="aol", weight_dimension_numbers=matrices
     )
+    muon = optax.chain(orthogonalize, optax.stateless(scale))
     mask = select(is_layer_kernel)
 
     def labels(params: Parameters) -> Any:
