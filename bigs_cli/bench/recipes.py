@@ -7,8 +7,8 @@ parameters are the same.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measure:
-    """The values of one measure: recipe → one value per seed. `scale` converts them to the unit of the table."""
+    """The values of one measure: recipe → one value per seed. `scale` converts them to the unit of the table.
+
+    `is_result` is false for a measure that the recipes determine, such as the number of parameters.
+    """
 
     name: str
     values: dict[str, list[float]]
     scale: float = 1.0
     digits: int = 1
+    is_result: bool = True
 
     @property
     def scaled(self) -> dict[str, list[float]]:
@@ -147,25 +151,27 @@ def _run_seed(plan: Plan, recipe: str, number: int) -> None:
 def _measures(plan: Plan) -> Iterator[Measure]:
     folders = {name: [_folder(plan, name, number) for number in range(plan.seeds)] for name in plan.recipes}
 
-    def measure(name: str, value: Any, scale: float = 1.0, digits: int = 1) -> Measure:
-        return Measure(
-            name, {recipe: [float(value(one)) for one in of] for recipe, of in folders.items()}, scale, digits
-        )
+    def measure(name: str, value: Callable[[Path], float], scale: float = 1.0, digits: int = 1) -> Measure:
+        values = {recipe: [float(value(one)) for one in of] for recipe, of in folders.items()}
+        return Measure(name, values, scale, digits)
 
     def pretrained(folder: Path) -> RunFolder:
         return RunFolder(folder / "pretrained")
 
-    yield measure("parameters, millions", lambda one: pretrained(one).results()["parameters"], 1e-6, 2)
-    yield measure("tokens, millions", lambda one: pretrained(one).results()["tokens"], 1e-6, 2)
-    yield measure("validation loss, nats", lambda one: pretrained(one).results()["metrics"]["heldout_loss"], 1, 3)
+    for name in ("parameters", "tokens"):
+        count = measure(f"{name}, millions", lambda one, name=name: pretrained(one).results()[name], 1e-6, 2)
+        yield replace(count, is_result=False)
+    if all("heldout_loss" in pretrained(one).results()["metrics"] for of in folders.values() for one in of):
+        yield measure("validation loss, nats", lambda one: pretrained(one).results()["metrics"]["heldout_loss"], 1, 3)
     if plan.blimp is not None:
-        yield measure("BLiMP accuracy", lambda one: parse_json((one / PAIRS).read_text())["metrics"]["accuracy"], 100)
+        yield measure(
+            "BLiMP accuracy, %", lambda one: parse_json((one / PAIRS).read_text())["metrics"]["accuracy"], 100
+        )
     for name, recipe in plan.tasks.items():
         task = task_of(load_recipe(recipe))  # pyright: ignore[reportArgumentType]
         for metric in task.metrics:
-            title = f"{task.title} {metric_in_words(metric)}"
             yield measure(
-                title,
+                f"{task.title} {metric_in_words(metric)}, %",
                 lambda one, name=name, metric=metric: by_split(RunFolder(one / name).results())["dev"][metric],
                 100,
             )
@@ -183,9 +189,9 @@ def _prediction_speed(file: Path) -> float:
 
 
 def recipes_table(measures: Sequence[Measure]) -> Table:
-    """Return a table of measures, one column per recipe: mean ± sample standard deviation, and the p-value."""
+    """Return a table of measures with one column per recipe: mean ± sample standard deviation, and the p-value."""
     recipes = list(measures[0].values)
-    result = table("", "mean ± standard deviation", *recipes, right=tuple(recipes))
+    result = table("", "", *recipes, right=tuple(recipes))
     for row in _rows(measures):
         result.add_row(*row)
     return result
@@ -194,6 +200,14 @@ def recipes_table(measures: Sequence[Measure]) -> Table:
 def markdown(measures: Sequence[Measure]) -> str:
     """Return the table of measures as Markdown."""
     return markdown_table(["", *measures[0].values], _rows(measures), 1)
+
+
+def explanation(measures: Sequence[Measure]) -> str:
+    """Return a sentence about the numbers in a table of measures."""
+    first, values = next(iter(measures[0].values.items()))
+    if len(values) == 1:
+        return "One seed, so there are no standard deviations and no p-values."
+    return f"Means ± standard deviations over {len(values)} seeds; p: paired t-test against {first}."
 
 
 def _rows(measures: Sequence[Measure]) -> list[list[str]]:

@@ -366,7 +366,7 @@ def recipes(
     first recipe. Every step is a bigs command, which is printed. If you repeat an interrupted comparison, completed
     steps are skipped. Speeds are measured too, so the machine should be idle.
     """
-    from bigs_cli.bench.recipes import make_plan, markdown, recipes_table, run
+    from bigs_cli.bench.recipes import explanation, make_plan, markdown, recipes_table, run
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.plots.recipes import draw_recipes
@@ -382,10 +382,10 @@ def recipes(
     measures = run(plan)
     report["measures"] = [measure.as_dict() for measure in measures]
     if form == "markdown" and json_file != "-":
-        out.print(markdown(measures))
-        show(report, [], [], json_file)
+        out.print(markdown(measures), "")
+        show(report, [], [explanation(measures)], json_file)
     else:
-        show(report, [recipes_table(measures)], [], json_file)
+        show(report, [recipes_table(measures)], [explanation(measures)], json_file)
     if plot is not None:
-        write(draw_recipes({measure.name: measure.scaled for measure in measures}), plot)
+        write(draw_recipes({measure.name: measure.scaled for measure in measures if measure.is_result}), plot)
         err.print(f"Wrote the plot to {plot}.")

@@ -75,7 +75,7 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     assert loss["values"] == {name: [run["metrics"]["heldout_loss"] for run in runs] for name, runs in of.items()}
     assert loss["p_values"]["stacked"] == pytest.approx(ttest_rel(*loss["values"].values())[1])
     assert measures["parameters, millions"]["values"]["gated"] == [run["parameters"] for run in of["gated"]]
-    for name in ("CoLA Matthews correlation", "BLiMP accuracy", "prediction, 1,000 tokens/s"):
+    for name in ("CoLA Matthews correlation, %", "BLiMP accuracy, %", "prediction, 1,000 tokens/s"):
         assert [len(values) for values in measures[name]["values"].values()] == [2, 2], name
         assert name in done.out
         assert name in (tmp_path / "recipes.svg").read_text()
@@ -86,6 +86,7 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     again = compare("--format", "markdown").fine()
     assert commands == [["finetune", "--run", str(interrupted), "--resume"]]
     assert "| validation loss, nats |" in again.out
+    assert "over 2 seeds; p: paired t-test against gated." in again.out
 
 
 def test_recipes_of_the_wrong_kind_are_refused(shards: Path, tmp_path: Path) -> None:
