@@ -200,10 +200,10 @@ class Masking(BaseModel):
     def for_validation(self) -> Masking:
         """Return the masking settings for validation.
 
-        Their rate is the same in all runs, so that validation losses are comparable.
+        Rate and number of predictions are the same in all runs, and so are the masks: validation losses are comparable.
         """
-        rate = type(self).model_fields["rate"].default
-        return self.model_copy(update={"rate": rate, "final_rate": None})
+        same = {"rate": type(self).model_fields["rate"].default, "final_rate": None, "max_predictions": None}
+        return self.model_copy(update=same)
 
 
 class Checkpoint(BaseModel):
