@@ -47,8 +47,8 @@ class Transfer:
 def transfer(flat: Mapping[str, Array], config: BiGSConfig, target: BiGSConfig, init: Init) -> tuple[Flat, Transfer]:
     """Return the parameters of a `target` model, initialized with `flat` (of `config`) where both models share them.
 
-    - The encoder is always loaded, and the pooler if both models have one. A longer position table is truncated; a
-      shorter one is repeated until it is long enough (as in the initialization of Longformer from RoBERTa).
+    - The encoder is always loaded, and the pooler if both models have one of the same size. A longer position table is
+      truncated; a shorter one is repeated until it is long enough, as Longformer was initialized from RoBERTa.
     - The MLM and next-sentence heads are loaded if the target has the same head. If the source is tied and the target
       is not, the decoder is initialized with the word embeddings.
     - A classifier is loaded if the head and the number of labels are the same. If both models name their labels, its
@@ -101,6 +101,8 @@ def check_encoders(config: BiGSConfig, target: BiGSConfig) -> None:
 
 def _is_shared(plain: str, config: BiGSConfig, target: BiGSConfig) -> bool:
     """Return whether the parameter at `plain`, which both models have, has the same function in both."""
+    if plain.startswith("pooler/"):
+        return (config.pooler_type == "pair") == (target.pooler_type == "pair")
     if not plain.startswith("classifier/"):
         return True
     # A score for each choice does not depend on the labels.

@@ -53,11 +53,17 @@ _DROPOUT = Limit(
     "is {hidden_dropout_prob} (hidden_dropout_prob) instead of {classifier_dropout}.",
 )
 
+
+def _is_another_architecture(model: OpenModel, settings: Settings) -> bool:
+    config = model.config
+    return config.attends or config.block != "gated" or config.final_norm or config.pooler_type == "pair"
+
+
 _ARCHITECTURE = Limit(
     "mixer",
-    lambda model, settings: model.config.attends or model.config.block != "gated" or model.config.final_norm,
-    "The original code has only gated blocks with SSMs and no final LayerNorm, so it cannot run this model. Use "
-    "--format transformers, safetensors, onnx or stablehlo, or load the folder with bigs.",
+    _is_another_architecture,
+    "The original code has only gated blocks with SSMs, no final LayerNorm and no pooler for pairs, so it cannot run "
+    "this model. Use --format transformers, safetensors, onnx or stablehlo, or load the folder with bigs.",
 )
 
 ORIGINAL = Tool(

@@ -16,6 +16,7 @@ Head = Literal[
     "question-answering",
     "multiple-choice",
 ]
+PoolerType = Literal["non_padding_mean", "mean", "pair"]
 
 
 class BiGSConfig(BaseModel):
@@ -61,8 +62,10 @@ class BiGSConfig(BaseModel):
     tie_word_embeddings: bool = Field(
         default=True, description="use the word embeddings as output weights of the masked-lm head"
     )
-    pooler_type: Literal["non_padding_mean", "mean"] = Field(
-        default="non_padding_mean", description="pooling: mean over non-padding tokens, or over all positions"
+    pooler_type: PoolerType = Field(
+        default="non_padding_mean",
+        description="pooling: mean over non-padding tokens, or over all positions; pair: for pairs of texts, the means "
+        "u and v of both texts, |u − v| and u · v",
     )
     mask_padding: bool = Field(
         default=False, description="set the SSM inputs at padding to zero, so that outputs do not depend on padding"

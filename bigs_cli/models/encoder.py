@@ -214,19 +214,33 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 class Pooler(nnx.Module):
-    """Mean over the real tokens (`pooler_type: mean`: over every position) → dense → tanh, giving `[B, H]`."""
+    """Features of the hidden states → dense → tanh, giving `[B, H]`; `pooler_type` determines the features.
+
+    `non_padding_mean`: the mean over the real tokens; `mean`: over every position; `pair`: the means u and v over the
+    real tokens of both texts, |u − v| and u · v (Conneau et al. 2017, arXiv 1705.02364, §3.1).
+    """
 
     def __init__(self, config: BiGSConfig, compute: Compute) -> None:
-        self.everywhere = config.pooler_type == "mean"
-        self.dense = Dense(config.hidden_size, config.hidden_size, compute)
+        self.type = config.pooler_type
+        self.dense = Dense(config.hidden_size * (4 if self.type == "pair" else 1), config.hidden_size, compute)
 
-    def __call__(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
-        """Pool x `[B, L, H]` with `attention_mask` `[B, L]` (1 = real token); the mean of no tokens is 0."""
-        return jnp.tanh(self.dense(self.mean(x, attention_mask).astype(x.dtype)))
+    def __call__(self, x: jax.Array, attention_mask: jax.Array, token_type_ids: jax.Array | None) -> jax.Array:
+        """Pool x `[B, L, H]`; the mean of no tokens is 0.
 
-    def mean(self, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
-        """Return the input of the dense layer, float32 `[B, H]`."""
-        return masked_mean(x, jnp.ones_like(attention_mask) if self.everywhere else attention_mask)
+        `attention_mask` `[B, L]` is 1 at real tokens, and `token_type_ids` `[B, L]` 1 in the second text (None: there
+        is none).
+        """
+        return jnp.tanh(self.dense(self.features(x, attention_mask, token_type_ids).astype(x.dtype)))
+
+    def features(self, x: jax.Array, attention_mask: jax.Array, token_type_ids: jax.Array | None) -> jax.Array:
+        """Return the input of the dense layer, float32 `[B, H]` or, for pairs, `[B, 4 H]`."""
+        if self.type == "mean":
+            return masked_mean(x, jnp.ones_like(attention_mask))
+        if self.type == "non_padding_mean":
+            return masked_mean(x, attention_mask)
+        second = jnp.zeros_like(attention_mask) if token_type_ids is None else token_type_ids
+        u, v = masked_mean(x, attention_mask * (second == 0)), masked_mean(x, attention_mask * (second != 0))
+        return jnp.concatenate([u, v, jnp.abs(u - v), u * v], axis=-1)
 
 
 class BiGS(nnx.Module):
@@ -255,7 +269,7 @@ class BiGS(nnx.Module):
             attention_mask = (input_ids != self.pad_token_id).astype(jnp.int32)
         embedded = self.embeddings(input_ids, token_type_ids, key)
         last, hidden = self.encoder(embedded, attention_mask if self.ignores_padding else None)
-        pooled = None if self.pooler is None else self.pooler(last, attention_mask)
+        pooled = None if self.pooler is None else self.pooler(last, attention_mask, token_type_ids)
         return last, pooled, [embedded, *hidden]
 
 

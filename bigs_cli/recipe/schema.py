@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bigs_cli.core.paths import url_problem
-from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.config import BiGSConfig, PoolerType
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -424,6 +424,9 @@ class FinetuneRecipe(BaseModel):
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
     optimizer: Optimizer = Field(description="optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
+    pooler_type: PoolerType | None = Field(
+        default=None, description="model.pooler_type of the fine-tuned model; null: that of the start model"
+    )
     head_init: Literal["published", "unit"] = Field(
         "unit",
         description="initialization of new head layers; published: as in the original implementation; unit: the same, "

@@ -193,7 +193,8 @@ def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tupl
     """Return the config of the task model, and the input length: the recipe's, limited by the model's positions."""
     task_type = type_of(task)
     labels = {"num_labels": task.num_labels, "labels": task.labels} if task_type.has_labels else {}
-    config = start.model_copy(update={"head": task_type.head, **labels})
+    pooler = {} if recipe.pooler_type is None else {"pooler_type": recipe.pooler_type}
+    config = start.model_copy(update={"head": task_type.head, **pooler, **labels})
     length = min(recipe.sequence_length, start.max_position_embeddings)
     if length < recipe.sequence_length:
         err.print(

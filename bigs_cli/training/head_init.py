@@ -52,7 +52,8 @@ def unit_head(
     if "pooler" in params["s4_bert"]:
         dense = params["s4_bert"]["pooler"]["dense"]
         if "s4_bert/pooler/dense/kernel" in new:
-            pooled = Pooler(config, compute).mean(hidden, jnp.asarray(mask))
+            types = jnp.asarray(inputs[2].reshape(mask.shape))
+            pooled = Pooler(config, compute).features(hidden, jnp.asarray(mask), types)
             dense = _scaled(dense, np.asarray(pooled), POOLER_SIZE)
             params = {**params, "s4_bert": {**params["s4_bert"], "pooler": {"dense": dense}}}
             outputs = _outputs(config, compute)(params, *inputs)

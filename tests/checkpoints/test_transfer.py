@@ -54,6 +54,14 @@ def test_transfer_from_an_encoder_to_a_classifier() -> None:
     assert report.unused == []
 
 
+def test_a_pooler_for_pairs_is_transferred_only_to_its_kind() -> None:
+    means, pairs = classifier(), classifier().model_copy(update={"pooler_type": "pair"})
+    poolers = ["s4_bert/pooler/dense/bias", "s4_bert/pooler/dense/kernel"]
+    assert sorted(set(transfer(parameters(means), means, pairs, zeros)[1].new)) == poolers
+    assert sorted(set(transfer(parameters(pairs), pairs, means, zeros)[1].new)) == poolers
+    assert transfer(parameters(pairs), pairs, pairs, zeros)[1].new == []
+
+
 def test_shared_heads_are_transferred() -> None:
     of, to = config(head="pretraining"), config(head="masked-lm")
     _, report = transfer(parameters(of), of, to, zeros)

@@ -21,11 +21,12 @@ HEADS = (
     "multiple-choice",
 )
 
-ARCHITECTURES = tuple(
-    {"block": block, "mixer": mixer, "num_attention_heads": 2, "final_norm": True}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    f"{block}-{mixer}": {"block": block, "mixer": mixer, "num_attention_heads": 2, "final_norm": True}
     for block in ("gated", "stacked")
     for mixer in ("ssm", "attention")
-)
+} | {"pair-pooler": {"pooler_type": "pair", "head": "sequence-classification"}}
+"""Changes of the config by name."""
 
 
 def config(**changes: Any) -> BiGSConfig:

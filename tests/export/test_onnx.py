@@ -54,7 +54,7 @@ def test_every_head_runs_with_any_number_of_rows(head: str, tmp_path: Path) -> N
             np.testing.assert_allclose(theirs, ours, atol=5e-6 * float(np.abs(ours).max()))
 
 
-@pytest.mark.parametrize("changes", ARCHITECTURES, ids=lambda changes: f"{changes['block']}-{changes['mixer']}")
+@pytest.mark.parametrize("changes", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_every_architecture_gives_the_outputs_of_the_model(changes: dict[str, Any], tmp_path: Path) -> None:
     original = model(**changes)
     export(original, "onnx", tmp_path / "out")

@@ -37,7 +37,8 @@ GELU = "The PyTorch port computes the exact GELU in its layers"
         ("torch", {"head": "pretraining"}, "The PyTorch port has no pretraining model, so it cannot load this folder."),
         ("torch", {"head": "next-sentence"}, "The PyTorch port has no next-sentence model"),
         ("torch", {}, GELU),
-        ("flax", {"final_norm": True}, "The original code has only gated blocks with SSMs and no final LayerNorm"),
+        ("flax", {"final_norm": True}, "The original code has only gated blocks with SSMs, no final LayerNorm"),
+        ("torch", {"pooler_type": "pair"}, "and no pooler for pairs, so it cannot run this model"),
         ("torch", {"mixer": "attention", "num_attention_heads": 2}, "so it cannot run this model."),
         (
             "flax",

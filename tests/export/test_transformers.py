@@ -76,7 +76,7 @@ def run(loaded: Any, inputs: Inputs, **more: Any) -> Any:
     return loaded(input_ids=ids, attention_mask=mask, token_type_ids=types, **more)
 
 
-@pytest.mark.parametrize("changes", ARCHITECTURES, ids=lambda changes: f"{changes['block']}-{changes['mixer']}")
+@pytest.mark.parametrize("changes", ARCHITECTURES.values(), ids=ARCHITECTURES)
 @pytest.mark.parametrize("pre_norm", [True, False])
 def test_every_architecture_gives_the_outputs_of_the_model(
     changes: dict[str, Any], pre_norm: bool, tmp_path: Path

@@ -93,6 +93,24 @@ def test_the_final_norm_normalizes_the_last_hidden_state() -> None:
     np.testing.assert_allclose(last.std(-1), 1, atol=1e-3)
 
 
+def test_the_pooler_for_pairs_compares_the_means_of_both_texts() -> None:
+    of = config("gated", "ssm", head="encoder", pooler_type="pair")
+    params, types = initialize(of, 0), np.zeros((3, L), np.int32)
+    types[:, 4:] = 1
+    types[2] = 0  # a single text
+    outputs = make_apply(of, Compute())(params, ids(), token_type_ids=types)
+    states, real = np.asarray(outputs.last_hidden_state), ids() > 0
+
+    def mean(where: Any) -> Any:
+        return (states * where[..., None]).sum(1) / np.maximum(where.sum(1), 1)[:, None]
+
+    u, v = mean(real & (types == 0)), mean(real & (types == 1))
+    assert not v[2].any()
+    dense = params["pooler"]["dense"]
+    expected = np.tanh(np.concatenate([u, v, abs(u - v), u * v], -1) @ dense["kernel"] + dense["bias"])
+    np.testing.assert_allclose(outputs.pooler_output, expected, atol=1e-5)
+
+
 def test_a_published_config_has_none_of_the_new_keys() -> None:
     new = {"block", "mixer", "num_attention_heads", "final_norm", "mask_padding"}
     assert not new & config_values(BiGSConfig()).keys()

@@ -102,7 +102,7 @@ def test_large_hidden_states_do_not_saturate_the_pooler(examples: Encoded) -> No
     assert saturated(unit_head(CONFIG, Compute(), params, NEW, examples)) < 0.05
 
 
-@pytest.mark.parametrize("changes", [{}, {"pooler_type": "mean"}, {"final_norm": True}])
+@pytest.mark.parametrize("changes", [{}, {"pooler_type": "mean"}, {"pooler_type": "pair"}, {"final_norm": True}])
 def test_large_logits_of_a_new_head_are_scaled_to_the_limit(changes: dict[str, Any], examples: Encoded) -> None:
     config = CONFIG.model_copy(update=changes)
     params = initialize(config, 0)

@@ -219,18 +219,32 @@ class Encoder(nn.Module):
 
 
 class Pooler(nn.Module):
-    """The mean over the real tokens (or over every position) → dense → tanh."""
+    """Features of the hidden states → dense → tanh; `pooler_type` determines the features.
+
+    `non_padding_mean`: the mean over the real tokens; `mean`: over every position; `pair`: the means u and v over the
+    real tokens of both texts, |u − v| and u · v.
+    """
 
     def __init__(self, config: BiGSConfig) -> None:
         super().__init__()
-        self.everywhere = config.pooler_type == "mean"
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.type = config.pooler_type
+        self.dense = nn.Linear(config.hidden_size * (4 if self.type == "pair" else 1), config.hidden_size)
 
-    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Pool x `[B, L, H]` to `[B, H]`."""
-        weight = torch.ones_like(attention_mask) if self.everywhere else attention_mask
-        weight = weight.to(x.dtype)[..., None]
-        return torch.tanh(self.dense((x * weight).sum(1) / weight.sum(1).clamp(min=1)))
+        if self.type != "pair":
+            features = masked_mean(x, torch.ones_like(attention_mask) if self.type == "mean" else attention_mask)
+        else:
+            second = torch.zeros_like(attention_mask) if token_type_ids is None else token_type_ids
+            u, v = masked_mean(x, attention_mask * (second == 0)), masked_mean(x, attention_mask * (second != 0))
+            features = torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+        return torch.tanh(self.dense(features))
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean `[B, H]` of x `[B, L, H]` over the positions where `mask` `[B, L]` is 1; 0 if none is."""
+    weight = mask.to(x.dtype)[..., None]
+    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 class Transform(nn.Module):

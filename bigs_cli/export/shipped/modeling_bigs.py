@@ -127,7 +127,7 @@ class BiGSModel(BiGSPreTrainedModel):
         return_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         outputs = BaseModelOutputWithPooling(
             last_hidden_state=x,
-            pooler_output=None if self.pooler is None else self.pooler(x, attention_mask),
+            pooler_output=None if self.pooler is None else self.pooler(x, attention_mask, token_type_ids),
             hidden_states=tuple(states) if return_states else None,
         )
         return _pack(outputs, self.config, return_dict)
