@@ -36,7 +36,7 @@ TEXTS = {
         "export --push",
     ),
     *("export --revision", "bench train --shape", "bench train --setting", "bench mixing --mixer"),
-    *("bench export --shape", "bench export --runner"),
+    *("bench export --shape", "bench export --runner", "bench recipes --set"),
 }
 """Parameters whose values are texts or names, but not names of files."""
 
