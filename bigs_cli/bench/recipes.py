@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from bigs_cli.bench.steps import Step, json_of, run_step
+from bigs_cli.checkpoints.resume import absolute
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json, write_json
@@ -24,28 +25,37 @@ from bigs_cli.reporting.console import markdown_table, table
 from bigs_cli.reporting.metrics_log import curve, read_metrics
 from bigs_cli.tasks import task_of
 
-PAIRS, SPEED = "blimp.json", "speed.json"
-REPEAT = "bigs bench recipes"
+PLAN, PAIRS, SPEED = "plan.json", "blimp.json", "speed.json"
 _TEXTS = 1000
 """Number of random texts with which the speed of prediction is measured."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared. `recipes` and `tasks` map a name to the recipe for `--recipe` (pretraining and fine-tuning).
+    """What is compared: pretraining `recipes`, and fine-tuning recipes (`tasks`), by name.
 
-    Results are in `root`/RECIPE/seed-N. `sets` (KEY=VALUE) change all pretraining recipes. `glue` is the folder with
-    the files of the tasks (None: the hub), and `blimp` that of BLiMP (None: not evaluated).
+    Results are in `root`/RECIPE/seed-N. `options` are the values for `--recipe`, by name. `sets` (KEY=VALUE) are
+    already applied to `recipes`. `glue` is the folder with the files of the tasks (None: the hub), and `blimp` that of
+    BLiMP (None: not evaluated).
     """
 
     root: Path
-    recipes: dict[str, str]
+    recipes: dict[str, PretrainRecipe]
+    tasks: dict[str, FinetuneRecipe]
+    options: dict[str, str]
     shards: Path
     seeds: int
     sets: tuple[str, ...] = ()
-    tasks: dict[str, str] = field(default_factory=dict)
     glue: Path | None = None
     blimp: Path | None = None
+
+    def parts(self) -> dict[str, Any]:
+        """Return all that determines results, as strings and JSON objects, by a name for messages."""
+        places = {"--data": self.shards, "--task-data": self.glue, "--blimp": self.blimp}
+        parts: dict[str, Any] = {option: absolute(place) for option, place in places.items() if place is not None}
+        for name, recipe in (self.recipes | self.tasks).items():
+            parts[f"recipe {name}"] = recipe.model_dump(mode="json", by_alias=True)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -91,21 +101,44 @@ def make_plan(root: Path, recipes: Sequence[str], tasks: Sequence[str], **others
     """Return a plan, after checking its recipes.
 
     Raises:
-        RequestError: a recipe is invalid, of the wrong kind, or named twice.
+        RequestError: a recipe is invalid, of the wrong kind, or named twice, or the plan contradicts the results that
+            are already in its folder.
     """
-    plan = Plan(
-        root, {Path(name).stem: name for name in recipes}, tasks={Path(name).stem: name for name in tasks}, **others
-    )
-    for names, found in ((recipes, plan.recipes), (tasks, plan.tasks)):
-        if len(found) < len(names):
-            raise RequestError(f"Two of these recipes have the same name: {', '.join(names)}. Name each once.")
+    plan = Plan(root, {}, {}, {}, **others)
     for name in recipes:
-        if not isinstance(load_recipe(name, plan.sets), PretrainRecipe):
+        recipe = load_recipe(name, plan.sets)
+        if not isinstance(recipe, PretrainRecipe):
             raise RequestError(f"The recipe {name} is for fine-tuning. Name pretraining recipes, and {name} as --task.")
+        plan.recipes[_name(plan, name)] = recipe
     for name in tasks:
-        if not isinstance(load_recipe(name), FinetuneRecipe):
+        recipe = load_recipe(name)
+        if not isinstance(recipe, FinetuneRecipe):
             raise RequestError(f"The recipe {name} is for pretraining. Name fine-tuning recipes with --task.")
+        plan.tasks[_name(plan, name)] = recipe
+    _check_unchanged(plan)
     return plan
+
+
+def _name(plan: Plan, option: str) -> str:
+    """Return the name of a recipe that was given as `option`, and note it in the plan."""
+    name = Path(option).stem
+    if plan.options.setdefault(name, option) != option or name in plan.recipes or name in plan.tasks:
+        raise RequestError(f"Two recipes have the name {name}. Name each recipe once.")
+    return name
+
+
+def _check_unchanged(plan: Plan) -> None:
+    """Refuse a plan that contradicts the one of the results in its folder; more seeds, recipes and tasks are fine."""
+    file = plan.root / PLAN
+    if not file.is_file():
+        return
+    before, now = parse_json(file.read_text()), plan.parts()
+    changed = [what for what in now if before.get(what, now[what]) != now[what]]
+    if changed:
+        raise RequestError(
+            f"The results in {plan.root} were made with another value of {', '.join(changed)}. Use the same value, or "
+            f"another folder: --output {plan.root}-2"
+        )
 
 
 def run(plan: Plan) -> list[Measure]:
@@ -114,6 +147,9 @@ def run(plan: Plan) -> list[Measure]:
     Raises:
         BigsError, typer.Exit: a step failed (`run_step`).
     """
+    file = plan.root / PLAN
+    before = parse_json(file.read_text()) if file.is_file() else {}
+    write_json(file, before | plan.parts())
     for number in range(plan.seeds):
         for recipe in plan.recipes:
             _run_seed(plan, recipe, number)
@@ -121,7 +157,7 @@ def run(plan: Plan) -> list[Measure]:
 
 
 def _seed(plan: Plan, recipe: str, number: int) -> int:
-    return load_recipe(plan.recipes[recipe], plan.sets).seed + number
+    return plan.recipes[recipe].seed + number
 
 
 def _folder(plan: Plan, recipe: str, number: int) -> Path:
@@ -134,18 +170,27 @@ def _run_seed(plan: Plan, recipe: str, number: int) -> None:
     seed = ["--set", f"seed={_seed(plan, recipe, number)}"]
     base = RunFolder(folder / "pretrained")
     sets = [word for value in plan.sets for word in ("--set", value)]
-    pretrain = ["pretrain", "--recipe", plan.recipes[recipe], "--data", str(plan.shards), "--run", str(base.path)]
-    run_step(Step([*pretrain, *sets, *seed], base.results_file, run=True), REPEAT)
+    pretrain = ["pretrain", "--recipe", plan.options[recipe], "--data", str(plan.shards), "--run", str(base.path)]
+    run_step(Step([*pretrain, *sets, *seed], base.results_file, run=True))
     speed = ["bench", "predict", "--model", str(base.path), "--texts", str(_TEXTS), "--json", str(folder / SPEED)]
-    run_step(Step(speed, folder / SPEED), REPEAT)
+    run_step(Step(speed, folder / SPEED))
     if plan.blimp is not None and not (folder / PAIRS).is_file():
         pairs = ["eval", "blimp", "--model", str(base.path), "--data", str(plan.blimp)]
-        write_json(folder / PAIRS, json_of(pairs, REPEAT))
+        write_json(folder / PAIRS, json_of(pairs))
     data = [] if plan.glue is None else ["--data", str(plan.glue)]
-    for name, task in plan.tasks.items():
+    for name in plan.tasks:
         tuned = RunFolder(folder / name)
-        finetune = ["finetune", "--recipe", task, "--from", str(base.path), *data, "--run", str(tuned.path)]
-        run_step(Step([*finetune, *seed], tuned.results_file, run=True), REPEAT)
+        finetune = [
+            "finetune",
+            "--recipe",
+            plan.options[name],
+            "--from",
+            str(base.path),
+            *data,
+            "--run",
+            str(tuned.path),
+        ]
+        run_step(Step([*finetune, *seed], tuned.results_file, run=True))
 
 
 def _measures(plan: Plan) -> Iterator[Measure]:
@@ -168,7 +213,7 @@ def _measures(plan: Plan) -> Iterator[Measure]:
             "BLiMP accuracy, %", lambda one: parse_json((one / PAIRS).read_text())["metrics"]["accuracy"], 100
         )
     for name, recipe in plan.tasks.items():
-        task = task_of(load_recipe(recipe))  # pyright: ignore[reportArgumentType]
+        task = task_of(recipe)
         for metric in task.metrics:
             yield measure(
                 f"{task.title} {metric_in_words(metric)}, %",

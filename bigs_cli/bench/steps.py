@@ -34,11 +34,11 @@ class Step:
         return [*self.arguments, "--resume"]
 
 
-def run_step(step: Step, repeat: str) -> None:
+def run_step(step: Step) -> None:
     """Run the command of a step, or resume it if it was interrupted; do nothing if it is complete.
 
     Raises:
-        BigsError: a signal stopped it; the message says to continue with the command `repeat`.
+        BigsError: a signal stopped it.
         typer.Exit: it failed, with its exit code; its error is on stderr.
     """
     command = shlex.join(["bigs", *step.arguments])
@@ -48,10 +48,10 @@ def run_step(step: Step, repeat: str) -> None:
     err.print(f"$ {command}", style="bold")
     started = any((step.result.parent / name).exists() for name in ("recipe.yaml", UNFINISHED))
     arguments = step.resumed if started else step.arguments
-    _check(subprocess.run(_bigs(arguments), stdout=subprocess.DEVNULL, check=False), command, repeat)
+    _check(subprocess.run(_bigs(arguments), stdout=subprocess.DEVNULL, check=False), command)
 
 
-def json_of(arguments: list[str], repeat: str) -> Any:
+def json_of(arguments: list[str]) -> Any:
     """Run a command with --json, and return the JSON that it prints.
 
     Raises:
@@ -60,7 +60,7 @@ def json_of(arguments: list[str], repeat: str) -> Any:
     command = shlex.join(["bigs", *arguments])
     err.print(f"$ {command}", style="bold")
     process = subprocess.run(_bigs([*arguments, "--json"]), stdout=subprocess.PIPE, text=True, check=False)
-    _check(process, command, repeat)
+    _check(process, command)
     return json.loads(process.stdout)
 
 
@@ -68,11 +68,11 @@ def _bigs(arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", "bigs_cli", *arguments]
 
 
-def _check(process: subprocess.CompletedProcess[Any], command: str, repeat: str) -> None:
+def _check(process: subprocess.CompletedProcess[Any], command: str) -> None:
     if process.returncode < 0:
         raise BigsError(
             f"`{command}` was stopped by {signal.Signals(-process.returncode).name}, perhaps for lack of memory. "
-            f"Repeat `{repeat}` to continue."
+            "Repeat the original command to continue."
         )
     if process.returncode:
         raise typer.Exit(process.returncode)

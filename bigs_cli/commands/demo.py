@@ -47,9 +47,9 @@ def demo(
             exported / "config.json",
         ),
     ):
-        run_step(step, "bigs demo")
-    mlm_metrics = json_of(["eval", "mlm", "--model", str(base), "--data", str(shards)], "bigs demo")["metrics"]
-    task_metrics = json_of(["eval", "word-order", "--model", str(exported)], "bigs demo")["metrics"]
+        run_step(step)
+    mlm_metrics = json_of(["eval", "mlm", "--model", str(base), "--data", str(shards)])["metrics"]
+    task_metrics = json_of(["eval", "word-order", "--model", str(exported)])["metrics"]
     err.print(_summary(shards, base, task, exported, mlm_metrics, task_metrics))
     err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Next:")
     for line in (

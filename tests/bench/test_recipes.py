@@ -87,6 +87,11 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     assert commands == [["finetune", "--run", str(interrupted), "--resume"]]
     assert "| validation loss, nats |" in again.out
     assert "over 2 seeds; p: paired t-test against gated." in again.out
+    commands.clear()
+    (tmp_path / "elsewhere.jsonl").write_text((tmp_path / "pairs.jsonl").read_text())
+    other = compare("--set", "steps=4", "--blimp", tmp_path / "elsewhere.jsonl")
+    assert (other.code, commands) == (2, [])
+    assert "another value of --blimp, recipe gated, recipe stacked. Use the same value, or another folder" in other.err
 
 
 def test_recipes_of_the_wrong_kind_are_refused(shards: Path, tmp_path: Path) -> None:
@@ -94,7 +99,8 @@ def test_recipes_of_the_wrong_kind_are_refused(shards: Path, tmp_path: Path) -> 
     ask = ("bench", "recipes", "--data", shards, "--output", tmp_path / "runs")
     assert "cola-small is for fine-tuning" in bigs(*ask, "small", "cola-small").err
     assert "small-stacked-ssm is for pretraining" in bigs(*ask, "small", "--task", "small-stacked-ssm").err
-    assert "same name" in bigs(*ask, "small", tmp_path / "small.yaml").err
+    assert "Two recipes have the name small" in bigs(*ask, "small", tmp_path / "small.yaml").err
+    assert "Two recipes have the name small" in bigs(*ask, "small", "small").err
     assert not (tmp_path / "runs").exists()
 
 

@@ -26,5 +26,5 @@ def test_a_killed_command_is_reported_and_resumed(tmp_path: Path, monkeypatch: p
         last = done.err.splitlines()[-1]
         assert last.startswith("bigs: `bigs tokenize --input python-docs")
         assert "was stopped by SIGKILL" in last
-        assert "Repeat `bigs demo` to continue" in last
+        assert "Repeat the original command to continue" in last
     assert ["--resume" in command for command in commands] == [False, True]
