@@ -6,7 +6,6 @@ Task evaluation, `bigs predict`, embeddings and pseudo-log-likelihoods all use `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
@@ -87,8 +86,7 @@ class Engine:
                 order = order[np.argsort(-inputs.lengths[order], kind="stable")]
             for start in range(0, len(order), size):
                 rows = order[start : start + size]
-                length = inputs.padded_length(rows) if self.trim else inputs.length
-                batch = replace(inputs, length=length).batch(rows, size)
+                batch = (inputs.trimmed(rows) if self.trim else inputs).batch(rows, size)
                 yield rows, {name: array for name, array in batch.items() if name not in ("labels", "weights")}
 
     def stream(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
-BUCKET = 32  # trimmed batches have multiples of this number of tokens, so that few shapes are compiled
-SHORTEST = 16  # tokens: the minimum length of a trimmed batch in inference
+SHORTEST = 16  # tokens: the minimum length of a trimmed batch
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,14 @@ class Encoded:
         """The length of the longest sequence of each row, `[n]`."""
         return np.diff(self.starts).reshape(-1, self.choices).max(1, initial=0)
 
-    def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
+    def batch(self, rows: Array, size: int) -> dict[str, Array]:
         """Return input_ids, attention_mask, token_type_ids `[size, L]` int32, weights `[size]`, and labels, if any.
 
-        L is `length` or, with `trim`, the length of the longest row rounded up to a multiple of 32. Empty rows of
-        weight 0 pad the batch to `size`. For rows with several choices, inputs are `[size, choices, L]`; labels and
-        weights of tokens are `[size, L]`.
+        L is `length`. Empty rows of weight 0 pad the batch to `size`. For rows with several choices, inputs are
+        `[size, choices, L]`; labels and weights of tokens are `[size, L]`.
         """
         sequences = (rows[:, None] * self.choices + np.arange(self.choices)).ravel()
         L = self.length
-        if trim:
-            longest = int((self.starts[sequences + 1] - self.starts[sequences]).max(initial=1))
-            L = min(L, -(-longest // BUCKET) * BUCKET)
         names = ("input_ids", "attention_mask", "token_type_ids")
         made = {name: np.zeros((size * self.choices, L), np.int32) for name in names}
         for place, (start, end) in enumerate(zip(self.starts[sequences], self.starts[sequences + 1], strict=True)):
@@ -86,8 +81,12 @@ class Encoded:
         return np.zeros(len(self), np.int64)
 
     def padded_length(self, rows: Array) -> int:
-        """Return the length to which a trimmed batch of `rows` is padded in inference."""
+        """Return the length to which a trimmed batch of `rows` is padded."""
         return bucket(int(self.lengths[rows].max()), self.length)
+
+    def trimmed(self, rows: Array) -> Self:
+        """Return the same sequences, with `length` trimmed for a batch of `rows`."""
+        return replace(self, length=self.padded_length(rows))
 
 
 def bucket(tokens: int, length: int) -> int:

@@ -46,12 +46,12 @@ class Masked(Encoded):
         """The group of each row: rows with one mask need a much smaller product with the vocabulary than others."""
         return (self.counts > 1).astype(int)
 
-    def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
+    def batch(self, rows: Array, size: int) -> dict[str, Array]:
         """Return the arrays of `Encoded.batch`, and positions `[size, 1 or MASKS_PER_ROW]`."""
         width = MASKS_PER_ROW if self.counts[rows].max() > 1 else 1
         positions = np.zeros((size, width), np.int32)
         positions[: len(rows)] = self.mask_positions[rows, :width]
-        return {**super().batch(rows, size, trim), "positions": positions}
+        return {**super().batch(rows, size), "positions": positions}
 
 
 class FillMask:

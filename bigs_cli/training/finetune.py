@@ -47,6 +47,10 @@ from bigs_cli.training.step import SummedLoss
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+Array = np.ndarray[Any, Any]
+WINDOW = 50
+"""Number of batches of shuffled examples that are sorted by length together, when padding is trimmed."""
+
 
 @dataclass(frozen=True)
 class TaskData:
@@ -204,10 +208,13 @@ def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tupl
 
 
 class _Batches:
-    """The encoded training examples, reshuffled every epoch. Implements `Batches` of the training loop."""
+    """The encoded training examples, reshuffled every epoch. Implements `Batches` of the training loop.
+
+    With `trim`, examples of similar length share a batch, which is padded to the longest of them.
+    """
 
     def __init__(self, recipe: FinetuneRecipe, inputs: Encoded, trim: bool, mesh: jax.sharding.Mesh) -> None:
-        self._recipe, self._inputs, self._trim = recipe, inputs, trim
+        self._recipe, self._inputs, self._trim, self._epoch = recipe, inputs, trim, None
         self.per_epoch = math.ceil(len(inputs) / recipe.batch_size)
         self.place = functools.partial(jax.device_put, device=meshes.batch_sharding(mesh))
 
@@ -217,16 +224,32 @@ class _Batches:
     def take(self, step: int) -> dict[str, jax.Array]:
         epoch, number = divmod(step, self.per_epoch)
         size = self._recipe.batch_size
-        rows = _order(self._recipe.seed, epoch, len(self._inputs))[number * size :][:size]
-        return self.place(self._inputs.batch(rows, size, self._trim))
+        if self._epoch != epoch:
+            random = np.random.default_rng((self._recipe.seed, epoch))
+            self._epoch, self._rows = epoch, shuffled_batches(random, self._inputs.lengths, size, self._trim)
+        rows = self._rows[number]
+        return self.place((self._inputs.trimmed(rows) if self._trim else self._inputs).batch(rows, size))
 
     def loop_state(self) -> dict[str, Any]:
         return {}
 
 
-@functools.lru_cache(maxsize=1)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng((seed, epoch)).permutation(count)
+def shuffled_batches(random: np.random.Generator, lengths: Array, size: int, by_length: bool) -> list[Array]:
+    """Return the rows of each batch of an epoch, given the length in tokens of every row.
+
+    Rows are shuffled. With `by_length`, each window of WINDOW batches is then sorted by length, and the batches are
+    shuffled. One batch has fewer than `size` rows if they do not divide evenly.
+    """
+    order = random.permutation(len(lengths))
+    if not by_length:
+        return _split(order, size)
+    windows = _split(order, WINDOW * size)
+    batches = [batch for rows in windows for batch in _split(rows[np.argsort(lengths[rows], kind="stable")], size)]
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def _split(rows: Array, size: int) -> list[Array]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 @dataclass

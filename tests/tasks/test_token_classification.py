@@ -55,7 +55,8 @@ def test_labels_are_at_the_first_piece_of_each_word(tokenizer: Tokenizer) -> Non
 
 
 def test_a_batch_counts_first_pieces_only(tokenizer: Tokenizer) -> None:
-    batch = encode_words(tokenizer, WORDS, TAGS, 64).batch(np.arange(3), 4, trim=True)
+    rows = np.arange(3)
+    batch = encode_words(tokenizer, WORDS, TAGS, 64).trimmed(rows).batch(rows, 4)
     assert batch["labels"].shape == batch["weights"].shape == (4, 32)
     assert batch["weights"].sum() == 6
     assert batch["labels"][batch["weights"] > 0].tolist() == [0, 5, 6, 0, 3, 5]

@@ -166,9 +166,9 @@ class Windows(Encoded):
     examples: Array
     places: Array
 
-    def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
+    def batch(self, rows: Array, size: int) -> dict[str, Array]:
         """Return the batch of `Encoded.batch` with weights `[size, L]`: 1 for the tokens of a window, 0 for padding."""
-        made = super().batch(rows, size, trim)
+        made = super().batch(rows, size)
         return {**made, "weights": made["attention_mask"].astype(np.float32)}
 
 
