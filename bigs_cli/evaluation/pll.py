@@ -85,7 +85,7 @@ class MaskedCopies(Encoded):
         """Return the padded length of the rows of a group."""
         return int(self.lengths[rows[0]])
 
-    def batch(self, rows: Array, size: int, trim: bool = False) -> dict[str, Array]:
+    def batch(self, rows: Array, size: int) -> dict[str, Array]:
         """Return input_ids and attention_mask `[size, L]`, positions `[size, 1]` and candidates `[size, K]`."""
         sequence, position, candidates = (array[rows] for array in self.masked)
         ids, words = np.zeros((size, self.length), np.int32), np.full((size, self.length), -1)
