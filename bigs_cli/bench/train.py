@@ -11,6 +11,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
@@ -75,10 +76,12 @@ def measure(
     pass_: Literal["train", "forward", "encode"],
     rounds: int,
     steps: int,
+    profile: Path | None = None,
 ) -> list[Measured]:
     """Measure settings at a shape (length, batch). The first setting is the baseline of the speed-ups.
 
-    `peaks` maps the names of the settings to the peak FLOP/s of their data types.
+    `peaks` maps the names of the settings to the peak FLOP/s of their data types. A trace of each setting, in a round
+    of its own that does not count, is written to a folder in `profile`.
 
     Raises:
         BigsError: a measurement failed.
@@ -104,6 +107,9 @@ def measure(
     for _ in range(rounds):
         for name, setting in settings.items():
             runs[name].append(_probe(setting))
+    if profile is not None:
+        for name, setting in settings.items():
+            _probe(setting.model_copy(update={"profile": profile / f"{length}x{batch}-{name}"}))
     times = {name: [statistics.median(run["step_s"]) for run in measured] for name, measured in runs.items()}
     first = next(iter(times.values()))
 

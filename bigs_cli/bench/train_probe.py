@@ -5,11 +5,13 @@ Takes a `Setting` as JSON, and prints a line of JSON: compile time, step times, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -27,6 +29,7 @@ from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.schema import Compute, Masking, Optimizer, Schedule
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import masked_lm_loss
+from bigs_cli.training.profile import trace
 from bigs_cli.training.step import SummedLoss, make_step, new_state
 
 _SCHEDULE_STEPS = 1000
@@ -45,6 +48,8 @@ class Setting(BaseModel):
     reference: bool = False
     """Use the method of the original code, with logits at every position."""
     steps: int = 5
+    profile: Path | None = None
+    """Write a trace of the steps to this folder."""
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -57,10 +62,11 @@ def measure(setting: Setting) -> dict[str, Any]:
     run()
     compile_seconds = time.perf_counter() - started
     times = []
-    for _ in range(setting.steps):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
+    with contextlib.nullcontext() if setting.profile is None else trace(setting.profile):
+        for _ in range(setting.steps):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
     return {
         "compile_s": compile_seconds,
         "step_s": times,

@@ -136,6 +136,7 @@ def train(
     ] = "train",
     rounds: opt.Rounds = 3,
     steps: Annotated[int, typer.Option(min=1, help="Steps per repetition.")] = 5,
+    profile: opt.Profile = None,
     json_file: opt.JsonFile = None,
 ) -> None:
     """Measure training steps or forward passes: time, MFU, and speed-up over the original implementation."""
@@ -167,7 +168,7 @@ def train(
         peaks = {name: rates[COMPUTES[name].dtype] for name in names}
         measured = []
         for shape in sizes:
-            measured += measure(config, peaks, shape, what, rounds, steps)
+            measured += measure(config, peaks, shape, what, rounds, steps, profile)
             advance(1)
     report["peak_flops"], report["shapes"] = rates, as_json(measured)
     title = f"{PASSES[what]}, {counted(layers, 'layer')}, H = {hidden}, V = {vocab_size:,}"

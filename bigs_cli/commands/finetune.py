@@ -117,6 +117,7 @@ def finetune(
     task_type: LabelType = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
+    profile: opt.Profile = None,
     dry_run: opt.DryRun = False,
 ) -> None:
     """Fine-tune a model for a labelled task and keep its best checkpoint.
@@ -136,10 +137,12 @@ def finetune(
     if loggers:
         changes.append(f"loggers=[{', '.join(loggers)}]")
     files = {"train": train_file, "dev": dev_file, "text": text, "pair": pair, "label": label, "task_type": task_type}
-    request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run)
+    request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run, profile)
     if _is_suite(task, run, resume):
         if dry_run:
             raise RequestError("--dry-run shows a single run. Name one task: bigs finetune cola --dry-run")
+        if profile is not None:
+            raise RequestError("--profile traces a single run. Name one task: bigs finetune cola --profile DIR")
         _finetune_suite(request)
         return
     has_recipe = recipe is not None or any(change.startswith("files.") for change in changes)
@@ -164,6 +167,7 @@ class Request:
     files: dict[str, str | None]
     resume: bool
     dry_run: bool
+    profile: Path | None
 
     @property
     def is_custom(self) -> bool:
@@ -221,7 +225,7 @@ def _finetune(request: Request) -> None:
     record = record_of(chosen, recorded.recipe, data).model_copy(update={"seeds": count})
     # The only changes to a resumed run are its loggers, which are not saved in the run.
     loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
-    job = Job(folder, record, resume_command("finetune", folder.path, *loggers), resume)
+    job = Job(folder, record, resume_command("finetune", folder.path, *loggers), resume, profile=request.profile)
     jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
     for each in jobs:
         each.folder.check(each.resume)

@@ -35,6 +35,19 @@ def local_path(text: str | Path) -> Path:
     return Path(text)
 
 
+def writable_folder(text: str | Path) -> Path:
+    """Return the path of a folder that is writable or can be created.
+
+    Raises:
+        RequestError: it is not, or `text` is a URL.
+    """
+    from bigs_cli.core.files import check_writable
+
+    path = local_path(text)
+    check_writable(path, f"The folder {path}")
+    return path
+
+
 def local_name(text: str) -> str:
     """Return a value that is a local path or a name: of a model, run, recipe or vocabulary, or ``-`` for stdout.
 
@@ -102,6 +115,15 @@ Loggers = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Print the resolved recipe, sizes, FLOPs, shardings and an example; write nothing."),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Write a trace of a few steps to this folder, for xprof or Perfetto.",
+        show_default="no",
+        parser=writable_folder,
+    ),
 ]
 Coordinator = Annotated[
     str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Address of process 0 in a multi-process run.")

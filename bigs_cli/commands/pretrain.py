@@ -61,6 +61,7 @@ def pretrain(
     start: opt.Start = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
+    profile: opt.Profile = None,
     dry_run: opt.DryRun = False,
     coordinator: opt.Coordinator = None,
     process: opt.Process = None,
@@ -141,7 +142,7 @@ def pretrain(
         options += [word for name in loggers or () for word in ("--logger", name)]
     command = resume_command("pretrain", folder.path, *options)
     record = record_of(chosen, read_record(folder.path).recipe if resume else recipe)
-    job = Job(folder, record, command, resume, started=started)
+    job = Job(folder, record, command, resume, profile=profile, started=started)
     model, tokenizer = None, folder.path if resume else None
     if chosen.from_ is not None and job.needs_start:
         source = find_model(chosen.from_)

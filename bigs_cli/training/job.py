@@ -30,7 +30,7 @@ class Job:
 
     `record` becomes the folder's resume.json, and `command` is the printed command that resumes the run. Runs of
     several seeds share the parent folder `root`. It holds the record of all seeds; each run folder holds its own. A
-    time budget begins at `started`, a time of `time.perf_counter`.
+    time budget begins at `started`, a time of `time.perf_counter`. A trace of a few steps is written to `profile`.
     """
 
     folder: RunFolder
@@ -38,6 +38,7 @@ class Job:
     command: str
     resume: bool = False
     root: Path | None = None
+    profile: Path | None = None
     started: float = field(default_factory=time.perf_counter)
 
     @property

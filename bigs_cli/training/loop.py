@@ -32,6 +32,7 @@ from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.training.job import Job
 from bigs_cli.training.nonfinite import divergence_error, is_finite, nonfinite_result, skipped_steps_error
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
+from bigs_cli.training.profile import StepProfiler
 from bigs_cli.training.step import StepOptions, SummedLoss, TrainState, make_step, new_state
 
 Update = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
@@ -155,11 +156,17 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
     # --- train ----------------------------------------------------------------------------------------------------
     step, in_a_row_before = first, None
     done = step >= training.steps or (step > 0 and clock.is_up()) or (evaluator is not None and evaluator.should_stop())
-    with _stop_request() as stop, LiveView(recipe.kind, first, training.steps, training.peak_tokens) as view:
+    with (
+        _stop_request() as stop,
+        LiveView(recipe.kind, first, training.steps, training.peak_tokens) as view,
+        StepProfiler(job.profile, first) as profiler,
+    ):
         throughput = _Throughput()
         while not done:
-            batch = throughput.take(training.batches, step)
-            state, metrics = update(state, batch)
+            with profiler.step(step):
+                batch = throughput.take(training.batches, step)
+                state, metrics = update(state, batch)
+            profiler.end(step, state)
             in_a_row = metrics.pop("skipped_in_a_row")
             step += 1
             last = done = step == training.steps or clock.is_up()
