@@ -104,7 +104,7 @@ def _mix(flat: Flat, path: str, L: int, reverse: bool) -> Mix:
 def _chunks(ssm: DiscreteSSM, L: int) -> Chunks:
     """Return the operands of a direction; the states before chunk c are Σ_{c' < c} e^{(c−1−c')QsA} · absorb·u_{c'}."""
     C, N = -(-L // CHUNK), ssm.decay.shape[0]
-    K, absorb, emit, _ = chunk_operands(ssm, CHUNK)
+    K, absorb, emit, *_ = chunk_operands(ssm, CHUNK)
     carry = np.zeros((N, 2, C, 2, C), np.float32)
     for steps in range(C - 1):
         re, im = (np.asarray(part)[0][:, None] for part in powers(ssm, steps * CHUNK, 1))

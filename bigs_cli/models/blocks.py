@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.matmul import dense, has_symbolic_size, project
-from bigs_cli.models.sharding import constrain_batch_sharding
+from bigs_cli.models.sharding import constrain_rows, constrain_tokens
 from bigs_cli.models.ssm import SSM
 from bigs_cli.recipe.schema import Compute
 
@@ -43,8 +43,8 @@ class Dense(nnx.Module):
         dtype = self.dtype if dtype is None else jnp.dtype(dtype)
         x, kernel, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]
         if channels_first:
-            return constrain_batch_sharding(dense(kernel, bias, x, transposed=True, dtype=dtype), 1)
-        return constrain_batch_sharding((project(x, kernel, dtype=jnp.float32) + bias).astype(dtype), 0)
+            return constrain_tokens(dense(kernel, bias, x, transposed=True, dtype=dtype))
+        return constrain_rows((project(x, kernel, dtype=jnp.float32) + bias).astype(dtype))
 
 
 def _exported_dense(kernel: jax.Array, bias: jax.Array, x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from flax import nnx
 from bigs_cli.models import mixers, ssm
 from bigs_cli.models.blocks import Block, Dense, Mix, layer_norm
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.models.sharding import constrain_batch_sharding
+from bigs_cli.models.sharding import constrain_row_segments, gather_table, token_layout
 from bigs_cli.recipe.schema import Compute
 
 
@@ -54,8 +54,10 @@ class Embeddings(nnx.Module):
             types = self.token_type_embeddings(token_type_ids)
         # Added in the float32 of the tables: the gradient of a frequent word is a sum of thousands of terms, and
         # bfloat16 sums stop growing at a few hundred.
-        x = (self.word_embeddings(input_ids) + types + positions).astype(self.dtype)
-        return dropout(self.LayerNorm(constrain_batch_sharding(x, 0)), self.rate, key)
+        table = gather_table(self.word_embeddings.embedding[...])
+        words = jnp.take(table, constrain_row_segments(input_ids), axis=0)
+        x = (words + types + positions).astype(self.dtype)
+        return dropout(self.LayerNorm(constrain_row_segments(x)), self.rate, key)
 
 
 class Encoder(nnx.Module):
@@ -100,21 +102,17 @@ class Encoder(nnx.Module):
 
     def _stacked(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array] | jax.Array]:
         B, L, H = x.shape
-
-        def enter(x: jax.Array) -> jax.Array:
-            return x.reshape(B * L, -1).T
-
-        def leave(x: jax.Array) -> jax.Array:
-            return x.T.reshape(B, L, H)
-
+        layout = token_layout(B, L)
+        enter, leave = layout.enter, layout.leave
         real = None if keep is None else enter(keep[..., None])
         graph, stacked = nnx.split(self.layer)
-        mixer = mixers.choose(self.compute.mixing, L)
+        mixer = mixers.choose(self.compute.mixing, L, layout.segments)
         operands = () if self.heads else self._operands(mixer, L)
+        rows = (H, B, L) if layout.segments == 1 else (H, *layout.parts)
 
         def mixing(operands: Any) -> tuple[Mix, ...]:
             def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
-                return mixer.mix(operands, _masked(u, real).reshape(H, B, L), reverse).reshape(u.shape)
+                return mixer.mix(operands, _masked(u, real).reshape(rows), reverse).reshape(u.shape)
 
             def attention(*inputs: jax.Array) -> jax.Array:
                 return enter(self._attend(*map(leave, inputs), keep=keep))

@@ -18,7 +18,7 @@ from bigs_cli.models.blocks import Dense, layer_norm
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.encoder import BiGS, dropout
 from bigs_cli.models.matmul import dense, project
-from bigs_cli.models.sharding import constrain_batch_sharding
+from bigs_cli.models.sharding import constrain_tokens, token_layout
 from bigs_cli.recipe.schema import Compute
 
 
@@ -78,10 +78,8 @@ class Predictions(nnx.Module):
         matrix, tied = (word_embedding, True) if self.decoder is None else (self.decoder.kernel[...], False)
         if not train:
             return project(h, matrix, tied, jnp.float32) + self.bias[...]
-        logits = constrain_batch_sharding(
-            dense(matrix, self.bias[...], h.reshape(-1, h.shape[-1]).T, not tied, jnp.float32), 1
-        )
-        return jnp.moveaxis(logits.reshape(-1, *h.shape[:-1]), 0, -1)
+        layout = token_layout(*h.shape[:2])
+        return layout.leave(constrain_tokens(dense(matrix, self.bias[...], layout.enter(h), not tied, jnp.float32)))
 
 
 class _Cls(nnx.Module):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -71,8 +72,13 @@ def resolve(name: str, L: int) -> str:
     return name
 
 
-def choose(name: str, L: int) -> Mixer:
-    """Return the mixer that `resolve` names."""
+def choose(name: str, L: int, segments: int = 1) -> Mixer:
+    """Return the mixer that `resolve` names.
+
+    For rows in several segments it is ``chunked``, whatever the name; it mixes u `[..., segments, rows, L / segments]`.
+    """
+    if segments > 1:
+        return MIXERS["chunked"]._replace(operands=partial(chunk_operands, segments=segments))
     return MIXERS[resolve(name, L)]
 
 
@@ -115,10 +121,13 @@ class ChunkOperands(NamedTuple):
     absorb: jax.Array  # [2N, Q]: maps the inputs of a chunk to their part of the state after it
     emit: jax.Array  # [Q, 2N]: maps the state before a chunk to its part of the outputs
     decay: jax.Array  # [2, N]: e^{Q s A}, real and imaginary part
+    segment_decay: jax.Array | None  # [2, N]: the same for a segment instead of Q tokens; None for whole rows
 
 
-def chunk_operands(ssm: DiscreteSSM, Q: int) -> ChunkOperands:
-    """Return the operands for chunks of Q tokens."""
+def chunk_operands(ssm: DiscreteSSM, L: int, segments: int = 1) -> ChunkOperands:
+    """Return the operands for rows of L tokens in equal segments, for chunks of at most `CHUNK` tokens."""
+    length = L // segments
+    Q = min(CHUNK, L) if segments == 1 else max(Q for Q in range(1, CHUNK + 1) if length % Q == 0)
     absorb_re, absorb_im = (part[..., ::-1, :] for part in powers(ssm, 0, Q))
     emit_re, emit_im = powers(ssm, 1, Q)
     w_re, w_im = (part[..., None, :] for part in ssm.weight)
@@ -130,29 +139,40 @@ def chunk_operands(ssm: DiscreteSSM, Q: int) -> ChunkOperands:
         absorb.swapaxes(-1, -2),
         emit,
         jnp.stack([emit_re[..., -1, :], emit_im[..., -1, :]], -2),
+        None if segments == 1 else jnp.stack([part[..., 0, :] for part in powers(ssm, length, 1)], -2),
     )
 
 
 def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
-    """Mix with Q + 4N multiplications per token and channel, all in matrix products; the cost is linear in L."""
+    """Mix with Q + 4N multiplications per token and channel, all in matrix products; the cost is linear in L.
+
+    With several segments, u is `[..., S, R, L / S]`, and each segment continues from the state after the one before.
+    """
     L, Q = u.shape[-1], operands.K.shape[0]
     chunks = -(-L // Q)
     u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-1]), (0, chunks * Q - L)))
-    rows = flatten_rows(u)
+    rows = flatten_rows(u) if operands.segment_decay is None else u
     rows = rows.reshape(*rows.shape[:-1], chunks, Q)
     absorb, emit = operands.absorb, operands.emit
     if reverse:  # the same operators with time reversed
         absorb, emit = absorb[:, ::-1], emit[::-1]
     added = project(rows, absorb, True, jnp.float32)
-    before = _carry(operands.decay, added, reverse).astype(u.dtype)
+    zero = jnp.zeros_like(added[..., 0, :])
+    before, after = _carry(operands.decay, added, zero, reverse)
+    if operands.segment_decay is not None:
+        by_segment = jnp.moveaxis(after, -3, -2)
+        start, _ = _carry(operands.segment_decay, by_segment, jnp.zeros_like(by_segment[..., 0, :]), reverse)
+        before, _ = _carry(operands.decay, added, jnp.moveaxis(start, -2, -3), reverse)
+    before = before.astype(u.dtype)
     y = project(rows, toeplitz(operands.K), not reverse) + project(before, emit, True)
     return y.reshape(u.shape)[..., :L]
 
 
-def _carry(decay: jax.Array, added: jax.Array, reverse: bool) -> jax.Array:
-    """Return the state before each chunk from the contribution of each chunk, both `[..., chunks, 2N]` float32.
+def _carry(decay: jax.Array, added: jax.Array, first: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
+    """Return the state before each part of a sequence `[..., parts, 2N]`, and after the last part `[..., 2N]`.
 
-    x_{c+1} = e^{QsA} x_c + added_c, with x_0 = 0.
+    x_{c+1} = decay · x_c + added_c, with x_0 = `first` `[..., 2N]`; all float32. `decay` `[2, N]` is e^{sA} to the
+    number of tokens in a part.
     """
     N = decay.shape[-1]
     re, im = decay[0], decay[1]
@@ -162,9 +182,8 @@ def _carry(decay: jax.Array, added: jax.Array, reverse: bool) -> jax.Array:
         decayed = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], -1)
         return decayed + add, state
 
-    by_chunk = jnp.moveaxis(added, -2, 0)
-    _, before = jax.lax.scan(step, jnp.zeros_like(by_chunk[0]), by_chunk, reverse=reverse)
-    return jnp.moveaxis(before, 0, -2)
+    after, before = jax.lax.scan(step, first, jnp.moveaxis(added, -2, 0), reverse=reverse)
+    return jnp.moveaxis(before, 0, -2), after
 
 
 def _chunked_flops(L: int, N: int) -> float:
@@ -198,5 +217,5 @@ def attention_flops(L: int) -> float:
 
 MIXERS: dict[str, Mixer] = {
     "dense": Mixer(kernel_with_skip, _mix_dense, _dense_flops),
-    "chunked": Mixer(lambda ssm, L: chunk_operands(ssm, min(CHUNK, L)), _mix_chunked, _chunked_flops),
+    "chunked": Mixer(chunk_operands, _mix_chunked, _chunked_flops),
 }

@@ -1,15 +1,19 @@
-"""The device mesh `data` × `fsdp` × `tensor`, and how each array is sharded on it.
+"""The device mesh `data` × `fsdp` × `sequence` × `tensor`, and how each array is sharded on it.
 
-Batches and activations are sharded by rows over data × fsdp. A parameter is sharded by the first row of `RULES` that
-matches its path; a dimension that is not divisible by its axis size is replicated.
+Batches are sharded by rows over data × fsdp, and activations also by segments of the rows over `sequence`. A parameter
+is sharded by the first row of `RULES` that matches its path; a dimension that is not divisible by its axis size is
+replicated.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -17,9 +21,11 @@ from jax.sharding import PartitionSpec as P
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe.schema import Mesh as MeshSizes
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "sequence", "tensor")
 ROW_AXES = ("data", "fsdp")
 """The mesh axes over which the rows of a batch are sharded."""
+SEQUENCE = "sequence"
+"""The mesh axis over which the segments of each row are sharded."""
 
 # First match wins. Layers have a leading layer axis. Dense layers that read the residual stream shard their outputs
 # over `tensor`, and those that write to it shard their inputs, so that each pair needs only one sum over `tensor`.
@@ -42,14 +48,14 @@ def make_mesh(sizes: MeshSizes) -> jax.sharding.Mesh:
         RequestError: the sizes do not multiply to the number of devices.
     """
     count = jax.device_count()
-    shape = [sizes.data, sizes.fsdp, sizes.tensor]
+    shape = [getattr(sizes, axis) for axis in AXES]
     if -1 in shape:
         known = int(np.prod([size for size in shape if size != -1]))
         shape[shape.index(-1)] = max(count // known, 1)
     if int(np.prod(shape)) != count:
         wanted = " × ".join(f"{axis} {size}" for axis, size in zip(AXES, shape, strict=True))
         raise RequestError(f"The mesh {wanted} does not fit the {count} devices here. Change `mesh` in the recipe.")
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def shardings(mesh: jax.sharding.Mesh, tree: Any) -> Any:
@@ -63,17 +69,88 @@ def shardings(mesh: jax.sharding.Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(sharding_of, tree)
 
 
-def constrain_batch_sharding(x: jax.Array, axis: int) -> jax.Array:
-    """Shard the `axis` of x that indexes rows (or the tokens of all rows) over `ROW_AXES`.
+@dataclass(frozen=True)
+class TokenLayout:
+    """The order of the tokens of `[B, L, C]` in a channels-first array `[C, B·L]`.
+
+    The array is sharded over `row_shards` × `segments` devices. Each holds one segment (L / segments consecutive
+    tokens) of each of its B / row_shards rows, so the tokens are ordered by shard, segment, row in the shard, and
+    position in the segment.
+    """
+
+    B: int
+    L: int
+    row_shards: int = 1
+    segments: int = 1
+
+    @property
+    def parts(self) -> tuple[int, int, int, int]:
+        """The sizes of the four axes into which the tokens are ordered."""
+        return self.row_shards, self.segments, self.B // self.row_shards, self.L // self.segments
+
+    def enter(self, x: jax.Array) -> jax.Array:
+        """Map `[B, L, C]` to `[C, B·L]`."""
+        if self.segments == 1:
+            return x.reshape(self.B * self.L, -1).T
+        D, S, rows, length = self.parts
+        return x.reshape(D, rows, S, length, -1).transpose(4, 0, 2, 1, 3).reshape(-1, self.B * self.L)
+
+    def leave(self, x: jax.Array) -> jax.Array:
+        """Map `[C, B·L]` to `[B, L, C]`."""
+        if self.segments == 1:
+            return jnp.moveaxis(x.reshape(-1, self.B, self.L), 0, -1)
+        return x.reshape(-1, *self.parts).transpose(1, 3, 2, 4, 0).reshape(self.B, self.L, -1)
+
+
+def token_layout(B: int, L: int) -> TokenLayout:
+    """Return the layout of `[B, L]` tokens on the mesh set by `jax.set_mesh`: one segment if there is none, or if
+    the tokens cannot be split evenly.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not set(AXES) <= set(mesh.axis_names):
+        return TokenLayout(B, L)
+    rows, segments = math.prod(mesh.shape[axis] for axis in ROW_AXES), mesh.shape[SEQUENCE]
+    return TokenLayout(B, L) if B % rows or L % segments else TokenLayout(B, L, rows, segments)
+
+
+def constrain_rows(x: jax.Array) -> jax.Array:
+    """Shard the first axis of x, the rows of a batch, over `ROW_AXES`.
 
     Uses the mesh set by `jax.set_mesh`; without one, x is returned unchanged. Every dense layer constrains its result:
     otherwise the compiler may gather the activations instead of the sharded parameters, which are much smaller.
     """
+    return _constrain(x, {0: ROW_AXES})
+
+
+def constrain_row_segments(x: jax.Array) -> jax.Array:
+    """Shard x `[B, L, …]` by rows and, over `SEQUENCE`, by segments; otherwise as `constrain_rows`."""
+    return _constrain(x, {0: ROW_AXES, 1: (SEQUENCE,)})
+
+
+def gather_table(table: jax.Array) -> jax.Array:
+    """Gather the columns of an embedding table `[V, H]` if the mesh splits rows into segments.
+
+    Otherwise the compiler looks up a part of every vector, and gathers the vectors of all rows on every device.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not set(ROW_AXES) <= set(mesh.axis_names):
+    if mesh.empty or mesh.shape.get(SEQUENCE, 1) == 1:
+        return table
+    return jax.lax.with_sharding_constraint(table, P(P.UNCONSTRAINED, None))
+
+
+def constrain_tokens(x: jax.Array) -> jax.Array:
+    """Shard the tokens of x `[C, B·L]` in the order of `TokenLayout`; otherwise as `constrain_rows`."""
+    return _constrain(x, {1: (*ROW_AXES, SEQUENCE)})
+
+
+def _constrain(x: jax.Array, axes: dict[int, tuple[str, ...]]) -> jax.Array:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not set(AXES) <= set(mesh.axis_names):
         return x
     spec: list[Any] = [P.UNCONSTRAINED] * x.ndim
-    spec[axis] = ROW_AXES
+    for axis, names in axes.items():
+        if x.shape[axis] % math.prod(mesh.shape[name] for name in names) == 0:
+            spec[axis] = names
     return jax.lax.with_sharding_constraint(x, P(*spec))
 
 
@@ -102,16 +179,20 @@ def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any,
     return jax.tree.map(place_array, batch)
 
 
-def check_batch(mesh: jax.sharding.Mesh, rows: int) -> None:
-    """Check that data × fsdp divides the number of rows of a batch.
+def check_batch(mesh: jax.sharding.Mesh, rows: int, length: int) -> None:
+    """Check that data × fsdp divides the number of rows of a batch, and `sequence` their length in tokens.
 
     Raises:
-        RequestError: it does not.
+        RequestError: they do not.
     """
     parts = int(np.prod([mesh.shape[axis] for axis in ROW_AXES]))
     if rows % parts:
         raise RequestError(
             f"{rows} rows per step cannot be split evenly over {parts} devices. Change batch_size or eval_batch_size."
+        )
+    if length % mesh.shape[SEQUENCE]:
+        raise RequestError(
+            f"Rows of {length} tokens cannot be split evenly over {mesh.shape[SEQUENCE]} devices. Change mesh.sequence."
         )
 
 

@@ -129,11 +129,12 @@ class Mesh(BaseModel):
         default=-1, ge=-1, description="data parallelism: number of model replicas; -1: all remaining devices"
     )
     fsdp: int = Field(default=1, ge=-1, description="number of devices over which parameters are sharded")
+    sequence: int = Field(default=1, ge=-1, description="number of devices that split each row of tokens")
     tensor: int = Field(default=1, ge=-1, description="tensor parallelism: number of devices that split each layer")
 
     @model_validator(mode="after")
     def _sizes(self) -> Mesh:
-        sizes = (self.data, self.fsdp, self.tensor)
+        sizes = (self.data, self.fsdp, self.sequence, self.tensor)
         if 0 in sizes:
             raise ValueError("A mesh axis has no devices. Set it to at least 1, or to -1 for all remaining devices")
         if sizes.count(-1) > 1:

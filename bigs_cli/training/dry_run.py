@@ -90,7 +90,7 @@ def dry_run_finetune(
 def _tables(run: _Run, rows: int) -> list[Table]:
     """Return both tables; `rows` is the size of a micro-batch."""
     mesh = meshes.make_mesh(run.recipe.mesh)
-    meshes.check_batch(mesh, rows)
+    meshes.check_batch(mesh, rows, run.length)
     params, settings = parameter_shapes(run.config), run.recipe.optimizer
     optimizer = make_optimizer(settings)
     with_ema = settings.ema is not None

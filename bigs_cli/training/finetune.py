@@ -102,7 +102,7 @@ def finetune(
         check_token_types(task_type.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size // recipe.gradient_accumulation_steps, recipe.eval_batch_size):
-            meshes.check_batch(mesh, rows)
+            meshes.check_batch(mesh, rows, length)
 
         def write_model(path: Path) -> None:
             write_config(path / CONFIG, config)

@@ -85,7 +85,8 @@ def pretrain(
     # Only process 0 locks and writes the folder. `broadcast` waits until every process has verified its data.
     with folder.lock() if main else contextlib.nullcontext(), translate_errors(recipe, job):
         mesh = meshes.make_mesh(recipe.mesh)
-        meshes.check_batch(mesh, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
+        rows = batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps
+        meshes.check_batch(mesh, rows, recipe.data.sequence_length)
         (params, _), tokenizer = initial_parameters(recipe.model, recipe.seed, start), shards.tokenizer()
         broadcast(0)
         apply = make_apply(recipe.model, recipe.compute)

@@ -54,6 +54,19 @@ def test_mixers_match_the_recurrence(name, reverse, L, monkeypatch):
         close(actual, wanted, 1e-5)
 
 
+@pytest.mark.parametrize("segments", [2, 3, 12])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_segments_of_rows_match_whole_rows(reverse, segments, monkeypatch):
+    monkeypatch.setattr(mixers, "CHUNK", 16)
+    L = 72  # 36, 24 or 6 tokens per segment, in chunks of 12, 12 and 6
+    u = jnp.asarray(np.random.default_rng(0).normal(size=(H, B, L)), jnp.float32)
+    ssm = discretize(parameters())
+    mixer = mixers.choose("auto", L, segments)
+    parts = u.reshape(H, B, segments, -1).swapaxes(1, 2)
+    y = mixer.mix(mixer.operands(ssm, L), parts, reverse).swapaxes(1, 2).reshape(H, B, L)
+    close(y, mixed("recurrence", L, reverse, parameters(), u), 1e-5)
+
+
 def test_the_recurrence_matches_its_definition():
     """Compare with the equation in NumPy and float64."""
     L = 20

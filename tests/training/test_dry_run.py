@@ -81,7 +81,7 @@ def test_memory_per_device_depends_on_the_mesh(shards: Path, tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
     values = rows(done.stdout.partition("\nrequirements")[2])
-    assert "data 1 × fsdp 2 × tensor 2" in values["devices"]
+    assert "data 1 × fsdp 2 × sequence 1 × tensor 2" in values["devices"]
     assert "tensor, fsdp" in values["word_embeddings/embedding$"]
     assert not (tmp_path / "run").exists()
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from bigs_cli.checkpoints.folder import write_flax
 from bigs_cli.checkpoints.resolve import find_model, open_model
@@ -22,7 +23,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import Parameters, initialize, make_apply
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.models.sharding import batch_sharding, check_batch, make_mesh, shardings
+from bigs_cli.models.sharding import AXES, batch_sharding, check_batch, make_mesh, shardings
 from bigs_cli.recipe.schema import Compute, Mesh, Optimizer, Schedule
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.optimizer import SSM_NAMES, learning_rate, make_optimizer
@@ -141,7 +142,14 @@ def test_fine_tuning_with_freeze_ssm_leaves_ssm_parameters_unchanged(
     assert {path for path in common if np.array_equal(before[path], after[path])} == frozen
 
 
-MESHES = ({"data": 8}, {"fsdp": 8}, {"tensor": 8}, {"data": 2, "fsdp": 2, "tensor": 2})
+MESHES = (
+    {"data": 8},
+    {"fsdp": 8},
+    {"tensor": 8},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+    {"data": 2, "sequence": 4},
+    {"fsdp": 2, "sequence": 2, "tensor": 2},
+)
 
 ON_EIGHT_DEVICES = """
 import json
@@ -201,8 +209,15 @@ def test_an_uncommitted_state_stays_uncommitted() -> None:
 
 
 def test_invalid_mesh_and_batch_sizes_are_rejected() -> None:
-    with pytest.raises(RequestError, match="The mesh data 3 × fsdp 1 × tensor 1 does not fit the 1 devices"):
+    with pytest.raises(
+        RequestError, match="The mesh data 3 × fsdp 1 × sequence 1 × tensor 1 does not fit the 1 devices"
+    ):
         make_mesh(Mesh(data=3))
     mesh = make_mesh(Mesh())
-    check_batch(mesh, 7)
-    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+    check_batch(mesh, 7, 128)
+    split: Any = AbstractMesh((1, 2, 3, 1), AXES)
+    with pytest.raises(RequestError, match="3 rows per step cannot be split evenly over 2 devices"):
+        check_batch(split, 3, 126)
+    with pytest.raises(RequestError, match="Rows of 128 tokens cannot be split evenly over 3 devices"):
+        check_batch(split, 4, 128)
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1}
