@@ -15,6 +15,7 @@ from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.data.encode import Encoded
 from bigs_cli.models.functional import Apply, Parameters
 from bigs_cli.models.heads import Outputs
+from bigs_cli.models.sharding import all_devices, replicate, split_rows
 
 Array = np.ndarray[Any, Any]
 Batch = dict[str, Any]
@@ -42,15 +43,17 @@ class Engine:
         batch_size: int,
         trim: bool,
         by_token: bool = False,
-        place: Callable[[Batch], Batch] | None = None,
+        mesh: jax.sharding.Mesh | None = None,
     ) -> None:
         """`function` returns an array or a tuple of arrays `[batch_size, …]`; if `by_token`, `[batch_size, L, …]`.
 
         `trim` pads a batch to its longest row instead of the full length, which changes the results of models that
-        do not mask their padding. `place` puts a batch on the devices.
+        do not mask their padding. `mesh` is that of the parameters; None: they are copied to all devices. Each device
+        computes a part of the rows.
         """
         self.function = jax.jit(function)
-        self.batch_size, self.trim, self.by_token, self._place = batch_size, trim, by_token, place
+        self.batch_size, self.trim, self.by_token = batch_size, trim, by_token
+        self._copies_params, self._mesh = mesh is None, mesh or all_devices()
 
     def __call__(
         self, params: Parameters, inputs: Encoded, advance: Callable[[int], None] = ignore, size: int | None = None
@@ -61,9 +64,11 @@ class Engine:
         engine. The next batch is dispatched to the device before the results of the previous one are awaited.
         """
         results = _Results(inputs, self.by_token)
+        if self._copies_params:
+            params = replicate(params, self._mesh)
         pending: tuple[Array, Any] | None = None
         for rows, batch in self.batches(inputs, size):
-            dispatched = rows, self.function(params, batch if self._place is None else self._place(batch))
+            dispatched = rows, self.function(params, split_rows(batch, self._mesh))
             if pending is not None:
                 results.add(*pending)
                 advance(len(pending[0]))

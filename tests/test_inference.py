@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bigs_cli.data.encode import Encoded, bucket
 from bigs_cli.inference import Engine, fitting_batch_size, windows_of
 from bigs_cli.prediction.items import items_of
 from bigs_cli.tasks.items import TEXT_OR_PAIR, Item
+from tests.tiny import bigs, finetune, on_eight_devices
 
 
 class Grouped(Encoded):
@@ -93,3 +95,50 @@ def test_answers_do_not_depend_on_the_batch_size(models: Path, size: int) -> Non
     for one, other in zip(expected, found, strict=True):
         assert one["prediction"] == other["prediction"]
         assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
+
+
+ON_EIGHT_DEVICES = """
+import jax
+import numpy as np
+from bigs_cli.inference import Engine
+from tests.test_inference import rows
+
+seen = set()
+
+def function(params, batch):
+    note = lambda sharding: seen.add(sharding.shard_shape(batch["input_ids"].shape))
+    jax.debug.inspect_array_sharding(batch["input_ids"], callback=note)
+    return (params * batch["input_ids"] * batch["attention_mask"]).sum(1)
+
+inputs = rows([3, 4, 5] * 11, 16)
+sums = [inputs.ids[a:b].sum() for a, b in zip(inputs.starts, inputs.starts[1:])]
+for size in (16, 4):
+    np.testing.assert_array_equal(Engine(function, size, trim=True)(np.int32(1), inputs), sums)
+print(sorted(seen))
+"""
+
+
+def test_rows_are_split_over_all_devices_if_they_divide_evenly() -> None:
+    assert on_eight_devices(ON_EIGHT_DEVICES) == "[(2, 16), (4, 16)]\n"
+
+
+EVALUATIONS = """
+import json, sys
+from tests.tiny import bigs
+run, task, glue, shards = sys.argv[1:]
+print(bigs("eval", "mlm", "--model", run, "--data", shards, "--json").fine().out)
+print(bigs("eval", "--model", task, "--data", glue, "--json").fine().out)
+"""
+
+
+def test_evaluations_on_eight_devices_give_the_same_results(
+    pretrained: Path, shards: Path, glue: Path, tmp_path: Path
+) -> None:
+    task = tmp_path / "cola"
+    bigs(*finetune("cola", pretrained, glue, task)).fine()
+    alone = bigs("eval", "mlm", "--model", pretrained, "--data", shards, "--json").fine().out
+    found = on_eight_devices(EVALUATIONS, pretrained, task, glue, shards)
+    mlm, scores = found.split("\n}\n")[:2]
+    assert json.loads(mlm + "}")["metrics"] == pytest.approx(json.loads(alone)["metrics"], rel=1e-4)
+    expected = json.loads(bigs("eval", "--model", task, "--data", glue, "--json").fine().out)
+    assert json.loads(scores + "}")["metrics"] == pytest.approx(expected["metrics"])

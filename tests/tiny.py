@@ -127,6 +127,20 @@ def finetune(task: str, start: object, data: Path, run: Path, *more: object) -> 
     return ["finetune", task, "--from", start, "--data", data, "--run", run, *tiny, *more]
 
 
+def on_eight_devices(code: str, *arguments: object) -> str:
+    """Return what `code` prints in a process with eight CPU devices."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def write_tasks(root: Path) -> Path:
     """Write tiny versions of CoLA, MRPC, STS-B and MNLI in their official layouts."""
     sentences = [part.strip() for text in DOCUMENTS for part in text.split(".") if part.strip()]

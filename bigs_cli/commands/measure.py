@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.models.functional import make_apply
     from bigs_cli.models.published import to_tree
+    from bigs_cli.models.sharding import all_devices, replicate, split_rows
     from bigs_cli.recipe import PretrainRecipe
     from bigs_cli.recipe.schema import Compute, Masking
     from bigs_cli.reporting.console import err, out, progress
@@ -182,10 +184,13 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
         masking, compute, batch_size = recipe.masking, recipe.compute, batch_size or recipe.batch_size
     special = mask_ids(shards, masking, config.vocab_size)
     characters = characters_of(shards.tokenizer(), config.vocab_size)
-    evaluator = MaskedLMEvaluator(make_apply(config, compute), special, masking.for_validation(), characters)
+    mesh = all_devices()
+    evaluator = MaskedLMEvaluator(
+        make_apply(config, compute), special, masking.for_validation(), characters, partial(split_rows, mesh=mesh)
+    )
     batches = heldout_batches(validation.rows, batch_size or 32)
     with progress("validation", len(validation), "row") as advance:
-        metrics = evaluator(to_tree(opened.flat, config), batches, advance)
+        metrics = evaluator(replicate(to_tree(opened.flat, config), mesh), batches, advance)
     if validation.split == "heldout":
         metrics["unigram_loss"] = unigram_loss(shards, validation)
     else:

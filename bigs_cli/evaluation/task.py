@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from bigs_cli.checkpoints.resolve import OpenModel
@@ -60,15 +61,15 @@ class TaskEvaluator:
         batch_size: int,
         trim: bool,
         order: Sequence[int] | None = None,
-        place: Callable[[Batch], Batch] | None = None,
+        mesh: jax.sharding.Mesh | None = None,
     ) -> None:
-        """`trim` and `place` are arguments of `Engine`.
+        """`trim` and `mesh` are arguments of `Engine`.
 
         `order` has the index of each task label in the model's outputs; None: the order is the same.
         """
         self.task_type = task_type
         scores = _batch_scores(apply, task_type, None if order is None else tuple(order))
-        self.engine = Engine(scores, batch_size, trim, task_type.by_token, place)
+        self.engine = Engine(scores, batch_size, trim, task_type.by_token, mesh)
 
     def measure(
         self, params: Parameters, splits: Sequence[Split], advance: Callable[[int], None] = ignore

@@ -159,6 +159,25 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(ROW_AXES))
 
 
+def all_devices() -> jax.sharding.Mesh | None:
+    """Return a mesh that splits the rows of a batch over all devices, or None if there is one device."""
+    return make_mesh(MeshSizes()) if jax.device_count() > 1 else None
+
+
+def replicate(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
+    """Copy a tree of arrays to every device of a mesh; without one, return it unchanged."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def split_rows(batch: Any, mesh: jax.sharding.Mesh | None) -> Any:
+    """Place a batch on a mesh: split by rows or, if they do not divide evenly, whole on every device."""
+    if mesh is None:
+        return batch
+    parts = math.prod(mesh.shape[axis] for axis in ROW_AXES)
+    even = all(len(array) % parts == 0 for array in jax.tree.leaves(batch))
+    return jax.device_put(batch, batch_sharding(mesh)) if even else replicate(batch, mesh)
+
+
 def rows_here(placement: NamedSharding, rows: int) -> np.ndarray[Any, Any]:
     """Return the indices, ascending, of the rows of a batch that the devices of this process hold."""
     indices = placement.addressable_devices_indices_map((rows,)).values()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
@@ -127,7 +126,7 @@ def finetune(
             batches = _Batches(recipe, train_inputs, trim, mesh)
             steps = max(1, round(recipe.epochs * batches.per_epoch))
             apply, log = make_apply(config, recipe.compute), MetricsLog(folder.metrics_file, logger)
-            measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, place=batches.place)
+            measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, mesh=mesh)
             every_steps = recipe.evaluate_every or batches.per_epoch
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
             row_flops = count_flops(config, length).training
@@ -216,7 +215,7 @@ class _Batches:
     def __init__(self, recipe: FinetuneRecipe, inputs: Encoded, trim: bool, mesh: jax.sharding.Mesh) -> None:
         self._recipe, self._inputs, self._trim, self._epoch = recipe, inputs, trim, None
         self.per_epoch = math.ceil(len(inputs) / recipe.batch_size)
-        self.place = functools.partial(jax.device_put, device=meshes.batch_sharding(mesh))
+        self._sharding = meshes.batch_sharding(mesh)
 
     def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
         pass  # The order depends only on the seed and the step.
@@ -228,7 +227,8 @@ class _Batches:
             random = np.random.default_rng((self._recipe.seed, epoch))
             self._epoch, self._rows = epoch, shuffled_batches(random, self._inputs.lengths, size, self._trim)
         rows = self._rows[number]
-        return self.place((self._inputs.trimmed(rows) if self._trim else self._inputs).batch(rows, size))
+        batch = (self._inputs.trimmed(rows) if self._trim else self._inputs).batch(rows, size)
+        return jax.device_put(batch, self._sharding)
 
     def loop_state(self) -> dict[str, Any]:
         return {}

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,9 @@ from bigs_cli.models.sharding import AXES, shardings
 from bigs_cli.recipe.schema import Optimizer
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.step import TrainState, new_state
-from tests.tiny import bigs, parameters, pretrain
+from tests.tiny import bigs, on_eight_devices, parameters, pretrain
 from tests.training.test_resume import training_log
 
-ROOT = Path(__file__).parents[2]
 STEADY: dict[str, Any] = {"steps": 9, "checkpoint__every_steps": 3, "checkpoint__keep": 9}
 ON_EIGHT_DEVICES = """
 import sys
@@ -76,16 +72,7 @@ def test_a_checkpoint_resumes_on_another_mesh(shards: Path, tmp_path: Path) -> N
     steady = tmp_path / "steady"
     bigs(*pretrain(shards, steady, **STEADY)).fine()
     fresh, wide = tmp_path / "fresh", back_to(steady, tmp_path / "wide", 3)
-    done = subprocess.run(
-        [sys.executable, "-c", ON_EIGHT_DEVICES, shards, fresh, wide],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "after step 3." in done.stdout
+    assert "after step 3." in on_eight_devices(ON_EIGHT_DEVICES, shards, fresh, wide)
     for run in (fresh, wide):
         near(run, steady)
         # Read on one device, with only the config.
@@ -94,20 +81,6 @@ def test_a_checkpoint_resumes_on_another_mesh(shards: Path, tmp_path: Path) -> N
     narrow = back_to(wide, tmp_path / "narrow", 6)
     assert "after step 6." in bigs(*pretrain(shards, narrow, "--resume")).fine().err
     near(narrow, steady)
-
-
-def on_eight_devices(code: str) -> str:
-    """Return what `code` prints in a process with eight CPU devices."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 STEPS = """

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ from bigs_cli.recipe.schema import Compute, Mesh, Optimizer, Schedule
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.optimizer import SSM_NAMES, learning_rate, make_optimizer
 from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
-from tests.tiny import bigs, finetune, parameters
+from tests.tiny import bigs, finetune, on_eight_devices, parameters
 
 CONFIG = BiGSConfig(
     vocab_size=23,
@@ -160,16 +157,8 @@ print(json.dumps([[run(1, **each, **sizes)[1] for sizes in MESHES] for each in R
 
 def test_every_mesh_gives_the_same_losses() -> None:
     """Eight simulated devices against one, with dropout, which must not depend on the devices."""
-    done = subprocess.run(
-        [sys.executable, "-c", ON_EIGHT_DEVICES],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for each, on_meshes in zip(RUNS, json.loads(done.stdout), strict=True):
+    found = json.loads(on_eight_devices(ON_EIGHT_DEVICES))
+    for each, on_meshes in zip(RUNS, found, strict=True):
         expected = run(1, **each)[1]
         for sizes, metrics in zip(MESHES, on_meshes, strict=True):
             for ours, theirs in zip(metrics, expected, strict=True):
