@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from bigs_cli.bench.bert import PACKAGES
 from bigs_cli.bench.child import run_child
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.export.formats import export
@@ -30,7 +31,7 @@ RUNNERS: dict[str, tuple[str, ...]] = {
     "stablehlo": (),
     "onnx": ("jax2onnx", "onnx", "onnxruntime"),
     "transformers": ("torch", "transformers"),
-    "bert": ("torch", "transformers"),
+    "bert": PACKAGES,
 }
 """Runners and the packages they need. `bert` is a BertForMaskedLM of the same H with at most as many parameters."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bigs_cli.bench.bert import make_bert
 from bigs_cli.checkpoints.folder import read_model
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.export.check import model_run
@@ -19,6 +20,7 @@ from bigs_cli.export.onnx_file import session_run
 from bigs_cli.export.settings import Inputs
 from bigs_cli.export.stablehlo_file import program_run
 from bigs_cli.export.transformers_folder import torch_run
+from bigs_cli.models.config import BiGSConfig
 
 _PASSES = 5
 
@@ -50,20 +52,9 @@ def _runner(name: str, folder: Path, length: int, config: dict[str, Any]) -> Cal
 
 
 def _bert(config: dict[str, Any]) -> Callable[[Inputs], Any]:
-    """Return a BERT of similar size: a layer of BERT has 12 H² parameters, a layer of BiGS 4 H² + 3 H I."""
     import torch  # pyright: ignore[reportMissingImports]
-    from transformers import BertConfig, BertForMaskedLM  # pyright: ignore[reportMissingImports]
 
-    H = config["hidden_size"]
-    bert_config = BertConfig(
-        vocab_size=config["vocab_size"],
-        hidden_size=H,
-        intermediate_size=4 * H,
-        num_attention_heads=max(1, H // 64),
-        num_hidden_layers=config["num_hidden_layers"] * (4 * H + 3 * config["intermediate_size"]) // (12 * H),
-        max_position_embeddings=config["max_position_embeddings"],
-    )
-    model = BertForMaskedLM(bert_config)
+    model = make_bert(BiGSConfig.model_validate(config))
     model.train(False)
 
     def run(inputs: Inputs) -> Any:

@@ -1,8 +1,8 @@
 """`bigs bench train`: the time of a training step or a forward pass, compared with the original method and peak FLOP/s.
 
 `reference` is the method of the original code (`reference.py`): FFT mixing, float32, logits at every position,
-activations `[B, L, H]`. Every measurement is a separate process (`train_probe.py`). The settings are measured in turn,
-so that other load on the machine affects all of them.
+activations `[B, L, H]`. `bert-…` is BERT in PyTorch (`bert.py`). Every measurement is a separate process
+(`train_probe.py`). The settings are measured in turn, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 
+from bigs_cli.bench.bert import PACKAGES
 from bigs_cli.bench.child import run_child
+from bigs_cli.core.errors import RequestError
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.reporting.console import table
@@ -24,13 +27,17 @@ from bigs_cli.reporting.console import table
 if TYPE_CHECKING:
     from bigs_cli.bench.train_probe import Setting
 
-REFERENCE = "reference"
 PASSES = {"train": "Training step", "forward": "Forward pass", "encode": "Encoder"}
 COMPUTES: dict[str, Compute] = {
-    REFERENCE: Compute(),
+    "reference": Compute(),
     "float32": Compute(),
     "bfloat16": Compute(dtype="bfloat16"),
+    "bert-float32": Compute(),
+    "bert-bfloat16": Compute(dtype="bfloat16"),
 }
+"""The settings; `_method` returns the method of each."""
+OWN = ("reference", "float32", "bfloat16")
+"""The settings that need no further packages."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ def measure(
             pass_=pass_,
             length=length,
             batch=batch,
-            reference=name == REFERENCE,
+            method=_method(name),
             steps=steps,
         )
         for name in peaks
@@ -149,6 +156,22 @@ def train_table(measured: Sequence[Measured], title: str) -> Table:
             f"{one.compile_s:.1f}",
         )
     return rows
+
+
+def _method(name: str) -> Literal["bigs", "reference", "bert"]:
+    return "reference" if name == "reference" else "bert" if name.startswith("bert-") else "bigs"
+
+
+def peer_settings(peer: str, settings: Sequence[str]) -> list[str]:
+    """Return the settings of `peer` with the data types of other settings.
+
+    Raises:
+        RequestError: packages for it are not installed.
+    """
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        raise RequestError(f"--peer {peer} needs {' and '.join(missing)}: pip install 'bigs[torch]'")
+    return list(dict.fromkeys(f"{peer}-{COMPUTES[name].dtype}" for name in settings))
 
 
 def _probe(setting: Setting) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from bigs_cli.bench.bert import bert_config, bert_memory, bert_run
 from bigs_cli.bench.reference import make_reference_apply
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.data.masking import MaskIds, mask_tokens
@@ -45,8 +46,8 @@ class Setting(BaseModel):
     pass_: Literal["train", "forward", "encode"]
     length: int
     batch: int
-    reference: bool = False
-    """Use the method of the original code, with logits at every position."""
+    method: Literal["bigs", "reference", "bert"] = "bigs"
+    """`reference` is the method of the original code, with logits at every position; `bert` is in `bert.py`."""
     steps: int = 5
     profile: Path | None = None
     """Write a trace of the steps to this folder."""
@@ -55,9 +56,13 @@ class Setting(BaseModel):
 def measure(setting: Setting) -> dict[str, Any]:
     """Return `compile_s`, `step_s` of each step after the first, `peak_memory_bytes`, and `flops`.
 
-    The memory is that of the first device if known, else that of this process. FLOPs are counted for our method.
+    The memory is that of the first device if known, else that of this process. FLOPs are counted for our method, or
+    for BERT with logits at every position.
     """
-    run = (_training if setting.pass_ == "train" else _forward)(setting)
+    if setting.method == "bert":
+        run = bert_run(setting)
+    else:
+        run = (_training if setting.pass_ == "train" else _forward)(setting)
     started = time.perf_counter()
     run()
     compile_seconds = time.perf_counter() - started
@@ -70,7 +75,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     return {
         "compile_s": compile_seconds,
         "step_s": times,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": bert_memory() if setting.method == "bert" else _peak_memory(),
         "flops": _flops(setting),
     }
 
@@ -79,7 +84,7 @@ def _training(setting: Setting) -> Callable[[], None]:
     """Return a function that runs a training step and waits for it."""
     masking = _masking(setting)
     special = MaskIds(0, 103, setting.model.vocab_size, (0, 100, 101, 102, 103))
-    if setting.reference:
+    if setting.method == "reference":
         reference = make_reference_apply(setting.model)
         loss = _loss_everywhere(lambda params, *a, **kw: reference(unstack_layers(params), *a, **kw), special, masking)
     else:
@@ -100,9 +105,9 @@ def _training(setting: Setting) -> Callable[[], None]:
 
 def _forward(setting: Setting) -> Callable[[], None]:
     """Return a function that runs a forward pass, with weights cast beforehand, and waits for it."""
-    unstacked = setting.reference or jax.default_backend() == "cpu"
+    unstacked = setting.method == "reference" or jax.default_backend() == "cpu"
     apply = make_apply(setting.model, setting.compute, unstacked)
-    if setting.reference:
+    if setting.method == "reference":
         apply = make_reference_apply(setting.model)
     params = jax.tree_util.tree_map_with_path(_cast(setting.compute), initialize(setting.model, 0))
     if unstacked:
@@ -141,6 +146,9 @@ def _masking(setting: Setting) -> Masking:
 
 
 def _flops(setting: Setting) -> float:
+    if setting.method == "bert":
+        flops = count_flops(bert_config(setting.model), setting.length)
+        return setting.batch * (flops.training if setting.pass_ == "train" else flops.forward)
     if setting.pass_ != "train":
         return setting.batch * count_flops(setting.model, setting.length).forward
     predictions = _masking(setting).predictions(setting.length)

@@ -123,6 +123,14 @@ def train(
             show_default="all three",
         ),
     ] = None,
+    peer: Annotated[
+        Literal["bert"] | None,
+        typer.Option(
+            help="Also measure an alternative: bert is BertForMaskedLM in PyTorch, of the same width and with about as "
+            "many parameters.",
+            show_default="no",
+        ),
+    ] = None,
     layers: opt.Layers = 4,
     hidden: opt.Hidden = 256,
     vocab_size: opt.VocabSize = 30522,
@@ -141,18 +149,27 @@ def train(
 ) -> None:
     """Measure training steps or forward passes: time, MFU, and speed-up over the original implementation."""
     from bigs_cli.bench.report import as_json, check_target, heading, show
-    from bigs_cli.bench.train import COMPUTES, PASSES, all_peak_flops, measure, shape_of, train_table
+    from bigs_cli.bench.train import (
+        COMPUTES,
+        OWN,
+        PASSES,
+        all_peak_flops,
+        measure,
+        peer_settings,
+        shape_of,
+        train_table,
+    )
     from bigs_cli.core.errors import RequestError, did_you_mean
     from bigs_cli.recipe import BiGSConfig
     from bigs_cli.reporting.console import err, progress
 
     check_target(json_file)
-    names = settings or list(COMPUTES)
+    names = list(settings or OWN)
     for name in names:
-        if name not in COMPUTES:
-            raise RequestError(
-                f"There is no setting {name}.{did_you_mean(name, COMPUTES)} Choose from {', '.join(COMPUTES)}."
-            )
+        if name not in OWN:
+            raise RequestError(f"There is no setting {name}.{did_you_mean(name, OWN)} Choose from {', '.join(OWN)}.")
+    if peer is not None:
+        names += peer_settings(peer, names)
     try:
         sizes = [shape_of(shape) for shape in shapes or ("128x16", "512x4", "4096x1")]
     except ValueError:
