@@ -32,6 +32,16 @@ def matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DType
     return _row_major(multiply(_row_major(a), _row_major(b), preferred_element_type=jnp.float32)).astype(dtype)
 
 
+def batched_matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Array:
+    """Return a `[..., M, K]` times b `[..., K, N]`, or times bᵀ for b `[..., N, K]` if `transposed`; float32."""
+    batch = tuple(range(a.ndim - 2))
+    contracted = ((a.ndim - 1,), (b.ndim - (1 if transposed else 2),))
+    multiply = partial(jax.lax.dot_general, preferred_element_type=jnp.float32, precision=precision(a.dtype))
+    if a.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
+        return multiply(a, b, (contracted, (batch, batch)))
+    return _row_major(multiply(_row_major(a), _row_major(b), (contracted, (batch, batch))))
+
+
 def precision(dtype: DTypeLike) -> jax.lax.Precision | None:
     """Return the precision for operands of `dtype`; by default GPUs and TPUs round float32 operands to fewer bits."""
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None

@@ -222,7 +222,7 @@ def make_update(training: Training) -> tuple[optax.GradientTransformationExtraAr
     """Return the optimizer of a run and its compiled step, (state, batch) → (state, metrics)."""
     recipe, settings = training.recipe, training.recipe.optimizer
     lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
-    optimizer = make_optimizer(settings, training.freeze_ssm)
+    optimizer = make_optimizer(settings, training.freeze_ssm, recipe.compute.dtype)
     options = StepOptions(training.gradient_accumulation_steps, settings.ema, settings.stop_after_nonfinite)
     return optimizer, make_step(training.loss, optimizer, lr_schedule, recipe.seed, options)
 

@@ -10,13 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 from optax import contrib
 
 from bigs_cli.models.functional import Parameters, memoize
+from bigs_cli.models.matmul import batched_matmul
 from bigs_cli.models.ssm import SSMParameters
 from bigs_cli.recipe.schema import Optimizer, Schedule
 
 SSM_NAMES = frozenset(SSMParameters._fields)
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of x, (x·xᵀ)·x and (x·xᵀ)²·x in a step of `orthogonalize`."""
 
 
 DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -91,39 +95,64 @@ def is_layer_kernel(path: tuple[str, ...]) -> bool:
     return "layer" in path and path[-1] == "kernel"
 
 
-def _adam(settings: Optimizer) -> optax.GradientTransformation:
+def _adam(settings: Optimizer, dtype: str) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
 
 
-def _muon(settings: Optimizer) -> optax.GradientTransformation:
+def orthogonalize(matrices: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Return U·S'·Vᵀ for matrices U·S·Vᵀ `[..., I, O]`, with all singular values S' near 1, float32.
+
+    Four Newton-Schulz steps with the coefficients of K. Jordan et al. (Muon, 2024), the first after the preconditioning
+    of Boissin et al. 2025 (arXiv 2512.04632), with which they are as exact as the usual five steps. The products use
+    `dtype`; their sums are float32.
+    """
+    x = matrices.astype(jnp.float32)
+    if transposed := x.shape[-2] > x.shape[-1]:
+        x = x.swapaxes(-1, -2)
+    linear, cubic, quintic = NEWTON_SCHULZ
+    for step in range(4):
+        rounded = x.astype(dtype)
+        gram = batched_matmul(rounded, rounded, transposed=True)
+        if step == 0:
+            scale = jax.lax.rsqrt(jnp.maximum(jnp.abs(gram).sum(-1, keepdims=True), 1e-8))
+            x, gram = x * scale, gram * scale * scale.swapaxes(-1, -2)
+            rounded = x.astype(dtype)
+        square = batched_matmul(gram.astype(dtype), gram.astype(dtype))
+        x = linear * x + batched_matmul((cubic * gram + quintic * square).astype(dtype), rounded)
+    return x.swapaxes(-1, -2) if transposed else x
+
+
+def _muon(settings: Optimizer, dtype: str) -> optax.GradientTransformation:
     """Return Muon (K. Jordan et al., 2024) for the dense kernels of the layers, and Adam for all other parameters.
 
-    Each layer of a stacked kernel is orthogonalized on its own, with preconditioning and four Newton-Schulz steps,
-    which are as exact as the usual five steps without it (Boissin et al. 2025, arXiv 2512.04632). The update of a
-    matrix `[I, O]` is multiplied by 0.2 √max(I, O), which gives it the root mean square of an AdamW update (Liu et al.
-    2025, arXiv 2502.16982, §2.2), so that one learning rate and one weight decay serve both.
+    Each layer of a stacked kernel is orthogonalized on its own. The update of a matrix `[I, O]` is multiplied by 0.2
+    √max(I, O), which gives it the root mean square of an AdamW update (Liu et al. 2025, arXiv 2502.16982, §2.2), so
+    that one learning rate and one weight decay serve both.
     """
 
     def matrices(params: Any) -> Any:
         return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(-2, -1), params)
 
-    def scale(updates: Any, params: Any) -> Any:
-        return jax.tree.map(lambda update: 0.2 * max(update.shape[-2:]) ** 0.5 * update, updates)
+    def scaled(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda m: 0.2 * max(m.shape[-2:]) ** 0.5 * orthogonalize(m, dtype), updates)
 
-    orthogonalize = contrib.scale_by_muon(
-        beta=settings.momentum, ns_steps=4, preconditioning="aol", weight_dimension_numbers=matrices
+    # Without a Newton-Schulz step, this is Muon's momentum.
+    momentum = contrib.scale_by_muon(
+        beta=settings.momentum, ns_steps=0, preconditioning="aol", weight_dimension_numbers=matrices
     )
-    muon = optax.chain(orthogonalize, optax.stateless(scale))
+    muon = optax.chain(momentum, optax.stateless(scaled))
     mask = select(is_layer_kernel)
 
     def labels(params: Parameters) -> Any:
         return jax.tree.map(lambda is_matrix: "muon" if is_matrix else "adam", mask(params))
 
-    return optax.partition({"muon": muon, "adam": _adam(settings)}, labels)
+    return optax.partition({"muon": muon, "adam": _adam(settings, dtype)}, labels)
 
 
-OPTIMIZERS: dict[str, Callable[[Optimizer], optax.GradientTransformation]] = {"adamw": _adam, "muon": _muon}
-"""Name → function that maps a gradient to an update, before weight decay and learning rate."""
+OPTIMIZERS: dict[str, Callable[[Optimizer, str], optax.GradientTransformation]] = {"adamw": _adam, "muon": _muon}
+"""Name → function that maps a gradient to an update, before weight decay and learning rate.
+
+Its arguments are the settings and `compute.dtype`."""
 
 
 def _scale_by_learning_rate() -> optax.GradientTransformationExtraArgs:
@@ -139,20 +168,22 @@ def _scale_by_learning_rate() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def make_optimizer(settings: Optimizer, freeze_ssm: bool = False) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(
+    settings: Optimizer, freeze_ssm: bool = False, dtype: str = "float32"
+) -> optax.GradientTransformationExtraArgs:
     """Return the named optimizer with clipping, decoupled weight decay and parameter groups.
 
     Its `update` takes the learning rate as the argument `learning_rate`. `freeze_ssm` zeroes the updates of frozen
-    parameters.
+    parameters. `dtype` is the type of matrix products in the update; parameters and state are float32.
     """
-    return _make_optimizer(settings.model_copy(update={"learning_rate": 1.0}), freeze_ssm)
+    return _make_optimizer(settings.model_copy(update={"learning_rate": 1.0}), freeze_ssm, dtype)
 
 
 @memoize
-def _make_optimizer(settings: Optimizer, freeze_ssm: bool) -> optax.GradientTransformationExtraArgs:
+def _make_optimizer(settings: Optimizer, freeze_ssm: bool, dtype: str) -> optax.GradientTransformationExtraArgs:
     ssm = settings.ssm
     ssm_decay = settings.weight_decay if ssm.weight_decay is None else ssm.weight_decay
-    parts = [OPTIMIZERS[settings.name](settings)]
+    parts = [OPTIMIZERS[settings.name](settings, dtype)]
     if settings.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(settings.clip_norm))
     parts += [

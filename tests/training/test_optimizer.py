@@ -10,11 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax import contrib
 
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize
 from bigs_cli.recipe.schema import Optimizer, Schedule, SSMGroup
-from bigs_cli.training.optimizer import OPTIMIZERS, SSM_NAMES, decayed, learning_rate, make_optimizer, select
+from bigs_cli.training.optimizer import (
+    OPTIMIZERS,
+    SSM_NAMES,
+    decayed,
+    learning_rate,
+    make_optimizer,
+    orthogonalize,
+    select,
+)
 
 CONFIG = BiGSConfig(
     vocab_size=11,
@@ -116,6 +125,22 @@ def test_muon_orthogonalizes_each_layer_of_the_kernels_and_leaves_the_rest_to_ad
             values = np.linalg.svd(layer, compute_uv=False) / size
             assert values.min() > 0.3, path
             assert values.max() < 1.3, path
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 12), (2, 8, 24), (2, 24, 8)])
+def test_matrices_are_orthogonalized_as_in_optax(shape: tuple[int, ...]) -> None:
+    matrices = jax.random.normal(jax.random.key(0), shape)
+    transform = contrib.scale_by_muon(
+        ns_steps=4,
+        preconditioning="aol",
+        nesterov=False,
+        weight_dimension_numbers=lambda tree: jax.tree.map(lambda _: contrib.MuonDimensionNumbers(-2, -1), tree),
+    )
+    expected = transform.update({"x": matrices}, transform.init({"x": matrices}))[0]["x"]
+    np.testing.assert_allclose(orthogonalize(matrices, jnp.float32), expected, atol=2e-6)
+    rounded = orthogonalize(matrices, jnp.bfloat16)
+    assert rounded.dtype == jnp.float32
+    assert float(jnp.sqrt(jnp.square(rounded - expected).mean())) < 0.02
 
 
 def test_the_updates_of_muon_are_about_as_large_as_those_of_adam() -> None:
