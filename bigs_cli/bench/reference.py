@@ -12,7 +12,7 @@ from bigs_cli.models.blocks import Mix
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import Apply, Parameters, make_apply
 from bigs_cli.models.heads import Outputs
-from bigs_cli.models.mixers import MIXERS, Mixer, kernel_with_skip
+from bigs_cli.models.mixers import MIXERS, Mixer, kernel_with_skip, mix_channels_last
 from bigs_cli.models.ssm import DiscreteSSM, SSMParameters, discretize, powers
 from bigs_cli.recipe.schema import Compute
 
@@ -84,7 +84,7 @@ def make_reference_apply(config: BiGSConfig, mixer: Mixer = REFERENCES["fft"]) -
         def mix(index: int, direction: str) -> Mix:
             ssm = discretize(SSMParameters(**layers[index][direction]))
             operands, reverse = mixer.operands(ssm, input_ids.shape[-1]), direction == "bs4"
-            return lambda u: mixer.mix(operands, u.swapaxes(1, 2), reverse).swapaxes(1, 2)
+            return lambda u: mix_channels_last(mixer, operands, u, reverse)
 
         def mixing(index: int) -> tuple[Mix, Mix]:
             return mix(index, "fs4"), mix(index, "bs4")

@@ -168,7 +168,7 @@ class Encoder(nnx.Module):
         operands = unstack(self._operands(mixer, L), self.depth)
 
         def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
-            return mixer.mix(operands, u.swapaxes(1, 2), reverse).swapaxes(1, 2)
+            return mixers.mix_channels_last(mixer, operands, u, reverse)
 
         return lambda index: _directions(mix, operands[index])
 

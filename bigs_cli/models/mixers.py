@@ -46,12 +46,14 @@ class Mixer(NamedTuple):
     """One way to mix a sequence.
 
     `operands(ssm, L)` prepares matrices or kernels in float32, `mix(operands, u, reverse)` maps u `[..., L]`, and
-    `flops(L, N)` is the number of operations for one channel of one row in one direction.
+    `flops(L, N)` is the number of operations for one channel of one row in one direction. `mix_channels_last` maps u
+    `[B, L, C]`; None: u is transposed for `mix`.
     """
 
     operands: Callable[[DiscreteSSM, int], Any]
     mix: Callable[[Any, jax.Array, bool], jax.Array]
     flops: Callable[[int, int], float]
+    mix_channels_last: Callable[[Any, jax.Array, bool], jax.Array] | None = None
 
 
 def longest_dense() -> int:
@@ -80,6 +82,13 @@ def choose(name: str, L: int, segments: int = 1) -> Mixer:
     if segments > 1:
         return MIXERS["chunked"]._replace(operands=partial(chunk_operands, segments=segments))
     return MIXERS[resolve(name, L)]
+
+
+def mix_channels_last(mixer: Mixer, operands: Any, u: jax.Array, reverse: bool) -> jax.Array:
+    """Mix u `[B, L, C]` along its second axis."""
+    if mixer.mix_channels_last is not None:
+        return mixer.mix_channels_last(operands, u, reverse)
+    return mixer.mix(operands, u.swapaxes(1, 2), reverse).swapaxes(1, 2)
 
 
 # --- dense: the Toeplitz matrix ---------------------------------------------------------------------------------
@@ -152,26 +161,40 @@ def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Ar
     chunks = -(-L // Q)
     u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-1]), (0, chunks * Q - L)))
     rows = flatten_rows(u) if operands.segment_decay is None else u
-    rows = rows.reshape(*rows.shape[:-1], chunks, Q)
-    absorb, emit = operands.absorb, operands.emit
-    if reverse:  # the same operators with time reversed
-        absorb, emit = absorb[:, ::-1], emit[::-1]
-    added = project(rows, absorb, True, jnp.float32)
-    zero = jnp.zeros_like(added[..., 0, :])
-    before, after = _carry(operands.decay, added, zero, reverse)
-    if operands.segment_decay is not None:
-        by_segment = jnp.moveaxis(after, -3, -2)
-        start, _ = _carry(operands.segment_decay, by_segment, jnp.zeros_like(by_segment[..., 0, :]), reverse)
-        before, _ = _carry(operands.decay, added, jnp.moveaxis(start, -2, -3), reverse)
-    before = before.astype(u.dtype)
-    y = project(rows, toeplitz(operands.K), not reverse) + project(before, emit, True)
+    y = _mix_chunks(operands, rows.reshape(*rows.shape[:-1], chunks, 1, Q), reverse)
     return y.reshape(u.shape)[..., :L]
 
 
-def _carry(decay: jax.Array, added: jax.Array, first: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
-    """Return the state before each part of a sequence `[..., parts, 2N]`, and after the last part `[..., 2N]`.
+def _mix_chunked_channels_last(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
+    """Mix u `[B, L, C]`. Each chunk is transposed on its own, in the cache: whole rows take as long as all products."""
+    B, L, C = u.shape
+    Q = operands.K.shape[0]
+    chunks = -(-L // Q)
+    u = jnp.pad(u, ((0, 0), (0, chunks * Q - L), (0, 0)))
+    y = _mix_chunks(operands, u.reshape(B, chunks, Q, C).swapaxes(2, 3), reverse)
+    return y.swapaxes(2, 3).reshape(u.shape)[:, :L]
 
-    x_{c+1} = decay · x_c + added_c, with x_0 = `first` `[..., 2N]`; all float32. `decay` `[2, N]` is e^{sA} to the
+
+def _mix_chunks(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
+    """Mix u `[..., chunks, R, Q]`, R sequences split into chunks."""
+    absorb, emit = operands.absorb, operands.emit
+    if reverse:  # the same operators with time reversed
+        absorb, emit = absorb[:, ::-1], emit[::-1]
+    added = project(u, absorb, True, jnp.float32)
+    zero = jnp.zeros_like(added[..., 0, :, :])
+    before, after = _carry(operands.decay, added, zero, reverse)
+    if operands.segment_decay is not None:  # the axes are [..., segments, rows, chunks, 1, 2N]
+        by_segment = jnp.moveaxis(after, -4, -3)
+        first = jnp.zeros_like(by_segment[..., 0, :, :])
+        start, _ = _carry(operands.segment_decay, by_segment, first, reverse)
+        before, _ = _carry(operands.decay, added, jnp.moveaxis(start, -3, -4), reverse)
+    return project(u, toeplitz(operands.K), not reverse) + project(before.astype(u.dtype), emit, True)
+
+
+def _carry(decay: jax.Array, added: jax.Array, first: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
+    """Return the state before each part of R sequences `[..., parts, R, 2N]`, and after the last part `[..., R, 2N]`.
+
+    x_{c+1} = decay · x_c + added_c, with x_0 = `first` `[..., R, 2N]`; all float32. `decay` `[2, N]` is e^{sA} to the
     number of tokens in a part.
     """
     N = decay.shape[-1]
@@ -182,8 +205,8 @@ def _carry(decay: jax.Array, added: jax.Array, first: jax.Array, reverse: bool) 
         decayed = jnp.concatenate([re * x_re - im * x_im, im * x_re + re * x_im], -1)
         return decayed + add, state
 
-    after, before = jax.lax.scan(step, first, jnp.moveaxis(added, -2, 0), reverse=reverse)
-    return jnp.moveaxis(before, 0, -2), after
+    after, before = jax.lax.scan(step, first, jnp.moveaxis(added, -3, 0), reverse=reverse)
+    return jnp.moveaxis(before, 0, -3), after
 
 
 def _chunked_flops(L: int, N: int) -> float:
@@ -217,5 +240,5 @@ def attention_flops(L: int) -> float:
 
 MIXERS: dict[str, Mixer] = {
     "dense": Mixer(kernel_with_skip, _mix_dense, _dense_flops),
-    "chunked": Mixer(chunk_operands, _mix_chunked, _chunked_flops),
+    "chunked": Mixer(chunk_operands, _mix_chunked, _chunked_flops, _mix_chunked_channels_last),
 }

@@ -50,6 +50,10 @@ def test_mixers_match_the_recurrence(name, reverse, L, monkeypatch):
     (_, y), gradients = both(name, parameters(), u)
     (_, expected), expected_gradients = both("recurrence", parameters(), u)
     close(y, expected, 1e-5)
+    mixer = ALL_MIXERS[name]
+    operands = mixer.operands(discretize(parameters()), L)
+    last = mixers.mix_channels_last(mixer, operands, u.swapaxes(1, 2), reverse)
+    close(last.swapaxes(1, 2), expected, 1e-5)
     for actual, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
         close(actual, wanted, 1e-5)
 
