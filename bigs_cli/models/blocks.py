@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from bigs_cli.models.sharding import constrain_rows, constrain_tokens
 from bigs_cli.models.ssm import SSM
 from bigs_cli.recipe.schema import Compute
 
+PART = 1 << 16
+"""The number of tokens of a part in `Block`. Products of more tokens are not faster."""
 Mix = Callable[..., jax.Array]
 """A function that mixes a sequence and keeps its shape: S(u) of one direction, or attention(query, key, value)."""
 
@@ -106,11 +109,27 @@ class Block(nnx.Module):
             self.feed_forward_norm = layer_norm(config, compute, rngs, axis)
             self.intermediate, self.output = Dense(H, I, compute), Dense(I, H, compute)
 
-    def __call__(self, x: jax.Array, *mixing: Mix) -> jax.Array:
-        """Map x `[H, B·L]` (channels first) or `[B, L, H]`; `mixing` is S_f and S_b, or the attention."""
+    def __call__(self, x: jax.Array, *mixing: Mix, in_parts: bool = False) -> jax.Array:
+        """Map x `[H, B·L]` (channels first) or `[B, L, H]`; `mixing` is S_f and S_b, or the attention.
+
+        With `in_parts`, all other layers process `PART` tokens at a time.
+        """
+        apply = _by_parts if in_parts else _at_once
+        inputs = apply(self._before_mixing, x)
+        mixed = [mixing[0](*inputs)] if self.attention else [mix(u) for mix, u in zip(mixing, inputs, strict=True)]
+        return apply(self._after_mixing, x, *mixed)
+
+    def _before_mixing(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """Return query, key and value, or the inputs of S_f and S_b."""
         h = self.LayerNorm(x) if self.pre_norm else x
-        m = self._mix(h, *mixing)
+        if self.attention:
+            return self._apply(self.query, h), self._apply(self.key, h), self._apply(self.value, h)
+        return gelu(self._apply(self.du_forward, h)), gelu(self._apply(self.du_backward, h))
+
+    def _after_mixing(self, x: jax.Array, *mixed: jax.Array) -> jax.Array:
+        m = self._combined(*mixed)
         if self.gated:
+            h = self.LayerNorm(x) if self.pre_norm else x
             out = x + self._apply(self.do, gelu(self._apply(self.dol, m)) * gelu(self._apply(self.dv, h)))
             return out if self.pre_norm else self.LayerNorm(out)
         y = x + m if self.pre_norm else self.LayerNorm(x + m)
@@ -118,14 +137,36 @@ class Block(nnx.Module):
         out = y + self._apply(self.output, gelu(self._apply(self.intermediate, h)))
         return out if self.pre_norm else self.feed_forward_norm(out)
 
-    def _mix(self, h: jax.Array, *mixing: Mix) -> jax.Array:
+    def _combined(self, *mixed: jax.Array) -> jax.Array:
         if self.attention:
-            m = mixing[0](*(self._apply(each, h) for each in (self.query, self.key, self.value)))
-            return m if self.gated else self._apply(self.attention_output, m)
-        mix_forward, mix_backward = mixing
-        f = self._apply(self.duc_forward, mix_forward(gelu(self._apply(self.du_forward, h))))
-        b = self._apply(self.duc_backward, mix_backward(gelu(self._apply(self.du_backward, h))))
+            return mixed[0] if self.gated else self._apply(self.attention_output, mixed[0])
+        f, b = self._apply(self.duc_forward, mixed[0]), self._apply(self.duc_backward, mixed[1])
         return f * b if self.gated else f + b
 
     def _apply(self, dense: Dense, x: jax.Array) -> jax.Array:
         return dense(x, self.channels_first)
+
+
+def _at_once(function: Callable[..., Any], *arrays: jax.Array) -> Any:
+    return function(*arrays)
+
+
+def _by_parts(function: Callable[..., Any], *arrays: jax.Array) -> Any:
+    """Return `function(*arrays)`, where each token of the results depends only on the same token of the arrays.
+
+    The second axis of all arrays has the tokens. Parts are computed one after the other, and again for the gradient:
+    the intermediate results of a million tokens need many gigabytes.
+    """
+    tokens = arrays[0].shape[1]
+    parts = -(-tokens // PART)
+
+    def split(array: jax.Array) -> jax.Array:
+        padded = jnp.pad(array, ((0, 0), (0, parts * PART - tokens), *((0, 0) for _ in array.shape[2:])))
+        return jnp.moveaxis(padded.reshape(array.shape[0], parts, PART, *array.shape[2:]), 1, 0)
+
+    def joined(array: jax.Array) -> jax.Array:
+        whole = jnp.moveaxis(array, 0, 1)
+        return whole.reshape(whole.shape[0], parts * PART, *whole.shape[3:])[:, :tokens]
+
+    results = jax.lax.map(jax.checkpoint(lambda part: function(*part)), tuple(map(split, arrays)))
+    return jax.tree.map(joined, results)

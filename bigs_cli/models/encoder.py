@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.models import mixers, ssm
-from bigs_cli.models.blocks import Block, Dense, Mix, layer_norm
+from bigs_cli.models.blocks import PART, Block, Dense, Mix, layer_norm
 from bigs_cli.models.config import BiGSConfig
+from bigs_cli.models.matmul import has_symbolic_size
 from bigs_cli.models.sharding import constrain_row_segments, gather_table, token_layout
 from bigs_cli.recipe.schema import Compute
 
@@ -120,7 +121,7 @@ class Encoder(nnx.Module):
             return (attention,) if self.heads else _directions(mix, operands)
 
         def run(state: Any, x: jax.Array, operands: Any) -> jax.Array:
-            return nnx.merge(graph, state)(x, *mixing(operands))
+            return nnx.merge(graph, state)(x, *mixing(operands), in_parts=_is_long(x, L))
 
         if self.compute.remat == "layer":
             run = jax.checkpoint(run)
@@ -152,9 +153,10 @@ class Encoder(nnx.Module):
         def mixing(index: int) -> Iterable[Mix]:
             return (partial(self._attend, keep=keep),) if given is None else map(masked, given(index))
 
+        in_parts = _is_long(x, x.shape[1])
         states = []
         for index, block in enumerate(self.layer):  # pyright: ignore[reportArgumentType]
-            x = block(x, *mixing(index))
+            x = block(x, *mixing(index), in_parts=in_parts)
             states.append(x)
         return x, states
 
@@ -193,6 +195,11 @@ def scans_layers() -> bool:
     On CPU they do not, because the copies of the weights that a scan makes take as long as a forward pass.
     """
     return jax.default_backend() != "cpu"
+
+
+def _is_long(x: jax.Array, L: int) -> bool:
+    """Return whether blocks compute x, rows of L tokens on one device, in parts."""
+    return not has_symbolic_size(x) and L > PART and jax.sharding.get_abstract_mesh().empty
 
 
 def _masked(u: jax.Array, keep: jax.Array | None) -> jax.Array:

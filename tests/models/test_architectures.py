@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bigs_cli.checkpoints.config_json import config_values
+from bigs_cli.models import blocks, encoder
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import initialize, make_apply
@@ -43,6 +44,27 @@ def test_stacked_and_unstacked_layers_give_the_same_logits(block: str, mixer: st
     unstacked = make_apply(of, Compute(), unstacked=True)(to_unstacked(to_flat(params, of)), ids()).logits
     np.testing.assert_allclose(stacked, unstacked, atol=2e-5 * np.abs(stacked).max())
     assert np.ptp(stacked) > 0.1
+
+
+@pytest.mark.parametrize(("block", "mixer"), ARCHITECTURES)
+@pytest.mark.parametrize("unstacked", [False, True])
+def test_long_rows_in_parts_give_the_same_logits_and_gradients(
+    block: str, mixer: str, unstacked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = config(block, mixer, mask_padding=True)
+    params = initialize(of, 0)
+    if unstacked:
+        params = to_unstacked(to_flat(params, of))
+
+    def loss(params: Any) -> Any:
+        logits = make_apply(of, Compute(), unstacked)(params, ids()).logits
+        return (logits**2).sum(), logits
+
+    expected = jax.grad(loss, has_aux=True)(params)
+    for module in (blocks, encoder):
+        monkeypatch.setattr(module, "PART", 4)
+    found = jax.grad(loss, has_aux=True)(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * max(1, np.abs(b).max())), found, expected)
 
 
 @pytest.mark.parametrize(("block", "mixer"), ARCHITECTURES)
