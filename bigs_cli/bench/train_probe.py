@@ -23,6 +23,7 @@ from bigs_cli.bench.bert import bert_config, bert_memory, bert_run
 from bigs_cli.bench.reference import make_reference_apply
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.data.masking import MaskIds, mask_tokens
+from bigs_cli.models.backends import backend
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, initialize, make_apply, unstack_layers
@@ -105,7 +106,7 @@ def _training(setting: Setting) -> Callable[[], None]:
 
 def _forward(setting: Setting) -> Callable[[], None]:
     """Return a function that runs a forward pass, with weights cast beforehand, and waits for it."""
-    unstacked = setting.method == "reference" or jax.default_backend() == "cpu"
+    unstacked = setting.method == "reference" or not backend().scans_layers
     apply = make_apply(setting.model, setting.compute, unstacked)
     if setting.method == "reference":
         apply = make_reference_apply(setting.model)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bigs_cli.models import mixers, ssm
+from bigs_cli.models.backends import backend
 from bigs_cli.models.blocks import PART, Block, Dense, Mix, layer_norm
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.matmul import has_symbolic_size
@@ -126,7 +127,7 @@ class Encoder(nnx.Module):
         if self.compute.remat == "layer":
             run = jax.checkpoint(run)
         x = enter(x)
-        if scans_layers():
+        if backend().scans_layers:
 
             def body(x: jax.Array, layer: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
                 x = run(layer[0], x, layer[1])
@@ -187,14 +188,6 @@ class Encoder(nnx.Module):
         both = jax.tree.map(lambda *pair: jnp.stack(pair), parameters("fs4"), parameters("bs4"))
         forward, backward = unstack(ssm.discretize(both), 2)
         return mixer.operands(forward, L), mixer.operands(backward, L)
-
-
-def scans_layers() -> bool:
-    """Return whether blocks with stacked parameters run in a scan.
-
-    On CPU they do not, because the copies of the weights that a scan makes take as long as a forward pass.
-    """
-    return jax.default_backend() != "cpu"
 
 
 def _is_long(x: jax.Array, L: int) -> bool:

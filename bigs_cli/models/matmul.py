@@ -1,8 +1,6 @@
-"""Matrix products with float32 sums, in the form that is fast on each backend.
+"""Matrix products with float32 sums, in the form that is fast on each backend (`backends.py`).
 
-XLA's CPU backend (jax 0.10) uses the bfloat16 units only if both operands are row-major and the result is float32;
-otherwise it converts both to float32, at half the speed. If it assigns other layouts after that choice, execution
-fails. This file therefore sets the layouts explicitly, and every large product goes through `matmul`.
+Every large product goes through this file, because the layouts of operands matter on CPU.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
+
+from bigs_cli.models.backends import backend
 
 
 def matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DTypeLike | None = None) -> jax.Array:
@@ -27,7 +27,7 @@ def matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DType
     if has_symbolic_size(a):
         return jnp.matmul(a, b.T if transposed else b, precision=precision(a.dtype), preferred_element_type=dtype)
     multiply = partial(jax.lax.dot_general, dimension_numbers=contracted, precision=precision(a.dtype))
-    if a.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
+    if a.dtype != jnp.bfloat16 or not backend().row_major_bfloat16:
         return multiply(a, b, preferred_element_type=dtype)
     return _row_major(multiply(_row_major(a), _row_major(b), preferred_element_type=jnp.float32)).astype(dtype)
 
@@ -37,7 +37,7 @@ def batched_matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False) -> j
     batch = tuple(range(a.ndim - 2))
     contracted = ((a.ndim - 1,), (b.ndim - (1 if transposed else 2),))
     multiply = partial(jax.lax.dot_general, preferred_element_type=jnp.float32, precision=precision(a.dtype))
-    if a.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
+    if a.dtype != jnp.bfloat16 or not backend().row_major_bfloat16:
         return multiply(a, b, (contracted, (batch, batch)))
     return _row_major(multiply(_row_major(a), _row_major(b), (contracted, (batch, batch))))
 
@@ -130,12 +130,12 @@ def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def flatten_rows(u: jax.Array) -> jax.Array:
-    """Return u `[..., K]` as `[M, K]` on a single CPU, where that is a tenth faster, and unchanged elsewhere.
+    """Return u `[..., K]` as `[M, K]` on one device if its backend `merges_rows`.
 
-    It is also unchanged in an export, which may run on other backends.
+    It is unchanged in an export, which may run on other backends.
     """
-    single_cpu = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
-    return u.reshape(-1, u.shape[-1]) if single_cpu and not has_symbolic_size(u) else u
+    merge = backend().merges_rows and jax.sharding.get_abstract_mesh().empty and not has_symbolic_size(u)
+    return u.reshape(-1, u.shape[-1]) if merge else u
 
 
 def _row_major(array: jax.Array) -> jax.Array:

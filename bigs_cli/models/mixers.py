@@ -19,27 +19,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bigs_cli.models.backends import backend
 from bigs_cli.models.matmul import flatten_rows, project
 from bigs_cli.models.ssm import DiscreteSSM, convolution_kernel, powers
 
 CHUNK = 128
-
-# The longest rows for which `auto` chooses `dense`. Measured on two cores of an AMD EPYC (Zen 4), nanoseconds per token
-# and channel for a forward pass and its gradient, `bigs bench mixing --tokens 16384`, H = 256, N = 64:
-#
-#     L         128    256    512   1,024   2,048
-#     dense     5.9   11.0   19.1    49.1    76.8   float32
-#     chunked  17.8   26.8   24.6    23.9    28.1
-#     fft      22.9   20.8   22.9    35.7    23.7
-#     dense     5.6    7.5   11.6    38.3    54.1   bfloat16
-#     chunked  12.4   24.2   26.0    24.4    20.7
-#     fft      28.3   24.2   24.1    36.0    24.1
-#
-# The FFT is competitive here but not in a training step: with 2 × 1,024 tokens, 4 layers and bfloat16, a step took 0.55
-# s with the FFT, 0.58 s dense and 0.29 s chunked. Accelerators were not measured; there, products are cheaper relative
-# to the memory traffic of chunked mixing.
-_LONGEST_DENSE = {"cpu": 512}
-_LONGEST_DENSE_ELSEWHERE = 1024
 
 
 class Mixer(NamedTuple):
@@ -56,11 +40,6 @@ class Mixer(NamedTuple):
     mix_channels_last: Callable[[Any, jax.Array, bool], jax.Array] | None = None
 
 
-def longest_dense() -> int:
-    """Return the greatest row length, in tokens, for which ``auto`` chooses ``dense`` on this backend."""
-    return _LONGEST_DENSE.get(jax.default_backend(), _LONGEST_DENSE_ELSEWHERE)
-
-
 def resolve(name: str, L: int) -> str:
     """Replace ``auto`` by the name of the mixer to use for `L` tokens on this backend; return other names unchanged.
 
@@ -68,7 +47,7 @@ def resolve(name: str, L: int) -> str:
         ValueError: no mixer has that name.
     """
     if name == "auto":
-        return "dense" if longest_dense() >= L else "chunked"
+        return "dense" if backend().longest_dense >= L else "chunked"
     if name not in MIXERS:
         raise ValueError(f"mixing must be auto or one of {', '.join(MIXERS)}, not {name!r}")
     return name

@@ -7,6 +7,7 @@ import pytest
 
 from bigs_cli.bench.reference import ALL_MIXERS
 from bigs_cli.models import mixers
+from bigs_cli.models.backends import backend
 from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize, initial_state_matrix
 
 N, H, B = 8, 6, 2
@@ -88,8 +89,8 @@ def test_the_recurrence_matches_its_definition():
 
 
 def test_auto_depends_on_length_and_unknown_names_are_rejected():
-    assert mixers.choose("auto", mixers.longest_dense()) is mixers.MIXERS["dense"]
-    assert mixers.choose("auto", mixers.longest_dense() + 1) is mixers.MIXERS["chunked"]
+    assert mixers.choose("auto", backend().longest_dense) is mixers.MIXERS["dense"]
+    assert mixers.choose("auto", backend().longest_dense + 1) is mixers.MIXERS["chunked"]
     with pytest.raises(ValueError, match="dense"):
         mixers.choose("attention", 8)
 

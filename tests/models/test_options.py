@@ -1,10 +1,13 @@
 """Options of the config: masked padding, post-norm, and an untied output matrix."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from bigs_cli.models import encoder
+from bigs_cli.models.backends import CPU
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply, unstack_layers
 from bigs_cli.recipe.schema import Compute
@@ -55,7 +58,7 @@ def test_stacked_scanned_and_unstacked_layers_agree(masked, mixing, monkeypatch)
     compute = Compute(mixing=mixing)
     stacked = make_apply(config, compute)(params, padded)
     unstacked = make_apply(config, compute, unstacked=True)(unstack_layers(params), padded)
-    monkeypatch.setattr(encoder, "scans_layers", lambda: True)
+    monkeypatch.setattr(encoder, "backend", lambda: replace(CPU, scans_layers=True))
     scanned = make_apply(config, compute)(params, padded)
     for other in (unstacked, scanned):
         np.testing.assert_allclose(other.logits, stacked.logits, atol=1e-5 * np.abs(stacked.logits).max())
