@@ -6,28 +6,31 @@ import jax
 import jax.numpy as jnp
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> tuple[jax.Array, jax.Array]:
     """Return −log softmax(logits)[label], float32, and whether the label has the highest logit, both `[...]`.
 
-    Logits are `[..., V]`, labels `[...]`. The label's logit is compared with the maximum, which the loss needs anyway;
-    an argmax over the vocabulary took a twentieth of a training step on CPU. A tie counts as correct.
+    Logits are `[..., V]`, labels `[...]`. With `label_smoothing` ε, the target distribution is 1 − ε for the label plus
+    ε / V for each class (Szegedy et al. 2016, arXiv 1512.00567, §7). The label's logit is compared with the maximum,
+    which the loss needs anyway; an argmax over the vocabulary took a twentieth of a training step on CPU. A tie counts
+    as correct.
     """
     # The masked-LM head computes logits as `[V, …]`, so this does not transpose anything in memory.
     logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 0)
     chosen = jnp.take_along_axis(logits, labels[None], axis=0)[0]
     highest = jax.lax.stop_gradient(logits.max(0))
     log_sum = highest + jnp.log(jnp.exp(logits - highest).sum(0))
-    return log_sum - chosen, chosen >= highest
+    target = chosen if label_smoothing == 0 else (1 - label_smoothing) * chosen + label_smoothing * logits.mean(0)
+    return log_sum - target, chosen >= highest
 
 
 def classification_sums(
-    logits: jax.Array, labels: jax.Array, weights: jax.Array
+    logits: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return the summed cross-entropy of logits `[..., V]`, labels `[...]` and weights `[...]` (0 to ignore a label).
 
     Further sums are "weight", the divisor, and "accuracy", the number of correct predictions.
     """
-    loss, hits = cross_entropy(logits, labels)
+    loss, hits = cross_entropy(logits, labels, label_smoothing)
     return (loss * weights).sum(), {"weight": weights.sum(), "accuracy": (hits * weights).sum()}
 
 

@@ -68,6 +68,13 @@ class Optimizer(BaseModel):
         description="stop after this many consecutive steps with a NaN or infinite loss or gradient; such steps are "
         "skipped",
     )
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="learning rate of each layer relative to the one above; the head has the full one, the embeddings "
+        "the lowest",
+    )
     ssm: SSMGroup = Field(default_factory=SSMGroup, description="settings of the SSM parameters A, C, D and log_step")
 
 
@@ -405,6 +412,26 @@ class TaskFiles(BaseModel):
         return self
 
 
+class Loss(BaseModel):
+    """The loss of tasks with classes."""
+
+    model_config = _CLOSED
+
+    class_weights: Literal["balanced"] | None = Field(
+        default=None,
+        description="balanced: weight each example with the inverse frequency of its class in the training set; null: "
+        "equally",
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="fraction of the target probability that is spread over all classes"
+    )
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the plain cross-entropy."""
+        return self.class_weights is None and self.label_smoothing == 0
+
+
 class FinetuneRecipe(BaseModel):
     """Fine-tuning a model for a task."""
 
@@ -425,6 +452,7 @@ class FinetuneRecipe(BaseModel):
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
     optimizer: Optimizer = Field(description="optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
+    loss: Loss = Field(default_factory=Loss, description="loss of tasks with classes")
     pooler_type: PoolerType | None = Field(
         default=None, description="model.pooler_type of the fine-tuned model; null: that of the start model"
     )

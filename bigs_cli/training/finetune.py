@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bigs_cli.checkpoints.config_json import read_config, write_config
@@ -19,6 +20,7 @@ from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.environment import describe_machine
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
 from bigs_cli.core.wording import counted
@@ -97,6 +99,7 @@ def finetune(
     with folder.lock(), translate_errors(recipe, job):
         task_type = type_of(task)
         start_config = read_config(folder.path / CONFIG) if start is None else start.config
+        check_loss(recipe, task, task_type)
         config, length = target_config(recipe, task, start_config)
         check_token_types(task_type.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
@@ -130,11 +133,12 @@ def finetune(
             every_steps = recipe.evaluate_every or batches.per_epoch
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
             row_flops = count_flops(config, length).training
+            weight_of = class_weights(recipe, task, train_inputs)
             training = Training(
                 recipe=recipe,
                 job=job,
                 mesh=mesh,
-                loss=task_loss(apply, task_type),
+                loss=task_loss(apply, task_type, recipe.loss.label_smoothing, weight_of),
                 steps=steps,
                 batches=batches,
                 evaluator=evaluator,
@@ -156,14 +160,44 @@ def finetune(
         return _write_results(training, evaluator, data, trained.seconds, length)
 
 
+def class_weights(recipe: FinetuneRecipe, task: Task, inputs: Encoded) -> tuple[float, ...] | None:
+    """Return the weight of each class, n / (K · count) for K classes and n labels; None if they are equal.
+
+    Examples then have the mean weight 1. A class without examples has weight 0.
+    """
+    if recipe.loss.class_weights is None:
+        return None
+    assert inputs.labels is not None
+    labels = inputs.labels[inputs.labels >= 0]
+    counts = np.bincount(labels, minlength=task.num_labels)
+    return tuple(float(len(labels) / (len(counts) * count)) if count else 0.0 for count in counts)
+
+
+def check_loss(recipe: FinetuneRecipe, task: Task, task_type: TaskType) -> None:
+    """Check that a recipe with settings of the loss is for a task with classes.
+
+    Raises:
+        RequestError: it is for another task.
+    """
+    if not recipe.loss.is_default and not (task_type.has_labels and task.labels is not None):
+        raise RequestError(
+            f"The settings of `loss` are for tasks with classes, and {task.title} has none. Leave them out."
+        )
+
+
 @memoize
-def task_loss(apply: Apply, task_type: TaskType) -> SummedLoss:
-    """Return the loss of a training step on a batch of encoded examples."""
+def task_loss(
+    apply: Apply, task_type: TaskType, label_smoothing: float, weight_of: tuple[float, ...] | None
+) -> SummedLoss:
+    """Return the loss of a training step on a batch of encoded examples; `weight_of` has the weight of each class."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
         outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
-        return task_type.loss(task_type.scores(outputs), batch["labels"], batch["weights"])
+        labels, weights = batch["labels"], batch["weights"]
+        if weight_of is not None:
+            weights = weights * jnp.asarray(weight_of)[labels]
+        return task_type.loss(task_type.scores(outputs), labels, weights, label_smoothing)
 
     return loss
 

@@ -168,6 +168,34 @@ def _scale_by_learning_rate() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _decay_by_layer(decay: float) -> optax.GradientTransformation:
+    """Multiply the updates of the head by 1, of the top layer by `decay`, of the one below by `decay`², …
+
+    Those of the embeddings are multiplied by `decay` to the number of layers + 1, as in BEiT (Bao et al. 2022,
+    arXiv 2106.08254).
+    """
+
+    def scale(updates: Any, params: Any) -> Any:
+        depth = next(len(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params) if _part(path) == "layer")
+
+        def scaled(path: Any, update: jax.Array) -> jax.Array:
+            part = _part(path)
+            if part == "layer":
+                rates = np.float32(decay) ** np.arange(depth, 0, -1, dtype=np.float32)
+                return update * rates.reshape(-1, *(1 for _ in update.shape[1:]))
+            return update * np.float32(decay) ** (depth + 1) if part == "embeddings" else update
+
+        return jax.tree_util.tree_map_with_path(scaled, updates)
+
+    return optax.stateless(scale)
+
+
+def _part(path: Any) -> str:
+    """Return the part of the model that has the parameter: layer, embeddings, or another."""
+    names = [str(key.key) for key in path]
+    return next((name for name in names if name in ("layer", "embeddings")), "head")
+
+
 def make_optimizer(
     settings: Optimizer, freeze_ssm: bool = False, dtype: str = "float32"
 ) -> optax.GradientTransformationExtraArgs:
@@ -191,6 +219,8 @@ def _make_optimizer(settings: Optimizer, freeze_ssm: bool, dtype: str) -> optax.
         optax.add_decayed_weights(ssm_decay, select(is_ssm)),
         _scale_by_learning_rate(),
     ]
+    if settings.layer_decay != 1.0:
+        parts.append(_decay_by_layer(settings.layer_decay))
     if ssm.lr_multiplier != 1.0:
         parts.append(optax.masked(optax.scale(ssm.lr_multiplier), select(is_ssm)))
     if freeze_ssm:

@@ -49,7 +49,7 @@ schedule: {kind: cosin}
         "  mine.yaml:3:13: 'batch_size' should be a whole number, not 'many'.",
         "  mine.yaml:6:3: There is no key 'learning_rat' in 'optimizer'. Did you mean 'learning_rate'?",
         "  --set optimizer.lr=3: There is no key 'lr' in 'optimizer'. The keys are name, learning_rate, "
-        "beta1, beta2, epsilon, momentum, weight_decay, clip_norm, ema, stop_after_nonfinite, ssm.",
+        "beta1, beta2, epsilon, momentum, weight_decay, clip_norm, ema, stop_after_nonfinite, layer_decay, ssm.",
         "  mine.yaml:7:18: 'schedule.kind' should be 'cosine', 'linear', 'constant' or 'wsd', not 'cosin'. "
         "Did you mean 'cosine'?",
         "  --set seed=x: 'seed' should be a whole number, not 'x'.",

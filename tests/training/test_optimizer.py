@@ -102,6 +102,16 @@ def test_gradients_are_clipped_by_norm() -> None:
     assert not np.allclose(second(0.2), second(0.5))
 
 
+def test_lower_layers_have_lower_learning_rates() -> None:
+    plain, decayed_ = random_update(), random_update(layer_decay=0.5)
+    for path, update in plain.items():
+        if "layer" in path:
+            expected = update * 0.5 ** np.arange(CONFIG.num_hidden_layers, 0, -1).reshape(-1, *[1] * (update.ndim - 1))
+        else:
+            expected = update * (0.5 ** (CONFIG.num_hidden_layers + 1) if "embeddings" in path else 1)
+        np.testing.assert_allclose(decayed_[path], expected, rtol=1e-6)
+
+
 def random_update(**settings: Any) -> LEAVES:
     """Return the first update with learning rate 1, without weight decay, of random gradients."""
     params = initialize(CONFIG, 0)

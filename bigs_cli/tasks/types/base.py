@@ -165,11 +165,16 @@ class TaskType(ABC):
         """Return the scores in a batch's outputs: `[B, K]`, or `[B, L, K]` by token."""
         return outputs.logits
 
-    def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the summed loss of a batch and other sums (`models/losses.py`); by default, the cross-entropy."""
+    def loss(
+        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return the summed loss of a batch and other sums (`models/losses.py`); by default, the cross-entropy.
+
+        `label_smoothing` is 0 unless the task has classes.
+        """
         from bigs_cli.models.losses import classification_sums  # Reading a task must not import JAX.
 
-        return classification_sums(scores, labels, weights)
+        return classification_sums(scores, labels, weights, label_smoothing)
 
     @abstractmethod
     def metrics(self, examples: Any, inputs: Encoded, scores: Array) -> dict[str, float]:

@@ -240,7 +240,9 @@ class QuestionAnswering(TaskType):
 
         return jnp.stack([outputs.start_logits, outputs.end_logits], axis=-1)
 
-    def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed loss: scores `[B, L, 2]`, labels `[B, 2]`, weights `[B, L]`, 0 for padding.
 
         Further sums are "weight", the number of windows, and "accuracy", those with correct start and end.

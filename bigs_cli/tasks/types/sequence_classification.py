@@ -108,10 +108,12 @@ class SequenceClassification(TaskType):
         """Encode texts or pairs; in pairs, the longer text is truncated first."""
         return encode_texts(tokenizer, examples.text_a, examples.text_b, length, examples.labels)
 
-    def loss(self, scores: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed cross-entropy or, in regression, squared error of logits `[B, K]`."""
         if self.task.labels is not None:
-            return super().loss(scores, labels, weights)
+            return super().loss(scores, labels, weights, label_smoothing)
         from bigs_cli.models.losses import regression_sums
 
         return regression_sums(scores, labels, weights)
