@@ -7,7 +7,7 @@ parameters are the same.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.table import Table
 from bigs_cli.bench.steps import Step, json_of, run_step
 from bigs_cli.checkpoints.resume import absolute
 from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.core.metric_names import by_split, metric_in_words
@@ -231,6 +232,53 @@ def _training_speed(run: RunFolder) -> float:
 def _prediction_speed(file: Path) -> float:
     measured = parse_json(file.read_text())["measured"]
     return measured["tokens"] / measured["forward_s"]
+
+
+Values = dict[str, dict[str, list[float]]]
+"""Measure → recipe → one value per seed."""
+
+
+def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[Values]:
+    """Read the values in JSON files of the same comparison, run elsewhere with other seeds.
+
+    Raises:
+        RequestError: a file cannot be read, or its recipes, tasks or values differ from those in `settings`.
+    """
+    found = []
+    for file in files:
+        try:
+            report = parse_json(file.read_text())
+            values = {one["measure"]: one["values"] for one in report["measures"]}
+            same = _but_seeds(report["settings"]) == _but_seeds(settings)
+        except OSError as error:
+            raise read_error(file, error) from error
+        except (ValueError, KeyError, TypeError):
+            raise RequestError(f"{file} was not written by `bigs bench recipes --json`.") from None
+        if not same:
+            raise RequestError(f"{file} belongs to another comparison: its recipes, --task or --set differ.")
+        found.append(values)
+    return found
+
+
+def _but_seeds(settings: Mapping[str, Any]) -> list[list[str]]:
+    """Return the recipes, tasks and values of --set of a comparison, except for the seed."""
+    sets = [value for value in settings["sets"] if not value.startswith("seed=")]
+    return [list(settings["recipes"]), list(settings["tasks"]), sets]
+
+
+def with_results(measures: Sequence[Measure], others: Sequence[Values]) -> list[Measure]:
+    """Return the measures that are in all `others`, with the seeds of these added."""
+    return [
+        replace(
+            one,
+            values={
+                recipe: own + [value for other in others for value in other[one.name][recipe]]
+                for recipe, own in one.values.items()
+            },
+        )
+        for one in measures
+        if all(one.name in other for other in others)
+    ]
 
 
 def recipes_table(measures: Sequence[Measure]) -> Table:

@@ -372,6 +372,15 @@ def recipes(
         Path | None,
         opt.path_option("--blimp", help="Also evaluate on BLiMP: folder with its files.", show_default="no"),
     ] = None,
+    others: Annotated[
+        list[Path] | None,
+        opt.path_option(
+            "--add-results",
+            metavar="FILE",
+            help="Also show the seeds in a --json file of the same comparison, run elsewhere. Repeatable.",
+            show_default="none",
+        ),
+    ] = None,
     plot: Annotated[
         Path | None, opt.path_option("--plot", help="Also draw the results: a .png or .svg file.", show_default="no")
     ] = None,
@@ -384,7 +393,7 @@ def recipes(
     first recipe. Every step is a bigs command, which is printed. If you repeat an interrupted comparison, completed
     steps are skipped. Speeds are measured too, so the machine should be idle.
     """
-    from bigs_cli.bench.recipes import explanation, make_plan, markdown, recipes_table, run
+    from bigs_cli.bench.recipes import explanation, make_plan, markdown, read_results, recipes_table, run, with_results
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.plots.recipes import draw_recipes
@@ -397,7 +406,8 @@ def recipes(
         output, names, tasks or (), shards=data, seeds=seeds, sets=tuple(sets or ()), glue=glue, blimp=blimp
     )
     report = heading("recipes", recipes=names, tasks=tasks or [], data=str(data), seeds=seeds, sets=sets or [])
-    measures = run(plan)
+    results = read_results(others or (), report["settings"])
+    measures = with_results(run(plan), results)
     report["measures"] = [measure.as_dict() for measure in measures]
     if form == "markdown" and json_file != "-":
         out.print(markdown(measures), "")

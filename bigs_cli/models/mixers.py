@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +58,7 @@ def choose(name: str, L: int, segments: int = 1) -> Mixer:
     For rows in several segments it is ``chunked``, whatever the name; it mixes u `[..., segments, rows, L / segments]`.
     """
     if segments > 1:
-        return MIXERS["chunked"]._replace(operands=partial(chunk_operands, segments=segments))
+        return MIXERS["chunked"]._replace(operands=lambda ssm, L: _segment_operands(ssm, L // segments))
     return MIXERS[resolve(name, L)]
 
 
@@ -112,10 +111,8 @@ class ChunkOperands(NamedTuple):
     segment_decay: jax.Array | None  # [2, N]: the same for a segment instead of Q tokens; None for whole rows
 
 
-def chunk_operands(ssm: DiscreteSSM, L: int, segments: int = 1) -> ChunkOperands:
-    """Return the operands for rows of L tokens in equal segments, for chunks of at most `CHUNK` tokens."""
-    length = L // segments
-    Q = min(CHUNK, L) if segments == 1 else max(Q for Q in range(1, CHUNK + 1) if length % Q == 0)
+def chunk_operands(ssm: DiscreteSSM, Q: int, segment: int | None = None) -> ChunkOperands:
+    """Return the operands for chunks of Q tokens, in segments of `segment` tokens (None: whole rows)."""
     absorb_re, absorb_im = (part[..., ::-1, :] for part in powers(ssm, 0, Q))
     emit_re, emit_im = powers(ssm, 1, Q)
     w_re, w_im = (part[..., None, :] for part in ssm.weight)
@@ -127,8 +124,13 @@ def chunk_operands(ssm: DiscreteSSM, L: int, segments: int = 1) -> ChunkOperands
         absorb.swapaxes(-1, -2),
         emit,
         jnp.stack([emit_re[..., -1, :], emit_im[..., -1, :]], -2),
-        None if segments == 1 else jnp.stack([part[..., 0, :] for part in powers(ssm, length, 1)], -2),
+        None if segment is None else jnp.stack([part[..., 0, :] for part in powers(ssm, segment, 1)], -2),
     )
+
+
+def _segment_operands(ssm: DiscreteSSM, length: int) -> ChunkOperands:
+    """Return the operands for segments of `length` tokens, in the longest chunks without padding."""
+    return chunk_operands(ssm, max(Q for Q in range(1, CHUNK + 1) if length % Q == 0), length)
 
 
 def _mix_chunked(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
@@ -219,5 +221,7 @@ def attention_flops(L: int) -> float:
 
 MIXERS: dict[str, Mixer] = {
     "dense": Mixer(kernel_with_skip, _mix_dense, _dense_flops),
-    "chunked": Mixer(chunk_operands, _mix_chunked, _chunked_flops, _mix_chunked_channels_last),
+    "chunked": Mixer(
+        lambda ssm, L: chunk_operands(ssm, min(CHUNK, L)), _mix_chunked, _chunked_flops, _mix_chunked_channels_last
+    ),
 }

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from bigs_cli.bench.recipes import Measure
+from bigs_cli.bench.recipes import Measure, read_results
 from tests.evaluation.test_pairs import blimp
 from tests.tiny import SETS, Done, bigs
 
@@ -87,6 +87,18 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     assert commands == [["finetune", "--run", str(interrupted), "--resume"]]
     assert "| validation loss, nats |" in again.out
     assert "over 2 seeds; p: paired t-test against gated." in again.out
+    more = compare("--seeds", 1, "--add-results", tmp_path / "recipes.json", "--json", tmp_path / "more.json").fine()
+    assert "over 3 seeds" in more.out
+    added = {one["measure"]: one["values"] for one in json.loads((tmp_path / "more.json").read_text())["measures"]}
+    assert added["validation loss, nats"] == {name: [of[0], *of] for name, of in loss["values"].items()}
+    changed = json.loads((tmp_path / "recipes.json").read_text())
+    same = {**changed["settings"], "sets": ["seed=44"]}
+    assert len(read_results([tmp_path / "recipes.json"], same)) == 1
+    changed["settings"]["sets"] = ["steps=4"]
+    no_report, other = "was not written by `bigs bench recipes --json`", "belongs to another comparison"
+    for content, message in (("{}", no_report), (json.dumps(changed), other)):
+        (tmp_path / "other.json").write_text(content)
+        assert message in compare("--add-results", tmp_path / "other.json").err
     commands.clear()
     (tmp_path / "elsewhere.jsonl").write_text((tmp_path / "pairs.jsonl").read_text())
     other = compare("--set", "steps=4", "--blimp", tmp_path / "elsewhere.jsonl")

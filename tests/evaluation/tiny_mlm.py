@@ -56,7 +56,7 @@ def write_vocabulary(folder: Path) -> Path:
 
 def parameters(of: BiGSConfig) -> Flat:
     """Return random parameters with wide, strong kernels, so that predictions depend on the context."""
-    flat = {path: np.asarray(leaf) for path, leaf in to_flat(initialize(of, 4), of).items()}
+    flat = {path: np.asarray(leaf) for path, leaf in to_flat(initialize(of, 5), of).items()}
     for path, leaf in flat.items():
         if path.endswith("/log_step"):
             flat[path] = np.zeros_like(leaf)
