@@ -110,36 +110,35 @@ def make_plan(root: Path, recipes: Sequence[str], tasks: Sequence[str], **others
         recipe = load_recipe(name, plan.sets)
         if not isinstance(recipe, PretrainRecipe):
             raise RequestError(f"The recipe {name} is for fine-tuning. Name pretraining recipes, and {name} as --task.")
-        plan.recipes[_name(plan, name)] = recipe
+        plan.recipes[_noted(plan, name)] = recipe
     for name in tasks:
         recipe = load_recipe(name)
         if not isinstance(recipe, FinetuneRecipe):
             raise RequestError(f"The recipe {name} is for pretraining. Name fine-tuning recipes with --task.")
-        plan.tasks[_name(plan, name)] = recipe
-    _check_unchanged(plan)
-    return plan
-
-
-def _name(plan: Plan, option: str) -> str:
-    """Return the name of a recipe that was given as `option`, and note it in the plan."""
-    name = Path(option).stem
-    if plan.options.setdefault(name, option) != option or name in plan.recipes or name in plan.tasks:
-        raise RequestError(f"Two recipes have the name {name}. Name each recipe once.")
-    return name
-
-
-def _check_unchanged(plan: Plan) -> None:
-    """Refuse a plan that contradicts the one of the results in its folder; more seeds, recipes and tasks are fine."""
-    file = plan.root / PLAN
-    if not file.is_file():
-        return
-    before, now = parse_json(file.read_text()), plan.parts()
-    changed = [what for what in now if before.get(what, now[what]) != now[what]]
+        plan.tasks[_noted(plan, name)] = recipe
+    before = _recorded(plan)
+    changed = [what for what, now in plan.parts().items() if before.get(what, now) != now]
     if changed:
         raise RequestError(
             f"The results in {plan.root} were made with another value of {', '.join(changed)}. Use the same value, or "
             f"another folder: --output {plan.root}-2"
         )
+    return plan
+
+
+def _noted(plan: Plan, option: str) -> str:
+    """Note a recipe that was given as `option` in the options of a plan; return its name."""
+    name = Path(option).stem
+    if name in plan.options:
+        raise RequestError(f"Two recipes have the name {name}. Name each recipe once.")
+    plan.options[name] = option
+    return name
+
+
+def _recorded(plan: Plan) -> dict[str, Any]:
+    """Return the `parts` that were recorded with the results in the folder of a plan; more may be added to them."""
+    file = plan.root / PLAN
+    return parse_json(file.read_text()) if file.is_file() else {}
 
 
 def run(plan: Plan) -> list[Measure]:
@@ -148,9 +147,7 @@ def run(plan: Plan) -> list[Measure]:
     Raises:
         BigsError, typer.Exit: a step failed (`run_step`).
     """
-    file = plan.root / PLAN
-    before = parse_json(file.read_text()) if file.is_file() else {}
-    write_json(file, before | plan.parts())
+    write_json(plan.root / PLAN, _recorded(plan) | plan.parts())
     for number in range(plan.seeds):
         for recipe in plan.recipes:
             _run_seed(plan, recipe, number)
@@ -262,8 +259,8 @@ def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[Val
 
 def _but_seeds(settings: Mapping[str, Any]) -> list[list[str]]:
     """Return the recipes, tasks and values of --set of a comparison, except for the seed."""
-    sets = [value for value in settings["sets"] if not value.startswith("seed=")]
-    return [list(settings["recipes"]), list(settings["tasks"]), sets]
+    sets = [str(value) for value in settings["sets"]]
+    return [list(settings["recipes"]), list(settings["tasks"]), [one for one in sets if not one.startswith("seed=")]]
 
 
 def with_results(measures: Sequence[Measure], others: Sequence[Values]) -> list[Measure]:

@@ -27,15 +27,15 @@ from bigs_cli.reporting.console import table
 if TYPE_CHECKING:
     from bigs_cli.bench.train_probe import Setting
 
+Method = Literal["bigs", "reference", "bert"]
 PASSES = {"train": "Training step", "forward": "Forward pass", "encode": "Encoder"}
-COMPUTES: dict[str, Compute] = {
-    "reference": Compute(),
-    "float32": Compute(),
-    "bfloat16": Compute(dtype="bfloat16"),
-    "bert-float32": Compute(),
-    "bert-bfloat16": Compute(dtype="bfloat16"),
+SETTINGS: dict[str, tuple[Method, Compute]] = {
+    "reference": ("reference", Compute()),
+    "float32": ("bigs", Compute()),
+    "bfloat16": ("bigs", Compute(dtype="bfloat16")),
+    "bert-float32": ("bert", Compute()),
+    "bert-bfloat16": ("bert", Compute(dtype="bfloat16")),
 }
-"""The settings; `_method` returns the method of each."""
 OWN = ("reference", "float32", "bfloat16")
 """The settings that need no further packages."""
 
@@ -72,7 +72,7 @@ def shape_of(text: str) -> tuple[int, int]:
 
 def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
     """Return the measured peak FLOP/s for each data type of the settings."""
-    types = {COMPUTES[name].dtype for name in names}
+    types = {SETTINGS[name][1].dtype for name in names}
     return {dtype: float(run_child("bigs_cli.bench.matrix", dtype)) for dtype in sorted(types)}
 
 
@@ -101,14 +101,15 @@ def measure(
     settings = {
         name: Setting(
             model=config,
-            compute=COMPUTES[name],
+            compute=compute,
             pass_=pass_,
             length=length,
             batch=batch,
-            method=_method(name),
+            method=method,
             steps=steps,
         )
         for name in peaks
+        for method, compute in [SETTINGS[name]]
     }
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in peaks}
     for _ in range(rounds):
@@ -158,10 +159,6 @@ def train_table(measured: Sequence[Measured], title: str) -> Table:
     return rows
 
 
-def _method(name: str) -> Literal["bigs", "reference", "bert"]:
-    return "reference" if name == "reference" else "bert" if name.startswith("bert-") else "bigs"
-
-
 def peer_settings(peer: str, settings: Sequence[str]) -> list[str]:
     """Return the settings of `peer` with the data types of other settings.
 
@@ -171,7 +168,7 @@ def peer_settings(peer: str, settings: Sequence[str]) -> list[str]:
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise RequestError(f"--peer {peer} needs {' and '.join(missing)}: pip install 'bigs[torch]'")
-    return list(dict.fromkeys(f"{peer}-{COMPUTES[name].dtype}" for name in settings))
+    return list(dict.fromkeys(f"{peer}-{SETTINGS[name][1].dtype}" for name in settings))
 
 
 def _probe(setting: Setting) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bigs_cli.bench.bert import bert_config, bert_memory, bert_run
 from bigs_cli.bench.reference import make_reference_apply
+from bigs_cli.bench.train import Method
 from bigs_cli.core.memory import keep_freed_memory
 from bigs_cli.data.masking import MaskIds, mask_tokens
 from bigs_cli.models.backends import backend
@@ -47,7 +48,7 @@ class Setting(BaseModel):
     pass_: Literal["train", "forward", "encode"]
     length: int
     batch: int
-    method: Literal["bigs", "reference", "bert"] = "bigs"
+    method: Method = "bigs"
     """`reference` is the method of the original code, with logits at every position; `bert` is in `bert.py`."""
     steps: int = 5
     profile: Path | None = None

@@ -116,7 +116,11 @@ class Compute(BaseModel):
 
     model_config = _CLOSED
 
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="data type of the activations")
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="data type of the activations; auto: bfloat16 if matrix products are faster in it on this machine, "
+        "else float32",
+    )
     mixing: Literal["auto", "dense", "chunked"] = Field(
         default="auto",
         description="algorithm that applies the SSMs; auto: the fastest for this length and machine",
@@ -470,8 +474,8 @@ class FinetuneRecipe(BaseModel):
     )
     trim_padding: bool | None = Field(
         default=None,
-        description="trim batches to their longest text; null: only for models with mask_padding: true, whose outputs "
-        "do not depend on padding",
+        description="trim batches to their longest text, and put examples of similar length into the same batch; null: "
+        "only for models with mask_padding: true, whose outputs do not depend on padding",
     )
     freeze_ssm: bool = Field(default=False, description="freeze A, C, D, log_step and the token type embeddings")
     max_train_examples: Count | None = Field(

@@ -38,6 +38,7 @@ from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.splits import available_splits, data_digest, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import TaskType, type_of
+from bigs_cli.training.dtype import with_dtype
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.head_init import ROWS, unit_head
 from bigs_cli.training.job import Job, initial_parameters
@@ -110,6 +111,7 @@ def finetune(
             write_config(path / CONFIG, config)
             save_tokenizer(tokenizer, path)
 
+        recipe = with_dtype(recipe)
         job.start(recipe, start, write_model)
         params, untrained = initial_parameters(config, recipe.seed, start)
         if start is not None and recipe.head_init == "unit":

@@ -41,6 +41,7 @@ from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.training import batch_schedule
 from bigs_cli.training.budget import steps_within
+from bigs_cli.training.dtype import with_dtype
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.job import Job, initial_parameters
 from bigs_cli.training.loop import TOKENS, Training, train
@@ -89,6 +90,7 @@ def pretrain(
         meshes.check_batch(mesh, rows, recipe.data.sequence_length)
         (params, _), tokenizer = initial_parameters(recipe.model, recipe.seed, start), shards.tokenizer()
         broadcast(0)
+        recipe = with_dtype(recipe)
         apply = make_apply(recipe.model, recipe.compute)
         length, compute = recipe.data.sequence_length, recipe.compute
         flops = count_flops(recipe.model, length, compute.mixing, recipe.masking.predictions(length)).training

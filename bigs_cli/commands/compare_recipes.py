@@ -1,0 +1,90 @@
+"""`bigs bench recipes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bigs_cli.commands import options as opt
+
+EPILOG = """[bold]Examples:[/bold]
+
+bigs bench recipes small small-stacked-attention --data shards/wiki-books-128
+
+bigs bench recipes small mine.yaml --data shards/mine --task sst2-small --blimp blimp --plot recipes.png"""
+
+
+def compare_recipes(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE",
+            help="Pretraining recipes: names or files. The first is the baseline.",
+            parser=opt.local_name,
+        ),
+    ],
+    data: Annotated[Path, opt.path_option("--data", help="Token shards to pretrain on.")],
+    output: Annotated[Path, opt.path_option("--output", "-o", help="Folder for all runs.")] = Path("runs/recipes"),
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per recipe.")] = 3,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of all pretraining recipes. Repeatable."),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        opt.name_option("--task", metavar="RECIPE", help="Fine-tune with this recipe, such as sst2-small. Repeatable."),
+    ] = None,
+    glue: Annotated[
+        Path | None, opt.path_option("--task-data", help="Folder with the files of the tasks.", show_default="the hub")
+    ] = None,
+    blimp: Annotated[
+        Path | None,
+        opt.path_option("--blimp", help="Also evaluate on BLiMP: folder with its files.", show_default="no"),
+    ] = None,
+    others: Annotated[
+        list[Path] | None,
+        opt.path_option(
+            "--add-results",
+            metavar="FILE",
+            help="Also show the seeds in a --json file of the same comparison, run elsewhere. Repeatable.",
+            show_default="none",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, opt.path_option("--plot", help="Also draw the results: a .png or .svg file.", show_default="no")
+    ] = None,
+    form: Annotated[Literal["table", "markdown"], typer.Option("--format", help="Format of the table.")] = "table",
+    json_file: opt.JsonFile = None,
+) -> None:
+    """Compare pretraining recipes: pretrain, evaluate and fine-tune with several seeds.
+
+    Shows mean and standard deviation over the seeds of every measure, and the p-value of a paired t-test against the
+    first recipe. Every step is a bigs command, which is printed. If you repeat an interrupted comparison, completed
+    steps are skipped. Speeds are measured too, so the machine should be idle.
+    """
+    from bigs_cli.bench.recipes import explanation, make_plan, markdown, read_results, recipes_table, run, with_results
+    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.plots.recipes import draw_recipes
+    from bigs_cli.reporting.plots.style import check_plot_file, write
+
+    check_target(json_file)
+    if plot is not None:
+        check_plot_file(plot)
+    plan = make_plan(
+        output, names, tasks or (), shards=data, seeds=seeds, sets=tuple(sets or ()), glue=glue, blimp=blimp
+    )
+    report = heading("recipes", recipes=names, tasks=tasks or [], data=str(data), seeds=seeds, sets=sets or [])
+    results = read_results(others or (), report["settings"])
+    measures = with_results(run(plan), results)
+    report["measures"] = [measure.as_dict() for measure in measures]
+    if form == "markdown" and json_file != "-":
+        out.print(markdown(measures), "")
+        show(report, [], [explanation(measures)], json_file)
+    else:
+        show(report, [recipes_table(measures)], [explanation(measures)], json_file)
+    if plot is not None:
+        write(draw_recipes({measure.name: measure.scaled for measure in measures if measure.is_result}), plot)
+        err.print(f"Wrote the plot to {plot}.")
