@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -127,13 +127,8 @@ class Encoder(nnx.Module):
         if self.compute.remat == "layer":
             run = jax.checkpoint(run)
         x = enter(x)
-        if backend().scans_layers:
-
-            def body(x: jax.Array, layer: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
-                x = run(layer[0], x, layer[1])
-                return x, x
-
-            x, hidden = jax.lax.scan(body, x, (stacked, operands))
+        if backend().scans_layers or _is_long(x, L):
+            x, hidden = _scan(run, x, stacked, operands)
             return leave(x), jax.vmap(leave)(hidden)
         states = []
         for state, layer_operands in unstack((stacked, operands), self.depth):
@@ -142,38 +137,41 @@ class Encoder(nnx.Module):
         return leave(x), states
 
     def _unstacked(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, list[jax.Array]]:
-        real = None if keep is None else keep[..., None]
+        real, L = None if keep is None else keep[..., None], x.shape[1]
+        mixer, blocks = mixers.choose(self.compute.mixing, L), list(self.layer)  # pyright: ignore[reportArgumentType]
+        long = _is_long(x, L)
 
         def masked(mix: Mix) -> Mix:
             return lambda u: mix(_masked(u, real))
 
-        given = self.mixing
-        if given is None and not self.heads:
-            given = self._computed_mixing(x.shape[1])
+        def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
+            return mixers.mix_channels_last(mixer, operands, _masked(u, real), reverse)
 
-        def mixing(index: int) -> Iterable[Mix]:
-            return (partial(self._attend, keep=keep),) if given is None else map(masked, given(index))
+        def run(block: Block, x: jax.Array, operands: Any) -> jax.Array:
+            mixing = (partial(self._attend, keep=keep),) if self.heads else _directions(mix, operands)
+            return block(x, *mixing, in_parts=long)
 
-        in_parts = _is_long(x, x.shape[1])
         states = []
-        for index, block in enumerate(self.layer):  # pyright: ignore[reportArgumentType]
-            x = block(x, *mixing(index), in_parts=in_parts)
-            states.append(x)
-        return x, states
+        if self.mixing is not None:
+            for index, block in enumerate(blocks):
+                x = block(x, *map(masked, self.mixing(index)), in_parts=long)
+                states.append(x)
+            return x, states
+        operands = () if self.heads else self._operands(mixer, L)
+        if not long:
+            for block, layer_operands in zip(blocks, unstack(operands, self.depth), strict=True):
+                x = run(block, x, layer_operands)
+                states.append(x)
+            return x, states
+        graph, _ = nnx.split(blocks[0])
+        stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *map(nnx.state, blocks))
+        x, hidden = _scan(lambda state, x, operands: run(nnx.merge(graph, state), x, operands), x, stacked, operands)
+        return x, list(hidden)
 
     def _attend(self, *inputs: jax.Array, keep: jax.Array | None) -> jax.Array:
         assert keep is not None
         assert self.heads is not None
         return mixers.attend(*inputs, keep=keep, heads=self.heads)
-
-    def _computed_mixing(self, L: int) -> Callable[[int], tuple[Mix, ...]]:
-        mixer = mixers.choose(self.compute.mixing, L)
-        operands = unstack(self._operands(mixer, L), self.depth)
-
-        def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
-            return mixers.mix_channels_last(mixer, operands, u, reverse)
-
-        return lambda index: _directions(mix, operands[index])
 
     def _operands(self, mixer: mixers.Mixer, L: int) -> tuple[Any, Any]:
         """Prepare the mixing of all layers at once: (forward, backward), each with a leading layer axis."""
@@ -193,6 +191,21 @@ class Encoder(nnx.Module):
 def _is_long(x: jax.Array, L: int) -> bool:
     """Return whether blocks compute x, rows of L tokens on one device, in parts."""
     return not has_symbolic_size(x) and L > PART and jax.sharding.get_abstract_mesh().empty
+
+
+def _scan(
+    run: Callable[[Any, Any, Any], jax.Array], x: jax.Array, states: Any, operands: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Apply the layers with these stacked `states` and `operands` to x; return the last result, and that of each layer.
+
+    Layers in a scan share their memory; on CPU, unrolled ones do not.
+    """
+
+    def body(x: jax.Array, layer: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
+        x = run(layer[0], x, layer[1])
+        return x, x
+
+    return jax.lax.scan(body, x, (states, operands))
 
 
 def _masked(u: jax.Array, keep: jax.Array | None) -> jax.Array:

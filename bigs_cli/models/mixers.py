@@ -23,6 +23,11 @@ from bigs_cli.models.matmul import flatten_rows, project
 from bigs_cli.models.ssm import DiscreteSSM, convolution_kernel, powers
 
 CHUNK = 128
+GROUP = 512
+"""Number of chunks that are mixed at a time, and again for the gradient.
+
+The states before all chunks of a million tokens would take as much memory as four activations.
+"""
 
 
 class Mixer(NamedTuple):
@@ -158,17 +163,52 @@ def _mix_chunked_channels_last(operands: ChunkOperands, u: jax.Array, reverse: b
 
 def _mix_chunks(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
     """Mix u `[..., chunks, R, Q]`, R sequences split into chunks."""
-    absorb, emit = operands.absorb, operands.emit
-    if reverse:  # the same operators with time reversed
-        absorb, emit = absorb[:, ::-1], emit[::-1]
-    added = project(u, absorb, True, jnp.float32)
-    zero = jnp.zeros_like(added[..., 0, :, :])
-    before, after = _carry(operands.decay, added, zero, reverse)
-    if operands.segment_decay is not None:  # the axes are [..., segments, rows, chunks, 1, 2N]
-        by_segment = jnp.moveaxis(after, -4, -3)
-        first = jnp.zeros_like(by_segment[..., 0, :, :])
-        start, _ = _carry(operands.segment_decay, by_segment, first, reverse)
-        before, _ = _carry(operands.decay, added, jnp.moveaxis(start, -3, -4), reverse)
+    zero = jnp.zeros((*u.shape[:-3], u.shape[-2], 2 * operands.decay.shape[-1]), jnp.float32)
+    if operands.segment_decay is not None:
+        return _mix_segments(operands, operands.segment_decay, u, zero, reverse)
+    if u.shape[-3] <= GROUP:
+        return _mix_from(operands, u, zero, reverse)[0]
+    chunks = u.shape[-3]
+    groups = -(-chunks // GROUP)
+    u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-3]), (0, groups * GROUP - chunks), (0, 0), (0, 0)))
+    grouped = jnp.moveaxis(u.reshape(*u.shape[:-3], groups, GROUP, *u.shape[-2:]), -4, 0)
+
+    @jax.checkpoint
+    def mix_group(state: jax.Array, group: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y, state = _mix_from(operands, group, state, reverse)
+        return state, y
+
+    _, y = jax.lax.scan(mix_group, zero, grouped, reverse=reverse)
+    return jnp.moveaxis(y, 0, -4).reshape(u.shape)[..., :chunks, :, :]
+
+
+def _mix_from(operands: ChunkOperands, u: jax.Array, first: jax.Array, reverse: bool) -> tuple[jax.Array, jax.Array]:
+    """Mix u `[..., chunks, R, Q]` from the state `first` `[..., R, 2N]`; return the result and the state after it."""
+    before, after = _carry(operands.decay, _absorbed(operands, u, reverse), first, reverse)
+    return _emitted(operands, u, before, reverse), after
+
+
+def _mix_segments(
+    operands: ChunkOperands, segment_decay: jax.Array, u: jax.Array, zero: jax.Array, reverse: bool
+) -> jax.Array:
+    """Mix u `[..., segments, rows, chunks, 1, Q]`: each segment continues from the state after the one before."""
+    added = _absorbed(operands, u, reverse)
+    _, after = _carry(operands.decay, added, zero, reverse)
+    by_segment = jnp.moveaxis(after, -4, -3)
+    start, _ = _carry(segment_decay, by_segment, jnp.zeros_like(by_segment[..., 0, :, :]), reverse)
+    before, _ = _carry(operands.decay, added, jnp.moveaxis(start, -3, -4), reverse)
+    return _emitted(operands, u, before, reverse)
+
+
+def _absorbed(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Array:
+    """Return the part of the state after each chunk that comes from its inputs: float32 `[..., chunks, R, 2N]`."""
+    # Backward mixing has the same operators with time reversed.
+    return project(u, operands.absorb[:, ::-1] if reverse else operands.absorb, True, jnp.float32)
+
+
+def _emitted(operands: ChunkOperands, u: jax.Array, before: jax.Array, reverse: bool) -> jax.Array:
+    """Return the outputs `[..., chunks, R, Q]` of chunks with inputs u and the states `before` them."""
+    emit = operands.emit[::-1] if reverse else operands.emit
     return project(u, toeplitz(operands.K), not reverse) + project(before.astype(u.dtype), emit, True)
 
 

@@ -35,11 +35,12 @@ def close(actual, expected, tolerance):
     assert np.abs(np.asarray(actual) - np.asarray(expected)).max() / scale < tolerance
 
 
-@pytest.mark.parametrize("L", [1, 5, 16, 39])
+@pytest.mark.parametrize("L", [1, 5, 16, 25, 39])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("name", [name for name in ALL_MIXERS if name != "recurrence"])
 def test_mixers_match_the_recurrence(name, reverse, L, monkeypatch):
     monkeypatch.setattr(mixers, "CHUNK", 16)
+    monkeypatch.setattr(mixers, "GROUP", 2)  # 39 tokens are two groups
     rng = np.random.default_rng(L)
     u, weight = (jnp.asarray(rng.normal(size=(B, H, L)), jnp.float32) for _ in range(2))
 
