@@ -42,15 +42,6 @@ TaskRecipe = Annotated[
         show_default="the task's",
     ),
 ]
-Seeds = Annotated[
-    int | None,
-    typer.Option(
-        "--seeds",
-        min=1,
-        help="Train with this many seeds, each in RUN/seed-N, and report mean, standard deviation and best.",
-        show_default="1",
-    ),
-]
 FreezeSSM = Annotated[
     bool, typer.Option("--freeze-ssm", help="Do not train the SSM parameters; same as --set freeze_ssm=true.")
 ]
@@ -107,7 +98,8 @@ def finetune(
     run: opt.Run = None,
     recipe: TaskRecipe = None,
     sets: opt.Sets = None,
-    seeds: Seeds = None,
+    sweep: opt.Sweep = None,
+    seeds: opt.Seeds = None,
     freeze_ssm: FreezeSSM = False,
     train_file: TrainFile = None,
     dev_file: DevFile = None,
@@ -126,8 +118,15 @@ def finetune(
     with the highest value of the task's first metric. Ctrl-C saves and stops the run; --resume --run RUN continues it
     exactly where it stopped. Prints the path of the run folder.
     """
+    arguments = dict(locals())
+    from bigs_cli.commands.sweep import is_sweep, train_sweep
     from bigs_cli.core.errors import RequestError
 
+    if sweep or (resume and is_sweep(run)):
+        if _is_suite(task, run, resume):
+            raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
+        train_sweep("finetune", finetune, arguments, recipe or train_file or task or "custom")
+        return
     if resume and (sets or freeze_ssm):
         raise RequestError(
             "A run is resumed with its own recipe. Leave out --set and --freeze-ssm, or start a new run from it with "

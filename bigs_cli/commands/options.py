@@ -101,6 +101,23 @@ Run = Annotated[Path | None, path_option("--run", help="Folder of the run.", sho
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe. Repeatable.")
 ]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="KEY=A,B,…",
+        help="Train with each of these values of a recipe key, in RUN/SETTING. Repeatable: every combination.",
+    ),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        min=1,
+        help="Train with this many seeds, each in RUN/seed-N, and report mean, standard deviation and best.",
+        show_default="1",
+    ),
+]
 Start = Annotated[
     str | None,
     name_option(

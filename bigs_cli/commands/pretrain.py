@@ -57,6 +57,8 @@ def pretrain(
     validation: ValidationData = None,
     run: opt.Run = None,
     sets: opt.Sets = None,
+    sweep: opt.Sweep = None,
+    seeds: opt.Seeds = None,
     budget: Budget = None,
     start: opt.Start = None,
     resume: opt.Resume = False,
@@ -77,7 +79,12 @@ def pretrain(
     With --from, the maximum length may differ from that of the start model: position embeddings are repeated for a
     larger length, as in wiki-books-4096, and truncated for a smaller one.
     """
-    started = time.perf_counter()
+    arguments, started = dict(locals()), time.perf_counter()
+    from bigs_cli.commands.sweep import is_sweep, train_sweep
+
+    if sweep or seeds is not None or (resume and is_sweep(run)):
+        train_sweep("pretrain", pretrain, arguments, recipe or "")
+        return
     from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.core import processes as group

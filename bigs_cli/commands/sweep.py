@@ -1,0 +1,190 @@
+"""`--sweep` of the commands that train: one run per setting and seed, each a call of the command itself."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.files import check_writable, write_json
+from bigs_cli.training.sweep import Setting, combinations, parse_axes
+
+if TYPE_CHECKING:
+    from bigs_cli.checkpoints.run import RunFolder
+
+PLAN = "sweep.json"
+_PATHS = ("data", "validation")
+"""Arguments of the commands that are paths."""
+_FILES = ("train_file", "dev_file")
+
+
+class Plan(BaseModel):
+    """A sweep, kept in its folder so that --resume continues it: the `arguments` of the command, without its run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str
+    axes: tuple[tuple[str, tuple[str, ...]], ...]
+    seeds: int
+    arguments: dict[str, Any]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All combinations of values."""
+        return combinations(dict(self.axes))
+
+
+def is_sweep(run: Path | None) -> bool:
+    """Return whether `run` is the folder of a sweep."""
+    return run is not None and (run / PLAN).is_file()
+
+
+def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, Any], name: str) -> None:
+    """Begin or resume a sweep of a command with these `arguments`, and print its results.
+
+    `call` is the function of the command, and `name` what the default folder is called after.
+
+    Raises:
+        RequestError: the request is invalid; or a run is refused, and finished runs are kept.
+    """
+    from bigs_cli.checkpoints.run import runs_root
+    from bigs_cli.reporting.console import err
+
+    given = {key: value for key, value in arguments.items() if value not in (None, False, [])}
+    for key in ("profile", "coordinator", "process", "processes"):
+        if key in given:
+            raise RequestError(f"--{key} is for a single run. Leave it out, or train without --sweep.")
+    if given.pop("resume", False):
+        root: Path = given.pop("run")
+        if given:
+            raise RequestError(f"{root} is a sweep, which has its own options. Resume it with --resume and --run only.")
+        _run(root, _read_plan(root, command), call)
+        return
+    root = given.pop("run", None) or runs_root() / f"{Path(name).stem}-sweep"
+    dry_run = given.pop("dry_run", False)
+    plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
+    _check_new(root, plan)
+    if dry_run:
+        runs = [path for setting in plan.settings for path, _ in _calls(plan, root / setting.name, setting.sets)]
+        err.print(*runs, "Dry run: nothing was written. Leave out --dry-run to train.", sep="\n")
+        return
+    write_json(root / PLAN, plan.model_dump(mode="json"))
+    try:
+        _run(root, plan, call)
+    except RequestError:
+        if [entry.name for entry in root.iterdir()] == [PLAN]:  # An invalid request leaves nothing behind.
+            (root / PLAN).unlink()
+            root.rmdir()
+        raise
+
+
+def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, Any]) -> Plan:
+    """Return the plan of a new sweep over the axes `sweep`.
+
+    Raises:
+        RequestError: an axis, one of its values, or the start model is invalid.
+    """
+    from bigs_cli.checkpoints.resolve import find_model
+    from bigs_cli.checkpoints.resume import absolute
+    from bigs_cli.commands.shared import lasting_name
+    from bigs_cli.recipe import load_recipe
+
+    kept = arguments | {key: absolute(arguments[key]) for key in (*_PATHS, *_FILES) if key in arguments}
+    if "start" in kept:
+        kept["start"] = absolute(lasting_name(find_model(kept["start"])))
+    plan = Plan(command=command, axes=tuple(parse_axes(sweep).items()), seeds=seeds, arguments=kept)
+    for setting in plan.settings:
+        load_recipe(kept.get("recipe") or kept.get("task") or "custom", [*kept.get("sets", ()), *setting.sets])
+    return plan
+
+
+def _check_new(root: Path, plan: Plan) -> None:
+    """Check that a sweep can begin in the folder `root`.
+
+    Raises:
+        RequestError: it is in use or not writable.
+    """
+    from bigs_cli.checkpoints.resume import resume_command
+
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        again = f"Continue the sweep in it with `{resume_command(plan.command, root)}`, or name"
+        raise RequestError(
+            f"The folder {root} is in use. {again if is_sweep(root) else 'Name'} another one: --run {root}-2"
+        )
+    check_writable(root, f"The folder {root}")
+
+
+def _read_plan(root: Path, command: str) -> Plan:
+    """Return the plan of the sweep in `root`.
+
+    Raises:
+        RequestError: it is invalid, or that of another command.
+    """
+    try:
+        plan = Plan.model_validate_json((root / PLAN).read_bytes())
+    except (OSError, ValidationError):
+        raise RequestError(f"{root / PLAN} is invalid, so this sweep cannot be resumed. Start a new one.") from None
+    if plan.command != command:
+        raise RequestError(f"The sweep in {root} is one of bigs {plan.command}. Resume it with that command.")
+    return plan
+
+
+def _run(root: Path, plan: Plan, call: Callable[..., None]) -> None:
+    """Run every setting that is not finished, and print the results."""
+    from bigs_cli.evaluation.sweep import Sweep, outcome
+    from bigs_cli.reporting.console import err, out
+
+    for number, setting in enumerate(plan.settings):
+        err.print(f"Setting {number + 1} of {len(plan.settings)}: {' '.join(setting.sets)}")
+        _train(plan, root / setting.name, setting.sets, call)
+    sweep = Sweep([outcome(setting, _finished(root / setting.name)) for setting in plan.settings])
+    err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
+    verb = "eval mlm" if sweep.task is None else "eval"
+    err.print(f"Next: bigs {verb} --model {shlex.quote(str(sweep.best.runs[0].path))}")
+    out.print(str(root))
+
+
+def _train(plan: Plan, folder: Path, sets: tuple[str, ...], call: Callable[..., None]) -> None:
+    """Train with one setting and every seed, except for runs that are finished."""
+    from bigs_cli.checkpoints.run import RunFolder
+    from bigs_cli.reporting.console import err, out
+
+    for path, arguments in _calls(plan, folder, sets):
+        if len(_finished(path)) == arguments.get("seeds", 1):
+            err.print(f"{path} is finished.")
+            continue
+        started = RunFolder(path).is_run or any(path.glob("seed-*/recipe.yaml"))
+        out.quiet = True  # The result of the sweep is its own folder.
+        try:
+            call(**({} if started else arguments), run=path, resume=started)
+        finally:
+            out.quiet = False
+
+
+def _calls(plan: Plan, folder: Path, sets: tuple[str, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the run folder and the arguments of each call of the command for one setting."""
+    from bigs_cli.recipe import load_recipe
+
+    arguments = {key: Path(value) if key in _PATHS else value for key, value in plan.arguments.items()}
+    sets = (*arguments.get("sets", ()), *sets)
+    if plan.command == "finetune":
+        return [(folder, arguments | {"sets": list(sets), "seeds": plan.seeds})]
+    if plan.seeds == 1:
+        return [(folder, arguments | {"sets": list(sets)})]
+    first = load_recipe(str(arguments["recipe"]), sets).seed
+    return [
+        (folder / f"seed-{seed}", arguments | {"sets": [*sets, f"seed={seed}"]})
+        for seed in range(first, first + plan.seeds)
+    ]
+
+
+def _finished(folder: Path) -> list[RunFolder]:
+    """Return the finished run in `folder`, or those of several seeds."""
+    from bigs_cli.checkpoints.run import RunFolder
+
+    runs = [RunFolder(path) for path in (folder, *sorted(folder.glob("seed-*")))]
+    return [run for run in runs if run.finished]

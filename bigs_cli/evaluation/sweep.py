@@ -1,0 +1,117 @@
+"""The results of a sweep: a table of its settings, and whether the best one is better than the others."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.core.errors import RequestError
+from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, metric_in_words, percent
+from bigs_cli.evaluation.bootstrap import bootstrap, paired_bootstrap
+from bigs_cli.evaluation.predictions import example_scores, read_predictions
+from bigs_cli.recipe import FinetuneRecipe, Recipe, load_run_recipe
+from bigs_cli.reporting.console import table
+from bigs_cli.tasks import task_of
+from bigs_cli.tasks.types.base import Metric
+from bigs_cli.training.sweep import Setting, short_key
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The finished runs of a setting, one per seed, and their metrics: name → one value per run."""
+
+    setting: Setting
+    runs: tuple[RunFolder, ...]
+    metrics: Mapping[str, tuple[float, ...]]
+
+    def mean(self, metric: str) -> float:
+        """Return the mean over the seeds."""
+        return statistics.fmean(self.metrics[metric])
+
+
+def outcome(setting: Setting, runs: Sequence[RunFolder]) -> Outcome:
+    """Read the metrics of the finished `runs` of a setting: of the dev set, or of held-out text.
+
+    Raises:
+        RequestError: a run is not finished, or one of its files is invalid.
+    """
+    scores = [by_split(run.results()).get("dev", {}) for run in runs]
+    shared = [name for name in scores[0] if all(isinstance(one.get(name), int | float) for one in scores)]
+    return Outcome(setting, tuple(runs), {name: tuple(float(one[name]) for one in scores) for name in shared})
+
+
+class Sweep:
+    """The outcomes of all settings of a sweep, of which `best` is the best.
+
+    Raises:
+        RequestError: the recipe of a run is invalid, or a run was not evaluated.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = outcomes
+        recipe: Recipe = load_run_recipe(outcomes[0].runs[0].recipe_file)
+        self.task = task_of(recipe) if isinstance(recipe, FinetuneRecipe) else None
+        self.metrics = ("heldout_loss", "heldout_accuracy") if self.task is None else self.task.metrics
+        self.first = self.metrics[0]
+        for one in outcomes:
+            if not set(self.metrics) <= set(one.metrics):
+                raise RequestError(f"{one.runs[0].path} has no {key_in_words(self.first)}, so settings do not compare.")
+        sign = -1 if self.task is None else 1
+        self.best = max(outcomes, key=lambda one: sign * one.mean(self.first))
+
+    def table(self, title: str) -> Table:
+        """Return a table with one row per setting: mean ± sample standard deviation of each metric."""
+        keys = list(self.outcomes[0].setting.values)
+        headers = [metric_in_words(name) if self.task else key_in_words(name) for name in self.metrics]
+        result = table(title, *map(short_key, keys), *headers, "", right=(*map(short_key, keys), *headers))
+        for one in self.outcomes:
+            cells = [self._cell(name, one.metrics[name]) for name in self.metrics]
+            result.add_row(*one.setting.values.values(), *cells, "best" if one is self.best else "")
+        return result
+
+    def _cell(self, metric: str, values: Sequence[float]) -> str:
+        def text(value: float) -> str:
+            return percent(value) if self.task or is_fraction(metric) else f"{value:,.4g}"
+
+        mean = text(statistics.fmean(values))
+        return mean if len(values) == 1 else f"{mean} ± {text(statistics.stdev(values))}"
+
+    def notes(self) -> list[str]:
+        """Return sentences about the best setting: its confidence interval, and which settings may be as good."""
+        name = " ".join(self.best.setting.sets)
+        if self.task is None:
+            notes = [f"The lowest {key_in_words(self.first)} is that of {name}."]
+            if len(self.best.runs) == 1:
+                notes.append("There is one seed per setting, so small differences may be chance.")
+            return notes
+        scores = {one.setting.name: self._example_metric(one) for one in self.outcomes}
+        metric, count = scores[self.best.setting.name]
+        low, high = (percent(edge, 1) for edge in bootstrap([metric], count))
+        notes = [
+            f"The best {metric_in_words(self.first)} is that of {name}; 95% interval over the dev set: {low} to {high}."
+        ]
+        equal = []
+        for one in self.outcomes:
+            if one is not self.best:
+                (edge, _), _ = paired_bootstrap(scores[one.setting.name][0], metric, count)
+                equal += [" ".join(one.setting.sets)] if edge <= 0 else []
+        if equal:
+            notes.append(
+                "On a dev set of this size, the best cannot be told from "
+                f"{'; '.join(equal)} (paired bootstrap: the 95% interval of the difference contains 0)."
+            )
+        return notes
+
+    def _example_metric(self, of: Outcome) -> tuple[Metric, int]:
+        """Return the mean of the first metric over the seeds, as a function of examples, and the number of these."""
+        assert self.task is not None
+        runs = [example_scores(self.task, read_predictions(run.predictions_file)) for run in of.runs]
+        return lambda rows: float(np.mean([run.metrics[self.first](rows) for run in runs])), runs[0].count

@@ -1,0 +1,117 @@
+"""`--sweep` trains once for every combination of values, resumes, and compares the settings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bigs_cli.core.errors import RequestError
+from bigs_cli.training.sweep import combinations, parse_axes
+from tests.tiny import bigs, finetune, pretrain, snapshot
+
+SWEEP = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--sweep", "epochs=1,2", "--seeds", 2)
+NAMES = [f"learning_rate={rate},epochs={epochs}" for rate in ("1e-3", "3e-3") for epochs in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def sweep(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep over CoLA with two seeds. Do not modify it."""
+    root = tmp_path_factory.mktemp("sweep") / "cola"
+    done = bigs(*finetune("cola", pretrained, glue, root, *SWEEP)).fine()
+    assert done.out == f"{root}\n"
+    assert "Setting 4 of 4: optimizer.learning_rate=3e-3 epochs=2" in done.err
+    return root
+
+
+def results(root: Path) -> dict[str, str]:
+    """Return the results of every run but their times."""
+    found = {path.parent: json.loads(path.read_text()) for path in root.rglob("results.json")}
+    return {str(run.relative_to(root)): json.dumps(one | {"seconds": 0}) for run, one in found.items()}
+
+
+def test_every_combination_has_a_run_per_seed(sweep: Path) -> None:
+    assert set(results(sweep)) == {f"{name}/seed-{seed}" for name in NAMES for seed in (42, 43)}
+    recipe = (sweep / NAMES[1] / "seed-43" / "recipe.yaml").read_text()
+    assert {"learning_rate: 0.001", "seed: 43"} <= {line.strip() for line in recipe.splitlines()}
+    assert len(set(results(sweep).values())) > 4
+
+
+def test_a_resumed_sweep_trains_what_is_missing_and_shows_the_same_table(
+    sweep: Path, tmp_path: Path, pretrained: Path
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(sweep, root)
+    whole = bigs("finetune", "--resume", "--run", root).fine().err
+    assert whole.count("is finished") == 4
+    shutil.rmtree(root / NAMES[3])
+    (root / NAMES[0] / "seed-43" / "results.json").unlink()
+    again = bigs("finetune", "--resume", "--run", root).fine().err
+    assert again.count(f"{root}/{NAMES[1]} is finished") == 1
+    assert results(root) == results(sweep)
+    table = whole[whole.index("learning_rate  epochs") :]
+    assert again.endswith(table)
+    for name in NAMES:
+        mean = json.loads((root / name / "seeds.json").read_text())["metrics"]["matthews"]["mean"]
+        rate, epochs = (part.partition("=")[2] for part in name.split(","))
+        assert any(line.split()[:3] == [rate, epochs, f"{100 * mean:.2f}"] for line in table.splitlines())
+    assert table.count("best\n") == 1
+    assert "The best Matthews correlation is that of optimizer.learning_rate=" in table
+
+
+def test_pretraining_with_several_seeds(shards: Path, tmp_path: Path) -> None:
+    root = tmp_path / "sweep"
+    done = bigs(*pretrain(shards, root, "--sweep", "steps=2,4", "--seeds", 2)).fine()
+    assert set(results(root)) == {f"steps={steps}/seed-{seed}" for steps in (2, 4) for seed in (42, 43)}
+    assert "steps  validation loss" in done.err
+    assert "The lowest validation loss is that of steps=4." in done.err
+    alone = tmp_path / "alone"
+    bigs(*pretrain(shards, alone, "--set", "seed=43", steps=2)).fine()
+    assert results(alone)["."] == results(root)["steps=2/seed-43"]
+
+
+def test_invalid_requests_change_nothing(pretrained: Path, glue: Path, tmp_path: Path, sweep: Path) -> None:
+    root = tmp_path / "new"
+    before = snapshot(sweep)
+    for words, message in (
+        (["--sweep", "epochs"], "name a key and its values"),
+        (["--sweep", "epochs=1,1"], "repeats a value"),
+        (["--sweep", "epochs=1", "--sweep", "epochs=2"], "is given twice"),
+        (["--sweep", "epoch=1,2"], "Did you mean 'epochs'?"),
+        (["--sweep", "epochs=1,x"], "'epochs'"),
+        (["--sweep", "epochs=1,2", "--profile", tmp_path / "profile"], "--profile is for a single run"),
+    ):
+        refused = bigs(*finetune("cola", pretrained, glue, root, *words))
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+    refused = bigs(*finetune("cola", pretrained, tmp_path / "nothing", root, "--sweep", "epochs=1,2"))
+    assert refused.code == 2
+    assert not root.exists()
+    assert "is in use. Continue the sweep" in bigs(*finetune("cola", pretrained, glue, sweep, *SWEEP)).err
+    assert "has its own options" in bigs("finetune", "cola", "--resume", "--run", sweep, "--seeds", 3).err
+    assert "Resume it with that command" in bigs("pretrain", "--resume", "--run", sweep).err
+    assert "needs a single task" in bigs("finetune", "glue", "--from", pretrained, "--sweep", "epochs=1,2").err
+    assert snapshot(sweep) == before
+
+
+def test_a_dry_run_lists_the_runs(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    done = bigs(*finetune("cola", pretrained, glue, root, "--dry-run", *SWEEP)).fine()
+    assert [line for line in done.err.splitlines() if line.startswith(str(root))] == [
+        f"{root}/{name}" for name in NAMES
+    ]
+    assert not root.exists()
+
+
+def test_commas_in_brackets_and_quotes_do_not_separate() -> None:
+    axes = parse_axes(["batch_size_warmup={start: 8, steps: 2},null", 'model.block=gated,"stacked"'])
+    assert axes == {
+        "batch_size_warmup": ("{start: 8, steps: 2}", "null"),
+        "model.block": ("gated", '"stacked"'),
+    }
+    names = [setting.name for setting in combinations(axes)]
+    assert names[0] == "batch_size_warmup=-start-8-steps-2-,block=gated"
+    for text in ("epochs=[1,2", "epochs=1]", "epochs=", "=1,2", "epochs=1,2]#"):
+        with pytest.raises(RequestError, match="name a key and its values"):
+            parse_axes([text])
