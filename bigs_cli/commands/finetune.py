@@ -100,6 +100,7 @@ def finetune(
     sets: opt.Sets = None,
     sweep: opt.Sweep = None,
     seeds: opt.Seeds = None,
+    jobs: opt.Jobs = None,
     freeze_ssm: FreezeSSM = False,
     train_file: TrainFile = None,
     dev_file: DevFile = None,
@@ -127,6 +128,8 @@ def finetune(
             raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
         train_sweep("finetune", finetune, arguments, recipe or train_file or task or "custom")
         return
+    if jobs is not None:
+        raise RequestError("--jobs is for the settings of a sweep. Leave it out, or add --sweep KEY=A,B,…")
     if resume and (sets or freeze_ssm):
         raise RequestError(
             "A run is resumed with its own recipe. Leave out --set and --freeze-ssm, or start a new run from it with "

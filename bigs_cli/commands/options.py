@@ -118,6 +118,16 @@ Seeds = Annotated[
         show_default="1",
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=0,
+        help="Run this many settings of a sweep at a time, on a GPU each; 0: only print the commands, as for a Slurm "
+        "array.",
+        show_default="one after the other in this process, on all devices",
+    ),
+]
 Start = Annotated[
     str | None,
     name_option(

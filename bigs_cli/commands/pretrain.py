@@ -59,6 +59,7 @@ def pretrain(
     sets: opt.Sets = None,
     sweep: opt.Sweep = None,
     seeds: opt.Seeds = None,
+    jobs: opt.Jobs = None,
     budget: Budget = None,
     start: opt.Start = None,
     resume: opt.Resume = False,
@@ -81,14 +82,16 @@ def pretrain(
     """
     arguments, started = dict(locals()), time.perf_counter()
     from bigs_cli.commands.sweep import is_sweep, train_sweep
+    from bigs_cli.core.errors import RequestError
 
     if sweep or seeds is not None or (resume and is_sweep(run)):
         train_sweep("pretrain", pretrain, arguments, recipe or "")
         return
+    if jobs is not None:
+        raise RequestError("--jobs is for the settings of a sweep. Leave it out, or add --sweep KEY=A,B,…")
     from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.core import processes as group
-    from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.loggers import check_loggers
 
     if run is None and recipe is None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import check_writable, write_json
+from bigs_cli.core.wording import counted
 from bigs_cli.training.sweep import Setting, combinations, parse_axes
 
 if TYPE_CHECKING:
@@ -54,6 +60,7 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     from bigs_cli.checkpoints.run import runs_root
     from bigs_cli.reporting.console import err
 
+    jobs = arguments.pop("jobs")
     given = {key: value for key, value in arguments.items() if value not in (None, False, [])}
     for key in ("profile", "coordinator", "process", "processes"):
         if key in given:
@@ -62,7 +69,7 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
         root: Path = given.pop("run")
         if given:
             raise RequestError(f"{root} is a sweep, which has its own options. Resume it with --resume and --run only.")
-        _run(root, _read_plan(root, command), call)
+        _run(root, _read_plan(root, command), call, jobs)
         return
     root = given.pop("run", None) or runs_root() / f"{Path(name).stem}-sweep"
     dry_run = given.pop("dry_run", False)
@@ -74,7 +81,7 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
         return
     write_json(root / PLAN, plan.model_dump(mode="json"))
     try:
-        _run(root, plan, call)
+        _run(root, plan, call, jobs)
     except RequestError:
         if [entry.name for entry in root.iterdir()] == [PLAN]:  # An invalid request leaves nothing behind.
             (root / PLAN).unlink()
@@ -91,9 +98,11 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.checkpoints.resume import absolute
     from bigs_cli.commands.shared import lasting_name
-    from bigs_cli.recipe import load_recipe
+    from bigs_cli.recipe import is_recipe_file, load_recipe
 
     kept = arguments | {key: absolute(arguments[key]) for key in (*_PATHS, *_FILES) if key in arguments}
+    if is_recipe_file(kept.get("recipe", "")):
+        kept["recipe"] = absolute(kept["recipe"])
     if "start" in kept:
         kept["start"] = absolute(lasting_name(find_model(kept["start"])))
     plan = Plan(command=command, axes=tuple(parse_axes(sweep).items()), seeds=seeds, arguments=kept)
@@ -133,14 +142,30 @@ def _read_plan(root: Path, command: str) -> Plan:
     return plan
 
 
-def _run(root: Path, plan: Plan, call: Callable[..., None]) -> None:
-    """Run every setting that is not finished, and print the results."""
+def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) -> None:
+    """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do."""
+    from bigs_cli.checkpoints.resume import resume_command
     from bigs_cli.evaluation.sweep import Sweep, outcome
     from bigs_cli.reporting.console import err, out
 
+    if jobs is not None:
+        commands = dict(_commands(plan, root))
+        if jobs == 0:
+            out.print(*(shlex.join(["bigs", *words]) for words in commands.values()), sep="\n")
+            err.print(f"When all have finished, compare them with: {resume_command(plan.command, root)}")
+            return
+        _run_processes(commands, jobs)
     for number, setting in enumerate(plan.settings):
         err.print(f"Setting {number + 1} of {len(plan.settings)}: {' '.join(setting.sets)}")
-        _train(plan, root / setting.name, setting.sets, call)
+        for path, arguments in _calls(plan, root / setting.name, setting.sets):
+            if arguments is None:
+                err.print(f"{path} is finished.")
+                continue
+            out.quiet = True  # The result of the sweep is its own folder.
+            try:
+                call(**arguments, run=path)
+            finally:
+                out.quiet = False
     sweep = Sweep([outcome(setting, _finished(root / setting.name)) for setting in plan.settings])
     err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
     verb = "eval mlm" if sweep.task is None else "eval"
@@ -148,38 +173,81 @@ def _run(root: Path, plan: Plan, call: Callable[..., None]) -> None:
     out.print(str(root))
 
 
-def _train(plan: Plan, folder: Path, sets: tuple[str, ...], call: Callable[..., None]) -> None:
-    """Train with one setting and every seed, except for runs that are finished."""
+def _run_processes(commands: dict[Path, list[str]], jobs: int) -> None:
+    """Run commands as processes, `jobs` at a time; each sees one GPU, if there are any, and writes to RUN.log.
+
+    Raises:
+        BigsError: one of them failed; the others have finished.
+    """
+    from bigs_cli.reporting.console import err
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(jobs)))
+    free: SimpleQueue[str] = SimpleQueue()
+    for job in range(jobs):
+        free.put(visible.split(",")[job % len(visible.split(","))])
+
+    def run(path: Path) -> bool:
+        device = free.get()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.with_name(f"{path.name}.log")
+        err.print(f"{path} has started; its messages are in {log}")
+        with log.open("w") as file:
+            words = [sys.executable, "-m", "bigs_cli", *commands[path]]
+            environment = os.environ | {"CUDA_VISIBLE_DEVICES": device}
+            code = subprocess.run(words, stdout=file, stderr=file, env=environment, check=False).returncode
+        free.put(device)
+        err.print(f"{path} {'is finished' if code == 0 else f'failed with exit code {code}'}.")
+        return code == 0
+
+    with ThreadPoolExecutor(jobs) as pool:
+        failed = [path for path, fine in zip(commands, pool.map(run, commands), strict=True) if not fine]
+    if failed:
+        raise BigsError(f"{counted(len(failed), 'run')} failed: see {failed[0]}.log. Repeat the sweep with --resume.")
+
+
+def _commands(plan: Plan, root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Return the run folder and the command, without `bigs`, of every call that is left."""
+    from typer.main import get_command
+
+    from bigs_cli.cli import app
+
+    parameters = get_command(app).commands[plan.command].params  # pyright: ignore[reportAttributeAccessIssue]
+    for setting in plan.settings:
+        for path, arguments in _calls(plan, root / setting.name, setting.sets):
+            words = [plan.command]
+            for parameter in parameters:
+                value = (arguments or {}).get(parameter.name)
+                if value is True:
+                    words.append(parameter.opts[0])
+                elif parameter.param_type_name == "argument":
+                    words += [] if value is None else [str(value)]
+                elif value:
+                    values = value if isinstance(value, list) else [value]
+                    words += [word for one in values for word in (parameter.opts[0], str(one))]
+            if arguments is not None:
+                yield path, [*words, "--run", str(path)]
+
+
+def _calls(plan: Plan, folder: Path, sets: tuple[str, ...]) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """Return the run folder and the arguments of each call of the command for one setting; None: it is finished."""
     from bigs_cli.checkpoints.run import RunFolder
-    from bigs_cli.reporting.console import err, out
-
-    for path, arguments in _calls(plan, folder, sets):
-        if len(_finished(path)) == arguments.get("seeds", 1):
-            err.print(f"{path} is finished.")
-            continue
-        started = RunFolder(path).is_run or any(path.glob("seed-*/recipe.yaml"))
-        out.quiet = True  # The result of the sweep is its own folder.
-        try:
-            call(**({} if started else arguments), run=path, resume=started)
-        finally:
-            out.quiet = False
-
-
-def _calls(plan: Plan, folder: Path, sets: tuple[str, ...]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the run folder and the arguments of each call of the command for one setting."""
     from bigs_cli.recipe import load_recipe
 
     arguments = {key: Path(value) if key in _PATHS else value for key, value in plan.arguments.items()}
     sets = (*arguments.get("sets", ()), *sets)
-    if plan.command == "finetune":
-        return [(folder, arguments | {"sets": list(sets), "seeds": plan.seeds})]
-    if plan.seeds == 1:
-        return [(folder, arguments | {"sets": list(sets)})]
-    first = load_recipe(str(arguments["recipe"]), sets).seed
-    return [
-        (folder / f"seed-{seed}", arguments | {"sets": [*sets, f"seed={seed}"]})
-        for seed in range(first, first + plan.seeds)
-    ]
+    runs: dict[Path, dict[str, Any]] = {folder: {"sets": list(sets)}}
+    if plan.command == "finetune":  # It trains with all seeds.
+        runs[folder]["seeds"] = plan.seeds
+    elif plan.seeds > 1:
+        first = load_recipe(str(arguments["recipe"]), sets).seed
+        seeds = range(first, first + plan.seeds)
+        runs = {folder / f"seed-{seed}": {"sets": [*sets, f"seed={seed}"]} for seed in seeds}
+    for path, own in runs.items():
+        started = RunFolder(path).is_run or any(path.glob("seed-*/recipe.yaml"))
+        if len(_finished(path)) == own.get("seeds", 1):
+            yield path, None
+        else:
+            yield path, {"resume": True} if started else arguments | own
 
 
 def _finished(folder: Path) -> list[RunFolder]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -102,6 +103,28 @@ def test_a_dry_run_lists_the_runs(pretrained: Path, glue: Path, tmp_path: Path) 
         f"{root}/{name}" for name in NAMES
     ]
     assert not root.exists()
+
+
+def test_runs_as_processes_give_the_same_results(pretrained: Path, glue: Path, tmp_path: Path, sweep: Path) -> None:
+    """The first printed command is run by hand, then the others two at a time."""
+    root = tmp_path / "cola"
+    axes = [*SWEEP[:2], "--sweep", "epochs=1"]
+    done = bigs(*finetune("cola", pretrained, glue, root, *axes, "--jobs", 0)).fine()
+    commands = [shlex.split(line) for line in done.out.splitlines()]
+    assert len(commands) == 2
+    assert done.err.endswith(f"compare them with: bigs finetune --resume --run {root}\n")
+    bigs(*commands[0][1:]).fine()
+    again = bigs("finetune", "--resume", "--run", root, "--jobs", 2).fine()
+    assert f"{root / NAMES[2]} has started; its messages are in {root / NAMES[2]}.log" in again.err
+    assert "Done in" in (root / f"{NAMES[2]}.log").read_text()
+    whole = results(sweep)
+    assert results(root) == {name: whole[f"{name}/seed-42"] for name in (NAMES[0], NAMES[2])}
+    (root / NAMES[2] / "results.json").unlink()
+    (root / NAMES[2] / "recipe.yaml").write_text("kind: nonsense\n")
+    failed = bigs("finetune", "--resume", "--run", root, "--jobs", 2)
+    assert (failed.code, f"1 run failed: see {root / NAMES[2]}.log" in failed.err) == (1, True)
+    refused = bigs(*finetune("cola", pretrained, glue, tmp_path / "one", "--jobs", 2))
+    assert (refused.code, "--jobs is for the settings of a sweep" in refused.err) == (2, True)
 
 
 def test_commas_in_brackets_and_quotes_do_not_separate() -> None:
