@@ -26,7 +26,15 @@ TEXTS = {
     *("predict --text", "finetune --text", "finetune --pair", "finetune --label"),
     *(f"evaluate {kind} --{name}" for kind in ("pairs", "agreement") for name in ("by", "good", "bad")),
     *("evaluate agreement --sentence", "evaluate agreement --columns", "finetune TASK", "evaluate task TASK"),
-    *("evaluate task --split", "pretrain --set", "finetune --set", "pretrain --logger", "finetune --logger"),
+    *(
+        "evaluate task --split",
+        "pretrain --set",
+        "finetune --set",
+        "pretrain --sweep",
+        "finetune --sweep",
+        "pretrain --logger",
+        "finetune --logger",
+    ),
     *(
         "pretrain --coordinator",
         "pretrain --budget",
