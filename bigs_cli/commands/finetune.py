@@ -120,7 +120,8 @@ def finetune(
     exactly where it stopped. Prints the path of the run folder.
     """
     arguments = dict(locals())
-    from bigs_cli.commands.sweep import is_sweep, train_sweep
+    from bigs_cli.checkpoints.sweep import is_sweep
+    from bigs_cli.commands.sweep import train_sweep
     from bigs_cli.core.errors import RequestError
 
     if sweep or (resume and is_sweep(run)):

@@ -81,7 +81,8 @@ def pretrain(
     larger length, as in wiki-books-4096, and truncated for a smaller one.
     """
     arguments, started = dict(locals()), time.perf_counter()
-    from bigs_cli.commands.sweep import is_sweep, train_sweep
+    from bigs_cli.checkpoints.sweep import is_sweep
+    from bigs_cli.commands.sweep import train_sweep
     from bigs_cli.core.errors import RequestError
 
     if sweep or seeds is not None or (resume and is_sweep(run)):

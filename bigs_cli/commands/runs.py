@@ -49,12 +49,20 @@ def list_runs(
 
 @app.command(epilog="[bold]Example:[/bold] bigs runs show small")
 def show(run: Run) -> None:
-    """Show the main settings of a run, its progress, results and training curves."""
+    """Show the main settings of a run, its progress, results and training curves; or the results of a sweep."""
     from bigs_cli.checkpoints.run import find_run
+    from bigs_cli.checkpoints.sweep import find_sweep
     from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.runs import summary, task_of_run
 
+    if (root := find_sweep(run)) is not None:
+        from bigs_cli.evaluation.sweep import read_sweep
+
+        sweep = read_sweep(root)
+        out.print(sweep.table(root.name))
+        err.print(*sweep.notes(), sep="\n")
+        return
     found = find_run(run)
     task = task_of_run(found)
     scores = scores_of_run(task, found) if task is not None and found.finished else None
@@ -135,12 +143,15 @@ def plot(
     ] = False,
     length: opt.KernelLength = None,
 ) -> None:
-    """Plot the loss, learning rate and throughput of one or more runs.
+    """Plot the loss, learning rate and throughput of one or more runs, or the results of a sweep.
 
     Prints the path of the plot. The curves are also shown on stderr as sparklines.
     """
+    from bigs_cli.checkpoints.sweep import find_sweep
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import out
+    from bigs_cli.reporting.plots.recipes import draw_recipes
     from bigs_cli.reporting.plots.style import check_plot_file, write
 
     asked = {"validation-curve": validation_curve, "confusion": confusion, "kernels": kernels}
@@ -158,6 +169,8 @@ def plot(
         figure = _kernels(runs[0], length or _KERNEL_LENGTH)
     elif confusion:
         figure = _confusion(runs[0])
+    elif (root := find_sweep(runs[0])) is not None and len(runs) == 1 and not validation_curve:
+        figure = draw_recipes(read_sweep(root).measures)
     else:
         figure = _curves(runs, validation_curve)
     write(figure, output)
@@ -174,7 +187,7 @@ def report(
     length: opt.KernelLength = None,
 ) -> None:
     """Write an HTML report on runs: recipes, results, curves, errors, kernels, and comparisons of runs of the same
-    task.
+    task. The report on a sweep compares its settings and describes the run with the best one.
 
     The report is a single file without scripts or external resources. Prints its path.
     """
@@ -187,12 +200,17 @@ def report(
 
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
         raise RequestError(f"--output {output} is not an .html file. Name one, such as report.html.")
-    found = list(dict.fromkeys(find_run(name) for name in runs))
+    from bigs_cli.checkpoints.sweep import find_sweep
+    from bigs_cli.evaluation.sweep import read_sweep
+
+    sweeps = {root.name: read_sweep(root) for root in map(find_sweep, runs) if root is not None}
+    best = [sweep.best.runs[0] for sweep in sweeps.values()]
+    found = list(dict.fromkeys([*best, *(find_run(name) for name in runs if find_sweep(name) is None)]))
     prepare_jax()
     from bigs_cli.evaluation.report import gather
     from bigs_cli.evaluation.report import report as written
 
-    text = written(*gather(found, length or _KERNEL_LENGTH), examples)
+    text = written(*gather(found, length or _KERNEL_LENGTH), examples, sweeps)
     try:
         with atomic_write(output, "w") as file:
             file.write(text)

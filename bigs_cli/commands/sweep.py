@@ -10,43 +10,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import typer
 
+from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.checkpoints.sweep import PLAN, Plan, finished_runs, is_sweep, parse_axes, read_plan
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import check_writable, write_json
 from bigs_cli.core.wording import counted
-from bigs_cli.training.sweep import Setting, combinations, parse_axes
 
-if TYPE_CHECKING:
-    from bigs_cli.checkpoints.run import RunFolder
-
-PLAN = "sweep.json"
 _PATHS = ("data", "validation")
 """Arguments of the commands that are paths."""
 _FILES = ("train_file", "dev_file")
-
-
-class Plan(BaseModel):
-    """A sweep, kept in its folder so that --resume continues it: the `arguments` of the command, without its run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    command: str
-    axes: tuple[tuple[str, tuple[str, ...]], ...]
-    seeds: int
-    arguments: dict[str, Any]
-
-    @property
-    def settings(self) -> list[Setting]:
-        """All combinations of values."""
-        return combinations(dict(self.axes))
-
-
-def is_sweep(run: Path | None) -> bool:
-    """Return whether `run` is the folder of a sweep."""
-    return run is not None and (run / PLAN).is_file()
 
 
 def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, Any], name: str) -> None:
@@ -69,7 +45,10 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
         root: Path = given.pop("run")
         if given:
             raise RequestError(f"{root} is a sweep, which has its own options. Resume it with --resume and --run only.")
-        _run(root, _read_plan(root, command), call, jobs)
+        plan = read_plan(root)
+        if plan.command != command:
+            raise RequestError(f"The sweep in {root} is one of bigs {plan.command}. Resume it with that command.")
+        _run(root, plan, call, jobs)
         return
     root = given.pop("run", None) or runs_root() / f"{Path(name).stem}-sweep"
     dry_run = given.pop("dry_run", False)
@@ -127,29 +106,14 @@ def _check_new(root: Path, plan: Plan) -> None:
     check_writable(root, f"The folder {root}")
 
 
-def _read_plan(root: Path, command: str) -> Plan:
-    """Return the plan of the sweep in `root`.
-
-    Raises:
-        RequestError: it is invalid, or that of another command.
-    """
-    try:
-        plan = Plan.model_validate_json((root / PLAN).read_bytes())
-    except (OSError, ValidationError):
-        raise RequestError(f"{root / PLAN} is invalid, so this sweep cannot be resumed. Start a new one.") from None
-    if plan.command != command:
-        raise RequestError(f"The sweep in {root} is one of bigs {plan.command}. Resume it with that command.")
-    return plan
-
-
 def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) -> None:
     """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do."""
     from bigs_cli.checkpoints.resume import resume_command
-    from bigs_cli.evaluation.sweep import Sweep, outcome
+    from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import err, out
 
     if jobs is not None:
-        commands = dict(_commands(plan, root))
+        commands = dict(_commands(plan, root, call))
         if jobs == 0:
             out.print(*(shlex.join(["bigs", *words]) for words in commands.values()), sep="\n")
             err.print(f"When all have finished, compare them with: {resume_command(plan.command, root)}")
@@ -166,7 +130,7 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
                 call(**arguments, run=path)
             finally:
                 out.quiet = False
-    sweep = Sweep([outcome(setting, _finished(root / setting.name)) for setting in plan.settings])
+    sweep = read_sweep(root)
     err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
     verb = "eval mlm" if sweep.task is None else "eval"
     err.print(f"Next: bigs {verb} --model {shlex.quote(str(sweep.best.runs[0].path))}")
@@ -205,13 +169,11 @@ def _run_processes(commands: dict[Path, list[str]], jobs: int) -> None:
         raise BigsError(f"{counted(len(failed), 'run')} failed: see {failed[0]}.log. Repeat the sweep with --resume.")
 
 
-def _commands(plan: Plan, root: Path) -> Iterator[tuple[Path, list[str]]]:
+def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tuple[Path, list[str]]]:
     """Return the run folder and the command, without `bigs`, of every call that is left."""
-    from typer.main import get_command
-
-    from bigs_cli.cli import app
-
-    parameters = get_command(app).commands[plan.command].params  # pyright: ignore[reportAttributeAccessIssue]
+    command = typer.Typer()
+    command.command()(call)
+    parameters = typer.main.get_command(command).params
     for setting in plan.settings:
         for path, arguments in _calls(plan, root / setting.name, setting.sets):
             words = [plan.command]
@@ -230,7 +192,6 @@ def _commands(plan: Plan, root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _calls(plan: Plan, folder: Path, sets: tuple[str, ...]) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Return the run folder and the arguments of each call of the command for one setting; None: it is finished."""
-    from bigs_cli.checkpoints.run import RunFolder
     from bigs_cli.recipe import load_recipe
 
     arguments = {key: Path(value) if key in _PATHS else value for key, value in plan.arguments.items()}
@@ -244,15 +205,7 @@ def _calls(plan: Plan, folder: Path, sets: tuple[str, ...]) -> Iterator[tuple[Pa
         runs = {folder / f"seed-{seed}": {"sets": [*sets, f"seed={seed}"]} for seed in seeds}
     for path, own in runs.items():
         started = RunFolder(path).is_run or any(path.glob("seed-*/recipe.yaml"))
-        if len(_finished(path)) == own.get("seeds", 1):
+        if len(finished_runs(path)) == own.get("seeds", 1):
             yield path, None
         else:
             yield path, {"resume": True} if started else arguments | own
-
-
-def _finished(folder: Path) -> list[RunFolder]:
-    """Return the finished run in `folder`, or those of several seeds."""
-    from bigs_cli.checkpoints.run import RunFolder
-
-    runs = [RunFolder(path) for path in (folder, *sorted(folder.glob("seed-*")))]
-    return [run for run in runs if run.finished]

@@ -20,12 +20,14 @@ from bigs_cli.core.metric_names import metric_in_words, percent
 from bigs_cli.core.wording import counted, without_folders
 from bigs_cli.evaluation.paired import Paired, example_table, pair, paired_tables
 from bigs_cli.evaluation.predictions import of_split, read_predictions, scores_of_run
+from bigs_cli.evaluation.sweep import Sweep
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.reporting.page import Markup, details, element, figure, html_table, page
 from bigs_cli.reporting.plots.curves import PRETRAINING, dev_keys, draw_training_curves, draw_validation_curve
 from bigs_cli.reporting.plots.kernels import KERNELS_CAPTION, draw_kernels, layer_kernels
 from bigs_cli.reporting.plots.predictions import draw_confusion, draw_scatter
+from bigs_cli.reporting.plots.recipes import draw_recipes
 from bigs_cli.reporting.plots.style import inline_svg
 from bigs_cli.reporting.runs import short_names, task_of_run
 from bigs_cli.reporting.scores import BASELINE, Scores, scores_table
@@ -76,8 +78,13 @@ class Comparison:
     notes: Sequence[str] = ()
 
 
-def report(runs: Sequence[RunReport], comparisons: Sequence[Comparison], examples: int = 10) -> str:
-    """Return the HTML report, with at most `examples` examples in each table.
+def report(
+    runs: Sequence[RunReport],
+    comparisons: Sequence[Comparison],
+    examples: int = 10,
+    sweeps: Mapping[str, Sweep] | None = None,
+) -> str:
+    """Return the HTML report, with at most `examples` examples in each table; `sweeps` are named.
 
     Raises:
         RequestError: a file of a run is missing or invalid.
@@ -91,11 +98,22 @@ def report(runs: Sequence[RunReport], comparisons: Sequence[Comparison], example
         items = (element("li", element("a", text, href=f"#{anchor}")) for anchor, text in links)
         overview = reporting.list_table([each.run for each in runs], [each.name for each in runs])
         parts += [element("nav", element("ul", *items)), html_table(overview)]
+    for name, sweep in (sweeps or {}).items():
+        parts.append(element("section", *_sweep_section(name, sweep, numbers)))
     for i, each in enumerate(runs):
         parts.append(element("section", *_run_section(each, len(runs) > 1, examples, numbers), id=f"run-{i}"))
     for i, comparison in enumerate(comparisons):
         parts.append(element("section", *_comparison_section(comparison, examples, numbers), id=f"comparison-{i}"))
     return page(title, *parts)
+
+
+def _sweep_section(name: str, sweep: Sweep, numbers: Iterator[int]) -> Iterator[Markup]:
+    yield element("h2", f"Sweep {name}")
+    yield html_table(sweep.table(""))
+    for note in sweep.notes():
+        yield element("p", note, class_="quiet")
+    svg = inline_svg(draw_recipes(sweep.measures), next(numbers))
+    yield figure(svg, f"Results of the settings of {name}", "A dot for each seed, and a bar for their mean.")
 
 
 def _run_section(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]) -> Iterator[Markup]:

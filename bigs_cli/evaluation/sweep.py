@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.checkpoints.sweep import Setting, finished_runs, read_plan, short_key
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, metric_in_words, percent
 from bigs_cli.evaluation.bootstrap import bootstrap, paired_bootstrap
@@ -19,7 +21,6 @@ from bigs_cli.recipe import FinetuneRecipe, Recipe, load_run_recipe
 from bigs_cli.reporting.console import table
 from bigs_cli.tasks import task_of
 from bigs_cli.tasks.types.base import Metric
-from bigs_cli.training.sweep import Setting, short_key
 
 Array = np.ndarray[Any, Any]
 
@@ -48,6 +49,19 @@ def outcome(setting: Setting, runs: Sequence[RunFolder]) -> Outcome:
     return Outcome(setting, tuple(runs), {name: tuple(float(one[name]) for one in scores) for name in shared})
 
 
+def read_sweep(root: Path) -> Sweep:
+    """Return the outcomes of the settings of the sweep in `root` that have finished runs.
+
+    Raises:
+        RequestError: there is none, or a file is invalid.
+    """
+    runs = [(setting, finished_runs(root / setting.name)) for setting in read_plan(root).settings]
+    outcomes = [outcome(setting, of) for setting, of in runs if of]
+    if not outcomes:
+        raise RequestError(f"No run of the sweep in {root} is finished.")
+    return Sweep(outcomes)
+
+
 class Sweep:
     """The outcomes of all settings of a sweep, of which `best` is the best.
 
@@ -67,10 +81,26 @@ class Sweep:
         sign = -1 if self.task is None else 1
         self.best = max(outcomes, key=lambda one: sign * one.mean(self.first))
 
+    @property
+    def measures(self) -> dict[str, dict[str, list[float]]]:
+        """Metric in words → setting → one value per seed; fractions are in percent."""
+
+        def scaled(metric: str, of: Outcome) -> list[float]:
+            scale = 100 if self.task or is_fraction(metric) else 1
+            return [scale * value for value in of.metrics[metric]]
+
+        return {
+            self._in_words(metric): {one.setting.name: scaled(metric, one) for one in self.outcomes}
+            for metric in self.metrics
+        }
+
+    def _in_words(self, metric: str) -> str:
+        return metric_in_words(metric) if self.task else key_in_words(metric)
+
     def table(self, title: str) -> Table:
         """Return a table with one row per setting: mean ± sample standard deviation of each metric."""
         keys = list(self.outcomes[0].setting.values)
-        headers = [metric_in_words(name) if self.task else key_in_words(name) for name in self.metrics]
+        headers = [self._in_words(name) for name in self.metrics]
         result = table(title, *map(short_key, keys), *headers, "", right=(*map(short_key, keys), *headers))
         for one in self.outcomes:
             cells = [self._cell(name, one.metrics[name]) for name in self.metrics]

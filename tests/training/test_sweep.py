@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bigs_cli.checkpoints.sweep import combinations, parse_axes
 from bigs_cli.core.errors import RequestError
-from bigs_cli.training.sweep import combinations, parse_axes
 from tests.tiny import bigs, finetune, pretrain, snapshot
 
 SWEEP = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--sweep", "epochs=1,2", "--seeds", 2)
@@ -60,6 +60,18 @@ def test_a_resumed_sweep_trains_what_is_missing_and_shows_the_same_table(
         assert any(line.split()[:3] == [rate, epochs, f"{100 * mean:.2f}"] for line in table.splitlines())
     assert table.count("best\n") == 1
     assert "The best Matthews correlation is that of optimizer.learning_rate=" in table
+
+
+def test_runs_show_plot_and_report_a_sweep(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGS_RUNS", str(sweep.parent))
+    shown = bigs("runs", "show", sweep.name).fine()
+    assert "best\n" in shown.out
+    assert "95% interval" in shown.err
+    plot, page = tmp_path / "sweep.svg", tmp_path / "report.html"
+    bigs("runs", "plot", sweep.name, "--output", plot).fine()
+    assert all(name in plot.read_text() for name in (*NAMES, "Matthews correlation"))
+    bigs("runs", "report", sweep, "--output", page).fine()
+    assert all(name in page.read_text() for name in (*NAMES, "Sweep cola", "Confusion matrix"))
 
 
 def test_pretraining_with_several_seeds(shards: Path, tmp_path: Path) -> None:

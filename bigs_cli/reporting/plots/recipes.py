@@ -1,4 +1,4 @@
-"""The plot of `bigs bench recipes`: one panel per measure, one line per recipe, one dot per seed."""
+"""The plot of `bigs bench recipes` and of sweeps: a panel per measure, a line per recipe or setting, a dot per seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a sweep: every combination of the values of some recipe keys, and the folder of each."""
+"""The folder of a sweep: its plan in sweep.json, and runs with every combination of values of some recipe keys."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bigs_cli.checkpoints.run import RunFolder, runs_root
 from bigs_cli.core.errors import RequestError
+
+PLAN = "sweep.json"
 
 Axes = dict[str, tuple[str, ...]]
 """Recipe key → the values to try, in the syntax of --set."""
@@ -75,3 +81,47 @@ def combinations(axes: Axes) -> list[Setting]:
 def short_key(key: str) -> str:
     """Return the last part of a recipe key."""
     return key.rpartition(".")[2]
+
+
+class Plan(BaseModel):
+    """What a sweep runs: a `command` with the same `arguments` for every setting and, if there are several, seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str
+    axes: tuple[tuple[str, tuple[str, ...]], ...]
+    seeds: int
+    arguments: dict[str, Any]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All combinations of values."""
+        return combinations(dict(self.axes))
+
+
+def is_sweep(root: Path | None) -> bool:
+    """Return whether `root` is the folder of a sweep."""
+    return root is not None and (root / PLAN).is_file()
+
+
+def find_sweep(name: str) -> Path | None:
+    """Return the folder of the sweep `name`, a path or a name in `runs_root()`; None if there is none."""
+    return next((path for path in (Path(name), runs_root() / name) if is_sweep(path)), None)
+
+
+def read_plan(root: Path) -> Plan:
+    """Return the plan of the sweep in `root`.
+
+    Raises:
+        RequestError: it is missing or invalid.
+    """
+    try:
+        return Plan.model_validate_json((root / PLAN).read_bytes())
+    except (OSError, ValidationError):
+        raise RequestError(f"{root / PLAN} is invalid, so this sweep cannot be read. Start a new one.") from None
+
+
+def finished_runs(folder: Path) -> list[RunFolder]:
+    """Return the finished run in the folder of a setting, or those of several seeds."""
+    runs = [RunFolder(path) for path in (folder, *sorted(folder.glob("seed-*")))]
+    return [run for run in runs if run.finished]
