@@ -30,7 +30,7 @@ from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks.items import TEXT_OR_PAIR
-from bigs_cli.tasks.types import TASK_TYPES
+from bigs_cli.tasks.types import type_of_model
 
 
 class Pretrained:
@@ -87,7 +87,7 @@ class Pretrained:
         self._compile()
 
     def __repr__(self) -> str:
-        kind = TASK_TYPES.get(self.head)
+        kind = type_of_model(self.config)
         labels = {"labels": self.config.num_labels} if kind is not None and kind.has_labels else {}
         facts: dict[str, Any] = {
             "head": self.head,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bigs_cli.training.finetune import TaskData
     from bigs_cli.training.job import Job
 
-LabelKind = Literal["sequence-classification", "classification", "regression"]
+LabelKind = Literal["sequence-classification", "classification", "multi-label", "regression"]
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -46,6 +46,7 @@ FreezeSSM = Annotated[
     bool, typer.Option("--freeze-ssm", help="Do not train the SSM parameters; same as --set freeze_ssm=true.")
 ]
 _CUSTOM = "Custom tasks"
+_COLUMNS = ("text", "pair", "label", "task_type", "delimiter")
 TrainFile = Annotated[
     str | None,
     opt.name_option(
@@ -77,8 +78,20 @@ LabelType = Annotated[
     LabelKind | None,
     typer.Option(
         "--task-type",
-        help="Whether labels are classes or scores; classification is short for sequence-classification.",
+        help="Whether texts have a class (short: classification), any number of labels (multi-label), or a score "
+        "(regression).",
         show_default="inferred from the labels",
+        rich_help_panel=_CUSTOM,
+    ),
+]
+
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        metavar="TEXT",
+        help="What separates several labels in a cell of --label.",
+        show_default="cells are lists, or have one label",
         rich_help_panel=_CUSTOM,
     ),
 ]
@@ -108,6 +121,7 @@ def finetune(
     pair: PairColumn = None,
     label: LabelColumn = None,
     task_type: LabelType = None,
+    delimiter: Delimiter = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
     profile: opt.Profile = None,
@@ -139,7 +153,15 @@ def finetune(
     changes = [*(sets or ()), *(["freeze_ssm=true"] if freeze_ssm else [])]
     if loggers:
         changes.append(f"loggers=[{', '.join(loggers)}]")
-    files = {"train": train_file, "dev": dev_file, "text": text, "pair": pair, "label": label, "task_type": task_type}
+    files = {
+        "train": train_file,
+        "dev": dev_file,
+        "text": text,
+        "pair": pair,
+        "label": label,
+        "task_type": task_type,
+        "delimiter": delimiter,
+    }
     request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run, profile)
     if _is_suite(task, run, resume):
         if dry_run:
@@ -283,7 +305,7 @@ def _recorded_recipe(folder: RunFolder, run: RunFolder, request: Request) -> Fin
 
     check_recipe(folder.path, request.recipe)
     recipe = recorded_recipe(run, request.changes, request.files["train"], request.files["dev"])
-    options = {f"--{name.replace('_', '-')}": request.files[name] for name in ("text", "pair", "label", "task_type")}
+    options = {f"--{name.replace('_', '-')}": request.files[name] for name in _COLUMNS}
     check_columns(recipe, f"The run {folder.path}", options)
     return recipe
 

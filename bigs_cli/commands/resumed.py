@@ -65,7 +65,13 @@ def check_columns(recipe: FinetuneRecipe, run: str, options: dict[str, str | Non
     files = recipe.files
     if files is None:
         return
-    recorded = {"--text": files.text, "--pair": files.pair, "--label": files.label, "--task-type": files.task_type}
+    recorded = {
+        "--text": files.text,
+        "--pair": files.pair,
+        "--label": files.label,
+        "--task-type": files.task_type,
+        "--delimiter": files.delimiter,
+    }
     for option, value in options.items():
         if value is not None and value.replace("sequence-", "") != (recorded[option] or "").replace("sequence-", ""):
             original = f"with {option} {recorded[option]}" if recorded[option] else f"without {option}"

@@ -12,6 +12,7 @@ from typing import Any
 
 _IN_WORDS = {
     "f1": "F1",
+    "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "exact": "exact match",
     "matthews": "Matthews correlation",

@@ -122,10 +122,12 @@ def settings_for(
         RequestError: the model has another head or number of labels, or fewer positions than `length`.
     """
     config, task_type = opened.config, type_of(task)
-    if config.head != task_type.head or (task_type.has_labels and config.num_labels != task.num_labels):
+    labels = task.num_labels if task_type.has_labels else config.num_labels
+    own, needed = (config.head, config.multi_label, config.num_labels), (task_type.head, task_type.multi_label, labels)
+    if own != needed:
         raise RequestError(
-            f"{opened.source} is a {_describe_model(config.head, config.num_labels)}; {task.title} needs a "
-            f"{_describe_model(task_type.head, task.num_labels)}. Train one: bigs finetune {task.name} --from MODEL"
+            f"{opened.source} is a {_describe_model(*own)}; {task.title} needs a {_describe_model(*needed)}. "
+            f"Train one: bigs finetune {task.name} --from MODEL"
         )
     compute = Compute()
     if opened.run is not None:
@@ -143,9 +145,10 @@ def settings_for(
     return Settings(data, length, batch_size or 32, config.ignores_padding if trim is None else trim, compute)
 
 
-def _describe_model(head: str, labels: int) -> str:
-    has_labels = head in TASK_TYPES and TASK_TYPES[head].has_labels
-    return f"{head} model with {counted(labels, 'label')}" if has_labels else f"{head} model"
+def _describe_model(head: str, multi_label: bool, labels: int) -> str:
+    kind = TASK_TYPES.get(head)
+    name = f"multi-label {head}" if multi_label else head
+    return f"{name} model with {counted(labels, 'label')}" if kind is not None and kind.has_labels else f"{name} model"
 
 
 class ModelOnTask(TaskEvaluator):

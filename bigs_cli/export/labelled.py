@@ -15,7 +15,7 @@ from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.data.tokenizer import load_tokenizer
 from bigs_cli.export.settings import Inputs, Run
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.tasks.types import TASK_TYPES
+from bigs_cli.tasks.types import type_of_model
 
 MAX_EXAMPLES = 1000  # gives the accuracy to within a few percent, in seconds
 _BATCH = 16
@@ -50,7 +50,7 @@ def labelled_examples(model: OpenModel, length: int) -> Labelled | None:
     Raises:
         RequestError: a line has no text, or a label that the model does not have.
     """
-    config, run, kind = model.config, model.run, TASK_TYPES.get(model.config.head)
+    config, run, kind = model.config, model.run, type_of_model(model.config)
     if run is None or kind is None or not kind.labels_texts or model.tokenizer is None:
         return None
     if not run.predictions_file.is_file():

@@ -57,7 +57,8 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
         "dtype": settings.dtype,
     }
     if config.head in _HAVE_PROBLEM_TYPE:
-        values["problem_type"] = "regression" if config.num_labels == 1 else "single_label_classification"
+        several = "multi_label_classification" if config.multi_label else "single_label_classification"
+        values["problem_type"] = "regression" if config.num_labels == 1 else several
     write_json(folder / CONFIG, values)
     shipped = resources.files("bigs_cli.export.shipped")
     for name in CODE:

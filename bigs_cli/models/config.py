@@ -72,6 +72,9 @@ class BiGSConfig(BaseModel):
     )
     num_labels: int = Field(default=2, ge=1, description="number of classes; 1 for regression")
     labels: tuple[str, ...] | None = Field(default=None, description="label names in id order")
+    multi_label: bool = Field(
+        default=False, description="sequence classification with any number of labels per text instead of one class"
+    )
 
     @model_validator(mode="after")
     def _labels_are_counted(self) -> BiGSConfig:

@@ -34,6 +34,21 @@ def classification_sums(
     return (loss * weights).sum(), {"weight": weights.sum(), "accuracy": (hits * weights).sum()}
 
 
+def multi_label_sums(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return the summed binary cross-entropy, a mean over K labels, of logits `[B, K]` and labels `[B, K]`, 0 or 1.
+
+    Weights are `[B]`, or `[B, K]` for each label. With `label_smoothing` ε, the target probabilities are ε / 2 and
+    1 − ε / 2. Further sums are "weight", the divisor, and "accuracy", the fraction of correct labels.
+    """
+    weights = jnp.broadcast_to(weights.reshape(len(labels), -1), labels.shape) / labels.shape[1]
+    targets = labels * (1 - label_smoothing) + label_smoothing / 2
+    loss = jax.nn.softplus(logits) - targets * logits
+    hits = (logits > 0) == (labels > 0)
+    return (loss * weights).sum(), {"weight": weights.sum(), "accuracy": (hits * weights).sum()}
+
+
 def regression_sums(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return the summed squared error of logits `[B, 1]`, float labels `[B]` and weights `[B]`."""
     return ((logits[..., 0] - labels) ** 2 * weights).sum(), {"weight": weights.sum()}

@@ -15,7 +15,7 @@ from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.fill_mask import FillMask
 from bigs_cli.prediction.settings import Settings
 from bigs_cli.tasks.items import PAIR, Item
-from bigs_cli.tasks.types import TASK_TYPES
+from bigs_cli.tasks.types import type_of_model
 from bigs_cli.tasks.types.base import Pipeline, percent_text, softmax
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def pipeline_for(config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -
     Raises:
         RequestError: the model is a bare encoder, which only computes embeddings.
     """
-    if config.head in TASK_TYPES:
-        return TASK_TYPES[config.head].for_model(config, settings.task)
+    if (kind := type_of_model(config)) is not None:
+        return kind.for_model(config, settings.task)
     if config.head in WITHOUT_TASK:
         return WITHOUT_TASK[config.head](config, settings, tokenizer)
     raise RequestError(

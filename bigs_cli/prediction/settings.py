@@ -14,6 +14,7 @@ from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.schema import Compute
 from bigs_cli.tasks import task_of
 from bigs_cli.tasks.task import Task
+from bigs_cli.tasks.types import type_of, type_of_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,7 +72,7 @@ def settings_for(
     recipe = None if origin.run is None else load_run_recipe(origin.run.recipe_file)
     if recipe is not None:
         compute = recipe.compute
-    if isinstance(recipe, FinetuneRecipe) and task_of(recipe).type == config.head:
+    if isinstance(recipe, FinetuneRecipe) and type(type_of(task_of(recipe))) is type_of_model(config):
         task = task_of(recipe)
         length = length or min(recipe.sequence_length, config.max_position_embeddings)
         trim = recipe.trim_padding if trim is None else trim

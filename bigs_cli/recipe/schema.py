@@ -378,10 +378,18 @@ class TaskFiles(BaseModel):
         default=None, min_length=1, description="column of the second text of a pair; null: single texts"
     )
     label: str = Field(default="label", min_length=1, description="column of the class or score")
-    task_type: Literal["sequence-classification", "regression"] | None = Field(
+    task_type: Literal["sequence-classification", "multi-label", "regression"] | None = Field(
         default=None,
-        description="sequence-classification (short: classification) for classes, regression for scores; null: "
-        "inferred from the labels in the training file",
+        description="sequence-classification (short: classification) for classes, multi-label for any number of "
+        "labels per text, regression for scores; null: inferred from the labels in the training file",
+    )
+    delimiter: str | None = Field(
+        default=None,
+        min_length=1,
+        description="multi-label: what separates labels in a cell; null: cells are lists",
+    )
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="multi-label: probability from which a label is predicted"
     )
     labels: tuple[str, ...] | None = Field(
         default=None, description="class names in order; null: those in the training file, sorted"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.data.delimited import parse_number
 from bigs_cli.recipe.schema import TaskFiles
-from bigs_cli.tasks.labels import parse_label, required_label
+from bigs_cli.tasks.labels import label_set, parse_label, required_label
 from bigs_cli.tasks.reading import read_table
 from bigs_cli.tasks.task import Task
 
@@ -39,7 +42,11 @@ def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
     for name in (files.text, files.pair):
         if name:
             table.texts(name)
-    values = [required_label(*cell) for cell in zip(table.column(files.label), table.places, strict=True)]
+    cells = list(zip(table.column(files.label), table.places, strict=True))
+    lists = any(isinstance(value, list | tuple | np.ndarray) for value, _ in cells)
+    if files.task_type == "multi-label" or (files.task_type is None and (lists or files.delimiter)):
+        return _label_sets(files, [label_set(*cell, files.delimiter) for cell in cells])
+    values = [required_label(*cell) for cell in cells]
     counts = Counter(values)
     task_type, reason = files.task_type, ""
     if task_type is None and files.labels is None:
@@ -57,6 +64,25 @@ def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
     warning = f"\nClasses with fewer than {FEW_EXAMPLES} examples: {len(rare)} ({listed(rare, 10)})." if rare else ""
     found = files.model_copy(update={"task_type": "sequence-classification", "labels": labels})
     return found, f"{what}: classification{reason}.{warning}"
+
+
+def _label_sets(files: TaskFiles, sets: Sequence[Sequence[str]]) -> tuple[TaskFiles, str]:
+    """Return `files` of a task with several labels per text, and a note on the labels in the training file.
+
+    Raises:
+        RequestError: there are fewer than two labels.
+    """
+    counts = Counter(label for labels in sets for label in labels)
+    labels = files.labels or tuple(sorted(counts, key=_order))
+    if len(labels) < 2:
+        found = f"the only label in {files.train} is '{labels[0]}'" if labels else f"{files.train} has no labels"
+        raise RequestError(f"Multi-label classification needs at least two labels, but {found}.")
+    found = files.model_copy(update={"task_type": "multi-label", "labels": labels})
+    shown = listed([f"{label} {counts[label]}" for label in labels], 20)
+    return (
+        found,
+        f"{len(labels)} labels, {counts.total() / len(sets):.1f} per text ({shown}): multi-label classification.",
+    )
 
 
 def _proposal(files: TaskFiles, counts: Counter[str]) -> tuple[LabelKind, str]:
@@ -89,20 +115,23 @@ def _order(label: str) -> tuple[bool, float, str]:
 def custom_task(files: TaskFiles) -> Task:
     """Return the task described by `files`, whose labels are known."""
     splits = {"train": files.train, "dev": files.dev, "test": files.test}
-    regression = files.task_type == "regression"
+    regression, multi_label = files.task_type == "regression", files.task_type == "multi-label"
     # With two classes such as no and yes, or 0 and 1, F1 is that of the second.
     metrics = ("spearman", "pearson") if regression else ("accuracy", "macro_f1")
     return Task(
         name=NAME,
+        type="multi-label-classification" if multi_label else "sequence-classification",
         title=Path(files.train).name,
         source=files.train,
         labels=None if regression else files.labels,
         classes_from=" These are the classes of the training file, or those in `files.labels`. To change them, use "
         "--set 'files.labels=[…]'; null selects the classes of the training file.",
-        metrics=metrics,
+        metrics=("micro_f1", "macro_f1", "accuracy") if multi_label else metrics,
         text_a=files.text,
         text_b=files.pair,
         label=files.label,
+        delimiter=files.delimiter,
+        threshold=files.threshold,
         digits=False,
         files={split: (name,) for split, name in splits.items() if name},
         sizes={split: 0 for split, name in splits.items() if name},

@@ -124,6 +124,40 @@ def read_labels(task: Task, table: Table) -> np.ndarray[Any, Any] | None:
     return np.array([parse_label(task, *cell) for cell in zip(values, table.places, strict=True)], task.label_dtype)
 
 
+def label_set(value: Any, where: str, delimiter: str | None) -> list[str]:
+    """Return the labels in a cell as texts: those of a list, or those between delimiters. An empty cell has none.
+
+    Raises:
+        RequestError: one of them is missing or invalid.
+    """
+    if isinstance(value, list | tuple | np.ndarray):
+        parts = list(value)
+    elif value is None or not str(value).strip():
+        return []
+    else:
+        parts = str(value).split(delimiter) if delimiter else [value]
+    return list(dict.fromkeys(required_label(part, where) for part in parts))
+
+
+def read_label_sets(task: Task, table: Table) -> np.ndarray[Any, Any] | None:
+    """Return int32 `[n, K]`, 1 for each of the K labels of the task that a row has; None if no row has one.
+
+    Raises:
+        RequestError: a label is not one of the task.
+    """
+    column = label_column(task, table)
+    if column is None:
+        return None
+    cells = zip(table.column(column), table.places, strict=True)
+    sets = [label_set(value, where, task.delimiter) for value, where in cells]
+    if not any(sets):
+        return None
+    found = np.zeros((len(sets), task.num_labels), np.int32)
+    for row, names, where in zip(found, sets, table.places, strict=True):
+        row[[int(parse_label(task, name, where)) for name in names]] = 1
+    return found
+
+
 @functools.cache
 def _class_ids(labels: tuple[str, ...], digits: bool) -> dict[str, int]:
     """Return text → id.

@@ -76,6 +76,21 @@ METRICS: Mapping[str, Callable[[Array, Array], float]] = {
 }
 
 
+def micro_f1(labels: Array, predictions: Array) -> float:
+    """Return the F1 score of all labels of all examples together, from bool `[n, K]`; 0.0 if there are none."""
+    return float(2 * (labels & predictions).sum() / max(labels.sum() + predictions.sum(), 1))
+
+
+def label_macro_f1(labels: Array, predictions: Array) -> float:
+    """Return the mean of the F1 scores of K labels, from bool `[n, K]`; a label that does not occur has 0.0."""
+    both = 2 * (labels & predictions).sum(0)
+    return float((both / np.maximum(labels.sum(0) + predictions.sum(0), 1)).mean())
+
+
+MULTI_LABEL: Mapping[str, Callable[[Array, Array], float]] = {"micro_f1": micro_f1, "macro_f1": label_macro_f1}
+"""Metrics of several labels per example, from labels and predictions bool `[n, K]`."""
+
+
 def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str, float]:
     """Return ``{name: value}`` for every metric in `names`, in their order.
 

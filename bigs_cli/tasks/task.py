@@ -62,6 +62,10 @@ class Task:
     """Whether questions may have no answer, written ""; version 2 of the scoring rules then applies."""
     classes_from: str = ""
     """A sentence on the origin of the labels, with a leading space, for the error on an unknown label."""
+    delimiter: str | None = None
+    """The separator of several labels in one cell."""
+    threshold: float = 0.5
+    """The probability from which one of several labels is predicted."""
     digits: bool = True
     """Whether files and submissions may write labels as ids (0, 1) instead of names."""
     folder: str = ""

@@ -135,7 +135,7 @@ def finetune(
             every_steps = recipe.evaluate_every or batches.per_epoch
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
             row_flops = count_flops(config, length).training
-            weight_of = class_weights(recipe, task, train_inputs)
+            weight_of = class_weights(recipe, task_type, train_inputs)
             training = Training(
                 recipe=recipe,
                 job=job,
@@ -162,17 +162,17 @@ def finetune(
         return _write_results(training, evaluator, data, trained.seconds, length)
 
 
-def class_weights(recipe: FinetuneRecipe, task: Task, inputs: Encoded) -> tuple[float, ...] | None:
-    """Return the weight of each class, n / (K · count) for K classes and n labels; None if they are equal.
-
-    Examples then have the mean weight 1. A class without examples has weight 0.
-    """
+def class_weights(recipe: FinetuneRecipe, task_type: TaskType, inputs: Encoded) -> tuple[Any, ...] | None:
+    """Return the `class_weights` of the task type as nested tuples; None if all classes have the same weight."""
     if recipe.loss.class_weights is None:
         return None
     assert inputs.labels is not None
-    labels = inputs.labels[inputs.labels >= 0]
-    counts = np.bincount(labels, minlength=task.num_labels)
-    return tuple(float(len(labels) / (len(counts) * count)) if count else 0.0 for count in counts)
+    return tuple(map(to_tuple, task_type.class_weights(inputs.labels).tolist()))
+
+
+def to_tuple(value: Any) -> Any:
+    """Return nested lists as tuples, which are hashable."""
+    return tuple(map(to_tuple, value)) if isinstance(value, list) else value
 
 
 def check_loss(recipe: FinetuneRecipe, task: Task, task_type: TaskType) -> None:
@@ -189,7 +189,7 @@ def check_loss(recipe: FinetuneRecipe, task: Task, task_type: TaskType) -> None:
 
 @memoize
 def task_loss(
-    apply: Apply, task_type: TaskType, label_smoothing: float, weight_of: tuple[float, ...] | None
+    apply: Apply, task_type: TaskType, label_smoothing: float, weight_of: tuple[Any, ...] | None
 ) -> SummedLoss:
     """Return the loss of a training step on a batch of encoded examples; `weight_of` has the weight of each class."""
 
@@ -198,7 +198,7 @@ def task_loss(
         outputs = apply(params, *inputs, key=jax.random.fold_in(key, part))
         labels, weights = batch["labels"], batch["weights"]
         if weight_of is not None:
-            weights = weights * jnp.asarray(weight_of)[labels]
+            weights = task_type.weigh(weights, labels, jnp.asarray(weight_of))
         return task_type.loss(task_type.scores(outputs), labels, weights, label_smoothing)
 
     return loss
@@ -231,7 +231,9 @@ def _write_results(
 def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tuple[BiGSConfig, int]:
     """Return the config of the task model, and the input length: the recipe's, limited by the model's positions."""
     task_type = type_of(task)
-    labels = {"num_labels": task.num_labels, "labels": task.labels} if task_type.has_labels else {}
+    labels: dict[str, Any] = {"multi_label": task_type.multi_label}
+    if task_type.has_labels:
+        labels |= {"num_labels": task.num_labels, "labels": task.labels}
     pooler = {} if recipe.pooler_type is None else {"pooler_type": recipe.pooler_type}
     config = start.model_copy(update={"head": task_type.head, **pooler, **labels})
     length = min(recipe.sequence_length, start.max_position_embeddings)

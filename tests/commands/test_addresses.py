@@ -23,7 +23,7 @@ ADDRESS = "s3://b/x"
 TEXTS = {
     *("tokenize --input", "bench tokenize --input"),  # These read addresses.
     *("tokenize --text-column", "predict TEXT", "predict --pair", "predict --question", "predict --ending"),
-    *("predict --text", "finetune --text", "finetune --pair", "finetune --label"),
+    *("predict --text", "finetune --text", "finetune --pair", "finetune --label", "finetune --delimiter"),
     *(f"evaluate {kind} --{name}" for kind in ("pairs", "agreement") for name in ("by", "good", "bad")),
     *("evaluate agreement --sentence", "evaluate agreement --columns", "finetune TASK", "evaluate task TASK"),
     *(

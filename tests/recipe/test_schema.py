@@ -44,7 +44,7 @@ def test_the_catalog_is_complete_and_unambiguous() -> None:
     glue = {f"{task}{length}{freeze}" for task in GLUE for length in ("", "-128") for freeze in ("", "-freeze")}
     assert set(recipe_names("finetune")) == {*glue, *OTHER, *SMALL}
     tokens = {"128-11b", "128-29b", "128-97b", "512", "1024", "4096"}
-    small = {"small", "small-gated-attention", "small-stacked-ssm", "small-stacked-attention"}
+    small = {"small", "small-15m", "small-gated-attention", "small-stacked-ssm", "small-stacked-attention"}
     assert set(recipe_names("pretrain")) == {f"wiki-books-{of}" for of in tokens} | small | {"demo"}
     assert len(recipe_names()) == len(set(recipe_names()))
 
@@ -117,14 +117,14 @@ def test_one_cpu_recipes_do_not_depend_on_padding() -> None:
 def test_the_number_of_predictions_depends_on_the_length() -> None:
     rows = ("masking.max_predictions=null", "model.max_position_embeddings=512")
     for length, expected in ((128, 20), (100, 15), (512, 77)):
-        recipe = pretraining("small", *rows, f"data.sequence_length={length}")
+        recipe = pretraining("demo", *rows, f"data.sequence_length={length}")
         assert recipe.masking.predictions(length) == expected
 
 
 def test_a_schedule_has_exactly_one_warmup() -> None:
-    by_fraction = pretraining("small", "schedule.warmup_steps=null", "schedule.warmup_fraction=0.1").schedule
+    by_fraction = pretraining("demo", "schedule.warmup_steps=null", "schedule.warmup_fraction=0.1").schedule
     assert (by_fraction.warmup_steps, by_fraction.warmup_fraction) == (None, 0.1)
-    neither = pretraining("small", "schedule.warmup_steps=null").schedule
+    neither = pretraining("demo", "schedule.warmup_steps=null").schedule
     assert (neither.warmup_steps, neither.warmup_fraction) == (0, None)
 
 
@@ -132,7 +132,7 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
     ("override", "message"),
     [
         ("schedule.warmup_fraction=0.1", "Set one of them to null"),
-        ("schedule.warmup_steps=1501", "the run has 1500 steps"),
+        ("schedule.warmup_steps=801", "the run has 800 steps"),
         ("data.sequence_length=256", "model.max_position_embeddings = 128"),
         ("masking.max_predictions=129", "a row has 128 tokens"),
         ("masking.random_fraction=0.3", "add up to more than 1"),
@@ -152,7 +152,7 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
 )
 def test_invalid_values_are_refused(override: str, message: str) -> None:
     with pytest.raises(RequestError, match=r"^--set ") as caught:
-        load_recipe("small", [override])
+        load_recipe("demo", [override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

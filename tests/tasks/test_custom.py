@@ -159,7 +159,7 @@ def test_equal_labels_are_one_class_in_every_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "task_type", "sentence"),
     [
-        ([[1], [2]], None, ":1: the label is of type list ([1])"),
+        ([[1], [2]], "sequence-classification", ":1: the label is of type list ([1])"),
         ([{"a": 1}, 2], None, ":1: the label is of type object"),
         ([1.5, float("inf")], None, ":2: the label 'inf' is not a finite number"),
         ([1.5, "-Infinity"], None, ":2: the label '-Infinity' is not a finite number"),
@@ -291,7 +291,7 @@ def test_options_override_the_files_of_a_recipe(
     (tmp_path / "mine.yaml").write_text(RECIPE.format("a.csv"))
     start = ("--from", pretrained)
     whole = {"train": "a.csv", "dev": "a.csv", "test": None, "text": "review", "pair": None, "label": "stars"}
-    whole |= {"task_type": "sequence-classification", "labels": ["0", "1", "2"]}
+    whole |= {"task_type": "sequence-classification", "labels": ["0", "1", "2"], "delimiter": None, "threshold": 0.5}
     assert resolved("custom", "--recipe", "mine.yaml", *start) == whole
     assert resolved("--recipe", "./mine.yaml", *start) == whole
     changed = resolved("--recipe", "mine.yaml", "--train", "b.csv", "--set", "files.pair=title", *start)

@@ -109,7 +109,9 @@ class TaskType(ABC):
     """
 
     head: ClassVar[Head]
-    """The head of the model, which is also the name of the type."""
+    """The head of the model."""
+    multi_label: ClassVar[bool] = False
+    """Whether a text has any number of labels; such models have the same head as those with one class per text."""
     by_token: bool = False
     has_labels: ClassVar[bool] = False
     """Whether the model's config has `num_labels` and `labels`."""
@@ -175,6 +177,19 @@ class TaskType(ABC):
         from bigs_cli.models.losses import classification_sums  # Reading a task must not import JAX.
 
         return classification_sums(scores, labels, weights, label_smoothing)
+
+    def class_weights(self, labels: Array) -> Array:
+        """Return the weight `[K]` of each class, n / (K · count) for n encoded labels; a class without labels has 0.
+
+        Examples then have the mean weight 1.
+        """
+        labels = labels[labels >= 0]
+        counts = np.bincount(labels, minlength=self.task.num_labels)
+        return np.where(counts > 0, len(labels) / (len(counts) * np.maximum(counts, 1)), 0.0)
+
+    def weigh(self, weights: jax.Array, labels: jax.Array, class_weights: jax.Array) -> jax.Array:
+        """Multiply the weights of examples by those of their classes."""
+        return weights * class_weights[labels]
 
     @abstractmethod
     def metrics(self, examples: Any, inputs: Encoded, scores: Array) -> dict[str, float]:

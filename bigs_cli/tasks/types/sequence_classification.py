@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +47,8 @@ class TextExamples(Examples):
     """Texts or pairs of texts, each with a class or a score.
 
     `text_a` and `text_b` have n texts each (`text_b` is None for single texts). `labels` `[n]` are int32 ids in the
-    order of `Task.labels`, float32 scores, or None if the split has none. `ids` `[n]` are the row numbers in the
+    order of `Task.labels` or float32 scores; for several labels per text, `[n, K]` int32 is 1 for each label that
+    applies. They are None if the split has none. `ids` `[n]` are the row numbers in the
     source, counted from 0, which are the `index` of the official GLUE test files. `skipped` is the number of omitted
     rows.
     """
@@ -69,29 +71,27 @@ class TextExamples(Examples):
             if self.text_b is not None:
                 record["pair"] = self.text_b[i]
             if self.labels is not None:
-                label = self.labels[i]
-                record["label"] = shortest_float(label) if label.dtype == np.float32 else int(label)
+                record["label"] = _plain(self.labels[i])
             yield record
 
 
-class SequenceClassification(TaskType):
-    """Cross-entropy over classes, or, for a task without classes, regression with squared errors."""
+def _plain(label: Any) -> Any:
+    """Return a label as a JSON value: a score, a class id, or the ids of several labels."""
+    if label.ndim:
+        return np.flatnonzero(label).tolist()
+    return shortest_float(label) if label.dtype == np.float32 else int(label)
+
+
+class TextType(TaskType):
+    """What task types for texts or pairs of texts share; `answer_headers` are the headers of the answers."""
 
     head = "sequence-classification"
     has_labels = True
-    labels_texts = True
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, answer_headers: tuple[str, ...]) -> None:
         super().__init__(task)
         self.takes = TEXT_OR_PAIR if not task.text_a else PAIR if task.text_b else TEXT
-        answer = ("score",) if task.labels is None else ("prediction", "probability", "others")
-        self.headers = ("text", *(("pair",) if self.takes is PAIR else ()), *answer)
-
-    @classmethod
-    def for_model(cls, config: BiGSConfig, task: Task | None = None) -> Self:
-        """Return the type with the labels of a model; one label means regression."""
-        result = super().for_model(config, task)
-        return result if config.num_labels > 1 else cls(replace(result.task, labels=None))
+        self.headers = ("text", *(("pair",) if self.takes is PAIR else ()), *answer_headers)
 
     def examples_in(self, table: Table) -> TextExamples:
         """Return rows as texts, or pairs of texts."""
@@ -99,14 +99,46 @@ class SequenceClassification(TaskType):
         return TextExamples(
             text_a=table.texts(text_a),
             text_b=table.texts(text_b) if text_b else None,
-            labels=read_labels(self.task, table),
+            labels=self.read_labels(table),
             ids=np.array(table.ids, np.int64),
             skipped=table.skipped,
         )
 
+    @abstractmethod
+    def read_labels(self, table: Table) -> Array | None:
+        """Return the labels in a table, or None if no row has one."""
+
     def encode(self, tokenizer: Tokenizer, examples: TextExamples, length: int) -> Encoded:
         """Encode texts or pairs; in pairs, the longer text is truncated first."""
         return encode_texts(tokenizer, examples.text_a, examples.text_b, length, examples.labels)
+
+    def examples_of(self, items: Sequence[Item]) -> TextExamples:
+        """Convert items to texts or pairs of texts (RequestError for a mixture)."""
+        return texts_of(items)
+
+    def text_cells(self, item: Item) -> tuple[str, ...]:
+        """Return the cells of the texts. Without a column for pairs, the second text of a pair follows the first."""
+        text, text_b = printable(item.text, 60), printable(item.text_b or "", 60)
+        return (text, text_b) if self.takes is PAIR else (f"{text} | {text_b}".rstrip(" |"),)
+
+
+class SequenceClassification(TextType):
+    """Cross-entropy over classes, or, for a task without classes, regression with squared errors."""
+
+    labels_texts = True
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, ("score",) if task.labels is None else ("prediction", "probability", "others"))
+
+    @classmethod
+    def for_model(cls, config: BiGSConfig, task: Task | None = None) -> Self:
+        """Return the type with the labels of a model; one label means regression."""
+        result = super().for_model(config, task)
+        return result if config.num_labels > 1 else cls(replace(result.task, labels=None))
+
+    def read_labels(self, table: Table) -> Array | None:
+        """Return class ids or scores `[n]`."""
+        return read_labels(self.task, table)
 
     def loss(
         self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
@@ -181,15 +213,9 @@ class SequenceClassification(TaskType):
         scores = line.get("scores")
         return float(scores.get(line["prediction"], 0.0)) if isinstance(scores, dict) else 0.0
 
-    def examples_of(self, items: Sequence[Item]) -> TextExamples:
-        """Convert items to texts or pairs of texts (RequestError for a mixture)."""
-        return texts_of(items)
-
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield one row. Without a column for pairs, the second text of a pair follows the first."""
-        text_b = printable(item.text_b or "", 60)
-        text = printable(item.text, 60)
-        texts = (text, text_b) if self.takes is PAIR else (f"{text} | {text_b}".rstrip(" |"),)
+        """Yield one row."""
+        texts = self.text_cells(item)
         if self.task.labels is None:
             yield *texts, f"{answer['prediction']:.3f}"
             return
