@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bigs_cli.training.finetune import TaskData
     from bigs_cli.training.job import Job
 
-LabelKind = Literal["sequence-classification", "classification", "multi-label", "regression"]
+LabelKind = Literal["sequence-classification", "classification", "multi-label", "regression", "embedding"]
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -46,7 +46,7 @@ FreezeSSM = Annotated[
     bool, typer.Option("--freeze-ssm", help="Do not train the SSM parameters; same as --set freeze_ssm=true.")
 ]
 _CUSTOM = "Custom tasks"
-_COLUMNS = ("text", "pair", "label", "task_type", "delimiter")
+_COLUMNS = ("text", "pair", "label", "task_type", "delimiter", "negative")
 TrainFile = Annotated[
     str | None,
     opt.name_option(
@@ -78,13 +78,23 @@ LabelType = Annotated[
     LabelKind | None,
     typer.Option(
         "--task-type",
-        help="Whether texts have a class (short: classification), any number of labels (multi-label), or a score "
-        "(regression).",
+        help="Whether texts have a class (short: classification), any number of labels (multi-label) or a score "
+        "(regression); embedding trains sentence embeddings.",
         show_default="inferred from the labels",
         rich_help_panel=_CUSTOM,
     ),
 ]
 
+NegativeColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--negative",
+        metavar="COLUMN",
+        help="Column of a text that does not belong to --text, for sentence embeddings.",
+        show_default="only the texts of other rows",
+        rich_help_panel=_CUSTOM,
+    ),
+]
 Delimiter = Annotated[
     str | None,
     typer.Option(
@@ -122,6 +132,7 @@ def finetune(
     label: LabelColumn = None,
     task_type: LabelType = None,
     delimiter: Delimiter = None,
+    negative: NegativeColumn = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
     profile: opt.Profile = None,
@@ -161,6 +172,7 @@ def finetune(
         "label": label,
         "task_type": task_type,
         "delimiter": delimiter,
+        "negative": negative,
     }
     request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run, profile)
     if _is_suite(task, run, resume):

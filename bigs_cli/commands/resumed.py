@@ -71,6 +71,7 @@ def check_columns(recipe: FinetuneRecipe, run: str, options: dict[str, str | Non
         "--label": files.label,
         "--task-type": files.task_type,
         "--delimiter": files.delimiter,
+        "--negative": files.negative,
     }
     for option, value in options.items():
         if value is not None and value.replace("sequence-", "") != (recorded[option] or "").replace("sequence-", ""):

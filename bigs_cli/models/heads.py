@@ -16,7 +16,7 @@ from flax import nnx
 
 from bigs_cli.models.blocks import Dense, layer_norm
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.models.encoder import BiGS, dropout
+from bigs_cli.models.encoder import BiGS, dropout, masked_mean
 from bigs_cli.models.matmul import dense, project
 from bigs_cli.models.sharding import constrain_tokens, token_layout
 from bigs_cli.recipe.schema import Compute
@@ -91,15 +91,29 @@ class _Cls(nnx.Module):
 
 
 class EncoderModel(BiGS):
-    """The bare encoder with its pooler: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`."""
+    """The bare encoder with its pooler: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`.
+
+    `embedding` is the mean of the last hidden state over the real tokens, float32 `[B, H]`. Inputs of n texts per row,
+    `[B, n, L]`, are encoded one by one; then `embedding` is `[B, n, H]`, and the first axis of the others is B·n.
+    """
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, unstacked: bool, rngs: nnx.Rngs) -> None:
         super().__init__(config, compute, pooler=True, unstacked=unstacked, rngs=rngs)
 
-    def __call__(self, *inputs: Any, **named: Any) -> Outputs:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> Outputs:
         """Encode; the hidden states are the embeddings and the output of each block."""
-        last, pooled, hidden = super().__call__(*inputs, **named)
-        return Outputs(last_hidden_state=last, pooler_output=pooled, hidden_states=hidden)
+        rows = input_ids.shape[:-1]
+        mask = (input_ids != self.pad_token_id).astype(jnp.int32) if attention_mask is None else attention_mask
+        inputs = [None if a is None else a.reshape(-1, a.shape[-1]) for a in (input_ids, mask, token_type_ids)]
+        last, pooled, hidden = super().__call__(inputs[0], inputs[1], inputs[2], key)  # pyright: ignore[reportArgumentType]
+        embedding = masked_mean(last, inputs[1]).reshape(*rows, -1)  # pyright: ignore[reportArgumentType]
+        return Outputs(last_hidden_state=last, pooler_output=pooled, hidden_states=hidden, embedding=embedding)
 
 
 class PretrainingModel(nnx.Module):

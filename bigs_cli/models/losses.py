@@ -49,6 +49,42 @@ def multi_label_sums(
     return (loss * weights).sum(), {"weight": weights.sum(), "accuracy": (hits * weights).sum()}
 
 
+def ranking_sums(texts: jax.Array, weights: jax.Array, temperature: float) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return the summed multiple-negatives ranking loss of embeddings `[B, n, H]` and weights `[B]`, n ≥ 2.
+
+    The second text of a row belongs to the first; those of all other rows, and any further texts, do not. The loss is
+    the cross-entropy of choosing it among all of them by cosine similarity / temperature (Henderson et al. 2017, arXiv
+    1705.00652, §4; the temperature as in SimCSE, arXiv 2104.08821). Further sums are "weight", and "accuracy": how
+    often it is the most similar one.
+    """
+    unit = normalized(texts)
+    candidates = jnp.swapaxes(unit[:, 1:], 0, 1).reshape(-1, unit.shape[-1])
+    similarity = jnp.matmul(unit[:, 0], candidates.T, precision="highest") / temperature
+    absent = jnp.tile(weights == 0, unit.shape[1] - 1)  # the empty rows that pad a batch
+    return classification_sums(jnp.where(absent, -1e9, similarity), jnp.arange(len(texts)), weights)
+
+
+def score_order_sums(
+    texts: jax.Array, scores: jax.Array, weights: jax.Array, temperature: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return the CoSENT loss of embeddings `[B, 2, H]`, scores `[B]` and weights `[B]`, times the sum of the weights.
+
+    log(1 + Σ exp((cos_j − cos_i) / temperature)) over the pairs of rows with score_i > score_j: rows with higher scores
+    should have more similar texts (Su 2022, kexue.fm/archives/8847). The loss of a batch is no sum over its rows.
+    """
+    unit = normalized(texts)
+    cosine = (unit[:, 0] * unit[:, 1]).sum(-1) / temperature
+    ordered = (scores[:, None] > scores[None]) & (weights[:, None] * weights[None] > 0)
+    terms = jnp.where(ordered, cosine[None] - cosine[:, None], -jnp.inf).ravel()
+    loss = jax.nn.logsumexp(jnp.append(terms, 0.0))
+    return loss * weights.sum(), {"weight": weights.sum()}
+
+
+def normalized(vectors: jax.Array) -> jax.Array:
+    """Return vectors `[..., H]` with length 1."""
+    return vectors * jax.lax.rsqrt(jnp.maximum((vectors**2).sum(-1, keepdims=True), 1e-12))
+
+
 def regression_sums(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return the summed squared error of logits `[B, 1]`, float labels `[B]` and weights `[B]`."""
     return ((logits[..., 0] - labels) ** 2 * weights).sum(), {"weight": weights.sum()}

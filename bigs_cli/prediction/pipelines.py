@@ -67,7 +67,7 @@ def pipeline_for(config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -
     Raises:
         RequestError: the model is a bare encoder, which only computes embeddings.
     """
-    if (kind := type_of_model(config)) is not None:
+    if (kind := type_of_model(config)) is not None and kind.predicts:
         return kind.for_model(config, settings.task)
     if config.head in WITHOUT_TASK:
         return WITHOUT_TASK[config.head](config, settings, tokenizer)

@@ -378,10 +378,24 @@ class TaskFiles(BaseModel):
         default=None, min_length=1, description="column of the second text of a pair; null: single texts"
     )
     label: str = Field(default="label", min_length=1, description="column of the class or score")
-    task_type: Literal["sequence-classification", "multi-label", "regression"] | None = Field(
+    negative: str | None = Field(
+        default=None, min_length=1, description="embedding: column of a text that does not belong to `text`; null: none"
+    )
+    task_type: Literal["sequence-classification", "multi-label", "regression", "embedding"] | None = Field(
         default=None,
         description="sequence-classification (short: classification) for classes, multi-label for any number of "
-        "labels per text, regression for scores; null: inferred from the labels in the training file",
+        "labels per text, regression for scores, embedding for sentence embeddings; null: inferred from the labels in "
+        "the training file",
+    )
+    objective: Literal["scores", "ranking"] | None = Field(
+        default=None,
+        description="embedding: learn the scores of pairs, or ranking: to find the text that belongs to another one; "
+        "null: scores if the training file has the column `label`",
+    )
+    evaluation: Literal["scores", "retrieval"] | None = Field(
+        default=None,
+        description="embedding: correlation with the scores of the dev set, or retrieval of the second texts of its "
+        "pairs; null: scores if it has the column `label`",
     )
     delimiter: str | None = Field(
         default=None,
@@ -425,7 +439,7 @@ class TaskFiles(BaseModel):
 
 
 class Loss(BaseModel):
-    """The loss of tasks with classes."""
+    """The loss of a task: the first two keys are for tasks with classes, the others for sentence embeddings."""
 
     model_config = _CLOSED
 
@@ -438,10 +452,24 @@ class Loss(BaseModel):
         default=0.0, ge=0, lt=1, description="fraction of the target probability that is spread over all classes"
     )
 
+    temperature: float = Field(
+        default=0.05, gt=0, description="sentence embeddings: cosine similarities are divided by this number"
+    )
+    dimensions: tuple[Count, ...] = Field(
+        default=(),
+        description="sentence embeddings: also train the first k dimensions, for each k (Matryoshka), so that "
+        "embeddings can be truncated",
+    )
+
     @property
-    def is_default(self) -> bool:
-        """Whether it is the plain cross-entropy."""
-        return self.class_weights is None and self.label_smoothing == 0
+    def is_for_classes(self) -> bool:
+        """Whether a value is set that needs classes."""
+        return self.class_weights is not None or self.label_smoothing != 0
+
+    @property
+    def is_for_embeddings(self) -> bool:
+        """Whether a value is set that needs sentence embeddings."""
+        return bool(self.dimensions) or self.temperature != type(self).model_fields["temperature"].default
 
 
 class FinetuneRecipe(BaseModel):
@@ -464,7 +492,13 @@ class FinetuneRecipe(BaseModel):
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
     optimizer: Optimizer = Field(description="optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
-    loss: Loss = Field(default_factory=Loss, description="loss of tasks with classes")
+    loss: Loss = Field(default_factory=Loss, description="loss of the task")
+    dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="model.hidden_dropout_prob of the fine-tuned model; null: that of the start model",
+    )
     pooler_type: PoolerType | None = Field(
         default=None, description="model.pooler_type of the fine-tuned model; null: that of the start model"
     )

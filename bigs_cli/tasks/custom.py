@@ -13,7 +13,8 @@ from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.data.delimited import parse_number
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.labels import label_set, parse_label, required_label
-from bigs_cli.tasks.reading import read_table
+from bigs_cli.tasks.metrics import RETRIEVAL
+from bigs_cli.tasks.reading import Table, read_table
 from bigs_cli.tasks.task import Task
 
 NAME = "custom"
@@ -39,6 +40,8 @@ def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
             is only one class, or nearly every text has a different class.
     """
     table = read_table(Path(files.train))
+    if files.task_type == "embedding":
+        return _embedding(files, table)
     for name in (files.text, files.pair):
         if name:
             table.texts(name)
@@ -64,6 +67,28 @@ def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
     warning = f"\nClasses with fewer than {FEW_EXAMPLES} examples: {len(rare)} ({listed(rare, 10)})." if rare else ""
     found = files.model_copy(update={"task_type": "sequence-classification", "labels": labels})
     return found, f"{what}: classification{reason}.{warning}"
+
+
+def _embedding(files: TaskFiles, table: Table) -> tuple[TaskFiles, str]:
+    """Return `files` of a task for sentence embeddings, and a note on what is learned from.
+
+    Raises:
+        RequestError: the dev set has no pairs.
+    """
+    dev = read_table(Path(files.dev))
+    if files.pair is None or files.pair not in dev.names:
+        raise RequestError(
+            f"The evaluation of sentence embeddings needs pairs of texts, but {files.dev} has no column for the second "
+            "one. Name it with --pair COLUMN."
+        )
+    has_pairs, has_scores = files.pair in table.names, files.label in table.names
+    objective = files.objective or ("scores" if has_pairs and has_scores else "ranking")
+    evaluation = files.evaluation or ("scores" if files.label in dev.names else "retrieval")
+    what = "pairs with scores" if objective == "scores" else "pairs that belong together"
+    if not has_pairs:
+        what = "single texts, each paired with itself"
+    note = f"{len(table.places):,} {what}; dev: {len(dev.places):,} pairs, {evaluation}: sentence embeddings."
+    return files.model_copy(update={"objective": objective, "evaluation": evaluation}), note
 
 
 def _label_sets(files: TaskFiles, sets: Sequence[Sequence[str]]) -> tuple[TaskFiles, str]:
@@ -115,20 +140,28 @@ def _order(label: str) -> tuple[bool, float, str]:
 def custom_task(files: TaskFiles) -> Task:
     """Return the task described by `files`, whose labels are known."""
     splits = {"train": files.train, "dev": files.dev, "test": files.test}
-    regression, multi_label = files.task_type == "regression", files.task_type == "multi-label"
+    kind = files.task_type or "sequence-classification"
+    types = {
+        "regression": "sequence-classification",
+        "multi-label": "multi-label-classification",
+        "embedding": "sentence-embedding",
+    }
     # With two classes such as no and yes, or 0 and 1, F1 is that of the second.
-    metrics = ("spearman", "pearson") if regression else ("accuracy", "macro_f1")
+    metrics = {"sequence-classification": ("accuracy", "macro_f1"), "multi-label": ("micro_f1", "macro_f1", "accuracy")}
+    scores = ("spearman", "pearson")
     return Task(
         name=NAME,
-        type="multi-label-classification" if multi_label else "sequence-classification",
+        type=types.get(kind, kind),
         title=Path(files.train).name,
         source=files.train,
-        labels=None if regression else files.labels,
+        labels=files.labels if kind in metrics else None,
         classes_from=" These are the classes of the training file, or those in `files.labels`. To change them, use "
         "--set 'files.labels=[…]'; null selects the classes of the training file.",
-        metrics=("micro_f1", "macro_f1", "accuracy") if multi_label else metrics,
+        metrics=metrics.get(kind, RETRIEVAL if files.evaluation == "retrieval" else scores),
         text_a=files.text,
         text_b=files.pair,
+        negative=files.negative,
+        objective=files.objective,
         label=files.label,
         delimiter=files.delimiter,
         threshold=files.threshold,

@@ -10,6 +10,7 @@ the value is 0.0, as in the GLUE baselines, rather than NaN with a warning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,45 @@ def label_macro_f1(labels: Array, predictions: Array) -> float:
 
 MULTI_LABEL: Mapping[str, Callable[[Array, Array], float]] = {"micro_f1": micro_f1, "macro_f1": label_macro_f1}
 """Metrics of several labels per example, from labels and predictions bool `[n, K]`."""
+
+
+def ranks(queries: Array, documents: Array, targets: Array) -> Array:
+    """Return the rank `[n]`, from 1, of the document `targets[i]` for query i, by the product of their vectors.
+
+    `queries` `[n, H]` and `documents` `[m, H]` are float32 vectors. Of equal documents, the earlier one ranks higher.
+    """
+    found = np.empty(len(queries), np.int64)
+    for start in range(0, len(queries), 1024):
+        rows = slice(start, start + 1024)
+        similarity = queries[rows] @ documents.T
+        own = np.take_along_axis(similarity, targets[rows, None], 1)
+        earlier = np.arange(len(documents)) < targets[rows, None]
+        found[rows] = 1 + ((similarity > own) | ((similarity == own) & earlier)).sum(1)
+    return found
+
+
+def retrieval(queries: Sequence[str], found: Array) -> dict[str, Array]:
+    """Return metric → value for each different query, float64 `[q]`.
+
+    `found` `[n]` are the ranks of the relevant documents, and `queries` the query of each. nDCG@10 has binary gains;
+    recall@k is the fraction of the relevant documents among the first k; MRR@10 is the mean of 1 / rank of the first
+    relevant document, or 0 if it is not among the first ten.
+    """
+    by_query: dict[str, set[int]] = {}
+    for query, rank in zip(queries, found.tolist(), strict=True):
+        by_query.setdefault(query, set()).add(rank)
+    values: dict[str, list[float]] = {name: [] for name in RETRIEVAL}
+    for places in by_query.values():
+        ideal = sum(1 / math.log2(place + 1) for place in range(1, min(len(places), 10) + 1))
+        values["ndcg_at_10"].append(sum(1 / math.log2(place + 1) for place in places if place <= 10) / ideal)
+        values["mrr_at_10"].append(1 / min(places) if min(places) <= 10 else 0.0)
+        for k in (1, 10):
+            values[f"recall_at_{k}"].append(sum(place <= k for place in places) / len(places))
+    return {name: np.array(of) for name, of in values.items()}
+
+
+RETRIEVAL = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10")
+"""The metrics of `retrieval`."""
 
 
 def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str, float]:

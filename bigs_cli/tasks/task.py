@@ -54,6 +54,8 @@ class Task:
     """The column of the (first) text."""
     text_b: str | None = None
     """The column of the second text of a pair."""
+    negative: str | None = None
+    """The column of a text that does not belong to `text_a`."""
     label: str = "label"
     """The column of the label."""
     endings: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class Task:
     """Whether questions may have no answer, written ""; version 2 of the scoring rules then applies."""
     classes_from: str = ""
     """A sentence on the origin of the labels, with a leading space, for the error on an unknown label."""
+    objective: str | None = None
+    """What sentence embeddings learn: the ``scores`` of pairs, or a ``ranking`` of texts."""
     delimiter: str | None = None
     """The separator of several labels in one cell."""
     threshold: float = 0.5

@@ -31,6 +31,7 @@ from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
+from bigs_cli.recipe.schema import Loss
 from bigs_cli.reporting.console import err, progress, warn_of_trimming
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
+_CLASSES = "loss.class_weights and loss.label_smoothing", "tasks with classes"
+_EMBEDDINGS = "loss.temperature and loss.dimensions", "sentence embeddings"
 WINDOW = 50
 """Number of batches of shuffled examples that are sorted by length together, when padding is trimmed."""
 
@@ -140,7 +143,7 @@ def finetune(
                 recipe=recipe,
                 job=job,
                 mesh=mesh,
-                loss=task_loss(apply, task_type, recipe.loss.label_smoothing, weight_of),
+                loss=task_loss(apply, task_type, recipe.loss, weight_of),
                 steps=steps,
                 batches=batches,
                 evaluator=evaluator,
@@ -176,21 +179,21 @@ def to_tuple(value: Any) -> Any:
 
 
 def check_loss(recipe: FinetuneRecipe, task: Task, task_type: TaskType) -> None:
-    """Check that a recipe with settings of the loss is for a task with classes.
+    """Check that the settings of the loss are for a task of this type.
 
     Raises:
-        RequestError: it is for another task.
+        RequestError: they are for another one.
     """
-    if not recipe.loss.is_default and not (task_type.has_labels and task.labels is not None):
-        raise RequestError(
-            f"The settings of `loss` are for tasks with classes, and {task.title} has none. Leave them out."
-        )
+    for set_, needs, keys, what in (
+        (recipe.loss.is_for_classes, task_type.has_labels and task.labels is not None, *_CLASSES),
+        (recipe.loss.is_for_embeddings, task_type.embeds, *_EMBEDDINGS),
+    ):
+        if set_ and not needs:
+            raise RequestError(f"{keys} are only for {what}. Leave them out for {task.title}.")
 
 
 @memoize
-def task_loss(
-    apply: Apply, task_type: TaskType, label_smoothing: float, weight_of: tuple[Any, ...] | None
-) -> SummedLoss:
+def task_loss(apply: Apply, task_type: TaskType, settings: Loss, weight_of: tuple[Any, ...] | None) -> SummedLoss:
     """Return the loss of a training step on a batch of encoded examples; `weight_of` has the weight of each class."""
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
@@ -199,7 +202,7 @@ def task_loss(
         labels, weights = batch["labels"], batch["weights"]
         if weight_of is not None:
             weights = task_type.weigh(weights, labels, jnp.asarray(weight_of))
-        return task_type.loss(task_type.scores(outputs), labels, weights, label_smoothing)
+        return task_type.loss(task_type.scores(outputs), labels, weights, settings)
 
     return loss
 
@@ -234,8 +237,9 @@ def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tupl
     labels: dict[str, Any] = {"multi_label": task_type.multi_label}
     if task_type.has_labels:
         labels |= {"num_labels": task.num_labels, "labels": task.labels}
-    pooler = {} if recipe.pooler_type is None else {"pooler_type": recipe.pooler_type}
-    config = start.model_copy(update={"head": task_type.head, **pooler, **labels})
+    changes = {"pooler_type": recipe.pooler_type, "hidden_dropout_prob": recipe.dropout}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = start.model_copy(update={"head": task_type.head, **changes, **labels})
     length = min(recipe.sequence_length, start.max_position_embeddings)
     if length < recipe.sequence_length:
         err.print(

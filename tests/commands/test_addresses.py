@@ -24,6 +24,7 @@ TEXTS = {
     *("tokenize --input", "bench tokenize --input"),  # These read addresses.
     *("tokenize --text-column", "predict TEXT", "predict --pair", "predict --question", "predict --ending"),
     *("predict --text", "finetune --text", "finetune --pair", "finetune --label", "finetune --delimiter"),
+    "finetune --negative",
     *(f"evaluate {kind} --{name}" for kind in ("pairs", "agreement") for name in ("by", "good", "bad")),
     *("evaluate agreement --sentence", "evaluate agreement --columns", "finetune TASK", "evaluate task TASK"),
     *(

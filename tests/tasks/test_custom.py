@@ -292,6 +292,7 @@ def test_options_override_the_files_of_a_recipe(
     start = ("--from", pretrained)
     whole = {"train": "a.csv", "dev": "a.csv", "test": None, "text": "review", "pair": None, "label": "stars"}
     whole |= {"task_type": "sequence-classification", "labels": ["0", "1", "2"], "delimiter": None, "threshold": 0.5}
+    whole |= {"negative": None, "objective": None, "evaluation": None}
     assert resolved("custom", "--recipe", "mine.yaml", *start) == whole
     assert resolved("--recipe", "./mine.yaml", *start) == whole
     changed = resolved("--recipe", "mine.yaml", "--train", "b.csv", "--set", "files.pair=title", *start)

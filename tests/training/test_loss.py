@@ -17,6 +17,7 @@ from bigs_cli.models.losses import cross_entropy
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.tasks import get_task
+from bigs_cli.tasks.types import type_of
 from bigs_cli.training.finetune import class_weights
 from tests.tiny import bigs, finetune
 
@@ -30,13 +31,15 @@ def test_balanced_class_weights_are_those_of_scikit_learn(labels: list[int]) -> 
     recipe = load_recipe("mnli", ["loss.class_weights=balanced"])
     assert isinstance(recipe, FinetuneRecipe)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=np.array(labels))
-    assert class_weights(recipe, get_task("mnli"), inputs(labels)) == pytest.approx(expected)
+    assert class_weights(recipe, type_of(get_task("mnli")), inputs(labels)) == pytest.approx(expected)
 
 
 def test_tokens_without_a_label_and_absent_classes_have_no_weight() -> None:
     recipe = load_recipe("mnli", ["loss.class_weights=balanced"])
     assert isinstance(recipe, FinetuneRecipe)
-    assert class_weights(recipe, get_task("mnli"), inputs([0, -1, 2, 2, -1, 2])) == pytest.approx((4 / 3, 0, 4 / 9))
+    assert class_weights(recipe, type_of(get_task("mnli")), inputs([0, -1, 2, 2, -1, 2])) == pytest.approx(
+        (4 / 3, 0, 4 / 9)
+    )
 
 
 @given(st.integers(0, 99), st.floats(0, 0.9))
@@ -65,5 +68,5 @@ def test_tasks_without_classes_are_refused(pretrained: Path, glue: Path, tmp_pat
     for value in ("loss.class_weights=balanced", "loss.label_smoothing=0.1"):
         done = bigs(*finetune("stsb", pretrained, glue, tmp_path / "run", "--set", value))
         assert done.code == 2
-        assert "The settings of `loss` are for tasks with classes, and STS-B has none" in done.err
+        assert "are only for tasks with classes. Leave them out for STS-B." in done.err
     assert not (tmp_path / "run" / "recipe.yaml").exists()

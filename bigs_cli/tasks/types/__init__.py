@@ -10,6 +10,7 @@ from bigs_cli.tasks.types.base import TaskType
 from bigs_cli.tasks.types.multi_label_classification import MultiLabelClassification
 from bigs_cli.tasks.types.multiple_choice import MultipleChoice
 from bigs_cli.tasks.types.question_answering import QuestionAnswering
+from bigs_cli.tasks.types.sentence_embedding import SentenceEmbedding
 from bigs_cli.tasks.types.sequence_classification import SequenceClassification
 from bigs_cli.tasks.types.token_classification import TokenClassification
 
@@ -21,6 +22,7 @@ TASK_TYPES: dict[str, type[TaskType]] = {
     "token-classification": TokenClassification,
     "question-answering": QuestionAnswering,
     "multiple-choice": MultipleChoice,
+    "sentence-embedding": SentenceEmbedding,
 }
 """Name → task type; `Task.type` is one of these names."""
 

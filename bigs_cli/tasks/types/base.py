@@ -13,6 +13,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded
 from bigs_cli.models.config import BiGSConfig, Head
+from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.metrics import METRICS
@@ -115,6 +116,10 @@ class TaskType(ABC):
     by_token: bool = False
     has_labels: ClassVar[bool] = False
     """Whether the model's config has `num_labels` and `labels`."""
+    embeds: ClassVar[bool] = False
+    """Whether the model learns sentence embeddings."""
+    predicts: ClassVar[bool] = True
+    """Whether `bigs predict` answers with the head; if not, it only computes embeddings."""
     labels_texts: ClassVar[bool] = False
     """Whether each text or pair of texts has one label: a class or a score."""
     unit: ClassVar[str] = "example"
@@ -164,19 +169,16 @@ class TaskType(ABC):
         return len(examples)
 
     def scores(self, outputs: Outputs) -> jax.Array:
-        """Return the scores in a batch's outputs: `[B, K]`, or `[B, L, K]` by token."""
+        """Return the scores in a batch's outputs: `[B, …]`, or `[B, L, K]` by token."""
         return outputs.logits
 
     def loss(
-        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, settings: Loss
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return the summed loss of a batch and other sums (`models/losses.py`); by default, the cross-entropy.
-
-        `label_smoothing` is 0 unless the task has classes.
-        """
+        """Return the summed loss of a batch and other sums (`models/losses.py`); by default, the cross-entropy."""
         from bigs_cli.models.losses import classification_sums  # Reading a task must not import JAX.
 
-        return classification_sums(scores, labels, weights, label_smoothing)
+        return classification_sums(scores, labels, weights, settings.label_smoothing)
 
     def class_weights(self, labels: Array) -> Array:
         """Return the weight `[K]` of each class, n / (K · count) for n encoded labels; a class without labels has 0.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
+from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks.items import Item
 from bigs_cli.tasks.labels import read_label_sets
 from bigs_cli.tasks.metrics import MULTI_LABEL
@@ -47,12 +48,12 @@ class MultiLabelClassification(TextType):
         return read_label_sets(self.task, table)
 
     def loss(
-        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, settings: Loss
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed binary cross-entropy of logits `[B, K]`."""
         from bigs_cli.models.losses import multi_label_sums
 
-        return multi_label_sums(scores, labels, weights, label_smoothing)
+        return multi_label_sums(scores, labels, weights, settings.label_smoothing)
 
     def class_weights(self, labels: Array) -> Array:
         """Return the weights `[K, 2]` of texts without and with each label, n / (2 · count) for n texts."""

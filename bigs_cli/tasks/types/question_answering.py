@@ -18,6 +18,7 @@ import numpy as np
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded, add_special_tokens
+from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.labels import label_column, text_columns
@@ -241,7 +242,7 @@ class QuestionAnswering(TaskType):
         return jnp.stack([outputs.start_logits, outputs.end_logits], axis=-1)
 
     def loss(
-        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, settings: Loss
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed loss: scores `[B, L, 2]`, labels `[B, 2]`, weights `[B, L]`, 0 for padding.
 

@@ -15,6 +15,7 @@ from bigs_cli.core.numbers import shortest_float
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.models.config import BiGSConfig
+from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import PAIR, TEXT, TEXT_OR_PAIR, Item
 from bigs_cli.tasks.labels import read_labels, text_columns
@@ -141,11 +142,11 @@ class SequenceClassification(TextType):
         return read_labels(self.task, table)
 
     def loss(
-        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: float = 0.0
+        self, scores: jax.Array, labels: jax.Array, weights: jax.Array, settings: Loss
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed cross-entropy or, in regression, squared error of logits `[B, K]`."""
         if self.task.labels is not None:
-            return super().loss(scores, labels, weights, label_smoothing)
+            return super().loss(scores, labels, weights, settings)
         from bigs_cli.models.losses import regression_sums
 
         return regression_sums(scores, labels, weights)
