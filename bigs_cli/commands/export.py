@@ -17,7 +17,7 @@ WeightsFormat = Annotated[
         "--format",
         "-f",
         help="flax or torch (the published layouts), safetensors (named by parameter path), transformers "
-        "(PyTorch weights and model code), onnx, or stablehlo.",
+        "(PyTorch weights and model code), sentence-transformers, onnx, or stablehlo.",
     ),
 ]
 FromFormat = Annotated[
@@ -49,7 +49,7 @@ DType = Annotated[
     Literal["float32", "bfloat16", "float16"],
     typer.Option(
         "--dtype",
-        help="Data type of the weights in flax, torch, safetensors and transformers; SSM parameters stay float32.",
+        help="Data type of the weights, except in onnx and stablehlo; SSM parameters stay float32.",
     ),
 ]
 License = Annotated[

@@ -51,8 +51,8 @@ def write_card(folder: Path, model: OpenModel, form: Format, exported: Exported,
         front["license"] = settings.license
     if model.repo:
         front["base_model"] = model.repo.partition("@")[0]
-    if form.name == "transformers":
-        front["library_name"] = "transformers"
+    if form.name in ("transformers", "sentence-transformers"):
+        front["library_name"] = form.name
     code = snippet(model, form, name, next(iter(exported.differences)), settings.lengths[0])
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",

@@ -13,7 +13,7 @@ from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.hub import Destination
 from bigs_cli.data.encode import add_special_tokens
 from bigs_cli.data.tokenizer import load_tokenizer, save_tokenizer
-from bigs_cli.export import onnx_file, stablehlo_file, transformers_folder, weights
+from bigs_cli.export import onnx_file, sentence_transformers, stablehlo_file, transformers_folder, weights
 from bigs_cli.export.card import write_card
 from bigs_cli.export.check import differences
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
@@ -25,6 +25,7 @@ FORMATS: dict[str, Format] = {
         weights.TORCH,
         weights.SAFETENSORS,
         transformers_folder.TRANSFORMERS,
+        sentence_transformers.SENTENCE_TRANSFORMERS,
         onnx_file.ONNX,
         stablehlo_file.STABLEHLO,
     )

@@ -38,7 +38,7 @@ FILES = {
     "stablehlo": {*ALWAYS, "model.safetensors", "model-5.stablehlo"},
 }
 TOKENIZER = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"}
-NEEDS_MORE = {"onnx"}  # tested in test_onnx.py, if its packages are installed
+NEEDS_MORE = {"onnx", "sentence-transformers"}  # tested in files of their own
 
 
 def model(tokenizer: Path | None = None, **changes: Any) -> OpenModel:
@@ -180,7 +180,7 @@ def test_settings_of_another_format_are_rejected(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("form", [form for form, of in FORMATS.items() if of.stores_dtype])
+@pytest.mark.parametrize("form", [form for form in FILES if FORMATS[form].stores_dtype])
 def test_16_bit_weights_halve_the_size_except_ssm_parameters(form: str, dtype: Any, tmp_path: Path) -> None:
     original = model(hidden_size=64, intermediate_size=128)
     for path, array in original.flat.items():
