@@ -28,7 +28,7 @@ ARCHITECTURES: dict[Head, str] = {
 
 # `_EXTENSIONS`: our additions, which the original code does not have. `_SHARED`: fields with the same name and meaning
 # in the original code. The rest of `_OTHERS` have another name in the file.
-_EXTENSIONS = ("mask_padding", "block", "mixer", "num_attention_heads", "final_norm", "multi_label")
+_EXTENSIONS = ("mask_padding", "block", "mixer", "num_attention_heads", "final_norm", "multi_label", "label_threshold")
 _OTHERS = {"head", "num_labels", "labels", *_EXTENSIONS}
 _SHARED = [name for name in BiGSConfig.model_fields if name not in _OTHERS]
 

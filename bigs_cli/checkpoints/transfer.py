@@ -17,7 +17,8 @@ Init = Callable[[str, Shape], Array]
 # Fields in which models with the same encoder can differ.
 _NOT_OF_THE_ENCODER = frozenset(
     {
-        *("head", "num_labels", "labels", "multi_label", "pooler_type", "tie_word_embeddings"),  # the head
+        *("head", "num_labels", "labels", "multi_label", "label_threshold"),  # the head
+        *("pooler_type", "tie_word_embeddings"),
         *("max_position_embeddings", "pad_token_id", "mask_padding"),  # the input
         *("hidden_dropout_prob", "classifier_dropout", "initializer_range", "scaling", "layer_norm_eps"),  # training
     }

@@ -302,7 +302,8 @@ def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str 
             "train for the custom task with: bigs finetune custom"
         )
     files, reason = infer_labels(recipe.files)
-    err.print(f"{files.train}, column {files.label}: {reason}")
+    where = f", column {files.label}" if files.objective is None else ""
+    err.print(f"{files.train}{where}: {reason}")
     return recipe.model_copy(update={"task": NAME, "files": files})
 
 

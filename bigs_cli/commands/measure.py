@@ -60,7 +60,7 @@ def evaluate_task(
             scores = model.scores(model.params, splits, advance)
     if labelled:
         lines = model.predictions(splits, scores)
-        answers = [{key: line[key] for key in ("split", "label", "prediction")} for line in lines]
+        answers = [{key: value for key, value in line.items() if key != "scores"} for line in lines]
         result = scores_of(task, metrics, answers)
         if as_json:
             baselines = {name: dict(baseline.metrics) for name, baseline in result.baselines.items()}

@@ -85,7 +85,7 @@ def pretrain(
     from bigs_cli.commands.sweep import train_sweep
     from bigs_cli.core.errors import RequestError
 
-    if sweep or seeds is not None or (resume and is_sweep(run)):
+    if sweep or (seeds or 1) > 1 or (resume and is_sweep(run)):
         train_sweep("pretrain", pretrain, arguments, recipe or "")
         return
     if jobs is not None:
@@ -145,7 +145,8 @@ def pretrain(
     from bigs_cli.training.pretrain import pretrain as train
 
     find_devices()
-    err.quiet = out.quiet = not group.is_main_process()
+    if not group.is_main_process():
+        err.quiet = out.quiet = True
     distributed = {"--coordinator": coordinator, "--process": process, "--processes": processes}
     options = [word for name, value in distributed.items() if value is not None for word in (name, str(value))]
     if resume:  # Changes to a resumed run are not saved in the run.

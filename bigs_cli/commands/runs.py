@@ -203,7 +203,7 @@ def report(
     from bigs_cli.checkpoints.sweep import find_sweep
     from bigs_cli.evaluation.sweep import read_sweep
 
-    sweeps = {root.name: read_sweep(root) for root in map(find_sweep, runs) if root is not None}
+    sweeps = {str(root): read_sweep(root) for root in map(find_sweep, runs) if root is not None}
     best = [sweep.best.runs[0] for sweep in sweeps.values()]
     found = list(dict.fromkeys([*best, *(find_run(name) for name in runs if find_sweep(name) is None)]))
     prepare_jax()

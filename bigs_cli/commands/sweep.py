@@ -16,13 +16,29 @@ import typer
 
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.checkpoints.sweep import PLAN, Plan, finished_runs, is_sweep, parse_axes, read_plan
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.files import check_writable, write_json
+from bigs_cli.core.processes import launched_as_one_of_several
 from bigs_cli.core.wording import counted
 
 _PATHS = ("data", "validation")
 """Arguments of the commands that are paths."""
 _FILES = ("train_file", "dev_file")
+_OPTION_KEYS = {
+    "start": "from",
+    "freeze_ssm": "freeze_ssm",
+    "budget": "budget",
+    "data": "data.path",
+    "validation": "data.validation",
+    "train_file": "files.train",
+    "text": "files.text",
+    "pair": "files.pair",
+    "label": "files.label",
+    "task_type": "files.task_type",
+    "delimiter": "files.delimiter",
+    "negative": "files.negative",
+}
+"""Arguments of the commands → the recipe key that they set."""
 
 
 def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, Any], name: str) -> None:
@@ -41,13 +57,13 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     for key in ("profile", "coordinator", "process", "processes"):
         if key in given:
             raise RequestError(f"--{key} is for a single run. Leave it out, or train without --sweep.")
+    if launched_as_one_of_several(os.environ):
+        raise RequestError(
+            "A sweep runs in one process. Start it without srun or mpirun; or with --jobs 0, which prints the commands "
+            "of its runs, start each of these with several processes."
+        )
     if given.pop("resume", False):
-        root: Path = given.pop("run")
-        if given:
-            raise RequestError(f"{root} is a sweep, which has its own options. Resume it with --resume and --run only.")
-        plan = read_plan(root)
-        if plan.command != command:
-            raise RequestError(f"The sweep in {root} is one of bigs {plan.command}. Resume it with that command.")
+        root, plan = _to_resume(command, given)
         _run(root, plan, call, jobs)
         return
     root = given.pop("run", None) or runs_root() / f"{Path(name).stem}-sweep"
@@ -68,6 +84,26 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
         raise
 
 
+def _to_resume(command: str, given: dict[str, Any]) -> tuple[Path, Plan]:
+    """Return the folder and the plan of the sweep that the arguments `given` with --resume name.
+
+    Raises:
+        RequestError: they name no sweep of this command, or have further options.
+    """
+    root: Path | None = given.pop("run", None)
+    if root is None or not is_sweep(root):
+        raise RequestError(
+            f"{root or '--run'} is not the folder of a sweep. To resume a sweep, name its folder with --run; to resume "
+            "a single run, leave out --sweep and --seeds."
+        )
+    if given:
+        raise RequestError(f"{root} is a sweep, which has its own options. Resume it with --resume and --run only.")
+    plan = read_plan(root)
+    if plan.command != command:
+        raise RequestError(f"The sweep in {root} is one of bigs {plan.command}. Resume it with that command.")
+    return root, plan
+
+
 def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, Any]) -> Plan:
     """Return the plan of a new sweep over the axes `sweep`.
 
@@ -78,15 +114,27 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     from bigs_cli.checkpoints.resume import absolute
     from bigs_cli.commands.shared import lasting_name
     from bigs_cli.recipe import is_recipe_file, load_recipe
+    from bigs_cli.tasks import get_task
+
+    if command == "pretrain" and "recipe" not in arguments:
+        raise RequestError("Name a recipe, as in --recipe small; `bigs recipes list` lists them.")
+    axes = parse_axes(sweep)
+    for option, key in _OPTION_KEYS.items():
+        if key in axes and option in arguments:
+            raise RequestError(f"--sweep {key}: another option sets {key} for all runs. Leave one of them out.")
+    if "files.dev" in axes:
+        raise RequestError("--sweep files.dev: scores on different dev sets do not compare. Use one dev set.")
 
     kept = arguments | {key: absolute(arguments[key]) for key in (*_PATHS, *_FILES) if key in arguments}
     if is_recipe_file(kept.get("recipe", "")):
         kept["recipe"] = absolute(kept["recipe"])
     if "start" in kept:
         kept["start"] = absolute(lasting_name(find_model(kept["start"])))
-    plan = Plan(command=command, axes=tuple(parse_axes(sweep).items()), seeds=seeds, arguments=kept)
+    plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
+    task = kept.get("task", "custom")
+    name = kept.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)
     for setting in plan.settings:
-        load_recipe(kept.get("recipe") or kept.get("task") or "custom", [*kept.get("sets", ()), *setting.sets])
+        load_recipe(name, [*kept.get("sets", ()), *setting.sets])
     return plan
 
 
@@ -118,9 +166,32 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
             out.print(*(shlex.join(["bigs", *words]) for words in commands.values()), sep="\n")
             err.print(f"When all have finished, compare them with: {resume_command(plan.command, root)}")
             return
-        _run_processes(commands, jobs)
+        failed = _run_processes(commands, jobs)
+    else:
+        failed = _run_here(root, plan, call)
+    sweep = read_sweep(root)
+    err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
+    if failed:
+        raise BigsError(
+            f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {resume_command(plan.command, root)}"
+        )
+    verb = "eval mlm" if sweep.task is None else "eval"
+    err.print(f"Next: bigs {verb} --model {shlex.quote(str(sweep.best.runs[0].path))}")
+    out.print(str(root))
+
+
+def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
+    """Run every setting in this process; return the folders of the runs that failed, for example because they diverged.
+
+    Raises:
+        RequestError: a run is refused.
+    """
+    from bigs_cli.reporting.console import err, out
+
+    failed = []
     for number, setting in enumerate(plan.settings):
-        err.print(f"Setting {number + 1} of {len(plan.settings)}: {' '.join(setting.sets)}")
+        if setting.sets:
+            err.print(f"Setting {number + 1} of {len(plan.settings)}: {' '.join(setting.sets)}")
         for path, arguments in _calls(plan, root / setting.name, setting.sets):
             if arguments is None:
                 err.print(f"{path} is finished.")
@@ -128,45 +199,46 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
             out.quiet = True  # The result of the sweep is its own folder.
             try:
                 call(**arguments, run=path)
+            except RequestError:
+                raise
+            except BigsError as error:
+                err.print(f"{path} failed: {error}")
+                failed.append(str(path))
             finally:
                 out.quiet = False
-    sweep = read_sweep(root)
-    err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
-    verb = "eval mlm" if sweep.task is None else "eval"
-    err.print(f"Next: bigs {verb} --model {shlex.quote(str(sweep.best.runs[0].path))}")
-    out.print(str(root))
+    return failed
 
 
-def _run_processes(commands: dict[Path, list[str]], jobs: int) -> None:
-    """Run commands as processes, `jobs` at a time; each sees one GPU, if there are any, and writes to RUN.log.
+def _run_processes(commands: dict[Path, list[str]], jobs: int) -> list[str]:
+    """Run commands as processes, `jobs` at a time, which write to RUN.log; return the folders of those that failed.
 
-    Raises:
-        BigsError: one of them failed; the others have finished.
+    If there are GPUs, each process sees one of them.
     """
     from bigs_cli.reporting.console import err
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(jobs)))
-    free: SimpleQueue[str] = SimpleQueue()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    gpus = (
+        [str(number) for number in range(count)] if visible is None else [name for name in visible.split(",") if name]
+    )
+    free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for job in range(jobs):
-        free.put(visible.split(",")[job % len(visible.split(","))])
+        free.put({"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if gpus else {})
 
-    def run(path: Path) -> bool:
-        device = free.get()
+    def run(path: Path) -> int:
+        environment = free.get()
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.with_name(f"{path.name}.log")
         err.print(f"{path} has started; its messages are in {log}")
         with log.open("w") as file:
             words = [sys.executable, "-m", "bigs_cli", *commands[path]]
-            environment = os.environ | {"CUDA_VISIBLE_DEVICES": device}
-            code = subprocess.run(words, stdout=file, stderr=file, env=environment, check=False).returncode
-        free.put(device)
+            code = subprocess.run(words, stdout=file, stderr=file, env=os.environ | environment, check=False).returncode
+        free.put(environment)
         err.print(f"{path} {'is finished' if code == 0 else f'failed with exit code {code}'}.")
-        return code == 0
+        return code
 
     with ThreadPoolExecutor(jobs) as pool:
-        failed = [path for path, fine in zip(commands, pool.map(run, commands), strict=True) if not fine]
-    if failed:
-        raise BigsError(f"{counted(len(failed), 'run')} failed: see {failed[0]}.log. Repeat the sweep with --resume.")
+        return [str(path) for path, code in zip(commands, pool.map(run, commands), strict=True) if code]
 
 
 def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tuple[Path, list[str]]]:
@@ -205,7 +277,7 @@ def _calls(plan: Plan, folder: Path, sets: tuple[str, ...]) -> Iterator[tuple[Pa
         runs = {folder / f"seed-{seed}": {"sets": [*sets, f"seed={seed}"]} for seed in seeds}
     for path, own in runs.items():
         started = RunFolder(path).is_run or any(path.glob("seed-*/recipe.yaml"))
-        if len(finished_runs(path)) == own.get("seeds", 1):
+        if len(finished_runs(path)) >= own.get("seeds", 1):
             yield path, None
         else:
             yield path, {"resume": True} if started else arguments | own

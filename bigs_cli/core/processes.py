@@ -38,7 +38,7 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
     """
     given = (coordinator, process, processes)
     if given == (None, None, None):
-        if not _launched_as_one_of_several(os.environ):
+        if not launched_as_one_of_several(os.environ):
             return
     elif coordinator is None or process is None or processes is None:
         raise RequestError("--coordinator HOST:PORT, --process and --processes must be given together.")
@@ -127,7 +127,8 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def _launched_as_one_of_several(environment: Mapping[str, str]) -> bool:
+def launched_as_one_of_several(environment: Mapping[str, str]) -> bool:
+    """Return whether srun, mpirun or a TPU pod started this process with others."""
     return launched_process_count(environment) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
 
 

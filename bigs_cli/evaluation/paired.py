@@ -98,11 +98,13 @@ def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: s
         counts = _count_correct(first.right, second.right, names)
     else:
         name = ""
-        pairs = [task_type.label_pairs(lines) for lines in (one, two)]
-        (labels, first_values), (_, second_values) = (each for each in pairs if each is not None)
-        counts = _count_closer(np.abs(first_values - labels), np.abs(second_values - labels), names)
-        distances = np.abs(first_values - second_values)[differing]
-        differing = differing[np.argsort(-distances, kind="stable")]
+        counts = {}
+        pairs = [pair for lines in (one, two) if (pair := task_type.label_pairs(lines)) is not None]
+        if pairs:
+            (labels, first_values), (_, second_values) = pairs
+            counts = _count_closer(np.abs(first_values - labels), np.abs(second_values - labels), names)
+            distances = np.abs(first_values - second_values)[differing]
+            differing = differing[np.argsort(-distances, kind="stable")]
     if metric != name:
         metrics = first.metrics[metric], second.metrics[metric]
         interval, p = paired_bootstrap(*metrics, first.count)

@@ -212,6 +212,8 @@ def _worst_predictions(task: Task, dev: DevPredictions, examples: int) -> Iterat
     """Yield a table of the worst predictions, ranked by the `error_ranking` of the task type."""
     task_type, wrong = type_of(task), np.arange(len(dev.lines))
     kind = task_type.error_ranking
+    if kind is None:
+        return
     if dev.right is not None:
         wrong = np.flatnonzero(~dev.right)
     lines = [dev.lines[i] for i in wrong.tolist()]

@@ -77,7 +77,10 @@ class Sweep:
         self.first = self.metrics[0]
         for one in outcomes:
             if not set(self.metrics) <= set(one.metrics):
-                raise RequestError(f"{one.runs[0].path} has no {key_in_words(self.first)}, so settings do not compare.")
+                raise RequestError(
+                    f"{one.runs[0].path} has no {key_in_words(self.first)}, so settings cannot be compared. Are there "
+                    "held-out rows?"
+                )
         sign = -1 if self.task is None else 1
         self.best = max(outcomes, key=lambda one: sign * one.mean(self.first))
 
@@ -90,7 +93,7 @@ class Sweep:
             return [scale * value for value in of.metrics[metric]]
 
         return {
-            self._in_words(metric): {one.setting.name: scaled(metric, one) for one in self.outcomes}
+            self._in_words(metric): {one.setting.name or "all seeds": scaled(metric, one) for one in self.outcomes}
             for metric in self.metrics
         }
 
@@ -117,8 +120,12 @@ class Sweep:
     def notes(self) -> list[str]:
         """Return sentences about the best setting: its confidence interval, and which settings may be as good."""
         name = " ".join(self.best.setting.sets)
+        types = {load_run_recipe(run.recipe_file).compute.dtype for one in self.outcomes for run in one.runs}
+        mixed = [f"The runs have different data types: {', '.join(sorted(types))}."] if len(types) > 1 else []
+        if len(self.outcomes) == 1:
+            return mixed
         if self.task is None:
-            notes = [f"The lowest {key_in_words(self.first)} is that of {name}."]
+            notes = [f"The lowest {key_in_words(self.first)} is that of {name}.", *mixed]
             if len(self.best.runs) == 1:
                 notes.append("There is one seed per setting, so small differences may be chance.")
             return notes
@@ -128,6 +135,7 @@ class Sweep:
         notes = [
             f"The best {metric_in_words(self.first)} is that of {name}; 95% interval over the dev set: {low} to {high}."
         ]
+        notes += mixed
         equal = []
         for one in self.outcomes:
             if one is not self.best:

@@ -82,7 +82,7 @@ def int8_notes(folder: Path, model: OpenModel, settings: Settings) -> list[str]:
         inputs = inputs_of(model, length, rows=16) if examples is None else examples.first_batch()
         notes.append(f"{_int8(name)}: {_batch_agreement(exact, quantized, inputs)}")
         if examples is None:
-            notes.append(f"{_int8(name)}: accuracy not measured: the model has no run with labelled texts.")
+            notes.append(f"{_int8(name)}: accuracy not measured: there are no dev predictions with one label per text.")
         else:
             notes.append(f"{_int8(name)}: {agreement(model.config, examples, exact, quantized)}")
     return notes

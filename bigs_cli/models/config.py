@@ -75,6 +75,9 @@ class BiGSConfig(BaseModel):
     multi_label: bool = Field(
         default=False, description="sequence classification with any number of labels per text instead of one class"
     )
+    label_threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="multi_label: probability from which a label is predicted"
+    )
 
     @model_validator(mode="after")
     def _labels_are_counted(self) -> BiGSConfig:

@@ -49,10 +49,13 @@ def multi_label_sums(
     return (loss * weights).sum(), {"weight": weights.sum(), "accuracy": (hits * weights).sum()}
 
 
-def ranking_sums(texts: jax.Array, weights: jax.Array, temperature: float) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Return the summed multiple-negatives ranking loss of embeddings `[B, n, H]` and weights `[B]`, n ≥ 2.
+def ranking_sums(
+    texts: jax.Array, ids: jax.Array, weights: jax.Array, temperature: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return the summed multiple-negatives ranking loss of embeddings `[B, n, H]`, n ≥ 2, and weights `[B]`.
 
-    The second text of a row belongs to the first; those of all other rows, and any further texts, do not. The loss is
+    The second text of a row belongs to the first; those of all other rows, and any further texts, do not, except that
+    rows with equal `ids` `[B]` have the same second text. The loss is
     the cross-entropy of choosing it among all of them by cosine similarity / temperature (Henderson et al. 2017, arXiv
     1705.00652, §4; the temperature as in SimCSE, arXiv 2104.08821). Further sums are "weight", and "accuracy": how
     often it is the most similar one.
@@ -60,7 +63,9 @@ def ranking_sums(texts: jax.Array, weights: jax.Array, temperature: float) -> tu
     unit = normalized(texts)
     candidates = jnp.swapaxes(unit[:, 1:], 0, 1).reshape(-1, unit.shape[-1])
     similarity = jnp.matmul(unit[:, 0], candidates.T, precision="highest") / temperature
-    absent = jnp.tile(weights == 0, unit.shape[1] - 1)  # the empty rows that pad a batch
+    absent = jnp.tile(weights == 0, unit.shape[1] - 1)[None]  # the empty rows that pad a batch
+    same = (ids[:, None] == ids[None]) & ~jnp.eye(len(ids), dtype=bool)
+    absent = absent | jnp.pad(same, ((0, 0), (0, absent.shape[1] - len(ids))))
     return classification_sums(jnp.where(absent, -1e9, similarity), jnp.arange(len(texts)), weights)
 
 

@@ -24,7 +24,7 @@ from bigs_cli.models.ssm import DiscreteSSM, convolution_kernel, powers
 
 CHUNK = 128
 GROUP = 512
-"""Number of chunks that are mixed at a time, and again for the gradient.
+"""Largest number of chunks that are mixed at a time, and again for the gradient.
 
 The states before all chunks of a million tokens would take as much memory as four activations.
 """
@@ -170,8 +170,9 @@ def _mix_chunks(operands: ChunkOperands, u: jax.Array, reverse: bool) -> jax.Arr
         return _mix_from(operands, u, zero, reverse)[0]
     chunks = u.shape[-3]
     groups = -(-chunks // GROUP)
-    u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-3]), (0, groups * GROUP - chunks), (0, 0), (0, 0)))
-    grouped = jnp.moveaxis(u.reshape(*u.shape[:-3], groups, GROUP, *u.shape[-2:]), -4, 0)
+    size = -(-chunks // groups)
+    u = jnp.pad(u, (*((0, 0) for _ in u.shape[:-3]), (0, groups * size - chunks), (0, 0), (0, 0)))
+    grouped = jnp.moveaxis(u.reshape(*u.shape[:-3], groups, size, *u.shape[-2:]), -4, 0)
 
     @jax.checkpoint
     def mix_group(state: jax.Array, group: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -400,7 +400,7 @@ class TaskFiles(BaseModel):
     delimiter: str | None = Field(
         default=None,
         min_length=1,
-        description="multi-label: what separates labels in a cell; null: cells are lists",
+        description="multi-label: what separates labels in a cell; null: cells are lists, or have one label",
     )
     threshold: float = Field(
         default=0.5, gt=0, lt=1, description="multi-label: probability from which a label is predicted"

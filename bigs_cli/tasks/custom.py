@@ -12,7 +12,7 @@ import numpy as np
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.data.delimited import parse_number
 from bigs_cli.recipe.schema import TaskFiles
-from bigs_cli.tasks.labels import label_set, parse_label, required_label
+from bigs_cli.tasks.labels import label_set, parse_label, read_labels, required_label
 from bigs_cli.tasks.metrics import RETRIEVAL
 from bigs_cli.tasks.reading import Table, read_table
 from bigs_cli.tasks.task import Task
@@ -82,13 +82,23 @@ def _embedding(files: TaskFiles, table: Table) -> tuple[TaskFiles, str]:
             "one. Name it with --pair COLUMN."
         )
     has_pairs, has_scores = files.pair in table.names, files.label in table.names
+    if files.negative:
+        table.require([files.negative], ", which --negative names")
     objective = files.objective or ("scores" if has_pairs and has_scores else "ranking")
     evaluation = files.evaluation or ("scores" if files.label in dev.names else "retrieval")
+    for split, needed in ((table, objective), (dev, evaluation)):
+        if needed == "scores" and read_labels(_scores_of(files), split) is None:
+            raise RequestError(f"{split.name} has no scores: there is no column '{files.label}' with values.")
     what = "pairs with scores" if objective == "scores" else "pairs that belong together"
+    what += ", with negatives" if files.negative else ""
     if not has_pairs:
         what = "single texts, each paired with itself"
     note = f"{len(table.places):,} {what}; dev: {len(dev.places):,} pairs, {evaluation}: sentence embeddings."
     return files.model_copy(update={"objective": objective, "evaluation": evaluation}), note
+
+
+def _scores_of(files: TaskFiles) -> Task:
+    return custom_task(files.model_copy(update={"task_type": "regression"}))
 
 
 def _label_sets(files: TaskFiles, sets: Sequence[Sequence[str]]) -> tuple[TaskFiles, str]:

@@ -125,18 +125,16 @@ def read_labels(task: Task, table: Table) -> np.ndarray[Any, Any] | None:
 
 
 def label_set(value: Any, where: str, delimiter: str | None) -> list[str]:
-    """Return the labels in a cell as texts: those of a list, or those between delimiters. An empty cell has none.
+    """Return the labels in a cell as texts: those of a list, or those between delimiters; missing ones are left out.
 
     Raises:
-        RequestError: one of them is missing or invalid.
+        RequestError: one of them is invalid.
     """
     if isinstance(value, list | tuple | np.ndarray):
         parts = list(value)
-    elif value is None or not str(value).strip():
-        return []
     else:
-        parts = str(value).split(delimiter) if delimiter else [value]
-    return list(dict.fromkeys(required_label(part, where) for part in parts))
+        parts = str(value).split(delimiter) if delimiter and value is not None else [value]
+    return list(dict.fromkeys(text for part in parts if (text := label_text(part, where)) is not None))
 
 
 def read_label_sets(task: Task, table: Table) -> np.ndarray[Any, Any] | None:

@@ -131,6 +131,14 @@ RETRIEVAL = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10")
 """The metrics of `retrieval`."""
 
 
+def check_finite(predictions: Array) -> None:
+    """Check that no prediction is NaN or infinite (BigsError)."""
+    if not np.isfinite(predictions).all():
+        raise BigsError(
+            "Some predictions are not finite: the model has diverged. Train it again with a lower learning rate."
+        )
+
+
 def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str, float]:
     """Return ``{name: value}`` for every metric in `names`, in their order.
 
@@ -150,10 +158,7 @@ def compute(names: Sequence[str], labels: Array, predictions: Array) -> dict[str
         raise BigsError("There are no labelled examples, so there are no metrics.")
     if labels.shape != predictions.shape or labels.ndim != 1:
         raise BigsError(f"Labels {labels.shape} and predictions {predictions.shape} differ in shape.")
-    if not np.isfinite(predictions).all():
-        raise BigsError(
-            "Some predictions are not finite: the model has diverged. Train it again with a lower learning rate."
-        )
+    check_finite(predictions)
     return {name: METRICS[name](labels, predictions) for name in names}
 
 

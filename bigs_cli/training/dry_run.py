@@ -80,10 +80,11 @@ def dry_run_finetune(
     rows = task_type.count_rows(tokenizer, examples, length)
     steps = max(1, round(recipe.epochs * math.ceil(rows / recipe.batch_size)))
     run = _Run(config, recipe, recipe.batch_size, length, steps, row, choices=first.choices)
-    label = task_type.label_text(next(iter(examples.take([0]).records()))["label"])
+    record = next(iter(examples.take([0]).records()))
+    label = f" → {task_type.label_text(record['label'])}" if "label" in record else ""
     sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
     texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
-    example = f"train example 0: {first.lengths[0]} of {length} tokens → {label}\n  {texts}"
+    example = f"train example 0: {first.lengths[0]} of {length} tokens{label}\n  {texts}"
     return _tables(run, recipe.batch_size // recipe.gradient_accumulation_steps), example
 
 

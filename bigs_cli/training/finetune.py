@@ -105,6 +105,8 @@ def finetune(
         start_config = read_config(folder.path / CONFIG) if start is None else start.config
         check_loss(recipe, task, task_type)
         config, length = target_config(recipe, task, start_config)
+        if (problem := task_type.problem(config, data.train, recipe.loss)) is not None:
+            raise RequestError(problem)
         check_token_types(task_type.encode(tokenizer, data.train.take(range(1)), length), config)
         mesh = meshes.make_mesh(recipe.mesh)
         for rows in (recipe.batch_size // recipe.gradient_accumulation_steps, recipe.eval_batch_size):
@@ -236,7 +238,7 @@ def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tupl
     task_type = type_of(task)
     labels: dict[str, Any] = {"multi_label": task_type.multi_label}
     if task_type.has_labels:
-        labels |= {"num_labels": task.num_labels, "labels": task.labels}
+        labels |= {"num_labels": task.num_labels, "labels": task.labels, "label_threshold": task.threshold}
     changes = {"pooler_type": recipe.pooler_type, "hidden_dropout_prob": recipe.dropout}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = start.model_copy(update={"head": task_type.head, **changes, **labels})

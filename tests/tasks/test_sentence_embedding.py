@@ -21,6 +21,7 @@ from bigs_cli.tasks.metrics import ranks, retrieval
 from tests.tasks.test_custom import write
 from tests.tiny import DOCUMENTS, bigs, on_eight_devices
 
+RETRIEVAL = ("--set", "files.evaluation=retrieval", "--set", "epochs=1")
 SENTENCES = [part.strip() for text in DOCUMENTS for part in text.split(".") if part.strip()]
 
 
@@ -78,6 +79,8 @@ def test_scored_pairs(tables: Path, pretrained: Path, tmp_path: Path) -> None:
     assert metrics["spearman"] == pytest.approx(expected)
     again = json.loads(bigs("eval", "--model", run, "--json").fine().out)
     assert again["metrics"] == pytest.approx(metrics)
+    found = train(tables, pretrained, tmp_path / "retrieval", "--pair", "other", "--label", "score", *RETRIEVAL).fine()
+    assert "nDCG@10" in found.err
     refused = bigs("predict", "a text", "--model", run)
     assert (refused.code, "only embeddings" in refused.err) == (2, True)
 
@@ -86,7 +89,7 @@ def test_triplets_are_evaluated_as_retrieval(tables: Path, pretrained: Path, tmp
     run = tmp_path / "run"
     options = ("--pair", "pair", "--negative", "negative", "--set", "loss.dimensions=[8, 4]")
     done = train(tables, pretrained, run, *options).fine()
-    assert "24 pairs that belong together; dev: 24 pairs, retrieval: sentence embeddings." in done.err
+    assert "24 pairs that belong together, with negatives; dev: 24 pairs, retrieval: sentence embeddings." in done.err
     assert "nDCG@10" in done.err
     dev = pairs(24, 2)
     documents = list(dict.fromkeys([row["pair"] for row in dev] + [row["negative"] for row in dev]))
@@ -98,6 +101,13 @@ def test_triplets_are_evaluated_as_retrieval(tables: Path, pretrained: Path, tmp
     first = [next(i for i, row in enumerate(dev) if row["text"] == query) for query in queries]
     metrics = json.loads((run / "results.json").read_text())["metrics"]
     assert metrics["ndcg_at_10"] == pytest.approx(ndcg_score(relevant, similarity[first], k=10), abs=1e-6)
+    again = json.loads(bigs("eval", "--model", run, "--json").fine().out)
+    assert again["metrics"] == pytest.approx(metrics)
+    twin = tmp_path / "twin"
+    train(tables, pretrained, twin, *options, "--set", "seed=1").fine()
+    compared = bigs("runs", "compare", run, twin).fine()
+    assert "paired bootstrap" in compared.out
+    assert "→" not in train(tables, pretrained, tmp_path / "dry", *options, "--dry-run").fine().out
     bigs("runs", "report", run, "--output", tmp_path / "report.html").fine()
     assert "Ranked lowest" in (tmp_path / "report.html").read_text()
     exported = tmp_path / "exported"
@@ -119,6 +129,17 @@ def test_single_texts_and_dropout(tables: Path, pretrained: Path, tmp_path: Path
 def test_invalid_requests(tables: Path, pretrained: Path, tmp_path: Path) -> None:
     refused = train(tables, pretrained, tmp_path / "run")
     assert (refused.code, "Name it with --pair COLUMN" in refused.err) == (2, True)
+    pair = ("--pair", "pair")
+    texts = write(tmp_path / "texts.jsonl", [{"text": text} for text in SENTENCES])
+    for words, message in (
+        ((*pair, "--negative", "negatives"), "has no column 'negatives'"),
+        ((*pair, "--set", "files.objective=scores"), "has no scores: there is no column 'label'"),
+        ((*pair, "--set", "files.evaluation=scores"), "has no scores: there is no column 'label'"),
+        ((*pair, "--set", "loss.dimensions=[16]"), "must be below the 16 dimensions of the model"),
+        ((*pair, "--train", texts, "--set", "dropout=0"), "only dropout makes its two vectors differ"),
+    ):
+        refused = train(tables, pretrained, tmp_path / "run", *words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
     for value in ("loss.class_weights=balanced", "loss.label_smoothing=0.1"):
         refused = train(tables, pretrained, tmp_path / "run", "--pair", "pair", "--set", value)
         assert (refused.code, "are only for tasks with classes" in refused.err) == (2, True)
@@ -155,13 +176,20 @@ def test_the_losses_match_their_definitions() -> None:
     texts = np.random.default_rng(0).normal(size=(5, 3, 4))
     unit = texts / np.linalg.norm(texts, axis=-1, keepdims=True)
     weights = jnp.asarray([1.0, 1, 1, 1, 0])
-    total, sums = ranking_sums(jnp.asarray(texts), weights, 0.1)
+    total, sums = ranking_sums(jnp.asarray(texts), jnp.arange(5), weights, 0.1)
     expected = 0.0
     for i in range(4):
         all_ = [unit[i, 0] @ unit[j, k] / 0.1 for k in (1, 2) for j in range(4)]
         expected += math.log(sum(map(math.exp, all_))) - all_[i]
     assert float(total) == pytest.approx(expected, rel=1e-4)
     assert float(sums["weight"]) == 4
+    same, _ = ranking_sums(jnp.asarray(texts), jnp.asarray([0, 1, 0, 3, 4]), weights, 0.1)
+    without = 0.0
+    for i in range(4):
+        others = [unit[i, 0] @ unit[j, k] / 0.1 for k in (1, 2) for j in range(4)]
+        left_out = {0: 2, 2: 0}.get(i)  # the second text of the other row with the same one
+        without += math.log(sum(math.exp(x) for j, x in enumerate(others) if j != left_out)) - others[i]
+    assert float(same) == pytest.approx(without, rel=1e-4)
     scores = jnp.asarray([3.0, 1, 2, 2, 9])
     total, _ = score_order_sums(jnp.asarray(texts), scores, weights, 0.1)
     cosine = (unit[:, 0] * unit[:, 1]).sum(-1)
@@ -181,7 +209,7 @@ from bigs_cli.models.losses import ranking_sums
 from bigs_cli.models.sharding import make_mesh
 from bigs_cli.recipe.schema import Mesh
 texts = np.random.default_rng(0).normal(size=(16, 2, 8)).astype(np.float32)
-loss = jax.jit(jax.value_and_grad(lambda x, w: ranking_sums(x, w, 0.05)[0]))
+loss = jax.jit(jax.value_and_grad(lambda x, w: ranking_sums(x, jnp.arange(16), w, 0.05)[0]))
 one = loss(texts, np.ones(16, np.float32))
 mesh = make_mesh(Mesh())
 rows = NamedSharding(mesh, PartitionSpec("data"))

@@ -71,21 +71,38 @@ def test_runs_show_plot_and_report_a_sweep(sweep: Path, tmp_path: Path, monkeypa
     bigs("runs", "plot", sweep.name, "--output", plot).fine()
     assert all(name in plot.read_text() for name in (*NAMES, "Matthews correlation"))
     bigs("runs", "report", sweep, "--output", page).fine()
-    assert all(name in page.read_text() for name in (*NAMES, "Sweep cola", "Confusion matrix"))
+    assert all(name in page.read_text() for name in (*NAMES, f"Sweep {sweep}", "Confusion matrix"))
 
 
 def test_pretraining_with_several_seeds(shards: Path, tmp_path: Path) -> None:
     root = tmp_path / "sweep"
     done = bigs(*pretrain(shards, root, "--sweep", "steps=2,4", "--seeds", 2)).fine()
+    assert done.out == f"{root}\n"
     assert set(results(root)) == {f"steps={steps}/seed-{seed}" for steps in (2, 4) for seed in (42, 43)}
     assert "steps  validation loss" in done.err
     assert "The lowest validation loss is that of steps=4." in done.err
+    seeds = tmp_path / "seeds"
+    both = bigs(*pretrain(shards, seeds, "--seeds", 2, steps=2)).fine()
+    assert "Setting" not in both.err
+    assert results(seeds)["seed-43"] == results(root)["steps=2/seed-43"]
     alone = tmp_path / "alone"
     bigs(*pretrain(shards, alone, "--set", "seed=43", steps=2)).fine()
     assert results(alone)["."] == results(root)["steps=2/seed-43"]
 
 
-def test_invalid_requests_change_nothing(pretrained: Path, glue: Path, tmp_path: Path, sweep: Path) -> None:
+def test_the_others_are_trained_if_a_setting_diverges(shards: Path, tmp_path: Path) -> None:
+    root = tmp_path / "sweep"
+    words = ("--sweep", "optimizer.learning_rate=1e30,1e-3", "--set", "optimizer.stop_after_nonfinite=1")
+    failed = bigs(*pretrain(shards, root, *words, steps=4))
+    assert (failed.code, failed.out) == (1, "")
+    assert set(results(root)) == {"learning_rate=1e-3"}
+    assert f"1 run failed: {root}/learning_rate=1e30." in failed.err
+    assert "1e-3" in failed.err
+
+
+def test_invalid_requests_change_nothing(
+    pretrained: Path, glue: Path, tmp_path: Path, sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "new"
     before = snapshot(sweep)
     for words, message in (
@@ -104,6 +121,19 @@ def test_invalid_requests_change_nothing(pretrained: Path, glue: Path, tmp_path:
     assert "is in use. Continue the sweep" in bigs(*finetune("cola", pretrained, glue, sweep, *SWEEP)).err
     assert "has its own options" in bigs("finetune", "cola", "--resume", "--run", sweep, "--seeds", 3).err
     assert "Resume it with that command" in bigs("pretrain", "--resume", "--run", sweep).err
+    for words, message in (
+        (["finetune", "cola", "--resume", "--sweep", "epochs=1,2"], "--run is not the folder of a sweep"),
+        (["pretrain", "--resume", "--seeds", 2, "--run", pretrained], "is not the folder of a sweep"),
+        (["pretrain", "--seeds", 2], "Name a recipe"),
+        (finetune("cola", pretrained, glue, root, "--sweep", "from=a,b"), "another option sets from for all runs"),
+        (finetune("cola", pretrained, glue, root, "--sweep", "files.dev=a,b"), "different dev sets do not compare"),
+    ):
+        refused = bigs(*words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    refused = bigs(*finetune("cola", pretrained, glue, root, *SWEEP))
+    assert (refused.code, "A sweep runs in one process" in refused.err) == (2, True)
+    assert not root.exists()
     assert "needs a single task" in bigs("finetune", "glue", "--from", pretrained, "--sweep", "epochs=1,2").err
     assert snapshot(sweep) == before
 
@@ -134,7 +164,11 @@ def test_runs_as_processes_give_the_same_results(pretrained: Path, glue: Path, t
     (root / NAMES[2] / "results.json").unlink()
     (root / NAMES[2] / "recipe.yaml").write_text("kind: nonsense\n")
     failed = bigs("finetune", "--resume", "--run", root, "--jobs", 2)
-    assert (failed.code, f"1 run failed: see {root / NAMES[2]}.log" in failed.err) == (1, True)
+    assert (failed.code, f"1 run failed: {root / NAMES[2]}. Repeat with: bigs finetune --resume" in failed.err) == (
+        1,
+        True,
+    )
+    assert "1e-3" in failed.err
     refused = bigs(*finetune("cola", pretrained, glue, tmp_path / "one", "--jobs", 2))
     assert (refused.code, "--jobs is for the settings of a sweep" in refused.err) == (2, True)
 

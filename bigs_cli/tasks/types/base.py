@@ -146,7 +146,7 @@ class TaskType(ABC):
         """
         labels = config.labels or tuple(f"LABEL_{i}" for i in range(config.num_labels))
         base = task or Task(name="predict", type=cls.head, title="texts", source="", metrics=(), labels=None)
-        return cls(replace(base, labels=labels))
+        return cls(replace(base, labels=labels, threshold=config.label_threshold))
 
     # --- training and evaluation ------------------------------------------------------------------------------
 
@@ -179,6 +179,10 @@ class TaskType(ABC):
         from bigs_cli.models.losses import classification_sums  # Reading a task must not import JAX.
 
         return classification_sums(scores, labels, weights, settings.label_smoothing)
+
+    def problem(self, config: BiGSConfig, examples: Any, settings: Loss) -> str | None:
+        """Return a sentence that says why a model cannot be trained on `examples` with these settings of the loss."""
+        return None
 
     def class_weights(self, labels: Array) -> Array:
         """Return the weight `[K]` of each class, n / (K · count) for n encoded labels; a class without labels has 0.
@@ -239,8 +243,8 @@ class TaskType(ABC):
         return None
 
     @property
-    def error_ranking(self) -> ErrorRanking:
-        """The ranking of wrong predictions: by default by their `probability`."""
+    def error_ranking(self) -> ErrorRanking | None:
+        """The ranking of wrong predictions: by default by their `probability`; None: there are no wrong ones."""
         return ErrorRanking("Wrong with the highest probability", "probability", self.probability)
 
     def probability(self, line: Mapping[str, Any]) -> float:

@@ -12,7 +12,7 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks.items import Item
 from bigs_cli.tasks.labels import read_label_sets
-from bigs_cli.tasks.metrics import MULTI_LABEL
+from bigs_cli.tasks.metrics import MULTI_LABEL, check_finite
 from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
@@ -67,6 +67,7 @@ class MultiLabelClassification(TextType):
     def metrics(self, examples: TextExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
         """Return micro and macro F1, and the accuracy: the fraction of texts with exactly the right labels."""
         assert examples.labels is not None
+        check_finite(scores)
         return self._scores(examples.labels == 1, self._probabilities(scores) >= self.task.threshold).all_metrics()
 
     def _probabilities(self, scores: Array) -> Array:

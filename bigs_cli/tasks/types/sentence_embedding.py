@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.numbers import shortest_float
 from bigs_cli.data.encode import Encoded, encode_texts
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import TEXT, Item
 from bigs_cli.tasks.labels import read_labels
-from bigs_cli.tasks.metrics import compute, ranks, retrieval
+from bigs_cli.tasks.metrics import check_finite, compute, ranks, retrieval
 from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
@@ -99,13 +101,32 @@ class SentenceEmbedding(TaskType):
         return EmbeddingExamples(table.texts(task.text_a), pairs, texts(task.negative), labels)
 
     def encode(self, tokenizer: Tokenizer, examples: EmbeddingExamples, length: int) -> Encoded:
-        """Encode the texts of a row one by one; a single text twice."""
+        """Encode the texts of a row one by one; a single text twice.
+
+        The labels are scores, or ids of the second texts, which are equal for equal texts.
+        """
         columns = [examples.text_a, examples.text_b or examples.text_a]
         if examples.negatives is not None:
             columns.append(examples.negatives)
         texts = [text for row in zip(*columns, strict=True) for text in row]
-        labels = np.zeros(len(examples), np.float32) if examples.labels is None else examples.labels
+        ids: dict[str, int] = {}
+        same = np.array([ids.setdefault(text, len(ids)) for text in columns[1]], np.int32)
+        labels = same if examples.labels is None or not self.learns_scores else examples.labels
         return dataclasses.replace(encode_texts(tokenizer, texts, None, length, labels), choices=len(columns))
+
+    def problem(self, config: BiGSConfig, examples: EmbeddingExamples, settings: Loss) -> str | None:
+        """Check the dropout of a model for single texts, and the truncated dimensions."""
+        if examples.text_b is None and config.hidden_dropout_prob == 0:
+            return (
+                "A single text is paired with itself, so only dropout makes its two vectors differ. Set, for example, "
+                "--set dropout=0.1"
+            )
+        if max(settings.dimensions, default=0) >= config.hidden_size:
+            return (
+                f"loss.dimensions must be below the {config.hidden_size} dimensions of the model; they are "
+                f"{', '.join(map(str, settings.dimensions))}."
+            )
+        return None
 
     def scores(self, outputs: Outputs) -> jax.Array:
         """Return the embeddings `[B, n, H]`."""
@@ -122,7 +143,7 @@ class SentenceEmbedding(TaskType):
         def of(texts: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             if self.learns_scores:
                 return score_order_sums(texts, labels, weights, settings.temperature)
-            return ranking_sums(texts, weights, settings.temperature)
+            return ranking_sums(texts, labels, weights, settings.temperature)
 
         total, sums = of(scores)
         for size in settings.dimensions:
@@ -131,22 +152,25 @@ class SentenceEmbedding(TaskType):
 
     def metrics(self, examples: EmbeddingExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
         """Return the correlations of cosine similarities with scores or, without scores, retrieval metrics."""
+        check_finite(scores)
         unit = _unit(scores)
-        if examples.labels is not None:
-            return compute(("spearman", "pearson"), examples.labels, (unit[:, 0] * unit[:, 1]).sum(-1))
+        if examples.text_b is None or (self.scored and examples.labels is None):
+            raise RequestError(f"{self.task.title} needs pairs of texts{' with scores' if self.scored else ''}.")
+        if self.scored and examples.labels is not None:
+            return compute(self.task.metrics, examples.labels, (unit[:, 0] * unit[:, 1]).sum(-1))
         return self._retrieval(examples.text_a, _ranks(examples, unit)).all_metrics()
 
     def answers(self, examples: EmbeddingExamples, inputs: Encoded, scores: Array) -> Iterator[dict[str, Any]]:
         """Yield the cosine similarity of each scored pair, or the rank of the second text among all of the split."""
         unit = _unit(scores)
-        if examples.labels is not None:
+        if self.scored:
             yield from ({"prediction": shortest_float(value)} for value in (unit[:, 0] * unit[:, 1]).sum(-1))
         else:
             yield from ({"prediction": int(rank)} for rank in _ranks(examples, unit))
 
     def example_scores(self, lines: Lines) -> ExampleScores:
         """Score pairs by their correlations, or queries by the ranks of their documents."""
-        if lines and "label" in lines[0]:
+        if self.scored:
             labels, predictions = pairs_of(
                 self.task, lambda: [(float(line["label"]), float(line["prediction"])) for line in lines]
             )
@@ -164,10 +188,10 @@ class SentenceEmbedding(TaskType):
         return ExampleScores(count, {name: mean_of(of) for name, of in values.items()}, None)
 
     @property
-    def error_ranking(self) -> ErrorRanking:
-        """Rank retrieval by the rank of the text that was to be found; scored pairs stay in their order."""
+    def error_ranking(self) -> ErrorRanking | None:
+        """Rank retrieval by the rank of the text that was to be found."""
         if self.scored:
-            return ErrorRanking("Pairs", "cosine similarity", lambda line: 0.0, lambda _: "")
+            return None
         return ErrorRanking("Ranked lowest", "rank", lambda line: float(line["prediction"]), "{:,.0f}".format)
 
     def comparison_cells(self, lines: Lines) -> list[str]:

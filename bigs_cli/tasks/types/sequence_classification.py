@@ -203,7 +203,7 @@ class SequenceClassification(TextType):
         return f"“{answers.pop()}”" if len(answers) == 1 else None
 
     @property
-    def error_ranking(self) -> ErrorRanking:
+    def error_ranking(self) -> ErrorRanking | None:
         """Rank classes by the probability of the wrong prediction, scores by their distance from the label."""
         if self.task.labels is None:
             return ErrorRanking("Largest errors", "error", _distance, "{:.3g}".format)
