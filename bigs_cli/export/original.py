@@ -19,6 +19,7 @@ _READ_BY_BOTH = {
     "initializer_range",
     "scaling",
     "tie_word_embeddings",
+    *("multi_label", "label_threshold"),  # They say what the logits mean, and do not change them.
     "pooler_type",
     "labels",
     *("block", "num_attention_heads", "final_norm"),  # covered by _ARCHITECTURE

@@ -433,8 +433,12 @@ class TaskFiles(BaseModel):
 
     @model_validator(mode="after")
     def _scores_have_no_classes(self) -> TaskFiles:
-        if self.task_type == "regression" and self.labels is not None:
-            raise ValueError("files.task_type is regression, but files.labels lists classes. Set one of them to null")
+        if self.task_type in ("regression", "embedding") and self.labels is not None:
+            raise ValueError(
+                f"files.task_type is {self.task_type}, but files.labels lists classes. Set one of them to null"
+            )
+        if self.task_type != "embedding" and (self.objective or self.evaluation or self.negative):
+            raise ValueError("files.objective, files.evaluation and files.negative need files.task_type: embedding")
         return self
 
 

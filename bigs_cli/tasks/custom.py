@@ -25,6 +25,15 @@ FEW_EXAMPLES = 5
 """A warning names classes with fewer training examples. Chosen by this project."""
 
 LabelKind = Literal["sequence-classification", "regression"]
+_CORRELATIONS = ("spearman", "pearson")
+_KINDS = {
+    # With two classes such as no and yes, or 0 and 1, F1 is that of the second.
+    "sequence-classification": ("sequence-classification", ("accuracy", "macro_f1")),
+    "multi-label": ("multi-label-classification", ("micro_f1", "macro_f1", "accuracy")),
+    "regression": ("sequence-classification", _CORRELATIONS),
+    "embedding": ("sentence-embedding", _CORRELATIONS),
+}
+"""`files.task_type` → the name of the task type, and its metrics; embeddings can also have those of retrieval."""
 
 
 def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
@@ -151,23 +160,16 @@ def custom_task(files: TaskFiles) -> Task:
     """Return the task described by `files`, whose labels are known."""
     splits = {"train": files.train, "dev": files.dev, "test": files.test}
     kind = files.task_type or "sequence-classification"
-    types = {
-        "regression": "sequence-classification",
-        "multi-label": "multi-label-classification",
-        "embedding": "sentence-embedding",
-    }
-    # With two classes such as no and yes, or 0 and 1, F1 is that of the second.
-    metrics = {"sequence-classification": ("accuracy", "macro_f1"), "multi-label": ("micro_f1", "macro_f1", "accuracy")}
-    scores = ("spearman", "pearson")
+    task_type, metrics = _KINDS[kind]
     return Task(
         name=NAME,
-        type=types.get(kind, kind),
+        type=task_type,
         title=Path(files.train).name,
         source=files.train,
-        labels=files.labels if kind in metrics else None,
+        labels=files.labels,
         classes_from=" These are the classes of the training file, or those in `files.labels`. To change them, use "
         "--set 'files.labels=[…]'; null selects the classes of the training file.",
-        metrics=metrics.get(kind, RETRIEVAL if files.evaluation == "retrieval" else scores),
+        metrics=RETRIEVAL if files.evaluation == "retrieval" else metrics,
         text_a=files.text,
         text_b=files.pair,
         negative=files.negative,

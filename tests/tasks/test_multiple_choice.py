@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bigs_cli.data.tokenizer import train_tokenizer
+from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.multiple_choice import ChoiceExamples
@@ -46,7 +47,7 @@ def test_each_ending_follows_its_beginning() -> None:
 def test_loss_metrics_and_predictions() -> None:
     scores = np.array([[2.0, 0, 0, 0], [1, 3, 0, 2]], np.float32)
     assert EXAMPLES.labels is not None
-    loss, sums = CODAH.loss(jnp.asarray(scores), jnp.asarray(EXAMPLES.labels), jnp.ones(2))
+    loss, sums = CODAH.loss(jnp.asarray(scores), jnp.asarray(EXAMPLES.labels), jnp.ones(2), Loss())
     shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     assert float(loss) == pytest.approx(-np.log(shares[0, 0]) - np.log(shares[1, 3]), rel=1e-5)
     assert (float(sums["weight"]), float(sums["accuracy"])) == (2, 1)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import train_tokenizer
+from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.question_answering import (
@@ -170,7 +171,7 @@ def test_the_loss_is_the_mean_over_start_and_end_without_padding() -> None:
     batch = made.batch(np.arange(2), 3)
     assert batch["weights"].sum(-1).tolist() == [*made.lengths.tolist(), 0]
     scores = np.random.default_rng(0).normal(size=(3, 48, 2))
-    total, sums = SQUAD.loss(jnp.asarray(scores), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]))
+    total, sums = SQUAD.loss(jnp.asarray(scores), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]), Loss())
     expected = 0.0
     for row, length in enumerate(made.lengths):
         for side in (0, 1):
@@ -183,7 +184,7 @@ def test_the_loss_is_the_mean_over_start_and_end_without_padding() -> None:
         for side in (0, 1):
             right[row, made.labels[row, side], side] = 5
     right[1, made.labels[1, 1], 1] = -9
-    sums = SQUAD.loss(jnp.asarray(right), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]))[1]
+    sums = SQUAD.loss(jnp.asarray(right), jnp.asarray(batch["labels"]), jnp.asarray(batch["weights"]), Loss())[1]
     assert float(sums["accuracy"]) == 1
 
 

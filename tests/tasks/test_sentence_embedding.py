@@ -146,6 +146,8 @@ def test_invalid_requests(tables: Path, pretrained: Path, tmp_path: Path) -> Non
     words = ("--train", tables / "train.jsonl", "--dev", tables / "dev.jsonl", "--label", "score")
     refused = bigs("finetune", *words, "--from", pretrained, "--run", tmp_path / "run", "--set", "loss.temperature=1")
     assert (refused.code, "are only for sentence embeddings" in refused.err) == (2, True)
+    refused = bigs("finetune", *words, "--negative", "negative", "--from", pretrained, "--run", tmp_path / "run")
+    assert (refused.code, "need files.task_type: embedding" in refused.err) == (2, True)
     assert not (tmp_path / "run").exists()
 
 

@@ -150,8 +150,8 @@ def test_a_run_keeps_the_newest_every_nth_and_the_best_checkpoint(shards: Path, 
     run = tmp_path / "run"
     settings = {"keep": 1, "keep_every": 4, "keep_best": "true", "every_steps": 4}
     changes = {f"checkpoint__{name}": value for name, value in settings.items()} | {"evaluate__max_batches": 1}
-    # The learning rate is so high that the loss rises again: the best evaluation is not the last.
-    changes |= {"steps": 13, "evaluate__every_steps": 3, "optimizer__learning_rate": 3}
+    # The learning rate rises so high that the loss rises too: the best evaluation is not the last.
+    changes |= {"steps": 13, "schedule__warmup_steps": 13, "evaluate__every_steps": 3, "optimizer__learning_rate": 3}
     bigs(*pretrain(shards, run, **changes)).fine()
     losses = {e["step"]: e["heldout_loss"] for e in read_metrics(run / "metrics.jsonl") if "heldout_loss" in e}
     del losses[13]  # measured on all held-out rows
