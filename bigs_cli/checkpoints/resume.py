@@ -34,6 +34,8 @@ class ResumeRecord(BaseModel):
     """Separate token shards for validation."""
     start: str | None = None
     """The model that the run started from."""
+    teacher: str | None = None
+    """The model that the run learns from."""
     files: dict[str, str] = {}
     """The files of a custom task: train, dev, test."""
     seeds: int = Field(default=1, ge=1)
@@ -98,6 +100,8 @@ def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     recipe, record = load_run_recipe(folder / "recipe.yaml", overrides), read_record(folder)
     start = None if recipe.from_ is None else locate(recipe.from_, record.start)
+    teacher = None if recipe.teacher is None else locate(recipe.teacher, record.teacher)
+    models = {"from_": start, "teacher": teacher}
     if isinstance(recipe, PretrainRecipe):
         validation = recipe.data.validation
         data = recipe.data.model_copy(
@@ -106,13 +110,13 @@ def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
                 "validation": None if validation is None else locate(validation, record.validation),
             }
         )
-        return recipe.model_copy(update={"from_": start, "data": data})
+        return recipe.model_copy(update={**models, "data": data})
     files = recipe.files
     if files is not None:
         paths = {"train": files.train, "dev": files.dev, "test": files.test}
         located = {name: locate(path, record.files.get(name)) for name, path in paths.items() if path is not None}
         files = files.model_copy(update=located)
-    return recipe.model_copy(update={"from_": start, "files": files})
+    return recipe.model_copy(update={**models, "files": files})
 
 
 def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> ResumeRecord:
@@ -120,6 +124,7 @@ def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> Res
     recorded: dict[str, object] = {
         "recipe": None if name is None else absolute(name) if is_recipe_file(name) else name,
         "start": None if recipe.from_ is None else absolute(recipe.from_),
+        "teacher": None if recipe.teacher is None else absolute(recipe.teacher),
         "data": None if data is None else absolute(data),
     }
     if isinstance(recipe, PretrainRecipe):

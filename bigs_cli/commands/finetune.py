@@ -124,6 +124,7 @@ def finetune(
     sweep: opt.Sweep = None,
     seeds: opt.Seeds = None,
     jobs: opt.Jobs = None,
+    teacher: opt.Teacher = None,
     freeze_ssm: FreezeSSM = False,
     train_file: TrainFile = None,
     dev_file: DevFile = None,
@@ -156,12 +157,14 @@ def finetune(
         return
     if jobs is not None:
         raise RequestError("--jobs is for the settings of a sweep. Leave it out, or add --sweep KEY=A,B,…")
-    if resume and (sets or freeze_ssm):
+    if resume and (sets or freeze_ssm or teacher):
         raise RequestError(
-            "A run is resumed with its own recipe. Leave out --set and --freeze-ssm, or start a new run from it with "
-            "--from."
+            "A run is resumed with its own recipe. Leave out --set, --freeze-ssm and --teacher, or start a new run "
+            "from it with --from."
         )
     changes = [*(sets or ()), *(["freeze_ssm=true"] if freeze_ssm else [])]
+    if teacher is not None:
+        changes.append(f"teacher={teacher}")
     if loggers:
         changes.append(f"loggers=[{', '.join(loggers)}]")
     files = {
@@ -250,7 +253,9 @@ def _finetune(request: Request) -> None:
         raise RequestError(f"{owner} names no model to start from. Name one with --from MODEL")
     recorded = read_record(folder.path)
     if resumed is None:
-        chosen = chosen.model_copy(update={"from_": lasting_name(find_model(model_name))})
+        models = {"from_": model_name, "teacher": chosen.teacher}
+        names = {key: lasting_name(find_model(name)) for key, name in models.items() if name is not None}
+        chosen = chosen.model_copy(update=names)
         recorded = recorded.model_copy(update={"recipe": name})
     else:
         check_start(folder.path, None if start is None else lasting_name(find_model(start)), chosen)
@@ -273,11 +278,30 @@ def _finetune(request: Request) -> None:
         tokenizer = tokenizer_of(model)
     else:
         tokenizer = load_tokenizer((resumed or folder).path)
+    if chosen.teacher is not None and not request.dry_run:
+        examples = _with_teacher(examples, task, chosen.teacher)
     if request.dry_run:
         config = read_config((resumed or folder).path / CONFIG) if model is None else model.config
         _dry_run(chosen, task, examples, config, tokenizer)
     else:
         _train(chosen, task, examples, model, tokenizer, job)
+
+
+def _with_teacher(data: TaskData, task: Task, name: str) -> TaskData:
+    """Return the data of a task with the scores of the model to learn from.
+
+    Raises:
+        RequestError: there is no such model, or it is not for this task.
+    """
+    from bigs_cli.checkpoints.resolve import find_model, open_model
+    from bigs_cli.commands.shared import tokenizer_of
+    from bigs_cli.reporting.console import err
+    from bigs_cli.training.teacher import with_teacher_scores
+
+    source = find_model(name)
+    err.print(f"Teacher: {source.why}")
+    teacher = open_model(source)
+    return with_teacher_scores(data, task, teacher, tokenizer_of(teacher))
 
 
 def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str | None) -> FinetuneRecipe:

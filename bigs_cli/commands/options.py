@@ -134,6 +134,15 @@ Start = Annotated[
         "--from", metavar="MODEL", help="Start from a run, folder, hub id or short name.", show_default="the recipe's"
     ),
 ]
+Teacher = Annotated[
+    str | None,
+    name_option(
+        "--teacher",
+        metavar="MODEL",
+        help="Also learn the predictions of this trained model: a run, folder, hub id or short name.",
+        show_default="the recipe's",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --run with its own recipe and data.")]
 Loggers = Annotated[
     list[str] | None,

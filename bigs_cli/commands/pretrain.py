@@ -14,6 +14,7 @@ from bigs_cli.commands import options as opt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bigs_cli.checkpoints.resolve import OpenModel
     from bigs_cli.checkpoints.run import RunFolder
     from bigs_cli.data.corpus import Corpus, Validation
     from bigs_cli.recipe import PretrainRecipe
@@ -62,6 +63,7 @@ def pretrain(
     jobs: opt.Jobs = None,
     budget: Budget = None,
     start: opt.Start = None,
+    teacher: opt.Teacher = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
     profile: opt.Profile = None,
@@ -102,7 +104,8 @@ def pretrain(
             else "Name a recipe, as in --recipe small; `bigs recipes list` lists them."
         )
     folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
-    changes = [*(sets or ()), *([] if budget is None else [f"budget={budget}"])]
+    given = {"budget": budget, "teacher": teacher}
+    changes = [*(sets or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     chosen = _load_recipe(folder, recipe, changes, resume)
     group.join(coordinator, process, processes)
     if group.is_main_process():
@@ -111,8 +114,8 @@ def pretrain(
         check_recipe(folder.path, recipe)
         if not all(change.startswith("mesh.") for change in changes):
             raise RequestError(
-                "A run is resumed with its own recipe; only mesh can change. Leave out --set and --budget, or "
-                "start a new run from it with --from."
+                "A run is resumed with its own recipe; only mesh can change. Leave out --set, --budget and "
+                "--teacher, or start a new run from it with --from."
             )
         if validation is not None and chosen.data.validation is None:
             raise RequestError(
@@ -135,8 +138,10 @@ def pretrain(
         _dry_run(chosen, folder.path if resume else None)
         return
     _check_data(Path(chosen.data.path), chosen.data.sequence_length)
-    if chosen.from_ is not None and not resume:
-        chosen = chosen.model_copy(update={"from_": lasting_name(find_model(chosen.from_))})
+    if not resume:
+        models = {"from_": chosen.from_, "teacher": chosen.teacher}
+        names = {key: lasting_name(find_model(name)) for key, name in models.items() if name is not None}
+        chosen = chosen.model_copy(update=names)
     prepare_jax()
 
     from bigs_cli.core.devices import find_devices
@@ -162,7 +167,8 @@ def pretrain(
         model = open_model(source)
         tokenizer = tokenizer or model.tokenizer
     shards, valid = _open_data(chosen, tokenizer, str(folder.path) if model is None else model.source)
-    result = train(chosen, shards, valid, job, model)
+    taught_by = None if chosen.teacher is None else _open_teacher(chosen.teacher, shards)
+    result = train(chosen, shards, valid, job, model, taught_by)
     _print_result(result, folder.path, chosen.model.hidden_size)
 
 
@@ -251,6 +257,23 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     return shards, validation
 
 
+def _open_teacher(name: str, shards: Corpus) -> OpenModel:
+    """Open the model to learn from.
+
+    Raises:
+        RequestError: it does not exist, or its tokenizer is not that of the shards.
+    """
+    from bigs_cli.checkpoints.resolve import find_model, open_model
+    from bigs_cli.commands.shared import check_tokenizer
+    from bigs_cli.reporting.console import err
+
+    source = find_model(name)
+    err.print(f"Teacher: {source.why}")
+    teacher = open_model(source)
+    check_tokenizer(teacher.tokenizer, teacher.source, shards)
+    return teacher
+
+
 def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
     """Print the recipe, sizes and, if there are shards, one of their rows; `run` is the run to resume.
 
@@ -265,6 +288,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.examples import print_examples
     from bigs_cli.training.dry_run import dry_run_pretrain
+    from bigs_cli.training.pretrain import check_word_teacher
 
     model, tokenizer = None, run
     if recipe.from_ is not None and run is None:
@@ -274,6 +298,12 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
         tokenizer = None if model is None else tokenizer_file(model)
     if model is not None and (model / CONFIG).is_file():
         check_encoders(read_config(model / CONFIG), recipe.model)
+    if recipe.teacher is not None:
+        teacher = find_model(recipe.teacher)
+        err.print(f"Teacher: {teacher.why}")
+        place = teacher.folder if teacher.run is None else teacher.run.path
+        if place is not None and (place / CONFIG).is_file():
+            check_word_teacher(read_config(place / CONFIG), recipe.teacher, recipe)
     shards = None
     try:
         _check_data(Path(recipe.data.path), recipe.data.sequence_length)

@@ -26,6 +26,7 @@ _PATHS = ("data", "validation")
 _FILES = ("train_file", "dev_file")
 _OPTION_KEYS = {
     "start": "from",
+    "teacher": "teacher",
     "freeze_ssm": "freeze_ssm",
     "budget": "budget",
     "data": "data.path",
@@ -128,8 +129,9 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     kept = arguments | {key: absolute(arguments[key]) for key in (*_PATHS, *_FILES) if key in arguments}
     if is_recipe_file(kept.get("recipe", "")):
         kept["recipe"] = absolute(kept["recipe"])
-    if "start" in kept:
-        kept["start"] = absolute(lasting_name(find_model(kept["start"])))
+    for option in ("start", "teacher"):
+        if option in kept:
+            kept[option] = absolute(lasting_name(find_model(kept[option])))
     plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
     task = kept.get("task", "custom")
     name = kept.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)

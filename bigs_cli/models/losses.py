@@ -49,6 +49,31 @@ def multi_label_sums(
     return (loss * weights).sum(), {"weight": weights.sum(), "accuracy": (hits * weights).sum()}
 
 
+def distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+    """Return T² · KL(softmax(teacher / T) ‖ softmax(logits / T)) in nats, float32 `[...]`, of logits `[..., V]`.
+
+    T is the temperature. The factor T² keeps the size of the gradient (Hinton et al. 2015, arXiv 1503.02531, §2).
+    """
+    student, taught = (
+        jax.nn.log_softmax(jnp.moveaxis(one.astype(jnp.float32), -1, 0) / temperature, axis=0)
+        for one in (logits, teacher)
+    )
+    return temperature**2 * (jnp.exp(taught) * (taught - student)).sum(0)
+
+
+def binary_distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+    """Return `distillation` of the probabilities sigmoid(logit) of K independent labels: logits are `[...]`."""
+    student, taught = (jnp.stack([one, jnp.zeros_like(one)], -1) for one in (logits, teacher))
+    return distillation(student, taught, temperature)
+
+
+def with_teacher(
+    total: jax.Array, sums: dict[str, jax.Array], from_teacher: jax.Array, weight: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return a summed loss to which the sum `from_teacher` contributes the fraction `weight`, and its sums."""
+    return (1 - weight) * total + weight * from_teacher, {**sums, "distillation": from_teacher}
+
+
 def ranking_sums(
     texts: jax.Array, ids: jax.Array, weights: jax.Array, temperature: float
 ) -> tuple[jax.Array, dict[str, jax.Array]]:

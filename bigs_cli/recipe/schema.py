@@ -28,6 +28,7 @@ Local = Annotated[str, Field(min_length=1), AfterValidator(_no_address)]
 """A local path, or a name; not a URL such as s3://…."""
 
 _ACCUMULATION = "number of micro-batches per step, computed one after the other to save memory"
+_TEACHER = "trained model whose predictions this model also learns (distillation), named like `from`; null: none"
 _LOGGERS = "loggers for metrics in addition to metrics.jsonl: tensorboard, wandb"
 
 
@@ -254,6 +255,29 @@ def _check_parts(key: str, rows: int | None, parts: int) -> None:
         raise ValueError(f"{key} {rows} is not divisible by gradient_accumulation_steps {parts}")
 
 
+class Distillation(BaseModel):
+    """How a model learns from `teacher`.
+
+    The loss is (1 − `weight`) · that of the labels + `weight` · the difference from the teacher's predictions.
+    """
+
+    model_config = _CLOSED
+
+    weight: Fraction = Field(default=0.5, description="weight of the teacher's predictions; the labels have the rest")
+    temperature: float = Field(
+        default=2.0,
+        gt=0,
+        description="logits of both models are divided by this number: higher values give more weight to the less "
+        "probable words or classes",
+    )
+
+
+def _check_distillation(distillation: Distillation, teacher: str | None) -> Distillation:
+    if teacher is None and distillation != Distillation():
+        raise ValueError("`distillation` has no effect without a teacher. Name one with teacher: MODEL")
+    return distillation
+
+
 class PretrainRecipe(BaseModel):
     """Masked-language-model pretraining, from scratch or from another model."""
 
@@ -266,6 +290,10 @@ class PretrainRecipe(BaseModel):
     )
     data: Data = Field(description="training data")
     masking: Masking = Field(default_factory=Masking, description="masked-language-model objective")
+    teacher: Local | None = Field(default=None, description=_TEACHER)
+    distillation: Distillation = Field(
+        default_factory=Distillation, description="how the model learns from its teacher"
+    )
     batch_size: Count = Field(description="rows per step, over all devices")
     batch_size_warmup: BatchSizeWarmup | None = Field(
         default=None, description="start with a smaller batch size; null: no warmup"
@@ -332,6 +360,11 @@ class PretrainRecipe(BaseModel):
                 f"masking.max_predictions is {masking.max_predictions}, but a row has {data.sequence_length} tokens"
             )
         return masking
+
+    @field_validator("distillation")
+    @classmethod
+    def _has_a_teacher(cls, distillation: Distillation, info: ValidationInfo) -> Distillation:
+        return _check_distillation(distillation, info.data.get("teacher"))
 
     @field_validator("batch_size_warmup")
     @classmethod
@@ -497,6 +530,10 @@ class FinetuneRecipe(BaseModel):
     optimizer: Optimizer = Field(description="optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
     loss: Loss = Field(default_factory=Loss, description="loss of the task")
+    teacher: Local | None = Field(default=None, description=_TEACHER)
+    distillation: Distillation = Field(
+        default_factory=Distillation, description="how the model learns from its teacher"
+    )
     dropout: float | None = Field(
         default=None,
         ge=0,
@@ -532,6 +569,11 @@ class FinetuneRecipe(BaseModel):
     mesh: Mesh = Field(default_factory=Mesh, description="device mesh")
     log_every: Count = Field(default=50, description="steps between log entries")
     loggers: tuple[Logger, ...] = Field(default=(), description=_LOGGERS)
+
+    @field_validator("distillation")
+    @classmethod
+    def _has_a_teacher(cls, distillation: Distillation, info: ValidationInfo) -> Distillation:
+        return _check_distillation(distillation, info.data.get("teacher"))
 
     @field_validator("gradient_accumulation_steps")
     @classmethod

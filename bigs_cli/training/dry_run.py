@@ -120,6 +120,7 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
         ("parameters on each device", _size(params_bytes), "the gradient needs the same amount"),
         ("optimizer state on each device", _size(optimizer_bytes), ""),
         *([("moving average on each device", _size(params_bytes), "")] if state.ema is not None else []),
+        *([("teacher", "", run.recipe.teacher)] if run.recipe.teacher is not None else []),
         ("batch on each device", _size(batch_bytes), "without activations, which depend on compute.remat"),
         ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{warmup}, {total:.3g} in total"),
         ("FLOPs per step", f"{step:.3e}", f"{step * total / tokens:.3e} in total"),

@@ -30,8 +30,9 @@ from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
+from bigs_cli.models.losses import with_teacher
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
-from bigs_cli.recipe.schema import Loss
+from bigs_cli.recipe.schema import Distillation, Loss
 from bigs_cli.reporting.console import err, progress, warn_of_trimming
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog
@@ -59,11 +60,16 @@ WINDOW = 50
 
 @dataclass(frozen=True)
 class TaskData:
-    """The training split and the dev splits of a task; `folder` is None for data from the hub."""
+    """The training split and the dev splits of a task; `folder` is None for data from the hub.
+
+    `teacher` has the scores `[n, K]` of a teacher for the training examples, and `teacher_digest` identifies it.
+    """
 
     train: Examples
     dev: dict[str, Examples]
     folder: Path | None = None
+    teacher: Array | None = None
+    teacher_digest: str | None = None
 
 
 def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: int) -> TaskData:
@@ -133,7 +139,7 @@ def finetune(
             warn_of_trimming(config, trim)
             train_inputs = task_type.encode(tokenizer, data.train, length)
             dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]
-            batches = _Batches(recipe, train_inputs, trim, mesh)
+            batches = _Batches(recipe, train_inputs, trim, mesh, data.teacher)
             steps = max(1, round(recipe.epochs * batches.per_epoch))
             apply, log = make_apply(config, recipe.compute), MetricsLog(folder.metrics_file, logger)
             measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, mesh=mesh)
@@ -141,11 +147,12 @@ def finetune(
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
             row_flops = count_flops(config, length).training
             weight_of = class_weights(recipe, task_type, train_inputs)
+            distill = None if data.teacher is None else recipe.distillation
             training = Training(
                 recipe=recipe,
                 job=job,
                 mesh=mesh,
-                loss=task_loss(apply, task_type, recipe.loss, weight_of),
+                loss=task_loss(apply, task_type, recipe.loss, weight_of, distill),
                 steps=steps,
                 batches=batches,
                 evaluator=evaluator,
@@ -195,8 +202,17 @@ def check_loss(recipe: FinetuneRecipe, task: Task, task_type: TaskType) -> None:
 
 
 @memoize
-def task_loss(apply: Apply, task_type: TaskType, settings: Loss, weight_of: tuple[Any, ...] | None) -> SummedLoss:
-    """Return the loss of a training step on a batch of encoded examples; `weight_of` has the weight of each class."""
+def task_loss(
+    apply: Apply,
+    task_type: TaskType,
+    settings: Loss,
+    weight_of: tuple[Any, ...] | None,
+    distill: Distillation | None = None,
+) -> SummedLoss:
+    """Return the loss of a training step on a batch of encoded examples.
+
+    `weight_of` has the weight of each class. With `distill`, the batch has the scores of the teacher.
+    """
 
     def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
         inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
@@ -204,7 +220,12 @@ def task_loss(apply: Apply, task_type: TaskType, settings: Loss, weight_of: tupl
         labels, weights = batch["labels"], batch["weights"]
         if weight_of is not None:
             weights = task_type.weigh(weights, labels, jnp.asarray(weight_of))
-        return task_type.loss(task_type.scores(outputs), labels, weights, settings)
+        scores = task_type.scores(outputs)
+        total, sums = task_type.loss(scores, labels, weights, settings)
+        if distill is None:
+            return total, sums
+        difference = task_type.distillation_loss(scores, batch["teacher"], weights, distill.temperature)
+        return with_teacher(total, sums, difference, distill.weight)
 
     return loss
 
@@ -256,8 +277,16 @@ class _Batches:
     With `trim`, examples of similar length share a batch, which is padded to the longest of them.
     """
 
-    def __init__(self, recipe: FinetuneRecipe, inputs: Encoded, trim: bool, mesh: jax.sharding.Mesh) -> None:
+    def __init__(
+        self,
+        recipe: FinetuneRecipe,
+        inputs: Encoded,
+        trim: bool,
+        mesh: jax.sharding.Mesh,
+        teacher: Array | None = None,
+    ) -> None:
         self._recipe, self._inputs, self._trim, self._epoch = recipe, inputs, trim, None
+        self._teacher = teacher
         self.per_epoch = math.ceil(len(inputs) / recipe.batch_size)
         self._sharding = meshes.batch_sharding(mesh)
 
@@ -272,6 +301,8 @@ class _Batches:
             self._epoch, self._rows = epoch, shuffled_batches(random, self._inputs.lengths, size, self._trim)
         rows = self._rows[number]
         batch = (self._inputs.trimmed(rows) if self._trim else self._inputs).batch(rows, size)
+        if self._teacher is not None:
+            batch["teacher"] = np.resize(self._teacher[rows], (size, self._teacher.shape[1]))  # Padding has no weight.
         return jax.device_put(batch, self._sharding)
 
     def loop_state(self) -> dict[str, Any]:
@@ -355,4 +386,5 @@ def data_digests(task: Task, data: TaskData, tokenizer: Tokenizer) -> dict[str, 
     """Return the digests of all data that the result of the run depends on, the training data first."""
     labels = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
     dev = {name: data_digest(split) for name, split in data.dev.items()}
-    return {"train": data_digest(data.train), **dev, "labels": labels, "tokenizer": fingerprint(tokenizer)}
+    digests = {"train": data_digest(data.train), **dev, "labels": labels, "tokenizer": fingerprint(tokenizer)}
+    return digests if data.teacher_digest is None else {**digests, "teacher": data.teacher_digest}

@@ -90,8 +90,9 @@ class Training:
     """A training run: its recipe, loss, data and number of steps.
 
     `digests` holds the SHA-256 of each part of the data, the training data first; a run resumes only with equal
-    digests. `peak_tokens` is the number of tokens per second at the peak FLOP/s of the devices, from which the live
-    view computes the utilization; with None it shows none.
+    digests. `fixed` are further arguments of the loss: parameters that are not trained. `peak_tokens` is the number of
+    tokens per second at the peak FLOP/s of the devices, from which the live view computes the utilization; with None it
+    shows none.
     """
 
     recipe: PretrainRecipe | FinetuneRecipe
@@ -103,6 +104,7 @@ class Training:
     evaluator: Evaluator | None
     checkpoint_every: int
     digests: Mapping[str, str]
+    fixed: tuple[Parameters, ...] = ()
     gradient_accumulation_steps: int = 1
     freeze_ssm: bool = False
     max_minutes: float | None = None
@@ -224,17 +226,22 @@ def make_update(training: Training) -> tuple[optax.GradientTransformationExtraAr
     lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
     optimizer = make_optimizer(settings, training.freeze_ssm, recipe.compute.dtype)
     options = StepOptions(training.gradient_accumulation_steps, settings.ema, settings.stop_after_nonfinite)
-    return optimizer, make_step(training.loss, optimizer, lr_schedule, recipe.seed, options)
+    return optimizer, make_step(training.loss, optimizer, lr_schedule, recipe.seed, options, training.fixed)
 
 
 def initialize_state(training: Training, params: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
     """Return the state before the first step, placed on the mesh."""
     mesh, with_ema = training.mesh, training.recipe.optimizer.ema is not None
-    # Copy from the host: with several processes, each holds only a part of an array placed on the mesh.
-    params = jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
+    params = place_parameters(params, mesh)
     initialize = _state_initializer(optimizer, with_ema)
     shardings = TrainState(*(meshes.shardings(mesh, part) for part in jax.eval_shape(initialize, params)))
     return jax.jit(initialize, out_shardings=shardings)(params)
+
+
+def place_parameters(params: Parameters, mesh: jax.sharding.Mesh) -> Parameters:
+    """Return parameters placed on the mesh."""
+    # Copy from the host: with several processes, each holds only a part of an array placed on the mesh.
+    return jax.device_put(jax.tree.map(np.asarray, params), meshes.shardings(mesh, params))
 
 
 @memoize

@@ -33,9 +33,10 @@ from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, count, make_apply, memoize
-from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe import PretrainRecipe
-from bigs_cli.recipe.schema import Masking
+from bigs_cli.models.losses import classification_sums, distillation, with_teacher
+from bigs_cli.models.published import to_tree
+from bigs_cli.recipe import BiGSConfig, PretrainRecipe
+from bigs_cli.recipe.schema import Distillation, Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
@@ -44,7 +45,7 @@ from bigs_cli.training.budget import steps_within
 from bigs_cli.training.dtype import with_dtype
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.job import Job, initial_parameters
-from bigs_cli.training.loop import TOKENS, Training, train
+from bigs_cli.training.loop import TOKENS, Training, place_parameters, train
 from bigs_cli.training.peak_flops import peak_tokens
 from bigs_cli.training.step import SummedLoss
 
@@ -67,10 +68,11 @@ def pretrain(
     validation: Validation | None,
     job: Job,
     start: OpenModel | None = None,
+    teacher: OpenModel | None = None,
 ) -> PretrainResult:
     """Train the model of `recipe` on `shards`: a new run, or a bit-exact continuation, as `job` specifies.
 
-    `start` provides the initial parameters of a new run.
+    `start` provides the initial parameters of a new run; `teacher` is the model that `recipe` names.
 
     Raises:
         RequestError: recipe, shards, model and folder are incompatible, or the shards were modified. Nothing is
@@ -79,6 +81,8 @@ def pretrain(
         KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
     check_shards(recipe, shards)
+    if teacher is not None:
+        check_word_teacher(teacher.config, teacher.source, recipe)
     _verify(shards, job)
     if validation is not None and validation.corpus is not shards:
         _verify(validation.corpus, job)
@@ -93,17 +97,26 @@ def pretrain(
         recipe = with_dtype(recipe)
         apply = make_apply(recipe.model, recipe.compute)
         length, compute = recipe.data.sequence_length, recipe.compute
+        special = mask_ids(shards, recipe.masking, recipe.model.vocab_size)
+        loss, fixed = masked_lm_loss(apply, special, recipe.masking), ()
+        digests = _digests(shards, validation)
+        if teacher is not None:
+            teach = make_apply(teacher.config, compute)
+            loss = masked_lm_loss(apply, special, recipe.masking, teach, recipe.distillation)
+            digests["teacher"] = teacher.digest  # Before `to_tree`, which takes the arrays.
+            fixed = (place_parameters(to_tree(teacher.flat, teacher.config), mesh),)
         flops = count_flops(recipe.model, length, compute.mixing, recipe.masking.predictions(length)).training
         training = Training(
             recipe=recipe,
             job=job,
             mesh=mesh,
-            loss=masked_lm_loss(apply, mask_ids(shards, recipe.masking, recipe.model.vocab_size), recipe.masking),
+            loss=loss,
             steps=batch_schedule.last_step(recipe),
             batches=_Batches(recipe, shards, mesh),
             evaluator=None,
             checkpoint_every=recipe.checkpoint.every_steps,
-            digests=_digests(shards, validation),
+            digests=digests,
+            fixed=fixed,
             gradient_accumulation_steps=recipe.gradient_accumulation_steps,
             max_minutes=recipe.max_minutes,
             peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
@@ -213,22 +226,50 @@ def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
         word_continuations(shards.tokenizer(), manifest.vocab_size)
 
 
-@memoize
-def masked_lm_loss(apply: Apply, special: MaskIds | None, masking: Masking) -> SummedLoss:
-    """Return the loss of a step: mask the rows (`masked_batch`) and predict the masked tokens."""
+def check_word_teacher(config: BiGSConfig, source: str, recipe: PretrainRecipe) -> None:
+    """Check that a model of this recipe can learn the words that the teacher of this config predicts.
 
-    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any) -> Any:
+    Raises:
+        RequestError: the teacher has another head or vocabulary, or is for shorter rows.
+    """
+    vocabulary, length = recipe.model.vocab_size, recipe.data.sequence_length
+    if config.head != "masked-lm":
+        raise RequestError(
+            f"The teacher {source} is a {config.head} model. Only a masked-lm model, such as a pretraining "
+            "run, predicts masked words."
+        )
+    if config.vocab_size != vocabulary or config.max_position_embeddings < length:
+        raise RequestError(
+            f"The teacher {source} (vocabulary {config.vocab_size}, at most {config.max_position_embeddings} "
+            f"tokens) does not fit the recipe (vocabulary {vocabulary}, {length} tokens)."
+        )
+
+
+@memoize
+def masked_lm_loss(
+    apply: Apply,
+    special: MaskIds | None,
+    masking: Masking,
+    teach: Apply | None = None,
+    distill: Distillation | None = None,
+) -> SummedLoss:
+    """Return the loss of a step: mask the rows (`masked_batch`) and predict the masked tokens.
+
+    With `distill`, the loss is also a function of the parameters of a teacher, whose function is `teach`.
+    """
+
+    def loss(params: Parameters, batch: dict[str, jax.Array], key: jax.Array, part: Any, *fixed: Parameters) -> Any:
         mask_key, dropout_key = jax.random.split(key)
         masked = masked_batch(mask_key, batch, special, masking)
-        logits = apply(
-            params,
-            masked.input_ids,
-            masked.attention_mask,
-            batch.get("token_type_ids"),
-            key=jax.random.fold_in(dropout_key, part),
-            positions=masked.positions,
-        ).logits
-        return classification_sums(logits, masked.labels, masked.weights)
+        inputs = (masked.input_ids, masked.attention_mask, batch.get("token_type_ids"))
+        dropout_key = jax.random.fold_in(dropout_key, part)
+        logits = apply(params, *inputs, key=dropout_key, positions=masked.positions).logits
+        total, sums = classification_sums(logits, masked.labels, masked.weights)
+        if teach is None or distill is None:
+            return total, sums
+        taught = teach(*fixed, *inputs, positions=masked.positions).logits
+        difference = (distillation(logits, taught, distill.temperature) * masked.weights).sum()
+        return with_teacher(total, sums, difference, distill.weight)
 
     return loss
 

@@ -17,8 +17,9 @@ from jax.sharding import Mesh, NamedSharding
 from bigs_cli.models.functional import Parameters, memoize
 
 Metrics = dict[str, jax.Array]
-# (params, batch, key of the step, index of the micro-batch) → (summed loss, {"weight": the divisor, …: further sums})
-SummedLoss = Callable[[Parameters, Any, jax.Array, Any], tuple[jax.Array, Metrics]]
+# (params, batch, key of the step, index of the micro-batch, *fixed) → (summed loss, {"weight": the divisor, …: further
+# sums}); `fixed` are the parameters of further models, which are not trained.
+SummedLoss = Callable[..., tuple[jax.Array, Metrics]]
 
 
 class TrainState(NamedTuple):
@@ -64,13 +65,14 @@ def make_step(
     lr_schedule: optax.Schedule,
     seed: int,
     options: StepOptions = StepOptions(),
+    fixed: tuple[Parameters, ...] = (),
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Return the compiled `step(state, batch) -> (state, metrics)`, which donates the buffers of `state`.
 
-    `lr_schedule` is a pytree, such as `LearningRate`. The gradient is that of the mean over the whole batch, with or
-    without gradient accumulation. Random keys derive from (seed, step, micro-batch) and therefore do not depend on the
-    devices. `metrics` are loss, grad_norm (before clipping), learning_rate, skipped, skipped_in_a_row, and each further
-    sum of the loss divided by its weight.
+    `lr_schedule` is a pytree, such as `LearningRate`, and `fixed` are further arguments of the loss. The gradient is
+    that of the mean over the whole batch, with or without gradient accumulation. Random keys derive from (seed, step,
+    micro-batch) and therefore do not depend on the devices. `metrics` are loss, grad_norm (before clipping),
+    learning_rate, skipped, skipped_in_a_row, and each further sum of the loss divided by its weight.
 
     A step whose loss or gradient is not finite is skipped: the step count, and with it the data and masks, advances;
     the parameters, optimizer state, learning rate and moving average do not. After `stop_after_nonfinite` consecutive
@@ -91,7 +93,7 @@ def make_step(
         with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
             # The seed and the schedule are arguments, not constants: runs that differ only in them share the compiled
             # function.
-            return compiled(shardings, structure)(state, batch, np.uint32(seed), lr_schedule)
+            return compiled(shardings, structure)(state, batch, np.uint32(seed), lr_schedule, fixed)
 
     return run
 
@@ -104,26 +106,30 @@ def _compiled_step(
     gradient_of, accumulate = jax.value_and_grad(loss, has_aux=True), options.gradient_accumulation_steps
     ema, stop_after = options.ema, options.stop_after_nonfinite
 
-    def gradient(params: Parameters, batch: Any, key: jax.Array) -> tuple[jax.Array, Metrics, Parameters]:
+    def gradient(
+        params: Parameters, batch: Any, key: jax.Array, fixed: tuple[Parameters, ...]
+    ) -> tuple[jax.Array, Metrics, Parameters]:
         if accumulate == 1:
-            (total, sums), gradients = gradient_of(params, batch, key, 0)
+            (total, sums), gradients = gradient_of(params, batch, key, 0, *fixed)
             return total, sums, gradients
 
         def add(carry: Any, part: Any) -> tuple[Any, None]:
             index, rows = part
-            (total, sums), gradients = gradient_of(params, rows, key, index)
+            (total, sums), gradients = gradient_of(params, rows, key, index, *fixed)
             return jax.tree.map(jnp.add, carry, (total, sums, gradients)), None
 
         # A micro-batch takes every accumulate-th row, not consecutive rows: no row then moves to another device.
         parts = jax.tree.map(lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1), batch)
         first = jax.tree.map(lambda a: a[0], parts)
-        shapes = jax.eval_shape(gradient_of, params, first, key, 0)
+        shapes = jax.eval_shape(gradient_of, params, first, key, 0, *fixed)
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (*shapes[0], shapes[1]))
         return jax.lax.scan(add, zero, (jnp.arange(accumulate), parts))[0]
 
-    def step(state: TrainState, batch: Any, seed: jax.Array, lr_schedule: optax.Schedule) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Any, seed: jax.Array, lr_schedule: optax.Schedule, fixed: tuple[Parameters, ...]
+    ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        total, sums, gradients = gradient(state.params, batch, key)
+        total, sums, gradients = gradient(state.params, batch, key, fixed)
         weight = jnp.maximum(sums.pop("weight"), 1e-9)
         # Multiply by the inverse: a division would add a pass over the gradients for every use of them.
         mean, norm, inverse = total / weight, optax.tree.norm(gradients) / weight, 1 / weight

@@ -88,9 +88,9 @@ def test_urls_are_refused_as_paths(which: str, tmp_path: Path, monkeypatch: pyte
 
 
 def test_urls_in_recipes_are_refused(tmp_path: Path) -> None:
-    places = {"small": ("data.path", "data.validation", "from"), "sst2": ("from", "files.dev")}
+    places = {"small": ("data.path", "data.validation", "from", "teacher"), "sst2": ("from", "teacher", "files.dev")}
     for recipe, key in ((recipe, key) for recipe, keys in places.items() for key in keys):
-        own = [] if key == "from" else ["files.train=a.csv", "files.dev=a.csv"][: 2 * (recipe == "sst2")]
+        own = [] if key in ("from", "teacher") else ["files.train=a.csv", "files.dev=a.csv"][: 2 * (recipe == "sst2")]
         with pytest.raises(RequestError, match=f"--set {key}={ADDRESS}: {ADDRESS} is a URL"):
             load_recipe(recipe, [*own, f"{key}={ADDRESS}"])
     mine = tmp_path / "mine.yaml"

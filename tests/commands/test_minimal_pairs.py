@@ -84,9 +84,9 @@ def test_the_padded_length_is_reported_for_models_without_mask_padding(
     reading = config(mask_padding=False)
     evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", ["length"], Options(form="json"))
     captured = capsys.readouterr()
-    assert "This model does not mask padding: all sentences of a file are padded to 16 tokens." in captured.err
+    assert "This model does not mask padding: all sentences of a file are padded to 8 tokens." in captured.err
     read = json.loads(captured.out)
-    assert (read["task"], read["within_word"], read["padded_to"], read["metrics"]["n"]) == ("pairs", False, [16], 2)
+    assert (read["task"], read["within_word"], read["padded_to"], read["metrics"]["n"]) == ("pairs", False, [8], 2)
     assert [group["group"] for group in read["groups"]] == ["all", "3", "4"]
     evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", (), Options(length=40, limit=1, form="json"))
     assert json.loads(capsys.readouterr().out)["padded_to"] == [40]

@@ -106,7 +106,7 @@ def test_sentences_with_equal_tokens_have_equal_plls(tmp_path: Path) -> None:
 
 
 def test_padded_lengths_are_multiples_of_step() -> None:
-    lengths = np.array([3, 16, 17, 39])
-    assert padded_lengths(lengths, 40, equal=False).tolist() == [16, 16, 32, 40]
-    assert padded_lengths(lengths[:3], 40, equal=True).tolist() == [32, 32, 32]
-    assert padded_lengths(lengths, 512, equal=True).tolist() == [48] * 4
+    lengths = np.array([3, 16, 17, 38])
+    assert padded_lengths(lengths, 40, equal=False).tolist() == [4, 16, 20, 40]
+    assert padded_lengths(lengths[:3], 40, equal=True).tolist() == [20, 20, 20]
+    assert padded_lengths(lengths, 512, equal=True).tolist() == [40] * 4

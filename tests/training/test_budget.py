@@ -56,7 +56,7 @@ def test_the_run_records_the_number_of_steps(shards: Path, tmp_path: Path, monke
     assert same(tmp_path / "run" / "checkpoints", tmp_path / "again" / "checkpoints")
     refused = bigs(*pretrain(shards, tmp_path / "run", "--resume", "--budget", "1h"))
     assert refused.code == 2
-    assert "Leave out --set and --budget" in refused.err
+    assert "Leave out --set, --budget and --teacher" in refused.err
 
 
 def test_a_budget_that_is_too_short_is_rejected(shards: Path, tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ class TaskType(ABC):
     """Whether the model learns sentence embeddings."""
     predicts: ClassVar[bool] = True
     """Whether `bigs predict` answers with the head; if not, it only computes embeddings."""
+    learns_from_teacher: ClassVar[bool] = False
+    """Whether a model can learn the scores of a teacher (`distillation_loss`)."""
     labels_texts: ClassVar[bool] = False
     """Whether each text or pair of texts has one label: a class or a score."""
     unit: ClassVar[str] = "example"
@@ -179,6 +181,14 @@ class TaskType(ABC):
         from bigs_cli.models.losses import classification_sums  # Reading a task must not import JAX.
 
         return classification_sums(scores, labels, weights, settings.label_smoothing)
+
+    def distillation_loss(
+        self, scores: jax.Array, teacher: jax.Array, weights: jax.Array, temperature: float
+    ) -> jax.Array:
+        """Return the summed difference of a batch's scores from those of a teacher; by default, as distributions."""
+        from bigs_cli.models.losses import distillation
+
+        return (distillation(scores, teacher, temperature) * weights).sum()
 
     def problem(self, config: BiGSConfig, examples: Any, settings: Loss) -> str | None:
         """Return a sentence that says why a model cannot be trained on `examples` with these settings of the loss."""

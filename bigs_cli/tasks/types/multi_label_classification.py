@@ -55,6 +55,15 @@ class MultiLabelClassification(TextType):
 
         return multi_label_sums(scores, labels, weights, settings.label_smoothing)
 
+    def distillation_loss(
+        self, scores: jax.Array, teacher: jax.Array, weights: jax.Array, temperature: float
+    ) -> jax.Array:
+        """Return the difference from the teacher's probabilities, a mean over the labels."""
+        from bigs_cli.models.losses import binary_distillation
+
+        weights = weights.reshape(len(scores), -1)
+        return (binary_distillation(scores, teacher, temperature) * weights).sum() / scores.shape[1]
+
     def class_weights(self, labels: Array) -> Array:
         """Return the weights `[K, 2]` of texts without and with each label, n / (2 · count) for n texts."""
         counts = np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)

@@ -69,6 +69,7 @@ class MultipleChoice(TaskType):
 
     head = "multiple-choice"
     takes = ENDINGS
+    learns_from_teacher = True
     headers = ("text", "ending", "probability")
 
     def examples_in(self, table: Table) -> ChoiceExamples:

@@ -88,6 +88,7 @@ class TextType(TaskType):
 
     head = "sequence-classification"
     has_labels = True
+    learns_from_teacher = True
 
     def __init__(self, task: Task, answer_headers: tuple[str, ...]) -> None:
         super().__init__(task)
@@ -150,6 +151,16 @@ class SequenceClassification(TextType):
         from bigs_cli.models.losses import regression_sums
 
         return regression_sums(scores, labels, weights)
+
+    def distillation_loss(
+        self, scores: jax.Array, teacher: jax.Array, weights: jax.Array, temperature: float
+    ) -> jax.Array:
+        """Return the difference from the teacher's classes or, in regression, the squared difference of the scores."""
+        if self.task.labels is not None:
+            return super().distillation_loss(scores, teacher, weights, temperature)
+        from bigs_cli.models.losses import regression_sums
+
+        return regression_sums(scores, teacher[:, 0], weights)[0]
 
     def metrics(self, examples: TextExamples, inputs: Encoded, scores: Array) -> dict[str, float]:
         """Return the metrics of the classes with the highest scores or, in regression, of the scores."""
