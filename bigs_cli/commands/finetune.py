@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bigs_cli.commands import custom_task as custom
 from bigs_cli.commands import options as opt
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from bigs_cli.tasks.task import Task
     from bigs_cli.training.finetune import TaskData
     from bigs_cli.training.job import Job
-
-LabelKind = Literal["sequence-classification", "classification", "multi-label", "regression", "embedding"]
 
 EPILOG = """[bold]Examples:[/bold]
 
@@ -45,66 +44,6 @@ TaskRecipe = Annotated[
 FreezeSSM = Annotated[
     bool, typer.Option("--freeze-ssm", help="Do not train the SSM parameters; same as --set freeze_ssm=true.")
 ]
-_CUSTOM = "Custom tasks"
-_COLUMNS = ("text", "pair", "label", "task_type", "delimiter", "negative")
-TrainFile = Annotated[
-    str | None,
-    opt.name_option(
-        "--train", metavar="FILE", help="Training set: CSV, TSV, JSONL or Parquet.", rich_help_panel=_CUSTOM
-    ),
-]
-DevFile = Annotated[
-    str | None,
-    opt.name_option("--dev", metavar="FILE", help="Dev set with the columns of --train.", rich_help_panel=_CUSTOM),
-]
-TextColumn = Annotated[str | None, opt.text_option("text", _CUSTOM)]
-PairColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--pair",
-        metavar="COLUMN",
-        help="Column of the second text of a pair.",
-        show_default="single texts",
-        rich_help_panel=_CUSTOM,
-    ),
-]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--label", metavar="COLUMN", help="Column of the class or score.", show_default="label", rich_help_panel=_CUSTOM
-    ),
-]
-LabelType = Annotated[
-    LabelKind | None,
-    typer.Option(
-        "--task-type",
-        help="Whether texts have a class (short: classification), any number of labels (multi-label) or a score "
-        "(regression); embedding trains sentence embeddings.",
-        show_default="inferred from the labels",
-        rich_help_panel=_CUSTOM,
-    ),
-]
-
-NegativeColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--negative",
-        metavar="COLUMN",
-        help="Column of a text that does not belong to --text, for sentence embeddings.",
-        show_default="only the texts of other rows",
-        rich_help_panel=_CUSTOM,
-    ),
-]
-Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        "--delimiter",
-        metavar="TEXT",
-        help="What separates several labels in a cell of --label.",
-        show_default="cells are lists, or have one label",
-        rich_help_panel=_CUSTOM,
-    ),
-]
 
 
 def finetune(
@@ -126,14 +65,14 @@ def finetune(
     jobs: opt.Jobs = None,
     teacher: opt.Teacher = None,
     freeze_ssm: FreezeSSM = False,
-    train_file: TrainFile = None,
-    dev_file: DevFile = None,
-    text: TextColumn = None,
-    pair: PairColumn = None,
-    label: LabelColumn = None,
-    task_type: LabelType = None,
-    delimiter: Delimiter = None,
-    negative: NegativeColumn = None,
+    train_file: custom.TrainFile = None,
+    dev_file: custom.DevFile = None,
+    text: custom.TextColumn = None,
+    pair: custom.PairColumn = None,
+    label: custom.LabelColumn = None,
+    task_type: custom.TaskTypeName = None,
+    delimiter: custom.Delimiter = None,
+    negative: custom.NegativeColumn = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
     profile: opt.Profile = None,
@@ -167,16 +106,7 @@ def finetune(
         changes.append(f"teacher={teacher}")
     if loggers:
         changes.append(f"loggers=[{', '.join(loggers)}]")
-    files = {
-        "train": train_file,
-        "dev": dev_file,
-        "text": text,
-        "pair": pair,
-        "label": label,
-        "task_type": task_type,
-        "delimiter": delimiter,
-        "negative": negative,
-    }
+    files = {key: arguments[name] for name, key in custom.KEYS.items()}
     request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run, profile)
     if _is_suite(task, run, resume):
         if dry_run:
@@ -231,7 +161,7 @@ def _finetune(request: Request) -> None:
 
     start, data, resume = request.start, request.data, request.resume
     task_name = None if request.task is None else "custom" if request.is_custom else get_task(request.task).name
-    options = _custom_options(None if request.is_custom else request.task, request.files)
+    options = custom.recipe_values(None if request.is_custom else request.task, request.files)
     name = request.recipe or task_name or "custom"
     train_file = None if request.recipe else request.files["train"]
     folder = RunFolder(request.run or runs_root() / Path(train_file or name).stem)
@@ -342,8 +272,7 @@ def _recorded_recipe(folder: RunFolder, run: RunFolder, request: Request) -> Fin
 
     check_recipe(folder.path, request.recipe)
     recipe = recorded_recipe(run, request.changes, request.files["train"], request.files["dev"])
-    options = {f"--{name.replace('_', '-')}": request.files[name] for name in _COLUMNS}
-    check_columns(recipe, f"The run {folder.path}", options)
+    check_columns(recipe, f"The run {folder.path}", request.files)
     return recipe
 
 
@@ -404,25 +333,6 @@ def _is_suite(task: str | None, run: Path | None, resume: bool) -> bool:
     return (task is not None and task.lower() == "glue") or (
         resume and task is None and run is not None and (run / SUITE_PLAN).is_file()
     )
-
-
-def _custom_options(task: str | None, files: dict[str, str | None]) -> dict[str, Any]:
-    """Return the recipe values set by the options of a custom task; `task` is the requested built-in task, if any.
-
-    Raises:
-        RequestError: a built-in task is requested too.
-    """
-    from bigs_cli.core.errors import RequestError
-
-    values = {f"files.{name}": value for name, value in files.items() if value is not None}
-    if not values:
-        return {}
-    if task is not None:
-        option = f"--{next(iter(values)).removeprefix('files.').replace('_', '-')}"
-        raise RequestError(f"{task} is a built-in task with its own files; {option} is for custom tasks. Leave it out.")
-    # Classes listed in the recipe do not apply to scores.
-    no_labels = {"files.labels": None} if values.get("files.task_type") == "regression" else {}
-    return {**values, **no_labels, "task": "custom"}
 
 
 def _finetune_suite(request: Request) -> None:

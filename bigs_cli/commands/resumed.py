@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bigs_cli.checkpoints.resume import read_record, resume_command, run_recipe
 from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.commands.custom_task import option_of
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe
 
@@ -56,24 +57,18 @@ def recorded_recipe(run: RunFolder, changes: Sequence[str], train: str | None, d
     return recipe.model_copy(update={"files": recipe.files and recipe.files.model_copy(update=files)})
 
 
-def check_columns(recipe: FinetuneRecipe, run: str, options: dict[str, str | None]) -> None:
-    """Check that a resumed run keeps its columns and its task type.
+def check_columns(recipe: FinetuneRecipe, run: str, given: Mapping[str, str | None]) -> None:
+    """Check that a resumed run keeps its columns and its task type; `given` are keys of `files` with their options.
 
     Raises:
-        RequestError: one of the `options` differs from the recipe; the message calls the run `run`.
+        RequestError: an option differs from the recipe; the message calls the run `run`.
     """
-    files = recipe.files
-    if files is None:
+    if recipe.files is None:
         return
-    recorded = {
-        "--text": files.text,
-        "--pair": files.pair,
-        "--label": files.label,
-        "--task-type": files.task_type,
-        "--delimiter": files.delimiter,
-        "--negative": files.negative,
-    }
-    for option, value in options.items():
-        if value is not None and value.replace("sequence-", "") != (recorded[option] or "").replace("sequence-", ""):
-            original = f"with {option} {recorded[option]}" if recorded[option] else f"without {option}"
-            raise RequestError(f"{run} was started {original}, not {value}. Leave out {option} to resume it.")
+    for key, value in given.items():
+        recorded, option = getattr(recipe.files, key) or "", option_of(key)
+        moved = key in ("train", "dev")  # Files can have moved; their content is compared.
+        if value is None or moved or value.replace("sequence-", "") == recorded.replace("sequence-", ""):
+            continue
+        original = f"with {option} {recorded}" if recorded else f"without {option}"
+        raise RequestError(f"{run} was started {original}, not {value}. Leave out {option} to resume it.")

@@ -149,9 +149,7 @@ def plot(
     """
     from bigs_cli.checkpoints.sweep import find_sweep
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import out
-    from bigs_cli.reporting.plots.recipes import draw_recipes
     from bigs_cli.reporting.plots.style import check_plot_file, write
 
     asked = {"validation-curve": validation_curve, "confusion": confusion, "kernels": kernels}
@@ -170,6 +168,9 @@ def plot(
     elif confusion:
         figure = _confusion(runs[0])
     elif (root := find_sweep(runs[0])) is not None and len(runs) == 1 and not validation_curve:
+        from bigs_cli.evaluation.sweep import read_sweep
+        from bigs_cli.reporting.plots.recipes import draw_recipes
+
         figure = draw_recipes(read_sweep(root).measures)
     else:
         figure = _curves(runs, validation_curve)

@@ -16,6 +16,7 @@ import typer
 
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.checkpoints.sweep import PLAN, Plan, finished_runs, is_sweep, parse_axes, read_plan
+from bigs_cli.commands.custom_task import KEYS
 from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.files import check_writable, write_json
 from bigs_cli.core.processes import launched_as_one_of_several
@@ -31,13 +32,7 @@ _OPTION_KEYS = {
     "budget": "budget",
     "data": "data.path",
     "validation": "data.validation",
-    "train_file": "files.train",
-    "text": "files.text",
-    "pair": "files.pair",
-    "label": "files.label",
-    "task_type": "files.task_type",
-    "delimiter": "files.delimiter",
-    "negative": "files.negative",
+    **{name: f"files.{key}" for name, key in KEYS.items()},
 }
 """Arguments of the commands → the recipe key that they set."""
 
@@ -171,12 +166,13 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
         failed = _run_processes(commands, jobs)
     else:
         failed = _run_here(root, plan, call)
+    again = f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {resume_command(plan.command, root)}"
+    if failed and not any(finished_runs(root / setting.name) for setting in plan.settings):
+        raise BigsError(again)
     sweep = read_sweep(root)
     err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
     if failed:
-        raise BigsError(
-            f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {resume_command(plan.command, root)}"
-        )
+        raise BigsError(again)
     verb = "eval mlm" if sweep.task is None else "eval"
     err.print(f"Next: bigs {verb} --model {shlex.quote(str(sweep.best.runs[0].path))}")
     out.print(str(root))

@@ -90,6 +90,11 @@ class _Cls(nnx.Module):
         self.seq_relationship = Dense(config.hidden_size, 2, compute) if sentences else None
 
 
+def _one_text_per_row(*inputs: jax.Array | None) -> list[Any]:
+    """Return inputs `[B, …, L]` as `[B·…, L]`; None stays None."""
+    return [None if array is None else array.reshape(-1, array.shape[-1]) for array in inputs]
+
+
 class EncoderModel(BiGS):
     """The bare encoder with its pooler: `last_hidden_state` `[B, L, H]`, `pooler_output` `[B, H]`.
 
@@ -110,9 +115,9 @@ class EncoderModel(BiGS):
         """Encode; the hidden states are the embeddings and the output of each block."""
         rows = input_ids.shape[:-1]
         mask = (input_ids != self.pad_token_id).astype(jnp.int32) if attention_mask is None else attention_mask
-        inputs = [None if a is None else a.reshape(-1, a.shape[-1]) for a in (input_ids, mask, token_type_ids)]
-        last, pooled, hidden = super().__call__(inputs[0], inputs[1], inputs[2], key)  # pyright: ignore[reportArgumentType]
-        embedding = masked_mean(last, inputs[1]).reshape(*rows, -1)  # pyright: ignore[reportArgumentType]
+        ids, mask, types = _one_text_per_row(input_ids, mask, token_type_ids)
+        last, pooled, hidden = super().__call__(ids, mask, types, key)
+        embedding = masked_mean(last, mask).reshape(*rows, -1)
         return Outputs(last_hidden_state=last, pooler_output=pooled, hidden_states=hidden, embedding=embedding)
 
 
@@ -180,11 +185,9 @@ class Classifier(nnx.Module):
     ) -> Outputs:
         """Classify; `key` enables dropout in the embeddings and before the classifier."""
         rows = input_ids.shape[:-1]
-        inputs = [
-            None if a is None else a.reshape(-1, a.shape[-1]) for a in (input_ids, attention_mask, token_type_ids)
-        ]
+        ids, mask, types = _one_text_per_row(input_ids, attention_mask, token_type_ids)
         keys = (None, None) if key is None else jax.random.split(key)
-        last, pooled, hidden = self.s4_bert(inputs[0], inputs[1], inputs[2], keys[0])  # pyright: ignore[reportArgumentType]
+        last, pooled, hidden = self.s4_bert(ids, mask, types, keys[0])
         features = last if pooled is None else pooled
         logits = self.classifier(dropout(features, self.rate, keys[1]), dtype=jnp.float32)
         if self.of == "choices":

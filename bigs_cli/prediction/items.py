@@ -13,6 +13,7 @@ from bigs_cli.tasks import TASKS
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
+from bigs_cli.tasks.types.base import AnsweringType
 
 Input = str | tuple[str, str] | list[str] | Mapping[str, Any]
 """An input of the Python API: a text, a pair, the words of a sentence, or a dict with these by name."""
@@ -95,8 +96,8 @@ def _candidates(takes: InputFormat, task: Task | None, any_first: bool) -> list[
 
     With `any_first`, the second column is already known, so only the first column of each pair is returned.
     """
-    known = [other for other in TASKS.values() if takes.resembles(type_of(other).takes)]
-    others = [pair for other in known for pair in _task_columns(other)]
+    types = [kind for kind in map(type_of, TASKS.values()) if isinstance(kind, AnsweringType)]
+    others = [pair for kind in types if takes.resembles(kind.takes) for pair in _task_columns(kind.task)]
     # Single columns come last, because a single column may be half of a pair.
     others.sort(key=lambda pair: pair[1] is None)
     candidates = [*(_task_columns(task) if task else []), *takes.columns, *others]

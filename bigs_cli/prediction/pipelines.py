@@ -16,7 +16,7 @@ from bigs_cli.prediction.fill_mask import FillMask
 from bigs_cli.prediction.settings import Settings
 from bigs_cli.tasks.items import PAIR, Item
 from bigs_cli.tasks.types import type_of_model
-from bigs_cli.tasks.types.base import Pipeline, percent_text, softmax
+from bigs_cli.tasks.types.base import AnsweringType, Pipeline, percent_text, softmax
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,7 +67,7 @@ def pipeline_for(config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -
     Raises:
         RequestError: the model is a bare encoder, which only computes embeddings.
     """
-    if (kind := type_of_model(config)) is not None and kind.predicts:
+    if (kind := type_of_model(config)) is not None and issubclass(kind, AnsweringType):
         return kind.for_model(config, settings.task)
     if config.head in WITHOUT_TASK:
         return WITHOUT_TASK[config.head](config, settings, tokenizer)

@@ -98,6 +98,11 @@ def test_the_others_are_trained_if_a_setting_diverges(shards: Path, tmp_path: Pa
     assert set(results(root)) == {"learning_rate=1e-3"}
     assert f"1 run failed: {root}/learning_rate=1e30." in failed.err
     assert "1e-3" in failed.err
+    all_failed = bigs(
+        *pretrain(shards, tmp_path / "all", "--sweep", "optimizer.learning_rate=1e30", *words[2:], steps=4)
+    )
+    assert all_failed.code == 1
+    assert f"bigs: 1 run failed: {tmp_path}/all/learning_rate=1e30. Repeat with: bigs pretrain" in all_failed.err
 
 
 def test_invalid_requests_change_nothing(

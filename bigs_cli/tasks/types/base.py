@@ -118,8 +118,6 @@ class TaskType(ABC):
     """Whether the model's config has `num_labels` and `labels`."""
     embeds: ClassVar[bool] = False
     """Whether the model learns sentence embeddings."""
-    predicts: ClassVar[bool] = True
-    """Whether `bigs predict` answers with the head; if not, it only computes embeddings."""
     learns_from_teacher: ClassVar[bool] = False
     """Whether a model can learn the scores of a teacher (`distillation_loss`)."""
     labels_texts: ClassVar[bool] = False
@@ -134,8 +132,6 @@ class TaskType(ABC):
     """The headers of the cells of `comparison_cells` that precede the predictions."""
     aligned_cells: ClassVar[bool] = False
     """Whether the cells of `comparison_cells` have several lines, of which the nth of all cells belong together."""
-    takes: InputFormat
-    headers: tuple[str, ...]
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -269,7 +265,15 @@ class TaskType(ABC):
         """Return the cells that show the label of an example and its prediction in each of `lines`."""
         return [answer_text(lines[0].get("label")), *(answer_text(line.get("prediction")) for line in lines)]
 
-    # --- `bigs predict` ---------------------------------------------------------------------------------------
+
+class AnsweringType(TaskType):
+    """A task type with which `bigs predict` answers questions about texts; the others only give embeddings.
+
+    `takes` and `headers` are those of `Pipeline`.
+    """
+
+    takes: InputFormat
+    headers: tuple[str, ...]
 
     @abstractmethod
     def examples_of(self, items: Sequence[Item]) -> Examples:

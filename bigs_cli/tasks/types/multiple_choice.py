@@ -18,10 +18,10 @@ from bigs_cli.tasks.labels import read_labels, text_columns
 from bigs_cli.tasks.metrics import compute
 from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.types.base import (
+    AnsweringType,
     Array,
     ExampleScores,
     Lines,
-    TaskType,
     class_scores,
     pairs_of,
     percent_text,
@@ -64,7 +64,7 @@ class ChoiceExamples(Examples):
             yield record if self.labels is None else {**record, "label": int(self.labels[i])}
 
 
-class MultipleChoice(TaskType):
+class MultipleChoice(AnsweringType):
     """One score for each ending, with the cross-entropy over the endings of a text."""
 
     head = "multiple-choice"

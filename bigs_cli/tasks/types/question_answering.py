@@ -24,10 +24,10 @@ from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.labels import label_column, text_columns
 from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.types.base import (
+    AnsweringType,
     Array,
     ExampleScores,
     Lines,
-    TaskType,
     foreign_predictions_error,
     mean_of,
     percent_text,
@@ -186,7 +186,7 @@ class Candidates:
     null: float
 
 
-class QuestionAnswering(TaskType):
+class QuestionAnswering(AnsweringType):
     """Scores every token as start and as end of the answer; the loss is the mean of both cross-entropies of a window.
 
     Both labels are [CLS] if the window does not contain the answer. The prediction is the span of at most 30 tokens in

@@ -15,7 +15,6 @@ from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.schema import Loss
 from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.items import TEXT, Item
 from bigs_cli.tasks.labels import read_labels
 from bigs_cli.tasks.metrics import check_finite, compute, ranks, retrieval
 from bigs_cli.tasks.reading import Table
@@ -76,9 +75,6 @@ class SentenceEmbedding(TaskType):
 
     head = "encoder"
     embeds = True
-    predicts = False
-    takes = TEXT
-    headers = ("text",)
     label_headers = ()
 
     def __init__(self, task: Task) -> None:
@@ -201,14 +197,6 @@ class SentenceEmbedding(TaskType):
     def line_texts(self, line: Mapping[str, Any]) -> Iterator[str]:
         """Yield the texts of an example."""
         yield from (str(line[name]) for name in ("text", "pair", "negative") if name in line)
-
-    def examples_of(self, items: Sequence[Item]) -> EmbeddingExamples:
-        """Convert items to texts."""
-        return EmbeddingExamples([item.text for item in items], None, None, None)
-
-    def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield the text; there are no predictions to show."""
-        yield (item.text,)
 
 
 def _unit(vectors: Array) -> Array:

@@ -23,11 +23,11 @@ from bigs_cli.tasks.metrics import compute
 from bigs_cli.tasks.reading import Table
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
+    AnsweringType,
     Array,
     ErrorRanking,
     ExampleScores,
     Lines,
-    TaskType,
     class_scores,
     pairs_of,
     percent_text,
@@ -83,7 +83,7 @@ def _plain(label: Any) -> Any:
     return shortest_float(label) if label.dtype == np.float32 else int(label)
 
 
-class TextType(TaskType):
+class TextType(AnsweringType):
     """What task types for texts or pairs of texts share; `answer_headers` are the headers of the answers."""
 
     head = "sequence-classification"

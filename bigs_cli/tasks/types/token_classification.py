@@ -23,12 +23,12 @@ from bigs_cli.tasks.labels import label_column, parse_label, text_columns
 from bigs_cli.tasks.reading import Table, not_text_error
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types.base import (
+    AnsweringType,
     Array,
     ErrorRanking,
     ExampleScores,
     Lines,
     Metric,
-    TaskType,
     foreign_predictions_error,
     pairs_of,
     percent_text,
@@ -78,7 +78,7 @@ class EncodedWords(Encoded):
     words: Array
 
 
-class TokenClassification(TaskType):
+class TokenClassification(AnsweringType):
     """Cross-entropy over the tags, at the first token of each word.
 
     The other tokens of a word have no label. Words beyond the length, and words that normalization removes, count as
