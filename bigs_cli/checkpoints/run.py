@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,14 @@ class RunFolder:
         with atomic_write(self.recipe_file, "w") as file:
             file.write(recipe)
         self._make_newest()
+
+    def clear(self) -> None:
+        """Remove all files of a new run but its lock. Call it while holding `lock`."""
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK:
+                entry.unlink()
 
     def _can_start(self) -> bool:
         """Return whether the folder is empty, or only has files of an interrupted start and no recipe yet."""

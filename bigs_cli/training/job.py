@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.checkpoints.untrained import untrained_layers
 from bigs_cli.core.environment import describe_environment
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.processes import is_main_process
 from bigs_cli.models.functional import Parameters, parameter_shapes
 from bigs_cli.models.init import init_parameters
 from bigs_cli.models.published import to_flat, to_tree
@@ -65,6 +67,19 @@ class Job:
             self.update_record()
 
         self.folder.start(dump_recipe(recipe), environment, self.resume, write_all)
+
+    @contextmanager
+    def discarded_if_refused(self) -> Iterator[None]:
+        """Remove the files of a new run without a checkpoint if it is refused, for example because of its data.
+
+        Call it under `folder.lock`, after `start`.
+        """
+        try:
+            yield
+        except RequestError:
+            if not self.resume and is_main_process() and not steps(self.folder.checkpoints):
+                self.folder.clear()
+            raise
 
     def update_record(self) -> None:
         """Write the record unless it is up to date. Call it in the main process."""

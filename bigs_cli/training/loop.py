@@ -34,6 +34,7 @@ from bigs_cli.training.nonfinite import divergence_error, is_finite, nonfinite_r
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.profile import StepProfiler
 from bigs_cli.training.step import StepOptions, SummedLoss, TrainState, make_step, new_state
+from bigs_cli.training.verification import Verification
 
 Update = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -90,9 +91,9 @@ class Training:
     """A training run: its recipe, loss, data and number of steps.
 
     `digests` holds the SHA-256 of each part of the data, the training data first; a run resumes only with equal
-    digests. `fixed` are further arguments of the loss: parameters that are not trained. `peak_tokens` is the number of
-    tokens per second at the peak FLOP/s of the devices, from which the live view computes the utilization; with None it
-    shows none.
+    digests. `fixed` are further arguments of the loss: parameters that are not trained. The `verification` of the data
+    must succeed before a checkpoint is written. `peak_tokens` is the number of tokens per second at the peak FLOP/s of
+    the devices, from which the live view computes the utilization; with None it shows none.
     """
 
     recipe: PretrainRecipe | FinetuneRecipe
@@ -105,6 +106,7 @@ class Training:
     checkpoint_every: int
     digests: Mapping[str, str]
     fixed: tuple[Parameters, ...] = ()
+    verification: Verification | None = None
     gradient_accumulation_steps: int = 1
     freeze_ssm: bool = False
     max_minutes: float | None = None
@@ -129,7 +131,7 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
     and write a checkpoint; a second Ctrl-C stops it immediately.
 
     Raises:
-        RequestError: the checkpoints are corrupt, or belong to another model or other data.
+        RequestError: the checkpoints are corrupt, or belong to another model or other data; or the data was modified.
         BigsError: training diverged. No checkpoint is written.
         KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
@@ -146,6 +148,8 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
     clock = _Clock(float(loop_state.get("seconds", 0.0)), training.max_minutes)
 
     def save(score: float | None = None) -> None:
+        if training.verification is not None:
+            training.verification.wait()
         loop_state = training.batches.loop_state() | ({} if evaluator is None else evaluator.loop_state())
         loop_state |= {"skipped": int(state.skipped), "skipped_in_a_row": int(state.skipped_in_a_row)}
         loop_state |= {"seconds": clock.seconds(), "data": dict(training.digests)}
@@ -178,6 +182,8 @@ def train(training: Training, params: Parameters, checkpoints: Checkpoints, log:
                     check_nonfinite(in_a_row_before, step - stop_after)
                 in_a_row_before = in_a_row
             if step % recipe.log_every == 0 or done or step == first + 1:
+                if training.verification is not None:
+                    training.verification.poll()
                 values = {name: shortest_float(value) for name, value in jax.device_get(metrics).items()}
                 values |= {"skipped": int(values["skipped"]), **throughput.read()}
                 log.write(step, **values)

@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from bigs_cli.training.job import Job, initial_parameters
 from bigs_cli.training.loop import TOKENS, Training, place_parameters, train
 from bigs_cli.training.peak_flops import peak_tokens
 from bigs_cli.training.step import SummedLoss
+from bigs_cli.training.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,19 @@ def pretrain(
     check_shards(recipe, shards)
     if teacher is not None:
         check_word_teacher(teacher.config, teacher.source, recipe)
-    _verify(shards, job)
-    if validation is not None and validation.corpus is not shards:
-        _verify(validation.corpus, job)
     folder, main = job.folder, is_main_process()
-    # Only process 0 locks and writes the folder. `broadcast` waits until every process has verified its data.
-    with folder.lock() if main else contextlib.nullcontext(), translate_errors(recipe, job):
+    other = None if validation is None or validation.corpus is shards else validation.corpus
+    # Only process 0 locks and writes the folder.
+    with (
+        folder.lock() if main else contextlib.nullcontext(),
+        translate_errors(recipe, job),
+        _verification([shards] if other is None else [shards, other], job) as verification,
+    ):
         mesh = meshes.make_mesh(recipe.mesh)
         rows = batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps
         meshes.check_batch(mesh, rows, recipe.data.sequence_length)
         (params, _), tokenizer = initial_parameters(recipe.model, recipe.seed, start), shards.tokenizer()
-        broadcast(0)
+        broadcast(0)  # Every process has checked the request before the folder is written.
         recipe = with_dtype(recipe)
         apply = make_apply(recipe.model, recipe.compute)
         length, compute = recipe.data.sequence_length, recipe.compute
@@ -117,6 +120,7 @@ def pretrain(
             checkpoint_every=recipe.checkpoint.every_steps,
             digests=digests,
             fixed=fixed,
+            verification=verification,
             gradient_accumulation_steps=recipe.gradient_accumulation_steps,
             max_minutes=recipe.max_minutes,
             peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
@@ -134,12 +138,14 @@ def pretrain(
             write_config(path / CONFIG, recipe.model)
             save_tokenizer(tokenizer, path)
 
+        verification.poll()
         if main:
             job.start(recipe, start, write_model)
         saved = recipe.checkpoint
         keep = Keep(saved.keep, saved.keep_every, saved.keep_best)
         loggers = recipe.loggers if main else ()
         with (
+            job.discarded_if_refused(),
             Checkpoints(folder.checkpoints, keep) as checkpoints,
             open_loggers(loggers, folder.path, recipe.model_dump(mode="json", by_alias=True), job.command) as logger,
         ):
@@ -196,10 +202,24 @@ def _write_results(training: Training, result: PretrainResult, skipped: int, par
     )
 
 
-def _verify(corpus: Corpus, job: Job) -> None:
-    """Raise RequestError if a corpus was modified after it was written."""
-    with progress("verifying shards", corpus.nbytes // jax.process_count(), "bytes") as advance:
-        corpus.verify(advance, jax.process_index(), jax.process_count(), resumed=not job.needs_start)
+def _verification(corpora: Sequence[Corpus], job: Job) -> Verification:
+    """Return the check that no corpus was modified after it was written. HDF5 files are checked at once.
+
+    Raises:
+        RequestError: HDF5 files were modified.
+    """
+    place, resumed = (jax.process_index(), jax.process_count()), not job.needs_start
+    for corpus in corpora:
+        if corpus.static_masks:  # Its digest needs the content of all files, too.
+            with progress("verifying", corpus.nbytes, "bytes") as advance:
+                corpus.verify(advance, *place, resumed)
+
+    def verify_shards(advance: Callable[[int], None]) -> None:
+        for corpus in corpora:
+            if not corpus.static_masks:
+                corpus.verify(advance, *place, resumed)
+
+    return Verification(verify_shards)
 
 
 def check_shards(recipe: PretrainRecipe, shards: Corpus) -> None:
