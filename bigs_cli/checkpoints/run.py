@@ -28,7 +28,6 @@ from bigs_cli.core.paths import check_local
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
-SUITE_PLAN = "suite.json"
 _START_FILES = {
     *(ENVIRONMENT, RESUME, "recipe.yaml", "config.json"),
     *("tokenizer.json", "vocab.txt", "tokenizer_config.json"),

@@ -1,4 +1,7 @@
-"""The folder of a sweep: its plan in sweep.json, and runs with every combination of values of some recipe keys."""
+"""The folder of a sweep: its plan in sweep.json, and runs with every combination of values of some recipe keys.
+
+A GLUE suite is a sweep over tasks: its only key is `task`, which is an argument of the command.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from bigs_cli.checkpoints.run import RunFolder, runs_root
 from bigs_cli.core.errors import RequestError
 
 PLAN = "sweep.json"
+TASK = "task"
 
 Axes = dict[str, tuple[str, ...]]
 """Recipe key → the values to try, in the syntax of --set."""
@@ -28,14 +32,20 @@ class Setting:
     values: dict[str, str]
 
     @property
+    def task(self) -> str | None:
+        """The task of a suite; None in other sweeps."""
+        return self.values.get(TASK)
+
+    @property
     def sets(self) -> tuple[str, ...]:
         """The values as KEY=VALUE, as in --set."""
-        return tuple(f"{key}={value}" for key, value in self.values.items())
+        return tuple(f"{key}={value}" for key, value in self.values.items() if key != TASK)
 
     @property
     def name(self) -> str:
-        """The name of its folder, such as ``learning_rate=1e-4,epochs=3``; "" without keys."""
-        return ",".join(re.sub(r"[^\w.=+-]+", "-", f"{short_key(key)}={value}") for key, value in self.values.items())
+        """The name of its folder: the task, or such as ``learning_rate=1e-4,epochs=3``; "" without keys."""
+        values = (f"{short_key(key)}={value}" for key, value in self.values.items())
+        return self.task or ",".join(re.sub(r"[^\w.=+-]+", "-", value) for value in values)
 
 
 def parse_axes(texts: Sequence[str]) -> Axes:
@@ -94,6 +104,11 @@ class Plan(BaseModel):
     arguments: dict[str, Any]
 
     @property
+    def is_suite(self) -> bool:
+        """Whether it runs over tasks."""
+        return TASK in dict(self.axes)
+
+    @property
     def settings(self) -> list[Setting]:
         """All combinations of values."""
         return combinations(dict(self.axes))
@@ -105,8 +120,15 @@ def is_sweep(root: Path | None) -> bool:
 
 
 def find_sweep(name: str) -> Path | None:
-    """Return the folder of the sweep `name`, a path or a name in `runs_root()`; None if there is none."""
-    return next((path for path in (Path(name), runs_root() / name) if is_sweep(path)), None)
+    """Return the folder of the sweep `name`, a path or a name in `runs_root()`; None if there is none.
+
+    Suites are not found: the scores of different tasks do not compare.
+
+    Raises:
+        RequestError: its plan is invalid.
+    """
+    found = next((path for path in (Path(name), runs_root() / name) if is_sweep(path)), None)
+    return None if found is None or read_plan(found).is_suite else found
 
 
 def read_plan(root: Path) -> Plan:

@@ -86,12 +86,14 @@ def finetune(
     """
     arguments = dict(locals())
     from bigs_cli.checkpoints.sweep import is_sweep
+    from bigs_cli.commands.glue import is_suite
     from bigs_cli.commands.sweep import train_sweep
     from bigs_cli.core.errors import RequestError
 
-    if sweep or (resume and is_sweep(run)):
-        if _is_suite(task, run, resume):
-            raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
+    suite = is_suite(task)
+    if suite and sweep:
+        raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
+    if suite or sweep or (resume and is_sweep(run)):
         train_sweep("finetune", finetune, arguments, recipe or train_file or task or "custom")
         return
     if jobs is not None:
@@ -108,13 +110,6 @@ def finetune(
         changes.append(f"loggers=[{', '.join(loggers)}]")
     files = {key: arguments[name] for name, key in custom.KEYS.items()}
     request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run, profile)
-    if _is_suite(task, run, resume):
-        if dry_run:
-            raise RequestError("--dry-run shows a single run. Name one task: bigs finetune cola --dry-run")
-        if profile is not None:
-            raise RequestError("--profile traces a single run. Name one task: bigs finetune cola --profile DIR")
-        _finetune_suite(request)
-        return
     has_recipe = recipe is not None or any(change.startswith("files.") for change in changes)
     if dev_file is not None and train_file is None and not has_recipe and not resume:
         raise RequestError("--dev is the dev set of a custom task. Also name its training set with --train.")
@@ -314,54 +309,3 @@ def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSCon
         out.print(part, "", sep="\n")
     out.print(example)
     err.print("Dry run: nothing was written. Leave out --dry-run to train.")
-
-
-def _open(name: str) -> tuple[OpenModel, Tokenizer, str]:
-    """Return the model, its tokenizer, and its folder or hub id."""
-    from bigs_cli.checkpoints.resolve import find_model
-    from bigs_cli.commands.shared import lasting_name, open_and_announce, tokenizer_of
-
-    source = lasting_name(find_model(name))
-    model = open_and_announce(name)
-    return model, tokenizer_of(model), source
-
-
-def _is_suite(task: str | None, run: Path | None, resume: bool) -> bool:
-    """Return whether the task is all of GLUE, or the run to resume is such a suite."""
-    from bigs_cli.checkpoints.run import SUITE_PLAN
-
-    return (task is not None and task.lower() == "glue") or (
-        resume and task is None and run is not None and (run / SUITE_PLAN).is_file()
-    )
-
-
-def _finetune_suite(request: Request) -> None:
-    """Train for all GLUE tasks, and print the table of their scores."""
-    from bigs_cli.checkpoints.resolve import find_model
-    from bigs_cli.checkpoints.resume import absolute
-    from bigs_cli.checkpoints.run import runs_root
-    from bigs_cli.commands.shared import lasting_name, prepare_jax
-    from bigs_cli.core.errors import RequestError
-    from bigs_cli.evaluation.suite import suite_notes, suite_table
-    from bigs_cli.reporting.console import err, out
-
-    prepare_jax()
-    from bigs_cli.evaluation.suite import suite_lines
-    from bigs_cli.training.suite import SUITE, SuitePlan, begin_suite, finetune_suite, resumed_plan
-
-    root = request.run or runs_root() / SUITE
-    model = None if request.start is None else lasting_name(find_model(request.start))
-    data, variant = request.data, request.recipe
-    if request.resume:
-        plan = resumed_plan(root, model, None if data is None else str(data), variant, request.seeds)
-    elif model is None:
-        raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
-    else:
-        folder = None if data is None else absolute(data)
-        plan = SuitePlan(absolute(model), folder, variant, request.changes, request.seeds or 1)
-        begin_suite(root, plan)
-    finetune_suite(plan, _open, root, request.resume)
-    lines = suite_lines(root)
-    err.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"), *suite_notes(lines), sep="\n")
-    err.print(f"Next: bigs eval glue --model {shlex.quote(str(root))}")
-    out.print(str(root))

@@ -1,4 +1,7 @@
-"""`--sweep` of the commands that train: one run per setting and seed, each a call of the command itself."""
+"""Several runs of a command that trains: `--sweep`, seeds of `bigs pretrain`, and the GLUE suite.
+
+Each run is a call of the command itself.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ from typing import Any
 import typer
 
 from bigs_cli.checkpoints.run import RunFolder
-from bigs_cli.checkpoints.sweep import PLAN, Plan, finished_runs, is_sweep, parse_axes, read_plan
+from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, finished_runs, is_sweep, parse_axes, read_plan
 from bigs_cli.commands.custom_task import KEYS
+from bigs_cli.commands.glue import SUITE, arguments_of, check_suite, is_suite, print_suite
 from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.files import check_writable, write_json
 from bigs_cli.core.processes import launched_as_one_of_several
@@ -50,24 +54,31 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
 
     jobs = arguments.pop("jobs")
     given = {key: value for key, value in arguments.items() if value not in (None, False, [])}
+    suite = is_suite(given.get("task"))
     for key in ("profile", "coordinator", "process", "processes"):
         if key in given:
-            raise RequestError(f"--{key} is for a single run. Leave it out, or train without --sweep.")
+            raise RequestError(f"--{key} is for a single run. Leave it out, or name a single task and setting.")
+    if suite and jobs is not None:
+        raise RequestError("Some GLUE tasks start from the run of another one, so --jobs does not apply. Leave it out.")
     if launched_as_one_of_several(os.environ):
         raise RequestError(
             "A sweep runs in one process. Start it without srun or mpirun; or with --jobs 0, which prints the commands "
             "of its runs, start each of these with several processes."
         )
+    default = runs_root() / (SUITE if suite else f"{Path(name).stem}-sweep")
     if given.pop("resume", False):
+        if suite:
+            given = {"run": default, **given}
+            del given["task"]
         root, plan = _to_resume(command, given)
         _run(root, plan, call, jobs)
         return
-    root = given.pop("run", None) or runs_root() / f"{Path(name).stem}-sweep"
+    root = given.pop("run", None) or default
     dry_run = given.pop("dry_run", False)
     plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
     _check_new(root, plan)
     if dry_run:
-        runs = [path for setting in plan.settings for path, _ in _calls(plan, root / setting.name, setting.sets)]
+        runs = [path for setting in plan.settings for path, _ in _calls(plan, root, setting)]
         err.print(*runs, "Dry run: nothing was written. Leave out --dry-run to train.", sep="\n")
         return
     write_json(root / PLAN, plan.model_dump(mode="json"))
@@ -89,11 +100,11 @@ def _to_resume(command: str, given: dict[str, Any]) -> tuple[Path, Plan]:
     root: Path | None = given.pop("run", None)
     if root is None or not is_sweep(root):
         raise RequestError(
-            f"{root or '--run'} is not the folder of a sweep. To resume a sweep, name its folder with --run; to resume "
-            "a single run, leave out --sweep and --seeds."
+            f"{root or '--run'} is not the folder of a sweep or suite. To resume one, name its folder with --run; to "
+            "resume a single run, leave out --sweep and --seeds."
         )
     if given:
-        raise RequestError(f"{root} is a sweep, which has its own options. Resume it with --resume and --run only.")
+        raise RequestError(f"{root} has its own options. Resume it with --resume and --run only.")
     plan = read_plan(root)
     if plan.command != command:
         raise RequestError(f"The sweep in {root} is one of bigs {plan.command}. Resume it with that command.")
@@ -115,6 +126,10 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     if command == "pretrain" and "recipe" not in arguments:
         raise RequestError("Name a recipe, as in --recipe small; `bigs recipes list` lists them.")
     axes = parse_axes(sweep)
+    if TASK in axes:
+        raise RequestError(
+            "--sweep task: scores of different tasks do not compare. For all of GLUE: bigs finetune glue"
+        )
     for option, key in _OPTION_KEYS.items():
         if key in axes and option in arguments:
             raise RequestError(f"--sweep {key}: another option sets {key} for all runs. Leave one of them out.")
@@ -127,8 +142,11 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     for option in ("start", "teacher"):
         if option in kept:
             kept[option] = absolute(lasting_name(find_model(kept[option])))
-    plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
     task = kept.get("task", "custom")
+    if is_suite(task):
+        del kept["task"]
+        return Plan(command=command, axes=((TASK, check_suite(kept)),), seeds=seeds, arguments=kept)
+    plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
     name = kept.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)
     for setting in plan.settings:
         load_recipe(name, [*kept.get("sets", ()), *setting.sets])
@@ -169,12 +187,16 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
     again = f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {resume_command(plan.command, root)}"
     if failed and not any(finished_runs(root / setting.name) for setting in plan.settings):
         raise BigsError(again)
-    sweep = read_sweep(root)
-    err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
+    if plan.is_suite:
+        print_suite(root)
+        best, verb = root, "eval glue"
+    else:
+        sweep = read_sweep(root)
+        err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
+        best, verb = sweep.best.runs[0].path, "eval mlm" if sweep.task is None else "eval"
     if failed:
         raise BigsError(again)
-    verb = "eval mlm" if sweep.task is None else "eval"
-    err.print(f"Next: bigs {verb} --model {shlex.quote(str(sweep.best.runs[0].path))}")
+    err.print(f"Next: bigs {verb} --model {shlex.quote(str(best))}")
     out.print(str(root))
 
 
@@ -188,9 +210,10 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
 
     failed = []
     for number, setting in enumerate(plan.settings):
-        if setting.sets:
-            err.print(f"Setting {number + 1} of {len(plan.settings)}: {' '.join(setting.sets)}")
-        for path, arguments in _calls(plan, root / setting.name, setting.sets):
+        if plan.axes:
+            kind, what = ("Task", setting.task) if setting.task else ("Setting", " ".join(setting.sets))
+            err.print(f"{kind} {number + 1} of {len(plan.settings)}: {what}")
+        for path, arguments in _calls(plan, root, setting):
             if arguments is None:
                 err.print(f"{path} is finished.")
                 continue
@@ -245,7 +268,7 @@ def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tup
     command.command()(call)
     parameters = typer.main.get_command(command).params
     for setting in plan.settings:
-        for path, arguments in _calls(plan, root / setting.name, setting.sets):
+        for path, arguments in _calls(plan, root, setting):
             words = [plan.command]
             for parameter in parameters:
                 value = (arguments or {}).get(parameter.name)
@@ -260,12 +283,15 @@ def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tup
                 yield path, [*words, "--run", str(path)]
 
 
-def _calls(plan: Plan, folder: Path, sets: tuple[str, ...]) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Return the run folder and the arguments of each call of the command for one setting; None: it is finished."""
     from bigs_cli.recipe import load_recipe
 
-    arguments = {key: Path(value) if key in _PATHS else value for key, value in plan.arguments.items()}
-    sets = (*arguments.get("sets", ()), *sets)
+    folder, arguments = root / setting.name, dict(plan.arguments)
+    if setting.task is not None:
+        arguments = arguments_of(setting.task, root, arguments)
+    arguments = {key: Path(value) if key in _PATHS else value for key, value in arguments.items()}
+    sets = (*arguments.get("sets", ()), *setting.sets)
     runs: dict[Path, dict[str, Any]] = {folder: {"sets": list(sets)}}
     if plan.command == "finetune":  # It trains with all seeds.
         runs[folder]["seeds"] = plan.seeds

@@ -108,7 +108,7 @@ def prepare(folder: Path) -> list[Verb]:
             "seeds.json",
             "seed-*/recipe.yaml",
         ),
-        Verb("finetune glue", tuple(finetune("glue", base, glue, run)), "out", "stsb/results.json", "suite.json"),
+        Verb("finetune glue", tuple(finetune("glue", base, glue, run)), "out", "stsb/results.json", "sweep.json"),
         Verb("eval", ("eval", "mrpc", "--model", tuned, "--data", glue, "--predictions", "out.jsonl"), "out.jsonl"),
         Verb("predict", ("predict", *ask, "--output", "out.jsonl"), "out.jsonl"),
         Verb("predict --embed", ("predict", *ask, "--embed", "--output", "out.npy"), "out.npy"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import statistics
 import zipfile
 from pathlib import Path
@@ -95,22 +94,15 @@ def test_a_suite_resumes_where_it_stopped(suite: Path, pretrained: Path, glue: P
     rejected = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root)
     assert (rejected.code, rejected.out) == (2, "")
     assert "--resume" in rejected.err
-    for option, other, start in (
-        ("--data", tmp_path, f"with --data {glue}"),
-        ("--recipe", "128", "without --recipe"),
-        ("--seeds", 3, "with --seeds 2"),
-        ("--from", suite / "cola" / "seed-42", f"with --from {pretrained}"),
-    ):
+    for option, other in (("--data", tmp_path), ("--recipe", "128"), ("--seeds", 3), ("--from", pretrained)):
         before = snapshot(root)
         differs = bigs("finetune", "glue", "--run", root, "--resume", option, other)
         assert (differs.code, differs.out, snapshot(root)) == (2, "", before)
-        assert f"The suite in {root} was started {start}" in differs.err
+        assert f"{root} has its own options. Resume it with --resume and --run only." in differs.err
     before = snapshot(root / "cola")
-    again = bigs(
-        "finetune", "glue", "--from", pretrained, "--data", os.path.relpath(glue), "--run", root, "--resume"
-    ).fine()
+    again = bigs("finetune", "glue", "--run", root, "--resume").fine()
     assert snapshot(root / "cola") == before
-    assert "CoLA is finished." in again.err
+    assert f"{root / 'cola'} is finished." in again.err
     for name in ("seeds.json", "seed-43/results.json"):
         ours, first = (json.loads((place / "stsb" / name).read_text())["metrics"] for place in (root, suite))
         assert ours == first

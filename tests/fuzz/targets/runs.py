@@ -10,6 +10,7 @@ from bigs_cli.checkpoints import checksums
 from bigs_cli.checkpoints.resolve import find_model
 from bigs_cli.checkpoints.resume import run_recipe
 from bigs_cli.checkpoints.run import RunFolder, runs
+from bigs_cli.checkpoints.sweep import read_plan
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.evaluation.paired import example_table
 from bigs_cli.evaluation.predictions import example_scores, read_predictions
@@ -18,7 +19,6 @@ from bigs_cli.recipe import recipe_text
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
-from bigs_cli.training.suite import saved_plan
 from tests.fuzz.targets.target import Seeds, Target
 
 _RESULTS = {"metrics": {"accuracy": 0.5, "f1": 0.6}, "step": 4, "steps": 6, "seconds": 1.5, "parameters": 100}
@@ -68,7 +68,8 @@ def _find_run(path: Path) -> None:
 
 
 _SUITE: dict[str, bytes] = {
-    "suite.json": b'{"model": "base", "variant": null, "sets": ["epochs=1"], "seeds": 1, "data": null}',
+    "sweep.json": b'{"command": "finetune", "axes": [["task", ["mrpc", "rte"]]], "seeds": 2, '
+    b'"arguments": {"start": "base", "sets": ["epochs=1"]}}',
     "mrpc/seeds.json": b'{"kind": "seeds", "best": "seed-42", "seeds": [42, 43], "metrics": '
     b'{"f1": {"mean": 0.5, "std": 0.1, "best": 0.6, "values": [0.4, 0.6], "interval": [0.3, 0.7]}}}',
     "mrpc/seed-42/results.json": _RUN["results.json"],
@@ -88,7 +89,7 @@ def _suite(name: str) -> Callable[[Path], tuple[Path, Seeds]]:
 
 def _show_suite(path: Path) -> None:
     root = next(parent for parent in path.parents if parent.name == "glue")
-    _run_all(lambda: suite_lines(root), lambda: saved_plan(root))
+    _run_all(lambda: suite_lines(root), lambda: read_plan(root))
 
 
 def _checksums(folder: Path) -> tuple[Path, Seeds]:
@@ -119,6 +120,6 @@ def _run_all(*steps: Callable[[], object]) -> None:
 
 TARGETS = (
     *(Target(f"run {name}", _run(name), _find_run if name == "recipe.yaml" else _read_run) for name in _RUN),
-    *(Target(f"suite {name}", _suite(name), _show_suite) for name in ("suite.json", "mrpc/seeds.json")),
+    *(Target(f"suite {name}", _suite(name), _show_suite) for name in ("sweep.json", "mrpc/seeds.json")),
     Target("seal.json", _checksums, _read_checksums),
 )

@@ -1,0 +1,79 @@
+"""`bigs finetune glue`: a sweep over the GLUE tasks, some of which start from the MNLI run of the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bigs_cli.core.errors import RequestError
+
+SUITE = "glue"
+
+
+def is_suite(task: str | None) -> bool:
+    """Return whether the task that is named on the command line is all of GLUE."""
+    return task is not None and task.lower() == SUITE
+
+
+def check_suite(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Check the arguments of a new suite; return the tasks that have a training and a dev set, all if on the hub.
+
+    Raises:
+        RequestError: there is no start model, no such task, no such variant of the recipes, or a value is invalid.
+    """
+    from bigs_cli.evaluation.suite import TASK_ORDER
+    from bigs_cli.recipe import load_recipe
+    from bigs_cli.reporting.console import err
+    from bigs_cli.tasks import TASKS
+    from bigs_cli.tasks.splits import available_splits
+
+    if "start" not in arguments:
+        raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
+    variant, data = arguments.get("recipe"), arguments.get("data")
+    names = [recipe_name(task, variant) for task in TASK_ORDER]
+    if variant and not any(name.endswith(f"-{variant}") for name in names):
+        raise RequestError(
+            f"No GLUE task has a recipe variant '{variant}'. With --recipe 128 the recipes are cola-128, mnli-128, …"
+        )
+    for name in names:
+        load_recipe(name, arguments.get("sets", ()))
+    if data is None:
+        return TASK_ORDER
+    found = tuple(name for name in TASK_ORDER if {"train", "dev"} <= set(available_splits(TASKS[name], data)))
+    if not found:
+        folders = ", ".join(TASKS[name].folder for name in TASK_ORDER)
+        raise RequestError(
+            f"There is no GLUE task under {data} (--data). It should contain some of the folders {folders}."
+        )
+    if missing := [TASKS[name].title for name in TASK_ORDER if name not in found]:
+        err.print(f"Skipped, because they are not in {data}: {', '.join(missing)}.")
+    return found
+
+
+def recipe_name(task: str, variant: str | None) -> str:
+    """Return the recipe of a task: its `variant` (with "128", cola-128, …) or, if it has none, its default recipe."""
+    from bigs_cli.recipe.catalog import recipe_names
+
+    name = f"{task}-{variant}"
+    return name if variant and name in recipe_names("finetune") else task
+
+
+def arguments_of(task: str, root: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `bigs finetune` for one task of the suite in `root`."""
+    from bigs_cli.evaluation.suite import best_run
+    from bigs_cli.tasks import TASKS
+
+    first, start = TASKS[task].start, arguments["start"]
+    if first is not None and (run := best_run(root / first)) is not None:
+        start = str(run.path)
+    return {**arguments, "task": task, "recipe": recipe_name(task, arguments.get("recipe")), "start": start}
+
+
+def print_suite(root: Path) -> None:
+    """Print the scores of the finished runs of a suite."""
+    from bigs_cli.evaluation.suite import suite_lines, suite_notes, suite_table
+    from bigs_cli.reporting.console import err
+
+    lines = suite_lines(root)
+    err.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"), *suite_notes(lines), sep="\n")
