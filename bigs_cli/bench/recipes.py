@@ -37,7 +37,7 @@ class Plan:
 
     Results are in `root`/RECIPE/seed-N. `options` are the values for `--recipe`, by name. `sets` (KEY=VALUE) are
     already applied to `recipes`. `glue` is the folder with the files of the tasks (None: the hub), and `blimp` that of
-    BLiMP (None: not evaluated).
+    BLiMP (None: not evaluated), of which at most `blimp_limit` pairs per file are used.
     """
 
     root: Path
@@ -49,11 +49,14 @@ class Plan:
     sets: tuple[str, ...] = ()
     glue: Path | None = None
     blimp: Path | None = None
+    blimp_limit: int | None = None
 
     def parts(self) -> dict[str, Any]:
         """Return all that determines results, as strings and JSON objects, by a name for messages."""
         places = {"--data": self.shards, "--task-data": self.glue, "--blimp": self.blimp}
         parts: dict[str, Any] = {option: absolute(place) for option, place in places.items() if place is not None}
+        if self.blimp_limit is not None:
+            parts["--blimp-limit"] = self.blimp_limit
         for name, recipe in (self.recipes | self.tasks).items():
             parts[f"recipe {name}"] = recipe.model_dump(mode="json", by_alias=True)
         return parts
@@ -174,6 +177,7 @@ def _run_seed(plan: Plan, recipe: str, number: int) -> None:
     run_step(Step(speed, folder / SPEED))
     if plan.blimp is not None and not (folder / PAIRS).is_file():
         pairs = ["eval", "blimp", "--model", str(base.path), "--data", str(plan.blimp)]
+        pairs += [] if plan.blimp_limit is None else ["--limit", str(plan.blimp_limit)]
         write_json(folder / PAIRS, json_of(pairs))
     data = [] if plan.glue is None else ["--data", str(plan.glue)]
     for name in plan.tasks:
@@ -252,15 +256,17 @@ def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[Val
         except (ValueError, KeyError, TypeError):
             raise RequestError(f"{file} was not written by `bigs bench recipes --json`.") from None
         if not same:
-            raise RequestError(f"{file} belongs to another comparison: its recipes, --task or --set differ.")
+            raise RequestError(
+                f"{file} belongs to another comparison: its recipes, --task, --set or --blimp-limit differ."
+            )
         found.append(values)
     return found
 
 
-def _but_seeds(settings: Mapping[str, Any]) -> list[list[str]]:
-    """Return the recipes, tasks and values of --set of a comparison, except for the seed."""
-    sets = [str(value) for value in settings["sets"]]
-    return [list(settings["recipes"]), list(settings["tasks"]), [one for one in sets if not one.startswith("seed=")]]
+def _but_seeds(settings: Mapping[str, Any]) -> list[Any]:
+    """Return the settings of a comparison that determine its results, except for the seed."""
+    sets = [value for value in map(str, settings["sets"]) if not value.startswith("seed=")]
+    return [list(settings["recipes"]), list(settings["tasks"]), sets, settings["blimp_limit"]]
 
 
 def with_results(measures: Sequence[Measure], others: Sequence[Values]) -> list[Measure]:

@@ -43,6 +43,10 @@ def compare_recipes(
         Path | None,
         opt.path_option("--blimp", help="Also evaluate on BLiMP: folder with its files.", show_default="no"),
     ] = None,
+    blimp_limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Use at most N pairs of each file of BLiMP.", show_default="all"),
+    ] = None,
     others: Annotated[
         list[Path] | None,
         opt.path_option(
@@ -73,10 +77,17 @@ def compare_recipes(
     check_target(json_file)
     if plot is not None:
         check_plot_file(plot)
-    plan = make_plan(
-        output, names, tasks or (), shards=data, seeds=seeds, sets=tuple(sets or ()), glue=glue, blimp=blimp
+    evaluation = {"glue": glue, "blimp": blimp, "blimp_limit": blimp_limit}
+    plan = make_plan(output, names, tasks or (), shards=data, seeds=seeds, sets=tuple(sets or ()), **evaluation)
+    report = heading(
+        "recipes",
+        recipes=names,
+        tasks=tasks or [],
+        data=str(data),
+        seeds=seeds,
+        sets=sets or [],
+        blimp_limit=blimp_limit,
     )
-    report = heading("recipes", recipes=names, tasks=tasks or [], data=str(data), seeds=seeds, sets=sets or [])
     results = read_results(others or (), report["settings"])
     measures = with_results(run(plan), results)
     report["measures"] = [measure.as_dict() for measure in measures]

@@ -55,7 +55,16 @@ def compare(shards: Path, glue: Path, tmp_path: Path) -> Callable[..., Done]:
 
     def run(*more: object) -> Done:
         recipes = (tmp_path / "gated.yaml", tmp_path / "stacked.yaml", "--data", shards, "--output", tmp_path / "runs")
-        task = ("--task", tmp_path / "cola-tiny.yaml", "--task-data", glue, "--blimp", tmp_path / "pairs.jsonl")
+        task = (
+            "--task",
+            tmp_path / "cola-tiny.yaml",
+            "--task-data",
+            glue,
+            "--blimp",
+            tmp_path / "pairs.jsonl",
+            "--blimp-limit",
+            1,
+        )
         return bigs("bench", "recipes", *recipes, *task, "--seeds", 2, *more)
 
     return run
@@ -79,6 +88,8 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
         assert [len(values) for values in measures[name]["values"].values()] == [2, 2], name
         assert name in done.out
         assert name in (tmp_path / "recipes.svg").read_text()
+    pairs = json.loads((tmp_path / "runs" / "gated" / "seed-42" / "blimp.json").read_text())
+    assert pairs["metrics"]["n"] == 1
     assert len(commands) == 2 * 2 * 4
     commands.clear()
     interrupted = tmp_path / "runs" / "stacked" / "seed-43" / "cola-tiny"
