@@ -15,12 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe.schema import Mesh as MeshSizes
 
+AnyMesh = jax.sharding.Mesh | AbstractMesh
 AXES = ("data", "fsdp", "sequence", "tensor")
 ROW_AXES = ("data", "fsdp")
 """The mesh axes over which the rows of a batch are sharded."""
@@ -58,7 +59,19 @@ def make_mesh(sizes: MeshSizes) -> jax.sharding.Mesh:
     return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def shardings(mesh: jax.sharding.Mesh, tree: Any) -> Any:
+def planned_mesh(sizes: MeshSizes) -> AnyMesh:
+    """Return the mesh of a run on this machine or, if it is for another number of devices, one without devices.
+
+    Without devices, a size of −1 becomes 1.
+    """
+    try:
+        return make_mesh(sizes)
+    except RequestError:
+        shape = tuple(max(getattr(sizes, axis), 1) for axis in AXES)
+        return AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def shardings(mesh: AnyMesh, tree: Any) -> Any:
     """Return the `NamedSharding` of every array of a tree of parameters, or of an optimizer state built from one."""
 
     def sharding_of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -154,7 +167,7 @@ def _constrain(x: jax.Array, axes: dict[int, tuple[str, ...]]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, P(*spec))
 
 
-def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """Return the sharding of a batch: rows over data × fsdp."""
     return NamedSharding(mesh, P(ROW_AXES))
 
@@ -198,7 +211,7 @@ def place(batch: Any, placement: NamedSharding, rows: int, mine: np.ndarray[Any,
     return jax.tree.map(place_array, batch)
 
 
-def check_batch(mesh: jax.sharding.Mesh, rows: int, length: int) -> None:
+def check_batch(mesh: AnyMesh, rows: int, length: int) -> None:
     """Check that data × fsdp divides the number of rows of a batch, and `sequence` their length in tokens.
 
     Raises:
@@ -215,7 +228,7 @@ def check_batch(mesh: jax.sharding.Mesh, rows: int, length: int) -> None:
         )
 
 
-def _fitting(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+def _fitting(spec: P, shape: tuple[int, ...], mesh: AnyMesh) -> P:
     if len(spec) > len(shape):
         return P()
     return P(

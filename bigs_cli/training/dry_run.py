@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from bigs_cli.core.wording import counted
 from bigs_cli.data.corpus import Corpus
 from bigs_cli.data.manifest import dtype_for
 from bigs_cli.models import sharding as meshes
@@ -30,6 +31,11 @@ from bigs_cli.training.step import TrainState, new_state
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+_PEAKS = {"A100": 312e12, "H100": 989e12, "TPU v5e": 197e12, "TPU v5p": 459e12}
+"""Peak FLOP/s in bfloat16, without sparsity, of one device: the data sheets of NVIDIA and Google Cloud."""
+_MFU = 0.4
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def dry_run_finetune(
 
 def _tables(run: _Run, rows: int) -> list[Table]:
     """Return both tables; `rows` is the size of a micro-batch."""
-    mesh = meshes.make_mesh(run.recipe.mesh)
+    mesh = meshes.planned_mesh(run.recipe.mesh)
     meshes.check_batch(mesh, rows, run.length)
     params, settings = parameter_shapes(run.config), run.recipe.optimizer
     optimizer = make_optimizer(settings)
@@ -99,7 +105,7 @@ def _tables(run: _Run, rows: int) -> list[Table]:
     return [_sizes(run, mesh, state), _shardings(mesh, params)]
 
 
-def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
+def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> Table:
     batch = {name: jax.ShapeDtypeStruct((run.rows, *a.shape[1:]), a.dtype) for name, a in run.batch.items()}
     mixing, sequences = run.recipe.compute.mixing, run.rows * run.choices
     tokens = sequences * run.length
@@ -113,10 +119,11 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
     batch_bytes = _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch))
+    kind = mesh.devices.flat[0].device_kind if isinstance(mesh, jax.sharding.Mesh) else "not on this machine"
     result = table("requirements", "item", "amount", "", right=("amount",))
     for line in (
         ("parameters", f"{count(state.params):,}", ""),
-        ("devices", str(mesh.size), f"{mesh.devices.flat[0].device_kind}: {shape}"),
+        ("devices", str(mesh.size), f"{kind}: {shape}"),
         ("parameters on each device", _size(params_bytes), "the gradient needs the same amount"),
         ("optimizer state on each device", _size(optimizer_bytes), ""),
         *([("moving average on each device", _size(params_bytes), "")] if state.ema is not None else []),
@@ -131,12 +138,29 @@ def _sizes(run: _Run, mesh: jax.sharding.Mesh, state: TrainState) -> Table:
             f"{flops.head / flops.forward:.1%}",
             f"at {run.predictions} masked positions per row" if run.predictions else "",
         ),
+        *_times(step * total / tokens, mesh.size),
     ):
         result.add_row(*line)
     return result
 
 
-def _shardings(mesh: jax.sharding.Mesh, params: Any) -> Table:
+def _times(flops: float, devices: int) -> list[tuple[str, str, str]]:
+    """Return rows with the training time on several accelerators."""
+    note = f"{_MFU:.0%} of the peak of {counted(devices, 'device')}, without evaluation"
+    return [
+        (f"time on {name}", _duration(flops / (_MFU * peak * devices)), note if row == 0 else "")
+        for row, (name, peak) in enumerate(_PEAKS.items())
+    ]
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
+
+
+def _shardings(mesh: meshes.AnyMesh, params: Any) -> Table:
     """Return a table of the sharding; parameters with the same rule and the same sharding share a row."""
     rows: dict[tuple[str, str], list[Any]] = {}
     for (path, leaf), sharding in zip(

@@ -62,28 +62,32 @@ def test_without_shards_only_the_example_row_is_missing(
 
 
 def test_memory_per_device_depends_on_the_mesh(shards: Path, tmp_path: Path) -> None:
+    """A mesh is planned without its devices; on a machine that has them, the figures are the same."""
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     mesh = settings(model__vocab_size=size, mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
-    arguments = [
-        "pretrain",
-        "--recipe",
-        "demo",
-        "--data",
-        str(shards),
-        "--run",
-        str(tmp_path / "run"),
-        "--dry-run",
-        *mesh,
-    ]
+    arguments = ["pretrain", "--recipe", "demo", "--data", str(shards), "--run", str(tmp_path / "run"), "--dry-run"]
+    planned = bigs(*arguments, *mesh).fine().out.partition("\nrequirements")[2]
     script = (
         "import jax, sys; jax.config.update('jax_platforms', 'cpu'); jax.config.update('jax_num_cpu_devices', 4)\n"
         "from bigs_cli.cli import main; sys.argv = ['bigs', *sys.argv[1:]]; main()"
     )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script, *arguments, *mesh], capture_output=True, text=True, check=True)
     values = rows(done.stdout.partition("\nrequirements")[2])
     assert "data 1 × fsdp 2 × sequence 1 × tensor 2" in values["devices"]
     assert "tensor, fsdp" in values["word_embeddings/embedding$"]
+    assert "not on this machine: data 1 × fsdp 2 × sequence 1 × tensor 2" in rows(planned)["devices"]
+    assert {**rows(planned), "devices": ""} == {**values, "devices": ""}
     assert not (tmp_path / "run").exists()
+
+
+def test_the_published_run_is_planned_on_many_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mesh = ("--set", "mesh.data=8", "--set", "mesh.fsdp=8", "--set", "batch_size=1024")
+    values = rows(bigs("pretrain", "--recipe", "wiki-books-512", "--dry-run", *mesh).fine().out)
+    total = float(values["FLOPs per step"].split()[1])
+    hours = float(values["time on H100"].split()[0]) * {"hours": 1, "days": 24}[values["time on H100"].split()[1]]
+    assert hours == pytest.approx(total / (0.4 * 989e12 * 64) / 3600, rel=0.01)
+    assert "40% of the peak of 64 devices" in values["time on A100"]
 
 
 def test_a_dry_run_of_fine_tuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
