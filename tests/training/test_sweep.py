@@ -7,6 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
 
 from bigs_cli.checkpoints.sweep import combinations, parse_axes
@@ -60,6 +61,17 @@ def test_a_resumed_sweep_trains_what_is_missing_and_shows_the_same_table(
         assert any(line.split()[:3] == [rate, epochs, f"{100 * mean:.2f}"] for line in table.splitlines())
     assert table.count("best\n") == 1
     assert "The best Matthews correlation is that of optimizer.learning_rate=" in table
+
+
+def test_settings_with_the_same_shapes_are_compiled_once(
+    pretrained: Path, glue: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    axes = ("--sweep", "optimizer.learning_rate=1e-3,2e-3", "--sweep", "epochs=1,1.5", "--seeds", 2)
+    with jax.log_compiles():
+        bigs(*finetune("cola", pretrained, glue, tmp_path / "sweep", *axes, "--set", "optimizer.beta1=0.8")).fine()
+    compiled = [one.getMessage() for one in caplog.records if "Finished XLA compilation" in one.getMessage()]
+    # Eight runs; their batches are padded to 16 or 24 tokens.
+    assert sum("jit(step)" in message for message in compiled) == 2
 
 
 def test_runs_show_plot_and_report_a_sweep(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
