@@ -120,7 +120,7 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.checkpoints.resume import absolute
     from bigs_cli.commands.shared import lasting_name
-    from bigs_cli.recipe import is_recipe_file, load_recipe
+    from bigs_cli.recipe import PretrainRecipe, is_recipe_file, load_recipe
     from bigs_cli.tasks import get_task
 
     if command == "pretrain" and "recipe" not in arguments:
@@ -149,8 +149,26 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
     name = kept.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)
     for setting in plan.settings:
-        load_recipe(name, [*kept.get("sets", ()), *setting.sets])
+        recipe = load_recipe(name, [*kept.get("sets", ()), *setting.sets])
+        if axes and isinstance(recipe, PretrainRecipe):
+            _check_validation(kept.get("data", recipe.data.path), kept.get("validation", recipe.data.validation))
     return plan
+
+
+def _check_validation(data: str, validation: str | None) -> None:
+    """Check that settings of a pretraining sweep can be compared.
+
+    Raises:
+        RequestError: there is nothing to validate on.
+    """
+    from bigs_cli.data.manifest import MANIFEST
+    from bigs_cli.data.shards import open_shards
+
+    folder = Path(data)
+    if validation is None and (folder / MANIFEST).is_file() and not open_shards(folder).has_split("heldout"):
+        raise RequestError(
+            f"{folder} has no held-out rows, so settings cannot be compared. Name other shards with --validation."
+        )
 
 
 def _check_new(root: Path, plan: Plan) -> None:

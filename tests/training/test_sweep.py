@@ -12,7 +12,7 @@ import pytest
 
 from bigs_cli.checkpoints.sweep import combinations, parse_axes
 from bigs_cli.core.errors import RequestError
-from tests.tiny import bigs, finetune, pretrain, snapshot
+from tests.tiny import LENGTH, bigs, finetune, pretrain, snapshot
 
 SWEEP = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--sweep", "epochs=1,2", "--seeds", 2)
 NAMES = [f"learning_rate={rate},epochs={epochs}" for rate in ("1e-3", "3e-3") for epochs in (1, 2)]
@@ -153,6 +153,14 @@ def test_invalid_requests_change_nothing(
     assert not root.exists()
     assert "needs a single task" in bigs("finetune", "glue", "--from", pretrained, "--sweep", "epochs=1,2").err
     assert snapshot(sweep) == before
+
+
+def test_pretraining_settings_need_held_out_rows_to_compare(shards: Path, tmp_path: Path) -> None:
+    words = ("--length", LENGTH, "--train-vocab", 400, "--heldout", 0, "--output", tmp_path / "shards")
+    bigs("tokenize", "--input", shards.parent / "text.jsonl", *words).fine()
+    refused = bigs(*pretrain(tmp_path / "shards", tmp_path / "sweep", "--sweep", "steps=2,4"))
+    assert (refused.code, "has no held-out rows, so settings cannot be compared" in refused.err) == (2, True)
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_a_dry_run_lists_the_runs(pretrained: Path, glue: Path, tmp_path: Path) -> None:
