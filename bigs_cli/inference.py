@@ -15,7 +15,7 @@ from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.data.encode import Encoded
 from bigs_cli.models.functional import Apply, Parameters
 from bigs_cli.models.heads import Outputs
-from bigs_cli.models.sharding import all_devices, replicate, split_rows
+from bigs_cli.models.sharding import all_devices, replicate, result_sharding, split_rows
 
 Array = np.ndarray[Any, Any]
 Batch = dict[str, Any]
@@ -51,9 +51,9 @@ class Engine:
         do not mask their padding. `mesh` is that of the parameters; None: they are copied to all devices. Each device
         computes a part of the rows.
         """
-        self.function = jax.jit(function)
         self.batch_size, self.trim, self.by_token = batch_size, trim, by_token
         self._copies_params, self._mesh = mesh is None, mesh or all_devices()
+        self.function = jax.jit(function, out_shardings=result_sharding(self._mesh))
 
     def __call__(
         self, params: Parameters, inputs: Encoded, advance: Callable[[int], None] = ignore, size: int | None = None

@@ -294,8 +294,9 @@ def evaluate_agreement(
 
 def _open(model: str | None, allow_untrained: bool) -> OpenModel:
     """Open the model. An untrained head is an error unless `allow_untrained`."""
-    from bigs_cli.commands.shared import check_untrained, open_and_announce, prepare_jax
+    from bigs_cli.commands.shared import check_untrained, join_processes, open_and_announce, prepare_jax
 
+    join_processes()
     prepare_jax()
     opened = open_and_announce(model)
     if not allow_untrained:

@@ -77,6 +77,9 @@ def finetune(
     loggers: opt.Loggers = None,
     profile: opt.Profile = None,
     dry_run: opt.DryRun = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Fine-tune a model for a labelled task and keep its best checkpoint.
 
@@ -87,6 +90,7 @@ def finetune(
     arguments = dict(locals())
     from bigs_cli.checkpoints.sweep import is_sweep
     from bigs_cli.commands.glue import is_suite
+    from bigs_cli.commands.shared import join_processes
     from bigs_cli.commands.sweep import train_sweep
     from bigs_cli.core.errors import RequestError
 
@@ -115,6 +119,7 @@ def finetune(
         raise RequestError("--dev is the dev set of a custom task. Also name its training set with --train.")
     if task is None and train_file is None and not has_recipe and not (resume and run):
         raise RequestError("Name a task: bigs finetune TASK, or --train FILE --dev FILE for a custom task.")
+    join_processes(coordinator, process, processes)
     _finetune(request)
 
 
@@ -150,6 +155,7 @@ def _finetune(request: Request) -> None:
     from bigs_cli.commands.resumed import count_seeds, first_started
     from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.processes import is_main_process
     from bigs_cli.data.tokenizer import load_tokenizer
     from bigs_cli.reporting.loggers import check_loggers
     from bigs_cli.tasks import get_task, task_of
@@ -163,7 +169,7 @@ def _finetune(request: Request) -> None:
     count = count_seeds(folder, request.seeds) if resume else request.seeds or 1
     resumed = first_started(folder, count) if resume else None
     if resumed is None:
-        if count == 1 or resume or (folder.path / RESUME).is_file():
+        if is_main_process() and (count == 1 or resume or (folder.path / RESUME).is_file()):
             folder.check(resume)
         chosen = _new_recipe(name, request, {**options, "task": "custom"} if request.is_custom else options, task_name)
     else:
@@ -194,7 +200,7 @@ def _finetune(request: Request) -> None:
     loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
     job = Job(folder, record, resume_command("finetune", folder.path, *loggers), resume, profile=request.profile)
     jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
-    for each in jobs:
+    for each in jobs if is_main_process() else ():
         each.folder.check(each.resume)
     examples = load_task_data(task, data, chosen.max_train_examples, chosen.seed)
     model = open_and_announce(model_name) if any(each.needs_start for each in jobs) else None

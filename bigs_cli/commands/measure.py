@@ -38,6 +38,7 @@ def evaluate_task(
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json, write_lines
     from bigs_cli.core.metric_names import with_splits
+    from bigs_cli.core.processes import is_main_process
     from bigs_cli.evaluation.predictions import scores_of
     from bigs_cli.evaluation.task import ModelOnTask
     from bigs_cli.reporting.console import err, out, progress, warn_of_trimming
@@ -73,7 +74,7 @@ def evaluate_task(
     elif as_json:
         record = {"task": task.name, "model": opened.source, "split": split, "metrics": {}, "splits": {}}
         out.print(to_json(record, indent=2))
-    if predictions is not None:  # Last: if the disk is full, the metrics have been printed.
+    if predictions is not None and is_main_process():  # Last: if the disk is full, the metrics have been printed.
         write_lines(predictions, model.predictions(splits, scores))
         err.print(f"Wrote the predictions to {predictions}.")
 

@@ -118,6 +118,7 @@ def _report(
 
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import write_lines
+    from bigs_cli.core.processes import is_main_process
     from bigs_cli.evaluation.pairs import accuracies, accuracy_table, accuracy_text
     from bigs_cli.reporting.console import err, out, progress
 
@@ -147,6 +148,8 @@ def _report(
     else:
         counts = {"padded_to": padded, "left_out": total - comparable, "ties": ties}
         out.print(accuracy_text(lines, options.form, {**about, **counts}))
-    if options.predictions is not None:  # Last: if the disk is full, the results have been printed.
+    if (
+        options.predictions is not None and is_main_process()
+    ):  # Last: if the disk is full, the results have been printed.
         write_lines(options.predictions, (record for one in compared for record in one.records()))
         err.print(f"Wrote the scores of all pairs to {options.predictions}.")

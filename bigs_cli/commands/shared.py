@@ -31,6 +31,20 @@ def prepare_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+def join_processes(coordinator: str | None = None, process: int | None = None, processes: int | None = None) -> None:
+    """Join the other processes of this command, if there are any; only process 0 prints.
+
+    Raises:
+        RequestError, BigsError: as `processes.join`.
+    """
+    from bigs_cli.core import processes as group
+    from bigs_cli.reporting.console import err, out
+
+    group.join(coordinator, process, processes)
+    if not group.is_main_process():
+        err.quiet = out.quiet = True
+
+
 def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
     """Open MODEL and print its name on stderr; `form` selects one of several weights files."""
     from bigs_cli.checkpoints.resolve import find_model, open_model

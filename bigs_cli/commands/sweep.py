@@ -62,8 +62,8 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
         raise RequestError("Some GLUE tasks start from the run of another one, so --jobs does not apply. Leave it out.")
     if launched_as_one_of_several(os.environ):
         raise RequestError(
-            "A sweep runs in one process. Start it without srun or mpirun; or with --jobs 0, which prints the commands "
-            "of its runs, start each of these with several processes."
+            "Several settings or tasks are trained by one process. Start it without srun or mpirun, or start each run "
+            "with several processes: --sweep with --jobs 0 prints their commands."
         )
     default = runs_root() / (SUITE if suite else f"{Path(name).stem}-sweep")
     if given.pop("resume", False):

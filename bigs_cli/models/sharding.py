@@ -177,9 +177,27 @@ def all_devices() -> jax.sharding.Mesh | None:
     return make_mesh(MeshSizes()) if jax.device_count() > 1 else None
 
 
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Place a tree of arrays, which are the same in every process."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put_array(array: Any) -> jax.Array:
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(put_array, tree)
+
+
 def replicate(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
     """Copy a tree of arrays to every device of a mesh; without one, return it unchanged."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+    return tree if mesh is None else put(tree, NamedSharding(mesh, P()))
+
+
+def result_sharding(mesh: jax.sharding.Mesh | None) -> NamedSharding | None:
+    """Return the sharding with which every process can read the results of a computation; None: any sharding."""
+    whole = None if mesh is None else NamedSharding(mesh, P())
+    return None if whole is None or whole.is_fully_addressable else whole
 
 
 def split_rows(batch: Any, mesh: jax.sharding.Mesh | None) -> Any:
@@ -188,7 +206,7 @@ def split_rows(batch: Any, mesh: jax.sharding.Mesh | None) -> Any:
         return batch
     parts = math.prod(mesh.shape[axis] for axis in ROW_AXES)
     even = all(len(array) % parts == 0 for array in jax.tree.leaves(batch))
-    return jax.device_put(batch, batch_sharding(mesh)) if even else replicate(batch, mesh)
+    return put(batch, batch_sharding(mesh)) if even else replicate(batch, mesh)
 
 
 def rows_here(placement: NamedSharding, rows: int) -> np.ndarray[Any, Any]:

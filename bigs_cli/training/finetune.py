@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
+from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.data.tokenizer import fingerprint, save_tokenizer
@@ -105,8 +108,8 @@ def finetune(
         BigsError: the loss or gradient stayed nonfinite, or the machine failed. The last good checkpoint is kept.
         KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
-    folder = job.folder
-    with folder.lock(), translate_errors(recipe, job):
+    folder, main = job.folder, is_main_process()
+    with folder.lock() if main else contextlib.nullcontext(), translate_errors(recipe, job):
         task_type = type_of(task)
         start_config = read_config(folder.path / CONFIG) if start is None else start.config
         check_loss(recipe, task, task_type)
@@ -122,8 +125,10 @@ def finetune(
             write_config(path / CONFIG, config)
             save_tokenizer(tokenizer, path)
 
+        broadcast(0)  # Every process has checked the request before the folder is written.
         recipe = with_dtype(recipe)
-        job.start(recipe, start, write_model)
+        if main:
+            job.start(recipe, start, write_model)
         params, untrained = initial_parameters(config, recipe.seed, start)
         if start is not None and recipe.head_init == "unit":
             sample = np.random.default_rng(recipe.seed).permutation(len(data.train))[:ROWS]
@@ -133,7 +138,7 @@ def finetune(
         with (
             Checkpoints(folder.checkpoints) as checkpoints,
             Checkpoints(folder.best) as best,
-            open_loggers(recipe.loggers, folder.path, values, job.command) as logger,
+            open_loggers(recipe.loggers if main else (), folder.path, values, job.command) as logger,
         ):
             trim = config.ignores_padding if recipe.trim_padding is None else recipe.trim_padding
             warn_of_trimming(config, trim)
@@ -141,7 +146,8 @@ def finetune(
             dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]
             batches = _Batches(recipe, train_inputs, trim, mesh, data.teacher)
             steps = max(1, round(recipe.epochs * batches.per_epoch))
-            apply, log = make_apply(config, recipe.compute), MetricsLog(folder.metrics_file, logger)
+            apply = make_apply(config, recipe.compute)
+            log = MetricsLog(folder.metrics_file if main else Path(os.devnull), logger)
             measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, mesh=mesh)
             every_steps = recipe.evaluate_every or batches.per_epoch
             evaluator = _Evaluator(task, measure, dev, every_steps, recipe.patience, folder, best, log)
@@ -250,7 +256,8 @@ def _write_results(
         "versions": describe_machine()["packages"],
         "data": {"path": folder} | {name: digests[name] for name in ("train", *data.dev)},
     }
-    write_json(training.job.folder.results_file, result)
+    if is_main_process():
+        write_json(training.job.folder.results_file, result)
     return result
 
 
@@ -303,7 +310,7 @@ class _Batches:
         batch = (self._inputs.trimmed(rows) if self._trim else self._inputs).batch(rows, size)
         if self._teacher is not None:
             batch["teacher"] = np.resize(self._teacher[rows], (size, self._teacher.shape[1]))  # Padding has no weight.
-        return jax.device_put(batch, self._sharding)
+        return meshes.put(batch, self._sharding)
 
     def loop_state(self) -> dict[str, Any]:
         return {}
@@ -358,6 +365,7 @@ class _Evaluator:
         err.print(f"step {step:,}: {figures}{' (best so far)' if is_best else ''}")
         if is_best:
             self.best.save(step, params)
+        if is_best and is_main_process():
             write_lines(self.folder.predictions_file, self.measure.predictions(self.splits, scores))
         return None
 

@@ -9,6 +9,7 @@ from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.evaluation.seeds import SUMMARY, summarize
 from bigs_cli.recipe import FinetuneRecipe
 from bigs_cli.reporting.console import err
@@ -47,14 +48,16 @@ def finetune_seeds(
             _check_data(run, digests)
     for number, each in enumerate(jobs):
         run = each.folder
-        if job.resume and run.finished:
+        if broadcast(job.resume and run.finished):
             err.print(f"{run.path} is finished.")
             continue
         err.print(f"Seed {number + 1} of {len(jobs)}: {run.path}")
         seed_recipe = recipe.model_copy(update={"seed": recipe.seed + number})
         finetune(seed_recipe, task, data, start if each.needs_start else None, tokenizer, each)
+    broadcast(0)  # Process 0 has written the results of all runs.
     summary = summarize(task, [each.folder for each in jobs], job.command)
-    write_json(job.folder.path / SUMMARY, summary)
+    if is_main_process():
+        write_json(job.folder.path / SUMMARY, summary)
     return summary
 
 

@@ -38,6 +38,7 @@ TEXTS = {
     ),
     *(
         "pretrain --coordinator",
+        "finetune --coordinator",
         "pretrain --budget",
         "export --format",
         "export --from-format",

@@ -124,7 +124,6 @@ REFUSALS: dict[str, tuple[object, int, tuple[str, ...]]] = {
         2,
         ("hidden_size 8 instead of 16", "start from another model"),
     ),
-    "dry run on a mesh that does not fit": (lambda: train(*NEW, "--dry-run", mesh__tensor=3), 2, ("does not fit",)),
     "checkpoint of the wrong shape": (
         ("export", "--model", "runs/corrupt"),
         2,

@@ -39,9 +39,9 @@ def check_continuing_with_four(shards: Path, folder: Path) -> None:
     """Train with one and with two processes, continue with four, and compare."""
     one, two = folder / "one", folder / "two"
     bigs(*pretrain(shards, one, **CHANGES)).fine()
-    finish(start(2, shards, two, **CHANGES))
+    finish(start(2, pretrain(shards, two, **CHANGES)))
     four = back_to(two, folder / "four", 3)
-    assert "after step 3." in finish(start(4, shards, four, "--resume"))[0]
+    assert "after step 3." in finish(start(4, pretrain(shards, four, "--resume")))[0]
     near(two, one)
     near(four, one)
 
@@ -49,7 +49,7 @@ def check_continuing_with_four(shards: Path, folder: Path) -> None:
 def check_budget(shards: Path, folder: Path) -> None:
     """Processes that measured different numbers of steps would wait for each other forever."""
     started = time.monotonic()
-    finish(start(2, shards, folder / "budget", "--budget", "60s"))
+    finish(start(2, pretrain(shards, folder / "budget", "--budget", "60s")))
     assert 45 < time.monotonic() - started < 75
 
 
@@ -58,14 +58,14 @@ def check_lost_processes(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     more, done = [], 2
     for victim in (1, 0):
-        running = start(2, shards, run, *more, **CHANGES, steps=100_000)
+        running = start(2, pretrain(shards, run, *more, **CHANGES, steps=100_000))
         wait_for_step(run, done + 1, running)
         running[victim].kill()
         err = running[1 - victim].communicate(timeout=120)[1]
         assert running[1 - victim].returncode == 1, err
         assert f"lost contact with process {victim} of 2" in err
         more, done = ["--resume"], read_metrics(run / "metrics.jsonl")[-1]["step"]
-    running = start(2, shards, run, "--resume")
+    running = start(2, pretrain(shards, run, "--resume"))
     wait_for_step(run, done + 1, running)
     running[1].send_signal(signal.SIGTERM)
     errors = finish(running, 130)

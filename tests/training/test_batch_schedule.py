@@ -87,7 +87,7 @@ def everything(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_match_one_and_resume_as_one(shards: Path, everything: Path, tmp_path: Path) -> None:
     """Each process reads its rows of every batch size, and both hold a part of the moving average."""
     two = tmp_path / "two [2]"  # Each process accesses it through its own symbolic link.
-    messages = finish(start(2, shards, two, *RAMP, **EVERYTHING))
+    messages = finish(start(2, pretrain(shards, two, *RAMP, **EVERYTHING)))
     assert "on 2 cpu devices" in messages[0]
     assert "step" not in messages[1]
     near(two, everything)

@@ -5,22 +5,25 @@ test_batch_schedule.py tests that two processes train like one; tests/long/proce
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import time
 from pathlib import Path
 from subprocess import Popen
 
-from bigs_cli.reporting.metrics_log import read_metrics
-from tests.tiny import HANG, bigs, pretrain, start_bigs
+import pytest
+
+from bigs_cli.reporting.metrics_log import curve, read_metrics
+from tests.tiny import HANG, bigs, finetune, pretrain, start_bigs
 
 
-def start(count: int, shards: Path, run: Path, *more: object, **changes: object) -> list[Popen[str]]:
+def start(count: int, command: list[object]) -> list[Popen[str]]:
     """Start `count` processes of one training run; each has one CPU device."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     together = ("--coordinator", f"127.0.0.1:{port}", "--processes", count, "--process")
-    command = pretrain(shards, run, *more, **changes)
     return [start_bigs(*command, *together, index) for index in range(count)]
 
 
@@ -53,7 +56,7 @@ def test_an_error_in_one_process_ends_all_processes(shards: Path, tmp_path: Path
     run = tmp_path / "run"
     run.mkdir()
     (run / "note").write_text("mine")
-    first, second = start(2, shards, run)
+    first, second = start(2, pretrain(shards, run))
     (error,) = finish([first], 2)
     assert "is in use" in error
     (error,) = finish([second], 1)
@@ -63,7 +66,7 @@ def test_an_error_in_one_process_ends_all_processes(shards: Path, tmp_path: Path
 
 def test_a_lost_process_ends_the_others(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    running = start(2, shards, run, steps=100_000)
+    running = start(2, pretrain(shards, run, steps=100_000))
     wait_for_step(run, 1, running)
     running[1].kill()
     running[1].communicate()
@@ -84,3 +87,53 @@ def test_invalid_process_options_are_rejected(shards: Path, tmp_path: Path) -> N
         assert (done.code, done.out) == (2, "")
         assert message in done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_fine_tune_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """With two seeds; 13 dev examples are evaluated on two devices."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ("--seeds", 2, "--set", "epochs=1")
+    bigs(*finetune("mrpc", pretrained, glue, one, *options)).fine()
+    finish(start(2, finetune("mrpc", pretrained, glue, two, *options)))
+    for seed in (42, 43):
+        first, second = (json.loads((run / f"seed-{seed}" / "results.json").read_text()) for run in (one, two))
+        assert second["metrics"] == pytest.approx(first["metrics"], abs=1e-6)
+        losses = [curve(read_metrics(run / f"seed-{seed}" / "metrics.jsonl"), "loss")[1] for run in (one, two)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+        lines = [(run / f"seed-{seed}" / "predictions.jsonl").read_text().splitlines() for run in (one, two)]
+        assert [json.loads(line)["id"] for line in lines[1]] == [json.loads(line)["id"] for line in lines[0]]
+    again = finish(start(2, ["finetune", "--resume", "--run", two]))
+    assert again[0].count("is finished") == 2
+
+
+def test_two_processes_start_from_a_model_with_a_teacher(pretrained: Path, shards: Path, tmp_path: Path) -> None:
+    models = ("--from", pretrained, "--teacher", pretrained)
+    bigs(*pretrain(shards, tmp_path / "one", *models)).fine()
+    finish(start(2, pretrain(shards, tmp_path / "two", *models)))
+    one, two = (curve(read_metrics(tmp_path / run / "metrics.jsonl"), "loss")[1] for run in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def under_open_mpi(count: int, *arguments: object) -> list[Popen[str]]:
+    """Start processes as mpirun does: JAX computes the port of the first one from the number of the job."""
+    for job in range(1, 4096):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", job % 2**12 + 65535 - 2**12 + 1))
+            break
+    address = {"OMPI_MCA_orte_hnp_uri": f"{job * 2**12}.0;tcp://127.0.0.1:1", "OMPI_COMM_WORLD_SIZE": str(count)}
+    ranks = ({"OMPI_COMM_WORLD_RANK": str(i), "OMPI_COMM_WORLD_LOCAL_RANK": str(i)} for i in range(count))
+    return [start_bigs(*arguments, **address, **rank) for rank in ranks]
+
+
+def test_two_processes_evaluate_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    bigs(*finetune("mnli", pretrained, glue, run, "--set", "epochs=1")).fine()
+    for arguments in (("mnli", "--model", run, "--data", glue), ("mlm", "--model", pretrained)):
+        command = ("eval", *arguments, "--json")
+        one = json.loads(bigs(*command).fine().out)
+        first, second = under_open_mpi(2, *command)
+        out, err = first.communicate(timeout=HANG)
+        assert first.returncode == 0, err
+        assert json.loads(out)["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
+        assert second.communicate(timeout=HANG)[0] == ""
+        assert second.returncode == 0

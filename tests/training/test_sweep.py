@@ -149,7 +149,7 @@ def test_invalid_requests_change_nothing(
         assert (refused.code, message in refused.err) == (2, True), refused.err
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     refused = bigs(*finetune("cola", pretrained, glue, root, *SWEEP))
-    assert (refused.code, "A sweep runs in one process" in refused.err) == (2, True)
+    assert (refused.code, "are trained by one process" in refused.err) == (2, True)
     assert not root.exists()
     assert "needs a single task" in bigs("finetune", "glue", "--from", pretrained, "--sweep", "epochs=1,2").err
     assert snapshot(sweep) == before
