@@ -28,7 +28,7 @@ bigs finetune mrpc --from mnli --data glue --seeds 5
 
 bigs finetune glue --from JunxiongWang/BiGS_512 --run runs/glue
 
-bigs finetune --train reviews.csv --dev dev.csv --text review --label stars --from small"""
+bigs finetune --train reviews.csv --dev dev.csv --text review --label stars --from bigs-128"""
 
 
 Data = Annotated[Path | None, opt.task_data_option("the hub")]
@@ -209,6 +209,8 @@ def _finetune(request: Request) -> None:
         tokenizer = tokenizer_of(model)
     else:
         tokenizer = load_tokenizer((resumed or folder).path)
+    if model is not None and resumed is None:
+        _suggest_recipe(chosen, model)
     if chosen.teacher is not None and not request.dry_run:
         examples = _with_teacher(examples, task, chosen.teacher)
     if request.dry_run:
@@ -216,6 +218,20 @@ def _finetune(request: Request) -> None:
         _dry_run(chosen, task, examples, config, tokenizer)
     else:
         _train(chosen, task, examples, model, tokenizer, job)
+
+
+def _suggest_recipe(recipe: FinetuneRecipe, model: OpenModel) -> None:
+    """Print the name of the recipe for small models if the learning rate is for large ones."""
+    from bigs_cli.recipe.catalog import recipe_names
+    from bigs_cli.reporting.console import err
+
+    name = f"{recipe.task}-small"
+    is_small = model.config.hidden_size < opt.SMALL
+    if is_small and recipe.optimizer.learning_rate < 1e-4 and name in recipe_names("finetune"):
+        err.print(
+            f"The learning rate {recipe.optimizer.learning_rate:g} is for models of the published size; a small one "
+            f"hardly learns with it. Use: --recipe {name}"
+        )
 
 
 def _with_teacher(data: TaskData, task: Task, name: str) -> TaskData:

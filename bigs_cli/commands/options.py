@@ -92,6 +92,8 @@ def lengths_option(default: str) -> Any:
     return typer.Option("--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default=default)
 
 
+SMALL = 512
+"""Models of a smaller hidden size hardly learn with the published settings for fine-tuning, which are for H = 1024."""
 INFERENCE = "Inference"
 """Help panel of the options that control model inputs."""
 

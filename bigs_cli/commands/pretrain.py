@@ -178,8 +178,7 @@ def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
 
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
     err.print(f"Done in {result.seconds / 60:.1f} minutes{loss}.")
-    # The published settings are for H = 1024; with them, a narrow model hardly learns.
-    settings = "--recipe sst2-small " if hidden_size < 512 else ""
+    settings = "--recipe sst2-small " if hidden_size < opt.SMALL else ""
     model = shlex.quote(str(run))
     evaluate = f"bigs eval mlm --model {model}   or   " if result.heldout else ""
     err.print(f"Next: {evaluate}bigs finetune sst2 {settings}--from {model}")

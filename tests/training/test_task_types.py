@@ -173,3 +173,13 @@ def test_a_dry_run_shows_what_the_model_reads(pretrained: Path, tmp_path: Path) 
     steps = int(next(line for line in output.splitlines() if line.strip().startswith("steps")).split()[1])
     assert steps > 2 * 96 // 8  # long texts are split into windows
     assert not (tmp_path / "run").exists()
+
+
+def test_recipes_for_large_models_are_not_suggested_to_small_ones(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    sets = ("--set", "epochs=0.2", "--set", "sequence_length=24", "--set", "trim_padding=true")
+    words = ("finetune", "cola", "--from", pretrained, "--data", glue, *sets)
+    large = bigs(*words, "--run", tmp_path / "large").fine()
+    assert "The learning rate 2e-05 is for models of the published size" in large.err
+    assert "Use: --recipe cola-small" in large.err
+    small = bigs(*words, "--recipe", "cola-small", "--run", tmp_path / "small").fine()
+    assert "published size" not in small.err
