@@ -55,7 +55,7 @@ class Plan:
         """Return all that determines results, as strings and JSON objects, by a name for messages."""
         places = {"--data": self.shards, "--task-data": self.glue, "--blimp": self.blimp}
         parts: dict[str, Any] = {option: absolute(place) for option, place in places.items() if place is not None}
-        if self.blimp_limit is not None:
+        if self.blimp is not None:
             parts["--blimp-limit"] = self.blimp_limit
         for name, recipe in (self.recipes | self.tasks).items():
             parts[f"recipe {name}"] = recipe.model_dump(mode="json", by_alias=True)
@@ -266,7 +266,7 @@ def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[Val
 def _but_seeds(settings: Mapping[str, Any]) -> list[Any]:
     """Return the settings of a comparison that determine its results, except for the seed."""
     sets = [value for value in map(str, settings["sets"]) if not value.startswith("seed=")]
-    return [list(settings["recipes"]), list(settings["tasks"]), sets, settings["blimp_limit"]]
+    return [list(settings["recipes"]), list(settings["tasks"]), sets, settings.get("blimp_limit")]
 
 
 def with_results(measures: Sequence[Measure], others: Sequence[Values]) -> list[Measure]:

@@ -181,12 +181,11 @@ class RunFolder:
         self._make_newest()
 
     def clear(self) -> None:
-        """Remove all files of a new run but its lock. Call it while holding `lock`."""
-        for entry in self.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != LOCK:
-                entry.unlink()
+        """Remove the files of a new run without a checkpoint. Call it while holding `lock`."""
+        for name in (*_START_FILES, self.metrics_file.name, "wandb-id.txt"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.path / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _can_start(self) -> bool:
         """Return whether the folder is empty, or only has files of an interrupted start and no recipe yet."""

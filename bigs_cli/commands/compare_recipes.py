@@ -70,6 +70,7 @@ def compare_recipes(
     """
     from bigs_cli.bench.recipes import explanation, make_plan, markdown, read_results, recipes_table, run, with_results
     from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.plots.recipes import draw_recipes
     from bigs_cli.reporting.plots.style import check_plot_file, write
@@ -77,6 +78,8 @@ def compare_recipes(
     check_target(json_file)
     if plot is not None:
         check_plot_file(plot)
+    if blimp_limit is not None and blimp is None:
+        raise RequestError("--blimp-limit needs --blimp. Name the folder with BLiMP's files.")
     evaluation = {"glue": glue, "blimp": blimp, "blimp_limit": blimp_limit}
     plan = make_plan(output, names, tasks or (), shards=data, seeds=seeds, sets=tuple(sets or ()), **evaluation)
     report = heading(

@@ -108,12 +108,14 @@ def finetune(
             "from it with --from."
         )
     changes = [*(sets or ()), *(["freeze_ssm=true"] if freeze_ssm else [])]
-    if teacher is not None:
-        changes.append(f"teacher={teacher}")
     if loggers:
         changes.append(f"loggers=[{', '.join(loggers)}]")
     files = {key: arguments[name] for name, key in custom.KEYS.items()}
-    request = Request(task, recipe, start, data, run, seeds, tuple(changes), files, resume, dry_run, profile)
+    distributed = {"--coordinator": coordinator, "--process": process, "--processes": processes}
+    together = [word for name, value in distributed.items() if value is not None for word in (name, str(value))]
+    request = Request(
+        task, recipe, start, teacher, data, run, seeds, tuple(changes), files, resume, dry_run, profile, tuple(together)
+    )
     has_recipe = recipe is not None or any(change.startswith("files.") for change in changes)
     if dev_file is not None and train_file is None and not has_recipe and not resume:
         raise RequestError("--dev is the dev set of a custom task. Also name its training set with --train.")
@@ -125,11 +127,15 @@ def finetune(
 
 @dataclass(frozen=True)
 class Request:
-    """The options of the command: `files` are those of a custom task, `changes` are KEY=VALUE as in --set."""
+    """The options of the command: `files` are those of a custom task, `changes` are KEY=VALUE as in --set.
+
+    `together` are the options, as words, that connect several processes.
+    """
 
     task: str | None
     recipe: str | None
     start: str | None
+    teacher: str | None
     data: Path | None
     run: Path | None
     seeds: int | None
@@ -138,6 +144,7 @@ class Request:
     resume: bool
     dry_run: bool
     profile: Path | None
+    together: tuple[str, ...]
 
     @property
     def is_custom(self) -> bool:
@@ -163,6 +170,8 @@ def _finetune(request: Request) -> None:
     start, data, resume = request.start, request.data, request.resume
     task_name = None if request.task is None else "custom" if request.is_custom else get_task(request.task).name
     options = custom.recipe_values(None if request.is_custom else request.task, request.files)
+    if request.teacher is not None:
+        options = {**options, "teacher": request.teacher}
     name = request.recipe or task_name or "custom"
     train_file = None if request.recipe else request.files["train"]
     folder = RunFolder(request.run or runs_root() / Path(train_file or name).stem)
@@ -198,7 +207,8 @@ def _finetune(request: Request) -> None:
     record = record_of(chosen, recorded.recipe, data).model_copy(update={"seeds": count})
     # The only changes to a resumed run are its loggers, which are not saved in the run.
     loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
-    job = Job(folder, record, resume_command("finetune", folder.path, *loggers), resume, profile=request.profile)
+    command = resume_command("finetune", folder.path, *request.together, *loggers)
+    job = Job(folder, record, command, resume, profile=request.profile)
     jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
     for each in jobs if is_main_process() else ():
         each.folder.check(each.resume)

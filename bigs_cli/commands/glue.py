@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bigs_cli.commands.custom_task import KEYS, option_of
 from bigs_cli.core.errors import RequestError
 
 SUITE = "glue"
+_SINGLE = {"teacher": "--teacher", **{name: option_of(key) for name, key in KEYS.items()}}
+"""Arguments of the command that do not apply to all tasks → the option."""
 
 
 def is_suite(task: str | None) -> bool:
@@ -30,6 +33,8 @@ def check_suite(arguments: Mapping[str, Any]) -> tuple[str, ...]:
 
     if "start" not in arguments:
         raise RequestError("Name the pretrained model to start from: bigs finetune glue --from MODEL")
+    if single := [option for name, option in _SINGLE.items() if name in arguments]:
+        raise RequestError(f"{single[0]} is for a single task. Leave it out, or name one: bigs finetune cola")
     variant, data = arguments.get("recipe"), arguments.get("data")
     names = [recipe_name(task, variant) for task in TASK_ORDER]
     if variant and not any(name.endswith(f"-{variant}") for name in names):

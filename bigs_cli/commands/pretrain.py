@@ -104,15 +104,14 @@ def pretrain(
             else "Name a recipe, as in --recipe small; `bigs recipes list` lists them."
         )
     folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
-    given = {"budget": budget, "teacher": teacher}
-    changes = [*(sets or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    chosen = _load_recipe(folder, recipe, changes, resume)
+    changes = [*(sets or ()), *([] if budget is None else [f"budget={budget}"])]
+    chosen = _load_recipe(folder, recipe, changes, teacher, resume)
     group.join(coordinator, process, processes)
     if group.is_main_process():
         folder.check(resume)
     if resume:
         check_recipe(folder.path, recipe)
-        if not all(change.startswith("mesh.") for change in changes):
+        if teacher is not None or not all(change.startswith("mesh.") for change in changes):
             raise RequestError(
                 "A run is resumed with its own recipe; only mesh can change. Leave out --set, --budget and "
                 "--teacher, or start a new run from it with --from."
@@ -185,8 +184,10 @@ def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
     out.print(str(run))
 
 
-def _load_recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resume: bool) -> PretrainRecipe:
-    """Return the recipe called `name`, or that of the run to be resumed.
+def _load_recipe(
+    folder: RunFolder, name: str | None, sets: Sequence[str], teacher: str | None, resume: bool
+) -> PretrainRecipe:
+    """Return the recipe called `name`, with the teacher that was named, or that of the run to be resumed.
 
     Raises:
         RequestError: it does not exist, is invalid, or is for fine-tuning.
@@ -200,7 +201,7 @@ def _load_recipe(folder: RunFolder, name: str | None, sets: Sequence[str], resum
         chosen = run_recipe(folder.path, sets)
         problem = f"{folder.path} is a fine-tuning run. Continue it with `{resume_command('finetune', folder.path)}`"
     else:
-        chosen = load_recipe(name or "", sets)
+        chosen = load_recipe(name or "", sets, {} if teacher is None else {"teacher": teacher})
         task = "" if isinstance(chosen, PretrainRecipe) else chosen.task
         problem = f"The recipe {name} is for fine-tuning. Use it with: bigs finetune {task} --recipe {name}"
     if not isinstance(chosen, PretrainRecipe):

@@ -9,7 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -58,8 +58,6 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     for key in ("profile", "coordinator", "process", "processes"):
         if key in given:
             raise RequestError(f"--{key} is for a single run. Leave it out, or name a single task and setting.")
-    if suite and jobs is not None:
-        raise RequestError("Some GLUE tasks start from the run of another one, so --jobs does not apply. Leave it out.")
     if launched_as_one_of_several(os.environ):
         raise RequestError(
             "Several settings or tasks are trained by one process. Start it without srun or mpirun, or start each run "
@@ -98,6 +96,11 @@ def _to_resume(command: str, given: dict[str, Any]) -> tuple[Path, Plan]:
         RequestError: they name no sweep of this command, or have further options.
     """
     root: Path | None = given.pop("run", None)
+    if root is not None and (root / "suite.json").is_file():
+        raise RequestError(
+            f"The suite in {root} was started by an earlier version, which recorded it in another way. Start a new "
+            f"one: --run {root}-2"
+        )
     if root is None or not is_sweep(root):
         raise RequestError(
             f"{root or '--run'} is not the folder of a sweep or suite. To resume one, name its folder with --run; to "
@@ -149,14 +152,19 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
     name = kept.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)
     for setting in plan.settings:
-        recipe = load_recipe(name, [*kept.get("sets", ()), *setting.sets])
-        if axes and isinstance(recipe, PretrainRecipe):
+        recipe = load_recipe(name, [*kept.get("sets", ()), *setting.sets], _options(kept))
+        if isinstance(recipe, PretrainRecipe):
             _check_validation(kept.get("data", recipe.data.path), kept.get("validation", recipe.data.validation))
     return plan
 
 
+def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe values of options on which the validity of other values depends."""
+    return {key: arguments[key] for key in ("teacher",) if key in arguments}
+
+
 def _check_validation(data: str, validation: str | None) -> None:
-    """Check that settings of a pretraining sweep can be compared.
+    """Check that the runs of a pretraining sweep can be compared.
 
     Raises:
         RequestError: there is nothing to validate on.
@@ -167,7 +175,7 @@ def _check_validation(data: str, validation: str | None) -> None:
     folder = Path(data)
     if validation is None and (folder / MANIFEST).is_file() and not open_shards(folder).has_split("heldout"):
         raise RequestError(
-            f"{folder} has no held-out rows, so settings cannot be compared. Name other shards with --validation."
+            f"{folder} has no held-out rows, so runs cannot be compared. Name other shards with --validation."
         )
 
 
@@ -193,6 +201,8 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
     from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import err, out
 
+    if jobs is not None and plan.is_suite:
+        raise RequestError("Some GLUE tasks start from the run of another one, so --jobs does not apply. Leave it out.")
     if jobs is not None:
         commands = dict(_commands(plan, root, call))
         if jobs == 0:
@@ -238,9 +248,9 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
             out.quiet = True  # The result of the sweep is its own folder.
             try:
                 call(**arguments, run=path)
-            except RequestError:
-                raise
             except BigsError as error:
+                if isinstance(error, RequestError) or plan.is_suite:  # Other tasks may start from this run.
+                    raise
                 err.print(f"{path} failed: {error}")
                 failed.append(str(path))
             finally:
@@ -303,6 +313,7 @@ def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tup
 
 def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Return the run folder and the arguments of each call of the command for one setting; None: it is finished."""
+    from bigs_cli.evaluation.seeds import SUMMARY
     from bigs_cli.recipe import load_recipe
 
     folder, arguments = root / setting.name, dict(plan.arguments)
@@ -314,12 +325,13 @@ def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dic
     if plan.command == "finetune":  # It trains with all seeds.
         runs[folder]["seeds"] = plan.seeds
     elif plan.seeds > 1:
-        first = load_recipe(str(arguments["recipe"]), sets).seed
+        first = load_recipe(str(arguments["recipe"]), sets, _options(arguments)).seed
         seeds = range(first, first + plan.seeds)
         runs = {folder / f"seed-{seed}": {"sets": [*sets, f"seed={seed}"]} for seed in seeds}
     for path, own in runs.items():
         started = RunFolder(path).is_run or any(path.glob("seed-*/recipe.yaml"))
-        if len(finished_runs(path)) >= own.get("seeds", 1):
+        seeds = own.get("seeds", 1)
+        if len(finished_runs(path)) >= seeds and (seeds == 1 or (path / SUMMARY).is_file()):
             yield path, None
         else:
             yield path, {"resume": True} if started else arguments | own

@@ -58,7 +58,7 @@ def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> list[Tabl
     Without `shards`, rows are those that `bigs tokenize` writes by default.
 
     Raises:
-        RequestError: recipe, shards and devices are incompatible, as in the run itself.
+        RequestError: recipe and shards are incompatible, as in the run itself.
     """
     L = recipe.data.sequence_length
     if shards is None:
@@ -77,7 +77,7 @@ def dry_run_finetune(
     """Return both tables for fine-tuning a model of config `start`, and the first example as the model reads it.
 
     Raises:
-        RequestError: recipe, model and devices are incompatible.
+        RequestError: recipe and model are incompatible.
     """
     config, length = target_config(recipe, task, start)
     task_type = type_of(task)
@@ -138,15 +138,16 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> Table:
             f"{flops.head / flops.forward:.1%}",
             f"at {run.predictions} masked positions per row" if run.predictions else "",
         ),
-        *_times(step * total / tokens, mesh.size),
+        *_times(step * total / tokens, mesh.size, run.recipe.teacher),
     ):
         result.add_row(*line)
     return result
 
 
-def _times(flops: float, devices: int) -> list[tuple[str, str, str]]:
+def _times(flops: float, devices: int, teacher: str | None) -> list[tuple[str, str, str]]:
     """Return rows with the training time on several accelerators."""
-    note = f"{_MFU:.0%} of the peak of {counted(devices, 'device')}, without evaluation"
+    left_out = "evaluation" if teacher is None else "the teacher and evaluation"
+    note = f"{_MFU:.0%} of the bfloat16 peak of {counted(devices, 'device')}, without {left_out}"
     return [
         (f"time on {name}", _duration(flops / (_MFU * peak * devices)), note if row == 0 else "")
         for row, (name, peak) in enumerate(_PEAKS.items())

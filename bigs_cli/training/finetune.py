@@ -254,10 +254,11 @@ def _write_results(
         "length": length,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "versions": describe_machine()["packages"],
-        "data": {"path": folder} | {name: digests[name] for name in ("train", *data.dev)},
+        "data": {"path": folder} | {name: digests[name] for name in ("train", *data.dev, "teacher") if name in digests},
     }
     if is_main_process():
         write_json(training.job.folder.results_file, result)
+    broadcast(0)  # Every process can read the results now.
     return result
 
 

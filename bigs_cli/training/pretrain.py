@@ -76,8 +76,8 @@ def pretrain(
     `start` provides the initial parameters of a new run; `teacher` is the model that `recipe` names.
 
     Raises:
-        RequestError: recipe, shards, model and folder are incompatible, or the shards were modified. Nothing is
-            written.
+        RequestError: recipe, shards, model and folder are incompatible, or the shards were modified. A new run leaves
+            nothing behind.
         BigsError: the loss or gradient stayed nonfinite, or the machine failed. The last good checkpoint is kept.
         KeyboardInterrupt: the run was interrupted. A checkpoint is written.
     """
@@ -90,7 +90,7 @@ def pretrain(
     with (
         folder.lock() if main else contextlib.nullcontext(),
         translate_errors(recipe, job),
-        _verification([shards] if other is None else [shards, other], job) as verification,
+        contextlib.ExitStack() as stack,
     ):
         mesh = meshes.make_mesh(recipe.mesh)
         rows = batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps
@@ -109,6 +109,9 @@ def pretrain(
             digests["teacher"] = teacher.digest  # Before `to_tree`, which takes the arrays.
             fixed = (place_parameters(to_tree(teacher.flat, teacher.config), mesh),)
         flops = count_flops(recipe.model, length, compute.mixing, recipe.masking.predictions(length)).training
+        peak = peak_tokens(compute.dtype, flops, length) if err.is_terminal else None
+        # After the peak was measured, which reading would disturb.
+        verification = stack.enter_context(_verification([shards] if other is None else [shards, other], job))
         training = Training(
             recipe=recipe,
             job=job,
@@ -123,9 +126,10 @@ def pretrain(
             verification=verification,
             gradient_accumulation_steps=recipe.gradient_accumulation_steps,
             max_minutes=recipe.max_minutes,
-            peak_tokens=peak_tokens(compute.dtype, flops, length) if err.is_terminal else None,
+            peak_tokens=peak,
         )
         if recipe.budget is not None:
+            verification.wait()  # Reading would slow the measured steps.
             recipe = _fit_budget(training, params, 0 if validation is None else len(validation))
             training = replace(
                 training,

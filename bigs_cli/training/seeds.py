@@ -54,7 +54,6 @@ def finetune_seeds(
         err.print(f"Seed {number + 1} of {len(jobs)}: {run.path}")
         seed_recipe = recipe.model_copy(update={"seed": recipe.seed + number})
         finetune(seed_recipe, task, data, start if each.needs_start else None, tokenizer, each)
-    broadcast(0)  # Process 0 has written the results of all runs.
     summary = summarize(task, [each.folder for each in jobs], job.command)
     if is_main_process():
         write_json(job.folder.path / SUMMARY, summary)

@@ -17,6 +17,7 @@ from bigs_cli.core.cache import cache_root
 from bigs_cli.core.error_messages import nonfinite_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import atomic_write
+from bigs_cli.core.processes import any_process
 from bigs_cli.data.encode import check_token_types
 from bigs_cli.data.tokenizer import fingerprint
 from bigs_cli.evaluation.task import ModelOnTask, Split, settings_for
@@ -46,19 +47,19 @@ def with_teacher_scores(data: TaskData, task: Task, teacher: OpenModel, tokenize
             "multiple choice can. Leave out the teacher."
         )
     settings = settings_for(teacher, task)
-    labels = (teacher.config.labels, task.labels)
-    parts = [teacher.digest, fingerprint(tokenizer), data_digest(data.train), settings.length, settings.trim]
-    key = hashlib.sha256(json.dumps([*parts, settings.compute.dtype, *labels]).encode()).hexdigest()
+    models = [teacher.digest, teacher.config.model_dump_json(), fingerprint(tokenizer), task.labels]
+    inputs = [data_digest(data.train), settings.length, settings.batch_size, settings.trim, settings.compute.dtype]
+    key = hashlib.sha256(json.dumps([models, inputs]).encode()).hexdigest()
     file = cache_root() / "teacher" / f"{key}.npy"
     result = replace(data, teacher_digest=teacher.digest)
-    if file.is_file():
+    if not any_process(not file.is_file()):  # All processes compute the scores together, or none does.
         return replace(result, teacher=np.load(file, allow_pickle=False))
     source = teacher.source
     model = ModelOnTask(teacher, tokenizer, task, settings)
-    inputs = task_type.encode(tokenizer, data.train, settings.length)
-    check_token_types(inputs, teacher.config)
-    with progress("teacher", len(inputs), "example") as advance:
-        scores = model.scores(model.params, [Split("train", data.train, inputs)], advance)["train"]
+    encoded = task_type.encode(tokenizer, data.train, settings.length)
+    check_token_types(encoded, teacher.config)
+    with progress("teacher", len(encoded), "example") as advance:
+        scores = model.scores(model.params, [Split("train", data.train, encoded)], advance)["train"]
     if not np.isfinite(scores).all():
         raise nonfinite_error(f"The teacher {source}")
     try:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+from bigs_cli.core.errors import RequestError
 from bigs_cli.core.processes import any_process
 from bigs_cli.reporting.console import err
 
@@ -40,17 +41,21 @@ class Verification:
             raise InterruptedError
 
     def poll(self) -> None:
-        """Raise the error of the check if it has failed."""
-        if self._error is not None:
-            raise self._error
+        """Raise the error if the check has failed in some process. All processes call this at the same steps.
+
+        Raises:
+            RequestError: the error of this process, or a sentence about that of another one.
+        """
+        if self._complete or not any_process(self._error is not None):
+            return
+        raise self._error or RequestError("Another process refuses the shards; its message says why.")
 
     def wait(self) -> None:
-        """Return once the check has succeeded in every process, or raise its error."""
+        """Return once the check has succeeded in every process, or raise its error as `poll` does."""
         if self._complete:
             return
         if self._thread.is_alive():
-            err.print("Waiting for the verification of the shards, before the first checkpoint.")
+            err.print("Waiting for the verification of the shards.")
         self._thread.join()
         self.poll()
-        any_process(False)  # No process writes a checkpoint of data that another one refuses.
         self._complete = True

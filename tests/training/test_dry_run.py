@@ -87,7 +87,7 @@ def test_the_published_run_is_planned_on_many_devices(tmp_path: Path, monkeypatc
     total = float(values["FLOPs per step"].split()[1])
     hours = float(values["time on H100"].split()[0]) * {"hours": 1, "days": 24}[values["time on H100"].split()[1]]
     assert hours == pytest.approx(total / (0.4 * 989e12 * 64) / 3600, rel=0.01)
-    assert "40% of the peak of 64 devices" in values["time on A100"]
+    assert "40% of the bfloat16 peak of 64 devices" in values["time on A100"]
 
 
 def test_a_dry_run_of_fine_tuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:

@@ -99,10 +99,14 @@ def test_a_suite_resumes_where_it_stopped(suite: Path, pretrained: Path, glue: P
         differs = bigs("finetune", "glue", "--run", root, "--resume", option, other)
         assert (differs.code, differs.out, snapshot(root)) == (2, "", before)
         assert f"{root} has its own options. Resume it with --resume and --run only." in differs.err
+    jobs = bigs("finetune", "--resume", "--run", root, "--jobs", 2)
+    assert (jobs.code, "Some GLUE tasks start from the run of another one" in jobs.err) == (2, True)
+    (root / "mrpc" / "seeds.json").unlink()
     before = snapshot(root / "cola")
     again = bigs("finetune", "glue", "--run", root, "--resume").fine()
     assert snapshot(root / "cola") == before
     assert f"{root / 'cola'} is finished." in again.err
+    assert (root / "mrpc" / "seeds.json").read_text() == (suite / "mrpc" / "seeds.json").read_text()
     for name in ("seeds.json", "seed-43/results.json"):
         ours, first = (json.loads((place / "stsb" / name).read_text())["metrics"] for place in (root, suite))
         assert ours == first
@@ -140,3 +144,28 @@ def test_missing_predictions_are_filled_and_reported(suite: Path, glue: Path, tm
     with zipfile.ZipFile(target) as archive:
         assert archive.read("WNLI.tsv").decode().splitlines()[1] == "0\t0"
     assert bigs("eval", "cola", "--model", suite, "--submission", target).code == 2
+
+
+def test_requests_that_do_not_fit_a_suite_are_refused(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    root = tmp_path / "glue"
+    for words, message in (
+        (("--teacher", pretrained), "--teacher is for a single task"),
+        (("--train", tmp_path / "train.csv"), "--train is for a single task"),
+        (("--jobs", 2), "Some GLUE tasks start from the run of another one"),
+    ):
+        refused = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, *words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+        assert not root.exists()
+    root.mkdir()
+    (root / "suite.json").write_text("{}")
+    assert "was started by an earlier version" in bigs("finetune", "glue", "--resume", "--run", root).err
+
+
+def test_a_suite_stops_if_a_task_fails(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """Other tasks would start from the base model instead of the MNLI run."""
+    sets = [word for value in (*SETS, "optimizer.stop_after_nonfinite=1") for word in ("--set", value)]
+    sets += ["--set", "optimizer.learning_rate=1e30", "--set", "schedule.warmup_fraction=0"]
+    root = tmp_path / "glue"
+    failed = bigs("finetune", "glue", "--from", pretrained, "--data", glue, "--run", root, *sets)
+    assert failed.code == 1
+    assert not any((root / task / "recipe.yaml").exists() for task in ("mnli", "mrpc", "stsb"))

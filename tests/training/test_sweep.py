@@ -159,7 +159,7 @@ def test_pretraining_settings_need_held_out_rows_to_compare(shards: Path, tmp_pa
     words = ("--length", LENGTH, "--train-vocab", 400, "--heldout", 0, "--output", tmp_path / "shards")
     bigs("tokenize", "--input", shards.parent / "text.jsonl", *words).fine()
     refused = bigs(*pretrain(tmp_path / "shards", tmp_path / "sweep", "--sweep", "steps=2,4"))
-    assert (refused.code, "has no held-out rows, so settings cannot be compared" in refused.err) == (2, True)
+    assert (refused.code, "has no held-out rows, so runs cannot be compared" in refused.err) == (2, True)
     assert not (tmp_path / "sweep").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -165,3 +166,17 @@ def test_labels_of_a_table_and_choices_are_learned_too(pretrained: Path, glue: P
     bigs("finetune", *words, *tiny, "--run", tmp_path / "teacher").fine()
     bigs("finetune", *words, *tiny, "--run", tmp_path / "run", "--teacher", tmp_path / "teacher").fine()
     assert all(value > 0 for value in logged(tmp_path / "run", "distillation"))
+
+
+def test_a_sweep_over_the_weight_of_a_teacher(pretrained: Path, shards: Path, tmp_path: Path) -> None:
+    weights = ("--teacher", pretrained, "--sweep", "distillation.weight=0,0.9")
+    done = bigs(*pretrain(shards, tmp_path / "sweep", *weights, "--seeds", 2, "--dry-run", steps=2)).fine()
+    assert done.err.count("distillation.weight=0.9") == 0
+    assert done.err.count("weight=0.9/seed-") == 2
+
+
+def test_a_teacher_with_the_name_of_a_number(pretrained: Path, shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(pretrained, tmp_path / "2024")
+    with contextlib.chdir(tmp_path):
+        done = bigs(*pretrain(shards, tmp_path / "run", "--teacher", "2024", steps=2)).fine()
+    assert "Teacher: 2024 (a run)" in done.err

@@ -45,14 +45,20 @@ def test_modified_shards_that_are_found_late_leave_nothing(
 
     def refuse(self: Shards, *_: object) -> None:
         until(lambda: len(steps) >= 2)
+        if (tmp_path / "kept").exists():
+            (tmp_path / "kept" / "note.txt").touch()
         raise RequestError("train-00000.bin was modified.")
 
     monkeypatch.setattr(Shards, "verify", refuse)
-    done = bigs(*pretrain(shards, tmp_path / "run", evaluate__every_steps=1000))
-    assert (done.code, done.out) == (2, "")
-    assert "bigs: train-00000.bin was modified." in done.err
-    assert len(steps) >= 2
-    assert not (tmp_path / "run").exists()
+    for run, left in (("run", None), ("kept", ["note.txt"])):
+        steps.clear()
+        done = bigs(*pretrain(shards, tmp_path / run, evaluate__every_steps=1000))
+        assert (done.code, done.out) == (2, "")
+        assert "bigs: train-00000.bin was modified." in done.err
+        assert len(steps) >= 2
+        folder = tmp_path / run
+        assert (sorted(path.name for path in folder.iterdir() if path.name != ".lock") if left else None) == left
+        assert folder.exists() == bool(left)
 
 
 def test_the_first_checkpoint_waits_for_the_verification(
@@ -79,7 +85,7 @@ def test_the_first_checkpoint_waits_for_the_verification(
     monkeypatch.setattr(Shards, "verify", verify)
     monkeypatch.setattr(Checkpoints, "save", save_verified)
     done = bigs(*pretrain(shards, tmp_path / "run", evaluate__every_steps=1000)).fine()
-    assert "Waiting for the verification of the shards, before the first checkpoint." in done.err
+    assert "Waiting for the verification of the shards." in done.err
     assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
 
 
