@@ -62,32 +62,37 @@ class Plan:
         return parts
 
 
+Values = dict[str, dict[int, float]]
+"""Recipe → seed → value."""
+
+
 @dataclass(frozen=True)
 class Measure:
-    """The values of one measure: recipe → one value per seed. `scale` converts them to the unit of the table.
+    """The values of one measure: recipe → seed → value. `scale` converts them to the unit of the table.
 
     `is_result` is false for a measure that the recipes determine, such as the number of parameters.
     """
 
     name: str
-    values: dict[str, list[float]]
+    values: Values
     scale: float = 1.0
     digits: int = 1
     is_result: bool = True
 
     @property
     def scaled(self) -> dict[str, list[float]]:
-        """The values in the unit of the table."""
-        return {recipe: [self.scale * value for value in values] for recipe, values in self.values.items()}
+        """The values in the unit of the table, without recipes that have none."""
+        found = {recipe: [self.scale * value for value in of.values()] for recipe, of in self.values.items()}
+        return {recipe: values for recipe, values in found.items() if values}
 
     def p_value(self, recipe: str) -> float | None:
-        """Return the p-value of a two-sided paired t-test against the first recipe, with the seeds as pairs.
+        """Return the p-value of a two-sided paired t-test against the first recipe, with their common seeds as pairs.
 
-        None for the first recipe, for one seed, or if all differences are equal.
+        None for the first recipe, for fewer than two common seeds, or if all differences are equal.
         """
         first = next(iter(self.values))
-        pairs = zip(self.values[first], self.values[recipe], strict=True)
-        differences = [value - baseline for baseline, value in pairs]
+        baseline, values = self.values[first], self.values[recipe]
+        differences = [values[seed] - baseline[seed] for seed in values if seed in baseline]
         if recipe == first or len(set(differences)) < 2:
             return None
         from scipy.special import stdtr
@@ -196,10 +201,13 @@ def _run_seed(plan: Plan, recipe: str, number: int) -> None:
 
 
 def _measures(plan: Plan) -> Iterator[Measure]:
-    folders = {name: [_folder(plan, name, number) for number in range(plan.seeds)] for name in plan.recipes}
+    numbers = range(plan.seeds)
+    folders = {
+        name: {_seed(plan, name, number): _folder(plan, name, number) for number in numbers} for name in plan.recipes
+    }
 
     def measure(name: str, value: Callable[[Path], float], scale: float = 1.0, digits: int = 1) -> Measure:
-        values = {recipe: [float(value(one)) for one in of] for recipe, of in folders.items()}
+        values = {recipe: {seed: float(value(one)) for seed, one in of.items()} for recipe, of in folders.items()}
         return Measure(name, values, scale, digits)
 
     def pretrained(folder: Path) -> RunFolder:
@@ -208,7 +216,7 @@ def _measures(plan: Plan) -> Iterator[Measure]:
     for name in ("parameters", "tokens"):
         count = measure(f"{name}, millions", lambda one, name=name: pretrained(one).results()[name], 1e-6, 2)
         yield replace(count, is_result=False)
-    if all("heldout_loss" in pretrained(one).results()["metrics"] for of in folders.values() for one in of):
+    if all("heldout_loss" in pretrained(one).results()["metrics"] for of in folders.values() for one in of.values()):
         yield measure("validation loss, nats", lambda one: pretrained(one).results()["metrics"]["heldout_loss"], 1, 3)
     if plan.blimp is not None:
         yield measure(
@@ -235,52 +243,57 @@ def _prediction_speed(file: Path) -> float:
     return measured["tokens"] / measured["forward_s"]
 
 
-Values = dict[str, dict[str, list[float]]]
-"""Measure → recipe → one value per seed."""
+def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[dict[str, Values]]:
+    """Read the values in JSON files of the same comparison, run elsewhere: measure → values.
 
-
-def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[Values]:
-    """Read the values in JSON files of the same comparison, run elsewhere with other seeds.
+    A file may have other seeds, and only some of the recipes.
 
     Raises:
-        RequestError: a file cannot be read, or its recipes, tasks or values differ from those in `settings`.
+        RequestError: a file cannot be read, or its tasks or values differ from those in `settings`.
     """
     found = []
     for file in files:
         try:
             report = parse_json(file.read_text())
-            values = {one["measure"]: one["values"] for one in report["measures"]}
+            values = {
+                one["measure"]: {
+                    recipe: {int(seed): float(value) for seed, value in of.items()}
+                    for recipe, of in one["values"].items()
+                }
+                for one in report["measures"]
+            }
             same = _but_seeds(report["settings"]) == _but_seeds(settings)
         except OSError as error:
             raise read_error(file, error) from error
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise RequestError(f"{file} was not written by `bigs bench recipes --json`.") from None
         if not same:
-            raise RequestError(
-                f"{file} belongs to another comparison: its recipes, --task, --set or --blimp-limit differ."
-            )
+            raise RequestError(f"{file} belongs to another comparison: its --task, --set or --blimp-limit differ.")
         found.append(values)
     return found
 
 
 def _but_seeds(settings: Mapping[str, Any]) -> list[Any]:
-    """Return the settings of a comparison that determine its results, except for the seed."""
+    """Return the settings of a comparison that determine its results, except for recipes and seeds."""
     sets = [value for value in map(str, settings["sets"]) if not value.startswith("seed=")]
-    return [list(settings["recipes"]), list(settings["tasks"]), sets, settings.get("blimp_limit")]
+    return [list(settings["tasks"]), sets, settings.get("blimp_limit")]
 
 
-def with_results(measures: Sequence[Measure], others: Sequence[Values]) -> list[Measure]:
-    """Return the measures that are in all `others`, with the seeds of these added."""
+def with_results(measures: Sequence[Measure], others: Sequence[Mapping[str, Values]]) -> list[Measure]:
+    """Return the measures with the values of `others` for the same recipes added."""
     return [
         replace(
             one,
             values={
-                recipe: own + [value for other in others for value in other[one.name][recipe]]
+                recipe: {
+                    seed: value
+                    for values in (*(other.get(one.name, {}).get(recipe, {}) for other in others), own)
+                    for seed, value in values.items()
+                }
                 for recipe, own in one.values.items()
             },
         )
         for one in measures
-        if all(one.name in other for other in others)
     ]
 
 
@@ -300,10 +313,12 @@ def markdown(measures: Sequence[Measure]) -> str:
 
 def explanation(measures: Sequence[Measure]) -> str:
     """Return a sentence about the numbers in a table of measures."""
-    first, values = next(iter(measures[0].values.items()))
-    if len(values) == 1:
+    first = next(iter(measures[0].values))
+    counts = sorted({len(of) for one in measures for of in one.values.values()})
+    if counts[-1] < 2:
         return "One seed, so there are no standard deviations and no p-values."
-    return f"Means ± standard deviations over {len(values)} seeds; p: paired t-test against {first}."
+    seeds = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
+    return f"Means ± standard deviations over {seeds} seeds; p: paired t-test against {first}."
 
 
 def _rows(measures: Sequence[Measure]) -> list[list[str]]:
@@ -311,7 +326,9 @@ def _rows(measures: Sequence[Measure]) -> list[list[str]]:
 
 
 def _cell(measure: Measure, recipe: str) -> str:
-    values = measure.scaled[recipe]
+    values = measure.scaled.get(recipe, [])
+    if not values:
+        return "–"
     text = f"{statistics.fmean(values):.{measure.digits}f}"
     if len(set(values)) > 1:
         text += f" ± {statistics.stdev(values):.{measure.digits}f}"

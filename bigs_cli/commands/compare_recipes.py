@@ -27,7 +27,7 @@ def compare_recipes(
     ],
     data: Annotated[Path, opt.path_option("--data", help="Token shards to pretrain on.")],
     output: Annotated[Path, opt.path_option("--output", "-o", help="Folder for all runs.")] = Path("runs/recipes"),
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per recipe.")] = 3,
+    seeds: Annotated[int, typer.Option(min=0, help="Number of seeds per recipe; 0: only show --add-results.")] = 3,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value of all pretraining recipes. Repeatable."),
@@ -52,7 +52,8 @@ def compare_recipes(
         opt.path_option(
             "--add-results",
             metavar="FILE",
-            help="Also show the seeds in a --json file of the same comparison, run elsewhere. Repeatable.",
+            help="Also show the results in a --json file of the same comparison, run elsewhere with other seeds or "
+            "some of the recipes. Repeatable.",
             show_default="none",
         ),
     ] = None,
@@ -78,6 +79,8 @@ def compare_recipes(
     check_target(json_file)
     if plot is not None:
         check_plot_file(plot)
+    if seeds == 0 and not others:
+        raise RequestError("With --seeds 0, nothing is run. Name files with results: --add-results FILE")
     if blimp_limit is not None and blimp is None:
         raise RequestError("--blimp-limit needs --blimp. Name the folder with BLiMP's files.")
     evaluation = {"glue": glue, "blimp": blimp, "blimp_limit": blimp_limit}

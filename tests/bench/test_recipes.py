@@ -81,9 +81,14 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
         ]
         for name in ("gated", "stacked")
     }
-    assert loss["values"] == {name: [run["metrics"]["heldout_loss"] for run in runs] for name, runs in of.items()}
-    assert loss["p_values"]["stacked"] == pytest.approx(ttest_rel(*loss["values"].values())[1])
-    assert measures["parameters, millions"]["values"]["gated"] == [run["parameters"] for run in of["gated"]]
+    expected = {
+        name: {str(seed): run["metrics"]["heldout_loss"] for seed, run in zip((42, 43), runs, strict=True)}
+        for name, runs in of.items()
+    }
+    assert loss["values"] == expected
+    both = (list(values.values()) for values in expected.values())
+    assert loss["p_values"]["stacked"] == pytest.approx(ttest_rel(*both)[1])
+    assert [*measures["parameters, millions"]["values"]["gated"].values()] == [run["parameters"] for run in of["gated"]]
     for name in ("CoLA Matthews correlation, %", "BLiMP accuracy, %", "prediction, 1,000 tokens/s"):
         assert [len(values) for values in measures[name]["values"].values()] == [2, 2], name
         assert name in done.out
@@ -98,10 +103,21 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     assert commands == [["finetune", "--run", str(interrupted), "--resume"]]
     assert "| validation loss, nats |" in again.out
     assert "over 2 seeds; p: paired t-test against gated." in again.out
-    more = compare("--seeds", 1, "--add-results", tmp_path / "recipes.json", "--json", tmp_path / "more.json").fine()
-    assert "over 3 seeds" in more.out
-    added = {one["measure"]: one["values"] for one in json.loads((tmp_path / "more.json").read_text())["measures"]}
-    assert added["validation loss, nats"] == {name: [of[0], *of] for name, of in loss["values"].items()}
+    commands.clear()
+    partly = json.loads((tmp_path / "recipes.json").read_text())
+    for one in partly["measures"]:
+        del one["values"]["stacked"]
+        one["values"]["gated"]["44"] = one["values"]["gated"].pop("43")
+    (tmp_path / "partly.json").write_text(json.dumps(partly))
+    files = [word for name in ("recipes", "partly") for word in ("--add-results", tmp_path / f"{name}.json")]
+    more = compare("--seeds", 0, *files, "--json", tmp_path / "more.json").fine()
+    assert "over 2 to 3 seeds" in more.out
+    assert commands == []
+    added = {one["measure"]: one for one in json.loads((tmp_path / "more.json").read_text())["measures"]}
+    assert added["validation loss, nats"]["values"]["gated"].keys() == {"42", "43", "44"}
+    assert added["validation loss, nats"]["values"]["stacked"] == expected["stacked"]
+    assert added["validation loss, nats"]["p_values"] == loss["p_values"]
+    assert "With --seeds 0, nothing is run" in compare("--seeds", 0).err
     changed = json.loads((tmp_path / "recipes.json").read_text())
     same = {**changed["settings"], "sets": ["seed=44"]}
     assert len(read_results([tmp_path / "recipes.json"], same)) == 1
@@ -130,7 +146,7 @@ def test_recipes_of_the_wrong_kind_are_refused(shards: Path, tmp_path: Path) -> 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=2, max_size=6))
 def test_p_values_are_those_of_scipy(pairs: list[tuple[float, float]]) -> None:
     first, second = zip(*pairs, strict=True)
-    measure = Measure("score", {"a": list(first), "b": list(second)})
+    measure = Measure("score", {"a": {**dict(enumerate(first)), -1: 7.0}, "b": dict(enumerate(second))})
     assert measure.p_value("a") is None
     found = measure.p_value("b")
     if found is not None:
