@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -165,6 +167,24 @@ def check_start(folder: Path, model: str | None, recipe: Recipe) -> None:
         f"{folder} was started {started}, not from {model}. Leave out --from to resume it, or start a new run: "
         f"--run {folder}-2"
     )
+
+
+_sweep: ContextVar[str | None] = ContextVar("sweep", default=None)
+
+
+@contextmanager
+def resumed_by(command: str) -> Iterator[None]:
+    """Within this context, runs are parts of a sweep, which `command` resumes."""
+    token = _sweep.set(command)
+    try:
+        yield
+    finally:
+        _sweep.reset(token)
+
+
+def sweep_command() -> str | None:
+    """Return the command that resumes the sweep whose run is being trained; None for a single run."""
+    return _sweep.get()
 
 
 def resume_command(verb: str, folder: Path, *options: str) -> str:

@@ -157,7 +157,14 @@ def _finetune(request: Request) -> None:
     from bigs_cli.checkpoints.config_json import read_config
     from bigs_cli.checkpoints.folder import CONFIG
     from bigs_cli.checkpoints.resolve import find_model
-    from bigs_cli.checkpoints.resume import RESUME, check_start, read_record, record_of, resume_command
+    from bigs_cli.checkpoints.resume import (
+        RESUME,
+        check_start,
+        read_record,
+        record_of,
+        resume_command,
+        sweep_command,
+    )
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.commands.resumed import count_seeds, first_started
     from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
@@ -207,7 +214,7 @@ def _finetune(request: Request) -> None:
     record = record_of(chosen, recorded.recipe, data).model_copy(update={"seeds": count})
     # The only changes to a resumed run are its loggers, which are not saved in the run.
     loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
-    command = resume_command("finetune", folder.path, *request.together, *loggers)
+    command = sweep_command() or resume_command("finetune", folder.path, *request.together, *loggers)
     job = Job(folder, record, command, resume, profile=request.profile)
     jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
     for each in jobs if is_main_process() else ():
@@ -307,6 +314,7 @@ def _train(
     recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
 ) -> None:
     """Train, with one seed or several, and print the results."""
+    from bigs_cli.checkpoints.resume import sweep_command
     from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
@@ -325,7 +333,8 @@ def _train(
         err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']:,}.")
         err.print(scores_table(task, scores), *scores.sentences(), sep="\n")
         best = folder
-    err.print(f"Next: bigs eval --model {shlex.quote(str(best))}")
+    if sweep_command() is None:
+        err.print(f"Next: bigs eval --model {shlex.quote(str(best))}")
     out.print(str(folder))
 
 

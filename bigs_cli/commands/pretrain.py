@@ -92,7 +92,14 @@ def pretrain(
         return
     if jobs is not None:
         raise RequestError("--jobs is for the settings of a sweep. Leave it out, or add --sweep KEY=A,B,…")
-    from bigs_cli.checkpoints.resume import check_recipe, check_start, read_record, record_of, resume_command
+    from bigs_cli.checkpoints.resume import (
+        check_recipe,
+        check_start,
+        read_record,
+        record_of,
+        resume_command,
+        sweep_command,
+    )
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.core import processes as group
     from bigs_cli.reporting.loggers import check_loggers
@@ -156,7 +163,7 @@ def pretrain(
     if resume:  # Changes to a resumed run are not saved in the run.
         options += [word for change in sets or () for word in ("--set", change)]
         options += [word for name in loggers or () for word in ("--logger", name)]
-    command = resume_command("pretrain", folder.path, *options)
+    command = sweep_command() or resume_command("pretrain", folder.path, *options)
     record = record_of(chosen, read_record(folder.path).recipe if resume else recipe)
     job = Job(folder, record, command, resume, profile=profile, started=started)
     model, tokenizer = None, folder.path if resume else None
@@ -173,6 +180,7 @@ def pretrain(
 
 def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
     """Print the final loss and the next commands on stderr, and the path of the run on stdout."""
+    from bigs_cli.checkpoints.resume import sweep_command
     from bigs_cli.reporting.console import err, out
 
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
@@ -180,7 +188,8 @@ def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
     settings = "--recipe sst2-small " if hidden_size < opt.SMALL else ""
     model = shlex.quote(str(run))
     evaluate = f"bigs eval mlm --model {model}   or   " if result.heldout else ""
-    err.print(f"Next: {evaluate}bigs finetune sst2 {settings}--from {model}")
+    if sweep_command() is None:
+        err.print(f"Next: {evaluate}bigs finetune sst2 {settings}--from {model}")
     out.print(str(run))
 
 

@@ -234,6 +234,7 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
     Raises:
         RequestError: a run is refused.
     """
+    from bigs_cli.checkpoints.resume import resume_command, resumed_by
     from bigs_cli.reporting.console import err, out
 
     failed = []
@@ -247,7 +248,8 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
                 continue
             out.quiet = True  # The result of the sweep is its own folder.
             try:
-                call(**arguments, run=path)
+                with resumed_by(resume_command(plan.command, root)):
+                    call(**arguments, run=path)
             except BigsError as error:
                 if isinstance(error, RequestError) or plan.is_suite:  # Other tasks may start from this run.
                     raise

@@ -108,7 +108,7 @@ def test_fine_tuning(
         "glue": ["glue", "--data", relative(glue)],
     }[task]
     command = stopped("finetune", *options, "--from", "base", "--run", "new run", *TINY)
-    assert command == ["finetune", *(["glue"] if task == "glue" else []), "--resume", "--run", "new run"]
+    assert command == ["finetune", "--resume", "--run", "new run"]
     stops.undo()
     monkeypatch.chdir("..")
     if task != "glue":
@@ -120,9 +120,9 @@ def test_fine_tuning(
     (following,) = [line for line in done.err.splitlines() if line.startswith("Next: bigs ")]
     bigs(*shlex.split(following)[2:]).fine()
     if task == "glue":
-        assert "MRPC is finished." in bigs("finetune", "--resume", "--run", run).fine().err
+        assert f"{run / 'mrpc'} is finished." in bigs("finetune", "--resume", "--run", run).fine().err
         message = refused("finetune", "glue", "--from", pretrained, "--run", run)
-        assert shlex.join(["bigs", "finetune", "glue", "--resume", "--run", str(run)]) in message
+        assert shlex.join(["bigs", "finetune", "--resume", "--run", str(run)]) in message
 
 
 def test_several_seeds(

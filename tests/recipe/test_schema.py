@@ -14,7 +14,9 @@ from bigs_cli.recipe.schema import Masking
 
 GLUE = ("cola", "sst2", "qqp", "mnli", "qnli", "mrpc", "stsb", "rte", "wnli")
 OTHER = ("imdb", "contract-nli", "wikiann", "squad", "squad2", "swag", "codah", "word-order", "custom")
-SMALL = tuple(f"{task}-small" for task in ("cola", "sst2", "mrpc", "stsb", "rte", "imdb", "wikiann", "squad", "codah"))
+SMALL = tuple(
+    f"{task}-small" for task in ("cola", "sst2", "mrpc", "stsb", "rte", "imdb", "wikiann", "squad", "codah", "custom")
+)
 
 
 def pretraining(name: str, *overrides: str) -> PretrainRecipe:

@@ -33,7 +33,7 @@ def test_a_trace_ends_with_the_run(pretrained: Path, glue: Path, tmp_path: Path)
 
 def test_profiles_of_suites_and_into_files_are_refused(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     ask = ("finetune", "glue", "--from", pretrained, "--data", glue, "--run", tmp_path / "run")
-    assert "Name one task" in bigs(*ask, "--profile", tmp_path / "profile").err
+    assert "--profile is for a single run" in bigs(*ask, "--profile", tmp_path / "profile").err
     (tmp_path / "file").write_text("")
     assert f"The folder {tmp_path}/file" in bigs(*ask, "--profile", tmp_path / "file").err
     assert not (tmp_path / "run").exists()
