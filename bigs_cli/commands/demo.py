@@ -43,7 +43,7 @@ def demo(
             task / "results.json",
         ),
         Step(
-            ["export", "--model", str(task), "--format", "flax", "--output", str(exported)],
+            ["export", "--model", str(task), "--format", "transformers", "--output", str(exported)],
             exported / "config.json",
         ),
     ):
@@ -54,9 +54,9 @@ def demo(
     err.print(f"{(time.perf_counter() - started) / 60:.1f} minutes. Next:")
     for line in (
         shlex.join(["bigs", "eval", "word-order", "--model", str(task)]),
-        shlex.join(["bigs", "export", "--model", str(task), "--format", "torch", "--output", str(output / "torch")]),
+        shlex.join(["bigs", "predict", "The function returns a list.", "--model", str(task)]),
         "bigs recipes list",
-        "bigs tokenize --input TEXT… --length 128 --train-vocab 30522 --output shards/mine",
+        "bigs tokenize --input TEXT… --length 128 --train-vocab 8192 --split tokens --output shards/mine",
         "bigs pretrain --recipe small --data shards/mine --run runs/mine",
     ):
         err.print(f"  {line}")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 EPILOG = "\n\n".join(
     (
         "[bold]Examples:[/bold]",
-        "bigs tokenize --input articles.jsonl.gz --input books/ --length 128 --vocab vocab.txt --output shards/128",
+        "bigs tokenize --input articles.jsonl.gz --input books/ --length 128 --train-vocab 8192 --split tokens "
+        "--output shards/128",
         "bigs tokenize --input python-docs --length 128 --train-vocab 8192 --heldout 0.05 --output shards/demo",
         "bigs tokenize --input wikimedia/wikipedia:20231101.en --length 4096 --cross-documents "
         "--vocab google-bert/bert-large-uncased --output shards/4096",
