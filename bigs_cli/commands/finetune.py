@@ -111,18 +111,28 @@ def finetune(
     if loggers:
         changes.append(f"loggers=[{', '.join(loggers)}]")
     files = {key: arguments[name] for name, key in custom.KEYS.items()}
-    distributed = {"--coordinator": coordinator, "--process": process, "--processes": processes}
-    together = [word for name, value in distributed.items() if value is not None for word in (name, str(value))]
-    request = Request(
-        task, recipe, start, teacher, data, run, seeds, tuple(changes), files, resume, dry_run, profile, tuple(together)
-    )
     has_recipe = recipe is not None or any(change.startswith("files.") for change in changes)
     if dev_file is not None and train_file is None and not has_recipe and not resume:
         raise RequestError("--dev is the dev set of a custom task. Also name its training set with --train.")
     if task is None and train_file is None and not has_recipe and not (resume and run):
         raise RequestError("Name a task: bigs finetune TASK, or --train FILE --dev FILE for a custom task.")
-    join_processes(coordinator, process, processes)
-    _finetune(request)
+    _finetune(
+        Request(
+            task=task,
+            recipe=recipe,
+            start=start,
+            teacher=teacher,
+            data=data,
+            run=run,
+            seeds=seeds,
+            changes=tuple(changes),
+            files=files,
+            resume=resume,
+            dry_run=dry_run,
+            profile=profile,
+            together=join_processes(coordinator, process, processes),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -257,14 +267,10 @@ def _with_teacher(data: TaskData, task: Task, name: str) -> TaskData:
     Raises:
         RequestError: there is no such model, or it is not for this task.
     """
-    from bigs_cli.checkpoints.resolve import find_model, open_model
-    from bigs_cli.commands.shared import tokenizer_of
-    from bigs_cli.reporting.console import err
+    from bigs_cli.commands.shared import open_and_announce, tokenizer_of
     from bigs_cli.training.teacher import with_teacher_scores
 
-    source = find_model(name)
-    err.print(f"Teacher: {source.why}")
-    teacher = open_model(source)
+    teacher = open_and_announce(name, title="Teacher")
     return with_teacher_scores(data, task, teacher, tokenizer_of(teacher))
 
 

@@ -101,7 +101,8 @@ def pretrain(
         sweep_command,
     )
     from bigs_cli.checkpoints.run import RunFolder, runs_root
-    from bigs_cli.core import processes as group
+    from bigs_cli.commands.shared import join_processes, lasting_name, open_and_announce, prepare_jax
+    from bigs_cli.core.processes import is_main_process
     from bigs_cli.reporting.loggers import check_loggers
 
     if run is None and recipe is None:
@@ -113,8 +114,8 @@ def pretrain(
     folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
     changes = [*(sets or ()), *([] if budget is None else [f"budget={budget}"])]
     chosen = _load_recipe(folder, recipe, changes, teacher, resume)
-    group.join(coordinator, process, processes)
-    if group.is_main_process():
+    together = join_processes(coordinator, process, processes)
+    if is_main_process():
         folder.check(resume)
     if resume:
         check_recipe(folder.path, recipe)
@@ -133,8 +134,7 @@ def pretrain(
     check_loggers(chosen.loggers)
     chosen = _with_data(chosen, data, validation)
 
-    from bigs_cli.checkpoints.resolve import find_model, open_model
-    from bigs_cli.commands.shared import lasting_name, prepare_jax
+    from bigs_cli.checkpoints.resolve import find_model
 
     if start is not None and resume:
         check_start(folder.path, lasting_name(find_model(start)), chosen)
@@ -151,15 +151,11 @@ def pretrain(
     prepare_jax()
 
     from bigs_cli.core.devices import find_devices
-    from bigs_cli.reporting.console import err, out
     from bigs_cli.training.job import Job
     from bigs_cli.training.pretrain import pretrain as train
 
     find_devices()
-    if not group.is_main_process():
-        err.quiet = out.quiet = True
-    distributed = {"--coordinator": coordinator, "--process": process, "--processes": processes}
-    options = [word for name, value in distributed.items() if value is not None for word in (name, str(value))]
+    options = [*together]
     if resume:  # Changes to a resumed run are not saved in the run.
         options += [word for change in sets or () for word in ("--set", change)]
         options += [word for name in loggers or () for word in ("--logger", name)]
@@ -168,9 +164,7 @@ def pretrain(
     job = Job(folder, record, command, resume, profile=profile, started=started)
     model, tokenizer = None, folder.path if resume else None
     if chosen.from_ is not None and job.needs_start:
-        source = find_model(chosen.from_)
-        err.print(f"Model: {source.why}")
-        model = open_model(source)
+        model = open_and_announce(chosen.from_)
         tokenizer = tokenizer or model.tokenizer
     shards, valid = _open_data(chosen, tokenizer, str(folder.path) if model is None else model.source)
     taught_by = None if chosen.teacher is None else _open_teacher(chosen.teacher, shards)
@@ -272,13 +266,9 @@ def _open_teacher(name: str, shards: Corpus) -> OpenModel:
     Raises:
         RequestError: it does not exist, or its tokenizer is not that of the shards.
     """
-    from bigs_cli.checkpoints.resolve import find_model, open_model
-    from bigs_cli.commands.shared import check_tokenizer
-    from bigs_cli.reporting.console import err
+    from bigs_cli.commands.shared import check_tokenizer, open_and_announce
 
-    source = find_model(name)
-    err.print(f"Teacher: {source.why}")
-    teacher = open_model(source)
+    teacher = open_and_announce(name, title="Teacher")
     check_tokenizer(teacher.tokenizer, teacher.source, shards)
     return teacher
 

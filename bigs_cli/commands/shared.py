@@ -31,8 +31,12 @@ def prepare_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def join_processes(coordinator: str | None = None, process: int | None = None, processes: int | None = None) -> None:
+def join_processes(
+    coordinator: str | None = None, process: int | None = None, processes: int | None = None
+) -> tuple[str, ...]:
     """Join the other processes of this command, if there are any; only process 0 prints.
+
+    Returns the given options as words, for the command that resumes the run.
 
     Raises:
         RequestError, BigsError: as `processes.join`.
@@ -43,17 +47,19 @@ def join_processes(coordinator: str | None = None, process: int | None = None, p
     group.join(coordinator, process, processes)
     if not group.is_main_process():
         err.quiet = out.quiet = True
+    options = {"--coordinator": coordinator, "--process": process, "--processes": processes}
+    return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
 
 
-def open_and_announce(name: str | None, form: str | None = None) -> OpenModel:
-    """Open MODEL and print its name on stderr; `form` selects one of several weights files."""
+def open_and_announce(name: str | None, form: str | None = None, title: str = "Model") -> OpenModel:
+    """Open MODEL and print its name on stderr after `title`; `form` selects one of several weights files."""
     from bigs_cli.checkpoints.resolve import find_model, open_model
     from bigs_cli.core.devices import find_devices
     from bigs_cli.reporting.console import err
 
     resolved = find_model(name)
     find_devices()
-    err.print(f"Model: {resolved.why}")
+    err.print(f"{title}: {resolved.why}")
     model = open_model(resolved, form)
     for note in model.notes:
         err.print(f"  {note}")

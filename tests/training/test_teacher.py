@@ -18,6 +18,7 @@ from bigs_cli.models.losses import binary_distillation, distillation
 from bigs_cli.reporting.metrics_log import curve, read_metrics
 from tests.tiny import LENGTH, bigs, finetune, pretrain, start_bigs
 from tests.training.test_resume import interrupt, same, training_log
+from tests.training.test_task_types import write_choices
 
 SAME_SIZE = {"model__hidden_dropout_prob": 0}
 
@@ -157,15 +158,30 @@ def test_fine_tuning_learns_the_scores_of_a_teacher_with_another_vocabulary(
     assert logged(tmp_path / "again", "loss") == logged(tmp_path / "mnli" / "seed-42", "loss")
 
 
-def test_labels_of_a_table_and_choices_are_learned_too(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def learned_half(words: tuple[object, ...], tmp_path: Path) -> None:
+    """Train a teacher, then a model that learns only from it: the difference between them must fall by half."""
+    bigs("finetune", *words, "--set", "epochs=2", "--run", tmp_path / "teacher").fine()
+    options = ("--teacher", tmp_path / "teacher", "--set", "distillation.weight=1", "--set", "epochs=10")
+    bigs("finetune", *words, *options, "--run", tmp_path / "run").fine()
+    difference = logged(tmp_path / "run", "distillation")
+    assert np.mean(difference[-3:]) < 0.5 * np.mean(difference[:3])
+
+
+TINY = ("batch_size=8", "sequence_length=16", "log_every=1", "dropout=0", "optimizer.learning_rate=1e-2")
+
+
+def test_several_labels_are_learned_from_a_teacher(pretrained: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.jsonl"
     rows = [{"text": f"A text about {name}.", "label": name.split()} for name in ("sun", "rain", "sun rain", "")]
     table.write_text("".join(json.dumps(row) + "\n" for row in rows * 6))
-    words = ("--train", table, "--dev", table, "--task-type", "multi-label", "--from", pretrained)
-    tiny = ("--set", "epochs=2", "--set", "batch_size=8", "--set", "sequence_length=16", "--set", "log_every=1")
-    bigs("finetune", *words, *tiny, "--run", tmp_path / "teacher").fine()
-    bigs("finetune", *words, *tiny, "--run", tmp_path / "run", "--teacher", tmp_path / "teacher").fine()
-    assert all(value > 0 for value in logged(tmp_path / "run", "distillation"))
+    files = ("--train", table, "--dev", table, "--task-type", "multi-label")
+    learned_half((*files, "--from", pretrained, *(word for change in TINY for word in ("--set", change))), tmp_path)
+
+
+def test_multiple_choice_is_learned_from_a_teacher(pretrained: Path, tmp_path: Path) -> None:
+    write_choices(tmp_path / "data")
+    task = ("codah", "--data", tmp_path / "data", "--from", pretrained)
+    learned_half((*task, *(word for change in TINY for word in ("--set", change))), tmp_path)
 
 
 def test_a_sweep_over_the_weight_of_a_teacher(pretrained: Path, shards: Path, tmp_path: Path) -> None:
