@@ -111,14 +111,14 @@ def settings(**changes: object) -> list[str]:
     return [word for name, value in merged.items() for word in ("--set", f"{name}={value}")]
 
 
-def pretrain(shards: Path, run: Path, *more: object, **changes: object) -> list[object]:
+def pretrain(shards: Path, run: Path | str, *more: object, **changes: object) -> list[object]:
     """Return the arguments of a tiny pretraining run; with --resume, without a recipe."""
     size = json.loads((shards / "manifest.json").read_text())["vocab_size"]
     tiny = [] if "--resume" in more else settings(model__vocab_size=size, **changes)
     return ["pretrain", "--recipe", "demo", "--data", shards, "--run", run, *tiny, *more]
 
 
-def finetune(task: str, start: object, data: Path, run: Path, *more: object) -> list[object]:
+def finetune(task: str, start: object, data: Path, run: Path | str, *more: object) -> list[object]:
     """Return the arguments of a tiny fine-tuning run: two epochs, batch size 8, length 24."""
     sets = ("epochs=2", "batch_size=8", "eval_batch_size=8", "sequence_length=24", "log_every=1")
     tiny = [word for value in (*sets, "optimizer.learning_rate=3e-3") for word in ("--set", value)]

@@ -187,9 +187,32 @@ def sweep_command() -> str | None:
     return _sweep.get()
 
 
-def resume_command(verb: str, folder: Path, *options: str) -> str:
-    """Return the shell command that resumes the run in `folder`."""
-    return shlex.join(["bigs", *verb.split(), "--resume", "--run", str(folder), *options])
+_working_copy: ContextVar[tuple[str, Path] | None] = ContextVar("working_copy", default=None)
+
+
+@contextmanager
+def working_copy_of(url: str, folder: Path) -> Iterator[None]:
+    """Within this context, `folder` is the working copy of the run at `url`."""
+    token = _working_copy.set((url.rstrip("/"), folder))
+    try:
+        yield
+    finally:
+        _working_copy.reset(token)
+
+
+def place_of(run: Path) -> str:
+    """Return how users name a run: the URL if it is a working copy or in one, else its path."""
+    url, folder = _working_copy.get() or ("", None)
+    if folder is None or not run.is_relative_to(folder):
+        return str(run)
+    inside = run.relative_to(folder).as_posix()
+    return url if inside == "." else f"{url}/{inside}"
+
+
+def resume_command(verb: str, folder: Path | str, *options: str) -> str:
+    """Return the shell command that resumes the run in `folder`, or at this URL."""
+    place = place_of(folder) if isinstance(folder, Path) else folder
+    return shlex.join(["bigs", *verb.split(), "--resume", "--run", place, *options])
 
 
 def resume_command_of(folder: Path) -> str:

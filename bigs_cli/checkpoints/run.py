@@ -28,10 +28,11 @@ from bigs_cli.core.paths import check_local
 
 LOCK = ".lock"
 ENVIRONMENT = "environment.json"
-_START_FILES = {
+START_FILES = {
     *(ENVIRONMENT, RESUME, "recipe.yaml", "config.json"),
     *("tokenizer.json", "vocab.txt", "tokenizer_config.json"),
 }
+"""The files that are written before the first step."""
 _RESTORE = "Restore it from a backup, or leave this run out."
 
 
@@ -182,7 +183,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the files of a new run without a checkpoint. Call it while holding `lock`."""
-        for name in (*_START_FILES, self.metrics_file.name, "wandb-id.txt"):
+        for name in (*START_FILES, self.metrics_file.name, "wandb-id.txt"):
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.checkpoints, self.path / "tensorboard"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -192,7 +193,7 @@ class RunFolder:
         names = [entry.name for entry in self.path.iterdir() if entry.name != LOCK]
         # Temporary files are named .NAME.SUFFIX.
         targets = [name.removeprefix(".").rpartition(".")[0] if name.startswith(".") else name for name in names]
-        return not names or (ENVIRONMENT in targets and set(targets) <= _START_FILES and not self.is_run)
+        return not names or (ENVIRONMENT in targets and set(targets) <= START_FILES and not self.is_run)
 
     def _make_newest(self) -> None:
         """Give this run a later modification time than all others, even if the clock was set back."""

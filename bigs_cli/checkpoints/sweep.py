@@ -114,9 +114,9 @@ class Plan(BaseModel):
         return combinations(dict(self.axes))
 
 
-def is_sweep(root: Path | None) -> bool:
+def is_sweep(root: Path | str | None) -> bool:
     """Return whether `root` is the folder of a sweep."""
-    return root is not None and (root / PLAN).is_file()
+    return root is not None and (Path(root) / PLAN).is_file()
 
 
 def find_sweep(name: str) -> Path | None:

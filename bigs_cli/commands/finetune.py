@@ -90,10 +90,14 @@ def finetune(
     arguments = dict(locals())
     from bigs_cli.checkpoints.sweep import is_sweep
     from bigs_cli.commands.glue import is_suite
-    from bigs_cli.commands.shared import join_processes
+    from bigs_cli.commands.shared import join_processes, train_at_url
     from bigs_cli.commands.sweep import train_sweep
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.paths import is_url
 
+    if run is not None and is_url(run):
+        train_at_url("finetune", finetune, arguments)
+        return
     suite = is_suite(task)
     if suite and sweep:
         raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
@@ -123,7 +127,7 @@ def finetune(
             start=start,
             teacher=teacher,
             data=data,
-            run=run,
+            run=None if run is None else Path(run),
             seeds=seeds,
             changes=tuple(changes),
             files=files,
@@ -320,7 +324,7 @@ def _train(
     recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
 ) -> None:
     """Train, with one seed or several, and print the results."""
-    from bigs_cli.checkpoints.resume import sweep_command
+    from bigs_cli.checkpoints.resume import place_of, sweep_command
     from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
@@ -330,7 +334,7 @@ def _train(
     folder = job.folder.path
     if job.record.seeds > 1:
         summary = finetune_seeds(recipe, task, data, model, tokenizer, job)
-        err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {folder}/{summary['best']}.")
+        err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {place_of(folder)}/{summary['best']}.")
         err.print(seeds_table(task, summary), *summary["notes"], sep="\n")
         best = folder / summary["best"]
     else:
@@ -340,8 +344,8 @@ def _train(
         err.print(scores_table(task, scores), *scores.sentences(), sep="\n")
         best = folder
     if sweep_command() is None:
-        err.print(f"Next: bigs eval --model {shlex.quote(str(best))}")
-    out.print(str(folder))
+        err.print(f"Next: bigs eval --model {shlex.quote(place_of(best))}")
+    out.print(place_of(folder))
 
 
 def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSConfig, tokenizer: Tokenizer) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bigs_cli.core.notices import notice
-from bigs_cli.core.paths import check_local
+from bigs_cli.core.paths import check_local, check_writable_url
 
 RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger", "--learning": "--validation-curve"}
 """Old names of options, which still work → new names."""
@@ -58,6 +58,21 @@ def local_name(text: str) -> str:
     return text
 
 
+def place_name(text: str) -> str:
+    """Return a value that is a local path or a URL to write to.
+
+    Raises:
+        RequestError: nothing can be written to such URLs.
+    """
+    check_writable_url(text)
+    return text
+
+
+def place_option(*names: str, **settings: Any) -> Any:
+    """Declare an option whose value is a local path, or a URL to write to."""
+    return typer.Option(*names, parser=place_name, **settings)
+
+
 def path_option(*names: str, **settings: Any) -> Any:
     """Declare an option whose value is a local path."""
     return typer.Option(*names, parser=local_path, **settings)
@@ -99,7 +114,15 @@ INFERENCE = "Inference"
 
 Model = Annotated[str | None, model_option("the newest run")]
 Recipe = Annotated[str | None, name_option("--recipe", "-r", help="A shipped recipe (bigs recipes list) or a file.")]
-Run = Annotated[Path | None, path_option("--run", help="Folder of the run.", show_default="runs/RECIPE")]
+Run = Annotated[
+    str | None,
+    place_option(
+        "--run",
+        metavar="PLACE",
+        help="Folder of the run, or a URL such as s3://bucket/run.",
+        show_default="runs/RECIPE",
+    ),
+]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe. Repeatable.")
 ]

@@ -84,9 +84,14 @@ def pretrain(
     """
     arguments, started = dict(locals()), time.perf_counter()
     from bigs_cli.checkpoints.sweep import is_sweep
+    from bigs_cli.commands.shared import train_at_url
     from bigs_cli.commands.sweep import train_sweep
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.paths import is_url
 
+    if run is not None and is_url(run):
+        train_at_url("pretrain", pretrain, arguments)
+        return
     if sweep or (seeds or 1) > 1 or (resume and is_sweep(run)):
         train_sweep("pretrain", pretrain, arguments, recipe or "")
         return
@@ -111,7 +116,7 @@ def pretrain(
             if resume
             else "Name a recipe, as in --recipe small; `bigs recipes list` lists them."
         )
-    folder = RunFolder(run or runs_root() / Path(recipe or "").stem)
+    folder = RunFolder(runs_root() / Path(recipe or "").stem if run is None else Path(run))
     changes = [*(sets or ()), *([] if budget is None else [f"budget={budget}"])]
     chosen = _load_recipe(folder, recipe, changes, teacher, resume)
     together = join_processes(coordinator, process, processes)
@@ -174,17 +179,17 @@ def pretrain(
 
 def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
     """Print the final loss and the next commands on stderr, and the path of the run on stdout."""
-    from bigs_cli.checkpoints.resume import sweep_command
+    from bigs_cli.checkpoints.resume import place_of, sweep_command
     from bigs_cli.reporting.console import err, out
 
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
     err.print(f"Done in {result.seconds / 60:.1f} minutes{loss}.")
     settings = "--recipe sst2-small " if hidden_size < opt.SMALL else ""
-    model = shlex.quote(str(run))
+    model = shlex.quote(place_of(run))
     evaluate = f"bigs eval mlm --model {model}   or   " if result.heldout else ""
     if sweep_command() is None:
         err.print(f"Next: {evaluate}bigs finetune sst2 {settings}--from {model}")
-    out.print(str(run))
+    out.print(place_of(run))
 
 
 def _load_recipe(

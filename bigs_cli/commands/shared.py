@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bigs_cli.core.cache import cache_root
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoints.resolve import OpenModel, ResolvedModel
@@ -49,6 +51,29 @@ def join_processes(
         err.quiet = out.quiet = True
     options = {"--coordinator": coordinator, "--process": process, "--processes": processes}
     return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
+
+
+def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, Any]) -> None:
+    """Call the function of a command, with these `arguments`, in the working copy of the run at the URL `run`.
+
+    Raises:
+        RequestError, BigsError: as `working_copy`, or several processes were started.
+    """
+    from bigs_cli.checkpoints.remote_run import working_copy
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.processes import launched_as_one_of_several
+
+    url, resume = arguments["run"], arguments["resume"]
+    if launched_as_one_of_several(os.environ) or arguments["coordinator"] is not None:
+        raise RequestError(
+            f"--run {url}: several processes write one checkpoint together. Name a folder on a file system that all of "
+            "them share."
+        )
+    if arguments["dry_run"] and not resume:
+        call(**{**arguments, "run": None})
+        return
+    with working_copy(url, command, resume) as folder:
+        call(**{**arguments, "run": str(folder)})
 
 
 def open_and_announce(name: str | None, form: str | None = None, title: str = "Model") -> OpenModel:

@@ -66,12 +66,12 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     default = runs_root() / (SUITE if suite else f"{Path(name).stem}-sweep")
     if given.pop("resume", False):
         if suite:
-            given = {"run": default, **given}
+            given = {"run": str(default), **given}
             del given["task"]
         root, plan = _to_resume(command, given)
         _run(root, plan, call, jobs)
         return
-    root = given.pop("run", None) or default
+    root = Path(given.pop("run", default))
     dry_run = given.pop("dry_run", False)
     plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
     _check_new(root, plan)
@@ -95,7 +95,7 @@ def _to_resume(command: str, given: dict[str, Any]) -> tuple[Path, Plan]:
     Raises:
         RequestError: they name no sweep of this command, or have further options.
     """
-    root: Path | None = given.pop("run", None)
+    root = Path(given.pop("run")) if "run" in given else None
     if root is not None and (root / "suite.json").is_file():
         raise RequestError(
             f"The suite in {root} was started by an earlier version, which recorded it in another way. Start a new "
@@ -197,7 +197,7 @@ def _check_new(root: Path, plan: Plan) -> None:
 
 def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) -> None:
     """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do."""
-    from bigs_cli.checkpoints.resume import resume_command
+    from bigs_cli.checkpoints.resume import place_of, resume_command
     from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import err, out
 
@@ -206,7 +206,8 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
     if jobs is not None:
         commands = dict(_commands(plan, root, call))
         if jobs == 0:
-            out.print(*(shlex.join(["bigs", *words]) for words in commands.values()), sep="\n")
+            lines = [shlex.join(["bigs", *words, "--run", place_of(path)]) for path, words in commands.items()]
+            out.print(*lines, sep="\n")
             err.print(f"When all have finished, compare them with: {resume_command(plan.command, root)}")
             return
         failed = _run_processes(commands, jobs)
@@ -224,8 +225,8 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
         best, verb = sweep.best.runs[0].path, "eval mlm" if sweep.task is None else "eval"
     if failed:
         raise BigsError(again)
-    err.print(f"Next: bigs {verb} --model {shlex.quote(str(best))}")
-    out.print(str(root))
+    err.print(f"Next: bigs {verb} --model {shlex.quote(place_of(best))}")
+    out.print(place_of(root))
 
 
 def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
@@ -249,7 +250,7 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
             out.quiet = True  # The result of the sweep is its own folder.
             try:
                 with resumed_by(resume_command(plan.command, root)):
-                    call(**arguments, run=path)
+                    call(**arguments, run=str(path))
             except BigsError as error:
                 if isinstance(error, RequestError) or plan.is_suite:  # Other tasks may start from this run.
                     raise
@@ -282,7 +283,7 @@ def _run_processes(commands: dict[Path, list[str]], jobs: int) -> list[str]:
         log = path.with_name(f"{path.name}.log")
         err.print(f"{path} has started; its messages are in {log}")
         with log.open("w") as file:
-            words = [sys.executable, "-m", "bigs_cli", *commands[path]]
+            words = [sys.executable, "-m", "bigs_cli", *commands[path], "--run", str(path)]
             code = subprocess.run(words, stdout=file, stderr=file, env=os.environ | environment, check=False).returncode
         free.put(environment)
         err.print(f"{path} {'is finished' if code == 0 else f'failed with exit code {code}'}.")
@@ -293,7 +294,7 @@ def _run_processes(commands: dict[Path, list[str]], jobs: int) -> list[str]:
 
 
 def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tuple[Path, list[str]]]:
-    """Return the run folder and the command, without `bigs`, of every call that is left."""
+    """Return the run folder and the command, without `bigs` and `--run`, of every call that is left."""
     command = typer.Typer()
     command.command()(call)
     parameters = typer.main.get_command(command).params
@@ -310,7 +311,7 @@ def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tup
                     values = value if isinstance(value, list) else [value]
                     words += [word for one in values for word in (parameter.opts[0], str(one))]
             if arguments is not None:
-                yield path, [*words, "--run", str(path)]
+                yield path, words
 
 
 def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dict[str, Any] | None]]:

@@ -19,6 +19,7 @@ _REMEDIES = {
     "hf": "To use a model on the hub, write its id, OWNER/NAME.",
     "https": "To use a model on the hub, write its id, OWNER/NAME; download other files first.",
 }
+_READ_ONLY = ("file", "hf", "http", "https")
 # Characters without a meaning in glob patterns, URLs, fsspec and TensorStore. etils.epath reads /gs/… as gs://….
 _PLAIN = re.compile(r"(?!/(az|gs|hf|s3)(/|$))[\w/.,+=@ -]*")
 
@@ -36,6 +37,18 @@ def check_local(name: str | Path, prefix: str = "") -> None:
     """
     if (problem := url_problem(name)) is not None:
         raise RequestError(f"{prefix}{problem}")
+
+
+def check_writable_url(name: str) -> None:
+    """Check that `name` is a local path, or a URL to which files can be written.
+
+    Raises:
+        RequestError: it is another URL.
+    """
+    if is_url(name) and (name.partition(":")[0].lower() in _READ_ONLY or "::" in name):
+        raise RequestError(
+            f"{name} is a URL to which nothing can be written. Name a local path or a bucket (s3://, gs://)."
+        )
 
 
 def url_problem(name: str | Path) -> str | None:

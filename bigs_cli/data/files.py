@@ -20,6 +20,7 @@ from bigs_cli.core.errors import BigsError, RequestError, not_utf8
 from bigs_cli.core.folders import check_link, list_files
 from bigs_cli.core.hub import set_timeouts, silence_client
 from bigs_cli.core.paths import is_url
+from bigs_cli.core.remote import reason_of, remote_errors
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.lines import COMPRESSIONS, read_lines
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _BUFFER = 1 << 20
-_EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}  # protocol → the extra of bigs that installs its package
 
 
 def _unzstd(file: BinaryIO) -> BinaryIO:
@@ -105,7 +105,7 @@ class TextFile:
         Raises:
             BigsError: the connection failed, not the file.
         """
-        reason = _reason(error)
+        reason = reason_of(error)
         if isinstance(error, _DAMAGE) or (type(error) is OSError and error.errno is None):
             return BadRecord(f"{self.name} is a corrupt or truncated archive ({reason}). Download it again.")
         strerror = getattr(error, "strerror", None) or reason
@@ -136,27 +136,18 @@ def find_files(source: str, say: Callable[[str], None] = lambda sentence: None) 
         silence_client()
         set_timeouts()
     try:
-        system, root, here = _system_of(source)
-        if here is not None:
-            check_link(here)
-        # `isfile` and `isdir` return False for a URL that cannot be reached.
-        if system.info(root)["type"] != "directory":
-            if here is not None and not here.is_file():  # a pipe or device may never end
-                raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
-            return _check_names([TextFile(system, root, source)])
-        inside = _inside(system, root) if here is None else _inside_here(here, root, say)
+        with remote_errors(source):
+            system, root, here = _system_of(source)
+            if here is not None:
+                check_link(here)
+            # `isfile` and `isdir` return False for a URL that cannot be reached.
+            if system.info(root)["type"] != "directory":
+                if here is not None and not here.is_file():  # a pipe or device may never end
+                    raise RequestError(f"{source} is a pipe or a device. Name a file, or a folder of files.")
+                return _check_names([TextFile(system, root, source)])
+            inside = _inside(system, root) if here is None else _inside_here(here, root, say)
     except FileNotFoundError:
         return None
-    except RequestError:
-        raise
-    except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        install = f"pip install 'bigs[{extra}]'" if extra else str(error)
-        raise RequestError(f"{source} requires a package that is not installed ({install}).") from None
-    except ValueError as error:
-        raise RequestError(f"{source} is not a URL that can be read ({error}).") from None
-    except Exception as error:  # each file system has its own exceptions
-        raise BigsError(f"{source} cannot be reached ({_reason(error)}). Check the URL and the network.") from error
     return _check_names([TextFile(system, path, f"{source.rstrip('/')}/{rest}") for path, rest in inside])
 
 
@@ -199,7 +190,3 @@ def _check_names(files: list[TextFile]) -> list[TextFile]:
         if (shown := not_utf8(file.name)) is not None:
             raise RequestError(f"The name of {shown} is not UTF-8. Rename the file.")
     return files
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
