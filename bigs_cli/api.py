@@ -17,7 +17,7 @@ from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.checkpoints.transfer import Transfer, transfer
 from bigs_cli.checkpoints.untrained import NEW_HEAD_SEED, check_trained, untrained_layers
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
-from bigs_cli.core.paths import check_local
+from bigs_cli.core.paths import check_local, url_of
 from bigs_cli.export.formats import write_tokenizer
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.functional import Parameters, count, initialize, make_apply, memoize, unstack_layers
@@ -329,8 +329,8 @@ def _compiled_model(config: BiGSConfig) -> Callable[..., Outputs]:
 
 
 def _open(model: str | Path, revision: str | None) -> OpenModel:
-    check_local(model)
-    return open_model(find_model(f"{model}@{revision}" if revision else str(model)))
+    name = url_of(model) or str(model)
+    return open_model(find_model(f"{name}@{revision}" if revision else name))
 
 
 def _listed(texts: Input | Iterable[Input]) -> Iterable[Any]:

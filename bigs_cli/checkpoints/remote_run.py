@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from bigs_cli.checkpoints.checksums import CHECKSUMS, steps
-from bigs_cli.checkpoints.resume import RESUME, resume_command, working_copy_of
+from bigs_cli.checkpoints.resume import RESUME, resume_command
 from bigs_cli.checkpoints.run import ENVIRONMENT, START_FILES, RunFolder
 from bigs_cli.checkpoints.sweep import PLAN
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.remote import Remote, copy_path, remote
-from bigs_cli.reporting.console import err
+from bigs_cli.core.remote import Remote, copy_path, remote, working_copy_of
+
+Say = Callable[[str], object]
 
 SECONDS = 30.0
 """Time between two uploads. Chosen by this project."""
@@ -32,8 +33,10 @@ _FOLDERS = ("checkpoints", "best")
 
 
 @contextmanager
-def working_copy(url: str, command: str, resume: bool) -> Iterator[Path]:
+def working_copy(url: str, command: str, resume: bool, say: Say) -> Iterator[Path]:
     """Yield the folder in which the run at `url` is trained by `bigs COMMAND`, and upload what is written there.
+
+    `say` is called with messages.
 
     With `resume`, it has the files of the run. They are downloaded unless the folder has a later state, which an
     interrupted process could not upload. After the last upload, the folder is removed.
@@ -58,6 +61,7 @@ def working_copy(url: str, command: str, resume: bool) -> Iterator[Path]:
         )
     if resume and not there and not here:
         raise RequestError(f"There is no run to resume at {url}. Leave out --resume to start one.")
+    place.check_writable()
     if there and not _is_newest(folder, place, names):
         shutil.rmtree(folder, ignore_errors=True)
         for name in _usable(names):
@@ -65,8 +69,8 @@ def working_copy(url: str, command: str, resume: bool) -> Iterator[Path]:
     for name in set(names) - set(_usable(names)):  # left by an interrupted upload
         place.remove(name)
     folder.mkdir(parents=True, exist_ok=True)
-    err.print(f"Run: {url} (working copy: {folder})")
-    with working_copy_of(url, folder), Mirror(folder, place, _usable(names)):
+    say(f"Run: {url} (working copy: {folder})")
+    with working_copy_of(url, folder), Mirror(folder, place, _usable(names), say):
         yield folder
     shutil.rmtree(folder)
 
@@ -146,9 +150,9 @@ class Mirror:
     An upload that fails is tried again with the next one.
     """
 
-    def __init__(self, folder: Path, place: Remote, there: Iterable[str]) -> None:
+    def __init__(self, folder: Path, place: Remote, there: Iterable[str], say: Say) -> None:
         """`there` are the names of the files at `place`. Checkpoints that are also in the folder are the same ones."""
-        self._folder, self._place = folder, place
+        self._folder, self._place, self._say = folder, place, say
         self._sent = {name: _version(folder / name) if _checkpoint_of(name) else None for name in there}
         self._stop, self._failed = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
@@ -164,8 +168,8 @@ class Mirror:
             self.upload()
         except (BigsError, OSError) as problem:
             raise BigsError(
-                f"The run could not be uploaded to {self._place.url} ({problem}). It is complete in {self._folder}; "
-                "resume the run from this machine to upload it."
+                f"The run could not be uploaded. {problem} Its files are in {self._folder}; to upload them, resume the "
+                "run from this machine."
             ) from problem
 
     def _run(self) -> None:
@@ -175,14 +179,14 @@ class Mirror:
                 self._failed = False
             except (BigsError, OSError) as error:
                 if not self._failed:
-                    err.print(f"The run is trained on, but not uploaded for now: {error}")
+                    self._say(f"The run is trained on, but not uploaded for now: {error}")
                 self._failed = True
 
     def upload(self) -> None:
         """Upload what is new, and delete there what was deleted here.
 
         Raises:
-            RequestError, BigsError: as `Remote.put`.
+            RequestError, BigsError: as `Remote.put`, and if the bucket is gone.
         """
         names = _listing(self._folder)
         gone: set[str] = set()
@@ -195,7 +199,9 @@ class Mirror:
                 self._place.put(path, name)
             except FileNotFoundError:
                 if path.exists():
-                    raise RequestError(f"{self._place.url} cannot be written: its bucket does not exist.") from None
+                    raise BigsError(
+                        f"{self._place.url} cannot be written: its bucket does not exist any more."
+                    ) from None
                 if checkpoint is not None:  # deleted meanwhile, as old checkpoints are
                     gone.add(checkpoint)
                 continue

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bigs_cli.checkpoints.arrays import Flat, digest
 from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.config_json import read_config
 from bigs_cli.checkpoints.folder import CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILES, read_model, tokenizer_file
+from bigs_cli.checkpoints.remote_run import needed_by_model
 from bigs_cli.checkpoints.run import RunFolder, runs, runs_root
 from bigs_cli.checkpoints.weights import candidates, choose, missing_parts, needed, parts, weights_in
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.folders import check_link
-from bigs_cli.core.paths import check_local
+from bigs_cli.core.paths import check_local, is_url, scheme_of
+from bigs_cli.core.remote import fetch
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 
@@ -33,11 +35,12 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """The location of a model: one of `run`, `folder` and `repo`. `why` describes it and how it was chosen."""
+    """The location of a model: one of `run`, `folder`, `url` and `repo`. `why` describes it and how it was chosen."""
 
     why: str
     run: RunFolder | None = None
     folder: Path | None = None
+    url: str | None = None
     repo: str | None = None
 
 
@@ -63,14 +66,17 @@ class OpenModel:
 def find_model(name: str | None) -> ResolvedModel:
     """Find the model called `name`, without loading it or using the network. None means the newest run.
 
-    The following are tried in order: a folder (of a run or a model), the name of a run in the runs folder, a task with
-    a finished local run, a short name of a published model, a hub id `owner/name[@revision]`.
+    It may be a URL of a run or a model folder. Otherwise, the following are tried in order: a folder (of a run or a
+    model), the name of a run in the runs folder, a task with a finished local run, a short name of a published model,
+    a hub id `owner/name[@revision]`.
 
     Raises:
-        RequestError: `name` is none of these, for example a URL, or it is None and there is no finished run.
+        RequestError: `name` is none of these, for example another URL, or it is None and there is no finished run.
     """
     if name is None:
         return _newest_run()
+    if is_url(name) and scheme_of(name) not in ("file", "hf", "http", "https") and "::" not in name:
+        return ResolvedModel(name, url=name)
     check_local(name)
     if (local := _find_local(name)) is not None:
         return local
@@ -98,7 +104,7 @@ def find_model(name: str | None) -> ResolvedModel:
 
 
 def open_model(model: ResolvedModel, form: str | None = None) -> OpenModel:
-    """Load the model returned by `find_model`; a model on the hub is downloaded first.
+    """Load the model returned by `find_model`; one on the hub or at a URL is downloaded first.
 
     `form` (flax, safetensors, torch or onnx) selects one of several weights files, by default the preferred one.
 
@@ -114,6 +120,8 @@ def open_model(model: ResolvedModel, form: str | None = None) -> OpenModel:
         )
     if model.run is not None:
         return _open_run(model.run)
+    if model.url is not None:
+        return _open_copy(model.url, form)
     folder = model.folder
     if folder is None:
         repo, _, revision = (model.repo or "").partition("@")
@@ -154,6 +162,18 @@ def fetch_model(repo: str, revision: str | None = None, form: str | None = None)
             "--from-format, or contact the owner of the repository."
         )
     return folder
+
+
+def _open_copy(url: str, form: str | None) -> OpenModel:
+    """Load the run or the model folder at a URL from a copy in the cache."""
+    copy = fetch(url, needed_by_model)
+    local = _find_local(str(copy))
+    if local is None:
+        raise RequestError(
+            f"{url} contains neither a run (recipe.yaml) nor a model (config.json and weights). {needed()}"
+        )
+    opened = open_model(local, form)
+    return replace(opened, source=opened.source.replace(str(copy), url))
 
 
 def _find_local(name: str) -> ResolvedModel | None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.core.remote import place_of
 from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_run_recipe
 
 RESUME = "resume.json"
@@ -121,7 +122,7 @@ def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe.model_copy(update={**models, "files": files})
 
 
-def record_of(recipe: Recipe, name: str | None, data: Path | None = None) -> ResumeRecord:
+def record_of(recipe: Recipe, name: str | None, data: str | None = None) -> ResumeRecord:
     """Return the record of a run of `recipe`, whose name or file is `name`; `data` is the fine-tuning data folder."""
     recorded: dict[str, object] = {
         "recipe": None if name is None else absolute(name) if is_recipe_file(name) else name,
@@ -185,28 +186,6 @@ def resumed_by(command: str) -> Iterator[None]:
 def sweep_command() -> str | None:
     """Return the command that resumes the sweep whose run is being trained; None for a single run."""
     return _sweep.get()
-
-
-_working_copy: ContextVar[tuple[str, Path] | None] = ContextVar("working_copy", default=None)
-
-
-@contextmanager
-def working_copy_of(url: str, folder: Path) -> Iterator[None]:
-    """Within this context, `folder` is the working copy of the run at `url`."""
-    token = _working_copy.set((url.rstrip("/"), folder))
-    try:
-        yield
-    finally:
-        _working_copy.reset(token)
-
-
-def place_of(run: Path) -> str:
-    """Return how users name a run: the URL if it is a working copy or in one, else its path."""
-    url, folder = _working_copy.get() or ("", None)
-    if folder is None or not run.is_relative_to(folder):
-        return str(run)
-    inside = run.relative_to(folder).as_posix()
-    return url if inside == "." else f"{url}/{inside}"
 
 
 def resume_command(verb: str, folder: Path | str, *options: str) -> str:

@@ -20,13 +20,16 @@ KEYS = {
 _PANEL = "Custom tasks"
 TrainFile = Annotated[
     str | None,
-    opt.name_option(
-        "--train", metavar="FILE", help="Training set: CSV, TSV, JSONL or Parquet.", rich_help_panel=_PANEL
+    opt.source_option(
+        "--train",
+        metavar="FILE",
+        help="Training set, also a URL: CSV, TSV, JSONL or Parquet.",
+        rich_help_panel=_PANEL,
     ),
 ]
 DevFile = Annotated[
     str | None,
-    opt.name_option("--dev", metavar="FILE", help="Dev set with the columns of --train.", rich_help_panel=_PANEL),
+    opt.source_option("--dev", metavar="FILE", help="Dev set with the columns of --train.", rich_help_panel=_PANEL),
 ]
 TextColumn = Annotated[str | None, opt.text_option("text", _PANEL)]
 PairColumn = Annotated[

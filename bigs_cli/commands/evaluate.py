@@ -59,14 +59,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Data = Annotated[Path | None, opt.task_data_option("the run's, else the hub")]
+Data = Annotated[
+    Path | None,
+    opt.fetched_option(
+        "--data",
+        metavar="PATH",
+        help="Folder, or URL, with the files of the task.",
+        show_default="the run's, else the hub",
+    ),
+]
 Shards = Annotated[
     Path | None,
-    opt.path_option("--data", metavar="PATH", help="Token shards or HDF5 files.", show_default="the run's"),
+    opt.fetched_option("--data", metavar="PATH", help="Token shards or HDF5 files.", show_default="the run's"),
 ]
 Tables = Annotated[
     list[Path] | None,
-    opt.path_option(
+    opt.fetched_option(
         "--data", metavar="PATH", help="CSV, TSV, JSONL or Parquet files, or folders of such files. Repeatable."
     ),
 ]
@@ -160,7 +168,7 @@ def evaluate_glue(
         ),
     ] = None,
     data: Annotated[
-        Path | None, opt.path_option("--data", metavar="PATH", help="Folder with the test sets for --submission.")
+        Path | None, opt.fetched_option("--data", metavar="PATH", help="Folder with the test sets for --submission.")
     ] = None,
     submission: Annotated[
         Path | None,

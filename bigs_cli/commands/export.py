@@ -30,8 +30,10 @@ FromFormat = Annotated[
     ),
 ]
 Output = Annotated[
-    Path | None,
-    opt.path_option("--output", "-o", help="Folder to create.", show_default="exports/MODEL-FORMAT"),
+    str | None,
+    opt.place_option(
+        "--output", "-o", metavar="PLACE", help="Folder, or URL, to create.", show_default="exports/MODEL-FORMAT"
+    ),
 ]
 Lengths = Annotated[
     list[int] | None,
@@ -91,10 +93,18 @@ def export(
     The folder also contains the tokenizer, config.json and a model card, README.md. If the outputs of the exported
     model differ, the folder is removed. Prints the path of the folder.
     """
-    from bigs_cli.commands.shared import open_and_announce, prepare_jax
+    arguments = dict(locals())
+    from bigs_cli.commands.shared import open_and_announce, prepare_jax, uploaded
     from bigs_cli.core import hub
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.paths import is_url
+    from bigs_cli.core.remote import place_of
     from bigs_cli.reporting.console import err, out
+
+    if output is not None and is_url(output):
+        with uploaded(output) as path:
+            export(**{**arguments, "output": str(path)})
+        return
 
     to = None if push is None else hub.Destination(push, revision, public)
     if to is None and (revision is not None or public):
@@ -107,7 +117,7 @@ def export(
     from bigs_cli.export.formats import other_weights
     from bigs_cli.export.settings import Settings
 
-    folder = output or Path("exports") / f"{opened.name}-{form}"
+    folder = Path("exports") / f"{opened.name}-{form}" if output is None else Path(output)
     exported = write(opened, form, folder, Settings(tuple(length or ()), int8, dtype, license))
     err.print(f"Wrote {', '.join(sorted(path.name for path in folder.iterdir()))}.")
     for file, difference in exported.differences.items():
@@ -121,4 +131,4 @@ def export(
         err.print(f"Pushed to {page}")
         if note := other_weights(to, files, folder):
             err.print(note)
-    out.print(str(folder))
+    out.print(place_of(folder))

@@ -31,7 +31,7 @@ bigs finetune glue --from JunxiongWang/BiGS_512 --run runs/glue
 bigs finetune --train reviews.csv --dev dev.csv --text review --label stars --from bigs-128"""
 
 
-Data = Annotated[Path | None, opt.task_data_option("the hub")]
+Data = Annotated[str | None, opt.task_data_option("the hub")]
 TaskRecipe = Annotated[
     str | None,
     opt.name_option(
@@ -150,7 +150,7 @@ class Request:
     recipe: str | None
     start: str | None
     teacher: str | None
-    data: Path | None
+    data: str | None
     run: Path | None
     seeds: int | None
     changes: tuple[str, ...]
@@ -181,7 +181,7 @@ def _finetune(request: Request) -> None:
     )
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.commands.resumed import count_seeds, first_started
-    from bigs_cli.commands.shared import lasting_name, open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.commands.shared import download, lasting_name, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.processes import is_main_process
     from bigs_cli.data.tokenizer import load_tokenizer
@@ -220,7 +220,7 @@ def _finetune(request: Request) -> None:
         recorded = recorded.model_copy(update={"recipe": name})
     else:
         check_start(folder.path, None if start is None else lasting_name(find_model(start)), chosen)
-        data = data or (None if recorded.data is None else Path(recorded.data))
+        data = data or recorded.data
     prepare_jax()
     from bigs_cli.training.finetune import load_task_data
     from bigs_cli.training.job import Job, seed_jobs
@@ -233,7 +233,8 @@ def _finetune(request: Request) -> None:
     jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
     for each in jobs if is_main_process() else ():
         each.folder.check(each.resume)
-    examples = load_task_data(task, data, chosen.max_train_examples, chosen.seed)
+    folder_of_task = None if data is None else download(data)
+    examples = load_task_data(task, folder_of_task, chosen.max_train_examples, chosen.seed)
     model = open_and_announce(model_name) if any(each.needs_start for each in jobs) else None
     # A resumed run keeps its tokenizer, even if the model that it started from has changed.
     if model is not None and resumed is None:
@@ -324,7 +325,8 @@ def _train(
     recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
 ) -> None:
     """Train, with one seed or several, and print the results."""
-    from bigs_cli.checkpoints.resume import place_of, sweep_command
+    from bigs_cli.checkpoints.resume import sweep_command
+    from bigs_cli.core.remote import place_of
     from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table

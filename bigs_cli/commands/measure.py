@@ -209,7 +209,7 @@ def _mlm_shards(opened: OpenModel, recipe: PretrainRecipe | None, data: Path | N
     Raises:
         RequestError: they are missing, corrupt, or do not fit the model.
     """
-    from bigs_cli.commands.shared import check_tokenizer
+    from bigs_cli.commands.shared import check_tokenizer, download
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.corpus import open_corpus
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
@@ -217,7 +217,7 @@ def _mlm_shards(opened: OpenModel, recipe: PretrainRecipe | None, data: Path | N
 
     if data is None and recipe is None:
         raise RequestError("Name the token shards (made by bigs tokenize) to evaluate on: bigs eval mlm --data DIR")
-    folder = data or Path((recipe and (recipe.data.validation or recipe.data.path)) or "")
+    folder = data or download((recipe and (recipe.data.validation or recipe.data.path)) or "")
     shards = open_corpus(folder, opened.tokenizer or PUBLISHED_TOKENIZER, err.print)
     check_tokenizer(opened.tokenizer, opened.source, shards)
     if data is None and recipe is not None and recipe.data.validation is None and not shards.has_split("heldout"):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bigs_cli.core.notices import notice
-from bigs_cli.core.paths import check_local, check_writable_url
+from bigs_cli.core.paths import check_local, check_readable_url, check_writable_url
 
 RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger", "--learning": "--validation-curve"}
 """Old names of options, which still work → new names."""
@@ -58,6 +58,34 @@ def local_name(text: str) -> str:
     return text
 
 
+def source_name(text: str) -> str:
+    """Return a value that is a local path, a URL or a name of a model.
+
+    Raises:
+        RequestError: no copy can be made of what is at such URLs.
+    """
+    check_readable_url(text)
+    return text
+
+
+def fetched(text: str | Path) -> Path:
+    """Return a local path, or that of a copy of what is at a URL; see `core.remote.fetch`."""
+    from bigs_cli.commands.shared import download
+
+    check_readable_url(str(text))
+    return download(text)
+
+
+def source_option(*names: str, **settings: Any) -> Any:
+    """Declare an option whose value is a local path or a URL to read from, or the name of a model."""
+    return typer.Option(*names, parser=source_name, **settings)
+
+
+def fetched_option(*names: str, **settings: Any) -> Any:
+    """Declare an option whose value is a local path, or a URL of which a copy is made."""
+    return typer.Option(*names, parser=fetched, **settings)
+
+
 def place_name(text: str) -> str:
     """Return a value that is a local path or a URL to write to.
 
@@ -85,14 +113,16 @@ def name_option(*names: str, **settings: Any) -> Any:
 
 def model_option(default: str) -> Any:
     """Declare ``--model``; `default` describes what is used without it."""
-    return name_option(
-        "--model", "-m", metavar="MODEL", help="A run, folder, hub id or short name.", show_default=default
+    return source_option(
+        "--model", "-m", metavar="MODEL", help="A run, folder, URL, hub id or short name.", show_default=default
     )
 
 
 def task_data_option(default: str) -> Any:
     """Declare ``--data`` of a task; `default` describes what is used without it."""
-    return path_option("--data", metavar="PATH", help="Folder with the files of the task.", show_default=default)
+    return source_option(
+        "--data", metavar="PATH", help="Folder, or URL, with the files of the task.", show_default=default
+    )
 
 
 def text_option(default: str, panel: str) -> Any:
@@ -155,16 +185,19 @@ Jobs = Annotated[
 ]
 Start = Annotated[
     str | None,
-    name_option(
-        "--from", metavar="MODEL", help="Start from a run, folder, hub id or short name.", show_default="the recipe's"
+    source_option(
+        "--from",
+        metavar="MODEL",
+        help="Start from a run, folder, URL, hub id or short name.",
+        show_default="the recipe's",
     ),
 ]
 Teacher = Annotated[
     str | None,
-    name_option(
+    source_option(
         "--teacher",
         metavar="MODEL",
-        help="Also learn the predictions of this trained model: a run, folder, hub id or short name.",
+        help="Also learn the predictions of this trained model: a run, folder, URL, hub id or short name.",
         show_default="the recipe's",
     ),
 ]

@@ -55,8 +55,8 @@ OutputFormat = Annotated[
     typer.Option("--format", help="Output format.", show_default="table; with --input, --output or a pipe, jsonl"),
 ]
 Output = Annotated[
-    Path | None,
-    opt.path_option(
+    str | None,
+    opt.place_option(
         "--output",
         "-o",
         metavar="FILE",
@@ -66,7 +66,7 @@ Output = Annotated[
 ]
 Input = Annotated[
     Path | None,
-    opt.path_option(
+    opt.fetched_option(
         "--input",
         "-i",
         metavar="FILE",
@@ -99,9 +99,19 @@ def predict(
 
     The head of the model determines the task. Results are in input order and keep all columns of an input file.
     """
+    arguments = dict(locals())
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import check_output_file
+    from bigs_cli.core.paths import is_url
+    from bigs_cli.core.remote import place_of
 
+    if output is not None and is_url(output):
+        from bigs_cli.commands.shared import uploaded
+
+        with uploaded(output) as path:
+            predict(**{**arguments, "output": str(path)})
+        return
+    file = None if output is None else Path(output)
     if texts and source is not None:
         raise RequestError("Use either texts on the command line or --input, not both.")
     if source is None and text is not None:
@@ -110,11 +120,11 @@ def predict(
         raise RequestError('No text was given. Use bigs predict "TEXT", --input FILE, or stdin with one text per line.')
     if source is not None and not source.is_file():
         raise RequestError(f"--input {source} does not exist. Name a file of texts.")
-    if source is not None and output is not None and output.resolve() == source.resolve():
-        raise RequestError(f"--output {output} is the same file as --input and would overwrite it. Name another file.")
-    if output is not None:
-        check_output_file(output, "--output")
-    form = _check_output(output, form, embed, source is not None, bool(texts))
+    if source is not None and file is not None and file.resolve() == source.resolve():
+        raise RequestError(f"--output {file} is the same file as --input and would overwrite it. Name another file.")
+    if file is not None:
+        check_output_file(file, "--output")
+    form = _check_output(file, form, embed, source is not None, bool(texts))
 
     from bigs_cli.commands.shared import check_untrained, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.reporting.console import err, progress
@@ -151,15 +161,15 @@ def predict(
         arguments = ((f"text {i}", each) for i, each in enumerate(texts, 1)) if texts else None
         items = items_with(arguments or texts_in(sys.stdin.buffer, "stdin", blank), takes, inputs)
     if pipeline is None:
-        assert output is not None
+        assert file is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:
-            count, size = write_embeddings(predictor.embeddings(items, advance), output)
-        err.print(f"Wrote {count:,} embeddings of size {size} to {output}.")
+            count, size = write_embeddings(predictor.embeddings(items, advance), file)
+        err.print(f"Wrote {count:,} embeddings of size {size} to {place_of(file)}.")
     else:
         with progress("predicting", None, "row") as advance:
-            write_answers(predictor.answers(items, advance), pipeline, form, output)
-        if output is not None:
-            err.print(f"Wrote the predictions to {output}.")
+            write_answers(predictor.answers(items, advance), pipeline, form, file)
+        if file is not None:
+            err.print(f"Wrote the predictions to {place_of(file)}.")
     if predictor.cut:
         err.print(f"Texts truncated to {settings.length} tokens: {predictor.cut:,}.")
 
@@ -167,6 +177,7 @@ def predict(
 def _check_output(output: Path | None, form: Format | None, embed: bool, file: bool, texts_given: bool) -> Format:
     """Return the output format. `texts_given`: whether texts were given on the command line."""
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.remote import place_of
 
     ending = "" if output is None else output.suffix.lower()
     if embed:
@@ -174,7 +185,9 @@ def _check_output(output: Path | None, form: Format | None, embed: bool, file: b
             raise RequestError("--embed requires a file, and no --format: --embed --output FILE.npy or FILE.parquet")
         return "jsonl"
     if ending in (".npy", ".parquet"):
-        raise RequestError(f"--output {output} is for embeddings. Add --embed, or name a .jsonl or .csv file.")
+        raise RequestError(
+            f"--output {place_of(output)} is for embeddings. Add --embed, or name a .jsonl or .csv file."
+        )
     if form == "table" and output is not None:
         raise RequestError("--format table is for the terminal. With --output, use --format jsonl or csv.")
     if form is not None:

@@ -27,14 +27,17 @@ EPILOG = (
 
 
 Data = Annotated[
-    Path | None,
-    opt.path_option(
-        "--data", help="Folder of token shards, or of the BiGS authors' HDF5 files.", show_default="the recipe's"
+    str | None,
+    opt.source_option(
+        "--data",
+        metavar="PATH",
+        help="Folder, or URL, of token shards or of the BiGS authors' HDF5 files.",
+        show_default="the recipe's",
     ),
 ]
 ValidationData = Annotated[
-    Path | None,
-    opt.path_option(
+    str | None,
+    opt.source_option(
         "--validation",
         help="Other shards to validate on: their held-out rows, or all rows if none are held out.",
         show_default="the held-out rows of --data",
@@ -148,7 +151,7 @@ def pretrain(
     if dry_run:
         _dry_run(chosen, folder.path if resume else None)
         return
-    _check_data(Path(chosen.data.path), chosen.data.sequence_length)
+    _check_data(chosen.data.path, chosen.data.sequence_length)
     if not resume:
         models = {"from_": chosen.from_, "teacher": chosen.teacher}
         names = {key: lasting_name(find_model(name)) for key, name in models.items() if name is not None}
@@ -179,7 +182,8 @@ def pretrain(
 
 def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
     """Print the final loss and the next commands on stderr, and the path of the run on stdout."""
-    from bigs_cli.checkpoints.resume import place_of, sweep_command
+    from bigs_cli.checkpoints.resume import sweep_command
+    from bigs_cli.core.remote import place_of
     from bigs_cli.reporting.console import err, out
 
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""
@@ -217,23 +221,24 @@ def _load_recipe(
     return chosen
 
 
-def _with_data(recipe: PretrainRecipe, data: Path | None, validation: Path | None) -> PretrainRecipe:
+def _with_data(recipe: PretrainRecipe, data: str | None, validation: str | None) -> PretrainRecipe:
     """Return the recipe with its folders replaced by `data` and `validation`, if given."""
     folders = {"path": data, "validation": validation}
-    changes = {name: str(folder) for name, folder in folders.items() if folder is not None}
+    changes = {name: folder for name, folder in folders.items() if folder is not None}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
 
 
-def _check_data(folder: Path, length: int) -> None:
-    """Raise RequestError if `folder` has neither shards, finished or not, nor HDF5 files."""
+def _check_data(place: str, length: int) -> None:
+    """Raise RequestError if `place` has neither shards, finished or not, nor HDF5 files. URLs are downloaded."""
+    from bigs_cli.commands.shared import download
     from bigs_cli.core.errors import RequestError
     from bigs_cli.data.corpus import holds_corpus
 
-    if not holds_corpus(folder):
+    if not holds_corpus(download(place)):
         raise RequestError(
-            f"There are no token shards in {folder}. Name them with --data, or create them with: bigs tokenize --input "
+            f"There are no token shards in {place}. Name them with --data, or create them with: bigs tokenize --input "
             f"wikimedia/wikipedia:20231101.en --length {length} --vocab google-bert/bert-large-uncased --output "
-            f"{shlex.quote(str(folder))}"
+            f"{shlex.quote(place)}"
         )
 
 
@@ -243,16 +248,16 @@ def _open_data(recipe: PretrainRecipe, tokenizer: Path | None, owner: str) -> tu
     Raises:
         RequestError: the data cannot be read, or was made with another tokenizer.
     """
-    from bigs_cli.commands.shared import check_tokenizer
+    from bigs_cli.commands.shared import check_tokenizer, download
     from bigs_cli.data.corpus import find_validation, open_corpus
     from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER
     from bigs_cli.reporting.console import err
 
-    shards = open_corpus(Path(recipe.data.path), tokenizer or PUBLISHED_TOKENIZER, err.print)
+    shards = open_corpus(download(recipe.data.path), tokenizer or PUBLISHED_TOKENIZER, err.print)
     check_tokenizer(tokenizer, owner, shards)
     other = None
     if recipe.data.validation is not None:
-        other = open_corpus(Path(recipe.data.validation), shards.tokenizer(), err.print)
+        other = open_corpus(download(recipe.data.validation), shards.tokenizer(), err.print)
     validation = find_validation(shards, other)
     if validation is None:
         best = " (checkpoint.keep_best has no effect)" if recipe.checkpoint.keep_best else ""
@@ -310,7 +315,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
             check_word_teacher(read_config(place / CONFIG), recipe.teacher, recipe)
     shards = None
     try:
-        _check_data(Path(recipe.data.path), recipe.data.sequence_length)
+        _check_data(recipe.data.path, recipe.data.sequence_length)
     except RequestError as error:
         err.print(f"{error}\nWithout shards, no masked row is shown.")
     else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigs_cli.core.cache import cache_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tokenizers import Tokenizer
 
@@ -62,6 +63,7 @@ def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, A
     from bigs_cli.checkpoints.remote_run import working_copy
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.processes import launched_as_one_of_several
+    from bigs_cli.reporting.console import err
 
     url, resume = arguments["run"], arguments["resume"]
     if launched_as_one_of_several(os.environ) or arguments["coordinator"] is not None:
@@ -72,8 +74,43 @@ def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, A
     if arguments["dry_run"] and not resume:
         call(**{**arguments, "run": None})
         return
-    with working_copy(url, command, resume) as folder:
+    with working_copy(url, command, resume, err.print) as folder:
         call(**{**arguments, "run": str(folder)})
+
+
+def download(place: str | Path) -> Path:
+    """Return a local path unchanged, and the copy in the cache of what is at a URL; downloads are shown.
+
+    Raises:
+        RequestError, BigsError: as `remote.fetch`.
+    """
+    from bigs_cli.core.remote import local_copy
+    from bigs_cli.reporting.console import progress
+
+    return local_copy(place, lambda size: progress(f"downloading {place}", size, "bytes"))
+
+
+@contextmanager
+def uploaded(url: str) -> Iterator[Path]:
+    """Yield a path in a temporary folder; the file or folder that was written there is uploaded to `url`.
+
+    Raises:
+        RequestError, BigsError: as `remote.upload`, the former before anything is written.
+    """
+    import tempfile
+
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.remote import remote, upload, working_copy_of
+
+    with tempfile.TemporaryDirectory(prefix="bigs-") as folder:
+        path = Path(folder) / (url.rstrip("/").rpartition("/")[2] or "output")
+        place = remote(url)
+        if not path.suffix and place.files():
+            raise RequestError(f"{url} is in use. Name another place, or remove it first.")
+        place.check_writable()
+        with working_copy_of(url, path):
+            yield path
+        upload(path, url)
 
 
 def open_and_announce(name: str | None, form: str | None = None, title: str = "Model") -> OpenModel:
@@ -103,9 +140,9 @@ def check_untrained(model: OpenModel) -> None:
 
 
 def lasting_name(model: ResolvedModel) -> str:
-    """Return the folder or hub id of a model to record in a recipe: the meaning of a short name can change."""
+    """Return the folder, URL or hub id of a model to record in a recipe: the meaning of a short name can change."""
     folder = model.folder if model.run is None else model.run.path
-    return str(folder or model.repo)
+    return str(folder or model.url or model.repo)
 
 
 def tokenizer_of(model: OpenModel) -> Tokenizer:

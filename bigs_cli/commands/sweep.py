@@ -169,13 +169,14 @@ def _check_validation(data: str, validation: str | None) -> None:
     Raises:
         RequestError: there is nothing to validate on.
     """
+    from bigs_cli.commands.shared import download
     from bigs_cli.data.manifest import MANIFEST
     from bigs_cli.data.shards import open_shards
 
-    folder = Path(data)
+    folder = download(data)
     if validation is None and (folder / MANIFEST).is_file() and not open_shards(folder).has_split("heldout"):
         raise RequestError(
-            f"{folder} has no held-out rows, so runs cannot be compared. Name other shards with --validation."
+            f"{data} has no held-out rows, so runs cannot be compared. Name other shards with --validation."
         )
 
 
@@ -197,7 +198,8 @@ def _check_new(root: Path, plan: Plan) -> None:
 
 def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) -> None:
     """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do."""
-    from bigs_cli.checkpoints.resume import place_of, resume_command
+    from bigs_cli.checkpoints.resume import resume_command
+    from bigs_cli.core.remote import place_of
     from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import err, out
 
@@ -322,7 +324,6 @@ def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dic
     folder, arguments = root / setting.name, dict(plan.arguments)
     if setting.task is not None:
         arguments = arguments_of(setting.task, root, arguments)
-    arguments = {key: Path(value) if key in _PATHS else value for key, value in arguments.items()}
     sets = (*arguments.get("sets", ()), *setting.sets)
     runs: dict[Path, dict[str, Any]] = {folder: {"sets": list(sets)}}
     if plan.command == "finetune":  # It trains with all seeds.

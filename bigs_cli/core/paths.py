@@ -45,14 +45,22 @@ def check_writable_url(name: str) -> None:
     Raises:
         RequestError: it is another URL.
     """
-    if is_url(name) and (name.partition(":")[0].lower() in _READ_ONLY or "::" in name):
+    if is_url(name) and (scheme_of(name) in _READ_ONLY or "::" in name):
         raise RequestError(
             f"{name} is a URL to which nothing can be written. Name a local path or a bucket (s3://, gs://)."
         )
 
 
 def url_problem(name: str | Path) -> str | None:
-    """Return an error message if `name` is a URL, else None.
+    """Return an error message if `name` is a URL, else None."""
+    if (url := url_of(name)) is None:
+        return None
+    remedy = _REMEDIES.get(scheme_of(url), "Use a local path, and copy the data with another tool.")
+    return f"{url} is a URL, but only local files and folders can be used here. {remedy}"
+
+
+def url_of(name: str | Path) -> str | None:
+    """Return `name` if it is a URL, else None.
 
     `Path` turns ``s3://bucket`` into ``s3:/bucket``, which counts as a URL unless there is a folder ``s3:``.
     """
@@ -60,11 +68,30 @@ def url_problem(name: str | Path) -> str | None:
     collapsed = _COLLAPSED.fullmatch(url) if isinstance(name, Path) else None
     if collapsed and not Path(collapsed["scheme"]).is_dir():
         url = f"{collapsed['scheme']}//{collapsed['rest']}"
-    if not is_url(url):
-        return None
-    scheme = url.partition(":")[0].lower()
-    remedy = _REMEDIES.get(scheme, "Use a local path, and copy the data with another tool.")
-    return f"{url} is a URL, but only local files and folders can be used here. {remedy}"
+    return url if is_url(url) else None
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a URL in lower case; of a chain, the first."""
+    return url.partition(":")[0].lower()
+
+
+def unreadable_url_problem(name: str) -> str | None:
+    """Return an error message if `name` is a URL from which no copy can be made, else None."""
+    if is_url(name) and (scheme_of(name) == "file" or "::" in name):
+        remedy = _REMEDIES.get(scheme_of(name), "Name a single file or folder, without ::.")
+        return f"{name} is a URL that cannot be used here. {remedy}"
+    return None
+
+
+def check_readable_url(name: str) -> None:
+    """Check that `name` is not a URL from which no copy can be made.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if (problem := unreadable_url_problem(name)) is not None:
+        raise RequestError(problem)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import parse_json
+from bigs_cli.core.paths import url_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -31,11 +34,12 @@ _WHOLE = 16 << 20
 """Files of at most this many bytes are read before they are uploaded, because they may grow meanwhile."""
 _COPIES = "remote"
 _INDEX = ".versions.json"
+_PROBE = "bigs-write-test"
 
-Advance = Callable[[int], None]
+Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
 
 
-@contextlib.contextmanager
+@contextmanager
 def remote_errors(url: str) -> Iterator[None]:
     """Convert errors of file systems into sentences; FileNotFoundError passes.
 
@@ -129,10 +133,8 @@ class Remote:
             RequestError, BigsError: as `remote_errors`.
         """
         path = self._path(name)
-        protocols = self.system.protocol
         with remote_errors(self.url):
-            if not _FLAT & set([protocols] if isinstance(protocols, str) else protocols):
-                self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._make_folder(path)
             if source.stat().st_size <= _WHOLE:
                 self.system.pipe_file(path, source.read_bytes())
             else:
@@ -146,6 +148,29 @@ class Remote:
         """
         with remote_errors(self.url), contextlib.suppress(FileNotFoundError):
             self.system.rm_file(self._path(name))
+
+    def check_writable(self) -> None:
+        """Check that files can be written: an empty one is, and is deleted again.
+
+        Raises:
+            RequestError: the bucket does not exist, or as `remote_errors`.
+            BigsError: as `remote_errors`, for example because of missing permissions.
+        """
+        path = f"{self.root}.{_PROBE}"
+        try:
+            with remote_errors(self.url):
+                self._make_folder(path)
+                self.system.pipe_file(path, b"")
+                self.system.rm_file(path)
+        except FileNotFoundError:
+            raise RequestError(
+                f"{self.url} cannot be written: its bucket does not exist. Check its spelling."
+            ) from None
+
+    def _make_folder(self, path: str) -> None:
+        protocols = self.system.protocol
+        if not _FLAT & set([protocols] if isinstance(protocols, str) else protocols):
+            self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -173,12 +198,12 @@ def copy_path(url: str) -> Path:
 def fetch(
     url: str,
     choose: Callable[[list[str]], list[str]] = lambda names: names,
-    begin: Callable[[int], Advance] = lambda size: lambda done: None,
+    progress: Progress = lambda size: contextlib.nullcontext(lambda done: None),
 ) -> Path:
     """Return a copy in the cache of the file or folder at a URL. Only files that have changed are downloaded.
 
-    `choose` selects some of the names of the files in a folder. `begin` is called with the number of bytes to download,
-    and what it returns with the number downloaded since.
+    `choose` selects some of the names of the files in a folder. `progress` is called with the number of bytes to
+    download; in its context, the function that it yields is called with the number downloaded since.
 
     Raises:
         RequestError: nothing is there, no installed package handles such URLs, or it is malformed.
@@ -204,30 +229,62 @@ def fetch(
             if path.relative_to(target).as_posix() not in files:
                 path.unlink()
         if stale:
-            advance = begin(sum(files[name]["size"] or 0 for name in stale))
-            for name in stale:
-                place.get(name, target / name if name else target)
-                advance(files[name]["size"] or 0)
+            with progress(sum(files[name]["size"] or 0 for name in stale)) as advance:
+                for name in stale:
+                    place.get(name, target / name if name else target)
+                    advance(files[name]["size"] or 0)
             index.truncate(0)
             json.dump(versions, index)
     return target
+
+
+def local_copy(place: str | Path, progress: Progress | None = None) -> Path:
+    """Return a local path unchanged, and the copy in the cache of what is at a URL.
+
+    Raises:
+        RequestError, BigsError: as `fetch`.
+    """
+    url = url_of(place)
+    if url is None:
+        return Path(place)
+    return fetch(url) if progress is None else fetch(url, progress=progress)
 
 
 def upload(source: Path, url: str) -> None:
     """Upload a file, or all files of a folder.
 
     Raises:
-        RequestError: no installed package handles such URLs, it is malformed, or the bucket does not exist.
+        RequestError: no installed package handles such URLs, or it is malformed.
         BigsError: it cannot be reached.
+        FileNotFoundError: the bucket does not exist; see `Remote.check_writable`.
     """
     place = remote(url)
     files = {"": source} if source.is_file() else {path.relative_to(source).as_posix(): path for path in _files(source)}
-    try:
-        for name, path in files.items():
-            place.put(path, name)
-    except FileNotFoundError:
-        raise RequestError(f"{url} cannot be written: its bucket does not exist. Check its spelling.") from None
+    for name, path in files.items():
+        place.put(path, name)
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+
+
+_working_copy: ContextVar[tuple[str, Path] | None] = ContextVar("working_copy", default=None)
+
+
+@contextmanager
+def working_copy_of(url: str, folder: Path) -> Iterator[None]:
+    """Within this context, `folder` is the working copy of what is, or will be, at `url`."""
+    token = _working_copy.set((url.rstrip("/"), folder))
+    try:
+        yield
+    finally:
+        _working_copy.reset(token)
+
+
+def place_of(path: Path) -> str:
+    """Return how users name a file or folder: by its URL if it is a working copy or in one, else by its path."""
+    url, folder = _working_copy.get() or ("", None)
+    if folder is None or not path.is_relative_to(folder):
+        return str(path)
+    inside = path.relative_to(folder).as_posix()
+    return url if inside == "." else f"{url}/{inside}"

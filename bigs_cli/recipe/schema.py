@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bigs_cli.core.paths import url_problem
+from bigs_cli.core.paths import unreadable_url_problem
 from bigs_cli.models.config import BiGSConfig, PoolerType
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -18,14 +18,14 @@ Logger = Literal["tensorboard", "wandb"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def _no_address(name: str) -> str:
-    if (problem := url_problem(name)) is not None:
+def _readable(name: str) -> str:
+    if (problem := unreadable_url_problem(name)) is not None:
         raise ValueError(problem.rstrip("."))
     return name
 
 
-Local = Annotated[str, Field(min_length=1), AfterValidator(_no_address)]
-"""A local path, or a name; not a URL such as s3://…."""
+Place = Annotated[str, Field(min_length=1), AfterValidator(_readable)]
+"""A local path, a URL such as s3://bucket/folder, or a name."""
 
 _ACCUMULATION = "number of micro-batches per step, computed one after the other to save memory"
 _TEACHER = "trained model whose predictions this model also learns (distillation), named like `from`; null: none"
@@ -159,10 +159,10 @@ class Data(BaseModel):
 
     model_config = _CLOSED
 
-    path: Local = Field(
+    path: Place = Field(
         description="folder of token shards from `bigs tokenize`, or of the BiGS authors' HDF5 files",
     )
-    validation: Local | None = Field(
+    validation: Place | None = Field(
         default=None,
         description="other token shards or HDF5 files to validate on: their held-out rows, or all rows if none are "
         "held out; null: the held-out rows of data.path, if any",
@@ -285,12 +285,12 @@ class PretrainRecipe(BaseModel):
 
     kind: Literal["pretrain"] = Field(description="kind of run")
     model: BiGSConfig = Field(description="architecture of the model")
-    from_: Local | None = Field(
+    from_: Place | None = Field(
         default=None, alias="from", description="model to start from; null: random initialization"
     )
     data: Data = Field(description="training data")
     masking: Masking = Field(default_factory=Masking, description="masked-language-model objective")
-    teacher: Local | None = Field(default=None, description=_TEACHER)
+    teacher: Place | None = Field(default=None, description=_TEACHER)
     distillation: Distillation = Field(
         default_factory=Distillation, description="how the model learns from its teacher"
     )
@@ -403,9 +403,9 @@ class TaskFiles(BaseModel):
 
     model_config = _CLOSED
 
-    train: Local = Field(description="file with the training set; command-line option: --train FILE")
-    dev: Local = Field(description="file with the dev set; command-line option: --dev FILE")
-    test: Local | None = Field(default=None, description="file with the test set; null: none")
+    train: Place = Field(description="file with the training set; command-line option: --train FILE")
+    dev: Place = Field(description="file with the dev set; command-line option: --dev FILE")
+    test: Place | None = Field(default=None, description="file with the test set; null: none")
     text: str = Field(default="text", min_length=1, description="column of the text, or of the first text of a pair")
     pair: str | None = Field(
         default=None, min_length=1, description="column of the second text of a pair; null: single texts"
@@ -517,7 +517,7 @@ class FinetuneRecipe(BaseModel):
     kind: Literal["finetune"] = Field(description="kind of run")
     task: str = Field(min_length=1, description="name of the task; custom: the task described by `files`")
     files: TaskFiles | None = Field(default=None, description="files of a custom task; null: a built-in task")
-    from_: Local | None = Field(
+    from_: Place | None = Field(
         default=None,
         alias="from",
         description="model to start from; null: must be given with --from",
@@ -530,7 +530,7 @@ class FinetuneRecipe(BaseModel):
     optimizer: Optimizer = Field(description="optimizer")
     schedule: Schedule = Field(description="learning rate schedule")
     loss: Loss = Field(default_factory=Loss, description="loss of the task")
-    teacher: Local | None = Field(default=None, description=_TEACHER)
+    teacher: Place | None = Field(default=None, description=_TEACHER)
     distillation: Distillation = Field(
         default_factory=Distillation, description="how the model learns from its teacher"
     )

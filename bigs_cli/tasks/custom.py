@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from bigs_cli.core.errors import RequestError, listed
+from bigs_cli.core.remote import local_copy
 from bigs_cli.data.delimited import parse_number
 from bigs_cli.recipe.schema import TaskFiles
 from bigs_cli.tasks.labels import label_set, parse_label, read_labels, required_label
@@ -48,7 +49,7 @@ def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
         RequestError: a file cannot be read or lacks a column, a label is missing or does not fit the task type, there
             is only one class, or nearly every text has a different class.
     """
-    table = read_table(Path(files.train))
+    table = read_table(local_copy(files.train))
     if files.task_type == "embedding":
         return _embedding(files, table)
     for name in (files.text, files.pair):
@@ -84,7 +85,7 @@ def _embedding(files: TaskFiles, table: Table) -> tuple[TaskFiles, str]:
     Raises:
         RequestError: the dev set has no pairs.
     """
-    dev = read_table(Path(files.dev))
+    dev = read_table(local_copy(files.dev))
     if files.pair is None or files.pair not in dev.names:
         raise RequestError(
             f"The evaluation of sentence embeddings needs pairs of texts, but {files.dev} has no column for the second "

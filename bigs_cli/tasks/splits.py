@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bigs_cli.core.errors import RequestError, did_you_mean
 from bigs_cli.core.folders import check_link
-from bigs_cli.core.paths import check_local
+from bigs_cli.core.paths import check_local, is_url
+from bigs_cli.core.remote import local_copy
 from bigs_cli.data.delimited import read_cells
 from bigs_cli.data.files import local_file
 from bigs_cli.data.hub import load_hub_table
@@ -125,7 +126,9 @@ def _find_split(task: Task, split: str, folder: Path) -> list[Path]:
 
 
 def _official_paths(task: Task, split: str, folder: Path) -> list[Path]:
-    return [place / name for place in (folder / task.folder, folder) for name in task.files.get(split, ())]
+    names = task.files.get(split, ())
+    places = (folder / task.folder, folder)
+    return [local_copy(name) if is_url(name) else place / name for place in places for name in names]
 
 
 def _saved(task: Task, split: str, folder: Path) -> list[tuple[Path, str]]:

@@ -46,7 +46,9 @@ def test_other_dtypes_are_supported(dtype: type, tmp_path: Path) -> None:
 
 
 def array(*triple: object) -> bytes:
-    return msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(triple))})
+    packed = msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(triple))})
+    assert isinstance(packed, bytes)  # Newer releases of msgpack declare that it may be None.
+    return packed
 
 
 MALFORMED = {

@@ -31,9 +31,11 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty remote file system and an empty cache; uploads follow each other without a pause."""
     monkeypatch.setenv("BIGS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remote_run, "SECONDS", 0.02)
-    fsspec.filesystem("memory").store.clear()
+    system: Any = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
     yield
-    fsspec.filesystem("memory").store.clear()
+    system.store.clear()
 
 
 def store() -> dict[str, Any]:
@@ -121,7 +123,7 @@ def test_an_upload_that_fails_is_repeated_by_resuming(
         done = bigs(*pretrain(shards, URL, steps=200))
     assert done.code == 1
     assert done.err.count("not uploaded for now: There is no network.") == 1
-    assert f"could not be uploaded to {URL} (There is no network.). It is complete in {working_folder(URL)}" in done.err
+    assert f"could not be uploaded. There is no network. Its files are in {working_folder(URL)}" in done.err
     assert not store()
     refused = bigs(*pretrain(shards, URL))
     assert (refused.code, "was interrupted before it was uploaded" in refused.err) == (2, True)

@@ -1,0 +1,151 @@
+"""Slow tests of runs, data and models on an S3 server on this machine: killed runs, and a server that is away.
+
+Needs moto and s3fs: pip install 'moto[server]' s3fs
+
+Run: python -m tests.long.s3
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+from moto.server import ThreadedMotoServer
+
+from bigs_cli.checkpoints.orbax import steps
+from tests.tiny import HANG, bigs, pretrain, write_shards
+from tests.training.test_resume import same, training_log
+
+PORT = 5123
+BUCKET = "s3://bucket"
+CHANGES = {"steps": 2000, "evaluate__every_steps": 500, "checkpoint__every_steps": 100}
+FAST = """
+from bigs_cli.__main__ import main
+from bigs_cli.checkpoints import remote_run
+remote_run.SECONDS = 0.5
+main()
+"""
+
+
+def main() -> None:
+    """Print one line for each test that passes."""
+    os.environ |= {
+        "JAX_PLATFORMS": "cpu",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PORT}",
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["BIGS_CACHE"] = str(folder / "cache")
+        shards = write_shards(folder)
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=PORT, verbose=False)
+        server.start()
+        missing = bigs(*pretrain(shards, f"{BUCKET}/run"))
+        assert missing.code == 2, missing.err
+        assert "bucket does not exist" in missing.err
+        print("a missing bucket is refused")
+        fsspec.filesystem("s3").mkdir("bucket")
+        bigs(*pretrain(shards, folder / "steady", **CHANGES)).fine()
+        check_killed(shards, folder)
+        print("a run at a URL that is killed three times, and continued elsewhere, is identical to one on this disk")
+        check_outage(shards, folder, server)
+        print("a run goes on while the server is away, and is identical to one on this disk")
+        check_models(shards, folder)
+        print("data, start model and teacher at URLs give the same run; eval, predict and export work")
+
+
+def check_killed(shards: Path, folder: Path) -> None:
+    """Kill a run three times, each time after further checkpoints are uploaded; the cache is lost each time."""
+    url = f"{BUCKET}/killed"
+    arguments: list[object] = pretrain(shards, url, **CHANGES)
+    reached = 0
+    for _ in range(3):
+        process = start(arguments)
+        until(lambda reached=reached: max(uploaded_steps(url), default=0) > reached, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        reached = max(uploaded_steps(url))
+        shutil.rmtree(folder / "cache")
+        arguments = ["pretrain", "--resume", "--run", url]
+    bigs(*arguments).fine()
+    compare(url, folder)
+
+
+def check_outage(shards: Path, folder: Path, server: ThreadedMotoServer) -> None:
+    """Stop the server after the first checkpoint and start it again later."""
+    url = f"{BUCKET}/outage"
+    process = start(pretrain(shards, url, **CHANGES))
+    until(lambda: bool(uploaded_steps(url)), process)
+    server.stop()
+    time.sleep(8)
+    server.start()
+    out, err = process.communicate(timeout=HANG)
+    assert process.returncode == 0, err
+    assert out == f"{url}\n"
+    assert err.count("not uploaded for now") == 1, err
+    compare(url, folder)
+
+
+def check_models(shards: Path, folder: Path) -> None:
+    """Read everything from the server."""
+    system = fsspec.filesystem("s3")
+    system.put(f"{folder}/steady/", "bucket/model/", recursive=True)
+    system.put(f"{shards}/", "bucket/shards/", recursive=True)
+    here, there = folder / "here", folder / "there"
+    bigs(*pretrain(shards, here, "--from", folder / "steady", "--teacher", folder / "steady")).fine()
+    urls = ("--data", f"{BUCKET}/shards", "--from", f"{BUCKET}/model", "--teacher", f"{BUCKET}/model")
+    bigs(*pretrain(shards, there, *urls)).fine()
+    assert same(here / "checkpoints", there / "checkpoints")
+    bigs("eval", "mlm", "--model", f"{BUCKET}/model").fine()
+    bigs("predict", "a [MASK]", "--model", f"{BUCKET}/model", "--output", f"{BUCKET}/words.jsonl").fine()
+    bigs("export", "--model", f"{BUCKET}/model", "--output", f"{BUCKET}/exported").fine()
+    bigs("predict", "a [MASK]", "--model", f"{BUCKET}/exported").fine()
+
+
+def start(arguments: list[object]) -> subprocess.Popen[str]:
+    """Start bigs as a process that uploads every half second."""
+    words = [sys.executable, "-c", FAST, *map(str, arguments)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until `condition()` is true while the process runs."""
+    ends = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < ends
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
+def uploaded_steps(url: str) -> list[int]:
+    """Return the steps with a complete checkpoint at a URL."""
+    system = fsspec.filesystem("s3")
+    system.invalidate_cache()
+    found = system.find(f"{url}/checkpoints") if system.exists(f"{url}/checkpoints") else []
+    return [int(name.split("/")[-2]) for name in found if name.endswith("/seal.json")]
+
+
+def compare(url: str, folder: Path) -> None:
+    """Compare a run at a URL with the one on this disk."""
+    found = folder / url.rpartition("/")[2]
+    system = fsspec.filesystem("s3")
+    system.invalidate_cache()
+    system.get(url, str(found), recursive=True)
+    assert steps(found / "checkpoints") == steps(folder / "steady" / "checkpoints")
+    assert same(found / "checkpoints", folder / "steady" / "checkpoints")
+    assert training_log(found) == training_log(folder / "steady")
+    assert (found / "results.json").is_file()
+
+
+if __name__ == "__main__":
+    main()
