@@ -184,7 +184,7 @@ def _check_output(output: Path | None, form: Format | None, embed: bool, file: b
         if ending not in (".npy", ".parquet") or form is not None:
             raise RequestError("--embed requires a file, and no --format: --embed --output FILE.npy or FILE.parquet")
         return "jsonl"
-    if ending in (".npy", ".parquet"):
+    if output is not None and ending in (".npy", ".parquet"):
         raise RequestError(
             f"--output {place_of(output)} is for embeddings. Add --embed, or name a .jsonl or .csv file."
         )

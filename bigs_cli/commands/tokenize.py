@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ EPILOG = "\n\n".join(
         "[bold]Then:[/bold] bigs pretrain --recipe small --data shards/128",
     )
 )
-_TEXT, _ROWS, _INSPECT = "Input", "Rows", "Inspecting shards"
+_TEXT, _ROWS, _PARTS, _INSPECT = "Input", "Rows", "Several machines", "Inspecting shards"
 
 Inputs = Annotated[
     list[str] | None,
@@ -151,6 +152,19 @@ Resume = Annotated[
         help="Continue the interrupted tokenization in --output. The output is byte-identical to an uninterrupted run.",
     ),
 ]
+PartOf = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Tokenize only part I of N, for example on one of several machines; then join all parts with --merge.",
+        rich_help_panel=_PARTS,
+    ),
+]
+Merge = Annotated[
+    bool,
+    typer.Option("--merge", help="Join the parts in --output that were made with --part.", rich_help_panel=_PARTS),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing shards.")]
 Check = Annotated[
     Path | None,
@@ -191,6 +205,8 @@ def tokenize(
     workers: Workers = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    part: PartOf = None,
+    merge: Merge = False,
     check: Check = None,
     show: Show = None,
     examples: Examples = 3,
@@ -212,6 +228,23 @@ def tokenize(
         elif show:
             _show(show, examples)
         return
+    if merge:
+        if output is None or inputs or part or resume:
+            raise RequestError("--merge joins the parts in a folder. Use it only with --output DIR, and --overwrite.")
+        _merge(output, overwrite)
+        return
+    portion = None
+    if part is not None:
+        from bigs_cli.data.portions import Portion
+
+        if output is None:
+            raise RequestError("No output folder was given. Name one, the same for all parts, with --output DIR")
+        if limit_documents is not None:
+            raise RequestError(
+                "--limit-documents counts documents of the whole text. Leave it out, or leave out --part."
+            )
+        portion = Portion.parse(part)
+        output = portion.folder(output)
     if resume and overwrite:
         raise RequestError("Use either --resume to continue, or --overwrite to start over.")
     if resume and not inputs and output is not None:
@@ -263,7 +296,8 @@ def tokenize(
     def get_tokenizer(rule: ValidationRule) -> Tokenizer:
         return tokenizer or _train_vocabulary(request, train_vocab or 0, skip_bad, rule)
 
-    _build(request, get_tokenizer, output, BuildOptions(workers, skip_bad, resume, overwrite))
+    options = BuildOptions(workers, skip_bad, resume=resume, portion=portion, overwrite=overwrite)
+    _build(request, get_tokenizer, output, options)
 
 
 def _is_hdf5(inputs: list[str]) -> bool:
@@ -323,6 +357,21 @@ def _build(
         console.err.print(f"Stopped. {saved if Staging(output).folder.exists() else 'Nothing was saved.'}")
         raise
     _report(manifest, output)
+    if options.portion is not None:
+        whole = shlex.quote(str(output.parent.parent))
+        console.err.print(f"When all parts are made, join them with: bigs tokenize --merge --output {whole}")
+
+
+def _merge(output: Path, overwrite: bool) -> None:
+    """Merge the parts in `output`, and print a report and the path of the manifest."""
+    from bigs_cli.data.portions import merge
+    from bigs_cli.data.staging import check_output
+    from bigs_cli.reporting import console
+
+    check_output(output, overwrite=overwrite)
+    with console.progress("merging", unit="tokens") as advance:
+        manifest = merge(output, overwrite=overwrite, advance=advance)
+    _report(manifest, output)
 
 
 def _report(manifest: Manifest, output: Path) -> None:
@@ -365,7 +414,10 @@ def _resume(output: Path, workers: int | None, skip_bad: bool) -> None:
         with contextlib.chdir(directory):
             _resume(output, workers, skip_bad)
         return
-    options = BuildOptions(workers, skip_bad or progress.skip_bad, resume=True)
+    from bigs_cli.data.portions import Portion
+
+    portion = Portion.parse(progress.portion) if progress.portion else None
+    options = BuildOptions(workers, skip_bad or progress.skip_bad, resume=True, portion=portion)
     _build(progress.request, lambda rule: load_tokenizer(Staging(output).folder), output, options)
 
 

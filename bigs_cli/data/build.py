@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
 import os
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from bigs_cli.core.error_messages import AGAIN, describe_disk_error
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.files import write_json
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.duplicates import TextsSeen, disk_error, texts_seen
 from bigs_cli.data.manifest import MANIFEST, SPLITS, Counts, Manifest, Shard, Split, dtype_for
 from bigs_cli.data.packing import check_packing, split_text
+from bigs_cli.data.portions import PORTION, Portion, PortionRecord, block_starts
 from bigs_cli.data.readers import LONGEST_TEXT
 from bigs_cli.data.shard_writer import CorruptTemporaryFilesError, shard_writers
 from bigs_cli.data.shards import open_shards
@@ -51,6 +54,8 @@ class BuildOptions:
     """Continue an interrupted build."""
     overwrite: bool = False
     """Replace existing shards in the output folder."""
+    portion: Portion | None = None
+    """Only read this portion of the text, and make shards that `portions.merge` joins with those of the others."""
     advance: Callable[[int], None] = lambda tokens: None
     """Called with the number of tokens of each batch."""
     say: Callable[[str], None] = lambda sentence: None
@@ -77,6 +82,7 @@ def build_shards(
         return manifest
     check_packing(request.sequence_length, request.packing)
     parts = find_parts(request.sources, request.how, request.weights, options.say)
+    portion = None if options.portion is None else options.portion.range_of(parts)
     with staging(output, resume=options.resume, overwrite=options.overwrite) as place:
         if place.finished:
             return place.publish()
@@ -85,6 +91,9 @@ def build_shards(
             corpus=_parts_digest(parts),
             directory=os.getcwd(),  # noqa: PTH109
             skip_bad=options.skip_bad,
+            portion=str(options.portion or ""),
+            # A part in the middle of a source need not have text.
+            place=Cursor() if portion is None else Cursor(part=portion.start, found=portion.start > 0),
         )
         saved = place.progress()
         if saved is not None:
@@ -106,7 +115,16 @@ def build_shards(
             if not request.drop_duplicates:
                 return _build(progress, parts, chosen, place, None, options)
             with texts_seen(place.folder / "seen.sqlite", progress.place) as seen:
+                if portion is not None:
+                    _add_earlier(seen, request, parts, portion.start)
                 return _build(progress, parts, chosen, place, seen, options)
+
+
+def _add_earlier(seen: TextsSeen, request: Request, parts: Sequence[Part], stop: int) -> None:
+    """Add the texts of the parts before number `stop`, which the earlier portions have."""
+    for _, _, after, record in _used_records(request, parts, Cursor(), stop=stop):
+        if isinstance(record, str):
+            seen.add(text_digest(record), after)
 
 
 @contextlib.contextmanager
@@ -150,7 +168,8 @@ def _build(
     options.advance(counts.tokens)
     splits: dict[Split, tuple[Shard, ...]]
     with shard_writers(place.folder, dtype, length, progress.written) as writers:
-        batches = _batches(progress, parts, seen)
+        stop = None if options.portion is None else options.portion.range_of(parts).stop
+        batches = _batches(progress, parts, seen, stop)
         for (where, read), packed in pack_batches(batches, tokenizer, length, request.packing, workers):
             for split, rows in packed.items():
                 writers[split].write(rows.rows)
@@ -165,7 +184,11 @@ def _build(
                 place.save(progress.model_copy(update=now))
                 saved = time.monotonic()
         splits = {split: writer.finish() for split, writer in writers.items()}
-    if not splits["train"] or (request.heldout > 0 and not splits["heldout"]):
+    seconds = time.monotonic() - before
+    if options.portion is not None:
+        record = PortionRecord(corpus=progress.corpus, unit=progress.rule.unit, seconds=seconds, counts=counts)
+        write_json(place.folder / PORTION, record.model_dump(mode="json"))
+    elif not splits["train"] or (request.heldout > 0 and not splits["heldout"]):
         raise RequestError(_too_little("heldout" if splits["train"] else "train", counts, request.packing.min_tokens))
     manifest = Manifest(
         sources=request.sources,
@@ -177,18 +200,26 @@ def _build(
         packing=request.packing,
         request=request.digest(),
         splits=splits,
-        report=counts.report(length, time.monotonic() - before, progress.rule.unit),
+        report=counts.report(length, seconds, progress.rule.unit),
     )
     return place.publish(manifest)
 
 
 def _batches(
-    progress: Progress, parts: Sequence[Part], seen: TextsSeen | None
+    progress: Progress, parts: Sequence[Part], seen: TextsSeen | None, stop: int | None
 ) -> Iterator[Batch[tuple[Cursor, Counts]]]:
-    """Yield documents in batches of about `BATCH_CHARACTERS`, each with its counts and the cursor after it."""
+    """Yield documents in batches of about `BATCH_CHARACTERS`, each with its counts and the cursor after it.
+
+    No batch has text of two blocks. With `stop`, only the parts before that number are read.
+    """
     texts, counts, size, place = _no_texts(), Counts(), 0, progress.place
     rule, used = progress.rule, progress.place.used
-    for part, before, after, record in _used_records(progress.request, parts, progress.place, progress.counts.records):
+    starts = block_starts(parts)
+    taken = progress.counts.records
+    for part, before, after, record in _used_records(progress.request, parts, progress.place, taken, stop):
+        if size and bisect.bisect(starts, after.part) != bisect.bisect(starts, place.part):
+            yield Batch(texts, (place, counts))
+            texts, counts, size = _no_texts(), Counts(), 0
         if isinstance(record, BadRecord):
             if not progress.skip_bad:
                 raise RequestError(f"{record.message} To skip records that cannot be read, add --skip-bad")
@@ -214,15 +245,15 @@ def _batches(
 
 
 def _used_records(
-    request: Request, parts: Sequence[Part], start: Cursor, taken: int = 0
+    request: Request, parts: Sequence[Part], start: Cursor, taken: int = 0, stop: int | None = None
 ) -> Iterator[tuple[Part, Cursor, Cursor, str | BadRecord]]:
     """Yield (part, cursor before, cursor after, text or bad record) from `start` on.
 
     Texts that the weight of their part selects zero times are left out. `taken` is the number of texts used before
-    `start`.
+    `start`. With `stop`, only the parts before that number are read.
     """
     place = start
-    for part, after, record in read_parts(parts, start):
+    for part, after, record in read_parts(parts, start, stop):
         before, place = place, after
         if isinstance(record, BadRecord):
             yield part, before, after, record

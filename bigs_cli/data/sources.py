@@ -12,6 +12,7 @@ Every document is yielded with the cursor after it, from which a later process c
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import re
@@ -83,8 +84,12 @@ def find_parts(
     return parts
 
 
-def read_parts(parts: Sequence[Part], start: Cursor | None = None) -> Iterator[tuple[Part, Cursor, str | BadRecord]]:
+def read_parts(
+    parts: Sequence[Part], start: Cursor | None = None, stop: int | None = None
+) -> Iterator[tuple[Part, Cursor, str | BadRecord]]:
     """Yield (part, cursor after the record, document or bad record) from `start` on, without blank documents.
+
+    With `stop`, only the parts before that number are read.
 
     Raises:
         RequestError: a source contains no text, or lacks the requested column.
@@ -92,7 +97,7 @@ def read_parts(parts: Sequence[Part], start: Cursor | None = None) -> Iterator[t
     """
     start = start or Cursor()
     found = start.found
-    for number, part in enumerate(parts[start.part :], start=start.part):
+    for number, part in enumerate(parts[start.part : stop], start=start.part):
         read = start.record if number == start.part else 0
         for record, document in enumerate(part.read(read), start=read + 1):
             if isinstance(document, str):
@@ -140,7 +145,12 @@ def _parts_of(
         from bigs_cli.data.hub import find_hub_split, read_hub_split
 
         found = find_hub_split(hub["repo"], hub["config"] or None, hub["split"])
-        yield f"{found.name} at {found.commit}", 1 << 30, lambda skip: read_hub_split(found, options.text_column, skip)
+        if not found.files:
+            at = f"{found.name} at {found.commit}"
+            yield at, 1 << 30, lambda skip: read_hub_split(found, options.text_column, skip)
+        for file in found.files:
+            one = functools.partial(read_hub_split, dataclasses.replace(found, files=[file]), options.text_column)
+            yield f"{file.name} at {found.commit}", file.size(), one
         return
     files = find_files(source, say)
     if files is None:

@@ -72,6 +72,8 @@ class Progress(BaseModel):
     skip_bad: bool = False
     """Whether records that cannot be read are skipped."""
     place: Cursor = Cursor()
+    portion: str = ""
+    """The portion of the text, such as 3/64; empty: all of it."""
     validation: ValidationRule | None = None
     """None, in files of older versions, means whole documents."""
     counts: Counts = Counts()

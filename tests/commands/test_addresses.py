@@ -26,7 +26,14 @@ from tests.tiny import bigs
 ADDRESS = "s3://b/x"
 TEXTS = {
     *("tokenize --input", "bench tokenize --input"),  # These read addresses.
-    *("tokenize --text-column", "predict TEXT", "predict --pair", "predict --question", "predict --ending"),
+    *(
+        "tokenize --text-column",
+        "tokenize --part",
+        "predict TEXT",
+        "predict --pair",
+        "predict --question",
+        "predict --ending",
+    ),
     *("predict --text", "finetune --text", "finetune --pair", "finetune --label", "finetune --delimiter"),
     "finetune --negative",
     *(f"evaluate {kind} --{name}" for kind in ("pairs", "agreement") for name in ("by", "good", "bad")),

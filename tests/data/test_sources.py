@@ -292,7 +292,7 @@ def test_urls_are_read_with_fsspec():
 def test_unsupported_urls_are_refused():
     message = refused("gs://bucket/text.jsonl")
     assert "pip install 'bigs[gcs]'" in message
-    assert "not a URL that can be read" in refused("nosuch://bucket/text.jsonl")
+    assert "not a URL that can be used" in refused("nosuch://bucket/text.jsonl")
 
 
 def test_reading_continues_from_any_cursor(tmp_path):
