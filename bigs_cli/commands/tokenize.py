@@ -161,6 +161,14 @@ PartOf = Annotated[
         rich_help_panel=_PARTS,
     ),
 ]
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine",
+        help="ray: on the cluster at \\$RAY_ADDRESS, whose machines share the input and --output.",
+        rich_help_panel=_PARTS,
+    ),
+]
 Merge = Annotated[
     bool,
     typer.Option("--merge", help="Join the parts in --output that were made with --part.", rich_help_panel=_PARTS),
@@ -207,6 +215,7 @@ def tokenize(
     overwrite: Overwrite = False,
     part: PartOf = None,
     merge: Merge = False,
+    engine: Engine = "local",
     check: Check = None,
     show: Show = None,
     examples: Examples = 3,
@@ -243,8 +252,14 @@ def tokenize(
             raise RequestError(
                 "--limit-documents counts documents of the whole text. Leave it out, or leave out --part."
             )
+        if engine == "ray":
+            raise RequestError("--engine ray makes all parts itself. Leave out --part.")
         portion = Portion.parse(part)
         output = portion.folder(output)
+    if engine == "ray" and (resume or workers is not None):
+        raise RequestError(
+            "--engine ray continues by itself, and uses one process per CPU. Leave out --resume and --workers."
+        )
     if resume and overwrite:
         raise RequestError("Use either --resume to continue, or --overwrite to start over.")
     if resume and not inputs and output is not None:
@@ -297,7 +312,7 @@ def tokenize(
         return tokenizer or _train_vocabulary(request, train_vocab or 0, skip_bad, rule)
 
     options = BuildOptions(workers, skip_bad, resume=resume, portion=portion, overwrite=overwrite)
-    _build(request, get_tokenizer, output, options)
+    _build(request, get_tokenizer, output, options, engine)
 
 
 def _is_hdf5(inputs: list[str]) -> bool:
@@ -341,17 +356,23 @@ def _train_vocabulary(request: Request, entries: int, skip_bad: bool, rule: Vali
 
 
 def _build(
-    request: Request, tokenizer: Callable[[ValidationRule], Tokenizer], output: Path, options: BuildOptions
+    request: Request,
+    tokenizer: Callable[[ValidationRule], Tokenizer],
+    output: Path,
+    options: BuildOptions,
+    engine: Literal["local", "ray"] = "local",
 ) -> None:
     """Build the shards, and print a report and the path of the manifest."""
     from bigs_cli.data.build import build_shards
+    from bigs_cli.data.ray_engine import build_on_ray
     from bigs_cli.data.staging import Staging, resume_command
     from bigs_cli.reporting import console
 
     try:
         with console.progress("tokenizing", unit="tokens") as advance:
             options = replace(options, advance=advance, say=console.err.print)
-            manifest = build_shards(request, tokenizer, output, options)
+            build = build_on_ray if engine == "ray" else build_shards
+            manifest = build(request, tokenizer, output, options)
     except KeyboardInterrupt:
         saved = f"The progress is saved. Continue with: {resume_command(output)}"
         console.err.print(f"Stopped. {saved if Staging(output).folder.exists() else 'Nothing was saved.'}")

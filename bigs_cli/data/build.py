@@ -100,7 +100,7 @@ def build_shards(
             _check_same(saved, new, output)
         with _resumable(place):
             if saved is None:
-                rule = choose_validation_rule(lambda: _texts(request, parts), request.heldout)
+                rule = choose_validation_rule(lambda: texts_of(request, parts), request.heldout)
                 if rule.unit != "documents":
                     options.say(
                         f"There are too few documents to hold out whole documents (--heldout {request.heldout}): whole "
@@ -266,7 +266,7 @@ def _used_records(
             yield part, before, after, text
 
 
-def _texts(request: Request, parts: Sequence[Part]) -> Iterator[str]:
+def texts_of(request: Request, parts: Sequence[Part]) -> Iterator[str]:
     """Yield the texts that are used, from the beginning. Bad records are skipped; packing reports them."""
     for _, _, _, record in _used_records(request, parts, Cursor()):
         if isinstance(record, str):

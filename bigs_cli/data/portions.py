@@ -29,7 +29,7 @@ from bigs_cli.data.shards import Shards, open_shards
 from bigs_cli.data.sources import Part
 from bigs_cli.data.staging import staging
 
-BLOCK_BYTES = 1 << 26
+BLOCK_BYTES = 1 << 23
 """A block has at least this many bytes of text, as it is stored, if there is enough. Chosen by this project."""
 PORTION = "portion.json"
 _FOLDER = ".portions"
@@ -150,24 +150,38 @@ def _read(file: Path, shard: Shard, manifest: Manifest) -> np.ndarray[Any, Any]:
     return np.frombuffer(content, np.dtype(manifest.dtype).newbyteorder("<")).reshape(-1, manifest.sequence_length)
 
 
+def check_count(output: Path, count: int) -> None:
+    """Check that `output` has no portions, or some of `count` portions.
+
+    Raises:
+        RequestError: it has others.
+    """
+    if others := sorted({portion.count for portion in _portions(output)} - {count}):
+        raise RequestError(
+            f"{output / _FOLDER} has parts of {' and of '.join(map(str, others))}, not of {count}. Remove those "
+            "that do not belong together."
+        )
+
+
+def _portions(output: Path) -> list[Portion]:
+    folder = output / _FOLDER
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [Portion(*map(int, match.groups())) for match in map(_NAME.fullmatch, names) if match]
+
+
 def _find(output: Path) -> list[Portion]:
     """Return all portions in `output`.
 
     Raises:
         RequestError: there are none, some are missing, or their numbers differ.
     """
-    folder = output / _FOLDER
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    portions = [Portion(*map(int, match.groups())) for match in map(_NAME.fullmatch, names) if match]
+    portions = _portions(output)
     if not portions:
         raise RequestError(f"There are no parts to merge in {output}. Make them with: bigs tokenize … --part 1/8")
-    counts = sorted({portion.count for portion in portions})
-    if len(counts) > 1:
-        raise RequestError(
-            f"{folder} has parts of {' and of '.join(map(str, counts))}. Remove those that do not belong together."
-        )
+    count = portions[0].count
+    check_count(output, count)
     there = {portion.number for portion in portions}
-    if missing := [f"{number}/{counts[0]}" for number in range(1, counts[0] + 1) if number not in there]:
+    if missing := [f"{number}/{count}" for number in range(1, count + 1) if number not in there]:
         raise RequestError(
             f"Parts are missing in {output}: {listed(missing)}. Make them with the same command and --part {missing[0]}"
         )

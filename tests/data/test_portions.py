@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_parts_that_do_not_fit_are_refused(corpus: Path, tmp_path: Path) -> None
     tokenize(corpus, output, "--part", "2/3").fine()
     assert "Part 2/3 was made of other files than part 1/3" in refused(*merge)
     tokenize(corpus, output, "--part", "1/2").fine()
-    assert "has parts of 2 and of 3" in refused(*merge)
+    assert "has parts of 3, not of 2" in refused(*merge)
     for text in ("0/3", "4/3", "3", "a/b"):
         with pytest.raises(RequestError, match="is not a part such as 3/64"):
             Portion.parse(text)
@@ -115,3 +116,16 @@ def test_a_modified_part_is_not_merged(corpus: Path, tmp_path: Path) -> None:
     done = bigs("tokenize", "--merge", "--output", output)
     assert (done.code, "train-00000.bin was modified" in done.err) == (2, True)
     assert not (output / "manifest.json").exists()
+
+
+def test_ray_is_an_extra(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/long/ray_cluster.py runs a cluster."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for options, message in (
+        ((), "pip install 'bigs[ray]'"),
+        (("--part", "1/2"), "--engine ray makes all parts itself"),
+        (("--resume",), "--engine ray continues by itself"),
+    ):
+        done = tokenize(corpus, tmp_path / "out", "--engine", "ray", *options)
+        assert (done.code, message in done.err) == (2, True), done.err
+    assert not (tmp_path / "out").exists()
