@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -337,6 +338,39 @@ def predict(
     report["measured"] = asdict(measured)
     summary = f"bigs predict takes {measured.overhead:.1%} more time than the forward pass alone."
     show(report, [predict_table(measured, f"{texts:,} texts of {measured.tokens:,} tokens")], [summary], json_file)
+
+
+@app.command(epilog="[bold]Example:[/bold] bigs bench mesh wiki-books-512 --set mesh.fsdp=64 --set mesh.data=1")
+def mesh(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Pretraining recipe: a name or a file.")],
+    sets: opt.Sets = None,
+    json_file: opt.JsonFile = None,
+) -> None:
+    """Count what each device of a mesh holds and sends in a training step, without these devices.
+
+    The step is compiled for as many simulated devices as the sizes in `mesh` multiply to. Compilers for accelerators
+    may need less: they sum gradients only where they are stored, and send bfloat16 where this one sends float32.
+    """
+    from bigs_cli.bench.mesh import measure, mesh_table
+    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe import PretrainRecipe, load_recipe
+
+    check_target(json_file)
+    chosen = load_recipe(recipe, sets or ())
+    if not isinstance(chosen, PretrainRecipe):
+        raise RequestError(f"The recipe {recipe} is for fine-tuning. Name one for pretraining.")
+    sizes = {axis: max(1, size) for axis, size in chosen.mesh.model_dump().items()}
+    chosen = chosen.model_copy(
+        update={
+            "mesh": type(chosen.mesh)(**sizes),
+            "compute": chosen.compute.model_copy(update={"dtype": "bfloat16"}),
+        }
+    )
+    measured = measure(chosen, prod(sizes.values()))
+    report = heading("mesh", recipe=recipe, mesh=sizes) | asdict(measured)
+    shape = " × ".join(f"{axis} {size}" for axis, size in sizes.items())
+    show(report, [mesh_table(measured, f"{recipe}, {shape}, bfloat16")], [], json_file)
 
 
 app.command("recipes", epilog=compare_recipes.EPILOG)(compare_recipes.compare_recipes)

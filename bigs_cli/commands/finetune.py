@@ -356,9 +356,9 @@ def _dry_run(recipe: FinetuneRecipe, task: Task, data: TaskData, config: BiGSCon
     from bigs_cli.reporting.console import err, out
     from bigs_cli.training.dry_run import dry_run_finetune
 
-    tables, example = dry_run_finetune(recipe, task, data.train, config, tokenizer)
+    needed, example = dry_run_finetune(recipe, task, data.train, config, tokenizer)
     out.print(dump_recipe(recipe))
-    for part in tables:
+    for part in needed.tables:
         out.print(part, "", sep="\n")
     out.print(example)
     err.print("Dry run: nothing was written. Leave out --dry-run to train.")

@@ -210,6 +210,7 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Print the resolved recipe, sizes, FLOPs, shardings and an example; write nothing."),
 ]
+DryRunJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print the requirements as JSON.")]
 Profile = Annotated[
     Path | None,
     typer.Option(

@@ -71,6 +71,7 @@ def pretrain(
     loggers: opt.Loggers = None,
     profile: opt.Profile = None,
     dry_run: opt.DryRun = False,
+    as_json: opt.DryRunJson = False,
     coordinator: opt.Coordinator = None,
     process: opt.Process = None,
     processes: opt.Processes = None,
@@ -98,6 +99,8 @@ def pretrain(
     if sweep or (seeds or 1) > 1 or (resume and is_sweep(run)):
         train_sweep("pretrain", pretrain, arguments, recipe or "")
         return
+    if as_json and not dry_run:
+        raise RequestError("--json prints what a run needs. Add --dry-run, or leave it out.")
     if jobs is not None:
         raise RequestError("--jobs is for the settings of a sweep. Leave it out, or add --sweep KEY=A,B,…")
     from bigs_cli.checkpoints.resume import (
@@ -149,7 +152,7 @@ def pretrain(
     elif start is not None:
         chosen = chosen.model_copy(update={"from_": start})
     if dry_run:
-        _dry_run(chosen, folder.path if resume else None)
+        _dry_run(chosen, folder.path if resume else None, as_json)
         return
     _check_data(chosen.data.path, chosen.data.sequence_length)
     if not resume:
@@ -283,9 +286,10 @@ def _open_teacher(name: str, shards: Corpus) -> OpenModel:
     return teacher
 
 
-def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
-    """Print the recipe, sizes and, if there are shards, one of their rows; `run` is the run to resume.
+def _dry_run(recipe: PretrainRecipe, run: Path | None, as_json: bool) -> None:
+    """Print the recipe, sizes and, if there are shards, one of their rows; or only sizes, as JSON.
 
+    `run` is the run to resume.
     Nothing is written or downloaded, and the compilation cache is not used.
     """
     from bigs_cli.checkpoints.config_json import read_config
@@ -293,6 +297,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.checkpoints.transfer import check_encoders
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.files import to_json
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.examples import print_examples
@@ -320,9 +325,12 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None) -> None:
         err.print(f"{error}\nWithout shards, no masked row is shown.")
     else:
         shards, _ = _open_data(recipe, tokenizer, str(run or model))
-    tables = dry_run_pretrain(recipe, shards)
+    needed = dry_run_pretrain(recipe, shards)
+    if as_json:
+        out.print(to_json(needed.values, indent=2))
+        return
     out.print(dump_recipe(recipe))
-    for part in tables:
+    for part in needed.tables:
         out.print(part, "", sep="\n")
     if shards is not None:
         print_examples(shards, recipe.masking, 1, recipe.seed)

@@ -38,7 +38,7 @@ class Backend:
 
     `row_major_bfloat16`: whether operands of bfloat16 products must be row-major and their results float32. XLA's CPU
     backend otherwise converts both to float32, at half the speed; and if it assigns other layouts after that choice,
-    execution fails.
+    execution fails. On several CPU devices, products are float32 instead.
     """
 
     longest_dense: int

@@ -29,6 +29,8 @@ def matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False, dtype: DType
     multiply = partial(jax.lax.dot_general, dimension_numbers=contracted, precision=precision(a.dtype))
     if a.dtype != jnp.bfloat16 or not backend().row_major_bfloat16:
         return multiply(a, b, preferred_element_type=dtype)
+    if on_several_devices():
+        return multiply(a.astype(jnp.float32), b.astype(jnp.float32)).astype(dtype)
     return _row_major(multiply(_row_major(a), _row_major(b), preferred_element_type=jnp.float32)).astype(dtype)
 
 
@@ -39,7 +41,14 @@ def batched_matmul(a: jax.Array, b: jax.Array, *, transposed: bool = False) -> j
     multiply = partial(jax.lax.dot_general, preferred_element_type=jnp.float32, precision=precision(a.dtype))
     if a.dtype != jnp.bfloat16 or not backend().row_major_bfloat16:
         return multiply(a, b, (contracted, (batch, batch)))
+    if on_several_devices():
+        return multiply(a.astype(jnp.float32), b.astype(jnp.float32), (contracted, (batch, batch)))
     return _row_major(multiply(_row_major(a), _row_major(b), (contracted, (batch, batch))))
+
+
+def on_several_devices() -> bool:
+    """Return whether a mesh is set. A constraint on a layout would then gather its operand on every device."""
+    return not jax.sharding.get_abstract_mesh().empty
 
 
 def precision(dtype: DTypeLike) -> jax.lax.Precision | None:
@@ -134,7 +143,7 @@ def flatten_rows(u: jax.Array) -> jax.Array:
 
     It is unchanged in an export, which may run on other backends.
     """
-    merge = backend().merges_rows and jax.sharding.get_abstract_mesh().empty and not has_symbolic_size(u)
+    merge = backend().merges_rows and not on_several_devices() and not has_symbolic_size(u)
     return u.reshape(-1, u.shape[-1]) if merge else u
 
 

@@ -52,8 +52,19 @@ class _Run:
     choices: int = 1  # sequences per row
 
 
-def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> list[Table]:
-    """Return two tables: memory and arithmetic, and the sharding of parameters. No array of model size is allocated.
+@dataclass(frozen=True)
+class Requirements:
+    """What a run needs: its devices, bytes on each device, steps, tokens, FLOPs, and seconds on several accelerators.
+
+    `tables` show the same, and the sharding of parameters.
+    """
+
+    values: dict[str, Any]
+    tables: list[Table]
+
+
+def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> Requirements:
+    """Return what pretraining needs. No array of model size is allocated.
 
     Without `shards`, rows are those that `bigs tokenize` writes by default.
 
@@ -68,13 +79,13 @@ def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> list[Tabl
         row = shards.split("train").take(np.zeros(1, np.int64))
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
     run = _Run(recipe.model, recipe, recipe.batch_size, L, batch_schedule.last_step(recipe), row, predictions)
-    return _tables(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
+    return _requirements(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
 
 
 def dry_run_finetune(
     recipe: FinetuneRecipe, task: Task, examples: Examples, start: BiGSConfig, tokenizer: Tokenizer
-) -> tuple[list[Table], str]:
-    """Return both tables for fine-tuning a model of config `start`, and the first example as the model reads it.
+) -> tuple[Requirements, str]:
+    """Return what fine-tuning a model of config `start` needs, and the first example as the model reads it.
 
     Raises:
         RequestError: recipe and model are incompatible.
@@ -91,21 +102,22 @@ def dry_run_finetune(
     sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
     texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
     example = f"train example 0: {first.lengths[0]} of {length} tokens{label}\n  {texts}"
-    return _tables(run, recipe.batch_size // recipe.gradient_accumulation_steps), example
+    return _requirements(run, recipe.batch_size // recipe.gradient_accumulation_steps), example
 
 
-def _tables(run: _Run, rows: int) -> list[Table]:
-    """Return both tables; `rows` is the size of a micro-batch."""
+def _requirements(run: _Run, rows: int) -> Requirements:
+    """Return what a run needs; `rows` is the size of a micro-batch."""
     mesh = meshes.planned_mesh(run.recipe.mesh)
     meshes.check_batch(mesh, rows, run.length)
     params, settings = parameter_shapes(run.config), run.recipe.optimizer
     optimizer = make_optimizer(settings)
     with_ema = settings.ema is not None
     state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer, with_ema), params)
-    return [_sizes(run, mesh, state), _shardings(mesh, params)]
+    values, sizes = _sizes(run, mesh, state)
+    return Requirements(values, [sizes, _shardings(mesh, params)])
 
 
-def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> Table:
+def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str, Any], Table]:
     batch = {name: jax.ShapeDtypeStruct((run.rows, *a.shape[1:]), a.dtype) for name, a in run.batch.items()}
     mixing, sequences = run.recipe.compute.mixing, run.rows * run.choices
     tokens = sequences * run.length
@@ -120,6 +132,11 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> Table:
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
     batch_bytes = _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch))
     kind = mesh.devices.flat[0].device_kind if isinstance(mesh, jax.sharding.Mesh) else "not on this machine"
+    flops_of_run = step * total / tokens
+    seconds = {name: flops_of_run / (_MFU * peak * mesh.size) for name, peak in _PEAKS.items()}
+    first = next(iter(seconds))
+    left_out = "evaluation" if run.recipe.teacher is None else "the teacher and evaluation"
+    note = f"{_MFU:.0%} of the bfloat16 peak of {counted(mesh.size, 'device')}, without {left_out}"
     result = table("requirements", "item", "amount", "", right=("amount",))
     for line in (
         ("parameters", f"{count(state.params):,}", ""),
@@ -130,7 +147,7 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> Table:
         *([("teacher", "", run.recipe.teacher)] if run.recipe.teacher is not None else []),
         ("batch on each device", _size(batch_bytes), "without activations, which depend on compute.remat"),
         ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{warmup}, {total:.3g} in total"),
-        ("FLOPs per step", f"{step:.3e}", f"{step * total / tokens:.3e} in total"),
+        ("FLOPs per step", f"{step:.3e}", f"{flops_of_run:.3e} in total"),
         ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
         ("  mixing", f"{flops.mixing / flops.forward:.1%}", mixing),
         (
@@ -138,20 +155,24 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> Table:
             f"{flops.head / flops.forward:.1%}",
             f"at {run.predictions} masked positions per row" if run.predictions else "",
         ),
-        *_times(step * total / tokens, mesh.size, run.recipe.teacher),
+        *((f"time on {name}", _duration(time), note if name == first else "") for name, time in seconds.items()),
     ):
         result.add_row(*line)
-    return result
-
-
-def _times(flops: float, devices: int, teacher: str | None) -> list[tuple[str, str, str]]:
-    """Return rows with the training time on several accelerators."""
-    left_out = "evaluation" if teacher is None else "the teacher and evaluation"
-    note = f"{_MFU:.0%} of the bfloat16 peak of {counted(devices, 'device')}, without {left_out}"
-    return [
-        (f"time on {name}", _duration(flops / (_MFU * peak * devices)), note if row == 0 else "")
-        for row, (name, peak) in enumerate(_PEAKS.items())
-    ]
+    values = {
+        "parameters": count(state.params),
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
+        "bytes_per_device": {"parameters": params_bytes, "optimizer": optimizer_bytes, "batch": batch_bytes},
+        "checkpoint_bytes": _total_bytes((state.params, state.optimizer, state.ema)),
+        "steps": run.steps,
+        "tokens_per_step": tokens,
+        "tokens": total,
+        "flops_per_step": step,
+        "flops": flops_of_run,
+        "mfu": _MFU,
+        "seconds": seconds,
+    }
+    return values, result
 
 
 def _duration(seconds: float) -> str:
@@ -181,6 +202,10 @@ def _bytes(tree: Any, shardings: Any) -> int:
     """Return the memory that the arrays of `tree` use on one device, in bytes."""
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
     return sum(math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, sharding in pairs)
+
+
+def _total_bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _size(number: int) -> str:

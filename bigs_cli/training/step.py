@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -85,17 +86,38 @@ def make_step(
     compiled = _compiled_step(loss, optimizer, options)
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        leaves, structure = jax.tree.flatten(state)
         # An uncommitted array gets no output sharding: that would commit it, and the next step would be compiled again.
+        leaves, structure = jax.tree.flatten(state)
         shardings = tuple(leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None for leaf in leaves)
-        mesh = next((sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)), None)
-        # With the mesh set, the model shards its activations by rows (`models/sharding.py`).
-        with jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext():
+        with _mesh_of(shardings):
             # The seed and the schedule are arguments, not constants: runs that differ only in them share the compiled
             # function.
             return compiled(shardings, structure)(state, batch, np.uint32(seed), lr_schedule, fixed)
 
     return run
+
+
+def lower_step(
+    loss: SummedLoss,
+    optimizer: optax.GradientTransformationExtraArgs,
+    lr_schedule: optax.Schedule,
+    seed: int,
+    options: StepOptions,
+    state: TrainState,
+    batch: Any,
+) -> jax.stages.Lowered:
+    """Return the step of `make_step`, lowered for a state and a batch of `ShapeDtypeStruct`s with shardings."""
+    leaves, structure = jax.tree.flatten(state)
+    shardings = tuple(leaf.sharding for leaf in leaves)
+    with _mesh_of(shardings):
+        step = _compiled_step(loss, optimizer, options)(shardings, structure)
+        return step.lower(state, batch, np.uint32(seed), lr_schedule, ())
+
+
+def _mesh_of(shardings: Iterable[Any]) -> AbstractContextManager[Any]:
+    """Return a context in which the mesh is set, so that the model shards its activations (`models/sharding.py`)."""
+    mesh = next((sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)), None)
+    return jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else contextlib.nullcontext()
 
 
 @memoize

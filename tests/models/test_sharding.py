@@ -133,16 +133,17 @@ from bigs_cli.models import sharding as meshes
 B, L, H, I = 16, 64, 32, 96  # B·L = 1024 tokens, more than any parameter dimension
 config = BiGSConfig(vocab_size=160, hidden_size=H, intermediate_size=I, num_hidden_layers=2, num_ssm=4,
                     max_position_embeddings=L)
-for mixing in ("dense", "chunked"):
+for mixing, dtype in (("dense", "float32"), ("chunked", "float32"), ("dense", "bfloat16")):
     mesh = meshes.make_mesh(Mesh(data=2, fsdp=4, tensor=1))
-    apply, shapes = make_apply(config, Compute(mixing=mixing)), parameter_shapes(config)
+    apply, shapes = make_apply(config, Compute(mixing=mixing, dtype=dtype)), parameter_shapes(config)
     params = jax.tree.map(lambda a, p: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=p), shapes,
                           meshes.shardings(mesh, shapes))
     ids = jax.ShapeDtypeStruct((B, L), jnp.int32, sharding=meshes.batch_sharding(mesh))
     with jax.set_mesh(mesh):
         grad = jax.jit(jax.grad(lambda params, ids: apply(params, ids, key=jax.random.key(0)).logits.sum()))
         text = grad.lower(params, ids).compile().as_text()
-    sizes = [eval(shape.replace(",", "*") or "1") for shape in re.findall(r"f32[[]([0-9,]*)[]][^ ]* all-gather", text)]
+    gathered = re.findall(r"f(?:32|16)[[]([0-9,]*)[]][^ ]* all-gather", text)
+    sizes = [eval(shape.replace(",", "*") or "1") for shape in gathered]
     print(mixing, len(sizes) > 8, max(sizes) <= 160 * H, B * L * H > 160 * H)
 """
 
@@ -195,4 +196,4 @@ def test_rows_in_segments_give_the_same_outputs_and_gradients_and_only_states_tr
 
 
 def test_fsdp_gathers_parameters_and_not_activations() -> None:
-    assert on_eight_devices(GATHERED) == "dense True True True\nchunked True True True\n"
+    assert on_eight_devices(GATHERED) == "dense True True True\nchunked True True True\ndense True True True\n"
