@@ -1,0 +1,69 @@
+"""The examples in docs/cluster are well-formed, and the options of their bigs commands exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from bigs_cli.cli import app
+
+FOLDER = Path(__file__).parent.parent / "docs" / "cluster"
+
+
+def check_options(words: list[str]) -> None:
+    """Check the words after `bigs`: the command exists, and parses them."""
+    command: Any = typer.main.get_command(app)
+    command.commands[words[0]].make_context(words[0], list(words[1:]))
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Return the words after `bigs` of each command in a script, with values for shell variables."""
+    joined = re.sub(r"\\\n|\n(?= {2,}--)", " ", text)
+    plain = re.sub(r"\$\(\([^)]*\)\)|\$\{?\w+\}?|\$\(\w+\)", "1", joined)
+    lines = [line for line in plain.splitlines() if not line.lstrip().startswith("#")]
+    return [shlex.split(found) for line in lines for found in re.findall(r"\bbigs ((?:tokenize|pretrain) .*)", line)]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.slurm")), ids=lambda path: path.name)
+def test_slurm_scripts(path: Path) -> None:
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    found = commands_in(path.read_text())
+    assert found
+    for words in found:
+        check_options(words)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+def test_kubernetes_jobs(path: Path) -> None:
+    documents = list(yaml.safe_load_all(path.read_text()))
+    job = documents[-1]
+    assert (job["kind"], job["spec"]["completionMode"]) == ("Job", "Indexed")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]}
+    if "command" in container:
+        found = commands_in(container["args"][0])
+    else:
+        found = [[word.replace("$(JOB_COMPLETION_INDEX)", "1") for word in container["args"]]]
+        service = documents[0]
+        assert service["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
+    assert found
+    for words in found:
+        check_options(words)
+        assert f"{job['spec']['completions']}" in " ".join(words)
+
+
+def test_the_image_installs_extras_that_exist() -> None:
+    text = (FOLDER / "Dockerfile").read_text()
+    extras = re.search(r"bigs\[([\w,]+)\]", text)
+    project = (FOLDER.parent.parent / "pyproject.toml").read_text()
+    assert extras
+    for extra in extras[1].split(","):
+        assert re.search(rf"^{extra} = ", project, re.MULTILINE), extra
