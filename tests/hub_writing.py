@@ -89,9 +89,13 @@ def answer(hub: Hub, method: str, path: str, token: str | None, body: bytes) -> 
         return None
     repo, what, revision = found["repo"], found["what"], unquote(found["revision"] or "main")
     if hub.find(repo, None) is None or writing.hidden(repo, token):
-        return Answer(404, code="RepoNotFound")
+        return Answer(404, {"error": "Repository not found"}, "RepoNotFound")
     if not writing.may_write(user, repo.split("/")[0]):
         return FORBIDDEN
+    if what == "refs":
+        names = ["main", *(name.split("@")[1] for name in hub.repositories if name.startswith(f"{repo}@"))]
+        branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": "0" * 40} for name in names]
+        return Answer(200, {"branches": branches, "tags": [], "converts": []})
     if what == "settings":
         (writing.private.discard if json.loads(body)["visibility"] == "public" else writing.private.add)(repo)
         return Answer(200, {})

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from bigs_cli.checkpoints.checksums import find_corruption, read_score, steps, write_checksums
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.paths import plain_path
 from bigs_cli.core.processes import is_main_process
 
@@ -216,16 +216,23 @@ def has_ema(folder: Path, step: int) -> bool:
     return (folder / str(step) / "ema").is_dir()
 
 
-def read_params(folder: Path, shapes: Any, warn: Warn) -> tuple[int, Any]:
-    """Return (step, parameters) of the newest valid checkpoint in `folder`, as a tree with the shapes of `shapes`.
+def read_params(folder: Path, shapes: Any, warn: Warn, step: int | None = None) -> tuple[int, Any]:
+    """Return (step, parameters) of a checkpoint in `folder`, as a tree with the shapes of `shapes`.
 
-    The parameters are their moving average if the checkpoint has one (see `has_ema`). Newer corrupt checkpoints are
-    reported to `warn`.
+    It is that of `step`, or with None the newest valid one; newer corrupt checkpoints are then reported to `warn`. The
+    parameters are their moving average if the checkpoint has one (see `has_ema`).
 
     Raises:
         RequestError: there is none, it cannot be read, or it has other shapes.
     """
-    step = _newest_valid(folder, "params", warn)[0]
+    if step is None:
+        step = _newest_valid(folder, "params", warn)[0]
+    elif step not in steps(folder):
+        raise RequestError(
+            f"There is no checkpoint of step {step} in {folder}. It has {listed(list(map(str, steps(folder))), 12)}."
+        )
+    elif (problem := find_corruption(folder / str(step), "params")) is not None:
+        raise RequestError(f"The checkpoint {folder / str(step)} is corrupt ({problem}). Name another step.")
     if step is None:
         raise RequestError(f"There is no checkpoint in {folder}: the run stopped before its first one. Resume the run.")
     item = folder / str(step) / ("ema" if has_ema(folder, step) else "params")

@@ -35,10 +35,14 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """The location of a model: one of `run`, `folder`, `url` and `repo`. `why` describes it and how it was chosen."""
+    """The location of a model: one of `run`, `folder`, `url` and `repo`; `step` selects a checkpoint of a run.
+
+    `why` describes it and how it was chosen.
+    """
 
     why: str
     run: RunFolder | None = None
+    step: int | None = None
     folder: Path | None = None
     url: str | None = None
     repo: str | None = None
@@ -68,7 +72,7 @@ def find_model(name: str | None) -> ResolvedModel:
 
     It may be a URL of a run or a model folder. Otherwise, the following are tried in order: a folder (of a run or a
     model), the name of a run in the runs folder, a task with a finished local run, a short name of a published model,
-    a hub id `owner/name[@revision]`.
+    a hub id `owner/name[@revision]`. A run can be followed by `@step`.
 
     Raises:
         RequestError: `name` is none of these, for example another URL, or it is None and there is no finished run.
@@ -82,7 +86,13 @@ def find_model(name: str | None) -> ResolvedModel:
         return local
     base, _, revision = name.partition("@")
     if revision and (local := _find_local(base)) is not None:
-        raise RequestError(f"{local.why} is local, and only models on the hub have revisions. Leave out '@{revision}'.")
+        if local.run is not None and revision.isascii() and revision.isdigit():
+            step = int(revision)
+            return ResolvedModel(f"{local.run.path}, step {step:,} (a run)", run=local.run, step=step)
+        raise RequestError(
+            f"{local.why} is local, and only models on the hub have revisions, and runs have steps. Leave out "
+            f"'@{revision}'."
+        )
     task_run = _newest_of_task(name)
     if task_run is not None:
         return ResolvedModel(f"{task_run.path} (the newest finished {name} run)", run=task_run)
@@ -119,7 +129,7 @@ def open_model(model: ResolvedModel, form: str | None = None) -> OpenModel:
             f"{model.run.path} is a run, whose checkpoints have a single format. Leave out --from-format {form}."
         )
     if model.run is not None:
-        return _open_run(model.run)
+        return _open_run(model.run, model.step)
     if model.url is not None:
         return _open_copy(model.url, form)
     folder = model.folder
@@ -206,23 +216,23 @@ def _newest_of_task(name: str) -> RunFolder | None:
     return None
 
 
-def _open_run(run: RunFolder) -> OpenModel:
+def _open_run(run: RunFolder, step: int | None) -> OpenModel:
     from bigs_cli.checkpoints.orbax import has_ema, read_params
     from bigs_cli.models.functional import parameter_shapes
     from bigs_cli.models.published import to_flat
 
     config = read_config(run.path / CONFIG)
-    folder = run.best if steps(run.best) else run.checkpoints
+    folder = run.best if step is None and steps(run.best) else run.checkpoints
+    which = "best checkpoint" if folder == run.best else "last checkpoint" if step is None else "checkpoint"
     notes: list[str] = []
-    step, params = read_params(folder, parameter_shapes(config), notes.append)
-    which = "best" if folder == run.best else "last"
+    step, params = read_params(folder, parameter_shapes(config), notes.append, step)
     average = ", averaged parameters" if has_ema(folder, step) else ""
     return OpenModel(
         run.path.resolve().name,
         config,
         to_flat(params, config),
         tokenizer_file(run.path),
-        f"{run.path}, {which} checkpoint (step {step}){average}",
+        f"{run.path}, {which} (step {step}){average}",
         tuple(notes),
         run,
     )

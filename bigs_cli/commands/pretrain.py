@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,21 @@ Budget = Annotated[
 ]
 
 
+Push = Annotated[
+    str | None,
+    typer.Option("--push", metavar="OWNER/NAME", help="Push the final model to this private repository on the hub."),
+]
+PushEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--push-every",
+        metavar="STEPS",
+        min=1,
+        help="Also push the checkpoints of these steps while training, each as a branch step-N.",
+    ),
+]
+
+
 def pretrain(
     recipe: opt.Recipe = None,
     data: Data = None,
@@ -67,6 +83,8 @@ def pretrain(
     budget: Budget = None,
     start: opt.Start = None,
     teacher: opt.Teacher = None,
+    push: Push = None,
+    push_every: PushEvery = None,
     resume: opt.Resume = False,
     loggers: opt.Loggers = None,
     profile: opt.Profile = None,
@@ -99,6 +117,8 @@ def pretrain(
     if sweep or (seeds or 1) > 1 or (resume and is_sweep(run)):
         train_sweep("pretrain", pretrain, arguments, recipe or "")
         return
+    if push_every is not None and push is None:
+        raise RequestError("--push-every needs a repository on the hub. Add --push OWNER/NAME.")
     if as_json and not dry_run:
         raise RequestError("--json prints what a run needs. Add --dry-run, or leave it out.")
     if jobs is not None:
@@ -159,9 +179,13 @@ def pretrain(
         models = {"from_": chosen.from_, "teacher": chosen.teacher}
         names = {key: lasting_name(find_model(name)) for key, name in models.items() if name is not None}
         chosen = chosen.model_copy(update=names)
+    if push is not None:
+        _check_push(push, push_every, chosen.checkpoint.every_steps)
     prepare_jax()
 
     from bigs_cli.core.devices import find_devices
+    from bigs_cli.export.pushes import pushes
+    from bigs_cli.reporting.console import err
     from bigs_cli.training.job import Job
     from bigs_cli.training.pretrain import pretrain as train
 
@@ -170,6 +194,8 @@ def pretrain(
     if resume:  # Changes to a resumed run are not saved in the run.
         options += [word for change in sets or () for word in ("--set", change)]
         options += [word for name in loggers or () for word in ("--logger", name)]
+    options += [] if push is None else ["--push", push]
+    options += [] if push_every is None else ["--push-every", str(push_every)]
     command = sweep_command() or resume_command("pretrain", folder.path, *options)
     record = record_of(chosen, read_record(folder.path).recipe if resume else recipe)
     job = Job(folder, record, command, resume, profile=profile, started=started)
@@ -179,7 +205,9 @@ def pretrain(
         tokenizer = tokenizer or model.tokenizer
     shards, valid = _open_data(chosen, tokenizer, str(folder.path) if model is None else model.source)
     taught_by = None if chosen.teacher is None else _open_teacher(chosen.teacher, shards)
-    result = train(chosen, shards, valid, job, model, taught_by)
+    pushing = push is not None and is_main_process()
+    with pushes(folder.path, push or "", push_every, err.print) if pushing else nullcontext():
+        result = train(chosen, shards, valid, job, model, taught_by)
     _print_result(result, folder.path, chosen.model.hidden_size)
 
 
@@ -197,6 +225,24 @@ def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
     if sweep_command() is None:
         err.print(f"Next: {evaluate}bigs finetune sst2 {settings}--from {model}")
     out.print(place_of(run))
+
+
+def _check_push(repo: str, every: int | None, checkpoint_every: int) -> None:
+    """Check that checkpoints can be pushed.
+
+    Raises:
+        RequestError: there is no checkpoint at some of these steps, or the repository cannot be used.
+        BigsError: the hub cannot be reached.
+    """
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.hub import Destination, check_destination
+
+    if every is not None and every % checkpoint_every:
+        raise RequestError(
+            f"--push-every {every}: checkpoints are written every {checkpoint_every} steps. Name a multiple of that, "
+            f"or add --set checkpoint.every_steps={every}."
+        )
+    check_destination(Destination(repo))
 
 
 def _load_recipe(

@@ -141,8 +141,9 @@ def check_untrained(model: OpenModel) -> None:
 
 def lasting_name(model: ResolvedModel) -> str:
     """Return the folder, URL or hub id of a model to record in a recipe: the meaning of a short name can change."""
-    folder = model.folder if model.run is None else model.run.path
-    return str(folder or model.url or model.repo)
+    if model.run is not None:
+        return str(model.run.path) if model.step is None else f"{model.run.path}@{model.step}"
+    return str(model.folder or model.url or model.repo)
 
 
 def tokenizer_of(model: OpenModel) -> Tokenizer:

@@ -79,7 +79,7 @@ def test_only_models_on_the_hub_have_revisions(root: Path) -> None:
     for name, why in (("mine", "mine (a model folder)"), ("newer", "here/newer (a run)")):
         with pytest.raises(RequestError) as error:
             find_model(f"{name}@v1")
-        expected = f"{why} is local, and only models on the hub have revisions. Leave out '@v1'."
+        expected = f"{why} is local, and only models on the hub have revisions, and runs have steps. Leave out '@v1'."
         assert str(error.value) == expected
 
 

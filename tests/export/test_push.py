@@ -16,7 +16,7 @@ from tests.checkpoints.test_hub import use_hub
 from tests.checkpoints.tiny import config, parameters, same
 from tests.hub_server import Fault, Hub, serving
 from tests.hub_writing import Writing
-from tests.tiny import Done, bigs, snapshot
+from tests.tiny import Done, bigs, pretrain, snapshot
 
 OF = config(head="sequence-classification")
 FLAT = parameters(OF)
@@ -213,3 +213,34 @@ def test_errors_during_the_upload_are_reported(
     assert f"The export is complete in {tmp_path / 'out'}" in last
     assert f"hf upload ada/mine {tmp_path / 'out'} . --private" in last
     assert written(hub).commits == []
+
+
+def test_checkpoints_are_pushed_while_training(
+    hub: Hub, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        ("HF_ENDPOINT", hub.endpoint),
+        ("HF_TOKEN", TOKEN),
+        ("HF_HUB_DISABLE_XET", "1"),
+        ("HF_HOME", str(tmp_path / "home")),
+    ):
+        monkeypatch.setenv(name, value)
+    run = tmp_path / "run"
+    changes = {"steps": 12, "checkpoint__every_steps": 3, "checkpoint__keep": 9}
+    push = ("--push", "ada/steps", "--push-every", 6)
+    done = bigs(*pretrain(shards, run, *push, **changes)).fine()
+    assert "Pushed step 6 to ada/steps." in done.err
+    assert "Pushed the final model to ada/steps." in done.err
+    pushed = [commit["revision"] for commit in written(hub).commits]
+    assert sorted(pushed) == ["main", "step-12", "step-6"]
+    (run / "results.json").unlink()
+    bigs("pretrain", "--resume", "--run", run, *push).fine()
+    assert [commit["revision"] for commit in written(hub).commits][3:] == ["main"]
+    for model, same_as in ((f"{run}@6", "ada/steps@step-6"), (run, "ada/steps")):
+        first, second = (bigs("predict", "a [MASK]", "--model", one).fine().out for one in (model, same_as))
+        assert first == second
+    refused = bigs(*pretrain(shards, tmp_path / "other", "--push", "ada/steps", "--push-every", 4, **changes))
+    assert (refused.code, "checkpoints are written every 3 steps" in refused.err) == (2, True)
+    assert bigs(*pretrain(shards, tmp_path / "other", "--push-every", 6)).code == 2
+    missing = bigs("predict", "a [MASK]", "--model", f"{run}@7")
+    assert (missing.code, "There is no checkpoint of step 7" in missing.err) == (2, True)
