@@ -2,11 +2,14 @@
 
 Files are uploaded in an order in which an interrupted upload leaves a run that can be resumed: the metrics log before
 the checkpoint that continues it, the checksums of a checkpoint after its other files (without them, it does not exist),
-and the results last. Object stores have no locks: one process at a time may train a run.
+the recipe, which marks the folder as a run, after the other files of its start, and the results last. A checkpoint at
+the URL is deleted only when a later one is there. Object stores have no locks: one machine at a time may train a run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,20 +18,21 @@ from pathlib import Path
 from typing import Self
 
 from bigs_cli.checkpoints.checksums import CHECKSUMS, steps
-from bigs_cli.checkpoints.resume import RESUME, resume_command
-from bigs_cli.checkpoints.run import ENVIRONMENT, START_FILES, RunFolder
+from bigs_cli.checkpoints.resume import resume_command
+from bigs_cli.checkpoints.run import ENVIRONMENT, START_FILES
 from bigs_cli.checkpoints.sweep import PLAN
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.remote import Remote, copy_path, remote, working_copy_of
+from bigs_cli.core.files import locked
+from bigs_cli.core.places import copy_of
+from bigs_cli.core.remote import Remote, copy_path, remote
 
 Say = Callable[[str], object]
 
 SECONDS = 30.0
 """Time between two uploads. Chosen by this project."""
+_RECIPE = "recipe.yaml"
 _LAST = ("results.json", "seeds.json")
-_STARTED = {"recipe.yaml", RESUME, PLAN}
-"""Files of which a run, several seeds or a sweep has one when it has started."""
 _FOLDERS = ("checkpoints", "best")
 
 
@@ -36,22 +40,33 @@ _FOLDERS = ("checkpoints", "best")
 def working_copy(url: str, command: str, resume: bool, say: Say) -> Iterator[Path]:
     """Yield the folder in which the run at `url` is trained by `bigs COMMAND`, and upload what is written there.
 
-    `say` is called with messages.
-
     With `resume`, it has the files of the run. They are downloaded unless the folder has a later state, which an
-    interrupted process could not upload. After the last upload, the folder is removed.
+    interrupted process could not upload. The folder is removed when everything in it is uploaded. `say` is called with
+    messages.
 
     Raises:
-        RequestError: there is no run to resume, `url` is in use or cannot be used, another process is running in the
-            folder, or without `resume`, the folder has a run that was not uploaded.
+        RequestError: there is no run to resume, `url` is in use or cannot be used, another process of this machine is
+            training the run, or without `resume`, the folder has a run that was not uploaded.
         BigsError: `url` cannot be reached.
     """
     place, folder = remote(url), working_folder(url)
-    names, again = list(place.files()), resume_command(command, url)
-    there, here = _has_started(names), _has_started(path.name for path in folder.glob("*"))
-    if RunFolder(folder).running:
-        raise RequestError(f"Another process is training {url}. Wait for it to finish, or name another place.")
-    if not resume and (there or not set(names) <= START_FILES):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as claim:
+        try:
+            claim.enter_context(locked(folder.parent / "lock"))
+        except BlockingIOError:
+            raise RequestError(f"Another process is training {url}. Wait for it, or name another place.") from None
+        _prepare(place, folder, command, resume, say)
+        with Mirror(folder, place, say), copy_of(url, folder):
+            yield folder
+
+
+def _prepare(place: Remote, folder: Path, command: str, resume: bool, say: Say) -> None:
+    """Check that a run can be trained, and make its working copy; see `working_copy`."""
+    url, again = place.url, resume_command(command, place.url)
+    names = list(place.files())
+    there, here = _has_started(names), _has_started(path.name for path in folder.rglob("*"))
+    if not resume and (there or not {name.rpartition("/")[2] for name in names} <= START_FILES):
         remedy = f"Continue the run in it with `{again}`, or name" if there else "Name"
         raise RequestError(f"{url} is in use. {remedy} another place: --run {url}-2")
     if not resume and here:
@@ -62,37 +77,48 @@ def working_copy(url: str, command: str, resume: bool, say: Say) -> Iterator[Pat
     if resume and not there and not here:
         raise RequestError(f"There is no run to resume at {url}. Leave out --resume to start one.")
     place.check_writable()
-    if there and not _is_newest(folder, place, names):
-        shutil.rmtree(folder, ignore_errors=True)
-        for name in _usable(names):
-            place.get(name, folder / name)
-    for name in set(names) - set(_usable(names)):  # left by an interrupted upload
-        place.remove(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    if there and not (here and _is_later(folder, place, names)):
+        say(f"Downloading {url}.")
+        partial = folder.parent / "download"
+        for old in (partial, folder):
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            for name in _usable(names):
+                place.get(name, partial / name)
+        except FileNotFoundError:
+            raise BigsError(f"The files at {url} are being changed. Is another machine training this run?") from None
+        partial.rename(folder)
+    for name in set(names) - set(_usable(names)):
+        if _checkpoint_of(name) is not None:  # left by an interrupted upload
+            place.remove(name)
+    folder.mkdir(exist_ok=True)
     say(f"Run: {url} (working copy: {folder})")
-    with working_copy_of(url, folder), Mirror(folder, place, _usable(names), say):
-        yield folder
-    shutil.rmtree(folder)
 
 
 def working_folder(url: str) -> Path:
-    """Return the path of the working copy of the run at a URL. It exists from the start of the run to its upload."""
+    """Return the path of the working copy of the run at a URL. It exists until the run is uploaded."""
     return cache_root() / "runs" / copy_path(url).parent.name / copy_path(url).name
 
 
-def _has_started(names: Iterable[str]) -> bool:
-    return not _STARTED.isdisjoint(name.rpartition("/")[2] for name in names)
+def small_files(names: list[str]) -> list[str]:
+    """Return, of the `names` of the files of a run, those outside of its checkpoints."""
+    return [name for name in names if not set(name.split("/")) & set(_FOLDERS)]
 
 
 def needed_by_model(names: list[str]) -> list[str]:
     """Return, of the `names` of the files of a run or a model folder, those from which the model is opened."""
     complete = [folder for folder in _complete(names) if folder.count("/") == 1]
-    if "recipe.yaml" not in names or not complete:
+    if _RECIPE not in names or not complete:
         return names
     best = [folder for folder in complete if folder.startswith("best/")]
     newest = max(best or complete, key=lambda folder: int(folder.rpartition("/")[2]))
     inside = [name for name in names if _checkpoint_of(name) == newest and name.split("/")[2] != "optimizer"]
     return [*(name for name in names if "/" not in name), *inside]
+
+
+def _has_started(names: Iterable[str]) -> bool:
+    """Return whether files with these names are those of a run, of several seeds or of a sweep."""
+    return not {_RECIPE, PLAN}.isdisjoint(name.rpartition("/")[2] for name in names)
 
 
 def _checkpoint_of(name: str) -> str | None:
@@ -126,34 +152,47 @@ def _order(name: str) -> tuple[int, str, bool]:
     """Return the position of a file in an upload: see the top of this file."""
     folder, file = _checkpoint_of(name), name.rpartition("/")[2]
     if folder is None:
-        return (4 if file in _LAST else 1 if file in _STARTED else 0), "", False
-    return (2 if "best" in folder.split("/") else 3), folder, file == CHECKSUMS
+        first = 1 if file == _RECIPE else 0 if file in START_FILES else 2
+        return (5 if file in _LAST else first), "", False
+    return (3 if "best" in folder.split("/") else 4), folder, file == CHECKSUMS
 
 
-def _is_newest(folder: Path, place: Remote, names: list[str]) -> bool:
-    """Return whether `folder` has the run with the files `names` at `place`, in the same state or a later one."""
-    runs = [name for name in names if name.rpartition("/")[2] == ENVIRONMENT]
-    for name in runs:
-        here = folder / name
-        if not here.is_file() or here.read_bytes() != place.read(name):
+def _is_later(folder: Path, place: Remote, names: list[str]) -> bool:
+    """Return whether `folder` has the run with the files `names` at `place` in a state that is at least as late.
+
+    Checkpoints of the same step from two machines have the same values, but differ in the names of their files.
+    """
+    for name in names:
+        if name.rpartition("/")[2] == ENVIRONMENT and _content(folder / name) != place.read(name):
             return False
     for checkpoint in _complete(names):
         parent, _, step = checkpoint.rpartition("/")
-        if max(steps(folder / parent), default=0) < int(step):
+        seal, here = f"{checkpoint}/{CHECKSUMS}", steps(folder / parent)
+        if max(here, default=0) < int(step) or (int(step) in here and _content(folder / seal) != place.read(seal)):
             return False
-    return bool(runs) and all((folder / name).is_file() for name in names if name.rpartition("/")[2] in _LAST)
+    return all((folder / name).is_file() for name in names if name.rpartition("/")[2] in (*_LAST, _RECIPE))
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 class Mirror:
     """Uploads the files of a folder in a thread while this context lasts, and once more when it ends.
 
-    An upload that fails is tried again with the next one.
+    An upload that fails is tried again with the next one. When all is uploaded, the folder is removed. At the place,
+    only files are deleted that this folder has had.
     """
 
-    def __init__(self, folder: Path, place: Remote, there: Iterable[str], say: Say) -> None:
-        """`there` are the names of the files at `place`. Checkpoints that are also in the folder are the same ones."""
+    def __init__(self, folder: Path, place: Remote, say: Say) -> None:
         self._folder, self._place, self._say = folder, place, say
-        self._sent = {name: _version(folder / name) if _checkpoint_of(name) else None for name in there}
+        # What `_prepare` has left in the folder is also at the place, except the checkpoints and files of a crash.
+        there = place.files()
+        self._sent = {
+            name: _version(folder / name) if _checkpoint_of(name) else None
+            for name in _usable(there)
+            if (folder / name).is_file()
+        }
         self._stop, self._failed = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
 
@@ -161,16 +200,24 @@ class Mirror:
         self._thread.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         self._stop.set()
         self._thread.join()
         try:
             self.upload()
         except (BigsError, OSError) as problem:
-            raise BigsError(
+            sentence = (
                 f"The run could not be uploaded. {problem} Its files are in {self._folder}; to upload them, resume the "
                 "run from this machine."
-            ) from problem
+            )
+            if kind is None:
+                raise BigsError(sentence) from problem
+            self._say(sentence)
+        else:
+            removed = self._folder.with_name(f".{self._folder.name}.removed")
+            shutil.rmtree(removed, ignore_errors=True)
+            self._folder.rename(removed)  # A part of a working copy must not look like one.
+            shutil.rmtree(removed)
 
     def _run(self) -> None:
         while not self._stop.wait(SECONDS):
@@ -188,39 +235,74 @@ class Mirror:
         Raises:
             RequestError, BigsError: as `Remote.put`, and if the bucket is gone.
         """
-        names = _listing(self._folder)
-        gone: set[str] = set()
-        for name in sorted(names, key=_order):
-            path, checkpoint = self._folder / name, _checkpoint_of(name)
-            version = _version(path)
-            if (checkpoint or "") in gone or (version is not None and self._sent.get(name) == version):
-                continue
-            try:
-                self._place.put(path, name)
-            except FileNotFoundError:
-                if path.exists():
-                    raise BigsError(
-                        f"{self._place.url} cannot be written: its bucket does not exist any more."
-                    ) from None
-                if checkpoint is not None:  # deleted meanwhile, as old checkpoints are
-                    gone.add(checkpoint)
-                continue
-            self._sent[name] = version
+        links = self._folder.with_name("upload")
+        shutil.rmtree(links, ignore_errors=True)
+        names = _snapshot(self._folder, links)
+        try:
+            for name in sorted(names, key=_order):
+                self._upload(name, links)
+        finally:
+            shutil.rmtree(links, ignore_errors=True)
+        complete = _complete(self._sent)
         for name in sorted(self._sent.keys() - set(names), key=lambda name: not name.endswith(CHECKSUMS)):
-            self._place.remove(name)
-            del self._sent[name]
+            checkpoint = _checkpoint_of(name)
+            if checkpoint is None or _has_later(checkpoint, complete):
+                self._place.remove(name)
+                del self._sent[name]
+
+    def _upload(self, name: str, links: Path) -> None:
+        """Upload one file, unless this version of it is there. The files of checkpoints are read from `links`."""
+        checkpoint = _checkpoint_of(name)
+        path = (self._folder if checkpoint is None else links) / name
+        version = _version(path)
+        if version is None or self._sent.get(name) == version:
+            return
+        seal = f"{checkpoint}/{CHECKSUMS}"
+        if checkpoint is not None and seal in self._sent and name != seal:  # Without it, no checkpoint is incomplete.
+            self._place.remove(seal)
+            del self._sent[seal]
+        try:
+            self._place.put(path, name)
+        except FileNotFoundError:
+            if not path.exists():
+                return
+            raise BigsError(f"{self._place.url} cannot be written: its bucket is gone.") from None
+        self._sent[name] = version
 
 
-def _listing(folder: Path) -> list[str]:
-    """Return the names of the files to upload.
+def _snapshot(folder: Path, links: Path) -> list[str]:
+    """Return the names of the files to upload, and link those of checkpoints into `links`: they may soon be deleted.
 
     Training states are listed before the best parameters and the metrics log, so that these are not older.
     """
-    states, best, others = (
-        [path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file()]
-        for pattern in ("**/checkpoints/*/**/*", "**/best/*/**/*", "**/*")
-    )
-    return _usable([*states, *best, *(name for name in others if _checkpoint_of(name) is None)])
+    found: list[str] = []
+    for pattern in ("**/checkpoints/*/**/*", "**/best/*/**/*", "**/*"):
+        for path in folder.glob(pattern):
+            name = path.relative_to(folder).as_posix()
+            if _checkpoint_of(name) is None:
+                if pattern == "**/*" and path.is_file():
+                    found.append(name)
+            elif pattern != "**/*" and path.is_file():
+                (links / name).parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    _link(path, links / name)
+                    found.append(name)
+    return _usable(found)
+
+
+def _link(path: Path, link: Path) -> None:
+    try:
+        os.link(path, link)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without links
+        shutil.copy2(path, link)
+
+
+def _has_later(checkpoint: str, complete: Iterable[str]) -> bool:
+    """Return whether one of the `complete` checkpoints is in the same folder as `checkpoint`, and later."""
+    parent, _, step = checkpoint.rpartition("/")
+    return any(other.rpartition("/")[0] == parent and int(other.rpartition("/")[2]) > int(step) for other in complete)
 
 
 def _version(path: Path) -> tuple[int, int] | None:

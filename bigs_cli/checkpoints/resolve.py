@@ -17,6 +17,7 @@ from bigs_cli.checkpoints.weights import candidates, choose, missing_parts, need
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
 from bigs_cli.core.folders import check_link
 from bigs_cli.core.paths import check_local, is_url, scheme_of
+from bigs_cli.core.places import local_of
 from bigs_cli.core.remote import fetch
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
@@ -79,6 +80,8 @@ def find_model(name: str | None) -> ResolvedModel:
     """
     if name is None:
         return _newest_run()
+    if (copy := local_of(name)) is not None and (local := _find_local(str(copy))) is not None:
+        return local
     if is_url(name) and scheme_of(name) not in ("file", "hf", "http", "https") and "::" not in name:
         return ResolvedModel(name, url=name)
     check_local(name)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
-from bigs_cli.core.remote import place_of
+from bigs_cli.core.places import place_of
 from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_run_recipe
 
 RESUME = "resume.json"

@@ -163,8 +163,12 @@ def evaluate_task(
 def evaluate_glue(
     model: Annotated[
         str | None,
-        opt.name_option(
-            "--model", "-m", metavar="RUNS", help="Folder of the runs of bigs finetune glue.", show_default="runs/glue"
+        opt.source_option(
+            "--model",
+            "-m",
+            metavar="RUNS",
+            help="Folder, or URL, of the runs of bigs finetune glue.",
+            show_default="runs/glue",
         ),
     ] = None,
     data: Annotated[

@@ -98,11 +98,11 @@ def export(
     from bigs_cli.core import hub
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.paths import is_url
-    from bigs_cli.core.remote import place_of
+    from bigs_cli.core.places import place_of
     from bigs_cli.reporting.console import err, out
 
     if output is not None and is_url(output):
-        with uploaded(output) as path:
+        with uploaded(output, is_folder=True) as path:
             export(**{**arguments, "output": str(path)})
         return
 

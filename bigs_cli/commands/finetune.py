@@ -326,7 +326,7 @@ def _train(
 ) -> None:
     """Train, with one seed or several, and print the results."""
     from bigs_cli.checkpoints.resume import sweep_command
-    from bigs_cli.core.remote import place_of
+    from bigs_cli.core.places import place_of
     from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table

@@ -8,6 +8,7 @@ from typing import Any
 
 from bigs_cli.commands.custom_task import KEYS, option_of
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.places import place_of
 
 SUITE = "glue"
 _SINGLE = {"teacher": "--teacher", **{name: option_of(key) for name, key in KEYS.items()}}
@@ -25,6 +26,7 @@ def check_suite(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         RequestError: there is no start model, no such task, no such variant of the recipes, or a value is invalid.
     """
+    from bigs_cli.commands.shared import download
     from bigs_cli.evaluation.suite import TASK_ORDER
     from bigs_cli.recipe import load_recipe
     from bigs_cli.reporting.console import err
@@ -45,7 +47,8 @@ def check_suite(arguments: Mapping[str, Any]) -> tuple[str, ...]:
         load_recipe(name, arguments.get("sets", ()))
     if data is None:
         return TASK_ORDER
-    found = tuple(name for name in TASK_ORDER if {"train", "dev"} <= set(available_splits(TASKS[name], data)))
+    folder = download(data)
+    found = tuple(name for name in TASK_ORDER if {"train", "dev"} <= set(available_splits(TASKS[name], folder)))
     if not found:
         folders = ", ".join(TASKS[name].folder for name in TASK_ORDER)
         raise RequestError(
@@ -71,7 +74,7 @@ def arguments_of(task: str, root: Path, arguments: Mapping[str, Any]) -> dict[st
 
     first, start = TASKS[task].start, arguments["start"]
     if first is not None and (run := best_run(root / first)) is not None:
-        start = str(run.path)
+        start = place_of(run.path)
     return {**arguments, "task": task, "recipe": recipe_name(task, arguments.get("recipe")), "start": start}
 
 

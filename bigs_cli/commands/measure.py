@@ -93,10 +93,15 @@ def evaluate_suite(
         BigsError: a test set differs from the official one, so the server would reject the submission.
     """
     from bigs_cli.checkpoints.run import runs_root
+    from bigs_cli.commands.shared import download
+    from bigs_cli.core.paths import is_url
     from bigs_cli.evaluation.suite import suite_notes, suite_table, suite_text
     from bigs_cli.reporting.console import err, out
 
-    root = Path(model) if model and Path(model).is_dir() else runs_root() / (model or "glue")
+    if model is not None and is_url(model):
+        root = download(model)
+    else:
+        root = Path(model) if model and Path(model).is_dir() else runs_root() / (model or "glue")
     if submission is not None:
         _submit(root, data, submission, batch_size)
         return

@@ -103,12 +103,14 @@ def predict(
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import check_output_file
     from bigs_cli.core.paths import is_url
-    from bigs_cli.core.remote import place_of
+    from bigs_cli.core.places import place_of
 
+    if output is not None and source is not None and place_of(source) == output.rstrip("/"):
+        raise RequestError(f"--output {output} is the same file as --input and would overwrite it. Name another file.")
     if output is not None and is_url(output):
         from bigs_cli.commands.shared import uploaded
 
-        with uploaded(output) as path:
+        with uploaded(output, is_folder=False) as path:
             predict(**{**arguments, "output": str(path)})
         return
     file = None if output is None else Path(output)
@@ -177,7 +179,7 @@ def predict(
 def _check_output(output: Path | None, form: Format | None, embed: bool, file: bool, texts_given: bool) -> Format:
     """Return the output format. `texts_given`: whether texts were given on the command line."""
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.core.remote import place_of
+    from bigs_cli.core.places import place_of
 
     ending = "" if output is None else output.suffix.lower()
     if embed:

@@ -214,7 +214,7 @@ def pretrain(
 def _print_result(result: PretrainResult, run: Path, hidden_size: int) -> None:
     """Print the final loss and the next commands on stderr, and the path of the run on stdout."""
     from bigs_cli.checkpoints.resume import sweep_command
-    from bigs_cli.core.remote import place_of
+    from bigs_cli.core.places import place_of
     from bigs_cli.reporting.console import err, out
 
     loss = f": validation loss {result.heldout['loss']:.4f}" if result.heldout else ""

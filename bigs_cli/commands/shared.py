@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigs_cli.core.cache import cache_root
+from bigs_cli.core.places import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,11 +72,25 @@ def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, A
             f"--run {url}: several processes write one checkpoint together. Name a folder on a file system that all of "
             "them share."
         )
-    if arguments["dry_run"] and not resume:
-        call(**{**arguments, "run": None})
+    if arguments["dry_run"]:
+        _dry_run_at_url(url, call, arguments)
         return
     with working_copy(url, command, resume, err.print) as folder:
         call(**{**arguments, "run": str(folder)})
+
+
+def _dry_run_at_url(url: str, call: Callable[..., None], arguments: dict[str, Any]) -> None:
+    """Call the function of a command with a folder that is empty or, to resume, has the small files of the run."""
+    import tempfile
+
+    from bigs_cli.checkpoints.remote_run import small_files
+    from bigs_cli.core.places import copy_of
+    from bigs_cli.core.remote import fetch
+
+    with tempfile.TemporaryDirectory(prefix="bigs-") as name:
+        folder = fetch(url, small_files) if arguments["resume"] else Path(name) / "run"
+        with copy_of(url, folder):
+            call(**{**arguments, "run": str(folder)})
 
 
 def download(place: str | Path) -> Path:
@@ -91,8 +106,10 @@ def download(place: str | Path) -> Path:
 
 
 @contextmanager
-def uploaded(url: str) -> Iterator[Path]:
+def uploaded(url: str, *, is_folder: bool) -> Iterator[Path]:
     """Yield a path in a temporary folder; the file or folder that was written there is uploaded to `url`.
+
+    A folder must be new.
 
     Raises:
         RequestError, BigsError: as `remote.upload`, the former before anything is written.
@@ -100,15 +117,16 @@ def uploaded(url: str) -> Iterator[Path]:
     import tempfile
 
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.core.remote import remote, upload, working_copy_of
+    from bigs_cli.core.places import copy_of
+    from bigs_cli.core.remote import remote, upload
 
     with tempfile.TemporaryDirectory(prefix="bigs-") as folder:
         path = Path(folder) / (url.rstrip("/").rpartition("/")[2] or "output")
         place = remote(url)
-        if not path.suffix and place.files():
+        if is_folder and place.files():
             raise RequestError(f"{url} is in use. Name another place, or remove it first.")
         place.check_writable()
-        with working_copy_of(url, path):
+        with copy_of(url, path):
             yield path
         upload(path, url)
 
@@ -142,8 +160,9 @@ def check_untrained(model: OpenModel) -> None:
 def lasting_name(model: ResolvedModel) -> str:
     """Return the folder, URL or hub id of a model to record in a recipe: the meaning of a short name can change."""
     if model.run is not None:
-        return str(model.run.path) if model.step is None else f"{model.run.path}@{model.step}"
-    return str(model.folder or model.url or model.repo)
+        run = place_of(model.run.path)
+        return run if model.step is None else f"{run}@{model.step}"
+    return str(model.url or model.repo) if model.folder is None else place_of(model.folder)
 
 
 def tokenizer_of(model: OpenModel) -> Tokenizer:

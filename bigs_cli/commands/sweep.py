@@ -23,6 +23,7 @@ from bigs_cli.commands.custom_task import KEYS
 from bigs_cli.commands.glue import SUITE, arguments_of, check_suite, is_suite, print_suite
 from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.files import check_writable, write_json
+from bigs_cli.core.places import place_of
 from bigs_cli.core.processes import launched_as_one_of_several
 from bigs_cli.core.wording import counted
 
@@ -55,9 +56,11 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     jobs = arguments.pop("jobs")
     given = {key: value for key, value in arguments.items() if value not in (None, False, [])}
     suite = is_suite(given.get("task"))
-    for key in ("profile", "coordinator", "process", "processes"):
+    for key in ("profile", "push", "coordinator", "process", "processes", "as_json"):
         if key in given:
-            raise RequestError(f"--{key} is for a single run. Leave it out, or name a single task and setting.")
+            raise RequestError(
+                f"--{key.removeprefix('as_')} is for a single run. Leave it out, or name a single task and setting."
+            )
     if launched_as_one_of_several(os.environ):
         raise RequestError(
             "Several settings or tasks are trained by one process. Start it without srun or mpirun, or start each run "
@@ -76,7 +79,7 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
     _check_new(root, plan)
     if dry_run:
-        runs = [path for setting in plan.settings for path, _ in _calls(plan, root, setting)]
+        runs = [place_of(path) for setting in plan.settings for path, _ in _calls(plan, root, setting)]
         err.print(*runs, "Dry run: nothing was written. Leave out --dry-run to train.", sep="\n")
         return
     write_json(root / PLAN, plan.model_dump(mode="json"))
@@ -199,7 +202,6 @@ def _check_new(root: Path, plan: Plan) -> None:
 def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) -> None:
     """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do."""
     from bigs_cli.checkpoints.resume import resume_command
-    from bigs_cli.core.remote import place_of
     from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import err, out
 
@@ -247,7 +249,7 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
             err.print(f"{kind} {number + 1} of {len(plan.settings)}: {what}")
         for path, arguments in _calls(plan, root, setting):
             if arguments is None:
-                err.print(f"{path} is finished.")
+                err.print(f"{place_of(path)} is finished.")
                 continue
             out.quiet = True  # The result of the sweep is its own folder.
             try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 
+from bigs_cli.core.places import in_words
+
 _MAX_LENGTH = 8_000
 """Maximum length of a message in characters, about a hundred lines of a terminal."""
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -13,7 +15,8 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 class BigsError(Exception):
     """The run failed (exit code 1), although the request was valid.
 
-    Messages may quote untrusted files, so control characters are escaped and long messages shortened.
+    Messages name the URL of a copy, not its path. They may quote untrusted files, so control characters are escaped and
+    long messages shortened.
     """
 
     exit_code = 1
@@ -21,7 +24,7 @@ class BigsError(Exception):
     def __init__(self, sentence: str) -> None:
         if len(sentence) > _MAX_LENGTH:
             sentence = f"{sentence[: _MAX_LENGTH // 2]} […] {sentence[-_MAX_LENGTH // 2 :]}"
-        super().__init__(sentence.translate(_CONTROL))
+        super().__init__(in_words(sentence).translate(_CONTROL))
 
 
 class RequestError(BigsError):

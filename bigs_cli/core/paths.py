@@ -19,6 +19,7 @@ _REMEDIES = {
     "hf": "To use a model on the hub, write its id, OWNER/NAME.",
     "https": "To use a model on the hub, write its id, OWNER/NAME; download other files first.",
 }
+_PASSWORD = re.compile(r"([a-z][\w+.-]*://)[^/@]*:[^/@]*@", re.IGNORECASE)
 _READ_ONLY = ("file", "hf", "http", "https")
 # Characters without a meaning in glob patterns, URLs, fsspec and TensorStore. etils.epath reads /gs/… as gs://….
 _PLAIN = re.compile(r"(?!/(az|gs|hf|s3)(/|$))[\w/.,+=@ -]*")
@@ -45,6 +46,7 @@ def check_writable_url(name: str) -> None:
     Raises:
         RequestError: it is another URL.
     """
+    check_readable_url(name if _PASSWORD.match(name) else "")
     if is_url(name) and (scheme_of(name) in _READ_ONLY or "::" in name):
         raise RequestError(
             f"{name} is a URL to which nothing can be written. Name a local path or a bucket (s3://, gs://)."
@@ -77,7 +79,10 @@ def scheme_of(url: str) -> str:
 
 
 def unreadable_url_problem(name: str) -> str | None:
-    """Return an error message if `name` is a URL from which no copy can be made, else None."""
+    """Return an error message if `name` is a URL from which no copy can be made, or with a password, else None."""
+    if _PASSWORD.match(name):
+        shown = _PASSWORD.sub(r"\1…@", name)
+        return f"{shown} has a password, which would be stored. Configure fsspec with it instead."
     if is_url(name) and (scheme_of(name) == "file" or "::" in name):
         remedy = _REMEDIES.get(scheme_of(name), "Name a single file or folder, without ::.")
         return f"{name} is a URL that cannot be used here. {remedy}"

@@ -13,7 +13,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +21,7 @@ from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.paths import url_of
+from bigs_cli.core.places import register
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -34,7 +34,7 @@ _WHOLE = 16 << 20
 """Files of at most this many bytes are read before they are uploaded, because they may grow meanwhile."""
 _COPIES = "remote"
 _INDEX = ".versions.json"
-_PROBE = "bigs-write-test"
+_PROBE = ".bigs-write-test"
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
 
@@ -52,6 +52,8 @@ def remote_errors(url: str) -> Iterator[None]:
         yield
     except (BigsError, FileNotFoundError):
         raise
+    except PermissionError as error:
+        raise RequestError(f"{url} cannot be used: permission denied ({reason_of(error)}). Check its rights.") from None
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
@@ -156,7 +158,7 @@ class Remote:
             RequestError: the bucket does not exist, or as `remote_errors`.
             BigsError: as `remote_errors`, for example because of missing permissions.
         """
-        path = f"{self.root}.{_PROBE}"
+        path = f"{self.root}/{_PROBE}"
         try:
             with remote_errors(self.url):
                 self._make_folder(path)
@@ -209,7 +211,15 @@ def fetch(
         RequestError: nothing is there, no installed package handles such URLs, or it is malformed.
         BigsError: it cannot be reached.
     """
+    for _ in range(2):  # A run that is being trained replaces files.
+        with contextlib.suppress(FileNotFoundError):
+            return _fetch(url, choose, progress)
+    raise BigsError(f"The files at {url} are being changed. Try again later.")
+
+
+def _fetch(url: str, choose: Callable[[list[str]], list[str]], progress: Progress) -> Path:
     place, target = remote(url), copy_path(url)
+    register(target, url)
     files = place.files()
     if not files:
         raise RequestError(f"There is nothing at {url}. Check its spelling.")
@@ -266,25 +276,3 @@ def upload(source: Path, url: str) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-
-
-_working_copy: ContextVar[tuple[str, Path] | None] = ContextVar("working_copy", default=None)
-
-
-@contextmanager
-def working_copy_of(url: str, folder: Path) -> Iterator[None]:
-    """Within this context, `folder` is the working copy of what is, or will be, at `url`."""
-    token = _working_copy.set((url.rstrip("/"), folder))
-    try:
-        yield
-    finally:
-        _working_copy.reset(token)
-
-
-def place_of(path: Path) -> str:
-    """Return how users name a file or folder: by its URL if it is a working copy or in one, else by its path."""
-    url, folder = _working_copy.get() or ("", None)
-    if folder is None or not path.is_relative_to(folder):
-        return str(path)
-    inside = path.relative_to(folder).as_posix()
-    return url if inside == "." else f"{url}/{inside}"

@@ -25,6 +25,7 @@ from bigs_cli.core.environment import describe_machine
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json, write_lines
 from bigs_cli.core.metric_names import by_split, key_in_words, log_key, percent, split_in_words, with_splits
+from bigs_cli.core.places import place_of
 from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import Encoded, check_token_types
@@ -241,7 +242,7 @@ def _write_results(
 ) -> dict[str, Any]:
     recipe, history, digests = training.recipe, evaluator.history, training.digests
     best = history[evaluator.best_index()]
-    folder = None if data.folder is None else str(data.folder)
+    folder = None if data.folder is None else place_of(data.folder)
     result = {
         "kind": "finetune",
         "task": evaluator.task.name,

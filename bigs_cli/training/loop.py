@@ -22,6 +22,7 @@ from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import percent
 from bigs_cli.core.numbers import shortest_float
+from bigs_cli.core.places import place_of
 from bigs_cli.core.processes import any_process, broadcast, is_main_process
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.functional import Parameters, memoize
@@ -282,7 +283,7 @@ def restore_or_initialize(
         counts = (step, loop_state.get("skipped", 0), loop_state.get("skipped_in_a_row", 0))
         taken, skipped, in_a_row = (jax.device_put(np.int32(count), state.step.sharding) for count in counts)
         state = TrainState(restored, optimizer_state, taken, ema, skipped, in_a_row)
-        err.print(f"Resuming {job.folder.path} after step {step}.")
+        err.print(f"Resuming {place_of(job.folder.path)} after step {step}.")
     if is_main_process():
         MetricsLog(job.folder.metrics_file).drop_after(step)
         job.update_record()

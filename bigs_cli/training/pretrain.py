@@ -23,6 +23,7 @@ from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.core.metric_names import percent
+from bigs_cli.core.places import place_of
 from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
 from bigs_cli.data.corpus import Corpus, Validation
@@ -201,7 +202,7 @@ def _write_results(training: Training, result: PretrainResult, skipped: int, par
             "seconds": round(result.seconds, 1),
             "parameters": parameters,
             "metrics": {f"heldout_{name}": value for name, value in result.heldout.items()},
-            "data": {"path": str(shards.folder), **training.digests},
+            "data": {"path": place_of(shards.folder), **training.digests},
         },
     )
 

@@ -9,6 +9,7 @@ from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.core.places import place_of
 from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.evaluation.seeds import SUMMARY, summarize
 from bigs_cli.recipe import FinetuneRecipe
@@ -49,7 +50,7 @@ def finetune_seeds(
     for number, each in enumerate(jobs):
         run = each.folder
         if broadcast(job.resume and run.finished):
-            err.print(f"{run.path} is finished.")
+            err.print(f"{place_of(run.path)} is finished.")
             continue
         err.print(f"Seed {number + 1} of {len(jobs)}: {run.path}")
         seed_recipe = recipe.model_copy(update={"seed": recipe.seed + number})

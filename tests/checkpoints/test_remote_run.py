@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from bigs_cli.checkpoints import remote_run
-from bigs_cli.checkpoints.remote_run import working_folder
+from bigs_cli.checkpoints.remote_run import Mirror, working_folder
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.remote import Remote
+from bigs_cli.core.files import locked
+from bigs_cli.core.remote import Remote, remote
 from tests.tiny import bigs, finetune, pretrain
 from tests.training.test_resume import same, training_log
 
 URL = "memory://bucket/run"
+NAME = URL.removeprefix("memory:/")
 STEPS = {"steps": 20, "evaluate__every_steps": 10, "checkpoint__every_steps": 5}
 
 
@@ -80,36 +82,148 @@ def test_a_run_is_resumed_after_any_step_of_its_upload(
             patch.setattr(Remote, name, recorded(getattr(Remote, name)))
         bigs(*pretrain(shards, URL, **STEPS)).fine()
     steady = download(tmp_path / "steady")
-    recipe = URL.removeprefix("memory:/") + "/recipe.yaml"
-    started = [state for state in states if recipe in state]
-    assert len(started) > 20
-    assert any("checkpoints/15/" in " ".join(state) for state in started)
-    for number in np.linspace(0, len(started) - 1, 6).astype(int):
+    started = next(number for number, state in enumerate(states) if f"{NAME}/recipe.yaml" in state)
+    assert started > 3
+    assert len(states) - started > 20
+    assert any("checkpoints/15/" in " ".join(state) for state in states)
+    for number in [*range(0, started, 3), *np.linspace(started, len(states) - 1, 6).astype(int)]:
         store().clear()
-        fsspec.filesystem("memory").pipe(started[number])
+        fsspec.filesystem("memory").pipe(states[number])
         shutil.rmtree(tmp_path / "cache")
-        bigs("pretrain", "--resume", "--run", URL).fine()
+        resume = number >= started
+        assert bigs("pretrain", "--resume", "--run", URL).code == (0 if resume else 2)
+        if not resume:
+            bigs(*pretrain(shards, URL, **STEPS)).fine()
         found = download(tmp_path / f"found-{number}")
         assert same(steady / "checkpoints", found / "checkpoints")
         assert training_log(steady) == training_log(found)
         assert (found / "results.json").is_file()
-    store().clear()
-    fsspec.filesystem("memory").pipe(states[0])
-    refused = bigs("pretrain", "--resume", "--run", URL)
-    assert (refused.code, f"There is no run to resume at {URL}." in refused.err) == (2, True)
+
+
+def test_an_interrupted_download_loses_nothing(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bigs(*pretrain(shards, URL, **STEPS)).fine()
+    complete, get = dict(store()), Remote.get
+    for after in (1, 6, 12):
+        downloaded = 0
+
+        def interrupted(place: Remote, name: str, target: Path, after: int = after) -> None:
+            nonlocal downloaded
+            downloaded += 1
+            if downloaded > after:
+                raise KeyboardInterrupt
+            get(place, name, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Remote, "get", interrupted)
+            assert bigs("pretrain", "--resume", "--run", URL).code == 130
+        assert store().keys() == complete.keys()
+        bigs("pretrain", "--resume", "--run", URL).fine()
+        assert store().keys() >= {name for name in complete if "/checkpoints/" not in name}
+
+
+def test_two_machines_that_reach_the_same_step(shards: Path, tmp_path: Path) -> None:
+    """The first one crashed before it uploaded its last checkpoints; the second one has written its own since."""
+    bigs(*pretrain(shards, URL, **STEPS)).fine()
+    crashed = download(tmp_path / "crashed")
+    (crashed / "results.json").unlink()
+    for file in [file for file in store() if "checkpoints/20/" in file or file.endswith("results.json")]:
+        store().pop(file)
+    bigs("pretrain", "--resume", "--run", URL).fine()
+    working_folder(URL).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(crashed, working_folder(URL))
+    bigs("pretrain", "--resume", "--run", URL).fine()
+    bigs("eval", "mlm", "--model", URL).fine()
+    assert not working_folder(URL).exists()
+
+
+def test_a_checkpoint_is_always_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if uploads take longer than checkpoints are kept."""
+    folder, put = tmp_path / "run", Remote.put
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("kind: pretrain")
+
+    def write(step: int) -> None:
+        made = folder / "checkpoints" / str(step)
+        made.mkdir()
+        for name in ("a", "b", "seal.json"):
+            (made / name).write_text(f"{step}")
+
+    def slow(place: Remote, source: Path, name: str) -> None:
+        put(place, source, name)
+        if name.endswith("/a"):
+            step = int(name.split("/")[-2])
+            write(step + 10)
+            shutil.rmtree(folder / "checkpoints" / str(step))
+
+    write(0)
+    mirror = Mirror(folder, remote(URL), print)
+    monkeypatch.setattr(Remote, "put", slow)
+    for step in (0, 10, 20):
+        mirror.upload()
+        there = {name.removeprefix(f"{NAME}/") for name in store()}
+        assert there == {"recipe.yaml", *(f"checkpoints/{step}/{name}" for name in ("a", "b", "seal.json"))}
+
+
+def test_files_of_others_stay(shards: Path, tmp_path: Path) -> None:
+    bigs(*pretrain(shards, URL, **STEPS)).fine()
+    theirs = [f"{NAME}/{name}" for name in ("notes.md", "export/model.bin", ".hidden", "best/notes.md")]
+    for name in theirs:
+        fsspec.filesystem("memory").pipe(name, b"text")
+    shutil.copytree(download(tmp_path / "copy"), working_folder(URL))
+    (working_folder(URL) / "notes.md").unlink()
+    bigs("pretrain", "--resume", "--run", URL).fine()
+    assert store().keys() >= set(theirs)
+
+
+def test_one_process_at_a_time(shards: Path, tmp_path: Path) -> None:
+    working_folder(URL).parent.mkdir(parents=True)
+    with locked(working_folder(URL).parent / "lock"):
+        done = bigs(*pretrain(shards, URL))
+    assert (done.code, f"Another process is training {URL}" in done.err) == (2, True)
+
+
+def test_dry_runs_change_nothing(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "note").write_text("mine")
+    bigs(*pretrain(shards, URL, "--dry-run")).fine()
+    assert not store()
+    bigs(*pretrain(shards, URL, **STEPS)).fine()
+    before = dict(store())
+    bigs("pretrain", "--resume", "--run", URL, "--dry-run").fine()
+    refused = bigs("pretrain", "--resume", "--run", URL, "--recipe", "small")
+    assert (refused.code, f"start a new run: --run {URL}-2" in refused.err) == (2, True), refused.err
+    assert store().keys() == before.keys()
+    sweep = ("--sweep", "optimizer.learning_rate=1e-3,2e-3", "--dry-run")
+    shown = bigs(*pretrain(shards, "memory://bucket/sweep", *sweep)).fine()
+    assert "memory://bucket/sweep/learning_rate=1e-3" in shown.err
+
+
+def test_the_glue_suite_at_a_url(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks"
+    for name in ("MNLI", "MRPC"):
+        shutil.copytree(glue / name, tasks / name)
+    bigs(*finetune("glue", pretrained, tasks, URL, "--set", "epochs=1")).fine()
+    recipe = store()[f"{NAME}/mrpc/recipe.yaml"].getvalue().decode()
+    assert f"from: {URL}/mnli" in recipe
+    shown = bigs("eval", "glue", "--model", URL).fine()
+    assert "MRPC" in shown.out
+    for file in [file for file in store() if file.startswith(f"{NAME}/mrpc/")]:
+        store().pop(file)
+    again = bigs("finetune", "--resume", "--run", URL).fine()
+    assert f"{URL}/mnli is finished." in again.err
 
 
 def test_fine_tuning_with_several_seeds(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     bigs(*finetune("cola", pretrained, glue, URL, "--seeds", 2, "--set", "epochs=1")).fine()
-    name = URL.removeprefix("memory:/")
-    store().pop(f"{name}/seeds.json")
+    store().pop(f"{NAME}/seeds.json")
     for file in [file for file in store() if "seed-43/" in file]:
         store().pop(file)
     shutil.rmtree(tmp_path / "cache")
     done = bigs("finetune", "--resume", "--run", URL).fine()
     assert "seed-42 is finished" in done.err
     assert f"bigs eval --model {URL}/seed-4" in done.err
-    assert {f"{name}/seeds.json", f"{name}/seed-43/results.json"} <= store().keys()
+    assert {f"{NAME}/seeds.json", f"{NAME}/seed-43/results.json"} <= store().keys()
 
 
 def test_an_upload_that_fails_is_repeated_by_resuming(
@@ -135,19 +249,19 @@ def test_an_upload_that_fails_is_repeated_by_resuming(
 def test_the_later_state_is_used(shards: Path, tmp_path: Path) -> None:
     """The working copy after a crash, unless another machine has continued the run."""
     bigs(*pretrain(shards, URL, **STEPS)).fine()
-    name = URL.removeprefix("memory:/")
     complete = dict(store())
     for file in [file for file in store() if file.endswith("results.json") or "checkpoints/20/" in file]:
         store().pop(file)
     download(working_folder(URL))
     here = bigs("pretrain", "--resume", "--run", URL).fine()
-    assert "after step 15" in here.err
+    assert f"Resuming {URL} after step 15" in here.err
+    assert "Downloading" not in here.err
     store().clear()
     store().update(complete)
     shutil.rmtree(download(working_folder(URL)) / "checkpoints" / "20")
     there = bigs("pretrain", "--resume", "--run", URL).fine()
     assert "after step 20" in there.err
-    assert f"{name}/results.json" in store()
+    assert f"{NAME}/results.json" in store()
 
 
 def test_what_cannot_be_at_a_url_is_refused(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +271,6 @@ def test_what_cannot_be_at_a_url_is_refused(shards: Path, tmp_path: Path, monkey
     together = ("--coordinator", "127.0.0.1:1", "--process", 0, "--processes", 2)
     done = bigs(*pretrain(shards, URL, *together))
     assert (done.code, "a file system that all of them share" in done.err) == (2, True)
-    bigs(*pretrain(shards, URL, "--dry-run")).fine()
     assert not store()
     monkeypatch.setitem(sys.modules, "s3fs", None)
     done = bigs(*pretrain(shards, "s3://bucket/run"))

@@ -67,7 +67,7 @@ READ = {
     *("finetune --data", "finetune --from", "finetune --teacher", "finetune --train", "finetune --dev"),
     *("evaluate task --data", "evaluate glue --data", "evaluate mlm --data"),
     *(f"evaluate {kind} --data" for kind in ("blimp", "pairs", "agreement")),
-    *(f"evaluate {kind} --model" for kind in ("task", "mlm", "blimp", "pairs", "agreement")),
+    *(f"evaluate {kind} --model" for kind in ("task", "glue", "mlm", "blimp", "pairs", "agreement")),
     *("predict --model", "predict --input", "export --model", "bench predict --model"),
 }
 """Parameters that take URLs from which a copy can be made."""
