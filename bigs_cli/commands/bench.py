@@ -348,29 +348,33 @@ def mesh(
 ) -> None:
     """Count what each device of a mesh holds and sends in a training step, without these devices.
 
-    The step is compiled for as many simulated devices as the sizes in `mesh` multiply to. Compilers for accelerators
-    may need less: they sum gradients only where they are stored, and send bfloat16 where this one sends float32.
+    The step is compiled for as many simulated devices as the sizes in `mesh` multiply to (−1 counts as 1). Compilers
+    for accelerators may need less: they sum gradients only where they are stored, and send bfloat16 where this one
+    sends float32.
     """
     from bigs_cli.bench.mesh import measure, mesh_table
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.core.errors import RequestError
+    from bigs_cli.models.sharding import check_batch, planned_mesh
     from bigs_cli.recipe import PretrainRecipe, load_recipe
+    from bigs_cli.training.batch_schedule import base_batch_size
 
     check_target(json_file)
     chosen = load_recipe(recipe, sets or ())
     if not isinstance(chosen, PretrainRecipe):
         raise RequestError(f"The recipe {recipe} is for fine-tuning. Name one for pretraining.")
+    if chosen.teacher is not None:
+        raise RequestError("The step is compiled without a teacher. Leave it out: --set teacher=null")
     sizes = {axis: max(1, size) for axis, size in chosen.mesh.model_dump().items()}
-    chosen = chosen.model_copy(
-        update={
-            "mesh": type(chosen.mesh)(**sizes),
-            "compute": chosen.compute.model_copy(update={"dtype": "bfloat16"}),
-        }
-    )
+    dtype = "bfloat16" if chosen.compute.dtype == "auto" else chosen.compute.dtype
+    compute = chosen.compute.model_copy(update={"dtype": dtype})
+    chosen = chosen.model_copy(update={"mesh": type(chosen.mesh)(**sizes), "compute": compute})
+    rows = base_batch_size(chosen) // chosen.gradient_accumulation_steps
+    check_batch(planned_mesh(chosen.mesh), rows, chosen.data.sequence_length)
     measured = measure(chosen, prod(sizes.values()))
     report = heading("mesh", recipe=recipe, mesh=sizes) | asdict(measured)
     shape = " × ".join(f"{axis} {size}" for axis, size in sizes.items())
-    show(report, [mesh_table(measured, f"{recipe}, {shape}, bfloat16")], [], json_file)
+    show(report, [mesh_table(measured, f"{recipe}, {shape}, {dtype}")], [], json_file)
 
 
 app.command("recipes", epilog=compare_recipes.EPILOG)(compare_recipes.compare_recipes)

@@ -238,13 +238,15 @@ def tokenize(
             _show(show, examples)
         return
     if merge:
-        if output is None or inputs or part or resume:
-            raise RequestError("--merge joins the parts in a folder. Use it only with --output DIR, and --overwrite.")
+        others = (inputs, part, resume, length, vocab, train_vocab, weights, workers, skip_bad, engine != "local")
+        if output is None or any(others):
+            raise RequestError("--merge joins the parts in a folder. Use it only with --output DIR and --overwrite.")
         _merge(output, overwrite)
         return
     portion = None
     if part is not None:
         from bigs_cli.data.portions import Portion
+        from bigs_cli.data.staging import check_output
 
         if output is None:
             raise RequestError("No output folder was given. Name one, the same for all parts, with --output DIR")
@@ -255,6 +257,7 @@ def tokenize(
         if engine == "ray":
             raise RequestError("--engine ray makes all parts itself. Leave out --part.")
         portion = Portion.parse(part)
+        check_output(output, overwrite=overwrite)
         output = portion.folder(output)
     if engine == "ray" and (resume or workers is not None):
         raise RequestError(
@@ -277,8 +280,8 @@ def tokenize(
     if output is None:
         raise RequestError("No output folder was given. Name one with --output DIR")
     if _is_hdf5(inputs):
-        text_options = (train_vocab, weights, text_column, limit_documents, workers)
-        text_flags = (resume, skip_bad, drop_duplicates, cross_documents, split != "sentences")
+        text_options = (train_vocab, weights, text_column, limit_documents, workers, part)
+        text_flags = (engine != "local", resume, skip_bad, drop_duplicates, cross_documents, split != "sentences")
         if len(inputs) > 1 or any(text_flags) or any(value is not None for value in text_options):
             raise RequestError(
                 "HDF5 shards are converted without repacking. Name one folder with --input, and use no other options "
@@ -375,7 +378,10 @@ def _build(
             manifest = build(request, tokenizer, output, options)
     except KeyboardInterrupt:
         saved = f"The progress is saved. Continue with: {resume_command(output)}"
-        console.err.print(f"Stopped. {saved if Staging(output).folder.exists() else 'Nothing was saved.'}")
+        if engine == "ray":
+            console.err.print("Stopped. Finished parts are kept; repeat the command to continue.")
+        else:
+            console.err.print(f"Stopped. {saved if Staging(output).folder.exists() else 'Nothing was saved.'}")
         raise
     _report(manifest, output)
     if options.portion is not None:

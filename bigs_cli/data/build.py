@@ -186,7 +186,9 @@ def _build(
         splits = {split: writer.finish() for split, writer in writers.items()}
     seconds = time.monotonic() - before
     if options.portion is not None:
-        record = PortionRecord(corpus=progress.corpus, unit=progress.rule.unit, seconds=seconds, counts=counts)
+        record = PortionRecord(
+            corpus=progress.corpus, unit=progress.rule.unit, heldout=request.heldout, seconds=seconds, counts=counts
+        )
         write_json(place.folder / PORTION, record.model_dump(mode="json"))
     elif not splits["train"] or (request.heldout > 0 and not splits["heldout"]):
         raise RequestError(_too_little("heldout" if splits["train"] else "train", counts, request.packing.min_tokens))

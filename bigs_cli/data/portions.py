@@ -94,6 +94,8 @@ class PortionRecord(BaseModel):
     corpus: str
     """A digest of the names and sizes of all files of the sources."""
     unit: ValidationUnit
+    heldout: float
+    """The fraction of the text to hold out."""
     seconds: float
     counts: Counts
 
@@ -131,6 +133,8 @@ def merge(output: Path, *, overwrite: bool = False, advance: Callable[[int], obj
             raise RequestError(
                 "None of the text to train on is long enough for a row. Lower --min-tokens, or add text."
             )
+        if records[0].heldout > 0 and not splits["heldout"]:
+            raise RequestError("None of the text to hold out is long enough for a row. Change --heldout, or add text.")
         seconds = sum(record.seconds for record in records)
         report = counts.report(width, seconds, records[0].unit)
         manifest = place.publish(first.model_copy(update={"splits": splits, "report": report}))
@@ -161,6 +165,18 @@ def check_count(output: Path, count: int) -> None:
             f"{output / _FOLDER} has parts of {' and of '.join(map(str, others))}, not of {count}. Remove those "
             "that do not belong together."
         )
+
+
+def count_in(output: Path) -> int | None:
+    """Return the number of parts to which the portions in `output` belong; None if there are none.
+
+    Raises:
+        RequestError: they belong to different numbers.
+    """
+    if not (portions := _portions(output)):
+        return None
+    check_count(output, portions[0].count)
+    return portions[0].count
 
 
 def _portions(output: Path) -> list[Portion]:

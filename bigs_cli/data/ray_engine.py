@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.data.build import BuildOptions, build_shards, texts_of
 from bigs_cli.data.manifest import Manifest
-from bigs_cli.data.portions import Portion, block_starts, check_count, merge
+from bigs_cli.data.portions import Portion, block_starts, count_in, merge
 from bigs_cli.data.sources import find_parts
 from bigs_cli.data.staging import Request
 from bigs_cli.data.validation import ValidationRule, choose_validation_rule
@@ -23,6 +23,8 @@ from bigs_cli.data.validation import ValidationRule, choose_validation_rule
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_PARTS_PER_CPU = 4
+"""More parts balance the load better. Chosen by this project."""
 _TRIES = 4
 """How many times a task is repeated whose worker was lost. Chosen by this project."""
 
@@ -45,13 +47,14 @@ def build_on_ray(
     from ray.exceptions import RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
     parts = find_parts(request.sources, request.how, request.weights, options.say)
-    count = max(1, len(block_starts(parts)))
-    check_count(output, count)
     rule = choose_validation_rule(lambda: texts_of(request, parts), request.heldout)
     vocabulary = tokenizer(rule).to_str()
     with redirect_stdout(sys.stderr):  # Ray prints its messages on stdout, which is for results.
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+            # Fewer parts than blocks: with `drop_duplicates`, each part reads all text before it.
+            cpus = int(ray.cluster_resources().get("CPU", 1))
+            count = count_in(output) or max(1, min(len(block_starts(parts)), _PARTS_PER_CPU * cpus))
             task: Any = ray.remote(num_cpus=1, max_retries=_TRIES)(_build_block)
             arguments = (request, vocabulary, str(output.absolute()), options.skip_bad, str(Path.cwd()))
             left = [task.remote(*arguments, number, count) for number in range(1, count + 1)]

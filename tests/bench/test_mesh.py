@@ -56,6 +56,11 @@ def test_each_device_sends_what_the_arithmetic_predicts(axis: str) -> None:
     assert measured["state_bytes"] == pytest.approx(held, rel=0.05)
 
 
-def test_fine_tuning_recipes_are_refused() -> None:
-    done = bigs("bench", "mesh", "sst2")
-    assert (done.code, "is for fine-tuning" in done.err) == (2, True)
+def test_unsuitable_recipes_are_refused() -> None:
+    for words, message in (
+        (("sst2",), "is for fine-tuning"),
+        (("demo", "--set", "mesh.data=3"), "3"),
+        (("demo", "--set", "teacher=runs/small"), "without a teacher"),
+    ):
+        done = bigs("bench", "mesh", *words)
+        assert (done.code, message in done.err) == (2, True)
