@@ -29,8 +29,9 @@ VERBS = ("tokenize", "pretrain", "finetune", "evaluate", "predict", "export")
 WRITES = ("tokenize", "pretrain", "finetune", "export")
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "hdf5": (("h5py",), "tokenize and pretrain: HDF5 files"),
-    "gcs": (("gcsfs",), "tokenize: gs:// URLs"),
-    "s3": (("s3fs",), "tokenize: s3:// URLs"),
+    "gcs": (("gcsfs",), "runs, models and data at gs:// URLs"),
+    "s3": (("s3fs",), "runs, models and data at s3:// URLs"),
+    "ray": (("ray",), "tokenize: --engine ray"),
     "onnx": (("jax2onnx", "onnx", "onnxruntime"), "export: --format onnx"),
     "torch": (("torch", "transformers"), "export: running exports of --format transformers"),
     "tensorboard": (("tensorboardX",), "pretrain and finetune: --logger tensorboard"),

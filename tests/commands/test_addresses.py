@@ -57,7 +57,7 @@ TEXTS = {
         "export --push",
     ),
     *("export --revision", "bench train --shape", "bench train --setting", "bench mixing --mixer"),
-    *("bench export --shape", "bench export --runner", "bench recipes --set"),
+    *("bench mesh --set", "pretrain --push", "bench export --shape", "bench export --runner", "bench recipes --set"),
 }
 """Parameters whose values are texts or names, but not names of files."""
 
