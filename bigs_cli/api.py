@@ -28,7 +28,7 @@ from bigs_cli.prediction.inputs import checked_inputs, checked_positions
 from bigs_cli.prediction.items import Input, items_of, record
 from bigs_cli.prediction.predictor import Predictor
 from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks.items import TEXT_OR_PAIR
 from bigs_cli.tasks.types import type_of_model
 

@@ -14,7 +14,7 @@ from bigs_cli.models.functional import Apply, Parameters, make_apply
 from bigs_cli.models.heads import Outputs
 from bigs_cli.models.mixers import MIXERS, Mixer, kernel_with_skip, mix_channels_last
 from bigs_cli.models.ssm import DiscreteSSM, SSMParameters, discretize, powers
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 
 def _mix_fft(K: jax.Array, u: jax.Array, reverse: bool) -> jax.Array:

@@ -21,7 +21,7 @@ from bigs_cli.bench.bert import PACKAGES
 from bigs_cli.bench.child import run_child
 from bigs_cli.core.errors import RequestError
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 from bigs_cli.reporting.console import table
 
 if TYPE_CHECKING:

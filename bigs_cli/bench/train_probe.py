@@ -29,7 +29,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, initialize, make_apply, unstack_layers
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.schema import Compute, Masking, Optimizer, Schedule
+from bigs_cli.recipe.groups import Compute, Masking, Optimizer, Schedule
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.pretrain import masked_lm_loss
 from bigs_cli.training.profile import trace

@@ -173,7 +173,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.models.published import to_tree
     from bigs_cli.models.sharding import all_devices, replicate, split_rows
     from bigs_cli.recipe import PretrainRecipe
-    from bigs_cli.recipe.schema import Compute, Masking
+    from bigs_cli.recipe.groups import Compute, Masking
     from bigs_cli.reporting.console import err, out, progress
 
     config = opened.config

@@ -489,7 +489,7 @@ def _check(folder: Path) -> None:
 def _show(folder: Path, examples: int) -> None:
     from bigs_cli.data.shards import open_shards
     from bigs_cli.data.verify import verify
-    from bigs_cli.recipe.schema import Masking
+    from bigs_cli.recipe.groups import Masking
     from bigs_cli.reporting.examples import print_examples
 
     shards = open_shards(folder)

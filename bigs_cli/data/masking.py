@@ -18,7 +18,7 @@ import numpy as np
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.corpus import Corpus
 from bigs_cli.data.tokenizer import MASK, PAD
-from bigs_cli.recipe.schema import Masking
+from bigs_cli.recipe.groups import Masking
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -28,7 +28,7 @@ from bigs_cli.inference import ignore
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_unstacked
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

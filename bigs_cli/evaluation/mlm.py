@@ -13,7 +13,7 @@ from bigs_cli.data.corpus import Batch, Corpus, Rows, Validation, unmask
 from bigs_cli.data.masking import MaskIds, masked_batch
 from bigs_cli.models.functional import Apply, Parameters, memoize
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.schema import Masking
+from bigs_cli.recipe.groups import Masking
 
 SEED = 0  # of the held-out masks, so that runs with different seeds are comparable
 

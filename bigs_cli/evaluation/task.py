@@ -19,7 +19,7 @@ from bigs_cli.inference import Batch, Engine, forward, ignore
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.splits import available_splits, load_examples
 from bigs_cli.tasks.task import Task

@@ -16,7 +16,7 @@ from bigs_cli.export.settings import Format, Inputs, Run, Settings, inputs_of, n
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import completed, to_unstacked
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 MAX_DIFFERENCE = 5e-5  # of a float32 export from the model, relative to the largest output
 

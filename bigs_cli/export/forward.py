@@ -20,7 +20,7 @@ from bigs_cli.models.functional import make_apply
 from bigs_cli.models.mixers import chunk_operands, kernel_with_skip, toeplitz
 from bigs_cli.models.published import is_ssm, prefix, to_unstacked
 from bigs_cli.models.ssm import DiscreteSSM, SSMParameters, discretize, powers
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 LONGEST_DENSE = 1024
 """Rows of up to this many tokens are mixed with one matrix `[L, L]` per direction. For 23 layers these matrices need

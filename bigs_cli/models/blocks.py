@@ -14,7 +14,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.matmul import dense, has_symbolic_size, project
 from bigs_cli.models.sharding import constrain_rows, constrain_tokens
 from bigs_cli.models.ssm import SSM
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 PART = 1 << 16
 """The number of tokens of a part in `Block`. Products of more tokens are not faster."""

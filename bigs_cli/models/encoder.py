@@ -16,7 +16,7 @@ from bigs_cli.models.blocks import PART, Block, Dense, Mix, layer_norm
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.matmul import has_symbolic_size
 from bigs_cli.models.sharding import constrain_row_segments, gather_table, token_layout
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

@@ -15,7 +15,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.encoder import unstack
 from bigs_cli.models.heads import HEADS, Outputs
 from bigs_cli.models.init import init_parameters
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 Parameters = dict[str, Any]
 Apply = Callable[..., Outputs]

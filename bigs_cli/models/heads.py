@@ -19,7 +19,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.encoder import BiGS, dropout, masked_mean
 from bigs_cli.models.matmul import dense, project
 from bigs_cli.models.sharding import constrain_tokens, token_layout
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -19,7 +19,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.recipe.schema import Mesh as MeshSizes
+from bigs_cli.recipe.groups import Mesh as MeshSizes
 
 AnyMesh = jax.sharding.Mesh | AbstractMesh
 AXES = ("data", "fsdp", "sequence", "tensor")

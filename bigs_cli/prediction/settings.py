@@ -11,7 +11,7 @@ from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_run_recipe
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks import task_of
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of, type_of_model

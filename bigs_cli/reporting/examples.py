@@ -16,7 +16,7 @@ from bigs_cli.core.wording import printable
 from bigs_cli.data.corpus import Array, Batch, Corpus
 from bigs_cli.data.manifest import Split
 from bigs_cli.data.masking import MaskedBatch, mask_ids, masked_batch
-from bigs_cli.recipe.schema import Masking
+from bigs_cli.recipe.groups import Masking
 from bigs_cli.reporting.console import out
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.models.losses import with_teacher
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
-from bigs_cli.recipe.schema import Distillation, Loss
+from bigs_cli.recipe.groups import Distillation, Loss
 from bigs_cli.reporting.console import err, progress, warn_of_trimming
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog

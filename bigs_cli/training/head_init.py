@@ -14,7 +14,7 @@ from bigs_cli.models.encoder import Pooler
 from bigs_cli.models.functional import Parameters, make_apply, memoize
 from bigs_cli.models.heads import Outputs
 from bigs_cli.recipe import BiGSConfig
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 Array = np.ndarray[Any, Any]
 

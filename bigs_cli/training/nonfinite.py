@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import BigsError
-from bigs_cli.recipe.schema import Optimizer
+from bigs_cli.recipe.groups import Optimizer
 from bigs_cli.reporting.console import err
 from bigs_cli.training.step import TrainState
 

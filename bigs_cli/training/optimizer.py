@@ -16,7 +16,7 @@ from optax import contrib
 from bigs_cli.models.functional import Parameters, memoize
 from bigs_cli.models.matmul import batched_matmul
 from bigs_cli.models.ssm import SSMParameters
-from bigs_cli.recipe.schema import Optimizer, Schedule
+from bigs_cli.recipe.groups import Optimizer, Schedule
 
 SSM_NAMES = frozenset(SSMParameters._fields)
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

@@ -37,7 +37,7 @@ from bigs_cli.models.functional import Apply, Parameters, count, make_apply, mem
 from bigs_cli.models.losses import classification_sums, distillation, with_teacher
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import BiGSConfig, PretrainRecipe
-from bigs_cli.recipe.schema import Distillation, Masking
+from bigs_cli.recipe.groups import Distillation, Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics

@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.masking import MaskedBatch, MaskIds, characters_of, mask_tokens, word_continuations
 from bigs_cli.models.sharding import batch_sharding, make_mesh
-from bigs_cli.recipe.schema import Masking, Mesh
+from bigs_cli.recipe.groups import Masking, Mesh
 
 V, FIRST_PIECE = 1000, 600  # this id and larger ones continue a word
 CLS, SEP, MASK = 2, 3, 4

@@ -17,7 +17,7 @@ from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import PretrainRecipe, load_recipe
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 
 def test_held_out_metrics_do_not_depend_on_the_batch_size(pretrained: Path, shards: Path) -> None:

@@ -25,7 +25,7 @@ from bigs_cli.inference import Engine
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_tree, to_unstacked
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 from tests.evaluation.tiny_mlm import VOCABULARY, config, parameters, write_vocabulary
 
 MASK = VOCABULARY.index("[MASK]")

@@ -12,7 +12,7 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.evaluation.task import Split, TaskEvaluator
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.sequence_classification import TextExamples

@@ -16,7 +16,7 @@ from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.mixers import attend
 from bigs_cli.models.published import from_torch, published_shapes, to_flat, to_torch, to_unstacked
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 Array = np.ndarray[Any, Any]
 V, H, I, L, HEADS = 40, 8, 12, 10, 2

@@ -8,7 +8,7 @@ import pytest
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply, unstack_layers
 from bigs_cli.models.heads import HEADS
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 B, L, WORDS = 256, 32, 8
 CONFIG = BiGSConfig(

@@ -11,7 +11,7 @@ import pytest
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import make_apply, parameter_shapes
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 2000,

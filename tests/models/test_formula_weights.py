@@ -10,7 +10,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import make_apply, unstack_layers
 from bigs_cli.models.losses import cross_entropy
 from bigs_cli.models.published import published_shapes, to_tree
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 DEFAULT = Compute()
 IDS = np.array([[2, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 3], [2, 5, 8, 9, 3, 0, 0, 0, 0, 0, 0, 0]])

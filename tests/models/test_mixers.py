@@ -110,6 +110,6 @@ def test_stacked_operands_match_those_of_each_layer():
 def test_recipes_accept_every_mixer():
     from typing import get_args
 
-    from bigs_cli.recipe.schema import Compute
+    from bigs_cli.recipe.groups import Compute
 
     assert set(get_args(Compute.model_fields["mixing"].annotation)) == {"auto", *mixers.MIXERS}

@@ -10,7 +10,7 @@ from bigs_cli.models import encoder
 from bigs_cli.models.backends import CPU
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply, unstack_layers
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 
 SIZE = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 12, "num_ssm": 4}
 IDS = np.random.default_rng(0).integers(5, 50, (2, 9))

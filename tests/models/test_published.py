@@ -10,7 +10,7 @@ from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.losses import classification_sums, cross_entropy, regression_sums
 from bigs_cli.models.published import to_flat, to_tree
 from bigs_cli.models.ssm import SSMParameters, convolution_kernel, discretize
-from bigs_cli.recipe.schema import Compute, Optimizer, Schedule, SSMGroup
+from bigs_cli.recipe.groups import Compute, Optimizer, Schedule, SSMGroup
 from bigs_cli.training.optimizer import decayed, learning_rate, make_optimizer
 from bigs_cli.training.step import make_step, new_state
 

@@ -15,7 +15,7 @@ from jax.sharding import AbstractMesh
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import parameter_shapes
 from bigs_cli.models.sharding import AXES, shardings
-from bigs_cli.recipe.schema import Optimizer
+from bigs_cli.recipe.groups import Optimizer
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.step import TrainState, new_state
 from tests.tiny import bigs, on_eight_devices, parameters, pretrain
@@ -87,7 +87,7 @@ STEPS = """
 import jax, numpy as np, jax.numpy as jnp
 from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.schema import Compute, Mesh, Optimizer, Schedule
+from bigs_cli.recipe.groups import Compute, Mesh, Optimizer, Schedule
 from bigs_cli.models import sharding as meshes
 from bigs_cli.training.optimizer import learning_rate, make_optimizer
 from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
@@ -127,7 +127,7 @@ import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from bigs_cli.models.functional import make_apply, parameter_shapes
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.recipe.schema import Compute, Mesh
+from bigs_cli.recipe.groups import Compute, Mesh
 from bigs_cli.models import sharding as meshes
 
 B, L, H, I = 16, 64, 32, 96  # B·L = 1024 tokens, more than any parameter dimension
@@ -153,7 +153,7 @@ import re
 import jax, jax.numpy as jnp, numpy as np
 from bigs_cli.models.functional import initialize, make_apply, parameter_shapes
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.recipe.schema import Compute, Mesh
+from bigs_cli.recipe.groups import Compute, Mesh
 from bigs_cli.models import sharding as meshes
 
 B, L, H, I, P = 4, 2048, 16, 48, 64  # 512 tokens in four chunks on each device

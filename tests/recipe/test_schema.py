@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_recipe, recipe_comment, recipe_names
 from bigs_cli.recipe.catalog import recipe_kind
-from bigs_cli.recipe.schema import Masking
+from bigs_cli.recipe.groups import Masking
 
 GLUE = ("cola", "sst2", "qqp", "mnli", "qnli", "mrpc", "stsb", "rte", "wnli")
 OTHER = ("imdb", "contract-nli", "wikiann", "squad", "squad2", "swag", "codah", "word-order", "custom")

@@ -21,7 +21,7 @@ from bigs_cli.data.shard_writer import ShardWriter
 from bigs_cli.data.shards import Shards, open_shards
 from bigs_cli.data.tokenizer import SPECIAL_TOKENS, fingerprint, save_tokenizer, special_ids, train_tokenizer
 from bigs_cli.evaluation.mlm import SEED
-from bigs_cli.recipe.schema import Masking
+from bigs_cli.recipe.groups import Masking
 from bigs_cli.reporting import examples
 from tests.tiny import DOCUMENTS
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bigs_cli.data.tokenizer import train_tokenizer
-from bigs_cli.recipe.schema import Loss
+from bigs_cli.recipe.groups import Loss
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.multiple_choice import ChoiceExamples

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import train_tokenizer
-from bigs_cli.recipe.schema import Loss
+from bigs_cli.recipe.groups import Loss
 from bigs_cli.tasks import get_task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.tasks.types.question_answering import (

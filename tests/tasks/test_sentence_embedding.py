@@ -209,7 +209,7 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from bigs_cli.models.losses import ranking_sums
 from bigs_cli.models.sharding import make_mesh
-from bigs_cli.recipe.schema import Mesh
+from bigs_cli.recipe.groups import Mesh
 texts = np.random.default_rng(0).normal(size=(16, 2, 8)).astype(np.float32)
 loss = jax.jit(jax.value_and_grad(lambda x, w: ranking_sums(x, jnp.arange(16), w, 0.05)[0]))
 one = loss(texts, np.ones(16, np.float32))

@@ -17,7 +17,7 @@ from bigs_cli.data.encode import Encoded
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize, make_apply
 from bigs_cli.models.published import to_flat
-from bigs_cli.recipe.schema import Compute
+from bigs_cli.recipe.groups import Compute
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.head_init import LOGIT_SIZE, unit_head
 from bigs_cli.training.job import initial_parameters

@@ -13,7 +13,7 @@ import pytest
 
 from bigs_cli.checkpoints.orbax import Checkpoints, Keep, steps
 from bigs_cli.models.functional import Parameters
-from bigs_cli.recipe.schema import Optimizer
+from bigs_cli.recipe.groups import Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.nonfinite import skipped_steps_error
 from bigs_cli.training.optimizer import make_optimizer

@@ -14,7 +14,7 @@ from optax import contrib
 
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import initialize
-from bigs_cli.recipe.schema import Optimizer, Schedule, SSMGroup
+from bigs_cli.recipe.groups import Optimizer, Schedule, SSMGroup
 from bigs_cli.training.optimizer import (
     OPTIMIZERS,
     SSM_NAMES,

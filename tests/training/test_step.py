@@ -21,7 +21,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.functional import Parameters, initialize, make_apply
 from bigs_cli.models.losses import classification_sums
 from bigs_cli.models.sharding import AXES, batch_sharding, check_batch, make_mesh, shardings
-from bigs_cli.recipe.schema import Compute, Mesh, Optimizer, Schedule
+from bigs_cli.recipe.groups import Compute, Mesh, Optimizer, Schedule
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.optimizer import SSM_NAMES, learning_rate, make_optimizer
 from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state

@@ -13,7 +13,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded
 from bigs_cli.models.config import BiGSConfig, Head
-from bigs_cli.recipe.schema import Loss
+from bigs_cli.recipe.groups import Loss
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.metrics import METRICS

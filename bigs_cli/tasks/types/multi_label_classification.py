@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.data.encode import Encoded
-from bigs_cli.recipe.schema import Loss
+from bigs_cli.recipe.groups import Loss
 from bigs_cli.tasks.items import Item
 from bigs_cli.tasks.labels import read_label_sets
 from bigs_cli.tasks.metrics import MULTI_LABEL, check_finite

@@ -18,7 +18,7 @@ import numpy as np
 from bigs_cli.core.errors import RequestError, listed
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded, add_special_tokens
-from bigs_cli.recipe.schema import Loss
+from bigs_cli.recipe.groups import Loss
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import InputFormat, Item
 from bigs_cli.tasks.labels import label_column, text_columns

@@ -15,7 +15,7 @@ from bigs_cli.core.numbers import shortest_float
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.recipe.schema import Loss
+from bigs_cli.recipe.groups import Loss
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.items import PAIR, TEXT, TEXT_OR_PAIR, Item
 from bigs_cli.tasks.labels import read_labels, text_columns
