@@ -170,6 +170,27 @@ def test_retrieval_metrics_match_their_definitions(relevant: list[tuple[int, int
         assert values["mrr_at_10"][i] == (1 / best if best <= 10 else 0)
 
 
+def test_retrieval_metrics_match_pytrec_eval() -> None:
+    pytrec_eval = pytest.importorskip("pytrec_eval", reason="pytrec_eval is not installed: pytrec-eval-terrier")
+    random = np.random.default_rng(0)
+    queries, documents = random.normal(size=(20, 8)), random.normal(size=(60, 8))
+    relevant = [(q, int(d)) for q in range(20) for d in random.choice(60, random.integers(1, 6), replace=False)]
+    found = ranks(queries[[q for q, _ in relevant]], documents, np.array([d for _, d in relevant]))
+    values = retrieval([str(q) for q, _ in relevant], found)
+    truth: dict[str, dict[str, int]] = {}
+    for q, d in relevant:
+        truth.setdefault(str(q), {})[str(d)] = 1
+    scores = {
+        str(q): {str(d): float(score) for d, score in enumerate(row)} for q, row in enumerate(queries @ documents.T)
+    }
+    names = {"ndcg_at_10": "ndcg_cut_10", "recall_at_1": "recall_1", "recall_at_10": "recall_10"}
+    judged = pytrec_eval.RelevanceEvaluator(truth, {"ndcg_cut.10", "recall.1,10", "recip_rank"}).evaluate(scores)
+    for ours, theirs in names.items():
+        assert values[ours].tolist() == pytest.approx([judged[query][theirs] for query in truth])
+    first = [judged[query]["recip_rank"] for query in truth]  # of all documents, not the first ten
+    assert values["mrr_at_10"].tolist() == pytest.approx([value if value >= 0.1 else 0 for value in first])
+
+
 def test_equal_documents_rank_in_their_order() -> None:
     assert ranks(np.ones((3, 1)), np.ones((3, 1)), np.arange(3)).tolist() == [1, 2, 3]
 
