@@ -21,10 +21,11 @@ from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, finished_runs, is_sweep, parse_axes, read_plan
 from bigs_cli.commands.custom_task import KEYS
 from bigs_cli.commands.glue import SUITE, arguments_of, check_suite, is_suite, print_suite
+from bigs_cli.commands.shared import join_processes
+from bigs_cli.core import processes as group
 from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.files import check_writable, write_json
 from bigs_cli.core.places import place_of
-from bigs_cli.core.processes import launched_as_one_of_several
 from bigs_cli.core.wording import counted
 
 _PATHS = ("data", "validation")
@@ -54,39 +55,40 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     from bigs_cli.reporting.console import err
 
     jobs = arguments.pop("jobs")
+    together = join_processes(*(arguments.pop(key) for key in ("coordinator", "process", "processes")))
     given = {key: value for key, value in arguments.items() if value not in (None, False, [])}
     suite = is_suite(given.get("task"))
-    for key in ("profile", "push", "coordinator", "process", "processes", "as_json"):
+    for key in ("profile", "push", "as_json"):
         if key in given:
             raise RequestError(
                 f"--{key.removeprefix('as_')} is for a single run. Leave it out, or name a single task and setting."
             )
-    if launched_as_one_of_several(os.environ):
-        raise RequestError(
-            "Several settings or tasks are trained by one process. Start it without srun or mpirun, or start each run "
-            "with several processes: --sweep with --jobs 0 prints their commands."
-        )
+    if jobs is not None and group.several():
+        raise RequestError("--jobs starts processes on one machine. Leave it out to train with several machines.")
     default = runs_root() / (SUITE if suite else f"{Path(name).stem}-sweep")
     if given.pop("resume", False):
         if suite:
             given = {"run": str(default), **given}
             del given["task"]
         root, plan = _to_resume(command, given)
-        _run(root, plan, call, jobs)
+        _run(root, plan, call, jobs, together)
         return
     root = Path(given.pop("run", default))
     dry_run = given.pop("dry_run", False)
     plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
-    _check_new(root, plan)
+    if group.is_main_process():
+        _check_new(root, plan)
     if dry_run:
         runs = [place_of(path) for setting in plan.settings for path, _ in _calls(plan, root, setting)]
         err.print(*runs, "Dry run: nothing was written. Leave out --dry-run to train.", sep="\n")
         return
-    write_json(root / PLAN, plan.model_dump(mode="json"))
+    if group.is_main_process():
+        write_json(root / PLAN, plan.model_dump(mode="json"))
     try:
-        _run(root, plan, call, jobs)
+        _run(root, plan, call, jobs, together)
     except RequestError:
-        if [entry.name for entry in root.iterdir()] == [PLAN]:  # An invalid request leaves nothing behind.
+        # An invalid request leaves nothing behind.
+        if group.is_main_process() and [entry.name for entry in root.iterdir()] == [PLAN]:
             (root / PLAN).unlink()
             root.rmdir()
         raise
@@ -199,8 +201,11 @@ def _check_new(root: Path, plan: Plan) -> None:
     check_writable(root, f"The folder {root}")
 
 
-def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) -> None:
-    """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do."""
+def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, together: tuple[str, ...] = ()) -> None:
+    """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do.
+
+    `together` are the options that connect several processes.
+    """
     from bigs_cli.checkpoints.resume import resume_command
     from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import err, out
@@ -216,8 +221,10 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
             return
         failed = _run_processes(commands, jobs)
     else:
-        failed = _run_here(root, plan, call)
-    again = f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {resume_command(plan.command, root)}"
+        failed = _run_here(root, plan, call, resume_command(plan.command, root, *together))
+        group.synchronize()
+    repeat = resume_command(plan.command, root, *together)
+    again = f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {repeat}"
     if failed and not any(finished_runs(root / setting.name) for setting in plan.settings):
         raise BigsError(again)
     if plan.is_suite:
@@ -233,13 +240,15 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None) ->
     out.print(place_of(root))
 
 
-def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
+def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) -> list[str]:
     """Run every setting in this process; return the folders of the runs that failed, for example because they diverged.
+
+    `resume` is the command that resumes the sweep.
 
     Raises:
         RequestError: a run is refused.
     """
-    from bigs_cli.checkpoints.resume import resume_command, resumed_by
+    from bigs_cli.checkpoints.resume import resumed_by
     from bigs_cli.reporting.console import err, out
 
     failed = []
@@ -247,13 +256,17 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
         if plan.axes:
             kind, what = ("Task", setting.task) if setting.task else ("Setting", " ".join(setting.sets))
             err.print(f"{kind} {number + 1} of {len(plan.settings)}: {what}")
-        for path, arguments in _calls(plan, root, setting):
+        # All processes look at the folder in the same state: between two runs.
+        group.synchronize()
+        calls = list(_calls(plan, root, setting))
+        group.synchronize()
+        for path, arguments in calls:
             if arguments is None:
                 err.print(f"{place_of(path)} is finished.")
                 continue
             out.quiet = True  # The result of the sweep is its own folder.
             try:
-                with resumed_by(resume_command(plan.command, root)):
+                with resumed_by(resume):
                     call(**arguments, run=str(path))
             except BigsError as error:
                 if isinstance(error, RequestError) or plan.is_suite:  # Other tasks may start from this run.
@@ -261,7 +274,7 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None]) -> list[str]:
                 err.print(f"{path} failed: {error}")
                 failed.append(str(path))
             finally:
-                out.quiet = False
+                out.quiet = not group.is_main_process()
     return failed
 
 

@@ -30,12 +30,14 @@ _is_worker = False
 def join(coordinator: str | None = None, process: int | None = None, processes: int | None = None) -> None:
     """Join a multi-process run, as configured by the arguments, Slurm, Open MPI or a TPU pod; otherwise do nothing.
 
-    Call it before JAX is used. Afterwards, the caller runs in a child process.
+    Call it before JAX is used. Afterwards, the caller runs in a child process, and further calls do nothing.
 
     Raises:
         RequestError: the three arguments are not given together or contradict each other.
         BigsError: the coordinator could not be reached.
     """
+    if _is_worker:
+        return
     given = (coordinator, process, processes)
     if given == (None, None, None):
         if not launched_as_one_of_several(os.environ):
@@ -80,6 +82,11 @@ def is_main_process() -> bool:
     return _index == 0
 
 
+def several() -> bool:
+    """Return whether this is one of several processes."""
+    return _count > 1
+
+
 def broadcast(value: int) -> int:
     """Return the `value` of process 0 in every process. All processes must call this function."""
     if _count == 1:
@@ -88,6 +95,11 @@ def broadcast(value: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def synchronize() -> None:
+    """Wait until all processes have called this function, for example until process 0 has written a file."""
+    broadcast(0)
 
 
 def any_process(value: bool) -> bool:

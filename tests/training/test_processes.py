@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -137,3 +138,28 @@ def test_two_processes_evaluate_like_one(pretrained: Path, glue: Path, tmp_path:
         assert json.loads(out)["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
         assert second.communicate(timeout=HANG)[0] == ""
         assert second.returncode == 0
+
+
+def test_two_processes_run_a_sweep_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    sweep = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--set", "epochs=1")
+    bigs(*finetune("cola", pretrained, glue, one, *sweep)).fine()
+    messages = finish(start(2, finetune("cola", pretrained, glue, two, *sweep)))
+    assert "Setting 2 of 2" in messages[0]
+    for name in ("learning_rate=1e-3", "learning_rate=3e-3"):
+        losses = [curve(read_metrics(run / name / "metrics.jsonl"), "loss")[1] for run in (one, two)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    again = finish(start(2, ["finetune", "--resume", "--run", two]))
+    assert again[0].count("is finished") == 2
+
+
+def test_two_processes_run_the_glue_suite(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """MRPC starts from the MNLI run, which process 0 has just written."""
+    tasks, root = tmp_path / "tasks", tmp_path / "suite"
+    for name in ("MNLI", "MRPC"):
+        shutil.copytree(glue / name, tasks / name)
+    command = finetune("glue", pretrained, tasks, root, "--set", "epochs=1")
+    messages = finish(under_open_mpi(2, *command))
+    assert "Task 2 of 2: mrpc" in messages[0]
+    assert f"from: {root}/mnli" in (root / "mrpc" / "recipe.yaml").read_text()
+    assert len(list(root.glob("*/results.json"))) == 2
