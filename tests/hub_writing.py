@@ -92,10 +92,6 @@ def answer(hub: Hub, method: str, path: str, token: str | None, body: bytes) -> 
         return Answer(404, {"error": "Repository not found"}, "RepoNotFound")
     if not writing.may_write(user, repo.split("/")[0]):
         return FORBIDDEN
-    if what == "refs":
-        names = ["main", *(name.split("@")[1] for name in hub.repositories if name.startswith(f"{repo}@"))]
-        branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": "0" * 40} for name in names]
-        return Answer(200, {"branches": branches, "tags": [], "converts": []})
     if what == "settings":
         (writing.private.discard if json.loads(body)["visibility"] == "public" else writing.private.add)(repo)
         return Answer(200, {})

@@ -23,7 +23,7 @@ from bigs_cli.checkpoints.run import ENVIRONMENT, START_FILES
 from bigs_cli.checkpoints.sweep import PLAN
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.core.files import locked
+from bigs_cli.core.files import link, locked
 from bigs_cli.core.places import copy_of
 from bigs_cli.core.remote import Remote, copy_path, remote
 
@@ -88,16 +88,14 @@ def _prepare(place: Remote, folder: Path, command: str, resume: bool, say: Say) 
         except FileNotFoundError:
             raise BigsError(f"The files at {url} are being changed. Is another machine training this run?") from None
         partial.rename(folder)
-    for name in set(names) - set(_usable(names)):
-        if _checkpoint_of(name) is not None:  # left by an interrupted upload
-            place.remove(name)
     folder.mkdir(exist_ok=True)
     say(f"Run: {url} (working copy: {folder})")
 
 
 def working_folder(url: str) -> Path:
     """Return the path of the working copy of the run at a URL. It exists until the run is uploaded."""
-    return cache_root() / "runs" / copy_path(url).parent.name / copy_path(url).name
+    copy = copy_path(remote(url))
+    return cache_root() / "runs" / copy.parent.name / copy.name
 
 
 def small_files(names: list[str]) -> list[str]:
@@ -105,13 +103,17 @@ def small_files(names: list[str]) -> list[str]:
     return [name for name in names if not set(name.split("/")) & set(_FOLDERS)]
 
 
-def needed_by_model(names: list[str]) -> list[str]:
-    """Return, of the `names` of the files of a run or a model folder, those from which the model is opened."""
+def needed_by_model(names: list[str], step: int | None = None) -> list[str]:
+    """Return, of the `names` of the files of a run or a model folder, those from which the model is opened.
+
+    With `step`, it is that of this checkpoint of a run.
+    """
     complete = [folder for folder in _complete(names) if folder.count("/") == 1]
     if _RECIPE not in names or not complete:
         return names
     best = [folder for folder in complete if folder.startswith("best/")]
     newest = max(best or complete, key=lambda folder: int(folder.rpartition("/")[2]))
+    newest = newest if step is None else f"checkpoints/{step}"
     inside = [name for name in names if _checkpoint_of(name) == newest and name.split("/")[2] != "optimizer"]
     return [*(name for name in names if "/" not in name), *inside]
 
@@ -273,30 +275,27 @@ class Mirror:
 def _snapshot(folder: Path, links: Path) -> list[str]:
     """Return the names of the files to upload, and link those of checkpoints into `links`: they may soon be deleted.
 
-    Training states are listed before the best parameters and the metrics log, so that these are not older.
+    Training states are listed before the best parameters and the metrics log, so that these are not older, and after
+    the results, so that those are not newer.
     """
-    found: list[str] = []
-    for pattern in ("**/checkpoints/*/**/*", "**/best/*/**/*", "**/*"):
-        for path in folder.glob(pattern):
-            name = path.relative_to(folder).as_posix()
-            if _checkpoint_of(name) is None:
-                if pattern == "**/*" and path.is_file():
-                    found.append(name)
-            elif pattern != "**/*" and path.is_file():
+    found = [name for name in _names(folder) if name.rpartition("/")[2] in _LAST]
+    for kind in _FOLDERS:
+        for name in _names(folder):
+            checkpoint = _checkpoint_of(name)
+            if checkpoint is not None and checkpoint.split("/")[-2] == kind:
                 (links / name).parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):
-                    _link(path, links / name)
+                    link(folder / name, links / name)
                     found.append(name)
-    return _usable(found)
+    plain = [name for name in _names(folder) if _checkpoint_of(name) is None and name.rpartition("/")[2] not in _LAST]
+    return _usable([*found, *plain])
 
 
-def _link(path: Path, link: Path) -> None:
-    try:
-        os.link(path, link)
-    except FileNotFoundError:
-        raise
-    except OSError:  # a file system without links
-        shutil.copy2(path, link)
+def _names(folder: Path) -> list[str]:
+    """Return the names of all files; folders that are deleted meanwhile are left out."""
+    return [
+        (Path(parent) / file).relative_to(folder).as_posix() for parent, _, files in os.walk(folder) for file in files
+    ]
 
 
 def _has_later(checkpoint: str, complete: Iterable[str]) -> bool:

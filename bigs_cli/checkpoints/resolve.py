@@ -31,6 +31,7 @@ PUBLISHED = {
     "bigs-1024": "JunxiongWang/BiGS_1024",
     "bigs-4096": "JunxiongWang/BiGS_4096",
 }
+_STEP = re.compile(r"(.*)@(\d+)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -83,11 +84,14 @@ def find_model(name: str | None) -> ResolvedModel:
     if (copy := local_of(name)) is not None and (local := _find_local(str(copy))) is not None:
         return local
     if is_url(name) and scheme_of(name) not in ("file", "hf", "http", "https") and "::" not in name:
-        return ResolvedModel(name, url=name)
+        at = _STEP.fullmatch(name)
+        return ResolvedModel(name, url=name) if at is None else ResolvedModel(name, url=at[1], step=int(at[2]))
     check_local(name)
     if (local := _find_local(name)) is not None:
         return local
-    base, _, revision = name.partition("@")
+    base, at, revision = name.rpartition("@")
+    base = base if at else name
+    revision = revision if at else ""
     if revision and (local := _find_local(base)) is not None:
         if local.run is not None and revision.isascii() and revision.isdigit():
             step = int(revision)
@@ -134,7 +138,7 @@ def open_model(model: ResolvedModel, form: str | None = None) -> OpenModel:
     if model.run is not None:
         return _open_run(model.run, model.step)
     if model.url is not None:
-        return _open_copy(model.url, form)
+        return _open_copy(model.url, model.step, form)
     folder = model.folder
     if folder is None:
         repo, _, revision = (model.repo or "").partition("@")
@@ -177,15 +181,15 @@ def fetch_model(repo: str, revision: str | None = None, form: str | None = None)
     return folder
 
 
-def _open_copy(url: str, form: str | None) -> OpenModel:
+def _open_copy(url: str, step: int | None, form: str | None) -> OpenModel:
     """Load the run or the model folder at a URL from a copy in the cache."""
-    copy = fetch(url, needed_by_model)
+    copy = fetch(url, lambda names: needed_by_model(names, step))
     local = _find_local(str(copy))
     if local is None:
         raise RequestError(
             f"{url} contains neither a run (recipe.yaml) nor a model (config.json and weights). {needed()}"
         )
-    opened = open_model(local, form)
+    opened = open_model(local if step is None else replace(local, step=step), form)
     return replace(opened, source=opened.source.replace(str(copy), url))
 
 

@@ -133,7 +133,7 @@ def pretrain(
     )
     from bigs_cli.checkpoints.run import RunFolder, runs_root
     from bigs_cli.commands.shared import join_processes, lasting_name, open_and_announce, prepare_jax
-    from bigs_cli.core.processes import is_main_process
+    from bigs_cli.core.processes import is_main_process, synchronize
     from bigs_cli.reporting.loggers import check_loggers
 
     if run is None and recipe is None:
@@ -208,6 +208,7 @@ def pretrain(
     pushing = push is not None and is_main_process()
     with pushes(folder.path, push or "", push_every, err.print) if pushing else nullcontext():
         result = train(chosen, shards, valid, job, model, taught_by)
+    synchronize()  # The other processes wait for the pushes.
     _print_result(result, folder.path, chosen.model.hidden_size)
 
 
@@ -344,6 +345,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None, as_json: bool) -> None:
     from bigs_cli.checkpoints.transfer import check_encoders
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json
+    from bigs_cli.core.paths import is_url
     from bigs_cli.recipe import dump_recipe
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.examples import print_examples
@@ -365,12 +367,15 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None, as_json: bool) -> None:
         if place is not None and (place / CONFIG).is_file():
             check_word_teacher(read_config(place / CONFIG), recipe.teacher, recipe)
     shards = None
-    try:
-        _check_data(recipe.data.path, recipe.data.sequence_length)
-    except RequestError as error:
-        err.print(f"{error}\nWithout shards, no masked row is shown.")
+    if is_url(recipe.data.path):
+        err.print("Data at a URL is not downloaded, so no masked row is shown.")
     else:
-        shards, _ = _open_data(recipe, tokenizer, str(run or model))
+        try:
+            _check_data(recipe.data.path, recipe.data.sequence_length)
+        except RequestError as error:
+            err.print(f"{error}\nWithout shards, no masked row is shown.")
+        else:
+            shards, _ = _open_data(recipe, tokenizer, str(run or model))
     needed = dry_run_pretrain(recipe, shards)
     if as_json:
         out.print(to_json(needed.values, indent=2))

@@ -162,7 +162,9 @@ def lasting_name(model: ResolvedModel) -> str:
     if model.run is not None:
         run = place_of(model.run.path)
         return run if model.step is None else f"{run}@{model.step}"
-    return str(model.url or model.repo) if model.folder is None else place_of(model.folder)
+    if model.url is not None:
+        return model.url if model.step is None else f"{model.url}@{model.step}"
+    return str(model.repo) if model.folder is None else place_of(model.folder)
 
 
 def tokenizer_of(model: OpenModel) -> Tokenizer:

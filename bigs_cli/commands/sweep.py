@@ -269,7 +269,8 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) ->
                 with resumed_by(resume):
                     call(**arguments, run=str(path))
             except BigsError as error:
-                if isinstance(error, RequestError) or plan.is_suite:  # Other tasks may start from this run.
+                # Other tasks may start from this run, and other processes may not have failed.
+                if isinstance(error, RequestError) or plan.is_suite or group.several():
                     raise
                 err.print(f"{path} failed: {error}")
                 failed.append(str(path))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -101,6 +102,20 @@ def check_output_file(path: Path, option: str) -> None:
         raise RequestError(f"{option} {path} is a folder. Name a file.")
     if not path.exists() or path.is_file():
         check_writable(path.absolute().parent, f"{option} {path}")
+
+
+def link(source: Path, target: Path) -> None:
+    """Make a second name for a file, or a copy on a file system without such links.
+
+    Raises:
+        FileNotFoundError: `source` does not exist.
+    """
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)
 
 
 @contextlib.contextmanager

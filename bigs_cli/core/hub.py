@@ -331,20 +331,6 @@ def push(folder: Path, to: Destination, message: str) -> tuple[str, list[str]]:
         return str(commit.commit_url), api.list_repo_files(to.repo, revision=to.branch)
 
 
-def branches_of(repo: str) -> set[str]:
-    """Return the names of the branches of a repository; none if it does not exist.
-
-    Raises:
-        BigsError: the hub cannot be reached.
-    """
-    from huggingface_hub import HfApi, errors
-
-    set_timeouts()
-    with _push_errors(Destination(repo), "Nothing was pushed."), contextlib.suppress(errors.RepositoryNotFoundError):
-        return {branch.name for branch in HfApi().list_repo_refs(repo).branches}
-    return set()
-
-
 def _check_public(to: Destination, private: bool) -> None:
     if not private and not to.public:
         raise RequestError(

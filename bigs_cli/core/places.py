@@ -7,21 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _copies: dict[str, str] = {}
-"""The absolute path of each copy in use → its URL."""
+"""The absolute path of each copy → its URL."""
+_working: set[str] = set()
+"""The copies that are ahead of what is at their URLs."""
 
 
 def register(copy: Path, url: str) -> None:
-    """Record that `copy` is, or will be, the copy of what is at `url`."""
+    """Record that `copy` is the copy of what is at `url`."""
     _copies[str(copy.absolute())] = url.rstrip("/")
 
 
 @contextmanager
 def copy_of(url: str, copy: Path) -> Iterator[None]:
-    """Within this context, `copy` is the copy of what is, or will be, at `url`."""
+    """Within this context, `copy` is written and is, or will be, uploaded to `url`."""
     register(copy, url)
+    _working.add(str(copy.absolute()))
     try:
         yield
     finally:
+        _working.remove(str(copy.absolute()))
         del _copies[str(copy.absolute())]
 
 
@@ -35,8 +39,9 @@ def place_of(path: Path) -> str:
 
 
 def local_of(url: str) -> Path | None:
-    """Return the path of what is at a URL if that is in a copy, else None."""
-    for copy, of in _copies.items():
+    """Return the path of what is, or will be, at a URL if it is in a copy that is being written, else None."""
+    for copy in _working:
+        of = _copies[copy]
         if url.rstrip("/") == of or url.startswith(f"{of}/"):
             return Path(copy) / url.rstrip("/").removeprefix(of).lstrip("/")
     return None

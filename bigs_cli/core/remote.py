@@ -191,10 +191,11 @@ def remote(url: str) -> Remote:
     return Remote(url, system, root.rstrip("/"))
 
 
-def copy_path(url: str) -> Path:
+def copy_path(place: Remote) -> Path:
     """Return the path of the copy of a file or folder in the cache. It need not exist."""
-    digest = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
-    return cache_root() / _COPIES / digest / (url.rstrip("/").rpartition("/")[2] or "root")
+    protocol = place.system.protocol if isinstance(place.system.protocol, str) else place.system.protocol[0]
+    digest = hashlib.sha256(f"{protocol}://{place.root}".encode()).hexdigest()[:16]
+    return cache_root() / _COPIES / digest / (place.root.rpartition("/")[2] or "root")
 
 
 def fetch(
@@ -218,7 +219,8 @@ def fetch(
 
 
 def _fetch(url: str, choose: Callable[[list[str]], list[str]], progress: Progress) -> Path:
-    place, target = remote(url), copy_path(url)
+    place = remote(url)
+    target = copy_path(place)
     register(target, url)
     files = place.files()
     if not files:
@@ -239,12 +241,17 @@ def _fetch(url: str, choose: Callable[[list[str]], list[str]], progress: Progres
             if path.relative_to(target).as_posix() not in files:
                 path.unlink()
         if stale:
-            with progress(sum(files[name]["size"] or 0 for name in stale)) as advance:
-                for name in stale:
-                    place.get(name, target / name if name else target)
-                    advance(files[name]["size"] or 0)
-            index.truncate(0)
-            json.dump(versions, index)
+            for name in stale:
+                known.pop(name, None)
+            try:
+                with progress(sum(files[name]["size"] or 0 for name in stale)) as advance:
+                    for name in stale:
+                        place.get(name, target / name if name else target)
+                        known[name] = versions[name]
+                        advance(files[name]["size"] or 0)
+            finally:  # An interrupted download is continued.
+                index.truncate(0)
+                json.dump({name: known[name] for name in versions if name in known}, index)
     return target
 
 

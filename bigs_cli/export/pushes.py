@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,11 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bigs_cli.checkpoints.checksums import steps
+from bigs_cli.checkpoints.checksums import CHECKSUMS, steps
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import BigsError
-from bigs_cli.core.hub import branches_of
+from bigs_cli.core.files import link, parse_json, write_json
 
+PUSHED = "pushed.json"
+"""The file of a run that lists the steps that were pushed, by repository."""
+_WAITING = ".pushes"
 _SECONDS = 1.0
 
 
@@ -23,24 +28,29 @@ _SECONDS = 1.0
 def pushes(run: Path, repo: str, every: int | None, say: Callable[[str], object]) -> Iterator[None]:
     """Push the checkpoint of each `every`-th step of a run to a branch of `repo`, and the final model to the main one.
 
-    The former are pushed in a thread; `say` is called with a message about each. Steps that have a branch are left out.
+    The former are pushed in a thread; those of earlier processes are left out. `say` is called with a message about
+    each. A push that fails is tried again after the next one, and at the end.
 
     Raises:
-        BigsError: the hub cannot be reached, or the final model could not be pushed.
+        BigsError: the final model could not be pushed.
     """
-    stop, done = threading.Event(), branches_of(repo)
+    stop, waiting = threading.Event(), run / _WAITING
 
-    def push_new() -> None:
-        for step in steps(run / "checkpoints"):
-            branch = f"step-{step}"
-            if every is not None and step % every == 0 and branch not in done:
-                done.add(branch)
-                problem = _export(f"{run}@{step}", repo, branch)
-                say(f"Step {step:,} could not be pushed: {problem}" if problem else f"Pushed step {step:,} to {repo}.")
+    def push_waiting() -> None:
+        pushed = _pushed(run, repo)
+        for step in steps(waiting):
+            if problem := _export(str(waiting / str(step)), repo, f"step-{step}"):
+                say(f"Step {step:,} could not be pushed: {problem}")
+                return
+            pushed.append(step)
+            write_json(run / PUSHED, {repo: sorted(pushed)})
+            shutil.rmtree(waiting / str(step))
+            say(f"Pushed step {step:,} to {repo}.")
 
     def watch() -> None:
         while not stop.wait(_SECONDS):
-            push_new()
+            if _set_aside(run, repo, every):
+                push_waiting()
 
     thread = threading.Thread(target=watch, name="push", daemon=True)
     thread.start()
@@ -49,11 +59,46 @@ def pushes(run: Path, repo: str, every: int | None, say: Callable[[str], object]
     finally:
         stop.set()
         thread.join()
-    push_new()
+        _set_aside(run, repo, every)
+    push_waiting()
+    if not steps(waiting):
+        shutil.rmtree(waiting, ignore_errors=True)
     if RunFolder(run).finished:
         if problem := _export(str(run), repo, None):
             raise BigsError(f"The run is complete, but its model could not be pushed. {problem}")
         say(f"Pushed the final model to {repo}.")
+
+
+def _pushed(run: Path, repo: str) -> list[int]:
+    """Return the steps of a run that are in the repository."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return [int(step) for step in parse_json((run / PUSHED).read_bytes())[repo]]
+    return []
+
+
+def _set_aside(run: Path, repo: str, every: int | None) -> bool:
+    """Link new checkpoints that are to be pushed into runs of their own; return whether there are any.
+
+    The run may delete its checkpoints before they are pushed.
+    """
+    pushed, new = _pushed(run, repo), False
+    for step in steps(run / "checkpoints"):
+        target = run / _WAITING / str(step)
+        if every is None or step % every or step in pushed or target.exists():
+            continue
+        partial = target.with_name(f".{step}")
+        shutil.rmtree(partial, ignore_errors=True)
+        source = run / "checkpoints" / str(step)
+        with contextlib.suppress(FileNotFoundError):
+            for path in [*(path for path in run.iterdir() if path.is_file()), *source.rglob("*")]:
+                if path.is_file() and not path.name.startswith("."):
+                    copy = partial / path.relative_to(run)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    link(path, copy)
+            if (partial / "checkpoints" / str(step) / CHECKSUMS).is_file():
+                partial.rename(target)
+                new = True
+    return new
 
 
 def _export(model: str, repo: str, branch: str | None) -> str | None:

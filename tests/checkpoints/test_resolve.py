@@ -163,3 +163,14 @@ def test_a_run_without_a_checkpoint_is_reported(root: Path) -> None:
     write_config(make_run(root / "r", "small", age=1, finished=False) / "config.json", config())
     with pytest.raises(RequestError, match=r"There is no checkpoint in .*: the run stopped before its first one"):
         open_model(find_model("r"))
+
+
+def test_a_step_of_a_run_whose_path_has_an_at_sign(tmp_path: Path) -> None:
+    run = tmp_path / "me@corp" / "run"
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text("kind: pretrain")
+    found = find_model(f"{run}@6")
+    assert found.run is not None
+    assert (found.run.path, found.step) == (run, 6)
+    remote = find_model("memory://b/run@6")
+    assert (remote.url, remote.step) == ("memory://b/run", 6)

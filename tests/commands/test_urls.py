@@ -51,6 +51,12 @@ def test_pretraining_from_data_and_models_at_urls(pretrained: Path, shards: Path
     assert f"path: {data}" in recipe
     assert f"from: {model}" in recipe
     assert not list((cache_root() / "remote").glob("*/model/checkpoints/*/optimizer"))
+    shown = bigs(*pretrain(shards, tmp_path / "dry", "--data", "memory://b/none", "--dry-run")).fine()
+    assert "Data at a URL is not downloaded" in shown.err
+    answers = [bigs("predict", "a [MASK]", "--model", name).fine().out for name in (model, f"{model}@6")]
+    assert answers[0] == answers[1]
+    missing = bigs("predict", "a [MASK]", "--model", f"{model}@7")
+    assert (missing.code, "There is no checkpoint" in missing.err) == (2, True), missing.err
     (tmp_path / "there" / "results.json").unlink()
     bigs("pretrain", "--resume", "--run", tmp_path / "there").fine()
 

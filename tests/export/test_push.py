@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from huggingface_hub import constants
 import bigs_cli
 from bigs_cli.checkpoints.folder import read_model, write_flax
 from bigs_cli.core.errors import RequestError
+from bigs_cli.export import pushes as pushes_module
 from tests.checkpoints.test_hub import use_hub
 from tests.checkpoints.tiny import config, parameters, same
 from tests.hub_server import Fault, Hub, serving
@@ -244,3 +247,39 @@ def test_checkpoints_are_pushed_while_training(
     assert bigs(*pretrain(shards, tmp_path / "other", "--push-every", 6)).code == 2
     missing = bigs("predict", "a [MASK]", "--model", f"{run}@7")
     assert (missing.code, "There is no checkpoint of step 7" in missing.err) == (2, True)
+
+
+def test_checkpoints_wait_for_their_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run deletes old checkpoints; pushes fail for a while."""
+    run, tried = tmp_path / "run", []
+    run.mkdir()
+    (run / "recipe.yaml").write_text("kind: pretrain")
+    fails = True
+
+    def export(model: str, repo: str, branch: str | None) -> str | None:
+        tried.append((branch, sorted(path.name for path in Path(model).glob("checkpoints/*/*"))))
+        return "There is no network." if fails else None
+
+    monkeypatch.setattr(pushes_module, "_export", export)
+    monkeypatch.setattr(pushes_module, "_SECONDS", 0.01)
+    messages: list[str] = []
+    with pushes_module.pushes(run, "ada/steps", 10, lambda text: messages.append(str(text))):
+        for step in (5, 10, 20, 30):
+            made = run / "checkpoints" / str(step)
+            made.mkdir(parents=True)
+            (made / "params").write_text("values")
+            (made / "seal.json").write_text("{}")
+            while step % 10 == 0 and not (run / ".pushes" / str(step)).exists():
+                time.sleep(0.01)
+            shutil.rmtree(made)
+        fails = False
+    assert ("step-10", ["params", "seal.json"]) in tried
+    assert messages[-3:] == [f"Pushed step {step} to ada/steps." for step in (10, 20, 30)]
+    assert "Step 10 could not be pushed: There is no network." in messages
+    assert not (run / ".pushes").exists()
+    tried.clear()
+    (run / "checkpoints" / "30").mkdir()
+    (run / "checkpoints" / "30" / "seal.json").write_text("{}")
+    with pushes_module.pushes(run, "ada/steps", 10, print):
+        pass
+    assert not tried

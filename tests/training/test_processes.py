@@ -9,9 +9,10 @@ import contextlib
 import json
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -151,6 +152,39 @@ def test_two_processes_run_a_sweep_like_one(pretrained: Path, glue: Path, tmp_pa
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     again = finish(start(2, ["finetune", "--resume", "--run", two]))
     assert again[0].count("is finished") == 2
+
+
+FAILING = """
+import sys
+from bigs_cli.__main__ import main
+from bigs_cli.core.errors import BigsError
+from bigs_cli.training import finetune
+def fail(*arguments):
+    raise BigsError("There is no memory.")
+if sys.argv[-1] == "1":
+    finetune.initial_parameters = fail
+main()
+"""
+
+
+def test_a_failure_in_one_process_ends_a_sweep(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """It must not go on with the next setting while the others wait."""
+    sweep = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--set", "epochs=1")
+    words = [str(word) for word in finetune("cola", pretrained, glue, tmp_path / "run", *sweep)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        together = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--processes", "2", "--process"]
+    running = [
+        Popen([sys.executable, "-c", FAILING, *words, *together, str(index)], stdout=PIPE, stderr=PIPE, text=True)
+        for index in range(2)
+    ]
+    try:
+        assert [process.wait(HANG) for process in running] == [1, 1]
+        assert "lost contact with process 1 of 2" in running[0].communicate()[1]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
 
 
 def test_two_processes_run_the_glue_suite(pretrained: Path, glue: Path, tmp_path: Path) -> None:
