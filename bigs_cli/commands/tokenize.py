@@ -165,7 +165,7 @@ Engine = Annotated[
     Literal["local", "ray"],
     typer.Option(
         "--engine",
-        help="ray: on the cluster at \\$RAY_ADDRESS, whose machines share the input and --output.",
+        help="ray: on the cluster at $RAY_ADDRESS, whose machines share the input and --output.",
         rich_help_panel=_PARTS,
     ),
 ]
