@@ -195,6 +195,8 @@ class Mirror:
             for name in _usable(there)
             if (folder / name).is_file()
         }
+        # The files of checkpoints whose upload was interrupted.
+        self._partial = set(there) - set(_usable(there))
         self._stop, self._failed = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
 
@@ -251,6 +253,11 @@ class Mirror:
             if checkpoint is None or _has_later(checkpoint, complete):
                 self._place.remove(name)
                 del self._sent[name]
+        for name in sorted(self._partial - self._sent.keys()):
+            checkpoint = _checkpoint_of(name)
+            if checkpoint is not None and (checkpoint in complete or _has_later(checkpoint, complete)):
+                self._place.remove(name)
+                self._partial.discard(name)
 
     def _upload(self, name: str, links: Path) -> None:
         """Upload one file, unless this version of it is there. The files of checkpoints are read from `links`."""

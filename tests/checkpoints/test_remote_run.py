@@ -166,13 +166,19 @@ def test_a_checkpoint_is_always_there(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_files_of_others_stay(shards: Path, tmp_path: Path) -> None:
     bigs(*pretrain(shards, URL, **STEPS)).fine()
-    theirs = [f"{NAME}/{name}" for name in ("notes.md", "export/model.bin", ".hidden", "best/notes.md")]
+    theirs = [
+        f"{NAME}/{name}"
+        for name in ("notes.md", "export/model.bin", ".hidden", "best/notes.md", "backup/checkpoints/3/x")
+    ]
     for name in theirs:
         fsspec.filesystem("memory").pipe(name, b"text")
     shutil.copytree(download(tmp_path / "copy"), working_folder(URL))
     (working_folder(URL) / "notes.md").unlink()
+    partial = f"{NAME}/checkpoints/5/params"
+    fsspec.filesystem("memory").pipe(partial, b"of an interrupted upload")
     bigs("pretrain", "--resume", "--run", URL).fine()
     assert store().keys() >= set(theirs)
+    assert partial not in store()
 
 
 def test_one_process_at_a_time(shards: Path, tmp_path: Path) -> None:
