@@ -53,16 +53,19 @@ def working_copy(url: str, command: str, resume: bool, say: Say) -> Iterator[Pat
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as claim:
         try:
-            claim.enter_context(locked(folder.parent / "lock"))
+            claim.enter_context(locked(_beside(folder, "lock")))
         except BlockingIOError:
             raise RequestError(f"Another process is training {url}. Wait for it, or name another place.") from None
-        _prepare(place, folder, command, resume, say)
-        with Mirror(folder, place, say), copy_of(url, folder):
+        there = _prepare(place, folder, command, resume, say)
+        with Mirror(folder, place, there, say), copy_of(url, folder):
             yield folder
 
 
-def _prepare(place: Remote, folder: Path, command: str, resume: bool, say: Say) -> None:
-    """Check that a run can be trained, and make its working copy; see `working_copy`."""
+def _prepare(place: Remote, folder: Path, command: str, resume: bool, say: Say) -> list[str]:
+    """Check that a run can be trained, and make its working copy; see `working_copy`.
+
+    Returns the names of the files at `place`.
+    """
     url, again = place.url, resume_command(command, place.url)
     names = list(place.files())
     there, here = _has_started(names), _has_started(path.name for path in folder.rglob("*"))
@@ -79,7 +82,7 @@ def _prepare(place: Remote, folder: Path, command: str, resume: bool, say: Say) 
     place.check_writable()
     if there and not (here and _is_later(folder, place, names)):
         say(f"Downloading {url}.")
-        partial = folder.parent / "download"
+        partial = _beside(folder, "download")
         for old in (partial, folder):
             shutil.rmtree(old, ignore_errors=True)
         try:
@@ -90,12 +93,18 @@ def _prepare(place: Remote, folder: Path, command: str, resume: bool, say: Say) 
         partial.rename(folder)
     folder.mkdir(exist_ok=True)
     say(f"Run: {url} (working copy: {folder})")
+    return names
 
 
 def working_folder(url: str) -> Path:
     """Return the path of the working copy of the run at a URL. It exists until the run is uploaded."""
     copy = copy_path(remote(url))
-    return cache_root() / "runs" / copy.parent.name / copy.name
+    return cache_root() / "runs" / copy.relative_to(copy.parents[2])
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """Return the path of a file or folder that belongs to a working copy; see `copy_path`."""
+    return folder.parents[1] / name
 
 
 def small_files(names: list[str]) -> list[str]:
@@ -182,21 +191,24 @@ def _content(path: Path) -> bytes | None:
 class Mirror:
     """Uploads the files of a folder in a thread while this context lasts, and once more when it ends.
 
-    An upload that fails is tried again with the next one. When all is uploaded, the folder is removed. At the place,
-    only files are deleted that this folder has had.
+    `there` are the names of the files at the place. An upload that fails is tried again with the next one. When all is
+    uploaded, the folder is removed. At the place, only files are deleted that this folder has had.
     """
 
-    def __init__(self, folder: Path, place: Remote, say: Say) -> None:
+    def __init__(self, folder: Path, place: Remote, there: list[str], say: Say) -> None:
         self._folder, self._place, self._say = folder, place, say
         # What `_prepare` has left in the folder is also at the place, except the checkpoints and files of a crash.
-        there = place.files()
         self._sent = {
             name: _version(folder / name) if _checkpoint_of(name) else None
             for name in _usable(there)
             if (folder / name).is_file()
         }
-        # The files of checkpoints whose upload was interrupted.
-        self._partial = set(there) - set(_usable(there))
+        self._partial = {
+            name: checkpoint
+            for name in set(there).difference(_usable(there))
+            if (checkpoint := _checkpoint_of(name)) is not None
+        }
+        """The files of checkpoints whose upload was interrupted → the folder of their checkpoint."""
         self._stop, self._failed = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
 
@@ -218,7 +230,7 @@ class Mirror:
                 raise BigsError(sentence) from problem
             self._say(sentence)
         else:
-            removed = self._folder.with_name(f".{self._folder.name}.removed")
+            removed = _beside(self._folder, "removed")
             shutil.rmtree(removed, ignore_errors=True)
             self._folder.rename(removed)  # A part of a working copy must not look like one.
             shutil.rmtree(removed)
@@ -239,7 +251,7 @@ class Mirror:
         Raises:
             RequestError, BigsError: as `Remote.put`, and if the bucket is gone.
         """
-        links = self._folder.with_name("upload")
+        links = _beside(self._folder, "upload")
         shutil.rmtree(links, ignore_errors=True)
         names = _snapshot(self._folder, links)
         try:
@@ -253,11 +265,10 @@ class Mirror:
             if checkpoint is None or _has_later(checkpoint, complete):
                 self._place.remove(name)
                 del self._sent[name]
-        for name in sorted(self._partial - self._sent.keys()):
-            checkpoint = _checkpoint_of(name)
-            if checkpoint is not None and (checkpoint in complete or _has_later(checkpoint, complete)):
+        for name, checkpoint in sorted(self._partial.items()):
+            if name not in self._sent and (checkpoint in complete or _has_later(checkpoint, complete)):
                 self._place.remove(name)
-                self._partial.discard(name)
+                del self._partial[name]
 
     def _upload(self, name: str, links: Path) -> None:
         """Upload one file, unless this version of it is there. The files of checkpoints are read from `links`."""
@@ -267,7 +278,8 @@ class Mirror:
         if version is None or self._sent.get(name) == version:
             return
         seal = f"{checkpoint}/{CHECKSUMS}"
-        if checkpoint is not None and seal in self._sent and name != seal:  # Without it, no checkpoint is incomplete.
+        # A checkpoint without checksums does not exist, so it cannot have some files of an older version.
+        if checkpoint is not None and seal in self._sent and name != seal:
             self._place.remove(seal)
             del self._sent[seal]
         try:

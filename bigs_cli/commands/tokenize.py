@@ -195,6 +195,7 @@ Examples = Annotated[
 
 
 def tokenize(
+    context: typer.Context,
     inputs: Inputs = None,
     output: Output = None,
     length: RowLength = None,
@@ -227,29 +228,24 @@ def tokenize(
     documents, paragraphs or sentences are held out instead. The tokenizer is saved with the shards. Prints the path of
     the manifest.
     """
-    if check is not None or show is not None:
-        if inputs or output or (check and show):
-            raise RequestError(
-                "--check and --show inspect existing shards. Use one of them, without --input or --output."
-            )
-        if check:
-            _check(check)
-        elif show:
-            _show(show, examples)
+    if check is not None:
+        _allow_only(context, "--check only verifies existing shards", {"check"})
+        _check(check)
+        return
+    if show is not None:
+        _allow_only(context, "--show only prints rows of existing shards", {"show", "examples"})
+        _show(show, examples)
         return
     if merge:
-        others = (inputs, part, resume, length, vocab, train_vocab, weights, workers, skip_bad, engine != "local")
-        if output is None or any(others):
-            raise RequestError("--merge joins the parts in a folder. Use it only with --output DIR and --overwrite.")
-        _merge(output, overwrite)
+        _allow_only(context, "--merge only joins the parts in --output", {"merge", "output", "overwrite"})
+        _merge(_required(output), overwrite)
         return
     portion = None
     if part is not None:
         from bigs_cli.data.portions import Portion
         from bigs_cli.data.staging import check_output
 
-        if output is None:
-            raise RequestError("No output folder was given. Name one, the same for all parts, with --output DIR")
+        output = _required(output, ", the same for all parts,")
         if limit_documents is not None:
             raise RequestError(
                 "--limit-documents counts documents of the whole text. Leave it out, or leave out --part."
@@ -266,27 +262,24 @@ def tokenize(
     if resume and overwrite:
         raise RequestError("Use either --resume to continue, or --overwrite to start over.")
     if resume and not inputs and output is not None:
-        optional = (length, vocab, train_vocab, weights, text_column, limit_documents)
-        packing = (text_documents, drop_duplicates, split, cross_documents, heldout, min_tokens)
-        if any(value is not None for value in optional) or packing != ("file", False, "sentences", False, 0.005, 2):
-            raise RequestError(
-                "A tokenization is resumed with its original settings. Use only --resume, --output, --workers and "
-                "--skip-bad, or repeat the whole command that started it."
-            )
+        _allow_only(
+            context,
+            "A tokenization is resumed with its original settings, or by the whole command that started it",
+            {"resume", "output", "workers", "skip_bad", "part"},
+        )
         _resume(output, workers, skip_bad)
         return
     if not inputs:
         raise RequestError("No input was given. Name text with --input PATH; see bigs tokenize --help.")
-    if output is None:
-        raise RequestError("No output folder was given. Name one with --output DIR")
+    output = _required(output)
     if _is_hdf5(inputs):
-        text_options = (train_vocab, weights, text_column, limit_documents, workers, part)
-        text_flags = (engine != "local", resume, skip_bad, drop_duplicates, cross_documents, split != "sentences")
-        if len(inputs) > 1 or any(text_flags) or any(value is not None for value in text_options):
-            raise RequestError(
-                "HDF5 shards are converted without repacking. Name one folder with --input, and use no other options "
-                "than --output, --vocab, --heldout and --overwrite."
-            )
+        _allow_only(
+            context,
+            "HDF5 shards are converted without repacking",
+            {"inputs", "output", "vocab", "length", "heldout", "overwrite"},
+        )
+        if len(inputs) > 1:
+            raise RequestError("One folder of HDF5 shards is converted at a time. Name only one --input.")
         _convert(Path(inputs[0]), output, vocab, length, heldout, overwrite)
         return
     _check_text_options(inputs, length, vocab, train_vocab, weights)
@@ -316,6 +309,30 @@ def tokenize(
 
     options = BuildOptions(workers, skip_bad, resume=resume, portion=portion, overwrite=overwrite)
     _build(request, get_tokenizer, output, options, engine)
+
+
+def _allow_only(context: typer.Context, purpose: str, names: set[str]) -> None:
+    """Check that, of all options, only those of the parameters `names` were given.
+
+    Raises:
+        RequestError: others were given. The message begins with `purpose`.
+    """
+    others = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name is not None
+        and option.name not in names
+        and (source := context.get_parameter_source(option.name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if others:
+        raise RequestError(f"{purpose}. Leave out {', '.join(others)}.")
+
+
+def _required(output: Path | None, note: str = "") -> Path:
+    if output is None:
+        raise RequestError(f"No output folder was given. Name one{note} with --output DIR")
+    return output
 
 
 def _is_hdf5(inputs: list[str]) -> bool:

@@ -33,7 +33,7 @@ _FLAT = {"gs", "gcs", "s3", "s3a", "az", "abfs", "memory"}
 _WHOLE = 16 << 20
 """Files of at most this many bytes are read before they are uploaded, because they may grow meanwhile."""
 _COPIES = "remote"
-_INDEX = ".versions.json"
+_INDEX = "versions.json"
 _PROBE = ".bigs-write-test"
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
@@ -192,10 +192,13 @@ def remote(url: str) -> Remote:
 
 
 def copy_path(place: Remote) -> Path:
-    """Return the path of the copy of a file or folder in the cache. It need not exist."""
+    """Return the path of the copy of a file or folder in the cache. It need not exist.
+
+    The copy is in a folder of its own, because it may have any name: what belongs to it is beside that folder.
+    """
     protocol = place.system.protocol if isinstance(place.system.protocol, str) else place.system.protocol[0]
     digest = hashlib.sha256(f"{protocol}://{place.root}".encode()).hexdigest()[:16]
-    return cache_root() / _COPIES / digest / (place.root.rpartition("/")[2] or "root")
+    return cache_root() / _COPIES / digest / "copy" / (place.root.rpartition("/")[2] or "root")
 
 
 def fetch(
@@ -205,8 +208,9 @@ def fetch(
 ) -> Path:
     """Return a copy in the cache of the file or folder at a URL. Only files that have changed are downloaded.
 
-    `choose` selects some of the names of the files in a folder. `progress` is called with the number of bytes to
-    download; in its context, the function that it yields is called with the number downloaded since.
+    `choose` selects some of the names of the files in a folder; others stay if they were downloaded before and have not
+    changed. `progress` is called with the number of bytes to download; in its context, the function that it yields is
+    called with the number downloaded since.
 
     Raises:
         RequestError: nothing is there, no installed package handles such URLs, or it is malformed.
@@ -225,20 +229,20 @@ def _fetch(url: str, choose: Callable[[list[str]], list[str]], progress: Progres
     files = place.files()
     if not files:
         raise RequestError(f"There is nothing at {url}. Check its spelling.")
-    files = {name: files[name] for name in choose(list(files))}
     versions = {name: hashlib.sha256(repr(sorted(info.items())).encode()).hexdigest() for name, info in files.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / _INDEX).open("a+") as index:
+    with (target.parents[1] / _INDEX).open("a+") as index:
         fcntl.flock(index, fcntl.LOCK_EX)  # Another process may be making the same copy.
         index.seek(0)
         known = {}
         with contextlib.suppress(ValueError):
             known = dict(parse_json(index.read()))
-        stale = [name for name in files if versions[name] != known.get(name) or not (target / name).is_file()]
+        fresh = {name for name in versions if versions[name] == known.get(name) and (target / name).is_file()}
+        stale = [name for name in choose(list(files)) if name not in fresh]
         if "" in files and target.is_dir():
             shutil.rmtree(target)
         for path in _files(target):
-            if path.relative_to(target).as_posix() not in files:
+            if path.relative_to(target).as_posix() not in fresh:
                 path.unlink()
         if stale:
             for name in stale:

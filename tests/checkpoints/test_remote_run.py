@@ -64,6 +64,16 @@ def test_a_run_is_uploaded(shards: Path, tmp_path: Path) -> None:
     assert f"{URL} is in use. Continue the run in it with `bigs pretrain --resume --run {URL}`" in again.err
 
 
+@pytest.mark.parametrize("name", ["lock", "upload", "download", "removed", "copy", "versions.json"])
+def test_a_run_may_have_any_name(shards: Path, name: str) -> None:
+    """Also one that this project uses for files of its own."""
+    url = f"memory://bucket/{name}"
+    bigs(*pretrain(shards, url, steps=4, evaluate__every_steps=2, checkpoint__every_steps=2)).fine()
+    bigs("eval", "mlm", "--model", url).fine()
+    bigs("pretrain", "--resume", "--run", url).fine()
+    assert f"/bucket/{name}/results.json" in store()
+
+
 def test_a_run_is_resumed_after_any_step_of_its_upload(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +148,7 @@ def test_two_machines_that_reach_the_same_step(shards: Path, tmp_path: Path) -> 
 
 def test_a_checkpoint_is_always_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if uploads take longer than checkpoints are kept."""
-    folder, put = tmp_path / "run", Remote.put
+    folder, put = tmp_path / "copy" / "run", Remote.put
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "recipe.yaml").write_text("kind: pretrain")
 
@@ -156,7 +166,7 @@ def test_a_checkpoint_is_always_there(tmp_path: Path, monkeypatch: pytest.Monkey
             shutil.rmtree(folder / "checkpoints" / str(step))
 
     write(0)
-    mirror = Mirror(folder, remote(URL), print)
+    mirror = Mirror(folder, remote(URL), [], print)
     monkeypatch.setattr(Remote, "put", slow)
     for step in (0, 10, 20):
         mirror.upload()
@@ -183,7 +193,7 @@ def test_files_of_others_stay(shards: Path, tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(shards: Path, tmp_path: Path) -> None:
     working_folder(URL).parent.mkdir(parents=True)
-    with locked(working_folder(URL).parent / "lock"):
+    with locked(working_folder(URL).parents[1] / "lock"):
         done = bigs(*pretrain(shards, URL))
     assert (done.code, f"Another process is training {URL}" in done.err) == (2, True)
 

@@ -159,7 +159,7 @@ def test_options_for_several_inputs(tmp_path: Path, text: Path) -> None:
         (("--train-vocab", "1000000000000"), "Invalid value for '--train-vocab'"),
         (("--train-vocab", "180", "--weight", "0"), "--weight must be above 0"),
         (("--train-vocab", "180", "--resume", "--overwrite"), "either --resume"),
-        (("--check", "somewhere"), "--check and --show inspect existing shards"),
+        (("--check", "somewhere"), "--check only verifies existing shards. Leave out --input, --output, --length."),
     ],
 )
 def test_invalid_options_are_refused_and_change_nothing(
@@ -178,7 +178,14 @@ def test_invalid_options_are_refused_and_change_nothing(
         ((), "No input was given"),
         (("--input", "x.txt"), "--output DIR"),
         (("--input", "x.txt", "--output", "out"), "--length 128"),
-        (("--show", "a", "--check", "b"), "Use one of them, without --input"),
+        (("--show", "a", "--check", "b"), "--check only verifies existing shards. Leave out --show."),
+        (("--show", "a", "--part", "1/2"), "--show only prints rows of existing shards. Leave out --part."),
+        (
+            ("--merge", "--output", "a", "--heldout", "0.005"),
+            "--merge only joins the parts in --output. Leave out --heldout.",
+        ),
+        (("--merge",), "--output DIR"),
+        (("--resume", "--output", "a", "--split", "sentences"), "with its original settings"),
         (("--show", "none"), "There are no token shards in none"),
     ],
 )
@@ -239,6 +246,9 @@ def test_hdf5_shards_are_converted(shared: Path, tmp_path: Path) -> None:
     manifest = open_shards(tmp_path / "out").manifest
     assert manifest.rows("train") + manifest.rows("heldout") == 16
     assert manifest.packing is None
-    assert "no other options than --output" in bigs(*convert, "--resume", "--output", tmp_path / "other").err
+    assert (
+        "converted without repacking. Leave out --resume."
+        in bigs(*convert, "--resume", "--output", tmp_path / "other").err
+    )
     one = bigs("tokenize", "--input", folder / "train_shard_0.hdf5", "--output", tmp_path / "other")
     assert "Name the folder that contains it" in one.err

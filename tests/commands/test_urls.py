@@ -50,7 +50,8 @@ def test_pretraining_from_data_and_models_at_urls(pretrained: Path, shards: Path
     recipe = (tmp_path / "there" / "recipe.yaml").read_text()
     assert f"path: {data}" in recipe
     assert f"from: {model}" in recipe
-    assert not list((cache_root() / "remote").glob("*/model/checkpoints/*/optimizer"))
+    assert list((cache_root() / "remote").glob("*/copy/model/checkpoints/*/params"))
+    assert not list((cache_root() / "remote").glob("*/copy/model/checkpoints/*/optimizer"))
     shown = bigs(*pretrain(shards, tmp_path / "dry", "--data", "memory://b/none", "--dry-run")).fine()
     assert "Data at a URL is not downloaded" in shown.err
     answers = [bigs("predict", "a [MASK]", "--model", name).fine().out for name in (model, f"{model}@6")]
@@ -81,6 +82,17 @@ def test_a_copy_is_made_once_and_again_when_files_change(shards: Path, monkeypat
     assert downloaded[len(names) :] == ["tokenizer.json"]
     assert (copy / "tokenizer.json").read_text() == "{}"
     assert not (copy / "manifest.json").exists()
+
+
+def test_different_selections_share_a_copy() -> None:
+    """As two commands that use different checkpoints of one run at the same time."""
+    system, url = fsspec.filesystem("memory"), "memory://b/x"
+    for name in ("1", "2", "3"):
+        system.pipe(f"{url}/{name}", name.encode())
+    fetch(url, lambda names: ["1", "2"])
+    system.pipe(f"{url}/2", b"changed")
+    copy = fetch(url, lambda names: ["3"])
+    assert {path.name: path.read_text() for path in copy.iterdir()} == {"1": "1", "3": "3"}
 
 
 def test_names_outside_the_folder_are_refused(tmp_path: Path) -> None:

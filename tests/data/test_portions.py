@@ -102,7 +102,7 @@ def test_parts_that_do_not_fit_are_refused(corpus: Path, tmp_path: Path) -> None
     for text in ("0/3", "4/3", "3", "a/b"):
         with pytest.raises(RequestError, match="is not a part such as 3/64"):
             Portion.parse(text)
-    assert "Use it only with --output DIR and --overwrite" in refused(*merge, "--length", 16)
+    assert "--merge only joins the parts in --output. Leave out --length." in refused(*merge, "--length", 16)
     (output / "note").write_text("mine")
     assert "contains other files" in refused(
         "--input", corpus, "--output", output, *LENGTH, "--train-vocab", 200, "--part", "1/2"
