@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from bigs_cli.checkpoints.checksums import find_corruption, read_score, steps, write_checksums
+from bigs_cli.checkpoints.gather import distributed, gathered
 from bigs_cli.core.errors import BigsError, RequestError, listed
 from bigs_cli.core.paths import plain_path
-from bigs_cli.core.processes import is_main_process
+from bigs_cli.core.processes import is_main_process, several, share
 
 Warn = Callable[[str], object]
 Shapes = dict[str, tuple[int, ...]]
@@ -64,7 +66,11 @@ class Keep:
 
 
 class Checkpoints:
-    """The checkpoints in a folder; `keep` selects those to keep. Leaving the context waits for all writes."""
+    """The checkpoints in a folder; `keep` selects those to keep. Leaving the context waits for all writes.
+
+    With several processes, all must call its methods in the same order, except `newest`. Only process 0 reads and
+    writes files: the values of arrays travel over the network.
+    """
 
     def __init__(self, folder: Path, keep: Keep = Keep()) -> None:
         self.folder = folder
@@ -73,14 +79,18 @@ class Checkpoints:
         self._saving = -1
         self._shapes: dict[str, Shapes] = {}
         self._closing = contextlib.ExitStack()
-        if is_main_process():  # Orbax cannot create the folder through a symbolic link.
-            folder.mkdir(parents=True, exist_ok=True)
+        self._manager = None
+        if not is_main_process():
+            return
+        folder.mkdir(parents=True, exist_ok=True)  # Orbax cannot create the folder through a symbolic link.
         self._manager = ocp.CheckpointManager(
             self._closing.enter_context(plain_path(folder)),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_Policy(keep, self),
                 cleanup_tmp_directories=True,
                 async_options=ocp.options.AsyncOptions(post_finalization_callback=self._finalize),
+                create=False,
+                multiprocessing_options=_only_here(folder.name),
             ),
         )
         self._closing.callback(self._manager.close)
@@ -101,8 +111,12 @@ class Checkpoints:
         score: float | None = None,
     ) -> None:
         """Write the checkpoint of `step` in the background, unless it exists. The lowest `score` is the best."""
-        if step in self._manager.all_steps():
+        if step in self.steps():
             self._prune()
+            return
+        params, optimizer, ema = gathered((params, optimizer, ema))
+        if self._manager is None:
+            self.scores[step] = score
             return
         items: dict[str, Any] = {"params": ocp.args.StandardSave(params)}
         if optimizer is not None:
@@ -126,28 +140,37 @@ class Checkpoints:
             RequestError: the checkpoint cannot be read, or has other shapes.
         """
         trees = {"params": params, "optimizer": optimizer} | ({} if ema is None else {"ema": ema})
-        targets = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in trees.items()}
+        read = None if self._manager is None else self._read(self._manager, step, trees)
+        state = distributed(None if read is None else {name: read[name] for name in trees}, trees)
+        average = None if ema is None else state["ema"]
+        return state["params"], state["optimizer"], average, dict(share(None if read is None else read["position"]))
+
+    def _read(self, manager: ocp.CheckpointManager, step: int, trees: dict[str, Any]) -> dict[str, Any]:
+        """Return the items of a checkpoint, and its position."""
+        params = trees["params"]
+        form = _on_host if several() else _abstract
+        targets = {name: ocp.args.StandardRestore(jax.tree.map(form, tree)) for name, tree in trees.items()}
         items = ocp.args.Composite(**targets, position=ocp.args.JsonRestore())
         _check_shapes(self.folder / str(step) / "params", params)
         try:
-            state = self._manager.restore(step, args=items)
+            return dict(manager.restore(step, args=items).items())
         except (ValueError, OSError, KeyError) as error:
             raise _unreadable(self.folder / str(step), error) from error
-        average = None if ema is None else state["ema"]
-        return state["params"], state["optimizer"], average, dict(state["position"])
 
     def wait(self) -> None:
         """Wait until all saves are on disk."""
-        self._manager.wait_until_finished()
+        if self._manager is not None:
+            self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
         """Return the sorted steps with a checkpoint."""
-        return sorted(self._manager.all_steps())
+        return share(None if self._manager is None else sorted(self._manager.all_steps()))
 
     def remove(self, step: int) -> None:
         """Delete the checkpoint of `step`."""
-        self._manager.wait_until_finished()
-        self._manager.delete(step)
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+            self._manager.delete(step)
 
     def best(self) -> float | None:
         """Return the lowest score of all checkpoints; None if there is no score."""
@@ -172,8 +195,10 @@ class Checkpoints:
 
     def reload(self) -> None:
         """Read the folder again, after a call of `newest` in this or another process."""
-        self._manager.reload()
-        self.scores = {step: read_score(self.folder / str(step)) for step in steps(self.folder)}
+        if self._manager is not None:
+            self._manager.reload()
+        found = [(step, read_score(self.folder / str(step))) for step in steps(self.folder)]
+        self.scores = dict(share(found))
         self._prune()
 
     def _prune(self) -> None:
@@ -305,6 +330,18 @@ def _shapes(tree: Any) -> Shapes:
 def _key(key: Any) -> str:
     """Return the name of a key of a tree path. Orbax returns tuples as lists, and named tuples as mappings."""
     return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
+
+
+def _only_here(name: str) -> ocp.options.MultiprocessingOptions:
+    """Return the options for objects of Orbax that only process 0 has."""
+    if not several():
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(0, {0}, name)
+
+
+def _on_host(leaf: Any) -> Any:
+    """Return an array of this shape and dtype on the host that takes no memory."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def _abstract(leaf: Any) -> Any:

@@ -3,7 +3,8 @@
 Files are uploaded in an order in which an interrupted upload leaves a run that can be resumed: the metrics log before
 the checkpoint that continues it, the checksums of a checkpoint after its other files (without them, it does not exist),
 the recipe, which marks the folder as a run, after the other files of its start, and the results last. A checkpoint at
-the URL is deleted only when a later one is there. Object stores have no locks: one machine at a time may train a run.
+the URL is deleted only when a later one is there. Object stores have no locks: one command at a time may train a run.
+Of several processes, process 0 has the working copy and sends the others what they need of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import link, locked
 from bigs_cli.core.places import copy_of
+from bigs_cli.core.processes import is_main_process, share, synchronize
 from bigs_cli.core.remote import Remote, copy_path, remote
 
 Say = Callable[[str], object]
@@ -34,6 +37,34 @@ SECONDS = 30.0
 _RECIPE = "recipe.yaml"
 _LAST = ("results.json", "seeds.json")
 _FOLDERS = ("checkpoints", "best")
+
+
+@contextmanager
+def folder_of_run(url: str, command: str, resume: bool, say: Say) -> Iterator[Path]:
+    """Yield the folder in which this process trains the run at `url`; all processes must call this function.
+
+    It is the working copy in process 0. The others get a temporary folder with the files that were written before the
+    first step, and an empty folder for each checkpoint. They wait until everything is uploaded.
+
+    Raises:
+        RequestError, BigsError: as `working_copy`, in process 0.
+    """
+    if is_main_process():
+        with working_copy(url, command, resume, say) as folder:
+            files = [folder / name for name in sorted({PLAN, *START_FILES}) if (folder / name).is_file()]
+            share([{file.name: file.read_text() for file in files}, steps(folder / "checkpoints")])
+            yield folder
+    else:
+        texts, known = share(None)
+        with tempfile.TemporaryDirectory(prefix="bigs-") as temporary:
+            folder = Path(temporary)
+            for name, text in texts.items():
+                (folder / name).write_text(text)
+            for step in known:
+                (folder / "checkpoints" / str(step)).mkdir(parents=True)
+            with copy_of(url, folder):
+                yield folder
+    synchronize()
 
 
 @contextmanager

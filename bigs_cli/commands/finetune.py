@@ -327,6 +327,7 @@ def _train(
     """Train, with one seed or several, and print the results."""
     from bigs_cli.checkpoints.resume import sweep_command
     from bigs_cli.core.places import place_of
+    from bigs_cli.core.processes import is_main_process
     from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.scores import scores_table, seeds_table
@@ -341,6 +342,8 @@ def _train(
         best = folder / summary["best"]
     else:
         result = train(recipe, task, data, model, tokenizer, job)
+        if not is_main_process():  # Others may not have the files of the run.
+            return
         scores = scores_of_run(task, job.folder)
         err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']:,}.")
         err.print(scores_table(task, scores), *scores.sentences(), sep="\n")

@@ -56,26 +56,34 @@ def join_processes(
 
 
 def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, Any]) -> None:
-    """Call the function of a command, with these `arguments`, in the working copy of the run at the URL `run`.
+    """Call the function of a command, with these `arguments`, in a folder of this process for the run at the URL `run`.
 
     Raises:
-        RequestError, BigsError: as `working_copy`, or several processes were started.
+        RequestError, BigsError: as `join_processes` and `folder_of_run`, or several processes would train several runs.
     """
-    from bigs_cli.checkpoints.remote_run import working_copy
+    from bigs_cli.checkpoints.remote_run import folder_of_run
+    from bigs_cli.checkpoints.resume import read_record
+    from bigs_cli.checkpoints.sweep import is_sweep
+    from bigs_cli.commands.glue import is_suite
     from bigs_cli.core.errors import RequestError
-    from bigs_cli.core.processes import launched_as_one_of_several
+    from bigs_cli.core.processes import launched_as_one_of_several, several
     from bigs_cli.reporting.console import err
 
     url, resume = arguments["run"], arguments["resume"]
-    if launched_as_one_of_several(os.environ) or arguments["coordinator"] is not None:
-        raise RequestError(
-            f"--run {url}: several processes write one checkpoint together. Name a folder on a file system that all of "
-            "them share."
-        )
     if arguments["dry_run"]:
         _dry_run_at_url(url, call, arguments)
         return
-    with working_copy(url, command, resume, err.print) as folder:
+    many = arguments["sweep"] or (arguments["seeds"] or 1) > 1 or is_suite(arguments.get("task"))
+    only_one = RequestError(
+        f"--run {url}: several processes train only a single run at a URL. For several runs, name a folder on a file "
+        "system that all processes share."
+    )
+    if many and (launched_as_one_of_several(os.environ) or arguments["coordinator"] is not None):
+        raise only_one
+    join_processes(*(arguments[name] for name in ("coordinator", "process", "processes")))
+    with folder_of_run(url, command, resume, err.print) as folder:
+        if several() and (is_sweep(str(folder)) or read_record(folder).seeds > 1):
+            raise only_one
         call(**{**arguments, "run": str(folder)})
 
 

@@ -7,13 +7,14 @@ its end.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import sys
 import threading
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bigs_cli.core.errors import BigsError, RequestError
 
@@ -95,6 +96,27 @@ def broadcast(value: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def share_bytes(data: bytes) -> bytes:
+    """Return the `data` of process 0 in every process. All processes must call this function."""
+    if _count == 1:
+        return data
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    size = broadcast(len(data))
+    words = np.zeros(-(-size // 4), np.int32)  # JAX adds up the values of all processes, as integers of this size.
+    if is_main_process():
+        words.view(np.uint8)[:size] = np.frombuffer(data, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()[:size]
+
+
+def share(value: Any) -> Any:
+    """Return the `value` of process 0, of JSON types, in every process. All processes must call this function."""
+    if _count == 1:
+        return value
+    return json.loads(share_bytes(json.dumps(value).encode()))
 
 
 def synchronize() -> None:

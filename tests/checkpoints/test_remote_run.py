@@ -284,9 +284,9 @@ def test_what_cannot_be_at_a_url_is_refused(shards: Path, tmp_path: Path, monkey
     for url in ("https://example.org/run", "file:///tmp/run", "hf://a/b", "zip://run::s3://bucket/run.zip"):
         done = bigs(*pretrain(shards, url))
         assert (done.code, f"{url} is a URL to which nothing can be written" in done.err) == (2, True)
-    together = ("--coordinator", "127.0.0.1:1", "--process", 0, "--processes", 2)
-    done = bigs(*pretrain(shards, URL, *together))
-    assert (done.code, "a file system that all of them share" in done.err) == (2, True)
+    for several in (("--seeds", 2), ("--sweep", "seed=1,2")):
+        done = bigs(*pretrain(shards, URL, *several, "--coordinator", "here:1", "--process", 0, "--processes", 2))
+        assert (done.code, "several processes train only a single run at a URL" in done.err) == (2, True)
     assert not store()
     monkeypatch.setitem(sys.modules, "s3fs", None)
     done = bigs(*pretrain(shards, "s3://bucket/run"))

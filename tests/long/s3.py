@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from moto.server import ThreadedMotoServer
 
 from bigs_cli.checkpoints.orbax import steps
 from tests.tiny import HANG, bigs, pretrain, write_shards
+from tests.training.test_processes import finish
 from tests.training.test_resume import same, training_log
 
 PORT = 5123
@@ -60,6 +62,8 @@ def main() -> None:
         print("a run at a URL that is killed three times, and continued elsewhere, is identical to one on this disk")
         check_outage(shards, folder, server)
         print("a run goes on while the server is away, and is identical to one on this disk")
+        check_processes(shards, folder)
+        print("two processes whose run at a URL is killed, and resumed, are identical to two on this disk")
         check_models(shards, folder)
         print("data, start model and teacher at URLs give the same run; eval, predict and export work")
 
@@ -78,7 +82,29 @@ def check_killed(shards: Path, folder: Path) -> None:
         shutil.rmtree(folder / "cache")
         arguments = ["pretrain", "--resume", "--run", url]
     bigs(*arguments).fine()
-    compare(url, folder)
+    compare(url, folder / "steady")
+
+
+def check_processes(shards: Path, folder: Path) -> None:
+    """Kill two processes after the first checkpoint is uploaded; the cache is lost. Each has one half of the arrays."""
+    url, split = f"{BUCKET}/processes", ("--set", "mesh.fsdp=2")
+    finish(processes(pretrain(shards, folder / "two", *split, **CHANGES)))
+    both = processes(pretrain(shards, url, *split, **CHANGES))
+    until(lambda: bool(uploaded_steps(url)), both[0])
+    for process in both:
+        process.kill()
+        process.wait()
+    shutil.rmtree(folder / "cache")
+    finish(processes(["pretrain", "--resume", "--run", url]))
+    compare(url, folder / "two")
+
+
+def processes(arguments: list[object]) -> list[subprocess.Popen[str]]:
+    """Start two processes of one run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        together = ("--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--processes", 2, "--process")
+    return [start([*arguments, *together, number]) for number in range(2)]
 
 
 def check_outage(shards: Path, folder: Path, server: ThreadedMotoServer) -> None:
@@ -93,7 +119,7 @@ def check_outage(shards: Path, folder: Path, server: ThreadedMotoServer) -> None
     assert process.returncode == 0, err
     assert out == f"{url}\n"
     assert err.count("not uploaded for now") == 1, err
-    compare(url, folder)
+    compare(url, folder / "steady")
 
 
 def check_models(shards: Path, folder: Path) -> None:
@@ -135,15 +161,15 @@ def uploaded_steps(url: str) -> list[int]:
     return [int(name.split("/")[-2]) for name in found if name.endswith("/seal.json")]
 
 
-def compare(url: str, folder: Path) -> None:
-    """Compare a run at a URL with the one on this disk."""
-    found = folder / url.rpartition("/")[2]
+def compare(url: str, other: Path) -> None:
+    """Compare a run at a URL with another one on this disk."""
+    found = other.parent / f"found-{url.rpartition('/')[2]}"
     system = fsspec.filesystem("s3")
     system.invalidate_cache()
     system.get(url, str(found), recursive=True)
-    assert steps(found / "checkpoints") == steps(folder / "steady" / "checkpoints")
-    assert same(found / "checkpoints", folder / "steady" / "checkpoints")
-    assert training_log(found) == training_log(folder / "steady")
+    assert steps(found / "checkpoints") == steps(other / "checkpoints")
+    assert same(found / "checkpoints", other / "checkpoints")
+    assert training_log(found) == training_log(other)
     assert (found / "results.json").is_file()
 
 

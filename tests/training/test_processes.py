@@ -17,6 +17,7 @@ from subprocess import PIPE, Popen
 import pytest
 
 from bigs_cli.reporting.metrics_log import curve, read_metrics
+from tests.models.test_sharding import back_to, near
 from tests.tiny import HANG, bigs, finetune, pretrain, start_bigs
 
 
@@ -114,6 +115,22 @@ def test_two_processes_start_from_a_model_with_a_teacher(pretrained: Path, shard
     finish(start(2, pretrain(shards, tmp_path / "two", *models)))
     one, two = (curve(read_metrics(tmp_path / run / "metrics.jsonl"), "loss")[1] for run in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_two_processes_train_at_a_url_like_one(shards: Path, pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """Only process 0 reads and writes there. Each process has one half of the arrays."""
+    bigs(*pretrain(shards, tmp_path / "one", checkpoint__every_steps=3, checkpoint__keep=9)).fine()
+    url, split = f"local://{tmp_path}/two", ("--set", "mesh.fsdp=2")
+    finish(start(2, pretrain(shards, url, *split, checkpoint__every_steps=3, checkpoint__keep=9)))
+    near(tmp_path / "two", tmp_path / "one")
+    back_to(tmp_path / "two", tmp_path / "again", 3)
+    messages = finish(start(2, ["pretrain", "--resume", "--run", f"local://{tmp_path}/again"]))
+    assert "after step 3." in messages[0]
+    near(tmp_path / "again", tmp_path / "one")
+    tuned = f"local://{tmp_path}/tuned"
+    finish(start(2, finetune("mrpc", pretrained, glue, tuned, "--set", "epochs=1")))
+    assert (tmp_path / "tuned" / "results.json").is_file()
+    assert not list((tmp_path / "cache").rglob("copy/*/*"))
 
 
 def under_open_mpi(count: int, *arguments: object) -> list[Popen[str]]:
