@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import jax
@@ -19,10 +20,13 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
+from bigs_cli.core.accelerators import ACCELERATORS, MFU
+from bigs_cli.core.wording import counted, duration
 from bigs_cli.data.manifest import dtype_for
 from bigs_cli.data.masking import MaskIds
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.backends import ACCELERATOR, BACKENDS
+from bigs_cli.models.flops import count_flops
 from bigs_cli.models.functional import make_apply, parameter_shapes
 from bigs_cli.recipe import PretrainRecipe
 from bigs_cli.reporting.console import table
@@ -64,6 +68,14 @@ class Measured:
     compile_seconds: float
 
 
+@dataclass(frozen=True)
+class Planned:
+    """The seconds of a step on one kind of accelerator: for computation, and for what each device sends."""
+
+    compute: float
+    send: float
+
+
 def measure(recipe: PretrainRecipe, devices: int) -> Measured:
     """Compile a step of a recipe whose mesh has this number of devices, in a process of its own.
 
@@ -86,6 +98,32 @@ def mesh_table(measured: Measured, title: str) -> Table:
         rows.add_row(f"sent by {kind}", f"{sent.count:,}", f"{sent.bytes:,.0f}")
     total = sum(sent.bytes for sent in measured.collectives.values())
     rows.add_row("sent per step", f"{sum(sent.count for sent in measured.collectives.values()):,}", f"{total:,.0f}")
+    return rows
+
+
+def plan_of(recipe: PretrainRecipe, measured: Measured, devices: int) -> dict[str, Planned]:
+    """Return the time of a step, by accelerator, on a mesh of this number of devices."""
+    length, masked = recipe.data.sequence_length, recipe.masking.predictions(recipe.data.sequence_length)
+    flops = count_flops(recipe.model, length, recipe.compute.mixing, masked).training * recipe.batch_size
+    sent = sum(one.bytes for one in measured.collectives.values())
+    return {
+        name: Planned(flops / (devices * MFU * one.peak), sent / one.sends(devices))
+        for name, one in ACCELERATORS.items()
+    }
+
+
+def plan_table(plan: Mapping[str, Planned], recipe: PretrainRecipe, devices: int) -> Table:
+    """Return a table of the time of a step, and of the whole run if sending overlaps with computation."""
+    rows = table(
+        f"time on {counted(devices, 'device')}, computing at {MFU:.0%} of the bfloat16 peak",
+        *("", "compute a step", "send", "whole run", "if both overlap"),
+        right=("compute a step", "send", "whole run", "if both overlap"),
+    )
+    steps = batch_schedule.tokens_until(recipe, batch_schedule.last_step(recipe))
+    steps /= recipe.batch_size * recipe.data.sequence_length
+    for name, one in plan.items():
+        apart, together = one.compute + one.send, max(one.compute, one.send)
+        rows.add_row(name, *map(duration, (one.compute, one.send, steps * apart, steps * together)))
     return rows
 
 

@@ -346,13 +346,13 @@ def mesh(
     sets: opt.Sets = None,
     json_file: opt.JsonFile = None,
 ) -> None:
-    """Count what each device of a mesh holds and sends in a training step, without these devices.
+    """Count what each device of a mesh holds and sends in a training step, and plan its time, without these devices.
 
     The step is compiled for as many simulated devices as the sizes in `mesh` multiply to (−1 counts as 1). Compilers
     for accelerators may need less: they sum gradients only where they are stored, and send bfloat16 where this one
     sends float32.
     """
-    from bigs_cli.bench.mesh import measure, mesh_table
+    from bigs_cli.bench.mesh import measure, mesh_table, plan_of, plan_table
     from bigs_cli.bench.report import check_target, heading, show
     from bigs_cli.core.errors import RequestError
     from bigs_cli.models.sharding import check_batch, planned_mesh
@@ -371,10 +371,14 @@ def mesh(
     chosen = chosen.model_copy(update={"mesh": type(chosen.mesh)(**sizes), "compute": compute})
     rows = base_batch_size(chosen) // chosen.gradient_accumulation_steps
     check_batch(planned_mesh(chosen.mesh), rows, chosen.data.sequence_length)
-    measured = measure(chosen, prod(sizes.values()))
+    devices = prod(sizes.values())
+    measured = measure(chosen, devices)
+    plan = plan_of(chosen, measured, devices)
     report = heading("mesh", recipe=recipe, mesh=sizes) | asdict(measured)
+    report["seconds_per_step"] = {name: asdict(one) for name, one in plan.items()}
     shape = " × ".join(f"{axis} {size}" for axis, size in sizes.items())
-    show(report, [mesh_table(measured, f"{recipe}, {shape}, {dtype}")], [], json_file)
+    tables = [mesh_table(measured, f"{recipe}, {shape}, {dtype}"), plan_table(plan, chosen, devices)]
+    show(report, tables, [], json_file)
 
 
 app.command("recipes", epilog=compare_recipes.EPILOG)(compare_recipes.compare_recipes)

@@ -13,6 +13,14 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
     return f"{shown} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time with three digits and its unit: ``4.07 days``, ``19.5 hours``, ``85.2 ms``."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
 def printable(text: str, width: int | None = None) -> str:
     """Return `text` with line breaks and control characters escaped, truncated to `width` characters."""
     if width is not None and len(text) > width:

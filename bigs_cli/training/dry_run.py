@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from bigs_cli.core.wording import counted
+from bigs_cli.core.accelerators import ACCELERATORS, MFU
+from bigs_cli.core.wording import counted, duration
 from bigs_cli.data.corpus import Corpus
 from bigs_cli.data.manifest import dtype_for
 from bigs_cli.models import sharding as meshes
@@ -31,11 +32,6 @@ from bigs_cli.training.step import TrainState, new_state
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-
-_PEAKS = {"A100": 312e12, "H100": 989e12, "TPU v5e": 197e12, "TPU v5p": 459e12}
-"""Peak FLOP/s in bfloat16, without sparsity, of one device: the data sheets of NVIDIA and Google Cloud."""
-_MFU = 0.4
 
 
 @dataclass(frozen=True)
@@ -133,10 +129,10 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str
     batch_bytes = _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch))
     kind = mesh.devices.flat[0].device_kind if isinstance(mesh, jax.sharding.Mesh) else "not on this machine"
     flops_of_run = step * total / tokens
-    seconds = {name: flops_of_run / (_MFU * peak * mesh.size) for name, peak in _PEAKS.items()}
+    seconds = {name: flops_of_run / (MFU * one.peak * mesh.size) for name, one in ACCELERATORS.items()}
     first = next(iter(seconds))
     left_out = "evaluation" if run.recipe.teacher is None else "the teacher and evaluation"
-    note = f"{_MFU:.0%} of the bfloat16 peak of {counted(mesh.size, 'device')}, without {left_out}"
+    note = f"{MFU:.0%} of the bfloat16 peak of {counted(mesh.size, 'device')}, without {left_out}"
     result = table("requirements", "item", "amount", "", right=("amount",))
     for line in (
         ("parameters", f"{count(state.params):,}", ""),
@@ -155,7 +151,7 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str
             f"{flops.head / flops.forward:.1%}",
             f"at {run.predictions} masked positions per row" if run.predictions else "",
         ),
-        *((f"time on {name}", _duration(time), note if name == first else "") for name, time in seconds.items()),
+        *((f"time on {name}", duration(time), note if name == first else "") for name, time in seconds.items()),
     ):
         result.add_row(*line)
     values = {
@@ -169,17 +165,10 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str
         "tokens": total,
         "flops_per_step": step,
         "flops": flops_of_run,
-        "mfu": _MFU,
+        "mfu": MFU,
         "seconds": seconds,
     }
     return values, result
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} seconds"
 
 
 def _shardings(mesh: meshes.AnyMesh, params: Any) -> Table:

@@ -52,6 +52,9 @@ def test_each_device_sends_what_the_arithmetic_predicts(axis: str) -> None:
     sent = measured["collectives"]["all-reduce" if axis == "data" else "all-gather"]["bytes"]
     expected = 2 * 4 * needed["parameters"] * 3 / 4
     assert 0.85 * expected < sent < 1.5 * expected
+    seconds = measured["seconds_per_step"]["H100"]
+    assert seconds["compute"] * needed["steps"] == pytest.approx(needed["seconds"]["H100"])
+    assert seconds["send"] == pytest.approx(sum(one["bytes"] for one in measured["collectives"].values()) / 450e9)
     held = sum(needed["bytes_per_device"].values())
     assert measured["state_bytes"] == pytest.approx(held, rel=0.05)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bigs_cli.core.wording import counted, shortened, without_folders
+from bigs_cli.core.wording import counted, duration, shortened, without_folders
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,14 @@ from bigs_cli.core.wording import counted, shortened, without_folders
 )
 def test_one_is_singular_and_thousands_are_separated(count: float, expected: str) -> None:
     assert counted(count, "step") == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.0852, "85.2 ms"), (119, "119 seconds"), (180, "3 minutes"), (70200, "19.5 hours"), (351648, "4.07 days")],
+)
+def test_durations_have_three_digits(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 def test_absolute_paths_in_nested_values_lose_their_folders() -> None:

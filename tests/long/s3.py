@@ -87,9 +87,10 @@ def check_killed(shards: Path, folder: Path) -> None:
 
 def check_processes(shards: Path, folder: Path) -> None:
     """Kill two processes after the first checkpoint is uploaded; the cache is lost. Each has one half of the arrays."""
-    url, split = f"{BUCKET}/processes", ("--set", "mesh.fsdp=2")
-    finish(processes(pretrain(shards, folder / "two", *split, **CHANGES)))
-    both = processes(pretrain(shards, url, *split, **CHANGES))
+    url, words = f"{BUCKET}/processes", ("--set", "mesh.fsdp=2")
+    changes = {"steps": 150, "evaluate__every_steps": 50, "checkpoint__every_steps": 25}
+    finish(processes(pretrain(shards, folder / "two", *words, **changes)))
+    both = processes(pretrain(shards, url, *words, **changes))
     until(lambda: bool(uploaded_steps(url)), both[0])
     for process in both:
         process.kill()
@@ -113,7 +114,7 @@ def check_outage(shards: Path, folder: Path, server: ThreadedMotoServer) -> None
     process = start(pretrain(shards, url, **CHANGES))
     until(lambda: bool(uploaded_steps(url)), process)
     server.stop()
-    time.sleep(8)
+    time.sleep(25)  # Longer than the repetitions of botocore.
     server.start()
     out, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err

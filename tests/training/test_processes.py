@@ -204,13 +204,15 @@ def test_a_failure_in_one_process_ends_a_sweep(pretrained: Path, glue: Path, tmp
             process.communicate()
 
 
-def test_two_processes_run_the_glue_suite(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_two_processes_run_the_glue_suite_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     """MRPC starts from the MNLI run, which process 0 has just written."""
     tasks, root = tmp_path / "tasks", tmp_path / "suite"
     for name in ("MNLI", "MRPC"):
         shutil.copytree(glue / name, tasks / name)
-    command = finetune("glue", pretrained, tasks, root, "--set", "epochs=1")
-    messages = finish(under_open_mpi(2, *command))
+    bigs(*finetune("glue", pretrained, tasks, tmp_path / "one", "--set", "epochs=1")).fine()
+    messages = finish(under_open_mpi(2, *finetune("glue", pretrained, tasks, root, "--set", "epochs=1")))
     assert "Task 2 of 2: mrpc" in messages[0]
     assert f"from: {root}/mnli" in (root / "mrpc" / "recipe.yaml").read_text()
-    assert len(list(root.glob("*/results.json"))) == 2
+    for task in ("mnli", "mrpc"):
+        one, two = (json.loads((run / task / "results.json").read_text()) for run in (tmp_path / "one", root))
+        assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
