@@ -21,7 +21,7 @@ from typing import Self
 
 from bigs_cli.checkpoints.checksums import CHECKSUMS, steps
 from bigs_cli.checkpoints.resume import resume_command
-from bigs_cli.checkpoints.run import ENVIRONMENT, START_FILES
+from bigs_cli.checkpoints.run import ENVIRONMENT, START_FILES, RunFolder
 from bigs_cli.checkpoints.sweep import PLAN
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.errors import BigsError, RequestError
@@ -49,6 +49,16 @@ def folder_of_run(url: str, command: str, resume: bool, say: Say) -> Iterator[Pa
     Raises:
         RequestError, BigsError: as `working_copy`, in process 0.
     """
+    with contextlib.ExitStack() as interrupted:
+        # Ctrl-C stops all processes. The others must not end before everything is uploaded.
+        interrupted.push(lambda kind, error, trace: synchronize() if kind is KeyboardInterrupt else None)
+        with _here(url, command, resume, say) as folder:
+            yield folder
+    synchronize()
+
+
+@contextmanager
+def _here(url: str, command: str, resume: bool, say: Say) -> Iterator[Path]:
     if is_main_process():
         with working_copy(url, command, resume, say) as folder:
             files = [folder / name for name in sorted({PLAN, *START_FILES}) if (folder / name).is_file()]
@@ -64,7 +74,6 @@ def folder_of_run(url: str, command: str, resume: bool, say: Say) -> Iterator[Pa
                 (folder / "checkpoints" / str(step)).mkdir(parents=True)
             with copy_of(url, folder):
                 yield folder
-    synchronize()
 
 
 @contextmanager
@@ -164,8 +173,13 @@ def _has_started(names: Iterable[str]) -> bool:
 
 
 def _checkpoint_of(name: str) -> str | None:
-    """Return the folder of the checkpoint that a file belongs to, as checkpoints/100 or seed-42/best/100, if any."""
+    """Return the folder of the checkpoint that a file belongs to, as checkpoints/100 or seed-42/best/100, if any.
+
+    Hidden files, such as those that wait to be pushed, belong to none.
+    """
     parts = name.split("/")
+    if any(part.startswith(".") for part in parts):
+        return None
     for at, part in enumerate(parts[:-2]):
         if part in _FOLDERS and parts[at + 1].isdigit():
             return "/".join(parts[: at + 2])
@@ -174,7 +188,9 @@ def _checkpoint_of(name: str) -> str | None:
 
 def _complete(names: Iterable[str]) -> set[str]:
     """Return the folders of the checkpoints that have all of their files."""
-    return {name.removesuffix(f"/{CHECKSUMS}") for name in names if name.endswith(f"/{CHECKSUMS}")}
+    return {
+        name.removesuffix(f"/{CHECKSUMS}") for name in names if name.endswith(f"/{CHECKSUMS}") and _checkpoint_of(name)
+    }
 
 
 def _usable(names: Iterable[str]) -> list[str]:
@@ -261,6 +277,8 @@ class Mirror:
                 raise BigsError(sentence) from problem
             self._say(sentence)
         else:
+            if steps(RunFolder(self._folder).pushes):
+                return
             removed = _beside(self._folder, "removed")
             shutil.rmtree(removed, ignore_errors=True)
             self._folder.rename(removed)  # A part of a working copy must not look like one.

@@ -95,6 +95,11 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def pushes(self) -> Path:
+        """Checkpoints that wait to be pushed to the hub."""
+        return self.path / ".pushes"
+
+    @property
     def results_file(self) -> Path:
         """The final results."""
         return self.path / "results.json"

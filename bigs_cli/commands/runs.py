@@ -220,6 +220,45 @@ def report(
     out.print(str(output))
 
 
+@app.command(epilog="[bold]Example:[/bold] bigs runs serve")
+def serve(
+    root: Annotated[
+        Path | None,
+        opt.path_option("--root", help="Folder that contains the runs.", show_default="$BIGS_RUNS, or runs/"),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the pages; 0 for any that is free.")] = 6060,
+) -> None:
+    """Show runs in a browser while they are trained: curves, results, predicted words; reloaded every 10 seconds.
+
+    Only this machine can open the pages. For a run on another machine, forward the port: ssh -L 6060:127.0.0.1:6060
+    HOST. Nothing is changed, and only the CPU is used. Ctrl-C ends it.
+    """
+    import os
+
+    from bigs_cli.checkpoints.run import runs_root
+    from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.server import make_server
+
+    folder = root or runs_root()
+    if not folder.is_dir():
+        raise RequestError(f"There is no folder {folder}. Name the one that contains the runs with --root.")
+    os.environ["JAX_PLATFORMS"] = "cpu"  # Accelerators are for training.
+    os.nice(5)
+    prepare_jax()
+    from bigs_cli.evaluation.live import Pages
+
+    try:
+        server = make_server(Pages(folder), port)
+    except OSError as error:
+        raise RequestError(f"Port {port} cannot be used ({error.strerror}). Name another one with --port.") from None
+    with server:
+        out.print(f"http://127.0.0.1:{server.server_port}/")
+        err.print(f"The runs in {folder} are shown at this address. Stop with Ctrl-C.")
+        server.serve_forever()
+
+
 def _curves(names: list[str], validation_curve: bool) -> Figure:
     from bigs_cli.checkpoints.run import find_run
     from bigs_cli.core.errors import RequestError

@@ -51,6 +51,8 @@ def join_processes(
     group.join(coordinator, process, processes)
     if not group.is_main_process():
         err.quiet = out.quiet = True
+    if group.several():
+        prepare_jax()  # Before the processes first exchange values.
     options = {"--coordinator": coordinator, "--process": process, "--processes": processes}
     return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
 
@@ -120,23 +122,34 @@ def uploaded(url: str, *, is_folder: bool) -> Iterator[Path]:
     A folder must be new.
 
     Raises:
-        RequestError, BigsError: as `remote.upload`, the former before anything is written.
+        RequestError, BigsError: as `remote.upload`, the former before anything is written. What could not be uploaded
+            stays in the temporary folder.
     """
+    import shutil
     import tempfile
 
-    from bigs_cli.core.errors import RequestError
+    from bigs_cli.core.errors import BigsError, RequestError
     from bigs_cli.core.places import copy_of
     from bigs_cli.core.remote import remote, upload
 
-    with tempfile.TemporaryDirectory(prefix="bigs-") as folder:
-        path = Path(folder) / (url.rstrip("/").rpartition("/")[2] or "output")
-        place = remote(url)
-        if is_folder and place.files():
-            raise RequestError(f"{url} is in use. Name another place, or remove it first.")
-        place.check_writable()
+    place = remote(url)
+    if is_folder and place.files():
+        raise RequestError(f"{url} is in use. Name another place, or remove it first.")
+    place.check_writable()
+    folder = Path(tempfile.mkdtemp(prefix="bigs-"))
+    path = folder / (url.rstrip("/").rpartition("/")[2] or "output")
+    kept = False
+    try:
         with copy_of(url, path):
             yield path
-        upload(path, url)
+        try:
+            upload(path, url)
+        except (BigsError, OSError) as error:
+            kept = True
+            raise BigsError(f"The result could not be uploaded. {error} It is in {path}.") from error
+    finally:
+        if not kept:
+            shutil.rmtree(folder)
 
 
 def open_and_announce(name: str | None, form: str | None = None, title: str = "Model") -> OpenModel:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.processes import several
 
 
 class NoDeviceError(RequestError):
@@ -22,12 +23,19 @@ def find_devices() -> list[Any]:
     """Return the devices (`jax.Device`) of all processes. The first call initializes them, which may take seconds.
 
     Raises:
+        RequestError: they belong to several machines, and this process has not joined the others.
         NoDeviceError: the platform in $JAX_PLATFORMS is not installed, has no device, or is used by another process.
     """
     import jax
 
     try:
-        return jax.devices()
+        found = jax.devices()
     except (RuntimeError, AssertionError) as error:  # AssertionError without a message: the platform is not installed.
         reason = str(error).strip().splitlines() or ["it is not installed"]
         raise NoDeviceError(reason[0].rstrip(".")) from None
+    if jax.process_count() > 1 and not several():
+        raise RequestError(
+            "The devices belong to several machines, but this process does not know the others. Start every process "
+            "with --coordinator HOST:PORT, --process and --processes."
+        )
+    return found

@@ -7,6 +7,7 @@ its end.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -15,12 +16,14 @@ import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, NoReturn
+from urllib.request import Request, urlopen
 
 from bigs_cli.core.errors import BigsError, RequestError
 
 # This and the next value were chosen by this project, without a source.
 _JOIN_SECONDS = 120  # maximum time to wait for all processes to start
 _HEARTBEAT_SECONDS = 30  # a process without a heartbeat for this long counts as lost
+_PART = 64 << 20  # bytes that are sent at a time to the other processes
 _LOST_CODE = 75  # exit code of a worker for its parent, which exits with 1
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|coordination ?service|heartbeat|unavailable:", re.IGNORECASE)
 
@@ -105,11 +108,17 @@ def share_bytes(data: bytes) -> bytes:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    size = broadcast(len(data))
-    words = np.zeros(-(-size // 4), np.int32)  # JAX adds up the values of all processes, as integers of this size.
-    if is_main_process():
-        words.view(np.uint8)[:size] = np.frombuffer(data, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()[:size]
+    size = broadcast(len(data) >> 30) << 30 | broadcast(len(data) & (1 << 30) - 1)
+    parts = []
+    for start in range(0, size, _PART):
+        length = min(_PART, size - start)
+        words = np.zeros(
+            -(-length // 4), np.int32
+        )  # JAX adds up the values of all processes, as integers of this size.
+        if is_main_process():
+            words.view(np.uint8)[:length] = np.frombuffer(data, np.uint8, length, start)
+        parts.append(np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()[:length])
+    return b"".join(parts)
 
 
 def share(value: Any) -> Any:
@@ -163,7 +172,24 @@ def leave(code: int) -> None:
 
 def launched_as_one_of_several(environment: Mapping[str, str]) -> bool:
     """Return whether srun, mpirun or a TPU pod started this process with others."""
-    return launched_process_count(environment) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    return launched_process_count(environment) > 1 or "," in _tpu_hosts(environment)
+
+
+def _tpu_hosts(environment: Mapping[str, str]) -> str:
+    """Return the hosts of the TPU slice of this machine, separated by commas; "" if there is none.
+
+    Kubernetes names them in the environment; TPU VMs have to ask Google's metadata server, as JAX does.
+    """
+    hosts = environment.get("TPU_WORKER_HOSTNAMES")
+    if hosts is not None or environment.get("TPU_SKIP_MDS_QUERY") or importlib.util.find_spec("libtpu") is None:
+        return hosts or ""
+    server = environment.get("GCE_METADATA_IP", "metadata.google.internal")
+    url = f"http://{server}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+    try:
+        with urlopen(Request(url, headers={"Metadata-Flavor": "Google"}), timeout=2) as answer:
+            return answer.read().decode()
+    except OSError:
+        return ""
 
 
 def _lost_message(process: int | None, processes: int | None) -> str:

@@ -202,8 +202,19 @@ def staging(output: Path, *, resume: bool = False, overwrite: bool = False) -> I
             raise RequestError(f"Another process is writing {output}. Wait for it, or name another --output.") from None
         except BaseException:
             if not (place.folder / _PROGRESS).is_file() and not place.finished:
-                shutil.rmtree(new if new else place.folder, ignore_errors=True)
+                shutil.rmtree(place.folder, ignore_errors=True)
+                if new is not None:
+                    _remove_empty(output, new)
             raise
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove `folder` and its parents up to `top`, except those with other files: other parts may be in them."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *folder.parents):
+            path.rmdir()
+            if path == top:
+                return
 
 
 def _make(place: Staging) -> None:

@@ -99,15 +99,16 @@ def report(
         overview = reporting.list_table([each.run for each in runs], [each.name for each in runs])
         parts += [element("nav", element("ul", *items)), html_table(overview)]
     for name, sweep in (sweeps or {}).items():
-        parts.append(element("section", *_sweep_section(name, sweep, numbers)))
+        parts.append(element("section", *sweep_section(name, sweep, numbers)))
     for i, each in enumerate(runs):
-        parts.append(element("section", *_run_section(each, len(runs) > 1, examples, numbers), id=f"run-{i}"))
+        parts.append(element("section", *run_section(each, len(runs) > 1, examples, numbers), id=f"run-{i}"))
     for i, comparison in enumerate(comparisons):
         parts.append(element("section", *_comparison_section(comparison, examples, numbers), id=f"comparison-{i}"))
     return page(title, *parts)
 
 
-def _sweep_section(name: str, sweep: Sweep, numbers: Iterator[int]) -> Iterator[Markup]:
+def sweep_section(name: str, sweep: Sweep, numbers: Iterator[int]) -> Iterator[Markup]:
+    """Yield what is shown of a sweep."""
     yield element("h2", f"Sweep {name}")
     yield html_table(sweep.table(""))
     for note in sweep.notes():
@@ -116,7 +117,8 @@ def _sweep_section(name: str, sweep: Sweep, numbers: Iterator[int]) -> Iterator[
     yield figure(svg, f"Results of the settings of {name}", "A dot for each seed, and a bar for their mean.")
 
 
-def _run_section(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]) -> Iterator[Markup]:
+def run_section(each: RunReport, titled: bool, examples: int, numbers: Iterator[int]) -> Iterator[Markup]:
+    """Yield what is shown of one run; see `report`. `numbers` tells its plots apart."""
     summary, *_ = reporting.summary(each.run)
     if titled:
         yield element("h2", each.name)
@@ -290,7 +292,7 @@ def gather(runs: Sequence[RunFolder], kernel_length: int) -> tuple[list[RunRepor
     Raises:
         RequestError: a recipe, a metrics log or the results of a run are invalid.
     """
-    reports = [_run_report(name, run, kernel_length) for name, run in zip(short_names(runs), runs, strict=True)]
+    reports = [report_on(name, run, kernel_length) for name, run in zip(short_names(runs), runs, strict=True)]
     groups: dict[str, list[RunReport]] = {}
     for each in reports:
         groups.setdefault("Pretraining" if each.task is None else each.task.title, []).append(each)
@@ -302,11 +304,16 @@ def gather(runs: Sequence[RunFolder], kernel_length: int) -> tuple[list[RunRepor
     return reports, comparisons
 
 
-def _run_report(name: str, run: RunFolder, kernel_length: int) -> RunReport:
+def report_on(name: str, run: RunFolder, kernel_length: int | None) -> RunReport:
+    """Return the report data of a run, without kernels if `kernel_length` is None.
+
+    Raises:
+        RequestError: its recipe, metrics log or results are invalid.
+    """
     task, dev, kernels = task_of_run(run), None, None
     if task is not None and run.predictions_file.is_file():
         dev = dev_predictions(run, task)
-    if steps(run.best) or steps(run.checkpoints):
+    if kernel_length is not None and (steps(run.best) or steps(run.checkpoints)):
         opened = open_model(find_model(str(run.path)))
         if not opened.config.attends:
             kernels = layer_kernels(opened.flat, opened.config, kernel_length)

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from bigs_cli.checkpoints.checksums import CHECKSUMS, steps
 from bigs_cli.checkpoints.run import RunFolder
-from bigs_cli.core.errors import BigsError
+from bigs_cli.core.errors import BigsError, listed
 from bigs_cli.core.files import link, parse_json, write_json
 
 PUSHED = "pushed.json"
 """The file of a run that lists the steps that were pushed, by repository."""
-_WAITING = ".pushes"
 _SECONDS = 1.0
 
 
@@ -32,16 +31,16 @@ def pushes(run: Path, repo: str, every: int | None, say: Callable[[str], object]
     each. A push that fails is tried again after the next one, and at the end.
 
     Raises:
-        BigsError: the final model could not be pushed.
+        BigsError: the run is complete, and the final model or a checkpoint could not be pushed.
     """
-    stop, waiting = threading.Event(), run / _WAITING
+    stop, waiting = threading.Event(), RunFolder(run).pushes
 
     def push_waiting() -> None:
         pushed = _pushed(run, repo)
         for step in steps(waiting):
             if problem := _export(str(waiting / str(step)), repo, f"step-{step}"):
                 say(f"Step {step:,} could not be pushed: {problem}")
-                return
+                continue
             pushed.append(step)
             write_json(run / PUSHED, {repo: sorted(pushed)})
             shutil.rmtree(waiting / str(step))
@@ -61,12 +60,18 @@ def pushes(run: Path, repo: str, every: int | None, say: Callable[[str], object]
         thread.join()
         _set_aside(run, repo, every)
     push_waiting()
-    if not steps(waiting):
+    left = steps(waiting)
+    if not left:
         shutil.rmtree(waiting, ignore_errors=True)
     if RunFolder(run).finished:
         if problem := _export(str(run), repo, None):
             raise BigsError(f"The run is complete, but its model could not be pushed. {problem}")
         say(f"Pushed the final model to {repo}.")
+        if left:
+            raise BigsError(
+                f"The run is complete, but not all of its checkpoints were pushed: {listed(list(map(str, left)))}. "
+                "Resume it with --push to try again."
+            )
 
 
 def _pushed(run: Path, repo: str) -> list[int]:
@@ -83,7 +88,7 @@ def _set_aside(run: Path, repo: str, every: int | None) -> bool:
     """
     pushed, new = _pushed(run, repo), False
     for step in steps(run / "checkpoints"):
-        target = run / _WAITING / str(step)
+        target = RunFolder(run).pushes / str(step)
         if every is None or step % every or step in pushed or target.exists():
             continue
         partial = target.with_name(f".{step}")

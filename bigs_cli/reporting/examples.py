@@ -13,7 +13,7 @@ from rich.text import Text
 from tokenizers.decoders import DecodeStream
 
 from bigs_cli.core.wording import printable
-from bigs_cli.data.corpus import Array, Batch, Corpus
+from bigs_cli.data.corpus import Array, Corpus
 from bigs_cli.data.manifest import Split
 from bigs_cli.data.masking import MaskedBatch, mask_ids, masked_batch
 from bigs_cli.recipe.groups import Masking
@@ -37,9 +37,7 @@ def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, spli
             does not mark words.
     """
     rows, tokenizer = shards.split(split), shards.tokenizer()
-    chosen = _spread(len(rows), count, seed)
-    batch = _masked(shards, rows.take(chosen), chosen, masking, seed)
-
+    chosen, batch = masked_rows(shards, split, masking, count, seed)
     for n, row in enumerate(chosen):
         filled = int(batch.attention_mask[n].sum())
         ids = batch.input_ids[n, :filled].tolist()
@@ -47,10 +45,12 @@ def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, spli
         labels = dict(zip(batch.positions[n, predicted].tolist(), batch.labels[n, predicted].tolist(), strict=True))
         tokens = f"{filled} of {batch.input_ids.shape[1]} tokens"
         header = f"{split} row {row:,} of {len(rows):,}: {tokens}, {len(labels)} to predict"
-        text = Text.assemble(*((piece, _PREDICTED if p in labels else "") for p, piece in _pieces(tokenizer, ids)))
+        text = Text.assemble(*((piece, _PREDICTED if p in labels else "") for p, piece in pieces(tokenizer, ids)))
         predictions = [
             Text.assemble(
-                f"{p:>{len(str(filled))}}  ", (_name(tokenizer, ids[p]), _PREDICTED), f" → {_name(tokenizer, label)}"
+                f"{p:>{len(str(filled))}}  ",
+                (token_name(tokenizer, ids[p]), _PREDICTED),
+                f" → {token_name(tokenizer, label)}",
             )
             for p, label in sorted(labels.items())
         ]
@@ -59,11 +59,14 @@ def print_examples(shards: Corpus, masking: Masking, count: int, seed: int, spli
             out.print(Padding(part, (0, 0, 1, 2)), width=min(_WIDTH, out.width), soft_wrap=False)
 
 
-def _masked(corpus: Corpus, batch: Batch, rows: Array, masking: Masking, seed: int) -> MaskedBatch:
-    """Return a batch of the given rows of a corpus, masked, on the host."""
+def masked_rows(corpus: Corpus, split: Split, masking: Masking, count: int, seed: int) -> tuple[Array, MaskedBatch]:
+    """Return the numbers of `count` rows of a split, or of all, and these rows, masked; see `print_examples`."""
+    rows = corpus.split(split)
+    chosen = _spread(len(rows), count, seed)
     special = mask_ids(corpus, masking, corpus.manifest.vocab_size)
     mask = jax.jit(masked_batch, static_argnames=("special", "masking"))
-    return jax.device_get(mask(jax.random.key(seed), {**batch, "row": rows}, special=special, masking=masking))
+    batch = {**rows.take(chosen), "row": chosen}
+    return chosen, jax.device_get(mask(jax.random.key(seed), batch, special=special, masking=masking))
 
 
 def _spread(rows: int, count: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -72,14 +75,14 @@ def _spread(rows: int, count: int, seed: int) -> np.ndarray[Any, np.dtype[np.int
     return np.random.default_rng(seed).integers(edges[:-1], edges[1:])
 
 
-def _pieces(tokenizer: Tokenizer, ids: list[int]) -> Iterator[tuple[int, str]]:
+def pieces(tokenizer: Tokenizer, ids: list[int]) -> Iterator[tuple[int, str]]:
     """Yield each position and the text that its token adds; the last byte of a character adds the character."""
     stream = DecodeStream(skip_special_tokens=False)
     for position, token_id in enumerate(ids):
         yield position, printable(stream.step(tokenizer, token_id) or "")
 
 
-def _name(tokenizer: Tokenizer, token_id: int) -> str:
+def token_name(tokenizer: Tokenizer, token_id: int) -> str:
     """Return the text of a token, or its vocabulary entry if the text is blank or not a whole character."""
     text = tokenizer.decode([token_id], skip_special_tokens=False).strip()
     if not text or "\N{REPLACEMENT CHARACTER}" in text:

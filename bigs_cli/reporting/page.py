@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
 from rich.table import Table
 
@@ -40,6 +41,7 @@ tbody th { color: inherit; white-space: nowrap; }
 .lines { white-space: pre; }
 figure { margin: 1rem 0; }
 figure svg { max-width: 100%; height: auto; display: block; }
+@media (max-width: 40rem) { figure { overflow-x: auto; } figure svg { max-width: none; width: 36rem; } }
 figcaption { color: var(--quiet); font-size: .85rem; margin-top: .35rem; }
 .row { display: flex; flex-wrap: wrap; gap: 0 2.5rem; align-items: flex-start; }
 .row > * { min-width: 0; }
@@ -47,6 +49,9 @@ details { margin: .6rem 0; border: 1px solid var(--line); border-radius: 6px; pa
 summary { cursor: pointer; font-weight: 600; }
 pre { margin: .6rem 0 .2rem; padding: .7rem .9rem; overflow-x: auto; background: var(--wash); border-radius: 6px;
   font: .82rem/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+.words { max-width: 44rem; }
+.hit { color: var(--accent); text-decoration: underline; font-weight: 600; }
+.miss s { color: var(--quiet); }
 @media print { body { max-width: none; padding: 0; } details { border: 0; padding: 0; } }
 """
 
@@ -68,8 +73,11 @@ def joined(*content: str) -> Markup:
     return Markup("".join(part if isinstance(part, Markup) else html.escape(part) for part in content))
 
 
-def html_table(source: Table) -> Markup:
-    """Return a console table as an HTML table with its title as the caption."""
+def html_table(source: Table, links: Mapping[str, str] = {}) -> Markup:
+    """Return a console table as an HTML table with its title as the caption.
+
+    `links` maps the content of first cells to the URLs that they link to.
+    """
     right = [column.justify == "right" for column in source.columns]
     caption = element("caption", str(source.title)) if source.title else ""
     head = ""
@@ -82,6 +90,8 @@ def html_table(source: Table) -> Markup:
     body = []
     for row in zip(*([str(cell) for cell in column.cells] for column in source.columns), strict=True):
         cells = [_cell(cell, side) for cell, side in zip(row, right, strict=True)]
+        if row[0] in links:
+            cells[0] = element("td", element("a", row[0], href=links[row[0]]))
         if not source.show_header:  # The first cell names the row.
             cells[0] = element("th", row[0], scope="row")
         body.append(element("tr", *cells))
@@ -108,14 +118,18 @@ def figure(svg: str, description: str, caption: str = "") -> Markup:
     return element("figure", Markup(labelled), *([element("figcaption", caption)] if caption else []))
 
 
-def page(title: str, *content: str) -> str:
-    """Return an HTML document. Its content security policy forbids scripts and network access."""
+def page(title: str, *content: str, refresh: int | None = None) -> str:
+    """Return an HTML document. Its content security policy forbids scripts and network access.
+
+    With `refresh`, browsers load it again after that number of seconds.
+    """
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     head = element(
         "head",
         element("meta", charset="utf-8"),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        *([] if refresh is None else [Markup(f'<meta http-equiv="refresh" content="{refresh}">')]),
         element("title", title),
         element("style", Markup(CSS)),
     )

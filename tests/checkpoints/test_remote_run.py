@@ -174,6 +174,23 @@ def test_a_checkpoint_is_always_there(tmp_path: Path, monkeypatch: pytest.Monkey
         assert there == {"recipe.yaml", *(f"checkpoints/{step}/{name}" for name in ("a", "b", "seal.json"))}
 
 
+def test_checkpoints_that_wait_to_be_pushed_stay_in_the_working_copy(tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "copy" / "run"
+    for place in (folder, folder / ".pushes" / "10"):
+        (place / "checkpoints" / "10").mkdir(parents=True)
+        (place / "checkpoints" / "10" / "seal.json").write_text("{}")
+        (place / "recipe.yaml").write_text("kind: pretrain")
+    with Mirror(folder, remote(URL), [], print):
+        pass
+    assert set(store()) == {f"{NAME}/recipe.yaml", f"{NAME}/checkpoints/10/seal.json"}
+    names = [name.removeprefix(f"{NAME}/") for name in store()]
+    assert remote_run._is_later(folder, remote(URL), [*names, ".pushes/20/checkpoints/20/seal.json"])
+    shutil.rmtree(folder / ".pushes")
+    with Mirror(folder, remote(URL), names, print):
+        pass
+    assert not folder.exists()
+
+
 def test_files_of_others_stay(shards: Path, tmp_path: Path) -> None:
     bigs(*pretrain(shards, URL, **STEPS)).fine()
     theirs = [

@@ -32,6 +32,7 @@ COMMANDS = (
     ("runs", "compare"),
     ("runs", "plot"),
     ("runs", "report"),
+    ("runs", "serve"),
     ("recipes", "list"),
     ("recipes", "show"),
     ("recipes", "copy"),

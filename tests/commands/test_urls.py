@@ -14,7 +14,7 @@ import pytest
 
 from bigs_cli import load_model
 from bigs_cli.core.cache import cache_root
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.remote import Remote, fetch
 from bigs_cli.reporting.metrics_log import curve, read_metrics
 from tests.tiny import bigs, finetune, pretrain
@@ -140,6 +140,18 @@ def test_predictions_and_exports_at_urls(pretrained: Path, tmp_path: Path) -> No
     shutil.rmtree(cache_root() / "remote")
     again = bigs(*exported)
     assert (again.code, "memory://b/model is in use" in again.err) == (2, True)
+
+
+def test_a_result_that_cannot_be_uploaded_stays(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(place: Remote, source: Path, name: str) -> None:
+        raise BigsError("There is no network.")
+
+    monkeypatch.setattr(Remote, "put", fail)
+    done = bigs("predict", "a [MASK]", "--model", pretrained, "--output", "memory://b/words.jsonl")
+    assert (done.code, "could not be uploaded. There is no network. It is in " in done.err) == (1, True)
+    kept = Path(done.err.rpartition("It is in ")[2].strip().removesuffix("."))
+    assert json.loads(kept.read_text())
+    shutil.rmtree(kept.parent)
 
 
 def test_nothing_at_a_url(shards: Path, pretrained: Path, tmp_path: Path) -> None:

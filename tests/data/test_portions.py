@@ -16,6 +16,7 @@ from bigs_cli.core.errors import RequestError
 from bigs_cli.data import portions
 from bigs_cli.data.portions import Portion
 from bigs_cli.data.sources import Part
+from bigs_cli.data.staging import staging
 from tests.data.conftest import make_documents
 from tests.data.test_build import content
 from tests.tiny import bigs
@@ -111,6 +112,26 @@ def test_parts_that_do_not_fit_are_refused(corpus: Path, tmp_path: Path) -> None
     assert "Leave it out, or leave out --part" in refused(
         "--input", corpus, "--output", output, *LENGTH, "--train-vocab", 200, "--part", "1/2", "--limit-documents", 3
     )
+
+
+def test_an_interrupted_part_removes_nothing_of_the_others(corpus: Path, tmp_path: Path) -> None:
+    """Also the first one, which has made the folder."""
+    output = tmp_path / "new" / "out"
+    first, second = (Portion.parse(f"{number}/2").folder(output) for number in (1, 2))
+
+    def interrupted(folder: Path) -> None:
+        with staging(folder):
+            if not first.exists():
+                tokenize(corpus, output, "--part", "1/2").fine()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(second)
+    assert (first / "manifest.json").is_file()
+    assert not second.exists()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "other" / "place")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_modified_part_is_not_merged(corpus: Path, tmp_path: Path) -> None:
