@@ -143,19 +143,19 @@ def test_fine_tuning_learns_the_scores_of_a_teacher_with_another_vocabulary(
 ) -> None:
     monkeypatch.setenv("BIGS_CACHE", str(tmp_path / "cache"))
     bigs(*pretrain(other_shards, tmp_path / "base", steps=2)).fine()
-    for task in ("cola", "stsb", "mnli"):
+    for task, seeds in (("stsb", 1), ("cola", 2)):
         teacher, run = tmp_path / f"{task}-teacher", tmp_path / task
         bigs(*finetune(task, tmp_path / "base", glue, teacher)).fine()
         options = ("--teacher", teacher, "--set", "distillation.weight=1", "--set", "epochs=20", "--set", "dropout=0")
-        done = bigs(*finetune(task, pretrained, glue, run, *options, "--seeds", 2)).fine()
+        done = bigs(*finetune(task, pretrained, glue, run, *options, "--seeds", seeds)).fine()
         assert f"Teacher: {teacher} (a run)" in done.err
-        difference = logged(run / "seed-43", "distillation")
+        difference = logged(run / "seed-43" if seeds > 1 else run, "distillation")
         assert np.mean(difference[-3:]) < 0.5 * np.mean(difference[:3])
     cached = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "teacher").iterdir()}
-    assert len(cached) == 3
-    bigs(*finetune("mnli", pretrained, glue, tmp_path / "again", *options)).fine()
+    assert len(cached) == 2
+    bigs(*finetune("cola", pretrained, glue, tmp_path / "again", *options)).fine()
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "teacher").iterdir()} == cached
-    assert logged(tmp_path / "again", "loss") == logged(tmp_path / "mnli" / "seed-42", "loss")
+    assert logged(tmp_path / "again", "loss") == logged(tmp_path / "cola" / "seed-42", "loss")
 
 
 def learned_half(words: tuple[object, ...], tmp_path: Path) -> None:
