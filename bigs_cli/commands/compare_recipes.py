@@ -95,7 +95,7 @@ def compare_recipes(
         blimp_limit=blimp_limit,
     )
     results = read_results(others or (), report["settings"])
-    measures = with_results(run(plan), results)
+    measures = [one for one in with_results(run(plan), results) if one.scaled]
     report["measures"] = [measure.as_dict() for measure in measures]
     if form == "markdown" and json_file != "-":
         out.print(markdown(measures), "")

@@ -117,6 +117,12 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     assert added["validation loss, nats"]["values"]["gated"].keys() == {"42", "43", "44"}
     assert added["validation loss, nats"]["values"]["stacked"] == expected["stacked"]
     assert added["validation loss, nats"]["p_values"] == loss["p_values"]
+    partly["measures"].pop()
+    (tmp_path / "partly.json").write_text(json.dumps(partly))
+    fewer = compare("--seeds", 0, "--add-results", tmp_path / "partly.json", "--plot", tmp_path / "partly.svg").fine()
+    assert "prediction, 1,000 tokens/s" in more.out
+    assert "prediction, 1,000 tokens/s" not in fewer.out
+    assert "gated" in (tmp_path / "partly.svg").read_text()
     assert "With --seeds 0, nothing is run" in compare("--seeds", 0).err
     changed = json.loads((tmp_path / "recipes.json").read_text())
     same = {**changed["settings"], "sets": ["seed=44"]}

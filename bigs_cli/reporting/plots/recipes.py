@@ -14,10 +14,13 @@ _COLUMNS = 3
 
 
 def draw_recipes(measures: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Draw measures, which map a name to the values by recipe: a dot for each seed, and a bar for their mean."""
+    """Draw measures, which map a name to the values by recipe: a dot for each seed, and a bar for their mean.
+
+    Recipes without values of a measure have an empty line there.
+    """
     from matplotlib.figure import Figure
 
-    recipes = list(next(iter(measures.values())))
+    recipes = list(dict.fromkeys(recipe for values in measures.values() for recipe in values))
     rows = -(-len(measures) // _COLUMNS)
     with style():
         figure = Figure(figsize=(9.5, 0.3 + rows * (0.75 + 0.24 * len(recipes))), layout="constrained")
@@ -25,7 +28,8 @@ def draw_recipes(measures: Mapping[str, Mapping[str, Sequence[float]]]) -> Figur
         for axes, (name, values) in zip(panels, measures.items(), strict=False):
             clean(axes, name)
             for row, (recipe, colour) in enumerate(zip(recipes, colours(len(recipes)), strict=True)):
-                of = values[recipe]
+                if not (of := values.get(recipe)):
+                    continue
                 axes.plot(of, [row] * len(of), "o", color=colour, ms=5, alpha=0.6, mew=0)
                 axes.plot([sum(of) / len(of)], [row], "|", color=colour, ms=15, mew=2)
             axes.set_yticks(range(len(recipes)), recipes)
