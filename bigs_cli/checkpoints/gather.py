@@ -48,5 +48,5 @@ def _itself(array: jax.Array) -> jax.Array:
 
 def _distributed(value: Any, like: jax.Array) -> jax.Array:
     sent = b"" if value is None else np.ascontiguousarray(value).tobytes()
-    whole = np.frombuffer(share_bytes(sent), like.dtype).reshape(like.shape)
+    whole = np.frombuffer(share_bytes(sent, like.nbytes), like.dtype).reshape(like.shape)
     return jax.make_array_from_callback(like.shape, like.sharding, lambda part: whole[part])

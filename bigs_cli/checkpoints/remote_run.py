@@ -49,11 +49,16 @@ def folder_of_run(url: str, command: str, resume: bool, say: Say) -> Iterator[Pa
     Raises:
         RequestError, BigsError: as `working_copy`, in process 0.
     """
-    with contextlib.ExitStack() as interrupted:
-        # Ctrl-C stops all processes. The others must not end before everything is uploaded.
-        interrupted.push(lambda kind, error, trace: synchronize() if kind is KeyboardInterrupt else None)
+    has_begun = False
+    try:
         with _here(url, command, resume, say) as folder:
+            has_begun = True
             yield folder
+    except KeyboardInterrupt:
+        # Ctrl-C stops all processes. The others must not end before process 0 has uploaded everything.
+        if has_begun:
+            synchronize()
+        raise
     synchronize()
 
 
@@ -239,7 +244,8 @@ class Mirror:
     """Uploads the files of a folder in a thread while this context lasts, and once more when it ends.
 
     `there` are the names of the files at the place. An upload that fails is tried again with the next one. When all is
-    uploaded, the folder is removed. At the place, only files are deleted that this folder has had.
+    uploaded, the folder is removed, unless checkpoints in it still have to be pushed to the hub: resuming the run does
+    that. At the place, only files are deleted that this folder has had.
     """
 
     def __init__(self, folder: Path, place: Remote, there: list[str], say: Say) -> None:
@@ -278,6 +284,7 @@ class Mirror:
             self._say(sentence)
         else:
             if steps(RunFolder(self._folder).pushes):
+                self._say(f"Checkpoints that could not be pushed are kept in {self._folder}.")
                 return
             removed = _beside(self._folder, "removed")
             shutil.rmtree(removed, ignore_errors=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
@@ -41,12 +41,10 @@ class ResumeRecord(BaseModel):
     """The model that the run learns from."""
     files: dict[str, str] = {}
     """The files of a custom task: train, dev, test."""
-    seeds: int = Field(default=1, ge=1)
-    """The number of seeds, each trained in a subfolder."""
 
 
 def read_record(folder: Path) -> ResumeRecord:
-    """Return the record of the run or the seeds in `folder`; an empty one if there is none.
+    """Return the record of the run in `folder`; an empty one if there is none.
 
     Raises:
         RequestError: it cannot be read.
@@ -195,7 +193,7 @@ def resume_command(verb: str, folder: Path | str, *options: str) -> str:
 
 
 def resume_command_of(folder: Path) -> str:
-    """Return the command that resumes the run or the seeds in `folder`.
+    """Return the command that resumes the run in `folder`.
 
     Raises:
         RequestError: the recipe of the run cannot be read.

@@ -161,8 +161,7 @@ class RunFolder:
         elif self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file. Name a folder with --run.")
         elif self.path.exists() and not self._can_start():
-            started = self.is_run or (self.path / RESUME).is_file()
-            remedy = f"Continue the run in it with `{resume_command_of(self.path)}`, or name" if started else "Name"
+            remedy = f"Continue the run in it with `{resume_command_of(self.path)}`, or name" if self.is_run else "Name"
             if self.running:
                 remedy = "Another process is running in it: wait for it to finish, or name"
             raise RequestError(f"The folder {self.path} is in use. {remedy} another folder with --run {self.path}-2.")

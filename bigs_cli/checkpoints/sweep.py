@@ -145,5 +145,6 @@ def read_plan(root: Path) -> Plan:
 
 def finished_runs(folder: Path) -> list[RunFolder]:
     """Return the finished run in the folder of a setting, or those of several seeds."""
-    runs = [RunFolder(path) for path in (folder, *sorted(folder.glob("seed-*")))]
+    seeds = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
+    runs = [RunFolder(path) for path in (folder, *seeds)]
     return [run for run in runs if run.finished]

@@ -89,9 +89,9 @@ def finetune(
     """
     arguments = dict(locals())
     from bigs_cli.checkpoints.sweep import is_sweep
-    from bigs_cli.commands.glue import is_suite
+    from bigs_cli.commands.glue import SUITE, is_suite
     from bigs_cli.commands.shared import join_processes, train_at_url
-    from bigs_cli.commands.sweep import train_sweep
+    from bigs_cli.commands.sweep import default_folder, train_sweep
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.paths import is_url
 
@@ -101,11 +101,12 @@ def finetune(
     suite = is_suite(task)
     if suite and sweep:
         raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
-    if suite or sweep or (resume and is_sweep(run)):
-        train_sweep("finetune", finetune, arguments, recipe or train_file or task or "custom")
+    name = SUITE if suite else recipe or train_file or task or "custom"
+    if suite or sweep or (seeds or 1) > 1 or (resume and is_sweep(run or default_folder(name, has_axes=False))):
+        train_sweep("finetune", finetune, arguments, name)
         return
     if jobs is not None:
-        raise RequestError("--jobs is for the settings of a sweep. Leave it out, or add --sweep KEY=A,B,…")
+        raise RequestError("--jobs is for several runs. Leave it out, or add --sweep KEY=A,B,… or --seeds N.")
     if resume and (sets or freeze_ssm or teacher):
         raise RequestError(
             "A run is resumed with its own recipe. Leave out --set, --freeze-ssm and --teacher, or start a new run "
@@ -128,7 +129,6 @@ def finetune(
             teacher=teacher,
             data=data,
             run=None if run is None else Path(run),
-            seeds=seeds,
             changes=tuple(changes),
             files=files,
             resume=resume,
@@ -152,7 +152,6 @@ class Request:
     teacher: str | None
     data: str | None
     run: Path | None
-    seeds: int | None
     changes: tuple[str, ...]
     files: dict[str, str | None]
     resume: bool
@@ -167,12 +166,11 @@ class Request:
 
 
 def _finetune(request: Request) -> None:
-    """Train for one task, with one seed or several."""
+    """Train for one task."""
     from bigs_cli.checkpoints.config_json import read_config
     from bigs_cli.checkpoints.folder import CONFIG
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.checkpoints.resume import (
-        RESUME,
         check_start,
         read_record,
         record_of,
@@ -180,7 +178,6 @@ def _finetune(request: Request) -> None:
         sweep_command,
     )
     from bigs_cli.checkpoints.run import RunFolder, runs_root
-    from bigs_cli.commands.resumed import count_seeds, first_started
     from bigs_cli.commands.shared import download, lasting_name, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.processes import is_main_process
@@ -196,15 +193,13 @@ def _finetune(request: Request) -> None:
     name = request.recipe or task_name or "custom"
     train_file = None if request.recipe else request.files["train"]
     folder = RunFolder(request.run or runs_root() / Path(train_file or name).stem)
-    count = count_seeds(folder, request.seeds) if resume else request.seeds or 1
-    resumed = first_started(folder, count) if resume else None
-    if resumed is None:
-        if is_main_process() and (count == 1 or resume or (folder.path / RESUME).is_file()):
-            folder.check(resume)
-        chosen = _new_recipe(name, request, {**options, "task": "custom"} if request.is_custom else options, task_name)
+    if is_main_process():
+        folder.check(resume)
+    if resume:
+        chosen = _recorded_recipe(folder, request)
     else:
-        chosen = _recorded_recipe(folder, resumed, request)
-    owner = f"The recipe {name}" if resumed is None else f"The run {folder.path}"
+        chosen = _new_recipe(name, request, {**options, "task": "custom"} if request.is_custom else options, task_name)
+    owner = f"The run {folder.path}" if resume else f"The recipe {name}"
     task = task_of(chosen)
     if task_name not in (None, task.name):
         raise RequestError(f"{owner} is for the task {chosen.task}, not {task_name}. Leave out {task_name}.")
@@ -213,40 +208,36 @@ def _finetune(request: Request) -> None:
     if model_name is None:
         raise RequestError(f"{owner} names no model to start from. Name one with --from MODEL")
     recorded = read_record(folder.path)
-    if resumed is None:
+    if resume:
+        check_start(folder.path, None if start is None else lasting_name(find_model(start)), chosen)
+        data = data or recorded.data
+    else:
         models = {"from_": model_name, "teacher": chosen.teacher}
         names = {key: lasting_name(find_model(name)) for key, name in models.items() if name is not None}
         chosen = chosen.model_copy(update=names)
         recorded = recorded.model_copy(update={"recipe": name})
-    else:
-        check_start(folder.path, None if start is None else lasting_name(find_model(start)), chosen)
-        data = data or recorded.data
     prepare_jax()
     from bigs_cli.training.finetune import load_task_data
-    from bigs_cli.training.job import Job, seed_jobs
+    from bigs_cli.training.job import Job
 
-    record = record_of(chosen, recorded.recipe, data).model_copy(update={"seeds": count})
+    record = record_of(chosen, recorded.recipe, data)
     # The only changes to a resumed run are its loggers, which are not saved in the run.
     loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
     command = sweep_command() or resume_command("finetune", folder.path, *request.together, *loggers)
     job = Job(folder, record, command, resume, profile=request.profile)
-    jobs = [job] if count == 1 else seed_jobs(job, chosen.seed)
-    for each in jobs if is_main_process() else ():
-        each.folder.check(each.resume)
     folder_of_task = None if data is None else download(data)
     examples = load_task_data(task, folder_of_task, chosen.max_train_examples, chosen.seed)
-    model = open_and_announce(model_name) if any(each.needs_start for each in jobs) else None
+    model = open_and_announce(model_name) if job.needs_start else None
     # A resumed run keeps its tokenizer, even if the model that it started from has changed.
-    if model is not None and resumed is None:
+    if model is not None and not resume:
         tokenizer = tokenizer_of(model)
-    else:
-        tokenizer = load_tokenizer((resumed or folder).path)
-    if model is not None and resumed is None:
         _suggest_recipe(chosen, model)
+    else:
+        tokenizer = load_tokenizer(folder.path)
     if chosen.teacher is not None and not request.dry_run:
         examples = _with_teacher(examples, task, chosen.teacher)
     if request.dry_run:
-        config = read_config((resumed or folder).path / CONFIG) if model is None else model.config
+        config = read_config(folder.path / CONFIG) if model is None else model.config
         _dry_run(chosen, task, examples, config, tokenizer)
     else:
         _train(chosen, task, examples, model, tokenizer, job)
@@ -306,8 +297,8 @@ def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str 
     return recipe.model_copy(update={"task": NAME, "files": files})
 
 
-def _recorded_recipe(folder: RunFolder, run: RunFolder, request: Request) -> FinetuneRecipe:
-    """Return the recipe of the run to resume; with several seeds, `run` is that of the first seed.
+def _recorded_recipe(folder: RunFolder, request: Request) -> FinetuneRecipe:
+    """Return the recipe of the run to resume.
 
     Raises:
         RequestError: options of the command contradict it.
@@ -316,7 +307,7 @@ def _recorded_recipe(folder: RunFolder, run: RunFolder, request: Request) -> Fin
     from bigs_cli.commands.resumed import check_columns, recorded_recipe
 
     check_recipe(folder.path, request.recipe)
-    recipe = recorded_recipe(run, request.changes, request.files["train"], request.files["dev"])
+    recipe = recorded_recipe(folder, request.changes, request.files["train"], request.files["dev"])
     check_columns(recipe, f"The run {folder.path}", request.files)
     return recipe
 
@@ -324,32 +315,24 @@ def _recorded_recipe(folder: RunFolder, run: RunFolder, request: Request) -> Fin
 def _train(
     recipe: FinetuneRecipe, task: Task, data: TaskData, model: OpenModel | None, tokenizer: Tokenizer, job: Job
 ) -> None:
-    """Train, with one seed or several, and print the results."""
+    """Train, and print the results."""
     from bigs_cli.checkpoints.resume import sweep_command
     from bigs_cli.core.places import place_of
     from bigs_cli.core.processes import is_main_process
     from bigs_cli.evaluation.predictions import scores_of_run
     from bigs_cli.reporting.console import err, out
-    from bigs_cli.reporting.scores import scores_table, seeds_table
+    from bigs_cli.reporting.scores import scores_table
     from bigs_cli.training.finetune import finetune as train
-    from bigs_cli.training.seeds import finetune_seeds
 
     folder = job.folder.path
-    if job.record.seeds > 1:
-        summary = finetune_seeds(recipe, task, data, model, tokenizer, job)
-        err.print(f"Done in {summary['seconds'] / 60:.1f} minutes; the best is {place_of(folder)}/{summary['best']}.")
-        err.print(seeds_table(task, summary), *summary["notes"], sep="\n")
-        best = folder / summary["best"]
-    else:
-        result = train(recipe, task, data, model, tokenizer, job)
-        if not is_main_process():  # Others may not have the files of the run.
-            return
-        scores = scores_of_run(task, job.folder)
-        err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']:,}.")
-        err.print(scores_table(task, scores), *scores.sentences(), sep="\n")
-        best = folder
+    result = train(recipe, task, data, model, tokenizer, job)
+    if not is_main_process():  # Others may not have the files of the run.
+        return
+    scores = scores_of_run(task, job.folder)
+    err.print(f"Done in {result['seconds'] / 60:.1f} minutes; best at step {result['step']:,}.")
+    err.print(scores_table(task, scores), *scores.sentences(), sep="\n")
     if sweep_command() is None:
-        err.print(f"Next: bigs eval --model {shlex.quote(place_of(best))}")
+        err.print(f"Next: bigs eval --model {shlex.quote(place_of(folder))}")
     out.print(place_of(folder))
 
 

@@ -115,14 +115,14 @@ def pretrain(
         train_at_url("pretrain", pretrain, arguments)
         return
     if sweep or (seeds or 1) > 1 or (resume and is_sweep(run)):
-        train_sweep("pretrain", pretrain, arguments, recipe or "")
+        train_sweep("pretrain", pretrain, arguments, recipe or "pretrain")
         return
     if push_every is not None and push is None:
         raise RequestError("--push-every needs a repository on the hub. Add --push OWNER/NAME.")
     if as_json and not dry_run:
         raise RequestError("--json prints what a run needs. Add --dry-run, or leave it out.")
     if jobs is not None:
-        raise RequestError("--jobs is for the settings of a sweep. Leave it out, or add --sweep KEY=A,B,…")
+        raise RequestError("--jobs is for several runs. Leave it out, or add --sweep KEY=A,B,… or --seeds N.")
     from bigs_cli.checkpoints.resume import (
         check_recipe,
         check_start,

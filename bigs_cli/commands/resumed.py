@@ -1,44 +1,14 @@
-"""The recipe and the number of seeds of the run that `bigs finetune --resume` continues."""
+"""The recipe of the run that `bigs finetune --resume` continues."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bigs_cli.checkpoints.resume import read_record, resume_command, run_recipe
+from bigs_cli.checkpoints.resume import resume_command, run_recipe
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.commands.custom_task import option_of
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe
-
-
-def count_seeds(folder: RunFolder, requested: int | None) -> int:
-    """Return the number of seeds of the run to resume: the recorded number, or a larger one that is requested.
-
-    Raises:
-        RequestError: fewer seeds are requested than recorded, or the number is unknown.
-    """
-    recorded = 1 if folder.is_run else read_record(folder.path).seeds
-    if folder.is_run and requested not in (None, 1):
-        raise RequestError(
-            f"{folder.path} has a single seed. Leave out --seeds to resume it, or start a new run with --run "
-            f"{folder.path}-2"
-        )
-    if requested is not None and requested < recorded:
-        raise RequestError(
-            f"{folder.path} was started with --seeds {recorded}. Leave out --seeds, or use a larger number."
-        )
-    if requested is None and recorded == 1 and not folder.is_run and any(folder.path.glob("seed-*/recipe.yaml")):
-        raise RequestError(f"{folder.path} contains runs of several seeds. Add the number of seeds: --seeds N")
-    return requested or recorded
-
-
-def first_started(folder: RunFolder, count: int) -> RunFolder | None:
-    """Return the run to resume, or with several seeds the run of the first seed; None if none was started."""
-    if count == 1:
-        return folder if folder.is_run else None
-    runs = {path.parent.name.removeprefix("seed-"): path.parent for path in folder.path.glob("seed-*/recipe.yaml")}
-    numbers = [name for name in runs if name.isdecimal()]
-    return RunFolder(runs[min(numbers, key=int)]) if numbers else None
 
 
 def recorded_recipe(run: RunFolder, changes: Sequence[str], train: str | None, dev: str | None) -> FinetuneRecipe:

@@ -64,7 +64,6 @@ def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, A
         RequestError, BigsError: as `join_processes` and `folder_of_run`, or several processes would train several runs.
     """
     from bigs_cli.checkpoints.remote_run import folder_of_run
-    from bigs_cli.checkpoints.resume import read_record
     from bigs_cli.checkpoints.sweep import is_sweep
     from bigs_cli.commands.glue import is_suite
     from bigs_cli.core.errors import RequestError
@@ -84,7 +83,7 @@ def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, A
         raise only_one
     join_processes(*(arguments[name] for name in ("coordinator", "process", "processes")))
     with folder_of_run(url, command, resume, err.print) as folder:
-        if several() and (is_sweep(str(folder)) or read_record(folder).seeds > 1):
+        if several() and is_sweep(folder):
             raise only_one
         call(**{**arguments, "run": str(folder)})
 

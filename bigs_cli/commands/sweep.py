@@ -1,4 +1,4 @@
-"""Several runs of a command that trains: `--sweep`, seeds of `bigs pretrain`, and the GLUE suite.
+"""Several runs of a command that trains: `--sweep`, `--seeds`, and the GLUE suite.
 
 Each run is a call of the command itself.
 """
@@ -20,17 +20,16 @@ import typer
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, finished_runs, is_sweep, parse_axes, read_plan
 from bigs_cli.commands.custom_task import KEYS
-from bigs_cli.commands.glue import SUITE, arguments_of, check_suite, is_suite, print_suite
+from bigs_cli.commands.glue import arguments_of, check_suite, is_suite, print_suite
 from bigs_cli.commands.shared import join_processes
 from bigs_cli.core import processes as group
 from bigs_cli.core.errors import BigsError, RequestError, listed
-from bigs_cli.core.files import check_writable, write_json
+from bigs_cli.core.files import check_writable, parse_json, write_json
 from bigs_cli.core.places import place_of
 from bigs_cli.core.wording import counted
 
-_PATHS = ("data", "validation")
-"""Arguments of the commands that are paths."""
-_FILES = ("train_file", "dev_file")
+_PATHS = ("data", "validation", "train_file", "dev_file")
+"""Arguments of the commands that are paths. They can change when a sweep is resumed: the content is compared."""
 _OPTION_KEYS = {
     "start": "from",
     "teacher": "teacher",
@@ -51,13 +50,12 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     Raises:
         RequestError: the request is invalid; or a run is refused, and finished runs are kept.
     """
-    from bigs_cli.checkpoints.run import runs_root
+    from bigs_cli.checkpoints.resume import resume_command
     from bigs_cli.reporting.console import err
 
     jobs = arguments.pop("jobs")
     together = join_processes(*(arguments.pop(key) for key in ("coordinator", "process", "processes")))
     given = {key: value for key, value in arguments.items() if value not in (None, False, [])}
-    suite = is_suite(given.get("task"))
     for key in ("profile", "push", "as_json"):
         if key in given:
             raise RequestError(
@@ -65,58 +63,102 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
             )
     if jobs is not None and group.several():
         raise RequestError("--jobs starts processes on one machine. Leave it out to train with several machines.")
-    default = runs_root() / (SUITE if suite else f"{Path(name).stem}-sweep")
-    if given.pop("resume", False):
-        if suite:
-            given = {"run": str(default), **given}
-            del given["task"]
-        root, plan = _to_resume(command, given)
-        _run(root, plan, call, jobs, together)
-        return
-    root = Path(given.pop("run", default))
-    dry_run = given.pop("dry_run", False)
-    plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
-    if group.is_main_process():
-        _check_new(root, plan)
+    resume, dry_run = given.pop("resume", False), given.pop("dry_run", False)
+    root = Path(given.pop("run", default_folder(name, has_axes="sweep" in given)))
+    if resume:
+        before = _recorded_plan(root, command)
+        plan = _resumed_plan(root, before, given)
+    else:
+        before = None
+        plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
+        if group.is_main_process():
+            _check_new(root, plan)
     if dry_run:
-        runs = [place_of(path) for setting in plan.settings for path, _ in _calls(plan, root, setting)]
-        err.print(*runs, "Dry run: nothing was written. Leave out --dry-run to train.", sep="\n")
+        calls = [one for setting in plan.settings for one in _calls(plan, root, setting)]
+        left = [(run, given) for run, given in calls if given is not None]
+        for run, first in left[:1]:
+            call(**first, dry_run=True, run=str(run))
+        err.print(f"{counted(len(left), 'run')} to train:", *(place_of(run) for run, _ in left), sep="\n")
         return
-    if group.is_main_process():
+    if group.is_main_process() and plan != before:
         write_json(root / PLAN, plan.model_dump(mode="json"))
     try:
-        _run(root, plan, call, jobs, together)
+        _run(root, plan, call, jobs, resume_command(command, root, *together))
     except RequestError:
         # An invalid request leaves nothing behind.
-        if group.is_main_process() and [entry.name for entry in root.iterdir()] == [PLAN]:
+        if not group.is_main_process():
+            pass
+        elif before is not None and plan != before:
+            write_json(root / PLAN, before.model_dump(mode="json"))
+        elif before is None and [entry.name for entry in root.iterdir()] == [PLAN]:
             (root / PLAN).unlink()
             root.rmdir()
         raise
 
 
-def _to_resume(command: str, given: dict[str, Any]) -> tuple[Path, Plan]:
-    """Return the folder and the plan of the sweep that the arguments `given` with --resume name.
+def default_folder(name: str, *, has_axes: bool) -> Path:
+    """Return the folder of a sweep that is called after `name`, a task, a recipe or a file."""
+    from bigs_cli.checkpoints.run import runs_root
+
+    return runs_root() / (f"{Path(name).stem}-sweep" if has_axes else Path(name).stem)
+
+
+def _recorded_plan(root: Path, command: str) -> Plan:
+    """Return the plan of the sweep in `root`, which is to be resumed.
 
     Raises:
-        RequestError: they name no sweep of this command, or have further options.
+        RequestError: it is not the folder of a sweep of this command.
     """
-    root = Path(given.pop("run")) if "run" in given else None
-    if root is not None and (root / "suite.json").is_file():
+    if (root / "suite.json").is_file():
         raise RequestError(
             f"The suite in {root} was started by an earlier version, which recorded it in another way. Start a new "
             f"one: --run {root}-2"
         )
-    if root is None or not is_sweep(root):
+    if not is_sweep(root):
         raise RequestError(
-            f"{root or '--run'} is not the folder of a sweep or suite. To resume one, name its folder with --run; to "
+            f"{root} has no sweep, suite or runs of several seeds. To resume them, name their folder with --run; to "
             "resume a single run, leave out --sweep and --seeds."
         )
-    if given:
-        raise RequestError(f"{root} has its own options. Resume it with --resume and --run only.")
     plan = read_plan(root)
     if plan.command != command:
         raise RequestError(f"The sweep in {root} is one of bigs {plan.command}. Resume it with that command.")
-    return root, plan
+    return plan
+
+
+def _resumed_plan(root: Path, plan: Plan, given: dict[str, Any]) -> Plan:
+    """Return the plan to resume: the recorded `plan` with more seeds, or data in another place, if `given`.
+
+    Raises:
+        RequestError: fewer seeds, or other options than recorded, are given.
+    """
+    seeds = given.pop("seeds", plan.seeds)
+    if seeds < plan.seeds:
+        raise RequestError(f"{root} was started with --seeds {plan.seeds}. Leave out --seeds, or use a larger number.")
+    if is_suite(given.get("task")) and plan.is_suite:
+        del given["task"]
+    changed = {key: value for key, value in _lasting(given).items() if value != plan.arguments.get(key)}
+    if not changed.keys() <= {*_PATHS}:
+        raise RequestError(
+            f"{root} has its own options. Resume it with --resume and --run only; data that was moved, and a larger "
+            "number of --seeds, can be named too."
+        )
+    return plan.model_copy(update={"seeds": seeds, "arguments": plan.arguments | changed})
+
+
+def _lasting(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments of the command with absolute paths, and models as in recipes."""
+    from bigs_cli.checkpoints.resolve import find_model
+    from bigs_cli.checkpoints.resume import absolute
+    from bigs_cli.commands.shared import lasting_name
+    from bigs_cli.recipe import is_recipe_file
+
+    kept = arguments | {key: absolute(arguments[key]) for key in _PATHS if key in arguments}
+    if is_recipe_file(kept.get("recipe", "")):
+        kept["recipe"] = absolute(kept["recipe"])
+    models = {
+        option: absolute(lasting_name(find_model(kept[option]))) for option in ("start", "teacher") if option in kept
+    }
+    return kept | models
 
 
 def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, Any]) -> Plan:
@@ -125,11 +167,7 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     Raises:
         RequestError: an axis, one of its values, or the start model is invalid.
     """
-    from bigs_cli.checkpoints.resolve import find_model
-    from bigs_cli.checkpoints.resume import absolute
-    from bigs_cli.commands.shared import lasting_name
-    from bigs_cli.recipe import PretrainRecipe, is_recipe_file, load_recipe
-    from bigs_cli.tasks import get_task
+    from bigs_cli.recipe import PretrainRecipe, load_recipe
 
     if command == "pretrain" and "recipe" not in arguments:
         raise RequestError("Name a recipe, as in --recipe small; `bigs recipes list` lists them.")
@@ -144,23 +182,28 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     if "files.dev" in axes:
         raise RequestError("--sweep files.dev: scores on different dev sets do not compare. Use one dev set.")
 
-    kept = arguments | {key: absolute(arguments[key]) for key in (*_PATHS, *_FILES) if key in arguments}
-    if is_recipe_file(kept.get("recipe", "")):
-        kept["recipe"] = absolute(kept["recipe"])
-    for option in ("start", "teacher"):
-        if option in kept:
-            kept[option] = absolute(lasting_name(find_model(kept[option])))
-    task = kept.get("task", "custom")
-    if is_suite(task):
+    kept = _lasting(arguments)
+    if is_suite(kept.get("task")):
         del kept["task"]
         return Plan(command=command, axes=((TASK, check_suite(kept)),), seeds=seeds, arguments=kept)
     plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
-    name = kept.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)
     for setting in plan.settings:
-        recipe = load_recipe(name, [*kept.get("sets", ()), *setting.sets], _options(kept))
+        recipe = load_recipe(_recipe_of(kept), [*kept.get("sets", ()), *setting.sets], _options(kept))
         if isinstance(recipe, PretrainRecipe):
             _check_validation(kept.get("data", recipe.data.path), kept.get("validation", recipe.data.validation))
     return plan
+
+
+def _recipe_of(arguments: Mapping[str, Any]) -> str:
+    """Return the name of the recipe of the runs.
+
+    Raises:
+        RequestError: there is no such task.
+    """
+    from bigs_cli.tasks import get_task
+
+    task = arguments.get("task", "custom")
+    return arguments.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)
 
 
 def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,21 +237,22 @@ def _check_new(root: Path, plan: Plan) -> None:
     from bigs_cli.checkpoints.resume import resume_command
 
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        again = f"Continue the sweep in it with `{resume_command(plan.command, root)}`, or name"
+        again = f"Continue the runs in it with `{resume_command(plan.command, root)}`, or name"
         raise RequestError(
             f"The folder {root} is in use. {again if is_sweep(root) else 'Name'} another one: --run {root}-2"
         )
     check_writable(root, f"The folder {root}")
 
 
-def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, together: tuple[str, ...] = ()) -> None:
+def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, repeat: str) -> None:
     """Run every setting that is not finished, and print the results; or with no `jobs`, print the commands that do.
 
-    `together` are the options that connect several processes.
+    `repeat` is the command that resumes the sweep.
     """
-    from bigs_cli.checkpoints.resume import resume_command
+    from bigs_cli.evaluation.seeds import SUMMARY
     from bigs_cli.evaluation.sweep import read_sweep
     from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.scores import seeds_table
 
     if jobs is not None and plan.is_suite:
         raise RequestError("Some GLUE tasks start from the run of another one, so --jobs does not apply. Leave it out.")
@@ -217,13 +261,14 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, to
         if jobs == 0:
             lines = [shlex.join(["bigs", *words, "--run", place_of(path)]) for path, words in commands.items()]
             out.print(*lines, sep="\n")
-            err.print(f"When all have finished, compare them with: {resume_command(plan.command, root)}")
+            err.print(f"When all have finished, compare them with: {repeat}")
             return
         failed = _run_processes(commands, jobs)
+        for setting in plan.settings:
+            _summarize(plan, root / setting.name, repeat)
     else:
-        failed = _run_here(root, plan, call, resume_command(plan.command, root, *together))
+        failed = _run_here(root, plan, call, repeat)
         group.synchronize()
-    repeat = resume_command(plan.command, root, *together)
     again = f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {repeat}"
     if failed and not any(finished_runs(root / setting.name) for setting in plan.settings):
         raise BigsError(again)
@@ -232,8 +277,12 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, to
         best, verb = root, "eval glue"
     else:
         sweep = read_sweep(root)
-        err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
-        best, verb = sweep.best.runs[0].path, "eval mlm" if sweep.task is None else "eval"
+        if plan.axes or sweep.task is None or failed:
+            err.print(sweep.table(root.name), *sweep.notes(), sep="\n")
+        else:
+            summary = parse_json((root / SUMMARY).read_bytes())
+            err.print(seeds_table(sweep.task, summary), *summary["notes"], sep="\n")
+        best, verb = sweep.best_run.path, "eval mlm" if sweep.task is None else "eval"
     if failed:
         raise BigsError(again)
     err.print(f"Next: bigs {verb} --model {shlex.quote(place_of(best))}")
@@ -260,10 +309,12 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) ->
         group.synchronize()
         calls = list(_calls(plan, root, setting))
         group.synchronize()
-        for path, arguments in calls:
+        for index, (path, arguments) in enumerate(calls):
             if arguments is None:
                 err.print(f"{place_of(path)} is finished.")
                 continue
+            if plan.seeds > 1:
+                err.print(f"Seed {index + 1} of {plan.seeds}: {place_of(path)}")
             out.quiet = True  # The result of the sweep is its own folder.
             try:
                 with resumed_by(resume):
@@ -276,7 +327,26 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) ->
                 failed.append(str(path))
             finally:
                 out.quiet = not group.is_main_process()
+        _summarize(plan, root / setting.name, resume)
     return failed
+
+
+def _summarize(plan: Plan, folder: Path, resume: str) -> None:
+    """Write the summary of the seeds of a setting of fine-tuning, if all have finished.
+
+    Raises:
+        RequestError: as `summarize`.
+    """
+    from bigs_cli.evaluation.seeds import SUMMARY, summarize
+    from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
+    from bigs_cli.tasks import task_of
+
+    runs = finished_runs(folder)
+    if plan.seeds > 1 and len(runs) == plan.seeds and group.is_main_process():
+        recipe = load_run_recipe(runs[0].recipe_file)
+        if isinstance(recipe, FinetuneRecipe):
+            write_json(folder / SUMMARY, summarize(task_of(recipe), runs, resume))
+    group.synchronize()  # Another task may start from the best seed.
 
 
 def _run_processes(commands: dict[Path, list[str]], jobs: int) -> list[str]:
@@ -334,24 +404,20 @@ def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tup
 
 def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Return the run folder and the arguments of each call of the command for one setting; None: it is finished."""
-    from bigs_cli.evaluation.seeds import SUMMARY
     from bigs_cli.recipe import load_recipe
 
     folder, arguments = root / setting.name, dict(plan.arguments)
     if setting.task is not None:
         arguments = arguments_of(setting.task, root, arguments)
-    sets = (*arguments.get("sets", ()), *setting.sets)
-    runs: dict[Path, dict[str, Any]] = {folder: {"sets": list(sets)}}
-    if plan.command == "finetune":  # It trains with all seeds.
-        runs[folder]["seeds"] = plan.seeds
-    elif plan.seeds > 1:
-        first = load_recipe(str(arguments["recipe"]), sets, _options(arguments)).seed
-        seeds = range(first, first + plan.seeds)
-        runs = {folder / f"seed-{seed}": {"sets": [*sets, f"seed={seed}"]} for seed in seeds}
+    sets = [*arguments.get("sets", ()), *setting.sets]
+    runs = {folder: sets}
+    if plan.seeds > 1:
+        first = load_recipe(_recipe_of(arguments), sets, _options(arguments)).seed
+        runs = {folder / f"seed-{seed}": [*sets, f"seed={seed}"] for seed in range(first, first + plan.seeds)}
     for path, own in runs.items():
-        started = RunFolder(path).is_run or any(path.glob("seed-*/recipe.yaml"))
-        seeds = own.get("seeds", 1)
-        if len(finished_runs(path)) >= seeds and (seeds == 1 or (path / SUMMARY).is_file()):
+        if RunFolder(path).finished:
             yield path, None
+        elif RunFolder(path).is_run:
+            yield path, {"resume": True} | {key: arguments[key] for key in _PATHS if key in arguments}
         else:
-            yield path, {"resume": True} if started else arguments | own
+            yield path, arguments | {"sets": own}

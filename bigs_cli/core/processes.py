@@ -101,20 +101,18 @@ def broadcast(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def share_bytes(data: bytes) -> bytes:
-    """Return the `data` of process 0 in every process. All processes must call this function."""
+def share_bytes(data: bytes, size: int) -> bytes:
+    """Return the `data` of process 0 in every process. All must call this function with the `size` of the data."""
     if _count == 1:
         return data
     import numpy as np
     from jax.experimental import multihost_utils
 
-    size = broadcast(len(data) >> 30) << 30 | broadcast(len(data) & (1 << 30) - 1)
     parts = []
     for start in range(0, size, _PART):
         length = min(_PART, size - start)
-        words = np.zeros(
-            -(-length // 4), np.int32
-        )  # JAX adds up the values of all processes, as integers of this size.
+        # JAX adds up the values of all processes, as integers of this size.
+        words = np.zeros(-(-length // 4), np.int32)
         if is_main_process():
             words.view(np.uint8)[:length] = np.frombuffer(data, np.uint8, length, start)
         parts.append(np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()[:length])
@@ -125,7 +123,8 @@ def share(value: Any) -> Any:
     """Return the `value` of process 0, of JSON types, in every process. All processes must call this function."""
     if _count == 1:
         return value
-    return json.loads(share_bytes(json.dumps(value).encode()))
+    data = json.dumps(value).encode()
+    return json.loads(share_bytes(data, broadcast(len(data))))
 
 
 def synchronize() -> None:

@@ -25,9 +25,16 @@ def summarize(task: Task, runs: Sequence[RunFolder], resume: str) -> dict[str, A
     command that trains missing seeds.
 
     Raises:
-        RequestError: a run is not finished, lacks a metric, or its predictions are missing or invalid.
+        RequestError: a run is not finished, lacks a metric, or its predictions are missing or invalid; or the runs were
+            trained on different data.
     """
     results = [run.results() for run in runs]
+    for run, result in zip(runs, results, strict=True):
+        if changed := _differences(results[0], result):
+            raise RequestError(
+                f"{run.path} was not trained on the data of {runs[0].path} (different: {', '.join(changed)}). Remove "
+                f"the folders of the seeds with the old data, and train these seeds again with `{resume}`."
+            )
     predictions = [read_predictions(run.predictions_file) for run in runs]
     confidence_intervals = intervals(task, predictions)
     splits = [by_split(result) for result in results]
@@ -62,3 +69,10 @@ def summarize(task: Task, runs: Sequence[RunFolder], resume: str) -> dict[str, A
         "best": runs[first["values"].index(first["best"])].path.name,
         "seconds": round(sum(result["seconds"] for result in results), 1),
     }
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return which data of two results differ. With max_train_examples, each seed has its own training examples."""
+    own = one.get("recipe", {}).get("max_train_examples") is not None
+    compared = one.get("data", {}).keys() - {"path"} - ({"train"} if own else set())
+    return sorted(name for name in compared if other.get("data", {}).get(name) != one["data"][name])

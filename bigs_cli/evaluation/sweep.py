@@ -85,6 +85,13 @@ class Sweep:
         self.best = max(outcomes, key=lambda one: sign * one.mean(self.first))
 
     @property
+    def best_run(self) -> RunFolder:
+        """The run of the best setting with the best first metric."""
+        sign = -1 if self.task is None else 1
+        values = [sign * value for value in self.best.metrics[self.first]]
+        return self.best.runs[values.index(max(values))]
+
+    @property
     def measures(self) -> dict[str, dict[str, list[float]]]:
         """Metric in words → setting → one value per seed; fractions are in percent."""
 
@@ -107,7 +114,9 @@ class Sweep:
         result = table(title, *map(short_key, keys), *headers, "", right=(*map(short_key, keys), *headers))
         for one in self.outcomes:
             cells = [self._cell(name, one.metrics[name]) for name in self.metrics]
-            result.add_row(*one.setting.values.values(), *cells, "best" if one is self.best else "")
+            result.add_row(
+                *one.setting.values.values(), *cells, "best" if one is self.best and len(self.outcomes) > 1 else ""
+            )
         return result
 
     def _cell(self, metric: str, values: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -30,16 +30,14 @@ from bigs_cli.reporting.console import err
 class Job:
     """A new run in `folder`, or, with `resume`, the existing run there.
 
-    `record` becomes the folder's resume.json, and `command` is the printed command that resumes the run. Runs of
-    several seeds share the parent folder `root`. It holds the record of all seeds; each run folder holds its own. A
-    time budget begins at `started`, a time of `time.perf_counter`. A trace of a few steps is written to `profile`.
+    `record` becomes the folder's resume.json, and `command` is the printed command that resumes the run. A time budget
+    begins at `started`, a time of `time.perf_counter`. A trace of a few steps is written to `profile`.
     """
 
     folder: RunFolder
     record: ResumeRecord
     command: str
     resume: bool = False
-    root: Path | None = None
     profile: Path | None = None
     started: float = field(default_factory=time.perf_counter)
 
@@ -83,25 +81,14 @@ class Job:
 
     def update_record(self) -> None:
         """Write the record unless it is up to date. Call it in the main process."""
-        records = {self.folder.path: self.record}
-        if self.root is not None:
-            records = {self.root: self.record, self.folder.path: self.record.model_copy(update={"seeds": 1})}
-        for folder, record in records.items():
-            if read_record(folder) != record:
-                write_record(folder, record)
+        if read_record(self.folder.path) != self.record:
+            write_record(self.folder.path, self.record)
 
     def continue_with(self) -> str:
         """Return a sentence on how to resume the run, to end a message with."""
         if jax.process_count() == 1:
             return f"Continue with: {self.command}"
         return f"To continue, start every process again; the command of this one is: {self.command}"
-
-
-def seed_jobs(job: Job, first: int) -> list[Job]:
-    """Return one job per seed of `job`, starting with the seed `first`, in subfolders of its folder."""
-    root = job.folder.path
-    folders = [RunFolder(root / f"seed-{first + number}") for number in range(job.record.seeds)]
-    return [replace(job, folder=folder, root=root, resume=job.resume and folder.is_run) for folder in folders]
 
 
 def check_start_digest(folder: RunFolder, start: OpenModel) -> None:

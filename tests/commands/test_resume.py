@@ -139,6 +139,7 @@ def test_several_seeds(
     monkeypatch.chdir("..")
     more = bigs("finetune", "--resume", "--run", here / "run", "--seeds", 3).fine()
     assert "Seed 3 of 3" in more.err
+    assert json.loads((here / "run" / "seeds.json").read_text())["seeds"] == [42, 43, 44]
     assert "started with --seeds 3" in refused("finetune", "--resume", "--run", here / "run", "--seeds", 2)
     assert "is finished" in bigs("finetune", "--resume", "--run", here / "run").fine().err
 
@@ -149,9 +150,9 @@ def test_a_folder_in_use_is_refused_with_the_command_that_resumes(
     run = shutil.copytree(pretrained, here / "run")
     assert f"`{shlex.join(['bigs', 'pretrain', '--resume', '--run', str(run)])}`" in refused(*pretrain(shards, run))
     bigs(*finetune("cola", pretrained, glue, Path("tuned"), "--seeds", 2)).fine()
-    for more in (("--seeds", 2), ()):
-        message = refused(*finetune("cola", pretrained, glue, Path("tuned"), *more))
-        assert "`bigs finetune --resume --run tuned`" in message
+    again = refused(*finetune("cola", pretrained, glue, Path("tuned"), "--seeds", 2))
+    assert "`bigs finetune --resume --run tuned`" in again
+    assert "The folder tuned is in use." in refused(*finetune("cola", pretrained, glue, Path("tuned")))
 
 
 def test_options_that_contradict_the_run_are_refused(pretrained: Path, shards: Path, glue: Path, here: Path) -> None:
@@ -172,7 +173,7 @@ def test_options_that_contradict_the_run_are_refused(pretrained: Path, shards: P
         (("finetune", "--run", "tuned", "--recipe", "mrpc"), "was started with --recipe custom"),
         (("finetune", "--run", "tuned", "--text", "kind"), "was started with --text body, not kind"),
         (("finetune", "--run", "tuned", "--pair", "body"), "was started without --pair, not body"),
-        (("finetune", "--run", "tuned", "--seeds", 2), "has a single seed"),
+        (("finetune", "--run", "tuned", "--seeds", 2), "to resume a single run, leave out --sweep and --seeds"),
         (("finetune", "mrpc", "--run", "tuned"), "is for the task custom, not mrpc"),
         (("finetune", "--run", "none"), "There is no run to resume in none"),
     ):
@@ -211,8 +212,27 @@ def test_changed_dev_data_is_refused(pretrained: Path, glue: Path, here: Path, s
     bigs(*command).fine()
     shutil.rmtree("run/seed-43")
     dev.write_text("\n".join([*lines[:-1], lines[1]]) + "\n")
-    assert "is not what run/seed-42 was trained on (changed: dev)" in refused(*command)
-    assert not Path("run/seed-43").exists()
+    summary = Path("run/seeds.json").read_text()
+    assert "run/seed-43 was not trained on the data of run/seed-42 (different: dev)" in refused(*command)
+    assert Path("run/seeds.json").read_text() == summary
+
+
+def test_moved_data_of_several_seeds_is_recorded(pretrained: Path, glue: Path, here: Path) -> None:
+    own = shutil.copytree(glue, here / "glue")
+    command = finetune("cola", pretrained, own, Path("run"), "--set", "epochs=1")
+    bigs(*command, "--seeds", 2).fine()
+    moved, other = own.rename(here / "moved"), shutil.copytree(pretrained, here / "other")
+    plan = Path("run/sweep.json").read_text()
+    assert f"{own} " in refused("finetune", "--resume", "--run", "run", "--seeds", 3)
+    assert Path("run/sweep.json").read_text() == plan
+    assert not Path("run/seed-44").exists()
+    more = bigs("finetune", "--resume", "--run", "run", "--seeds", 3, "--data", "moved").fine()
+    assert "Seed 3 of 3: run/seed-44" in more.err
+    assert json.loads(Path("run/sweep.json").read_text())["arguments"]["data"] == str(moved)
+    for words in (("--set", "epochs=1"), ("--from", other)):
+        assert "run has its own options" in refused("finetune", "--resume", "--run", "run", *words, "--data", glue)
+    again = bigs("finetune", "cola", "--from", pretrained, "--resume", "--run", "run").fine()
+    assert again.err.count("is finished") == 3
 
 
 def test_a_changed_tokenizer_is_refused(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
@@ -278,8 +298,8 @@ def same_arrays(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 def test_a_corrupt_record_is_reported(pretrained: Path, here: Path) -> None:
     shutil.copytree(pretrained, "run")
-    Path("run/resume.json").write_text('{"seeds": 0}')
-    assert "run/resume.json is corrupt: seeds" in refused("pretrain", "--resume", "--run", "run")
+    Path("run/resume.json").write_text('{"files": 0}')
+    assert "run/resume.json is corrupt: files" in refused("pretrain", "--resume", "--run", "run")
 
 
 def test_a_dry_run_of_a_resumed_run(pretrained: Path, shards: Path, here: Path) -> None:

@@ -54,6 +54,6 @@ def test_large_values_are_sent_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", broadcast)
     for length in (0, 1, 16, 33):
         data = bytes(range(length))
-        assert processes.share_bytes(data) == data
+        assert processes.share_bytes(data, len(data)) == data
     assert max(sent) == 16
     assert processes.share({"a": [1, None]}) == {"a": [1, None]}

@@ -106,7 +106,7 @@ def prepare(folder: Path) -> list[Verb]:
             tuple(finetune("mrpc", base, glue, run, "--seeds", 2)),
             "out",
             "seeds.json",
-            "seed-*/recipe.yaml",
+            "sweep.json",
         ),
         Verb("finetune glue", tuple(finetune("glue", base, glue, run)), "out", "stsb/results.json", "sweep.json"),
         Verb("eval", ("eval", "mrpc", "--model", tuned, "--data", glue, "--predictions", "out.jsonl"), "out.jsonl"),

@@ -47,11 +47,11 @@ def test_a_resumed_sweep_trains_what_is_missing_and_shows_the_same_table(
     root = tmp_path / "copy"
     shutil.copytree(sweep, root)
     whole = bigs("finetune", "--resume", "--run", root).fine().err
-    assert whole.count("is finished") == 4
+    assert whole.count("is finished") == 8
     shutil.rmtree(root / NAMES[3])
     (root / NAMES[0] / "seed-43" / "results.json").unlink()
     again = bigs("finetune", "--resume", "--run", root).fine().err
-    assert again.count(f"{root}/{NAMES[1]} is finished") == 1
+    assert again.count(f"{root}/{NAMES[1]}/seed-42 is finished") == 1
     assert results(root) == results(sweep)
     table = whole[whole.index("learning_rate  epochs") :]
     assert again.endswith(table)
@@ -133,12 +133,12 @@ def test_invalid_requests_change_nothing(pretrained: Path, glue: Path, tmp_path:
     refused = bigs(*finetune("cola", pretrained, tmp_path / "nothing", root, "--sweep", "epochs=1,2"))
     assert refused.code == 2
     assert not root.exists()
-    assert "is in use. Continue the sweep" in bigs(*finetune("cola", pretrained, glue, sweep, *SWEEP)).err
-    assert "has its own options" in bigs("finetune", "cola", "--resume", "--run", sweep, "--seeds", 3).err
+    assert "is in use. Continue the runs" in bigs(*finetune("cola", pretrained, glue, sweep, *SWEEP)).err
+    assert "has its own options" in bigs("finetune", "mrpc", "--resume", "--run", sweep).err
     assert "Resume it with that command" in bigs("pretrain", "--resume", "--run", sweep).err
     for words, message in (
-        (["finetune", "cola", "--resume", "--sweep", "epochs=1,2"], "--run is not the folder of a sweep"),
-        (["pretrain", "--resume", "--seeds", 2, "--run", pretrained], "is not the folder of a sweep"),
+        (["finetune", "cola", "--resume", "--sweep", "epochs=1,2"], "has no sweep, suite or runs of several seeds"),
+        (["pretrain", "--resume", "--seeds", 2, "--run", pretrained], "has no sweep, suite or runs of several seeds"),
         (["pretrain", "--seeds", 2], "Name a recipe"),
         (finetune("cola", pretrained, glue, root, "--sweep", "from=a,b"), "another option sets from for all runs"),
         (finetune("cola", pretrained, glue, root, "--sweep", "files.dev=a,b"), "different dev sets do not compare"),
@@ -162,15 +162,16 @@ def test_a_dry_run_lists_the_runs(pretrained: Path, glue: Path, tmp_path: Path) 
     root = tmp_path / "new"
     done = bigs(*finetune("cola", pretrained, glue, root, "--dry-run", *SWEEP)).fine()
     assert [line for line in done.err.splitlines() if line.startswith(str(root))] == [
-        f"{root}/{name}" for name in NAMES
+        f"{root}/{name}/seed-{seed}" for name in NAMES for seed in (42, 43)
     ]
+    assert "task: cola" in done.out
     assert not root.exists()
 
 
 def test_runs_as_processes_give_the_same_results(pretrained: Path, glue: Path, tmp_path: Path, sweep: Path) -> None:
     """The first printed command is run by hand, then the others two at a time."""
     root = tmp_path / "cola"
-    axes = [*SWEEP[:2], "--sweep", "epochs=1"]
+    axes = [*SWEEP[:2], "--sweep", "epochs=1", "--seeds", 1]
     done = bigs(*finetune("cola", pretrained, glue, root, *axes, "--jobs", 0)).fine()
     commands = [shlex.split(line) for line in done.out.splitlines()]
     assert len(commands) == 2
@@ -190,7 +191,7 @@ def test_runs_as_processes_give_the_same_results(pretrained: Path, glue: Path, t
     )
     assert "1e-3" in failed.err
     refused = bigs(*finetune("cola", pretrained, glue, tmp_path / "one", "--jobs", 2))
-    assert (refused.code, "--jobs is for the settings of a sweep" in refused.err) == (2, True)
+    assert (refused.code, "--jobs is for several runs" in refused.err) == (2, True)
 
 
 def test_commas_in_brackets_and_quotes_do_not_separate() -> None:

@@ -25,7 +25,7 @@ _RESULTS = {"metrics": {"accuracy": 0.5, "f1": 0.6}, "step": 4, "steps": 6, "sec
 _RUN: dict[str, bytes] = {
     "recipe.yaml": recipe_text("mrpc").encode(),
     "environment.json": json.dumps({"python": "3.11", "packages": {"jax": "1"}, "devices": ["cpu"]}).encode(),
-    "resume.json": b'{"recipe": "mrpc", "data": "/glue", "validation": null, "start": "base", "files": {}, "seeds": 1}',
+    "resume.json": b'{"recipe": "mrpc", "data": "/glue", "validation": null, "start": "base", "files": {}}',
     "results.json": json.dumps(_RESULTS).encode(),
     "metrics.jsonl": b'{"step": 1, "loss": 2.5, "learning_rate": 0.1}\n{"step": 2, "loss": 2.0, "dev_accuracy": 0.5}\n',
     "predictions.jsonl": b'{"split": "dev", "label": "not_equivalent", "prediction": "equivalent", "text": "a"}\n'
