@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -168,22 +169,35 @@ def check_start(folder: Path, model: str | None, recipe: Recipe) -> None:
     )
 
 
-_sweep: ContextVar[str | None] = ContextVar("sweep", default=None)
+@dataclass(frozen=True)
+class _Part:
+    command: str
+    seeds: Sequence[Path]
+
+
+_part: ContextVar[_Part | None] = ContextVar("part", default=None)
 
 
 @contextmanager
-def resumed_by(command: str) -> Iterator[None]:
-    """Within this context, runs are parts of a sweep, which `command` resumes."""
-    token = _sweep.set(command)
+def part_of_sweep(command: str, seeds: Sequence[Path]) -> Iterator[None]:
+    """Within this context, runs are parts of a sweep, which `command` resumes, and `seeds` have the same setting."""
+    token = _part.set(_Part(command, seeds))
     try:
         yield
     finally:
-        _sweep.reset(token)
+        _part.reset(token)
 
 
 def sweep_command() -> str | None:
     """Return the command that resumes the sweep whose run is being trained; None for a single run."""
-    return _sweep.get()
+    part = _part.get()
+    return None if part is None else part.command
+
+
+def other_seeds() -> Sequence[Path]:
+    """Return the folders of the runs that were begun with other seeds and the setting of the run being trained."""
+    part = _part.get()
+    return () if part is None else part.seeds
 
 
 def resume_command(verb: str, folder: Path | str, *options: str) -> str:

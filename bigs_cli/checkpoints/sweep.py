@@ -101,6 +101,7 @@ class Plan(BaseModel):
     command: str
     axes: tuple[tuple[str, tuple[str, ...]], ...]
     seeds: int
+    first_seed: int = 42
     arguments: dict[str, Any]
 
     @property
@@ -112,6 +113,18 @@ class Plan(BaseModel):
     def settings(self) -> list[Setting]:
         """All combinations of values."""
         return combinations(dict(self.axes))
+
+    def runs(self, root: Path, setting: Setting) -> dict[RunFolder, int | None]:
+        """Return the runs of a setting, one per seed, with their seeds; if there is only one, it has the recipe's."""
+        folder = root / setting.name
+        if self.seeds == 1:
+            return {RunFolder(folder): None}
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
+        return {RunFolder(folder / f"seed-{seed}"): seed for seed in seeds}
+
+    def finished_runs(self, root: Path, setting: Setting) -> list[RunFolder]:
+        """Return those of the runs of a setting that are finished."""
+        return [run for run in self.runs(root, setting) if run.finished]
 
 
 def is_sweep(root: Path | str | None) -> bool:
@@ -141,10 +154,3 @@ def read_plan(root: Path) -> Plan:
         return Plan.model_validate_json((root / PLAN).read_bytes())
     except (OSError, ValidationError):
         raise RequestError(f"{root / PLAN} is invalid, so this sweep cannot be read. Start a new one.") from None
-
-
-def finished_runs(folder: Path) -> list[RunFolder]:
-    """Return the finished run in the folder of a setting, or those of several seeds."""
-    seeds = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
-    runs = [RunFolder(path) for path in (folder, *seeds)]
-    return [run for run in runs if run.finished]

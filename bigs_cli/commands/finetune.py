@@ -94,6 +94,7 @@ def finetune(
     from bigs_cli.commands.sweep import default_folder, train_sweep
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.paths import is_url
+    from bigs_cli.tasks import get_task
 
     if run is not None and is_url(run):
         train_at_url("finetune", finetune, arguments)
@@ -101,7 +102,8 @@ def finetune(
     suite = is_suite(task)
     if suite and sweep:
         raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
-    name = SUITE if suite else recipe or train_file or task or "custom"
+    known = None if task is None or suite or task.lower() == "custom" else get_task(task).name
+    name = SUITE if suite else recipe or train_file or known or "custom"
     if suite or sweep or (seeds or 1) > 1 or (resume and is_sweep(run or default_folder(name, has_axes=False))):
         train_sweep("finetune", finetune, arguments, name)
         return

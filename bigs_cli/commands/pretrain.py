@@ -107,14 +107,14 @@ def pretrain(
     arguments, started = dict(locals()), time.perf_counter()
     from bigs_cli.checkpoints.sweep import is_sweep
     from bigs_cli.commands.shared import train_at_url
-    from bigs_cli.commands.sweep import train_sweep
+    from bigs_cli.commands.sweep import default_folder, train_sweep
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.paths import is_url
 
     if run is not None and is_url(run):
         train_at_url("pretrain", pretrain, arguments)
         return
-    if sweep or (seeds or 1) > 1 or (resume and is_sweep(run)):
+    if sweep or (seeds or 1) > 1 or (resume and is_sweep(run or default_folder(recipe or "", has_axes=False))):
         train_sweep("pretrain", pretrain, arguments, recipe or "pretrain")
         return
     if push_every is not None and push is None:

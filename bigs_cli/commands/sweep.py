@@ -17,10 +17,9 @@ from typing import Any
 
 import typer
 
-from bigs_cli.checkpoints.run import RunFolder
-from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, finished_runs, is_sweep, parse_axes, read_plan
-from bigs_cli.commands.custom_task import KEYS
-from bigs_cli.commands.glue import arguments_of, check_suite, is_suite, print_suite
+from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, is_sweep, parse_axes, read_plan
+from bigs_cli.commands.custom_task import KEYS, recipe_values
+from bigs_cli.commands.glue import arguments_of, check_suite, is_suite, print_suite, recipe_name
 from bigs_cli.commands.shared import join_processes
 from bigs_cli.core import processes as group
 from bigs_cli.core.errors import BigsError, RequestError, listed
@@ -29,7 +28,7 @@ from bigs_cli.core.places import place_of
 from bigs_cli.core.wording import counted
 
 _PATHS = ("data", "validation", "train_file", "dev_file")
-"""Arguments of the commands that are paths. They can change when a sweep is resumed: the content is compared."""
+"""Arguments of the commands that are paths, which can change when a sweep is resumed."""
 _OPTION_KEYS = {
     "start": "from",
     "teacher": "teacher",
@@ -73,6 +72,7 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
         plan = _new_plan(command, given.pop("sweep", []), given.pop("seeds", 1), given)
         if group.is_main_process():
             _check_new(root, plan)
+    new = [path for path in (root, *root.parents) if not path.exists()]
     if dry_run:
         calls = [one for setting in plan.settings for one in _calls(plan, root, setting)]
         left = [(run, given) for run, given in calls if given is not None]
@@ -92,7 +92,8 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
             write_json(root / PLAN, before.model_dump(mode="json"))
         elif before is None and [entry.name for entry in root.iterdir()] == [PLAN]:
             (root / PLAN).unlink()
-            root.rmdir()
+            for path in new:
+                path.rmdir()
         raise
 
 
@@ -116,8 +117,8 @@ def _recorded_plan(root: Path, command: str) -> Plan:
         )
     if not is_sweep(root):
         raise RequestError(
-            f"{root} has no sweep, suite or runs of several seeds. To resume them, name their folder with --run; to "
-            "resume a single run, leave out --sweep and --seeds."
+            f"There is no sweep, suite or set of seeds to resume in {root}. Name its folder with --run; to resume a "
+            "single run, leave out --sweep and --seeds."
         )
     plan = read_plan(root)
     if plan.command != command:
@@ -132,15 +133,18 @@ def _resumed_plan(root: Path, plan: Plan, given: dict[str, Any]) -> Plan:
         RequestError: fewer seeds, or other options than recorded, are given.
     """
     seeds = given.pop("seeds", plan.seeds)
-    if seeds < plan.seeds:
-        raise RequestError(f"{root} was started with --seeds {plan.seeds}. Leave out --seeds, or use a larger number.")
+    if seeds != plan.seeds and (seeds < plan.seeds or plan.seeds == 1 or plan.is_suite):
+        remedy = (
+            "Leave out --seeds" if plan.seeds == 1 or plan.is_suite else "Leave out --seeds, or use a larger number"
+        )
+        raise RequestError(f"{root} was started with --seeds {plan.seeds}. {remedy}.")
     if is_suite(given.get("task")) and plan.is_suite:
         del given["task"]
     changed = {key: value for key, value in _lasting(given).items() if value != plan.arguments.get(key)}
-    if not changed.keys() <= {*_PATHS}:
+    if not changed.keys() <= {*_PATHS} & plan.arguments.keys():
         raise RequestError(
-            f"{root} has its own options. Resume it with --resume and --run only; data that was moved, and a larger "
-            "number of --seeds, can be named too."
+            f"{root} has its own options. Resume it with --resume and --run only; the new place of its data, and a "
+            "larger number of --seeds, can be named too."
         )
     return plan.model_copy(update={"seeds": seeds, "arguments": plan.arguments | changed})
 
@@ -172,6 +176,8 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     if command == "pretrain" and "recipe" not in arguments:
         raise RequestError("Name a recipe, as in --recipe small; `bigs recipes list` lists them.")
     axes = parse_axes(sweep)
+    if "seed" in axes and seeds > 1:
+        raise RequestError("--sweep seed and --seeds both set the seed. Leave one of them out.")
     if TASK in axes:
         raise RequestError(
             "--sweep task: scores of different tasks do not compare. For all of GLUE: bigs finetune glue"
@@ -185,13 +191,19 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
     kept = _lasting(arguments)
     if is_suite(kept.get("task")):
         del kept["task"]
-        return Plan(command=command, axes=((TASK, check_suite(kept)),), seeds=seeds, arguments=kept)
-    plan = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept)
+        tasks = check_suite(kept)
+        first = load_recipe(recipe_name(tasks[0], kept.get("recipe")), kept.get("sets", ())).seed
+        return Plan(command=command, axes=((TASK, tasks),), seeds=seeds, first_seed=first, arguments=kept)
+    plan, first = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept), 0
     for setting in plan.settings:
         recipe = load_recipe(_recipe_of(kept), [*kept.get("sets", ()), *setting.sets], _options(kept))
+        first = recipe.seed
         if isinstance(recipe, PretrainRecipe):
-            _check_validation(kept.get("data", recipe.data.path), kept.get("validation", recipe.data.validation))
-    return plan
+            validation = kept.get("validation", recipe.data.validation)
+            if "data.path" in axes and validation is None:
+                raise RequestError("--sweep data.path: name the shards to validate all runs on with --validation.")
+            _check_validation(kept.get("data", recipe.data.path), validation)
+    return plan.model_copy(update={"first_seed": first})
 
 
 def _recipe_of(arguments: Mapping[str, Any]) -> str:
@@ -208,7 +220,11 @@ def _recipe_of(arguments: Mapping[str, Any]) -> str:
 
 def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe values of options on which the validity of other values depends."""
-    return {key: arguments[key] for key in ("teacher",) if key in arguments}
+    task = arguments.get("task")
+    files = recipe_values(
+        None if task in (None, "custom") else task, {key: arguments.get(name) for name, key in KEYS.items()}
+    )
+    return {**files, **{key: arguments[key] for key in ("teacher",) if key in arguments}}
 
 
 def _check_validation(data: str, validation: str | None) -> None:
@@ -265,12 +281,12 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, re
             return
         failed = _run_processes(commands, jobs)
         for setting in plan.settings:
-            _summarize(plan, root / setting.name, repeat)
+            _summarize(plan, root, setting, repeat)
     else:
         failed = _run_here(root, plan, call, repeat)
         group.synchronize()
     again = f"{counted(len(failed), 'run')} failed: {listed(failed)}. Repeat with: {repeat}"
-    if failed and not any(finished_runs(root / setting.name) for setting in plan.settings):
+    if failed and not any(plan.finished_runs(root, setting) for setting in plan.settings):
         raise BigsError(again)
     if plan.is_suite:
         print_suite(root)
@@ -297,7 +313,7 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) ->
     Raises:
         RequestError: a run is refused.
     """
-    from bigs_cli.checkpoints.resume import resumed_by
+    from bigs_cli.checkpoints.resume import part_of_sweep
     from bigs_cli.reporting.console import err, out
 
     failed = []
@@ -317,7 +333,9 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) ->
                 err.print(f"Seed {index + 1} of {plan.seeds}: {place_of(path)}")
             out.quiet = True  # The result of the sweep is its own folder.
             try:
-                with resumed_by(resume):
+                with part_of_sweep(
+                    resume, [run.path for run in plan.runs(root, setting) if run.path != path and run.is_run]
+                ):
                     call(**arguments, run=str(path))
             except BigsError as error:
                 # Other tasks may start from this run, and other processes may not have failed.
@@ -327,11 +345,11 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) ->
                 failed.append(str(path))
             finally:
                 out.quiet = not group.is_main_process()
-        _summarize(plan, root / setting.name, resume)
+        _summarize(plan, root, setting, resume)
     return failed
 
 
-def _summarize(plan: Plan, folder: Path, resume: str) -> None:
+def _summarize(plan: Plan, root: Path, setting: Setting, resume: str) -> None:
     """Write the summary of the seeds of a setting of fine-tuning, if all have finished.
 
     Raises:
@@ -341,11 +359,11 @@ def _summarize(plan: Plan, folder: Path, resume: str) -> None:
     from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
     from bigs_cli.tasks import task_of
 
-    runs = finished_runs(folder)
+    runs = plan.finished_runs(root, setting)
     if plan.seeds > 1 and len(runs) == plan.seeds and group.is_main_process():
         recipe = load_run_recipe(runs[0].recipe_file)
         if isinstance(recipe, FinetuneRecipe):
-            write_json(folder / SUMMARY, summarize(task_of(recipe), runs, resume))
+            write_json(root / setting.name / SUMMARY, summarize(task_of(recipe), runs, resume))
     group.synchronize()  # Another task may start from the best seed.
 
 
@@ -404,20 +422,14 @@ def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tup
 
 def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Return the run folder and the arguments of each call of the command for one setting; None: it is finished."""
-    from bigs_cli.recipe import load_recipe
-
-    folder, arguments = root / setting.name, dict(plan.arguments)
+    arguments = dict(plan.arguments)
     if setting.task is not None:
         arguments = arguments_of(setting.task, root, arguments)
-    sets = [*arguments.get("sets", ()), *setting.sets]
-    runs = {folder: sets}
-    if plan.seeds > 1:
-        first = load_recipe(_recipe_of(arguments), sets, _options(arguments)).seed
-        runs = {folder / f"seed-{seed}": [*sets, f"seed={seed}"] for seed in range(first, first + plan.seeds)}
-    for path, own in runs.items():
-        if RunFolder(path).finished:
-            yield path, None
-        elif RunFolder(path).is_run:
-            yield path, {"resume": True} | {key: arguments[key] for key in _PATHS if key in arguments}
+    for run, seed in plan.runs(root, setting).items():
+        sets = [*arguments.get("sets", ()), *setting.sets, *([] if seed is None else [f"seed={seed}"])]
+        if run.finished:
+            yield run.path, None
+        elif run.is_run:
+            yield run.path, {"resume": True} | {key: arguments[key] for key in _PATHS if key in arguments}
         else:
-            yield path, arguments | {"sets": own}
+            yield run.path, arguments | {"sets": sets}

@@ -28,6 +28,7 @@ from bigs_cli.evaluation.sweep import read_sweep
 from bigs_cli.models.functional import Apply, make_apply
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import PretrainRecipe
+from bigs_cli.recipe.groups import VALIDATION
 from bigs_cli.reporting.examples import masked_rows, pieces, token_name
 from bigs_cli.reporting.page import Markup, element, html_table, page
 from bigs_cli.reporting.runs import list_table
@@ -122,7 +123,7 @@ def _predicted_words(run: RunFolder, step: int) -> Iterator[Markup]:
     if corpus.static_masks:
         return
     model = open_model(find_model(str(run.path)))
-    _, batch = masked_rows(corpus, validation.split, recipe.masking.for_validation(), _ROWS, SEED)
+    _, batch = masked_rows(corpus, validation.split, VALIDATION, _ROWS, SEED)
     predict = _predictor(make_apply(model.config, recipe.compute))
     inputs = (batch.input_ids, batch.attention_mask, batch.positions)
     predicted = np.asarray(predict(to_tree(model.flat, model.config), *inputs))

@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.checkpoints.run import RunFolder
-from bigs_cli.checkpoints.sweep import Setting, finished_runs, read_plan, short_key
+from bigs_cli.checkpoints.sweep import Setting, read_plan, short_key
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, metric_in_words, percent
 from bigs_cli.evaluation.bootstrap import bootstrap, paired_bootstrap
@@ -55,7 +55,8 @@ def read_sweep(root: Path) -> Sweep:
     Raises:
         RequestError: there is none, or a file is invalid.
     """
-    runs = [(setting, finished_runs(root / setting.name)) for setting in read_plan(root).settings]
+    plan = read_plan(root)
+    runs = [(setting, plan.finished_runs(root, setting)) for setting in plan.settings]
     outcomes = [outcome(setting, of) for setting, of in runs if of]
     if not outcomes:
         raise RequestError(f"No run of the sweep in {root} is finished.")
@@ -66,7 +67,7 @@ class Sweep:
     """The outcomes of all settings of a sweep, of which `best` is the best.
 
     Raises:
-        RequestError: the recipe of a run is invalid, or a run was not evaluated.
+        RequestError: the recipe of a run is invalid, or a run was not evaluated, or on other data.
     """
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
@@ -81,6 +82,7 @@ class Sweep:
                     f"{one.runs[0].path} has no {key_in_words(self.first)}, so settings cannot be compared. Are there "
                     "held-out rows?"
                 )
+        check_same_data([run for one in outcomes for run in one.runs])
         sign = -1 if self.task is None else 1
         self.best = max(outcomes, key=lambda one: sign * one.mean(self.first))
 
@@ -162,3 +164,23 @@ class Sweep:
         assert self.task is not None
         runs = [example_scores(self.task, read_predictions(run.predictions_file)) for run in of.runs]
         return lambda rows: float(np.mean([run.metrics[self.first](rows) for run in runs])), runs[0].count
+
+
+def check_same_data(runs: Sequence[RunFolder]) -> None:
+    """Check that all runs were evaluated on the same data, because their metrics are to be compared.
+
+    Raises:
+        RequestError: a run was evaluated on other data.
+    """
+
+    def evaluated_on(run: RunFolder) -> dict[str, str]:
+        data = run.results().get("data", {})
+        names = [name for name in data if name.startswith("dev")]
+        return {name: data[name] for name in names or [one for one in ("validation", "shards") if one in data][:1]}
+
+    for run in runs[1:]:
+        if evaluated_on(run) != evaluated_on(runs[0]):
+            raise RequestError(
+                f"{run.path} was not evaluated on the data of {runs[0].path}, so they cannot be compared. Remove the "
+                "folders of the runs with the old data, and resume the sweep."
+            )

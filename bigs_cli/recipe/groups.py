@@ -205,13 +205,9 @@ class Masking(BaseModel):
             return self.rate
         return self.rate + (self.final_rate - self.rate) * step / (steps - 1)
 
-    def for_validation(self) -> Masking:
-        """Return the masking settings for validation.
 
-        Rate and number of predictions are the same in all runs, and so are the masks: validation losses are comparable.
-        """
-        same = {"rate": type(self).model_fields["rate"].default, "final_rate": None, "max_predictions": None}
-        return self.model_copy(update=same)
+VALIDATION = Masking()
+"""Masking for validation: the same for all recipes, so that validation losses are comparable."""
 
 
 class Checkpoint(BaseModel):

@@ -63,7 +63,7 @@ class PretrainRecipe(BaseModel):
         default=None, description="start with a smaller batch size; null: no warmup"
     )
     gradient_accumulation_steps: Count = Field(default=1, description=_ACCUMULATION)
-    steps: Count = Field(description="number of optimizer steps, and length of the schedule")
+    steps: Count = Field(description="number of optimizer steps; the schedule ends with the last one")
     budget: str | None = Field(
         default=None,
         pattern=r"^[0-9]+(\.[0-9]+)?[smh]$",
@@ -153,7 +153,7 @@ class PretrainRecipe(BaseModel):
     def _ends_its_warmup(cls, schedule: Schedule, info: ValidationInfo) -> Schedule:
         steps = info.data.get("steps")
         if steps and (schedule.warmup_steps or 0) > steps:
-            raise ValueError(f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {steps} steps")
+            raise ValueError(f"schedule.warmup_steps is {schedule.warmup_steps}, more than steps, which is {steps}")
         if steps and schedule.kind == "wsd" and schedule.warmup(steps) + schedule.decay_fraction * steps > steps + 1e-6:
             raise ValueError(
                 f"The warmup and the decay overlap: schedule.decay_fraction {schedule.decay_fraction:g} of {steps} "

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.resolve import OpenModel
-from bigs_cli.checkpoints.resume import ResumeRecord, read_record, write_record
+from bigs_cli.checkpoints.resume import ResumeRecord, other_seeds, read_record, write_record
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.checkpoints.untrained import untrained_layers
@@ -22,7 +23,7 @@ from bigs_cli.core.processes import is_main_process
 from bigs_cli.models.functional import Parameters, parameter_shapes
 from bigs_cli.models.init import init_parameters
 from bigs_cli.models.published import to_flat, to_tree
-from bigs_cli.recipe import BiGSConfig, Recipe, dump_recipe
+from bigs_cli.recipe import BiGSConfig, Recipe, dump_recipe, load_run_recipe
 from bigs_cli.reporting.console import err
 
 
@@ -52,8 +53,13 @@ class Job:
         Call it under `folder.lock`, in the main process; `start` is the model that provides the initial parameters.
 
         Raises:
-            RequestError: as `RunFolder.start`; or a run without a checkpoint was started from other parameters.
+            RequestError: as `RunFolder.start`; or a run without a checkpoint, or with another seed and otherwise the
+                same setting, was started from other parameters or with another recipe.
         """
+        for other in () if self.resume else map(RunFolder, other_seeds()):
+            _check_recipe(other, recipe)
+            if start is not None:
+                check_start_digest(other, start)
         if self.resume and start is not None:
             check_start_digest(self.folder, start)
         environment = {}
@@ -89,6 +95,25 @@ class Job:
         if jax.process_count() == 1:
             return f"Continue with: {self.command}"
         return f"To continue, start every process again; the command of this one is: {self.command}"
+
+
+def _check_recipe(other: RunFolder, recipe: Recipe) -> None:
+    """Check that a run of another seed has the same recipe, except for what may differ: the place of the data, steps.
+
+    Raises:
+        RequestError: it has another recipe.
+    """
+
+    def fixed(of: Recipe) -> dict[str, Any]:
+        values = of.model_dump(mode="json", by_alias=True)
+        return {key: values[key] for key in values.keys() - {"seed", "steps", "budget", "data", "files"}}
+
+    theirs = fixed(load_run_recipe(other.recipe_file))
+    if different := sorted(key for key, value in fixed(recipe).items() if theirs.get(key) != value):
+        raise RequestError(
+            f"The recipe differs from that of the other seed in {other.path} ({', '.join(different)}). Restore it, or "
+            f"train all seeds again: --run {other.path.parent}-2"
+        )
 
 
 def check_start_digest(folder: RunFolder, start: OpenModel) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from pydantic import ValidationError
 
 from bigs_cli.checkpoints.config_json import write_config
 from bigs_cli.checkpoints.folder import CONFIG
@@ -37,7 +38,7 @@ from bigs_cli.models.functional import Apply, Parameters, count, make_apply, mem
 from bigs_cli.models.losses import classification_sums, distillation, with_teacher
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import BiGSConfig, PretrainRecipe
-from bigs_cli.recipe.groups import Distillation, Masking
+from bigs_cli.recipe.groups import VALIDATION, Distillation, Masking
 from bigs_cli.reporting.console import err, progress
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
@@ -173,18 +174,21 @@ def _fit_budget(training: Training, params: Parameters, validation_rows: int) ->
     """Return the recipe of a new run with the number of steps that fit into its budget, and without the budget.
 
     Raises:
-        RequestError: no step fits, or the schedule's warmup does not.
+        RequestError: no step fits, or the schedule does not fit into so few steps.
     """
     recipe = training.recipe
     assert isinstance(recipe, PretrainRecipe)
     err.print(f"Measuring the speed for a budget of {recipe.budget}.")
     steps = steps_within(training, params, validation_rows)
-    if (warmup := recipe.schedule.warmup(steps)) > steps:
+    values = recipe.model_dump(mode="json", by_alias=True) | {"steps": steps, "budget": None}
+    try:
+        return PretrainRecipe.model_validate(values)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise RequestError(
-            f"The budget of {recipe.budget} is enough for {counted(steps, 'step')}, fewer than the {warmup:g} of the "
-            "warmup. Raise --budget, or set schedule.warmup_fraction instead of schedule.warmup_steps."
-        )
-    return recipe.model_copy(update={"steps": steps, "budget": None})
+            f"The budget of {recipe.budget} is enough for {counted(steps, 'step')}. {reason}. Raise --budget, or set "
+            "schedule.warmup_fraction instead of schedule.warmup_steps."
+        ) from None
 
 
 def _write_results(training: Training, result: PretrainResult, skipped: int, parameters: int, shards: Corpus) -> None:
@@ -305,6 +309,7 @@ class _Batches:
     def __init__(self, recipe: PretrainRecipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> None:
         self._recipe, self._rows = recipe, corpus.split("train")
         self._sharding, self._base = meshes.batch_sharding(mesh), batch_schedule.base_batch_size(recipe)
+        self._steps = batch_schedule.last_step(recipe)
 
     def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
         # With batch-size warmup the rows of a process change with the batch size, so each process reads all rows.
@@ -321,7 +326,7 @@ class _Batches:
             batch = {name: part[mine] for name, part in batch.items()}
         batch = {**batch, "row": mine.astype(np.int32)}
         if self._recipe.masking.final_rate is not None:
-            rate = self._recipe.masking.rate_at(step, self._recipe.steps)
+            rate = self._recipe.masking.rate_at(step, self._steps)
             batch["mask_rate"] = np.full(len(mine), rate, np.float32)
         return meshes.place(batch, self._sharding, rows, mine)
 
@@ -341,9 +346,9 @@ class _Evaluator:
     ) -> None:
         self._recipe, self._validation, self._log = recipe, validation, log
         self._sharding = meshes.batch_sharding(mesh)
-        special = mask_ids(validation.corpus, recipe.masking, recipe.model.vocab_size)
+        special = mask_ids(validation.corpus, VALIDATION, recipe.model.vocab_size)
         characters = characters_of(validation.corpus.tokenizer(), recipe.model.vocab_size)
-        self._measure = MaskedLMEvaluator(apply, special, recipe.masking.for_validation(), characters, self._place)
+        self._measure = MaskedLMEvaluator(apply, special, VALIDATION, characters, self._place)
         self.every_steps = recipe.evaluate.every_steps
         self.metrics: dict[str, float] = {}
 

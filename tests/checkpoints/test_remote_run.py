@@ -248,6 +248,9 @@ def test_the_glue_suite_at_a_url(pretrained: Path, glue: Path, tmp_path: Path) -
 
 
 def test_fine_tuning_with_several_seeds(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    refused = bigs(*finetune("cola", pretrained, tmp_path / "nothing", URL, "--seeds", 2))
+    assert (refused.code, f"There is no folder {tmp_path}/nothing" in refused.err) == (2, True)
+    assert not store()
     bigs(*finetune("cola", pretrained, glue, URL, "--seeds", 2, "--set", "epochs=1")).fine()
     store().pop(f"{NAME}/seeds.json")
     for file in [file for file in store() if "seed-43/" in file]:

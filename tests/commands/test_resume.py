@@ -235,6 +235,65 @@ def test_moved_data_of_several_seeds_is_recorded(pretrained: Path, glue: Path, h
     assert again.err.count("is finished") == 3
 
 
+def test_seeds_are_added_only_to_equal_ones(
+    shards: Path, pretrained: Path, glue: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A summary must not mix recipes, start models or data."""
+    monkeypatch.setenv("BIGS_RUNS", str(here / "runs"))
+    base = shutil.copytree(pretrained, here / "base")
+    recipe = here / "own.yaml"
+    recipe.write_text("extends: _glue\ntask: cola\nepochs: 1\n")
+    data = shutil.copytree(glue, here / "glue")
+    table = write_table(here / "all.csv").name
+    bigs("finetune", "CoLA", "--recipe", "own.yaml", "--from", base, "--data", data, "--seeds", 2, *TINY[2:]).fine()
+    run = here / "runs" / "own"
+    more = ("finetune", "--resume", "--run", run, "--seeds", 3)
+    before = snapshot(run / "seed-42")
+    recipe.write_text("extends: _glue\ntask: cola\nepochs: 2\n")
+    assert f"differs from that of the other seed in {run}/seed-42 (epochs)" in refused(*more)
+    recipe.write_text("extends: _glue\ntask: cola\nepochs: 1\n")
+    weights = shutil.move(base / "checkpoints", here / "checkpoints")
+    bigs(*pretrain(shards, Path("other"), seed=3)).fine()
+    shutil.copytree("other/checkpoints", base / "checkpoints")
+    assert f"has changed since {run}/seed-42 started from it" in refused(*more)
+    shutil.rmtree(base / "checkpoints")
+    shutil.move(weights, base / "checkpoints")
+    assert not (run / "seed-44").exists()
+    shutil.copytree(run / "seed-42", run / "seed-42-copy")
+    recipe.unlink()
+    assert bigs(*more[:-2]).fine().err.count("is finished") == 2
+    recipe.write_text("extends: _glue\ntask: cola\nepochs: 1\n")
+    bigs(*more).fine()
+    assert json.loads((run / "seeds.json").read_text())["seeds"] == [42, 43, 44]
+    assert snapshot(run / "seed-42") == before
+    # A custom table with settings that only apply to it.
+    options = ("--train", table, "--dev", table, "--text", "body", "--label", "kind", "--delimiter", ";")
+    custom = ("finetune", *options, "--from", base, "--set", "files.threshold=0.3", *TINY)
+    bigs(*custom, "--seeds", 2).fine()
+    assert (here / "runs" / "all" / "seed-43" / "results.json").is_file()
+
+
+def test_one_seed_does_not_become_several(pretrained: Path, glue: Path, here: Path) -> None:
+    bigs(*finetune("cola", pretrained, glue, Path("run"), "--sweep", "epochs=1,2")).fine()
+    before = snapshot(here)
+    assert "run was started with --seeds 1. Leave out --seeds." in refused(
+        "finetune", "--resume", "--run", "run", "--seeds", 2
+    )
+    assert snapshot(here) == before
+
+
+def test_settings_on_different_data_are_not_compared(pretrained: Path, glue: Path, here: Path) -> None:
+    data = shutil.copytree(glue, here / "glue")
+    words = finetune("cola", pretrained, data, Path("run"), "--sweep", "epochs=1,2")
+    bigs(*words).fine()
+    shutil.rmtree("run/epochs=2")
+    dev = data / "CoLA" / "dev.tsv"
+    dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:-2]))
+    assert "run/epochs=2 was not evaluated on the data of run/epochs=1" in refused(
+        "finetune", "--resume", "--run", "run"
+    )
+
+
 def test_a_changed_tokenizer_is_refused(pretrained: Path, glue: Path, here: Path, stops: pytest.MonkeyPatch) -> None:
     command = stopped(*finetune("mrpc", pretrained, glue, Path("run")))
     stops.undo()

@@ -229,12 +229,11 @@ def test_every_mesh_gives_the_same_masks(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, theirs[name])
 
 
-def test_the_rate_changes_linearly_and_validation_always_has_the_default() -> None:
+def test_the_rate_changes_linearly() -> None:
     masking = Masking(rate=0.3, final_rate=0.15)
     assert [masking.rate_at(step, 4) for step in range(4)] == pytest.approx([0.3, 0.25, 0.2, 0.15])
     assert masking.rate_at(0, 1) == Masking(rate=0.3).rate_at(3, 4) == 0.3
     assert masking.predictions(100) == 30
-    assert masking.for_validation() == Masking(max_predictions=7).for_validation() == Masking()
 
 
 def test_the_rate_of_each_row_replaces_the_recipe_s() -> None:

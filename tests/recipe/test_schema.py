@@ -134,7 +134,7 @@ def test_a_schedule_has_exactly_one_warmup() -> None:
     ("override", "message"),
     [
         ("schedule.warmup_fraction=0.1", "Set one of them to null"),
-        ("schedule.warmup_steps=801", "the run has 800 steps"),
+        ("schedule.warmup_steps=801", "more than steps, which is 800"),
         ("data.sequence_length=256", "model.max_position_embeddings = 128"),
         ("masking.max_predictions=129", "a row has 128 tokens"),
         ("masking.random_fraction=0.3", "add up to more than 1"),

@@ -41,6 +41,8 @@ def test_evaluations_take_their_share() -> None:
 def test_small_batches_of_a_warmup_take_less_time() -> None:
     steps = fit(recipe(batch_size_warmup="{start: 8, steps: 100}"))
     assert 50 * 0.5 / 4 + 50 * 0.5 / 2 + (steps - 100) * 0.5 == pytest.approx(580, abs=1)
+    within = fit(recipe(batch_size_warmup="{start: 8, steps: 20000}"))
+    assert within * 0.5 / 4 == pytest.approx(580, abs=1)
 
 
 def test_the_run_records_the_number_of_steps(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,5 +75,9 @@ def test_a_warmup_longer_than_the_run_is_rejected(
 ) -> None:
     monkeypatch.setattr(budget, "_fit", lambda *measured: 1)
     done = bigs(*pretrain(shards, tmp_path / "run", "--budget", "0.01s"))
-    assert "enough for 1 step, fewer than the 2 of the warmup" in done.err
-    assert "set schedule.warmup_fraction instead" in done.err
+    assert "is enough for 1 step. schedule.warmup_steps is 2, more than steps, which is 1. Raise --budget" in done.err
+    monkeypatch.setattr(budget, "_fit", lambda *measured: 6)
+    phases = {"schedule__kind": "wsd", "schedule__warmup_steps": 5, "schedule__decay_fraction": 0.5}
+    done = bigs(*pretrain(shards, tmp_path / "run", "--budget", "0.01s", steps=50, **phases))
+    assert (done.code, "The warmup and the decay overlap" in done.err) == (2, True)
+    assert not (tmp_path / "run").exists()

@@ -137,8 +137,14 @@ def test_invalid_requests_change_nothing(pretrained: Path, glue: Path, tmp_path:
     assert "has its own options" in bigs("finetune", "mrpc", "--resume", "--run", sweep).err
     assert "Resume it with that command" in bigs("pretrain", "--resume", "--run", sweep).err
     for words, message in (
-        (["finetune", "cola", "--resume", "--sweep", "epochs=1,2"], "has no sweep, suite or runs of several seeds"),
-        (["pretrain", "--resume", "--seeds", 2, "--run", pretrained], "has no sweep, suite or runs of several seeds"),
+        (
+            ["finetune", "cola", "--resume", "--sweep", "epochs=1,2"],
+            "There is no sweep, suite or set of seeds to resume",
+        ),
+        (
+            ["pretrain", "--resume", "--seeds", 2, "--run", pretrained],
+            "There is no sweep, suite or set of seeds to resume",
+        ),
         (["pretrain", "--seeds", 2], "Name a recipe"),
         (finetune("cola", pretrained, glue, root, "--sweep", "from=a,b"), "another option sets from for all runs"),
         (finetune("cola", pretrained, glue, root, "--sweep", "files.dev=a,b"), "different dev sets do not compare"),
@@ -146,6 +152,14 @@ def test_invalid_requests_change_nothing(pretrained: Path, glue: Path, tmp_path:
         refused = bigs(*words)
         assert (refused.code, message in refused.err) == (2, True), refused.err
     assert not root.exists()
+    for words, message in (
+        (finetune("cola", pretrained, glue, root / "x" / "y", "--seeds", 2, "--data", tmp_path / "none"), "none"),
+        (finetune("cola", pretrained, glue, root, "--seeds", 2, "--sweep", "seed=1,2"), "both set the seed"),
+        (("pretrain", "--recipe", "demo", "--run", root, "--sweep", "data.path=a,b"), "validate all runs on"),
+    ):
+        refused = bigs(*words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+        assert not root.exists()
     assert "needs a single task" in bigs("finetune", "glue", "--from", pretrained, "--sweep", "epochs=1,2").err
     assert snapshot(sweep) == before
 
