@@ -44,7 +44,7 @@ def write_card(folder: Path, model: OpenModel, form: Format, exported: Exported,
     """Write README.md into `folder`, whose final name is `name`."""
     config = model.config
     front: dict[str, Any] = {
-        "tags": ["bigs", "state-space-model", "attention-free"],
+        "tags": ["bigs", *([] if config.attends else ["state-space-model", "attention-free"])],
         "pipeline_tag": _TAGS[config.head],
     }
     if settings.license:
@@ -57,7 +57,7 @@ def write_card(folder: Path, model: OpenModel, form: Format, exported: Exported,
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {model.name}",
-        f"A BiGS model: a bidirectional language model without attention ({_PAPER}). {_size(model)}",
+        f"{_kind(model)} {_size(model)}",
         f"```python\n{code}```",
         *(f"**Warning**: {warning}" for warning in exported.warnings),
         *([] if config.ignores_padding else [_PADDING.format(length=trained_length(model))]),
@@ -73,6 +73,12 @@ def write_card(folder: Path, model: OpenModel, form: Format, exported: Exported,
         "Written by `bigs export`.",
     ]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _kind(model: OpenModel) -> str:
+    if model.config.attends:
+        return f"A bidirectional language model with attention, for comparison with BiGS ({_PAPER})."
+    return f"A BiGS model: a bidirectional language model without attention ({_PAPER})."
 
 
 def _size(model: OpenModel) -> str:

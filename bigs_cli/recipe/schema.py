@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
@@ -66,7 +67,6 @@ class PretrainRecipe(BaseModel):
     steps: Count = Field(description="number of optimizer steps; the schedule ends with the last one")
     budget: str | None = Field(
         default=None,
-        pattern=r"^[0-9]+(\.[0-9]+)?[smh]$",
         description="time for the whole run, such as 60m, 2h or 90s: a new run measures its speed and replaces steps "
         "by the number of steps that fit; null: steps as given",
     )
@@ -96,6 +96,13 @@ class PretrainRecipe(BaseModel):
     def budget_seconds(self) -> float | None:
         """The budget in seconds."""
         return None if self.budget is None else float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _is_a_time(cls, budget: object) -> object:
+        if budget is not None and not re.fullmatch(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?[smh]", str(budget)):
+            raise ValueError(f"budget is {budget}, which is not a time such as 60m, 2h or 90s")
+        return budget
 
     @field_validator("model")
     @classmethod

@@ -119,10 +119,11 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str
     tokens = sequences * run.length
     flops = count_flops(run.config, run.length, mixing, run.predictions)
     step = flops.training * sequences
-    total, warmup = tokens * run.steps, ""
+    total, warmup, budget = tokens * run.steps, "", ""
     if isinstance(run.recipe, PretrainRecipe):
         total = batch_schedule.tokens_until(run.recipe, run.steps)
         warmup = " after the batch-size warmup" if run.recipe.batch_size_warmup else ""
+        budget = "" if run.recipe.budget is None else f"; the budget of {run.recipe.budget} replaces this number"
     shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
     optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
@@ -142,7 +143,7 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str
         *([("moving average on each device", _size(params_bytes), "")] if state.ema is not None else []),
         *([("teacher", "", run.recipe.teacher)] if run.recipe.teacher is not None else []),
         ("batch on each device", _size(batch_bytes), "without activations, which depend on compute.remat"),
-        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{warmup}, {total:.3g} in total"),
+        ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{warmup}, {total:.3g} in total{budget}"),
         ("FLOPs per step", f"{step:.3e}", f"{flops_of_run:.3e} in total"),
         ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
         ("  mixing", f"{flops.mixing / flops.forward:.1%}", mixing),

@@ -66,8 +66,11 @@ def test_a_budget_that_is_too_short_is_rejected(shards: Path, tmp_path: Path) ->
     assert done.code == 2
     assert "none fits into the budget of 0.01s" in done.err
     assert not (tmp_path / "run").exists()
-    with pytest.raises(RequestError, match="budget"):
-        recipe(budget="soon")
+    for text in ("soon", "60", "0m", "0.0h"):
+        with pytest.raises(RequestError, match=f"budget is {text}, which is not a time such as 60m"):
+            recipe(budget=text)
+    shown = bigs("pretrain", "--recipe", "small-15m", "--run", tmp_path / "run", "--dry-run").fine().out
+    assert "in total; the budget of 15m replaces this number" in " ".join(shown.split())
 
 
 def test_a_warmup_longer_than_the_run_is_rejected(

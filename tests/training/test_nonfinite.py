@@ -16,7 +16,7 @@ from bigs_cli.models.functional import Parameters
 from bigs_cli.recipe.groups import Optimizer
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.training.nonfinite import skipped_steps_error
-from bigs_cli.training.optimizer import make_optimizer
+from bigs_cli.training.optimizer import OPTIMIZERS, make_optimizer
 from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
 from tests.tiny import bigs, pretrain, snapshot
 
@@ -30,30 +30,37 @@ def rate(step: Any) -> jax.Array:
     return 0.1 / (1 + jnp.asarray(step, jnp.float32))
 
 
-def take_steps(batches: list[np.ndarray[Any, Any]], stop_after: int = 10) -> tuple[TrainState, list[dict[str, float]]]:
+def take_steps(
+    batches: list[np.ndarray[Any, Any]], stop_after: int = 10, name: Any = "adamw"
+) -> tuple[TrainState, list[dict[str, float]]]:
     """Take a step on each of `batches`; return the final state and the metrics of each step."""
-    settings = Optimizer(learning_rate=0.1, beta2=0.98, weight_decay=0.1, clip_norm=1.0)
+    settings = Optimizer(name=name, learning_rate=0.1, beta2=0.98, weight_decay=0.1, clip_norm=1.0)
 
     def loss(params: Parameters, batch: jax.Array, key: jax.Array, part: Any) -> Any:
         # √ has an infinite slope at 0, to which max clips negative values.
-        each = jnp.square(params["x"] * batch[1]) + jnp.sqrt(jnp.maximum(batch[0] * params["x"][0], 0.0))
+        x = params["layer"]["kernel"][0]
+        each = jnp.square(x * batch[1]) + jnp.sqrt(jnp.maximum(batch[0] * x[0], 0.0))
         return each.sum(), {"weight": jnp.float32(1)}
 
     optimizer = make_optimizer(settings)
     step = make_step(
         loss, optimizer, jax.tree_util.Partial(rate), 0, StepOptions(ema=EMA, stop_after_nonfinite=stop_after)
     )
-    state, reports = new_state({"x": jnp.array([1.0, 3.0])}, optimizer, with_ema=True), []
+    state, reports = (
+        new_state({"layer": {"kernel": jnp.array([[[1.0, 3.0], [2.0, 1.0]]])}}, optimizer, with_ema=True),
+        [],
+    )
     for batch in batches:
         state, metrics = step(state, batch)
         reports.append({name: float(value) for name, value in metrics.items()})
     return jax.device_get(state), reports
 
 
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
 @pytest.mark.parametrize("bad", [NAN, STEEP])
-def test_a_skipped_step_changes_only_the_step_count(bad: np.ndarray[Any, Any]) -> None:
-    expected, clean = take_steps([GOOD, GOOD, GOOD])
-    state, reports = take_steps([bad, GOOD, bad, bad, GOOD, GOOD])
+def test_a_skipped_step_changes_only_the_step_count(bad: np.ndarray[Any, Any], name: str) -> None:
+    expected, clean = take_steps([GOOD, GOOD, GOOD], name=name)
+    state, reports = take_steps([bad, GOOD, bad, bad, GOOD, GOOD], name=name)
     for name in ("params", "optimizer", "ema"):
         jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(expected, name))
     assert (state.step, state.skipped, state.skipped_in_a_row) == (6, 3, 0)
@@ -75,10 +82,10 @@ def test_the_moving_average_matches_its_definition() -> None:
     average = np.array([1.0, 3.0])
     for count, kept in ((1, 1 / 10), (2, 2 / 11), (3, 3 / 12)):
         state = take_steps([GOOD] * count)[0]
-        average = kept * average + (1 - kept) * np.asarray(state.params["x"])
+        average = kept * average + (1 - kept) * np.asarray(state.params["layer"]["kernel"])[0, 0]
         assert state.ema is not None
-        np.testing.assert_allclose(state.ema["x"], average, rtol=1e-6)
-    assert not np.allclose(average, state.params["x"])
+        np.testing.assert_allclose(state.ema["layer"]["kernel"][0, 0], average, rtol=1e-6)
+    assert not np.allclose(average, state.params["layer"]["kernel"][0, 0])
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(shards: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from bigs_cli.models.losses import classification_sums
 from bigs_cli.models.sharding import AXES, batch_sharding, check_batch, make_mesh, shardings
 from bigs_cli.recipe.groups import Compute, Mesh, Optimizer, Schedule
 from bigs_cli.reporting.metrics_log import read_metrics
-from bigs_cli.training.optimizer import SSM_NAMES, learning_rate, make_optimizer
+from bigs_cli.training.optimizer import OPTIMIZERS, SSM_NAMES, learning_rate, make_optimizer
 from bigs_cli.training.step import StepOptions, TrainState, make_step, new_state
 from tests.tiny import bigs, finetune, on_eight_devices, parameters
 
@@ -85,10 +85,11 @@ def run(
     return state, metrics
 
 
-def test_gradient_accumulation_matches_the_whole_batch() -> None:
-    whole, expected = run(1)
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_gradient_accumulation_matches_the_whole_batch(name: str) -> None:
+    whole, expected = run(1, optimizer_name=name)
     for parts in (2, 4):
-        state, metrics = run(parts)
+        state, metrics = run(parts, optimizer_name=name)
         for ours, theirs in zip(metrics, expected, strict=True):
             assert ours == pytest.approx(theirs, rel=2e-5)
         for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(whole.params), strict=True):
