@@ -1,4 +1,4 @@
-"""The rows of a table in a file: CSV, TSV, JSONL or Parquet, compressed or not, read lazily.
+"""The rows of a table in a file: CSV, TSV, JSONL, Parquet or lines of text, compressed or not, read lazily.
 
 Each row is a dict of its cells by column. A row that cannot be read is a `BadRecord`, whose message names the location.
 """
@@ -156,6 +156,15 @@ def _jsonl_rows(file: TextFile) -> Rows:
     return json_rows(file.lines(), file.name, unique_keys=True)
 
 
+def _text_rows(file: TextFile) -> Rows:
+    """Yield a row with the only column `text` for each line; blank lines are skipped."""
+    for number, line in file.lines():
+        if isinstance(line, BadRecord):
+            yield f"{file.name}:{number}", line
+        elif text := line.strip():
+            yield f"{file.name}:{number}", {TEXT_COLUMN: text}
+
+
 _READERS = {
     ".csv": delimited_rows,
     ".tsv": delimited_rows,
@@ -163,4 +172,5 @@ _READERS = {
     ".ndjson": _jsonl_rows,
     ".json": _jsonl_rows,
     ".parquet": parquet_rows,
+    ".txt": _text_rows,
 }

@@ -99,7 +99,7 @@ def not_text_error(value: Any, column: str, place: str) -> RequestError:
 
 
 def read_table(path: Path, columns: Sequence[str] = (), broken_rows: int = 0) -> Table:
-    """Read a CSV, TSV, JSONL or Parquet file.
+    """Read a CSV, TSV, JSONL or Parquet file, or the lines of a .txt file as the column `text`.
 
     `columns` names the columns of a tab-separated file without a header line. Up to `broken_rows` rows with a different
     number of cells than the first are left out.

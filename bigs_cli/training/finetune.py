@@ -48,7 +48,7 @@ from bigs_cli.training.dtype import with_dtype
 from bigs_cli.training.error_messages import translate_errors
 from bigs_cli.training.head_init import ROWS, unit_head
 from bigs_cli.training.job import Job, initial_parameters
-from bigs_cli.training.loop import Training, train
+from bigs_cli.training.loop import Training, place_parameters, train
 from bigs_cli.training.peak_flops import peak_tokens
 from bigs_cli.training.step import SummedLoss
 
@@ -174,6 +174,8 @@ def finetune(
                 f"Fine-tuning on {task.title}: {counted(len(data.train), 'example')}, {counted(steps, 'step')} of "
                 f"{recipe.batch_size}, {', '.join(examples)}."
             )
+            if task_type.embeds and job.needs_start:
+                evaluator.evaluate_start(place_parameters(params, mesh))
             trained = train(training, params, checkpoints, log)
             best.wait()
         if trained.steps < steps:
@@ -356,14 +358,24 @@ class _Evaluator:
     def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
         self.history = list(loop_state.get("history", []))
 
-    def evaluate(self, step: int, params: Parameters) -> float | None:
+    def evaluate_start(self, params: Parameters) -> None:
+        """Show and log the metrics before the first step."""
+        if is_main_process():
+            self.log.drop_after(-1)  # A run that stopped before its first checkpoint starts again.
+        err.print(f"before training: {self._measured(0, params)[2]}")
+
+    def _measured(self, step: int, params: Parameters) -> tuple[dict[str, dict[str, float]], dict[str, Array], str]:
+        """Return and log the metrics; also return the scores, and the metrics in words."""
         with progress("dev", sum(len(split.inputs) for split in self.splits), "example") as advance:
             metrics, scores = self.measure.measure(params, self.splits, advance)
-        self.history.append({"step": step, **with_splits(metrics)})
         logged = {log_key(split, name): value for split, of in metrics.items() for name, value in of.items()}
         self.log.write(step, **logged)
+        return metrics, scores, ", ".join(f"{key_in_words(key)} {percent(value)}%" for key, value in logged.items())
+
+    def evaluate(self, step: int, params: Parameters) -> float | None:
+        metrics, scores, figures = self._measured(step, params)
+        self.history.append({"step": step, **with_splits(metrics)})
         is_best = self.best_index() == len(self.history) - 1
-        figures = ", ".join(f"{key_in_words(key)} {percent(value)}%" for key, value in logged.items())
         err.print(f"step {step:,}: {figures}{' (best so far)' if is_best else ''}")
         if is_best:
             self.best.save(step, params)

@@ -243,3 +243,19 @@ print(len(many[1].sharding.device_set), float(abs(one[0] - many[0])), float(abs(
     devices, *differences = map(float, printed.split())
     assert devices == 8
     assert max(differences) < 1e-3
+
+
+def test_lines_of_text_are_learned_from(tables: Path, pretrained: Path, tmp_path: Path) -> None:
+    """SimCSE: each line is paired with itself. The metrics before training are those of the mean of the base model."""
+    (tmp_path / "texts.txt").write_text("\n\n".join(SENTENCES) + "\n")
+    done = train(
+        tables, pretrained, tmp_path / "run", "--train", tmp_path / "texts.txt", "--pair", "other", "--label", "score"
+    ).fine()
+    assert f"{len(SENTENCES)} single texts, each paired with itself; dev: 24 pairs, scores" in done.err
+    dev = pairs(24, 2)
+    first, second = (vectors(pretrained, [row[key] for row in dev], tmp_path) for key in ("text", "other"))
+    expected = np.corrcoef([row["score"] for row in dev], (first * second).sum(1))[0, 1]
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (before,) = [entry for entry in logged if entry["step"] == 0]
+    assert before["dev_pearson"] == pytest.approx(expected, abs=1e-4)
+    assert "before training: dev Spearman correlation " in done.err
