@@ -21,6 +21,7 @@ from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json, write_json
 from bigs_cli.core.metric_names import by_split, metric_in_words
+from bigs_cli.evaluation.paired import paired_t_test
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from bigs_cli.reporting.console import markdown_table, table
 from bigs_cli.reporting.metrics_log import curve, read_metrics
@@ -93,12 +94,7 @@ class Measure:
         first = next(iter(self.values))
         baseline, values = self.values[first], self.values[recipe]
         differences = [values[seed] - baseline[seed] for seed in values if seed in baseline]
-        if recipe == first or len(set(differences)) < 2:
-            return None
-        from scipy.special import stdtr
-
-        error = statistics.stdev(differences) / len(differences) ** 0.5
-        return float(2 * stdtr(len(differences) - 1, -abs(statistics.fmean(differences)) / error))
+        return None if recipe == first else paired_t_test(differences)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object for JSON; scores are fractions there."""

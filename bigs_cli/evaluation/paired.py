@@ -1,11 +1,12 @@
-"""Paired significance tests of two models on the same examples of a dev set.
+"""Paired significance tests of two models, on the same examples of a dev set or with the same seeds.
 
-They detect much smaller differences than two separate confidence intervals. They do not account for the variation over
-seeds; train with several seeds for that.
+On the same examples, they detect much smaller differences than two separate confidence intervals, but do not account
+for the variation over seeds.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,19 @@ class Paired:
     """
     differing: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
     """The pairs of lines of predictions.jsonl whose predictions differ; in regression, largest differences first."""
+
+
+def paired_t_test(differences: Sequence[float]) -> float | None:
+    """Return the two-sided p-value of a t-test that the mean difference of paired values is 0, such as of two seeds.
+
+    None for fewer than two differences, or if all are equal.
+    """
+    if len(set(differences)) < 2:
+        return None
+    from scipy.special import stdtr
+
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    return float(2 * stdtr(len(differences) - 1, -abs(statistics.fmean(differences)) / error))
 
 
 def mcnemar(first_right: Array, second_right: Array) -> float:

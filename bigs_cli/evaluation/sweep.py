@@ -16,6 +16,7 @@ from bigs_cli.checkpoints.sweep import Setting, read_plan, short_key
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, metric_in_words, percent
 from bigs_cli.evaluation.bootstrap import bootstrap, paired_bootstrap
+from bigs_cli.evaluation.paired import paired_t_test
 from bigs_cli.evaluation.predictions import example_scores, read_predictions
 from bigs_cli.recipe import FinetuneRecipe, Recipe, load_run_recipe
 from bigs_cli.reporting.console import table
@@ -23,6 +24,7 @@ from bigs_cli.tasks import task_of
 from bigs_cli.tasks.types.base import Metric
 
 Array = np.ndarray[Any, Any]
+_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,7 @@ class Sweep:
             return mixed
         if self.task is None:
             notes = [f"The lowest {key_in_words(self.first)} is that of {name}.", *mixed]
-            if len(self.best.runs) == 1:
-                notes.append("There is one seed per setting, so small differences may be chance.")
-            return notes
+            return [*notes, *self._over_seeds()]
         scores = {one.setting.name: self._example_metric(one) for one in self.outcomes}
         metric, count = scores[self.best.setting.name]
         low, high = (percent(edge, 1) for edge in bootstrap([metric], count))
@@ -157,7 +157,25 @@ class Sweep:
                 "On a dev set of this size, the best cannot be told from "
                 f"{'; '.join(equal)} (paired bootstrap: the 95% interval of the difference contains 0)."
             )
-        return notes
+        return [*notes, *self._over_seeds()]
+
+    def _over_seeds(self) -> list[str]:
+        """Return a sentence on which settings may be as good as the best with other seeds, if any."""
+        if len(self.best.runs) == 1:
+            return ["There is one seed per setting, so small differences may be chance."]
+
+        def by_seed(of: Outcome) -> dict[str, float]:
+            return {run.path.name: value for run, value in zip(of.runs, of.metrics[self.first], strict=True)}
+
+        best, equal = by_seed(self.best), []
+        for one in self.outcomes:
+            values = by_seed(one)
+            p = paired_t_test([best[seed] - value for seed, value in values.items() if seed in best])
+            if one is not self.best and (p is None or p >= _SIGNIFICANT):
+                equal.append(" ".join(one.setting.sets) + ("" if p is None else f" (p {p:.2f})"))
+        if not equal:
+            return []
+        return [f"With these seeds, the best cannot be told from {'; '.join(equal)} (paired t-test)."]
 
     def _example_metric(self, of: Outcome) -> tuple[Metric, int]:
         """Return the mean of the first metric over the seeds, as a function of examples, and the number of these."""

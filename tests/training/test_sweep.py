@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from scipy.stats import ttest_rel
 
 from bigs_cli.checkpoints.sweep import combinations, parse_axes
 from bigs_cli.core.errors import RequestError
@@ -86,6 +87,10 @@ def test_runs_show_plot_and_report_a_sweep(sweep: Path, tmp_path: Path, monkeypa
     assert all(name in page.read_text() for name in (*NAMES, f"Sweep {sweep}", "Confusion matrix"))
 
 
+def losses(run: Path) -> float:
+    return json.loads((run / "results.json").read_text())["metrics"]["heldout_loss"]
+
+
 def test_pretraining_with_several_seeds(shards: Path, tmp_path: Path) -> None:
     root = tmp_path / "sweep"
     done = bigs(*pretrain(shards, root, "--sweep", "steps=2,4", "--seeds", 2)).fine()
@@ -93,6 +98,10 @@ def test_pretraining_with_several_seeds(shards: Path, tmp_path: Path) -> None:
     assert set(results(root)) == {f"steps={steps}/seed-{seed}" for steps in (2, 4) for seed in (42, 43)}
     assert "steps  validation loss" in done.err
     assert "The lowest validation loss is that of steps=4." in done.err
+    values = {steps: [losses(root / f"steps={steps}/seed-{seed}") for seed in (42, 43)] for steps in (2, 4)}
+    p = ttest_rel(values[2], values[4]).pvalue
+    told = f"With these seeds, the best cannot be told from steps=2 (p {p:.2f}) (paired t-test)." in done.err
+    assert told == (p >= 0.05)
     seeds = tmp_path / "seeds"
     both = bigs(*pretrain(shards, seeds, "--seeds", 2, steps=2)).fine()
     assert "Setting" not in both.err
