@@ -23,7 +23,7 @@ TrainFile = Annotated[
     opt.source_option(
         "--train",
         metavar="FILE",
-        help="Training set, also a URL: CSV, TSV, JSONL or Parquet.",
+        help="Training set, also a URL: CSV, TSV, JSONL or Parquet; for sentence embeddings, also a .txt file.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -83,7 +83,9 @@ class Schedule(BaseModel):
 
     model_config = CLOSED
 
-    kind: Literal["cosine", "linear", "constant", "wsd"] = Field(description="shape of the decay")
+    kind: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        description="shape of the decay; wsd (warmup, stable, decay): none until the last decay_fraction of all steps"
+    )
     warmup_steps: int | None = Field(default=None, ge=0, description="number of warmup steps")
     warmup_fraction: Fraction | None = Field(default=None, description="warmup steps as a fraction of all steps")
     min_lr_ratio: Fraction = Field(default=0.0, description="final learning rate relative to the peak")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -34,7 +34,8 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
         key = f"{prefix}{field.alias or name}"
         inner = next((kind for kind in _kinds(field.annotation) if issubclass(kind, BaseModel)), None)
         default = _default(field) if inner is None or not field.is_required() else "required"
-        yield f"| `{key}` | {default} | {(field.description or '').replace('|', '&#124;')} |"
+        meaning = f"{field.description or ''}{_values(field.annotation)}"
+        yield f"| `{key}` | {default} | {meaning.replace('|', '&#124;')} |"
         if inner is not None:
             yield from _rows(inner, f"{key}.")
 
@@ -43,6 +44,13 @@ def _kinds(annotation: Any) -> Iterator[type]:
     for kind in get_args(annotation) or (annotation,):
         if isinstance(kind, type):
             yield kind
+
+
+def _values(annotation: Any) -> str:
+    """Return the names that a key can have, as a clause, unless it is free or has only one."""
+    kinds = [annotation, *get_args(annotation)]
+    values = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    return f" (one of {', '.join(f'`{value}`' for value in values)})" if len(values) > 1 else ""
 
 
 def _default(field: FieldInfo) -> str:

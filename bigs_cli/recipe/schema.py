@@ -71,7 +71,8 @@ class PretrainRecipe(BaseModel):
         "by the number of steps that fit; null: steps as given",
     )
     max_tokens: Count | None = Field(
-        default=None, description="stop after this many tokens, including padding; null: no limit"
+        default=None,
+        description="maximum number of tokens, including padding, with which the schedule ends; null: no limit",
     )
     max_minutes: float | None = Field(
         default=None,
