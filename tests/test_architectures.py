@@ -30,7 +30,7 @@ CHANGES = {
 @pytest.mark.parametrize(
     ("block", "mixer"),
     [("gated", "ssm"), ("gated", "attention"), ("stacked", "ssm"), ("stacked", "attention")],
-    ids="-".join,
+    ids=["gated-ssm", "gated-attention", "stacked-ssm", "stacked-attention"],
 )
 def test_the_lifecycle(block: str, mixer: str, shards: Path, glue: Path, tmp_path: Path) -> None:
     changes = {**CHANGES, "model__block": block, "model__mixer": mixer, "checkpoint__every_steps": 3}
