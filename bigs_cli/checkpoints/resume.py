@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -169,35 +168,22 @@ def check_start(folder: Path, model: str | None, recipe: Recipe) -> None:
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    command: str
-    seeds: Sequence[Path]
-
-
-_part: ContextVar[_Part | None] = ContextVar("part", default=None)
+_sweep: ContextVar[str | None] = ContextVar("sweep", default=None)
 
 
 @contextmanager
-def part_of_sweep(command: str, seeds: Sequence[Path]) -> Iterator[None]:
-    """Within this context, runs are parts of a sweep, which `command` resumes, and `seeds` have the same setting."""
-    token = _part.set(_Part(command, seeds))
+def part_of_sweep(command: str) -> Iterator[None]:
+    """Within this context, runs are parts of a sweep, which `command` resumes."""
+    token = _sweep.set(command)
     try:
         yield
     finally:
-        _part.reset(token)
+        _sweep.reset(token)
 
 
 def sweep_command() -> str | None:
     """Return the command that resumes the sweep whose run is being trained; None for a single run."""
-    part = _part.get()
-    return None if part is None else part.command
-
-
-def other_seeds() -> Sequence[Path]:
-    """Return the folders of the runs that were begun with other seeds and the setting of the run being trained."""
-    part = _part.get()
-    return () if part is None else part.seeds
+    return _sweep.get()
 
 
 def resume_command(verb: str, folder: Path | str, *options: str) -> str:

@@ -101,7 +101,7 @@ class Plan(BaseModel):
     command: str
     axes: tuple[tuple[str, tuple[str, ...]], ...]
     seeds: int
-    first_seed: int = 42
+    first_seed: int
     arguments: dict[str, Any]
 
     @property
@@ -142,6 +142,20 @@ def find_sweep(name: str) -> Path | None:
     """
     found = next((path for path in (Path(name), runs_root() / name) if is_sweep(path)), None)
     return None if found is None or read_plan(found).is_suite else found
+
+
+def other_seeds(run: RunFolder) -> list[RunFolder]:
+    """Return the runs that were begun with other seeds and the setting of `run`, if that is part of a sweep.
+
+    Raises:
+        RequestError: the plan of the sweep is invalid.
+    """
+    root = next((path for path in (run.path.parent, run.path.parent.parent) if is_sweep(path)), None)
+    if root is None:
+        return []
+    plan = read_plan(root)
+    seeds = next((runs for setting in plan.settings if run in (runs := plan.runs(root, setting))), {})
+    return [other for other in seeds if other != run and other.is_run]
 
 
 def read_plan(root: Path) -> Plan:

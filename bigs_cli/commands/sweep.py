@@ -5,19 +5,12 @@ Each run is a call of the command itself.
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-import typer
-
-from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, is_sweep, parse_axes, read_plan
+from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, combinations, is_sweep, parse_axes, read_plan
 from bigs_cli.commands.custom_task import KEYS, recipe_values
 from bigs_cli.commands.glue import arguments_of, check_suite, is_suite, print_suite, recipe_name
 from bigs_cli.commands.shared import join_processes
@@ -85,16 +78,19 @@ def train_sweep(command: str, call: Callable[..., None], arguments: dict[str, An
     try:
         _run(root, plan, call, jobs, resume_command(command, root, *together))
     except RequestError:
-        # An invalid request leaves nothing behind.
-        if not group.is_main_process():
-            pass
-        elif before is not None and plan != before:
-            write_json(root / PLAN, before.model_dump(mode="json"))
-        elif before is None and [entry.name for entry in root.iterdir()] == [PLAN]:
-            (root / PLAN).unlink()
-            for path in new:
-                path.rmdir()
+        if group.is_main_process():  # An invalid request leaves nothing behind.
+            _undo(root, plan, before, new)
         raise
+
+
+def _undo(root: Path, plan: Plan, before: Plan | None, new: list[Path]) -> None:
+    """Replace `plan` by the plan recorded `before`; or remove the `new` folders if nothing has been trained in them."""
+    if before is not None and plan != before:
+        write_json(root / PLAN, before.model_dump(mode="json"))
+    elif before is None and [entry.name for entry in root.iterdir()] == [PLAN]:
+        (root / PLAN).unlink()
+        for path in new:
+            path.rmdir()
 
 
 def default_folder(name: str, *, has_axes: bool) -> Path:
@@ -194,8 +190,8 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
         tasks = check_suite(kept)
         first = load_recipe(recipe_name(tasks[0], kept.get("recipe")), kept.get("sets", ())).seed
         return Plan(command=command, axes=((TASK, tasks),), seeds=seeds, first_seed=first, arguments=kept)
-    plan, first = Plan(command=command, axes=tuple(axes.items()), seeds=seeds, arguments=kept), 0
-    for setting in plan.settings:
+    first = 0
+    for setting in combinations(axes):
         recipe = load_recipe(_recipe_of(kept), [*kept.get("sets", ()), *setting.sets], _options(kept))
         first = recipe.seed
         if isinstance(recipe, PretrainRecipe):
@@ -203,7 +199,7 @@ def _new_plan(command: str, sweep: list[str], seeds: int, arguments: dict[str, A
             if "data.path" in axes and validation is None:
                 raise RequestError("--sweep data.path: name the shards to validate all runs on with --validation.")
             _check_validation(kept.get("data", recipe.data.path), validation)
-    return plan.model_copy(update={"first_seed": first})
+    return Plan(command=command, axes=tuple(axes.items()), seeds=seeds, first_seed=first, arguments=kept)
 
 
 def _recipe_of(arguments: Mapping[str, Any]) -> str:
@@ -273,13 +269,17 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, re
     if jobs is not None and plan.is_suite:
         raise RequestError("Some GLUE tasks start from the run of another one, so --jobs does not apply. Leave it out.")
     if jobs is not None:
-        commands = dict(_commands(plan, root, call))
+        from bigs_cli.commands.jobs import run_processes, words_of
+
+        calls = [one for setting in plan.settings for one in _calls(plan, root, setting)]
+        left = ((path, arguments) for path, arguments in calls if arguments is not None)
+        commands = dict(words_of(plan.command, call, left))
         if jobs == 0:
             lines = [shlex.join(["bigs", *words, "--run", place_of(path)]) for path, words in commands.items()]
             out.print(*lines, sep="\n")
             err.print(f"When all have finished, compare them with: {repeat}")
             return
-        failed = _run_processes(commands, jobs)
+        failed = run_processes(commands, jobs)
         for setting in plan.settings:
             _summarize(plan, root, setting, repeat)
     else:
@@ -333,9 +333,7 @@ def _run_here(root: Path, plan: Plan, call: Callable[..., None], resume: str) ->
                 err.print(f"Seed {index + 1} of {plan.seeds}: {place_of(path)}")
             out.quiet = True  # The result of the sweep is its own folder.
             try:
-                with part_of_sweep(
-                    resume, [run.path for run in plan.runs(root, setting) if run.path != path and run.is_run]
-                ):
+                with part_of_sweep(resume):
                     call(**arguments, run=str(path))
             except BigsError as error:
                 # Other tasks may start from this run, and other processes may not have failed.
@@ -360,64 +358,13 @@ def _summarize(plan: Plan, root: Path, setting: Setting, resume: str) -> None:
     from bigs_cli.tasks import task_of
 
     runs = plan.finished_runs(root, setting)
-    if plan.seeds > 1 and len(runs) == plan.seeds and group.is_main_process():
+    if plan.seeds > 1 and len(runs) == plan.seeds:
         recipe = load_run_recipe(runs[0].recipe_file)
         if isinstance(recipe, FinetuneRecipe):
-            write_json(root / setting.name / SUMMARY, summarize(task_of(recipe), runs, resume))
+            summary = summarize(task_of(recipe), runs, resume)  # In all processes, so that errors end all of them.
+            if group.is_main_process():
+                write_json(root / setting.name / SUMMARY, summary)
     group.synchronize()  # Another task may start from the best seed.
-
-
-def _run_processes(commands: dict[Path, list[str]], jobs: int) -> list[str]:
-    """Run commands as processes, `jobs` at a time, which write to RUN.log; return the folders of those that failed.
-
-    If there are GPUs, each process sees one of them.
-    """
-    from bigs_cli.reporting.console import err
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    gpus = (
-        [str(number) for number in range(count)] if visible is None else [name for name in visible.split(",") if name]
-    )
-    free: SimpleQueue[dict[str, str]] = SimpleQueue()
-    for job in range(jobs):
-        free.put({"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if gpus else {})
-
-    def run(path: Path) -> int:
-        environment = free.get()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = path.with_name(f"{path.name}.log")
-        err.print(f"{path} has started; its messages are in {log}")
-        with log.open("w") as file:
-            words = [sys.executable, "-m", "bigs_cli", *commands[path], "--run", str(path)]
-            code = subprocess.run(words, stdout=file, stderr=file, env=os.environ | environment, check=False).returncode
-        free.put(environment)
-        err.print(f"{path} {'is finished' if code == 0 else f'failed with exit code {code}'}.")
-        return code
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return [str(path) for path, code in zip(commands, pool.map(run, commands), strict=True) if code]
-
-
-def _commands(plan: Plan, root: Path, call: Callable[..., None]) -> Iterator[tuple[Path, list[str]]]:
-    """Return the run folder and the command, without `bigs` and `--run`, of every call that is left."""
-    command = typer.Typer()
-    command.command()(call)
-    parameters = typer.main.get_command(command).params
-    for setting in plan.settings:
-        for path, arguments in _calls(plan, root, setting):
-            words = [plan.command]
-            for parameter in parameters:
-                value = (arguments or {}).get(parameter.name)
-                if value is True:
-                    words.append(parameter.opts[0])
-                elif parameter.param_type_name == "argument":
-                    words += [] if value is None else [str(value)]
-                elif value:
-                    values = value if isinstance(value, list) else [value]
-                    words += [word for one in values for word in (parameter.opts[0], str(one))]
-            if arguments is not None:
-                yield path, words
 
 
 def _calls(plan: Plan, root: Path, setting: Setting) -> Iterator[tuple[Path, dict[str, Any] | None]]:

@@ -6,7 +6,6 @@ for the variation over seeds.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,10 +66,10 @@ def paired_t_test(differences: Sequence[float]) -> float | None:
     """
     if len(set(differences)) < 2:
         return None
-    from scipy.special import stdtr
+    from scipy.stats import ttest_1samp
 
-    error = statistics.stdev(differences) / len(differences) ** 0.5
-    return float(2 * stdtr(len(differences) - 1, -abs(statistics.fmean(differences)) / error))
+    result: Any = ttest_1samp(differences, 0.0)
+    return float(result.pvalue)
 
 
 def mcnemar(first_right: Array, second_right: Array) -> float:

@@ -85,15 +85,14 @@ class Sweep:
                     "held-out rows?"
                 )
         check_same_data([run for one in outcomes for run in one.runs])
-        sign = -1 if self.task is None else 1
-        self.best = max(outcomes, key=lambda one: sign * one.mean(self.first))
+        self._pick = min if self.task is None else max
+        self.best = self._pick(outcomes, key=lambda one: one.mean(self.first))
 
     @property
     def best_run(self) -> RunFolder:
         """The run of the best setting with the best first metric."""
-        sign = -1 if self.task is None else 1
-        values = [sign * value for value in self.best.metrics[self.first]]
-        return self.best.runs[values.index(max(values))]
+        values = self.best.metrics[self.first]
+        return self.best.runs[values.index(self._pick(values))]
 
     @property
     def measures(self) -> dict[str, dict[str, list[float]]]:

@@ -13,8 +13,9 @@ import jax
 
 from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.resolve import OpenModel
-from bigs_cli.checkpoints.resume import ResumeRecord, other_seeds, read_record, write_record
+from bigs_cli.checkpoints.resume import ResumeRecord, read_record, write_record
 from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.checkpoints.sweep import other_seeds
 from bigs_cli.checkpoints.transfer import transfer
 from bigs_cli.checkpoints.untrained import untrained_layers
 from bigs_cli.core.environment import describe_environment
@@ -56,7 +57,7 @@ class Job:
             RequestError: as `RunFolder.start`; or a run without a checkpoint, or with another seed and otherwise the
                 same setting, was started from other parameters or with another recipe.
         """
-        for other in () if self.resume else map(RunFolder, other_seeds()):
+        for other in () if self.resume else other_seeds(self.folder):
             _check_recipe(other, recipe)
             if start is not None:
                 check_start_digest(other, start)

@@ -266,6 +266,9 @@ def test_seeds_are_added_only_to_equal_ones(
     bigs(*more).fine()
     assert json.loads((run / "seeds.json").read_text())["seeds"] == [42, 43, 44]
     assert snapshot(run / "seed-42") == before
+    recipe.write_text("extends: _glue\ntask: cola\nepochs: 2\n")
+    assert "seed-45 failed with exit code" in bigs(*more[:-1], 4, "--jobs", 1).err
+    assert "differs from that of the other seed" in (run / "seed-45.log").read_text()
     # A custom table with settings that only apply to it.
     options = ("--train", table, "--dev", table, "--text", "body", "--label", "kind", "--delimiter", ";")
     custom = ("finetune", *options, "--from", base, "--set", "files.threshold=0.3", *TINY)

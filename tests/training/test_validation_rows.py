@@ -80,6 +80,14 @@ def test_commands_accept_a_run_without_validation(
     assert metrics(run) == {}
 
 
+def test_validation_masks_do_not_depend_on_the_recipe(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    own = {"masking__whole_word": "true", "masking__rate": "0.5", "masking__mask_fraction": "0.9"}
+    bigs(*pretrain(shards, run, **own)).fine()
+    measured = json.loads(bigs("eval", "mlm", "--json", "--model", run, "--data", shards).fine().out)["metrics"]
+    assert measured["loss"] == pytest.approx(metrics(run)["heldout_loss"], rel=1e-5)
+
+
 def test_validation_on_other_shards(bare: Path, shards: Path, pretrained: Path, tmp_path: Path) -> None:
     """The option and the recipe key select the held-out rows; the final metrics equal those of `bigs eval`."""
     run = tmp_path / "run"
