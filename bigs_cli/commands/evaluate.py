@@ -112,6 +112,7 @@ def evaluate_task(
     model: opt.Model = None,
     data: Data = None,
     split: Split = None,
+    dimensions: opt.Dimensions = None,
     length: opt.Length = None,
     batch_size: opt.BatchSize = None,
     trim: opt.TrimPadding = None,
@@ -126,6 +127,7 @@ def evaluate_task(
     """
     from bigs_cli.checkpoints.resume import run_recipe
     from bigs_cli.commands import measure
+    from bigs_cli.commands.shared import check_dimensions
     from bigs_cli.core.errors import RequestError
     from bigs_cli.recipe import FinetuneRecipe
     from bigs_cli.tasks import get_task
@@ -140,7 +142,13 @@ def evaluate_task(
     if name is None and recipe is None:
         raise RequestError("Name a task: bigs eval TASK --model MODEL, or bigs eval mlm --model MODEL")
     if name is None:
-        task_options = {"--split": split, "--length": length, "--trim-padding": trim, "--predictions": predictions}
+        task_options = {
+            "--split": split,
+            "--dimensions": dimensions,
+            "--length": length,
+            "--trim-padding": trim,
+            "--predictions": predictions,
+        }
         for option, value in task_options.items():
             if value is not None:
                 raise RequestError(
@@ -153,7 +161,8 @@ def evaluate_task(
     from bigs_cli.evaluation.task import settings_for
     from bigs_cli.reporting.console import err
 
-    settings = settings_for(opened, chosen, data, length, batch_size, trim)
+    check_dimensions(dimensions, opened.config)
+    settings = settings_for(opened, chosen, data, length, batch_size, trim, dimensions)
     if settings.data != data:
         err.print(f"Data: {settings.data} (the run's)")
     measure.evaluate_task(opened, chosen, settings, split, predictions, as_json)

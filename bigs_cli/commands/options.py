@@ -236,6 +236,16 @@ Length = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
+Dimensions = Annotated[
+    int | None,
+    typer.Option(
+        "--dimensions",
+        min=1,
+        help="Keep only the first values of each sentence embedding, which loss.dimensions trains.",
+        show_default="all",
+        rich_help_panel=INFERENCE,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(

@@ -90,6 +90,7 @@ def predict(
     output: Output = None,
     source: Input = None,
     text: TextColumn = None,
+    dimensions: opt.Dimensions = None,
     length: opt.Length = None,
     batch_size: opt.BatchSize = None,
     trim: opt.TrimPadding = None,
@@ -127,8 +128,10 @@ def predict(
     if file is not None:
         check_output_file(file, "--output")
     form = _check_output(file, form, embed, source is not None, bool(texts))
+    if dimensions is not None and not embed:
+        raise RequestError("--dimensions is for embeddings. Add --embed, or leave it out.")
 
-    from bigs_cli.commands.shared import check_untrained, open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.commands.shared import check_dimensions, check_untrained, open_and_announce, prepare_jax, tokenizer_of
     from bigs_cli.reporting.console import err, progress
 
     prepare_jax()
@@ -146,6 +149,7 @@ def predict(
     if not (embed or allow_untrained):
         check_untrained(opened)
     config = opened.config
+    check_dimensions(dimensions, config)
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
     warn_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_unstacked(opened.flat), tokenizer_of(opened), settings)
@@ -165,7 +169,8 @@ def predict(
     if pipeline is None:
         assert file is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:
-            count, size = write_embeddings(predictor.embeddings(items, advance), file)
+            windows = ((of, vectors[:, :dimensions]) for of, vectors in predictor.embeddings(items, advance))
+            count, size = write_embeddings(windows, file)
         err.print(f"Wrote {count:,} embeddings of size {size} to {place_of(file)}.")
     else:
         with progress("predicting", None, "row") as advance:

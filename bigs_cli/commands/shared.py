@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bigs_cli.checkpoints.resolve import OpenModel, ResolvedModel
     from bigs_cli.data.corpus import Corpus
+    from bigs_cli.recipe import BiGSConfig
 
 
 def prepare_jax() -> None:
@@ -55,6 +56,18 @@ def join_processes(
         prepare_jax()  # Before the processes first exchange values.
     options = {"--coordinator": coordinator, "--process": process, "--processes": processes}
     return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
+
+
+def check_dimensions(dimensions: int | None, config: BiGSConfig) -> None:
+    """Check the number of dimensions to which embeddings are to be truncated.
+
+    Raises:
+        RequestError: the model has fewer.
+    """
+    from bigs_cli.core.errors import RequestError
+
+    if dimensions is not None and dimensions > config.hidden_size:
+        raise RequestError(f"--dimensions {dimensions}: the embeddings have only {config.hidden_size}. Use fewer.")
 
 
 def train_at_url(command: str, call: Callable[..., None], arguments: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ from bigs_cli.recipe.catalog import recipe_kind
 from bigs_cli.recipe.groups import Masking
 
 GLUE = ("cola", "sst2", "qqp", "mnli", "qnli", "mrpc", "stsb", "rte", "wnli")
-OTHER = ("imdb", "contract-nli", "wikiann", "squad", "squad2", "swag", "codah", "word-order", "custom")
+OTHER = ("imdb", "contract-nli", "wikiann", "squad", "squad2", "swag", "codah", "word-order", "custom", "embedding")
 SMALL = tuple(
-    f"{task}-small" for task in ("cola", "sst2", "mrpc", "stsb", "rte", "imdb", "wikiann", "squad", "codah", "custom")
+    f"{task}-small"
+    for task in ("cola", "sst2", "mrpc", "stsb", "rte", "imdb", "wikiann", "squad", "codah", "custom", "embedding")
 )
 
 

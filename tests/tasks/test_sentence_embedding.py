@@ -55,14 +55,14 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
 
 
-def vectors(run: Path, texts: list[str], folder: Path) -> np.ndarray[Any, Any]:
+def vectors(run: Path, texts: list[str], folder: Path, dimensions: int | None = None) -> np.ndarray[Any, Any]:
     """Return the embeddings that `bigs predict --embed` writes, with length 1."""
+    options = () if dimensions is None else ("--dimensions", dimensions)
     (folder / "texts.txt").write_text("\n".join(texts) + "\n")
     output = folder / "vectors.npy"
     output.unlink(missing_ok=True)
-    bigs(
-        "predict", "--input", folder / "texts.txt", "--embed", "--output", output, "--model", run, "--length", 24
-    ).fine()
+    words = ("predict", "--input", folder / "texts.txt", "--embed", "--output", output, "--model", run, "--length", 24)
+    bigs(*words, *options).fine()
     found = np.load(output)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
@@ -103,6 +103,12 @@ def test_triplets_are_evaluated_as_retrieval(tables: Path, pretrained: Path, tmp
     assert metrics["ndcg_at_10"] == pytest.approx(ndcg_score(relevant, similarity[first], k=10), abs=1e-6)
     again = json.loads(bigs("eval", "--model", run, "--json").fine().out)
     assert again["metrics"] == pytest.approx(metrics)
+    # The first dimensions only.
+    short = json.loads(bigs("eval", "--model", run, "--json", "--dimensions", 4).fine().out)["metrics"]
+    similarity = vectors(run, [row["text"] for row in dev], tmp_path, 4) @ vectors(run, documents, tmp_path, 4).T
+    assert short["ndcg_at_10"] == pytest.approx(ndcg_score(relevant, similarity[first], k=10), abs=1e-6)
+    for words in (("eval",), ("predict", "a text", "--embed", "--output", tmp_path / "v.npy")):
+        assert "have only 16" in bigs(*words, "--model", run, "--dimensions", 17).err
     twin = tmp_path / "twin"
     train(tables, pretrained, twin, *options, "--set", "seed=1").fine()
     compared = bigs("runs", "compare", run, twin).fine()
