@@ -17,7 +17,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     pytest.importorskip("ipykernel")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:
-        for recipe, steps in (("--recipe demo", "--set steps=20"), ("--recipe custom-small", "--set epochs=0.2")):
+        for recipe, steps in (("--recipe demo", "--set steps=100"), ("--recipe custom-small", "--set epochs=0.2")):
             cell.source = cell.source.replace(recipe, f"{recipe} {steps}")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
