@@ -201,6 +201,6 @@ def _check_output(output: Path | None, form: Format | None, embed: bool, file: b
         return form
     if output is not None:
         return "csv" if ending == ".csv" else "jsonl"
-    from bigs_cli.reporting.console import out
+    from bigs_cli.reporting.console import is_screen, out
 
-    return "table" if texts_given or (out.is_terminal and not file) else "jsonl"
+    return "table" if texts_given or (is_screen(out) and not file) else "jsonl"

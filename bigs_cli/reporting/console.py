@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -30,8 +31,18 @@ Format = Literal["table", "markdown", "csv", "json"]
 # Paths and names are printed verbatim: they contain no markup, no emoji codes and nothing to highlight.
 out = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+
+def is_screen(console: Console) -> bool:
+    """Return whether `console` is a terminal whose lines can be redrawn.
+
+    $FORCE_COLOR, which Jupyter sets, makes rich take a pipe for a terminal.
+    """
+    return console.is_terminal and ("FORCE_COLOR" not in os.environ or console.file.isatty())
+
+
 for _console in (out, err):
-    if not _console.is_terminal:
+    if not is_screen(_console):
         _console.width = 1000  # Do not wrap or truncate lines that a program or a log file reads.
     elif _console.width < 1:  # Some launchers set COLUMNS=0, with which rich prints nothing.
         _console.width = 80
@@ -63,7 +74,7 @@ def progress(description: str, total: int | None = None, unit: str = "it") -> It
         _Rate(unit),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+    with Progress(*columns, console=err, transient=True, disable=not is_screen(err)) as bars:
         task = bars.add_task(description, total=total)
         yield lambda n: bars.advance(task, n)
 

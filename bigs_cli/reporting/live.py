@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from bigs_cli.reporting import console as consoles
-from bigs_cli.reporting.console import sparkline
+from bigs_cli.reporting.console import is_screen, sparkline
 
 
 class LiveView(Progress):
@@ -23,7 +23,7 @@ class LiveView(Progress):
     ) -> None:
         """Start after step `first` of `last`; `peak_tokens` is the tokens per second at peak FLOP/s, if known."""
         console = console or consoles.err
-        self.drawn = console.is_terminal
+        self.drawn = is_screen(console)
         self.peak_tokens = peak_tokens
         self.losses: list[float] = []
         self.figures = Text("compiling the first step …", style="dim")

@@ -37,7 +37,7 @@ from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.models.losses import with_teacher
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe
 from bigs_cli.recipe.groups import Distillation, Loss
-from bigs_cli.reporting.console import err, progress, warn_of_trimming
+from bigs_cli.reporting.console import err, is_screen, progress, warn_of_trimming
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.tasks.examples import Examples
@@ -167,7 +167,7 @@ def finetune(
                 digests=data_digests(task, data, tokenizer),
                 freeze_ssm=recipe.freeze_ssm,
                 gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-                peak_tokens=peak_tokens(recipe.compute.dtype, row_flops, length) if err.is_terminal else None,
+                peak_tokens=peak_tokens(recipe.compute.dtype, row_flops, length) if is_screen(err) else None,
             )
             examples = (f"{split_in_words(split.name)} {len(split.examples):,}" for split in dev)
             err.print(

@@ -39,7 +39,7 @@ from bigs_cli.models.losses import classification_sums, distillation, with_teach
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import BiGSConfig, PretrainRecipe
 from bigs_cli.recipe.groups import VALIDATION, Distillation, Masking
-from bigs_cli.reporting.console import err, progress
+from bigs_cli.reporting.console import err, is_screen, progress
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
 from bigs_cli.training import batch_schedule
@@ -111,7 +111,7 @@ def pretrain(
             digests["teacher"] = teacher.digest  # Before `to_tree`, which takes the arrays.
             fixed = (place_parameters(to_tree(teacher.flat, teacher.config), mesh),)
         flops = count_flops(recipe.model, length, compute.mixing, recipe.masking.predictions(length)).training
-        peak = peak_tokens(compute.dtype, flops, length) if err.is_terminal else None
+        peak = peak_tokens(compute.dtype, flops, length) if is_screen(err) else None
         # After the peak was measured, which reading would disturb.
         verification = stack.enter_context(_verification([shards] if other is None else [shards, other], job))
         training = Training(

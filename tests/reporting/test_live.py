@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from bigs_cli.reporting.live import LiveView, values_line
@@ -46,3 +47,11 @@ def test_the_live_view_draws_nothing_without_a_terminal() -> None:
 
 def test_an_unknown_peak_is_omitted() -> None:
     assert "of peak" not in values_line(VALUES, [1.0]).plain
+
+
+def test_colours_in_a_pipe_do_not_make_it_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jupyter sets FORCE_COLOR; its output must not contain every frame of a progress bar."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = Console(file=io.StringIO())
+    assert console.is_terminal
+    assert not LiveView("pretrain", 0, 1, console=console).drawn
