@@ -55,7 +55,10 @@ def test_kubernetes_jobs(path: Path) -> None:
     for words in found:
         check_options(words)
     assert f"{job['spec']['completions']}" in script
+    # Signals reach only the first process of a container, which must be bigs and not the shell.
+    assert script.count("exec bigs") == len(found)
     if len(documents) > 1:
+        assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 300
         assert documents[0]["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
 
 
