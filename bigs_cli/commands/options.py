@@ -211,6 +211,16 @@ DryRun = Annotated[
     typer.Option("--dry-run", help="Print the resolved recipe, sizes, FLOPs, shardings and an example; write nothing."),
 ]
 DryRunJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print the requirements as JSON.")]
+Mfu = Annotated[
+    float | None,
+    typer.Option(
+        "--mfu",
+        min=0.01,
+        max=1.0,
+        help="Model FLOPs utilization for planned times: the fraction of the bfloat16 peak that is reached.",
+        show_default="0.4",
+    ),
+]
 Profile = Annotated[
     Path | None,
     typer.Option(
