@@ -59,6 +59,15 @@ def test_each_device_sends_what_the_arithmetic_predicts(axis: str) -> None:
     assert measured["state_bytes"] == pytest.approx(held, rel=0.05)
 
 
+@pytest.mark.parametrize(("axis", "kind"), [("tensor", "all-reduce"), ("sequence", "all-gather")])
+def test_every_layer_exchanges_activations_or_states(axis: str, kind: str) -> None:
+    """Tensor parallelism sums activations, sequence parallelism gathers states: forward and backward, in six layers."""
+    words = (*SIZE, "--set", "mesh.data=1", "--set", f"mesh.{axis}=2", "--mfu", 0.5, "--json", "-")
+    measured = json.loads(bigs("bench", "mesh", "demo", *words).fine().out)
+    assert measured["collectives"][kind]["count"] >= 2 * 6
+    assert measured["mfu"] == 0.5
+
+
 def test_unsuitable_recipes_are_refused() -> None:
     for words, message in (
         (("sst2",), "is for fine-tuning"),
