@@ -233,8 +233,16 @@ Profile = Annotated[
 Coordinator = Annotated[
     str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Address of process 0 in a multi-process run.")
 ]
-Process = Annotated[int | None, typer.Option("--process", metavar="I", help="Index of this process, from 0.")]
-Processes = Annotated[int | None, typer.Option("--processes", metavar="N", help="Number of processes.")]
+Process = Annotated[
+    int | None,
+    typer.Option(
+        "--process", metavar="I", help="Index of this process, from 0.", show_default="that of srun or mpirun"
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option("--processes", metavar="N", help="Number of processes.", show_default="that of srun or mpirun"),
+]
 
 Length = Annotated[
     int | None,
