@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,17 @@ def test_kubernetes_jobs(path: Path) -> None:
     if len(documents) > 1:
         assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 300
         assert documents[0]["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
+
+
+def test_the_image_has_all_files_that_the_package_is_built_from() -> None:
+    root = FOLDER.parent.parent
+    lines = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
+    copied = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert "*" in lines
+    assert all((root / name).exists() for name in copied)
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    named = {project["readme"], *project["license-files"]}
+    assert copied == {"bigs_cli", "pyproject.toml", "setup.py", "recipes"} | named
 
 
 def test_the_image_installs_extras_that_exist() -> None:

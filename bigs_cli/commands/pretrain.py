@@ -98,8 +98,8 @@ def pretrain(
     """Pretrain a masked language model on token shards, or on the BiGS authors' HDF5 files with their stored masks.
 
     Ctrl-C saves and stops the run; --resume --run RUN continues it exactly where it stopped. If the shards have no
-    held-out rows and --validation is not given, the run is not validated. Under Slurm (srun), Open MPI 4 (mpirun) and on
-    TPU pods, processes find each other. Under other versions of mpirun, add --coordinator; elsewhere, start each
+    held-out rows and --validation is not given, the run is not validated. Under Slurm (srun), Open MPI 4 (mpirun) and
+    on TPU pods, processes find each other. Under other versions of mpirun, add --coordinator; elsewhere, start each
     process with --coordinator, --process and --processes. Prints the path of the run folder.
 
     With --from, the maximum length may differ from that of the start model: position embeddings are repeated for a
