@@ -17,16 +17,14 @@ from subprocess import PIPE, Popen
 import pytest
 
 from bigs_cli.reporting.metrics_log import curve, read_metrics
+from tests.core.test_processes import free_port
 from tests.models.test_sharding import back_to, near
 from tests.tiny import HANG, bigs, finetune, pretrain, start_bigs
 
 
 def start(count: int, command: list[object]) -> list[Popen[str]]:
     """Start `count` processes of one training run; each has one CPU device."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = ("--coordinator", f"127.0.0.1:{port}", "--processes", count, "--process")
+    together = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", count, "--process")
     return [start_bigs(*command, *together, index) for index in range(count)]
 
 
@@ -191,9 +189,7 @@ def test_a_failure_in_one_process_ends_a_sweep(pretrained: Path, glue: Path, tmp
     """It must not go on with the next setting while the others wait."""
     sweep = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--set", "epochs=1")
     words = [str(word) for word in finetune("cola", pretrained, glue, tmp_path / "run", *sweep)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        together = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--processes", "2", "--process"]
+    together = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
     running = [
         Popen([sys.executable, "-c", FAILING, *words, *together, str(index)], stdout=PIPE, stderr=PIPE, text=True)
         for index in range(2)
@@ -219,7 +215,8 @@ def test_two_processes_run_the_glue_suite_like_one(pretrained: Path, glue: Path,
     for task in ("mnli", "mrpc"):
         one, two = (json.loads((run / task / "results.json").read_text()) for run in (tmp_path / "one", root))
         assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
-    finish(start(2, ["eval", "glue", "--model", root]))
+    table = ("eval", "glue", "--model", root, "--coordinator", f"127.0.0.1:{free_port()}")
+    finish([start_bigs(*table, PMI_RANK=str(rank), PMI_SIZE="2") for rank in range(2)])  # as mpirun of MPICH does
     submit = ["eval", "glue", "--model", root, "--data", tasks, "--submission", tmp_path / "glue.zip"]
     finish(start(2, submit))
     assert (tmp_path / "glue.zip").is_file()
