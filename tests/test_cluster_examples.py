@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,22 @@ def test_kubernetes_jobs(path: Path) -> None:
     for words in found:
         check_options(words)
     assert f"{job['spec']['completions']}" in script
+    # Signals reach only the first process of a container, which must be bigs and not the shell.
+    assert script.count("exec bigs") == len(found)
     if len(documents) > 1:
+        assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 300
         assert documents[0]["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
+
+
+def test_the_image_has_all_files_that_the_package_is_built_from() -> None:
+    root = FOLDER.parent.parent
+    lines = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
+    copied = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert "*" in lines
+    assert all((root / name).exists() for name in copied)
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    named = {project["readme"], *project["license-files"]}
+    assert copied == {"bigs_cli", "pyproject.toml", "setup.py", "recipes"} | named
 
 
 def test_the_image_installs_extras_that_exist() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.core.accelerators import ACCELERATORS, MFU
+from bigs_cli.core.accelerators import ACCELERATORS
 from bigs_cli.core.wording import counted, duration
 from bigs_cli.data.manifest import dtype_for
 from bigs_cli.data.masking import MaskIds
@@ -101,21 +101,21 @@ def mesh_table(measured: Measured, title: str) -> Table:
     return rows
 
 
-def plan_of(recipe: PretrainRecipe, measured: Measured, devices: int) -> dict[str, Planned]:
-    """Return the time of a step, by accelerator, on a mesh of this number of devices."""
+def plan_of(recipe: PretrainRecipe, measured: Measured, devices: int, mfu: float) -> dict[str, Planned]:
+    """Return the time of a step, by accelerator, on this number of devices at the fraction `mfu` of their peak."""
     length, masked = recipe.data.sequence_length, recipe.masking.predictions(recipe.data.sequence_length)
     flops = count_flops(recipe.model, length, recipe.compute.mixing, masked).training * recipe.batch_size
     sent = sum(one.bytes for one in measured.collectives.values())
     return {
-        name: Planned(flops / (devices * MFU * one.peak), sent / one.sends(devices))
+        name: Planned(flops / (devices * mfu * one.peak), sent / one.sends(devices))
         for name, one in ACCELERATORS.items()
     }
 
 
-def plan_table(plan: Mapping[str, Planned], recipe: PretrainRecipe, devices: int) -> Table:
+def plan_table(plan: Mapping[str, Planned], recipe: PretrainRecipe, devices: int, mfu: float) -> Table:
     """Return a table of the time of a step, and of the whole run if sending overlaps with computation."""
     rows = table(
-        f"time on {counted(devices, 'device')}, computing at {MFU:.0%} of the bfloat16 peak",
+        f"time on {counted(devices, 'device')}, computing at {mfu:.0%} of the bfloat16 peak",
         *("", "compute a step", "send", "whole run", "if both overlap"),
         right=("compute a step", "send", "whole run", "if both overlap"),
     )

@@ -344,6 +344,7 @@ def predict(
 def mesh(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Pretraining recipe: a name or a file.")],
     sets: opt.Sets = None,
+    mfu: opt.Mfu = None,
     json_file: opt.JsonFile = None,
 ) -> None:
     """Count what each device of a mesh holds and sends in a training step, and plan its time, without these devices.
@@ -354,6 +355,7 @@ def mesh(
     """
     from bigs_cli.bench.mesh import measure, mesh_table, plan_of, plan_table
     from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.core.accelerators import MFU
     from bigs_cli.core.errors import RequestError
     from bigs_cli.models.sharding import check_batch, planned_mesh
     from bigs_cli.recipe import PretrainRecipe, load_recipe
@@ -373,11 +375,13 @@ def mesh(
     check_batch(planned_mesh(chosen.mesh), rows, chosen.data.sequence_length)
     devices = prod(sizes.values())
     measured = measure(chosen, devices)
-    plan = plan_of(chosen, measured, devices)
+    mfu = mfu or MFU
+    plan = plan_of(chosen, measured, devices, mfu)
     report = heading("mesh", recipe=recipe, mesh=sizes) | asdict(measured)
+    report["mfu"] = mfu
     report["seconds_per_step"] = {name: asdict(one) for name, one in plan.items()}
     shape = " × ".join(f"{axis} {size}" for axis, size in sizes.items())
-    tables = [mesh_table(measured, f"{recipe}, {shape}, {dtype}"), plan_table(plan, chosen, devices)]
+    tables = [mesh_table(measured, f"{recipe}, {shape}, {dtype}"), plan_table(plan, chosen, devices, mfu)]
     show(report, tables, [], json_file)
 
 

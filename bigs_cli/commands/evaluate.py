@@ -120,6 +120,9 @@ def evaluate_task(
     form: opt.TableFormat = "table",
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Evaluate a model on a task. This is the default: bigs eval TASK.
 
@@ -136,7 +139,7 @@ def evaluate_task(
     _check_output(predictions, "--predictions", [data] if data else [])
     if task not in (None, "custom"):
         get_task(task)  # An unknown name is an error before anything is loaded.
-    opened = _open(model, allow_untrained)
+    opened = _open(model, allow_untrained, (coordinator, process, processes))
     recipe = None if opened.run is None else run_recipe(opened.run.path)
     name = task or (recipe.task if isinstance(recipe, FinetuneRecipe) else None)
     if name is None and recipe is None:
@@ -192,9 +195,13 @@ def evaluate_glue(
     batch_size: opt.BatchSize = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Compare all GLUE runs with the published scores, or write a submission."""
     from bigs_cli.commands import measure
+    from bigs_cli.commands.shared import join_processes
     from bigs_cli.core.errors import RequestError
 
     given = (
@@ -204,6 +211,7 @@ def evaluate_glue(
         only = "applies only with" if submission is None else "does not apply with"
         raise RequestError(f"{unused[0]} {only} --submission. Leave it out.")
     _check_output(submission, "--submission", [data] if data else [])
+    join_processes(coordinator, process, processes)
     measure.evaluate_suite(model, data, "json" if as_json else form, submission, batch_size)
 
 
@@ -215,11 +223,16 @@ def evaluate_mlm(
     form: opt.TableFormat = "table",
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Measure the masked-language-model loss on held-out text."""
     from bigs_cli.commands import measure
 
-    measure.evaluate_mlm(_open(model, allow_untrained), data, batch_size, as_json or form == "json")
+    measure.evaluate_mlm(
+        _open(model, allow_untrained, (coordinator, process, processes)), data, batch_size, as_json or form == "json"
+    )
 
 
 @app.command("blimp", epilog="[bold]Example:[/bold] bigs eval blimp --model runs/small --data blimp --by paradigm")
@@ -235,6 +248,9 @@ def evaluate_blimp(
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Measure the accuracy of a masked language model on BLiMP.
 
@@ -243,7 +259,7 @@ def evaluate_blimp(
     from bigs_cli.commands import minimal_pairs
 
     _check_output(predictions, "--predictions", data or ())
-    opened = _open(model, allow_untrained)
+    opened = _open(model, allow_untrained, (coordinator, process, processes))
     options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form, within_word)
     minimal_pairs.evaluate_blimp(opened, data or (), by, options)
 
@@ -265,6 +281,9 @@ def evaluate_pairs(
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Measure the accuracy of a masked language model on your own minimal pairs.
 
@@ -273,7 +292,7 @@ def evaluate_pairs(
     from bigs_cli.commands import minimal_pairs
 
     _check_output(predictions, "--predictions", data or ())
-    opened = _open(model, allow_untrained)
+    opened = _open(model, allow_untrained, (coordinator, process, processes))
     options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form, within_word)
     minimal_pairs.evaluate_pairs(opened, data or (), good, bad, by or (), options)
 
@@ -299,6 +318,9 @@ def evaluate_agreement(
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
     allow_untrained: opt.AllowUntrained = False,
+    coordinator: opt.Coordinator = None,
+    process: opt.Process = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Measure how often a masked language model prefers the correct form of a word.
 
@@ -307,17 +329,17 @@ def evaluate_agreement(
     from bigs_cli.commands import minimal_pairs
 
     _check_output(predictions, "--predictions", data or ())
-    opened = _open(model, allow_untrained)
+    opened = _open(model, allow_untrained, (coordinator, process, processes))
     options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form)
     names = minimal_pairs.AgreementColumns(sentence, good, bad, columns.split(",") if columns else None)
     minimal_pairs.evaluate_agreement(opened, data or (), names, by or (), options)
 
 
-def _open(model: str | None, allow_untrained: bool) -> OpenModel:
-    """Open the model. An untrained head is an error unless `allow_untrained`."""
+def _open(model: str | None, allow_untrained: bool, together: tuple[str | None, int | None, int | None]) -> OpenModel:
+    """Join the other processes, and open the model. An untrained head is an error unless `allow_untrained`."""
     from bigs_cli.commands.shared import check_untrained, join_processes, open_and_announce, prepare_jax
 
-    join_processes()
+    join_processes(*together)
     prepare_jax()
     opened = open_and_announce(model)
     if not allow_untrained:

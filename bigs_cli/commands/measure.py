@@ -119,6 +119,7 @@ def evaluate_suite(
 def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | None) -> None:
     """Predict the test sets and write the zip file; a file without a run or test set is filled with one answer."""
     from bigs_cli.commands.shared import open_and_announce, prepare_jax, tokenizer_of
+    from bigs_cli.core.processes import is_main_process
     from bigs_cli.reporting.console import err, out, progress
     from bigs_cli.tasks import TASKS
 
@@ -148,7 +149,8 @@ def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | N
         with progress(part.file, len(splits[0].inputs), "example") as advance:
             scores = on_task.scores(on_task.params, splits, advance)
         files[part.file] = part_lines(part, list(on_task.predictions(splits, scores)))
-    write_submission(submission, files)
+    if is_main_process():
+        write_submission(submission, files)
     if filled:
         err.print(f"Filled with a constant answer, because the server requires all files: {', '.join(filled)}.")
     out.print(str(submission))

@@ -211,6 +211,16 @@ DryRun = Annotated[
     typer.Option("--dry-run", help="Print the resolved recipe, sizes, FLOPs, shardings and an example; write nothing."),
 ]
 DryRunJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print the requirements as JSON.")]
+Mfu = Annotated[
+    float | None,
+    typer.Option(
+        "--mfu",
+        min=0.01,
+        max=1.0,
+        help="Model FLOPs utilization for planned times: the fraction of the bfloat16 peak that is reached.",
+        show_default="0.4",
+    ),
+]
 Profile = Annotated[
     Path | None,
     typer.Option(
@@ -223,8 +233,16 @@ Profile = Annotated[
 Coordinator = Annotated[
     str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Address of process 0 in a multi-process run.")
 ]
-Process = Annotated[int | None, typer.Option("--process", metavar="I", help="Index of this process, from 0.")]
-Processes = Annotated[int | None, typer.Option("--processes", metavar="N", help="Number of processes.")]
+Process = Annotated[
+    int | None,
+    typer.Option(
+        "--process", metavar="I", help="Index of this process, from 0.", show_default="that of srun or mpirun"
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option("--processes", metavar="N", help="Number of processes.", show_default="that of srun or mpirun"),
+]
 
 Length = Annotated[
     int | None,

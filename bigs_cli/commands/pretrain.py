@@ -90,6 +90,7 @@ def pretrain(
     profile: opt.Profile = None,
     dry_run: opt.DryRun = False,
     as_json: opt.DryRunJson = False,
+    mfu: opt.Mfu = None,
     coordinator: opt.Coordinator = None,
     process: opt.Process = None,
     processes: opt.Processes = None,
@@ -97,9 +98,9 @@ def pretrain(
     """Pretrain a masked language model on token shards, or on the BiGS authors' HDF5 files with their stored masks.
 
     Ctrl-C saves and stops the run; --resume --run RUN continues it exactly where it stopped. If the shards have no
-    held-out rows and --validation is not given, the run is not validated. Under Slurm (srun), Open MPI (mpirun) and on
-    TPU pods, processes find each other; elsewhere, start each process with --coordinator, --process and --processes.
-    Prints the path of the run folder.
+    held-out rows and --validation is not given, the run is not validated. Under Slurm (srun), Open MPI 4 (mpirun) and
+    on TPU pods, processes find each other. Under other versions of mpirun, add --coordinator; elsewhere, start each
+    process with --coordinator, --process and --processes. Prints the path of the run folder.
 
     With --from, the maximum length may differ from that of the start model: position embeddings are repeated for a
     larger length, as in wiki-books-4096, and truncated for a smaller one.
@@ -111,6 +112,8 @@ def pretrain(
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.paths import is_url
 
+    if mfu is not None and not dry_run:
+        raise RequestError("--mfu is for planned times. Add --dry-run, or leave it out.")
     if run is not None and is_url(run):
         train_at_url("pretrain", pretrain, arguments)
         return
@@ -172,7 +175,7 @@ def pretrain(
     elif start is not None:
         chosen = chosen.model_copy(update={"from_": start})
     if dry_run:
-        _dry_run(chosen, folder.path if resume else None, as_json)
+        _dry_run(chosen, folder.path if resume else None, as_json, mfu)
         return
     _check_data(chosen.data.path, chosen.data.sequence_length)
     if not resume:
@@ -333,16 +336,17 @@ def _open_teacher(name: str, shards: Corpus) -> OpenModel:
     return teacher
 
 
-def _dry_run(recipe: PretrainRecipe, run: Path | None, as_json: bool) -> None:
+def _dry_run(recipe: PretrainRecipe, run: Path | None, as_json: bool, mfu: float | None) -> None:
     """Print the recipe, sizes and, if there are shards, one of their rows; or only sizes, as JSON.
 
-    `run` is the run to resume.
-    Nothing is written or downloaded, and the compilation cache is not used.
+    `run` is the run to resume, and `mfu` the utilization to plan with. Nothing is written or downloaded, and
+    the compilation cache is not used.
     """
     from bigs_cli.checkpoints.config_json import read_config
     from bigs_cli.checkpoints.folder import CONFIG, tokenizer_file
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.checkpoints.transfer import check_encoders
+    from bigs_cli.core.accelerators import MFU
     from bigs_cli.core.errors import RequestError
     from bigs_cli.core.files import to_json
     from bigs_cli.core.paths import is_url
@@ -376,7 +380,7 @@ def _dry_run(recipe: PretrainRecipe, run: Path | None, as_json: bool) -> None:
             err.print(f"{error}\nWithout shards, no masked row is shown.")
         else:
             shards, _ = _open_data(recipe, tokenizer, str(run or model))
-    needed = dry_run_pretrain(recipe, shards)
+    needed = dry_run_pretrain(recipe, shards, mfu or MFU)
     if as_json:
         out.print(to_json(needed.values, indent=2))
         return

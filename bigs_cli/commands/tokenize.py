@@ -137,7 +137,7 @@ MinTokens = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=1024, help="Number of worker processes.", show_default="one per core"),
+    typer.Option("--workers", min=1, max=1024, help="Number of worker processes.", show_default="one per usable core"),
 ]
 Resume = Annotated[
     bool,
@@ -234,16 +234,17 @@ def tokenize(
         _allow_only(context, "--merge only joins the parts in --output", {"merge", "output", "overwrite"})
         shards.merge_parts(_required(output), overwrite)
         return
+    if limit_documents is not None and (part is not None or engine == "ray"):
+        raise RequestError(
+            "--limit-documents counts documents of the whole text. Leave it out, or leave out "
+            f"{'--part' if engine == 'local' else '--engine ray'}."
+        )
     portion = None
     if part is not None:
         from bigs_cli.data.portions import Portion
         from bigs_cli.data.staging import check_output
 
         output = _required(output, ", the same for all parts,")
-        if limit_documents is not None:
-            raise RequestError(
-                "--limit-documents counts documents of the whole text. Leave it out, or leave out --part."
-            )
         if engine == "ray":
             raise RequestError("--engine ray makes all parts itself. Leave out --part.")
         portion = Portion.parse(part)

@@ -34,4 +34,4 @@ ACCELERATORS = {
 Networks: InfiniBand with 200 (A100) and 400 Gbit/s (H100) for each device, as in NVIDIA's DGX machines.
 """
 MFU = 0.4
-"""The part of the peak that is assumed for plans. Chosen by this project."""
+"""The fraction of the peak that plans assume unless another is given. Chosen by this project."""

@@ -27,31 +27,40 @@ _PART = 64 << 20  # bytes that are sent at a time to the other processes
 _LOST_CODE = 75  # exit code of a worker for its parent, which exits with 1
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|coordination ?service|heartbeat|unavailable:", re.IGNORECASE)
 
+# Names of environment variables: the index of a process, and the number of processes.
+_MPI_RANKS = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))  # Open MPI; MPICH, Intel MPI
+_RANKS = (*_MPI_RANKS, ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+_LOCAL_MPI_RANKS = (
+    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+)
+
 _index, _count = 0, 1
 _is_worker = False
 
 
 def join(coordinator: str | None = None, process: int | None = None, processes: int | None = None) -> None:
-    """Join a multi-process run, as configured by the arguments, Slurm, Open MPI or a TPU pod; otherwise do nothing.
+    """Join a multi-process run, as configured by the arguments, Slurm, MPI or a TPU pod; otherwise do nothing.
 
-    Call it before JAX is used. Afterwards, the caller runs in a child process, and further calls do nothing.
+    Under Slurm and MPI, `process` and `processes` may be left out. Call it before JAX is used. Afterwards, the caller
+    runs in a child process, and further calls do nothing.
 
     Raises:
-        RequestError: the three arguments are not given together or contradict each other.
+        RequestError: an argument is missing, or they contradict each other.
         BigsError: the coordinator could not be reached.
     """
     if _is_worker:
         return
-    given = (coordinator, process, processes)
-    if given == (None, None, None):
+    if (coordinator, process, processes) == (None, None, None):
         if not launched_as_one_of_several(os.environ):
             return
-    elif coordinator is None or process is None or processes is None:
-        raise RequestError("--coordinator HOST:PORT, --process and --processes must be given together.")
-    elif not coordinator.rpartition(":")[2].isdigit() or not coordinator.rpartition(":")[0]:
-        raise RequestError(f"--coordinator {coordinator} is not HOST:PORT, such as 10.0.0.1:1234.")
-    elif not 0 <= process < processes:
-        raise RequestError(f"--process {process} is not below --processes {processes}; processes count from 0.")
+        rank = _rank(os.environ, _MPI_RANKS)  # JAX finds those of Slurm and TPU pods, but of MPI only Open MPI 4.
+        if rank is not None and rank[1] > 1:
+            process, processes = rank
+    else:
+        if process is None and processes is None:
+            process, processes = _rank(os.environ, _RANKS) or (None, None)
+        _check_options(coordinator, process, processes)
     _continue_in_child(process, processes)
     import jax
 
@@ -61,12 +70,18 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
             coordinator,
             processes,
             process,
+            _local_devices(os.environ),
             initialization_timeout=_JOIN_SECONDS,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         leave_if_lost(error)
         reason = str(error).strip().splitlines()[0]
+        if "coordinator_address should be defined" in reason:  # Only Slurm and Open MPI 4 tell where process 0 is.
+            raise RequestError(
+                "The launcher does not tell the processes where process 0 runs. Give all of them its address: "
+                "--coordinator HOST:PORT, with the name of the first machine and any free port."
+            ) from error
         raise BigsError(f"This process could not join the others: {reason}") from error
     global _index, _count
     _index, _count = jax.process_index(), jax.process_count()
@@ -74,11 +89,50 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
 
 
 def launched_process_count(environment: Mapping[str, str]) -> int:
-    """Return the number of processes started by Slurm (`srun`) or Open MPI (`mpirun`); 1 without either."""
-    for name in ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
-        if environment.get(name, "").isdigit():
-            return int(environment[name])
-    return 1
+    """Return the number of processes started by Slurm (`srun`) or MPI (`mpirun`); 1 without either."""
+    rank = _rank(environment, _RANKS)
+    return 1 if rank is None else rank[1]
+
+
+def _rank(environment: Mapping[str, str], names: tuple[tuple[str, str], ...]) -> tuple[int, int] | None:
+    """Return the index of this process and the number of processes, from the first pair of variables that is set."""
+    for pair in names:
+        index, count = (environment.get(name, "") for name in pair)
+        if index.isdigit() and count.isdigit():
+            return int(index), int(count)
+    return None
+
+
+def _check_options(coordinator: str | None, process: int | None, processes: int | None) -> None:
+    """Check the options of a process.
+
+    Raises:
+        RequestError: an option is missing, or they contradict each other.
+    """
+    if coordinator is None or process is None or processes is None:
+        raise RequestError(
+            "--coordinator HOST:PORT, --process and --processes must be given together. Under srun and mpirun, "
+            "--coordinator is enough."
+        )
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise RequestError(f"--coordinator {coordinator} is not HOST:PORT, such as 10.0.0.1:1234.")
+    if not 0 <= process < processes:
+        raise RequestError(f"--process {process} is not below --processes {processes}; processes count from 0.")
+
+
+def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """Return the GPUs of this process, as `jax.distributed.initialize` takes them; [] stands for all of the machine.
+
+    Several processes of one machine use one GPU each. JAX decides the same, but also gives the only process of a
+    machine a single GPU, and does not know MPICH.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in environment:
+        return None
+    if (local := _rank(environment, _LOCAL_MPI_RANKS)) is not None:
+        return [local[0]] if local[1] > 1 else []
+    # Every machine has a task, so equal numbers mean one task on each.
+    tasks, machines = (environment.get(f"SLURM_STEP_NUM_{what}") for what in ("TASKS", "NODES"))
+    return [] if tasks == machines else None
 
 
 def is_main_process() -> bool:

@@ -47,7 +47,7 @@ class BuildOptions:
     """Options of a build. Apart from `skip_bad`, they do not affect the bytes of the shards."""
 
     workers: int | None = None
-    """Number of processes that pack rows; None: one per core, if there is enough text."""
+    """Number of processes that pack rows; None: one per core that it may use, if there is enough text."""
     skip_bad: bool = False
     """Skip and count records that cannot be read, instead of raising an error."""
     resume: bool = False
@@ -88,7 +88,7 @@ def build_shards(
             return place.publish()
         new = Progress(
             request=request,
-            corpus=_parts_digest(parts),
+            corpus=parts_digest(parts),
             directory=os.getcwd(),  # noqa: PTH109
             skip_bad=options.skip_bad,
             portion=str(options.portion or ""),
@@ -163,7 +163,7 @@ def _build(
     length, dtype = request.sequence_length, dtype_for(tokenizer.get_vocab_size())
     workers = options.workers
     if workers is None:
-        workers = 1 if sum(part.size for part in parts) < _SMALL else (os.cpu_count() or 1)
+        workers = 1 if sum(part.size for part in parts) < _SMALL else _usable_cores()
     counts, saved = progress.counts, time.monotonic()
     options.advance(counts.tokens)
     splits: dict[Split, tuple[Shard, ...]]
@@ -296,6 +296,13 @@ def _pieces(text: str, rule: ValidationRule, copies: int) -> list[tuple[Split, s
     return pieces
 
 
+def _usable_cores() -> int:
+    """Return the number of cores that this process may use, which Slurm restricts."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _no_texts() -> dict[Split, list[str]]:
     return {split: [] for split in SPLITS}
 
@@ -307,7 +314,8 @@ def _copies(digest: bytes, weight: float) -> int:
     return int(weight) + (int.from_bytes(digest[8:]) < weight % 1 * 2.0**64)
 
 
-def _parts_digest(parts: Sequence[Part]) -> str:
+def parts_digest(parts: Sequence[Part]) -> str:
+    """Return a digest of the names and sizes of all files."""
     return hashlib.sha256("\n".join(part.identity for part in parts).encode()).hexdigest()
 
 

@@ -27,7 +27,7 @@ from bigs_cli.data.manifest import MANIFEST, SPLITS, Counts, Manifest, Shard, Sp
 from bigs_cli.data.shard_writer import shard_writers
 from bigs_cli.data.shards import Shards, open_shards
 from bigs_cli.data.sources import Part
-from bigs_cli.data.staging import staging
+from bigs_cli.data.staging import Request, Staging, staging
 
 BLOCK_BYTES = 1 << 23
 """A block has at least this many bytes of text, as it is stored, if there is enough. Chosen by this project."""
@@ -177,6 +177,21 @@ def count_in(output: Path) -> int | None:
         return None
     check_count(output, portions[0].count)
     return portions[0].count
+
+
+def remove_others(output: Path, request: Request, corpus: str) -> None:
+    """Remove the portions in `output`, that are corrupt, or were made with another request or corpus."""
+    for portion in _portions(output):
+        folder = portion.folder(output)
+        try:
+            if (progress := Staging(folder).progress()) is not None:
+                made = progress.request.digest(), progress.corpus
+            else:
+                made = open_shards(folder).manifest.request, _read_record(folder).corpus
+        except RequestError:
+            made = None
+        if made != (request.digest(), corpus):
+            shutil.rmtree(folder)
 
 
 def _portions(output: Path) -> list[Portion]:

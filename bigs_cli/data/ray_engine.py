@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigs_cli.core.errors import BigsError, RequestError
-from bigs_cli.data.build import BuildOptions, build_shards, texts_of
+from bigs_cli.data.build import BuildOptions, build_shards, parts_digest, texts_of
 from bigs_cli.data.manifest import Manifest
-from bigs_cli.data.portions import Portion, block_starts, count_in, merge
+from bigs_cli.data.portions import Portion, block_starts, count_in, merge, remove_others
 from bigs_cli.data.sources import find_parts
 from bigs_cli.data.staging import Request
 from bigs_cli.data.validation import ValidationRule, choose_validation_rule
@@ -35,6 +35,7 @@ def build_on_ray(
     """Write the shards of `request` into `output`, as `build_shards` does, on the Ray cluster at $RAY_ADDRESS.
 
     Without a cluster, one is started on this machine. If this is repeated after an error, finished blocks are kept.
+    With `overwrite`, those with other settings are removed.
 
     Raises:
         RequestError: as `build_shards`, or Ray is not installed.
@@ -49,6 +50,8 @@ def build_on_ray(
     parts = find_parts(request.sources, request.how, request.weights, options.say)
     rule = choose_validation_rule(lambda: texts_of(request, parts), request.heldout)
     vocabulary = tokenizer(rule).to_str()
+    if options.overwrite:
+        remove_others(output, request, parts_digest(parts))
     with redirect_stdout(sys.stderr):  # Ray prints its messages on stdout, which is for results.
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)

@@ -59,8 +59,8 @@ class Requirements:
     tables: list[Table]
 
 
-def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> Requirements:
-    """Return what pretraining needs. No array of model size is allocated.
+def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None, mfu: float = MFU) -> Requirements:
+    """Return what pretraining needs, at this fraction of the peak FLOP/s. No array of model size is allocated.
 
     Without `shards`, rows are those that `bigs tokenize` writes by default.
 
@@ -75,7 +75,7 @@ def dry_run_pretrain(recipe: PretrainRecipe, shards: Corpus | None) -> Requireme
         row = shards.split("train").take(np.zeros(1, np.int64))
     predictions = row["positions"].shape[1] if "positions" in row else recipe.masking.predictions(L)
     run = _Run(recipe.model, recipe, recipe.batch_size, L, batch_schedule.last_step(recipe), row, predictions)
-    return _requirements(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps)
+    return _requirements(run, batch_schedule.base_batch_size(recipe) // recipe.gradient_accumulation_steps, mfu)
 
 
 def dry_run_finetune(
@@ -98,10 +98,10 @@ def dry_run_finetune(
     sequences = [first.ids[start:end].tolist() for start, end in itertools.pairwise(first.starts)]
     texts = "\n  ".join(tokenizer.decode(ids, skip_special_tokens=False) for ids in sequences)
     example = f"train example 0: {first.lengths[0]} of {length} tokens{label}\n  {texts}"
-    return _requirements(run, recipe.batch_size // recipe.gradient_accumulation_steps), example
+    return _requirements(run, recipe.batch_size // recipe.gradient_accumulation_steps, MFU), example
 
 
-def _requirements(run: _Run, rows: int) -> Requirements:
+def _requirements(run: _Run, rows: int, mfu: float) -> Requirements:
     """Return what a run needs; `rows` is the size of a micro-batch."""
     mesh = meshes.planned_mesh(run.recipe.mesh)
     meshes.check_batch(mesh, rows, run.length)
@@ -109,11 +109,11 @@ def _requirements(run: _Run, rows: int) -> Requirements:
     optimizer = make_optimizer(settings)
     with_ema = settings.ema is not None
     state: TrainState = jax.eval_shape(lambda params: new_state(params, optimizer, with_ema), params)
-    values, sizes = _sizes(run, mesh, state)
+    values, sizes = _sizes(run, mesh, state, mfu)
     return Requirements(values, [sizes, _shardings(mesh, params)])
 
 
-def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str, Any], Table]:
+def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState, mfu: float) -> tuple[dict[str, Any], Table]:
     batch = {name: jax.ShapeDtypeStruct((run.rows, *a.shape[1:]), a.dtype) for name, a in run.batch.items()}
     mixing, sequences = run.recipe.compute.mixing, run.rows * run.choices
     tokens = sequences * run.length
@@ -126,23 +126,31 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str
         budget = "" if run.recipe.budget is None else f"; the budget of {run.recipe.budget} replaces this number"
     shape = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     params_bytes = _bytes(state.params, meshes.shardings(mesh, state.params))
-    optimizer_bytes = _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer))
-    batch_bytes = _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch))
+    held = {
+        "parameters": params_bytes,
+        "gradients": params_bytes,  # of the same type and sharding
+        "optimizer": _bytes(state.optimizer, meshes.shardings(mesh, state.optimizer)),
+        "ema": 0 if state.ema is None else params_bytes,
+        "batch": _bytes(batch, jax.tree.map(lambda _: meshes.batch_sharding(mesh), batch)),
+    }
+    held["total"] = sum(held.values())
     kind = mesh.devices.flat[0].device_kind if isinstance(mesh, jax.sharding.Mesh) else "not on this machine"
     flops_of_run = step * total / tokens
-    seconds = {name: flops_of_run / (MFU * one.peak * mesh.size) for name, one in ACCELERATORS.items()}
+    seconds = {name: flops_of_run / (mfu * one.peak * mesh.size) for name, one in ACCELERATORS.items()}
     first = next(iter(seconds))
     left_out = "evaluation" if run.recipe.teacher is None else "the teacher and evaluation"
-    note = f"{MFU:.0%} of the bfloat16 peak of {counted(mesh.size, 'device')}, without {left_out}"
+    note = f"{mfu:.0%} of the bfloat16 peak of {counted(mesh.size, 'device')}, without {left_out}"
     result = table("requirements", "item", "amount", "", right=("amount",))
     for line in (
         ("parameters", f"{count(state.params):,}", ""),
         ("devices", str(mesh.size), f"{kind}: {shape}"),
-        ("parameters on each device", _size(params_bytes), "the gradient needs the same amount"),
-        ("optimizer state on each device", _size(optimizer_bytes), ""),
-        *([("moving average on each device", _size(params_bytes), "")] if state.ema is not None else []),
+        ("parameters on each device", _size(held["parameters"]), ""),
+        ("gradients on each device", _size(held["gradients"]), ""),
+        ("optimizer state on each device", _size(held["optimizer"]), ""),
+        *([("moving average on each device", _size(held["ema"]), "")] if state.ema is not None else []),
         *([("teacher", "", run.recipe.teacher)] if run.recipe.teacher is not None else []),
-        ("batch on each device", _size(batch_bytes), "without activations, which depend on compute.remat"),
+        ("batch on each device", _size(held["batch"]), ""),
+        ("total on each device", _size(held["total"]), "without activations, which depend on compute.remat"),
         ("steps", f"{run.steps:,}", f"{tokens:,} tokens each{warmup}, {total:.3g} in total{budget}"),
         ("FLOPs per step", f"{step:.3e}", f"{flops_of_run:.3e} in total"),
         ("  dense maps", f"{flops.dense / flops.forward:.1%}", ""),
@@ -159,14 +167,14 @@ def _sizes(run: _Run, mesh: meshes.AnyMesh, state: TrainState) -> tuple[dict[str
         "parameters": count(state.params),
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
-        "bytes_per_device": {"parameters": params_bytes, "optimizer": optimizer_bytes, "batch": batch_bytes},
+        "bytes_per_device": held,  # without activations
         "checkpoint_bytes": _total_bytes((state.params, state.optimizer, state.ema)),
         "steps": run.steps,
         "tokens_per_step": tokens,
         "tokens": total,
         "flops_per_step": step,
         "flops": flops_of_run,
-        "mfu": MFU,
+        "mfu": mfu,
         "seconds": seconds,
     }
     return values, result

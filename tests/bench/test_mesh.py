@@ -55,8 +55,17 @@ def test_each_device_sends_what_the_arithmetic_predicts(axis: str) -> None:
     seconds = measured["seconds_per_step"]["H100"]
     assert seconds["compute"] * needed["steps"] == pytest.approx(needed["seconds"]["H100"])
     assert seconds["send"] == pytest.approx(sum(one["bytes"] for one in measured["collectives"].values()) / 450e9)
-    held = sum(needed["bytes_per_device"].values())
+    held = needed["bytes_per_device"]["total"] - needed["bytes_per_device"]["gradients"]
     assert measured["state_bytes"] == pytest.approx(held, rel=0.05)
+
+
+@pytest.mark.parametrize(("axis", "kind"), [("tensor", "all-reduce"), ("sequence", "all-gather")])
+def test_every_layer_exchanges_activations_or_states(axis: str, kind: str) -> None:
+    """Tensor parallelism sums activations, sequence parallelism gathers states: forward and backward, in six layers."""
+    words = (*SIZE, "--set", "mesh.data=1", "--set", f"mesh.{axis}=2", "--mfu", 0.5, "--json", "-")
+    measured = json.loads(bigs("bench", "mesh", "demo", *words).fine().out)
+    assert measured["collectives"][kind]["count"] >= 2 * 6
+    assert measured["mfu"] == 0.5
 
 
 def test_unsuitable_recipes_are_refused() -> None:

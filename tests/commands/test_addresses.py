@@ -50,6 +50,7 @@ TEXTS = {
     *(
         "pretrain --coordinator",
         "finetune --coordinator",
+        *(f"evaluate {kind} --coordinator" for kind in ("task", "glue", "mlm", "blimp", "pairs", "agreement")),
         "pretrain --budget",
         "export --format",
         "export --from-format",

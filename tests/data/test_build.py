@@ -1,6 +1,7 @@
 """Building shards: selection and counts of documents and rows, and resuming an interrupted build."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -302,3 +303,20 @@ def test_an_empty_split_is_refused(tmp_path, documents, tokenizer):
     build(tmp_path / "out", tokenizer, two, heldout=0)
     with pytest.raises(RequestError, match="no heldout rows"):
         open_shards(tmp_path / "out").split("heldout")
+
+
+def test_without_workers_one_process_per_usable_core_packs(text, tokenizer, tmp_path, monkeypatch):
+    """A task of Slurm may use fewer cores than the machine has."""
+    started = []
+    pack = module.pack_batches
+
+    def spy(*arguments):
+        started.append(arguments[-1])
+        return pack(*arguments[:-1], 1)
+
+    monkeypatch.setattr(module, "_SMALL", 0)
+    monkeypatch.setattr(module, "pack_batches", spy)
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    build(tmp_path / "out", tokenizer, text)
+    assert started == [3]

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.data import portions
+from bigs_cli.data import portions, ray_engine
 from bigs_cli.data.portions import Portion
+from bigs_cli.data.shards import open_shards
 from bigs_cli.data.sources import Part
 from bigs_cli.data.staging import staging
 from tests.data.conftest import make_documents
@@ -145,6 +147,52 @@ def test_a_modified_part_is_not_merged(corpus: Path, tmp_path: Path) -> None:
     assert not (output / "manifest.json").exists()
 
 
+def ray_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace Ray by a module whose tasks run when they are started; tests/long/ray_cluster.py runs a cluster."""
+    ray, errors = ModuleType("ray"), ModuleType("ray.exceptions")
+
+    def remote(**_: object) -> Any:
+        return lambda task: SimpleNamespace(remote=task)
+
+    vars(ray).update(
+        init=lambda **_: None,
+        shutdown=lambda: None,
+        cluster_resources=lambda: {"CPU": 2},
+        remote=remote,
+        wait=lambda tasks: (tasks, []),
+        get=lambda tasks: tasks,
+    )
+    vars(errors).update(
+        RayError=type("RayError", (Exception,), {}), RayTaskError=type("RayTaskError", (Exception,), {})
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", errors)
+
+
+def test_ray_with_overwrite_replaces_parts_with_other_settings(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also corrupt ones and those of other files. Parts with the same settings are kept."""
+    ray_in_this_process(monkeypatch)
+    output, ray = tmp_path / "out", ("--engine", "ray")
+    for part, heldout in (("1/4", 0.1), ("2/4", 0.2), ("3/4", 0.1)):
+        tokenize(corpus, output, "--part", part, "--heldout", heldout).fine()
+    kept, corrupt = (Portion.parse(part).folder(output) for part in ("1/4", "3/4"))
+    (corrupt / "manifest.json").write_text("{")
+    made = (kept / "manifest.json").stat().st_mtime_ns
+    monkeypatch.setattr(ray_engine, "merge", lambda folder, overwrite: open_shards(kept).manifest)
+    assert "--overwrite" in tokenize(corpus, output, *ray).err
+    tokenize(corpus, output, *ray, "--overwrite").fine()
+    assert (kept / "manifest.json").stat().st_mtime_ns == made
+    monkeypatch.undo()
+    ray_in_this_process(monkeypatch)
+    monkeypatch.setattr(portions, "BLOCK_BYTES", 2000)
+    (corpus / "30.jsonl").write_text('{"text": "One more."}\n')
+    tokenize(corpus, output, *ray, "--overwrite").fine()
+    tokenize(corpus, tmp_path / "whole").fine()
+    assert content(output) == content(tmp_path / "whole")
+
+
 def test_ray_is_an_extra(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """tests/long/ray_cluster.py runs a cluster."""
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -152,6 +200,7 @@ def test_ray_is_an_extra(corpus: Path, tmp_path: Path, monkeypatch: pytest.Monke
         ((), "pip install 'bigs[ray]'"),
         (("--part", "1/2"), "--engine ray makes all parts itself"),
         (("--resume",), "--engine ray continues by itself"),
+        (("--limit-documents", 9), "leave out --engine ray"),
     ):
         done = tokenize(corpus, tmp_path / "out", "--engine", "ray", *options)
         assert (done.code, message in done.err) == (2, True), done.err

@@ -15,6 +15,7 @@ import bigs_cli
 from bigs_cli.checkpoints.folder import read_model, write_flax
 from bigs_cli.core.errors import RequestError
 from bigs_cli.export import pushes as pushes_module
+from bigs_cli.reporting.metrics_log import curve, read_metrics
 from tests.checkpoints.test_hub import use_hub
 from tests.checkpoints.tiny import config, parameters, same
 from tests.hub_server import Fault, Hub, serving
@@ -242,6 +243,14 @@ def test_checkpoints_are_pushed_while_training(
     for model, same_as in ((f"{run}@6", "ada/steps@step-6"), (run, "ada/steps")):
         first, second = (bigs("predict", "a [MASK]", "--model", one).fine().out for one in (model, same_as))
         assert first == second
+    # A run from a pushed checkpoint has its weights only: it begins at step 1, with a new optimizer and data order.
+    for name, model in (("pushed", "ada/steps@step-6"), ("kept", f"{run}@6")):
+        bigs(*pretrain(shards, tmp_path / name, "--from", model)).fine()
+    pushed_curve, kept_curve = (
+        curve(read_metrics(tmp_path / name / "metrics.jsonl"), "loss") for name in ("pushed", "kept")
+    )
+    assert pushed_curve == kept_curve
+    assert pushed_curve[0][0] == 1
     refused = bigs(*pretrain(shards, tmp_path / "other", "--push", "ada/steps", "--push-every", 4, **changes))
     assert (refused.code, "checkpoints are written every 3 steps" in refused.err) == (2, True)
     assert bigs(*pretrain(shards, tmp_path / "other", "--push-every", 6)).code == 2

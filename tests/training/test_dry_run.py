@@ -90,6 +90,30 @@ def test_the_published_run_is_planned_on_many_devices(tmp_path: Path, monkeypatc
     assert "40% of the bfloat16 peak of 64 devices" in values["time on A100"]
 
 
+def test_the_total_has_gradients_and_the_moving_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("pretrain", "--recipe", "demo", "--dry-run", *settings(optimizer__ema=0.9))
+    needed = json.loads(bigs(*command, "--json").fine().out)
+    held, size = needed["bytes_per_device"], 4 * needed["parameters"]
+    assert [held[name] for name in ("parameters", "gradients", "ema")] == [size] * 3
+    assert held["total"] == 3 * size + held["optimizer"] + held["batch"]
+    values = rows(bigs(*command).fine().out.partition("\nrequirements")[2])
+    assert values["total on each device"].strip().startswith(_size(held["total"]))
+    assert "without activations" in values["total on each device"]
+    assert json.loads(bigs(*command[:4], *settings(), "--json").fine().out)["bytes_per_device"]["ema"] == 0
+
+
+def test_times_are_planned_at_a_given_utilization(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("pretrain", "--recipe", "demo", "--dry-run", *settings())
+    assumed, half = (json.loads(bigs(*command, "--json", *more).fine().out) for more in ((), ("--mfu", 0.2)))
+    assert (assumed["mfu"], half["mfu"]) == (0.4, 0.2)
+    assert half["seconds"]["H100"] == pytest.approx(2 * assumed["seconds"]["H100"])
+    assert "20% of the bfloat16 peak" in bigs(*command, "--mfu", 0.2).fine().out
+    refused = bigs("pretrain", "--recipe", "demo", "--mfu", 0.2)
+    assert (refused.code, "Add --dry-run" in refused.err) == (2, True)
+
+
 def test_a_dry_run_of_fine_tuning(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     before = snapshot(pretrained), snapshot(glue)
     done = bigs(*finetune("mrpc", pretrained, glue, tmp_path / "run", "--dry-run")).fine()

@@ -17,16 +17,14 @@ from subprocess import PIPE, Popen
 import pytest
 
 from bigs_cli.reporting.metrics_log import curve, read_metrics
+from tests.core.test_processes import free_port
 from tests.models.test_sharding import back_to, near
 from tests.tiny import HANG, bigs, finetune, pretrain, start_bigs
 
 
 def start(count: int, command: list[object]) -> list[Popen[str]]:
     """Start `count` processes of one training run; each has one CPU device."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = ("--coordinator", f"127.0.0.1:{port}", "--processes", count, "--process")
+    together = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", count, "--process")
     return [start_bigs(*command, *together, index) for index in range(count)]
 
 
@@ -133,7 +131,7 @@ def test_two_processes_train_at_a_url_like_one(shards: Path, pretrained: Path, g
     assert not list((tmp_path / "cache").rglob("copy/*/*"))
 
 
-def under_open_mpi(count: int, *arguments: object) -> list[Popen[str]]:
+def under_open_mpi(count: int, arguments: list[object]) -> list[Popen[str]]:
     """Start processes as mpirun does: JAX computes the port of the first one from the number of the job."""
     for job in range(1, 4096):
         with socket.socket() as free, contextlib.suppress(OSError):
@@ -147,10 +145,13 @@ def under_open_mpi(count: int, *arguments: object) -> list[Popen[str]]:
 def test_two_processes_evaluate_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(start(2, finetune("mnli", pretrained, glue, run, "--set", "epochs=1")))
-    for arguments in (("mnli", "--model", run, "--data", glue), ("mlm", "--model", pretrained)):
-        command = ("eval", *arguments, "--json")
+    for arguments, launch in (
+        (("mnli", "--model", run, "--data", glue), start),
+        (("mlm", "--model", pretrained), under_open_mpi),
+    ):
+        command = ["eval", *arguments, "--json"]
         one = json.loads(bigs(*command).fine().out)
-        first, second = under_open_mpi(2, *command)
+        first, second = launch(2, command)
         out, err = first.communicate(timeout=HANG)
         assert first.returncode == 0, err
         assert json.loads(out)["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
@@ -188,9 +189,7 @@ def test_a_failure_in_one_process_ends_a_sweep(pretrained: Path, glue: Path, tmp
     """It must not go on with the next setting while the others wait."""
     sweep = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--set", "epochs=1")
     words = [str(word) for word in finetune("cola", pretrained, glue, tmp_path / "run", *sweep)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        together = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--processes", "2", "--process"]
+    together = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
     running = [
         Popen([sys.executable, "-c", FAILING, *words, *together, str(index)], stdout=PIPE, stderr=PIPE, text=True)
         for index in range(2)
@@ -205,14 +204,19 @@ def test_a_failure_in_one_process_ends_a_sweep(pretrained: Path, glue: Path, tmp
 
 
 def test_two_processes_run_the_glue_suite_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    """MRPC starts from the MNLI run, which process 0 has just written."""
+    """MRPC starts from the MNLI run, which process 0 has just written. Only process 0 writes a submission."""
     tasks, root = tmp_path / "tasks", tmp_path / "suite"
     for name in ("MNLI", "MRPC"):
         shutil.copytree(glue / name, tasks / name)
     bigs(*finetune("glue", pretrained, tasks, tmp_path / "one", "--set", "epochs=1")).fine()
-    messages = finish(under_open_mpi(2, *finetune("glue", pretrained, tasks, root, "--set", "epochs=1")))
+    messages = finish(under_open_mpi(2, finetune("glue", pretrained, tasks, root, "--set", "epochs=1")))
     assert "Task 2 of 2: mrpc" in messages[0]
     assert f"from: {root}/mnli" in (root / "mrpc" / "recipe.yaml").read_text()
     for task in ("mnli", "mrpc"):
         one, two = (json.loads((run / task / "results.json").read_text()) for run in (tmp_path / "one", root))
         assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
+    table = ("eval", "glue", "--model", root, "--coordinator", f"127.0.0.1:{free_port()}")
+    finish([start_bigs(*table, PMI_RANK=str(rank), PMI_SIZE="2") for rank in range(2)])  # as mpirun of MPICH does
+    submit = ["eval", "glue", "--model", root, "--data", tasks, "--submission", tmp_path / "glue.zip"]
+    finish(start(2, submit))
+    assert (tmp_path / "glue.zip").is_file()
