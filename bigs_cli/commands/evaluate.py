@@ -158,13 +158,14 @@ def evaluate_task(
         return
     chosen, data = _custom_task(opened, recipe, data) if name == "custom" else (get_task(name), data)
 
+    from bigs_cli.core.places import place_of
     from bigs_cli.evaluation.task import settings_for
     from bigs_cli.reporting.console import err
 
     check_dimensions(dimensions, opened.config)
     settings = settings_for(opened, chosen, data, length, batch_size, trim, dimensions)
-    if settings.data != data:
-        err.print(f"Data: {settings.data} (the run's)")
+    if data is None and settings.data is not None:
+        err.print(f"Data: {place_of(settings.data)} (the run's)")
     measure.evaluate_task(opened, chosen, settings, split, predictions, as_json)
 
 

@@ -15,6 +15,7 @@ from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
 from bigs_cli.models.config import BiGSConfig, Head
+from bigs_cli.recipe.source import dump, read_value
 
 _TAGS: dict[Head, str] = {
     "encoder": "feature-extraction",
@@ -123,7 +124,8 @@ def _about_the_run(model: OpenModel) -> list[str]:
         if isinstance(data, dict):
             hashes = [f"| {part} | `{value}` |" for part, value in sorted(data.items()) if part != "path"]
             parts += ["## Data", "\n".join(["| part | SHA-256 |", "|---|---|", *hashes])]
-    recipe = yaml.safe_dump(without_folders(yaml.safe_load(run.recipe_file.read_bytes())), sort_keys=False).rstrip()
+    values, _ = read_value(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
+    recipe = dump(without_folders(values)).rstrip()
     versions = {package: version for package, version in run.environment().get("packages", {}).items() if version}
     parts += ["## Recipe", f"```yaml\n{recipe}\n```"]
     if versions:

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import TaskFiles
+from bigs_cli.recipe.source import read_value
 from bigs_cli.tasks.custom import custom_task, infer_labels
 from bigs_cli.tasks.splits import load_examples
 from bigs_cli.tasks.types.sequence_classification import TextExamples
@@ -264,6 +265,20 @@ def test_training_and_evaluation(pretrained: Path, tmp_path: Path) -> None:
     refused = bigs("finetune", "--train", train, *columns, "--from", pretrained, "--run", tmp_path / "none")
     assert (refused.code, (tmp_path / "none").exists()) == (2, False)
     assert "--dev FILE" in refused.err
+
+
+def test_labels_such_as_no_and_yes_stay_words_in_cards_and_reports(pretrained: Path, tmp_path: Path) -> None:
+    """YAML 1.1 reads them as false and true."""
+    table = write(tmp_path / "table.csv", [{"review": f"text {i}", "stars": ("no", "yes")[i % 2]} for i in range(8)])
+    run, model, page = tmp_path / "run", tmp_path / "model", tmp_path / "report.html"
+    columns = ("--text", "review", "--label", "stars", "--set", "epochs=1", "--set", "sequence_length=8")
+    bigs("finetune", "--train", table, "--dev", table, *columns, "--from", pretrained, "--run", run).fine()
+    bigs("export", "--model", run, "--format", "flax", "--output", model).fine()
+    block = (model / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    values, problems = read_value(block, "README.md")
+    assert (values["files"]["labels"], problems) == (["no", "yes"], [])
+    bigs("runs", "report", run, "--output", page).fine()
+    assert "- no\n" in page.read_text()
 
 
 RECIPE = """\
