@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bigs_cli.commands import options as opt
+from bigs_cli.commands.custom_task import is_custom
 from bigs_cli.commands.minimal_pairs import BlimpLevel
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def evaluate_task(
 
     as_json = as_json or form == "json"
     _check_output(predictions, "--predictions", [data] if data else [])
-    if task not in (None, "custom"):
+    if task is not None and not is_custom(task):
         get_task(task)  # An unknown name is an error before anything is loaded.
     opened = _open(model, allow_untrained)
     recipe = None if opened.run is None else run_recipe(opened.run.path)
@@ -156,7 +157,7 @@ def evaluate_task(
                 )
         measure.evaluate_mlm(opened, data, batch_size, as_json)
         return
-    chosen, data = _custom_task(opened, recipe, data) if name == "custom" else (get_task(name), data)
+    chosen, data = _custom_task(opened, recipe, data) if is_custom(name) else (get_task(name), data)
 
     from bigs_cli.core.places import place_of
     from bigs_cli.evaluation.task import settings_for

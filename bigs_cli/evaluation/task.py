@@ -165,7 +165,7 @@ def settings_for(
 
 
 def _data_of(run: RunFolder) -> str | None:
-    """Return the folder or URL of the data of a fine-tuning run, which may be unfinished; None: the hub or no folder."""
+    """Return the folder or URL of the data of a fine-tuning run, which may be unfinished; None: there is none."""
     recorded = read_record(run.path).data
     if not run.finished:
         return recorded

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bigs_cli.checkpoints.resolve import OpenModel
-from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
+from bigs_cli.core.metric_names import is_fraction, key_in_words, metrics_by_key, percent
 from bigs_cli.core.wording import without_folders
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
@@ -96,12 +96,9 @@ def _size(model: OpenModel) -> str:
 
 def _rows_of_results(results: dict[str, Any]) -> list[str]:
     """Return table rows with the finite metrics of a run; fractions are in percent."""
-    metrics = results["metrics"]
-    if results.get("task"):
-        metrics = {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
     return [
         f"| {key_in_words(key)} | {f'{percent(value)}%' if is_fraction(key) else f'{value:.4g}'} |"
-        for key, value in metrics.items()
+        for key, value in metrics_by_key(results).items()
         if value is not None
     ]
 
