@@ -99,6 +99,10 @@ Good = Annotated[
 Bad = Annotated[
     str, typer.Option("--bad", metavar="COLUMN", help="Column of the unacceptable sentence or incorrect form.")
 ]
+SentenceLength = Annotated[
+    int | None, opt.length_option("that of the sentences, or of the longest if the model does not mask padding")
+]
+Sentences = Annotated[int | None, opt.batch_size_option("128")]
 WithinWord = Annotated[
     bool, typer.Option("--within-word", help="When a word piece is masked, also mask the following pieces of its word.")
 ]
@@ -231,8 +235,8 @@ def evaluate_blimp(
     by: Level = "phenomenon",
     limit: Limit = None,
     within_word: WithinWord = False,
-    length: opt.Length = None,
-    batch_size: opt.BatchSize = None,
+    length: SentenceLength = None,
+    batch_size: Sentences = None,
     predictions: opt.Predictions = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
@@ -261,8 +265,8 @@ def evaluate_pairs(
     by: By = None,
     limit: Limit = None,
     within_word: WithinWord = False,
-    length: opt.Length = None,
-    batch_size: opt.BatchSize = None,
+    length: SentenceLength = None,
+    batch_size: Sentences = None,
     predictions: opt.Predictions = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
@@ -295,8 +299,8 @@ def evaluate_agreement(
     ] = None,
     by: By = None,
     limit: Limit = None,
-    length: opt.Length = None,
-    batch_size: opt.BatchSize = None,
+    length: SentenceLength = None,
+    batch_size: Sentences = None,
     predictions: opt.Predictions = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
@@ -310,8 +314,10 @@ def evaluate_agreement(
 
     _check_output(predictions, "--predictions", data or ())
     opened = _open(model, allow_untrained)
+    from bigs_cli.evaluation.agreement import FormColumns
+
     options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form)
-    names = minimal_pairs.AgreementColumns(sentence, good, bad, columns.split(",") if columns else None)
+    names = FormColumns(sentence, good, bad, columns.split(",") if columns else None)
     minimal_pairs.evaluate_agreement(opened, data or (), names, by or (), options)
 
 

@@ -23,7 +23,7 @@ from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.splits import available_splits, load_examples
+from bigs_cli.tasks.splits import dev_splits, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import TASK_TYPES, TaskType, type_of
 
@@ -207,9 +207,8 @@ class ModelOnTask(TaskEvaluator):
             RequestError: one cannot be found or read.
         """
         task, data = self.task_type.task, self._settings.data
-        dev = [name for name in available_splits(task, data) if name.startswith("dev")] or ["dev"]
         splits = []
-        for name in names or dev:
+        for name in names or dev_splits(task, data):
             examples = load_examples(task, name, data)
             inputs = self.task_type.encode(self._tokenizer, examples, self._settings.length)
             check_token_types(inputs, self._config)

@@ -128,7 +128,7 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     changed = json.loads((tmp_path / "recipes.json").read_text())
     same = {**changed["settings"], "sets": ["seed=44"]}
     assert len(read_results([tmp_path / "recipes.json"], same)) == 1
-    earlier = [file for file in (ROOT / "docs" / "results").glob("recipes-*.json")]
+    earlier = list((ROOT / "docs" / "results").glob("recipes-*.json"))
     settings = json.loads(earlier[0].read_text())["settings"]
     assert len(read_results(earlier, {**settings, "digests": same["digests"]})) == len(earlier)
     for what in ("--data", "recipe gated"):
