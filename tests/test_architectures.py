@@ -53,7 +53,7 @@ def test_the_lifecycle(block: str, mixer: str, shards: Path, glue: Path, tmp_pat
 
     ids = np.random.default_rng(0).integers(1, 300, (3, 20))
     expected = np.asarray(load_model(tuned)(ids).logits)
-    for form in ("flax", "safetensors", "transformers", "stablehlo"):
+    for form in ("flax", "torch", "safetensors", "transformers", "stablehlo"):
         bigs("export", "--model", tuned, "--format", form, "--output", tmp_path / form).fine()
         exported = load_model(tmp_path / form)
         assert exported.config == load_model(tuned).config

@@ -64,6 +64,16 @@ def test_eval_reproduces_the_metrics_of_a_run(tuned: dict[str, Path], glue: Path
     assert measured(task, "--model", tuned[task], "--data", glue) == results(tuned[task])["metrics"]
 
 
+def test_an_unfinished_run_is_evaluated_with_its_own_data_and_length(
+    tuned: dict[str, Path], pretrained: Path, glue: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tuned["mrpc"], tmp_path / "run")
+    (run / "results.json").unlink()
+    shutil.rmtree(run / "checkpoints")  # The best parameters are used.
+    assert measured("--model", run) == results(tuned["mrpc"])["metrics"]
+    bigs(*finetune("mrpc", pretrained, glue, tmp_path / "student", "--teacher", run)).fine()
+
+
 def test_the_best_checkpoint_is_kept_and_used(tuned: dict[str, Path], glue: Path) -> None:
     for task, run in tuned.items():
         ended = results(run)

@@ -21,7 +21,7 @@ from bigs_cli.checkpoints.run import runs_root
 from bigs_cli.core.cache import cache_root
 from bigs_cli.core.devices import NoDeviceError, find_devices
 from bigs_cli.core.environment import describe_machine
-from bigs_cli.core.errors import BigsError
+from bigs_cli.core.errors import BigsError, first_line
 from bigs_cli.core.hub import endpoint, hub_answers, is_logged_in, is_offline
 from bigs_cli.training.peak_flops import peak_flops
 
@@ -200,7 +200,7 @@ def _checkpoints() -> Iterator[Finding]:
             read = checkpoints.restore(1, saved, saved)[0]
         problem = None if np.array_equal(read["x"], saved["x"]) else "the values read back differ from those saved"
     except Exception as error:  # Orbax and TensorStore have errors of their own.
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        problem = first_line(error)
     if problem is None:
         seconds = time.perf_counter() - started
         yield Finding("checkpoints", f"saved in {runs} and read back in {seconds:.1f} s")

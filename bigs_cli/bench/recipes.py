@@ -6,6 +6,7 @@ parameters are the same.
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +20,10 @@ from bigs_cli.checkpoints.resume import absolute
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import parse_json, write_json
+from bigs_cli.core.files import parse_json, to_json, write_json
 from bigs_cli.core.metric_names import by_split, metric_in_words
+from bigs_cli.data.manifest import MANIFEST
+from bigs_cli.data.shards import open_shards
 from bigs_cli.evaluation.paired import paired_t_test
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from bigs_cli.reporting.console import markdown_table, table
@@ -61,6 +64,18 @@ class Plan:
         for name, recipe in (self.recipes | self.tasks).items():
             parts[f"recipe {name}"] = recipe.model_dump(mode="json", by_alias=True)
         return parts
+
+    def digests(self) -> dict[str, str]:
+        """Return a SHA-256 of each recipe but its seed, and of the token shards if they are on this machine."""
+        digests = {}
+        for name, recipe in (self.recipes | self.tasks).items():
+            # Without defaults, so that a key of a later release changes nothing.
+            left_out = {"seed": True, "data": {"path"}}
+            values = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=left_out)
+            digests[f"recipe {name}"] = hashlib.sha256(to_json(values, sort_keys=True).encode()).hexdigest()
+        if (self.shards / MANIFEST).is_file():
+            digests["--data"] = open_shards(self.shards).digest
+        return digests
 
 
 Values = dict[str, dict[int, float]]
@@ -142,7 +157,7 @@ def _noted(plan: Plan, option: str) -> str:
 def _recorded(plan: Plan) -> dict[str, Any]:
     """Return the `parts` that were recorded with the results in the folder of a plan; more may be added to them."""
     file = plan.root / PLAN
-    return parse_json(file.read_text()) if file.is_file() else {}
+    return parse_json(file.read_bytes()) if file.is_file() else {}
 
 
 def run(plan: Plan) -> list[Measure]:
@@ -151,7 +166,8 @@ def run(plan: Plan) -> list[Measure]:
     Raises:
         BigsError, typer.Exit: a step failed (`run_step`).
     """
-    write_json(plan.root / PLAN, _recorded(plan) | plan.parts())
+    if plan.seeds:
+        write_json(plan.root / PLAN, _recorded(plan) | plan.parts())
     for number in range(plan.seeds):
         for recipe in plan.recipes:
             _run_seed(plan, recipe, number)
@@ -216,7 +232,7 @@ def _measures(plan: Plan) -> Iterator[Measure]:
         yield measure("validation loss, nats", lambda one: pretrained(one).results()["metrics"]["heldout_loss"], 1, 3)
     if plan.blimp is not None:
         yield measure(
-            "BLiMP accuracy, %", lambda one: parse_json((one / PAIRS).read_text())["metrics"]["accuracy"], 100
+            "BLiMP accuracy, %", lambda one: parse_json((one / PAIRS).read_bytes())["metrics"]["accuracy"], 100
         )
     for name, recipe in plan.tasks.items():
         task = task_of(recipe)
@@ -235,7 +251,7 @@ def _training_speed(run: RunFolder) -> float:
 
 
 def _prediction_speed(file: Path) -> float:
-    measured = parse_json(file.read_text())["measured"]
+    measured = parse_json(file.read_bytes())["measured"]
     return measured["tokens"] / measured["forward_s"]
 
 
@@ -245,12 +261,12 @@ def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[dic
     A file may have other seeds, and only some of the recipes.
 
     Raises:
-        RequestError: a file cannot be read, or its tasks or values differ from those in `settings`.
+        RequestError: a file cannot be read, or its tasks, values, data or recipes differ from those in `settings`.
     """
     found = []
     for file in files:
         try:
-            report = parse_json(file.read_text())
+            report = parse_json(file.read_bytes())
             values = {
                 one["measure"]: {
                     recipe: {int(seed): float(value) for seed, value in of.items()}
@@ -259,12 +275,19 @@ def read_results(files: Sequence[Path], settings: Mapping[str, Any]) -> list[dic
                 for one in report["measures"]
             }
             same = _but_seeds(report["settings"]) == _but_seeds(settings)
+            theirs = report["settings"].get("digests", {})  # Files of earlier releases have none.
+            changed = [what for what, one in settings["digests"].items() if theirs.get(what, one) != one]
         except OSError as error:
             raise read_error(file, error) from error
         except (ValueError, KeyError, TypeError, AttributeError):
             raise RequestError(f"{file} was not written by `bigs bench recipes --json`.") from None
         if not same:
             raise RequestError(f"{file} belongs to another comparison: its --task, --set or --blimp-limit differ.")
+        if changed:
+            raise RequestError(
+                f"The results in {file} were made with another value of {', '.join(changed)}, so they cannot be "
+                "compared. Leave the file out."
+            )
         found.append(values)
     return found
 

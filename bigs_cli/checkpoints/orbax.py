@@ -25,7 +25,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from bigs_cli.checkpoints.checksums import find_corruption, read_score, steps, write_checksums
 from bigs_cli.checkpoints.gather import distributed, gathered
-from bigs_cli.core.errors import BigsError, RequestError, listed
+from bigs_cli.core.errors import BigsError, RequestError, first_line, listed
 from bigs_cli.core.paths import plain_path
 from bigs_cli.core.processes import is_main_process, several, share
 
@@ -218,7 +218,7 @@ class Checkpoints:
             try:
                 complete = _saved_shapes(tmp / item) == shapes
             except (ValueError, OSError, KeyError) as error:
-                raise _not_saved(self.folder / str(self._saving), _reason(error)) from error
+                raise _not_saved(self.folder / str(self._saving), first_line(error)) from error
             if not complete:
                 raise _not_saved(self.folder / str(self._saving), f"arrays of {item} are missing")
         write_checksums(tmp, self.scores[self._saving])
@@ -356,12 +356,8 @@ def _not_saved(checkpoint: Path, reason: str) -> BigsError:
     )
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-
-
 def _unreadable(checkpoint: Path, error: Exception) -> RequestError:
     return RequestError(
-        f"The checkpoint {checkpoint} cannot be read: {_reason(error)}. If config.json or recipe.yaml of the run was "
-        "edited, undo that; if the files are corrupt, remove the folder of this checkpoint to use the previous one."
+        f"The checkpoint {checkpoint} cannot be read: {first_line(error)}. If config.json or recipe.yaml of the run "
+        "was edited, undo that; if the files are corrupt, remove the folder of this checkpoint to use the previous one."
     )

@@ -67,14 +67,14 @@ def _here(url: str, command: str, resume: bool, say: Say) -> Iterator[Path]:
     if is_main_process():
         with working_copy(url, command, resume, say) as folder:
             files = [folder / name for name in sorted({PLAN, *START_FILES}) if (folder / name).is_file()]
-            share([{file.name: file.read_text() for file in files}, steps(folder / "checkpoints")])
+            share([{file.name: file.read_text(encoding="utf-8") for file in files}, steps(folder / "checkpoints")])
             yield folder
     else:
         texts, known = share(None)
         with tempfile.TemporaryDirectory(prefix="bigs-") as temporary:
             folder = Path(temporary)
             for name, text in texts.items():
-                (folder / name).write_text(text)
+                (folder / name).write_text(text, encoding="utf-8")
             for step in known:
                 (folder / "checkpoints" / str(step)).mkdir(parents=True)
             with copy_of(url, folder):
@@ -298,7 +298,7 @@ class Mirror:
                 self._failed = False
             except (BigsError, OSError) as error:
                 if not self._failed:
-                    self._say(f"The run is trained on, but not uploaded for now: {error}")
+                    self._say(f"Training continues, but the run cannot be uploaded at the moment: {error}")
                 self._failed = True
 
     def upload(self) -> None:

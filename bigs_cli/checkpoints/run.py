@@ -201,8 +201,10 @@ class RunFolder:
 
     def _make_newest(self) -> None:
         """Give this run a later modification time than all others, even if the clock was set back."""
-        newest = max(run.recipe_file.stat().st_mtime_ns for run in [self, *runs(), *runs(self.path.parent)])
-        if self.recipe_file.stat().st_mtime_ns < newest:
+        own = self.recipe_file.stat().st_mtime_ns
+        times = map(_recipe_time, [*runs(), *runs(self.path.parent)])
+        newest = max((time for time in times if time is not None), default=own)
+        if own < newest:
             os.utime(self.recipe_file, ns=(newest + 1, newest + 1))
 
     @contextlib.contextmanager
@@ -254,7 +256,16 @@ def runs(root: Path | None = None) -> list[RunFolder]:
     found: dict[Path, RunFolder] = {}
     for path in sorted(folders, key=lambda path: (len(path.parts), path.is_symlink(), path)):
         found.setdefault(path.resolve(), RunFolder(path))
-    return sorted(found.values(), key=lambda run: (run.recipe_file.stat().st_mtime_ns, run.path.name), reverse=True)
+    times = {run: time for run in found.values() if (time := _recipe_time(run)) is not None}
+    return sorted(times, key=lambda run: (times[run], run.path.name), reverse=True)
+
+
+def _recipe_time(run: RunFolder) -> int | None:
+    """Return the modification time of a recipe in nanoseconds; None if another process has removed the run."""
+    try:
+        return run.recipe_file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def find_run(name: str) -> RunFolder:

@@ -93,6 +93,7 @@ def compare_recipes(
         seeds=seeds,
         sets=sets or [],
         blimp_limit=blimp_limit,
+        digests=plan.digests(),
     )
     results = read_results(others or (), report["settings"])
     measures = [one for one in with_results(run(plan), results) if one.scaled]

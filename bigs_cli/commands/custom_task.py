@@ -81,6 +81,11 @@ Delimiter = Annotated[
 ]
 
 
+def is_custom(task: str | None) -> bool:
+    """Return whether the task that is named on the command line is a custom one."""
+    return task is not None and task.lower() == "custom"
+
+
 def option_of(key: str) -> str:
     """Return the option that sets a key of `files`."""
     return f"--{key.replace('_', '-')}"

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bigs_cli.commands import options as opt
+from bigs_cli.commands.custom_task import is_custom
 from bigs_cli.commands.minimal_pairs import BlimpLevel
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ Good = Annotated[
 Bad = Annotated[
     str, typer.Option("--bad", metavar="COLUMN", help="Column of the unacceptable sentence or incorrect form.")
 ]
+SentenceLength = Annotated[
+    int | None, opt.length_option("that of the sentences, or of the longest if the model does not mask padding")
+]
+Sentences = Annotated[int | None, opt.batch_size_option("128")]
 WithinWord = Annotated[
     bool, typer.Option("--within-word", help="When a word piece is masked, also mask the following pieces of its word.")
 ]
@@ -137,7 +142,7 @@ def evaluate_task(
 
     as_json = as_json or form == "json"
     _check_output(predictions, "--predictions", [data] if data else [])
-    if task not in (None, "custom"):
+    if task is not None and not is_custom(task):
         get_task(task)  # An unknown name is an error before anything is loaded.
     opened = _open(model, allow_untrained, (coordinator, process, processes))
     recipe = None if opened.run is None else run_recipe(opened.run.path)
@@ -159,15 +164,16 @@ def evaluate_task(
                 )
         measure.evaluate_mlm(opened, data, batch_size, as_json)
         return
-    chosen, data = _custom_task(opened, recipe, data) if name == "custom" else (get_task(name), data)
+    chosen, data = _custom_task(opened, recipe, data) if is_custom(name) else (get_task(name), data)
 
+    from bigs_cli.core.places import place_of
     from bigs_cli.evaluation.task import settings_for
     from bigs_cli.reporting.console import err
 
     check_dimensions(dimensions, opened.config)
     settings = settings_for(opened, chosen, data, length, batch_size, trim, dimensions)
-    if settings.data != data:
-        err.print(f"Data: {settings.data} (the run's)")
+    if data is None and settings.data is not None:
+        err.print(f"Data: {place_of(settings.data)} (the run's)")
     measure.evaluate_task(opened, chosen, settings, split, predictions, as_json)
 
 
@@ -242,8 +248,8 @@ def evaluate_blimp(
     by: Level = "phenomenon",
     limit: Limit = None,
     within_word: WithinWord = False,
-    length: opt.Length = None,
-    batch_size: opt.BatchSize = None,
+    length: SentenceLength = None,
+    batch_size: Sentences = None,
     predictions: opt.Predictions = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
@@ -275,8 +281,8 @@ def evaluate_pairs(
     by: By = None,
     limit: Limit = None,
     within_word: WithinWord = False,
-    length: opt.Length = None,
-    batch_size: opt.BatchSize = None,
+    length: SentenceLength = None,
+    batch_size: Sentences = None,
     predictions: opt.Predictions = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
@@ -312,8 +318,8 @@ def evaluate_agreement(
     ] = None,
     by: By = None,
     limit: Limit = None,
-    length: opt.Length = None,
-    batch_size: opt.BatchSize = None,
+    length: SentenceLength = None,
+    batch_size: Sentences = None,
     predictions: opt.Predictions = None,
     form: opt.Format = "table",
     as_json: opt.AsJson = False,
@@ -330,8 +336,10 @@ def evaluate_agreement(
 
     _check_output(predictions, "--predictions", data or ())
     opened = _open(model, allow_untrained, (coordinator, process, processes))
+    from bigs_cli.evaluation.agreement import FormColumns
+
     options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form)
-    names = minimal_pairs.AgreementColumns(sentence, good, bad, columns.split(",") if columns else None)
+    names = FormColumns(sentence, good, bad, columns.split(",") if columns else None)
     minimal_pairs.evaluate_agreement(opened, data or (), names, by or (), options)
 
 

@@ -102,7 +102,7 @@ def finetune(
     suite = is_suite(task)
     if suite and sweep:
         raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
-    known = None if task is None or suite or task.lower() == "custom" else get_task(task).name
+    known = None if task is None or suite or custom.is_custom(task) else get_task(task).name
     name = SUITE if suite else recipe or train_file or known or "custom"
     if suite or sweep or (seeds or 1) > 1 or (resume and is_sweep(run or default_folder(name, has_axes=False))):
         train_sweep("finetune", finetune, arguments, name)
@@ -161,11 +161,6 @@ class Request:
     profile: Path | None
     together: tuple[str, ...]
 
-    @property
-    def is_custom(self) -> bool:
-        """Whether the task is called custom."""
-        return self.task is not None and self.task.lower() == "custom"
-
 
 def _finetune(request: Request) -> None:
     """Train for one task."""
@@ -188,8 +183,9 @@ def _finetune(request: Request) -> None:
     from bigs_cli.tasks import get_task, task_of
 
     start, data, resume = request.start, request.data, request.resume
-    task_name = None if request.task is None else "custom" if request.is_custom else get_task(request.task).name
-    options = custom.recipe_values(None if request.is_custom else request.task, request.files)
+    is_custom = custom.is_custom(request.task)
+    task_name = None if request.task is None else "custom" if is_custom else get_task(request.task).name
+    options = custom.recipe_values(None if is_custom else request.task, request.files)
     if request.teacher is not None:
         options = {**options, "teacher": request.teacher}
     name = request.recipe or task_name or "custom"
@@ -200,7 +196,7 @@ def _finetune(request: Request) -> None:
     if resume:
         chosen = _recorded_recipe(folder, request)
     else:
-        chosen = _new_recipe(name, request, {**options, "task": "custom"} if request.is_custom else options, task_name)
+        chosen = _new_recipe(name, request, {**options, "task": "custom"} if is_custom else options, task_name)
     owner = f"The run {folder.path}" if resume else f"The recipe {name}"
     task = task_of(chosen)
     if task_name not in (None, task.name):

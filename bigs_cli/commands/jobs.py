@@ -55,14 +55,16 @@ def run_processes(commands: dict[Path, list[str]], jobs: int) -> list[str]:
         free.put({"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if gpus else {})
 
     def run(path: Path) -> int:
-        environment = free.get()
+        words = [sys.executable, "-m", "bigs_cli", *commands[path], "--run", str(path)]
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.with_name(f"{path.name}.log")
-        err.print(f"{path} has started; its messages are in {log}")
-        with log.open("w") as file:
-            words = [sys.executable, "-m", "bigs_cli", *commands[path], "--run", str(path)]
-            code = subprocess.run(words, stdout=file, stderr=file, env=os.environ | environment, check=False).returncode
-        free.put(environment)
+        environment = free.get()
+        try:
+            err.print(f"{path} has started; its messages are in {log}")
+            with log.open("w") as file:
+                code = subprocess.run(words, stdout=file, stderr=file, env=os.environ | environment).returncode
+        finally:
+            free.put(environment)  # The other commands wait for it.
         err.print(f"{path} {'is finished' if code == 0 else f'failed with exit code {code}'}.")
         return code
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from bigs_cli.checkpoints.resolve import OpenModel
+    from bigs_cli.evaluation.agreement import FormColumns
     from bigs_cli.evaluation.minimal_pairs import EncodedPairs, PairModel
     from bigs_cli.evaluation.pairs import Pairs
     from bigs_cli.reporting.console import Format
@@ -28,16 +29,6 @@ class Options:
     predictions: Path | None = None
     form: Format = "table"
     within_word: bool = False
-
-
-@dataclass(frozen=True)
-class AgreementColumns:
-    """The columns of an agreement file; `header` names all columns of a file without a header line."""
-
-    sentence: str = "sentence"
-    good: str = "good"
-    bad: str = "bad"
-    header: Sequence[str] | None = None
 
 
 def evaluate_blimp(opened: OpenModel, data: Sequence[Path], by: BlimpLevel, options: Options) -> None:
@@ -78,7 +69,7 @@ def evaluate_pairs(
 
 
 def evaluate_agreement(
-    opened: OpenModel, data: Sequence[Path], columns: AgreementColumns, by: Sequence[str], options: Options
+    opened: OpenModel, data: Sequence[Path], columns: FormColumns, by: Sequence[str], options: Options
 ) -> None:
     """Print how often a model prefers the correct form of a masked word.
 
@@ -87,12 +78,11 @@ def evaluate_agreement(
     Raises:
         RequestError: as `evaluate_pairs`, or there is no pair whose two forms are single tokens.
     """
-    from bigs_cli.evaluation.agreement import FormColumns, read_agreement
+    from bigs_cli.evaluation.agreement import read_agreement
     from bigs_cli.evaluation.pairs import find_tables
     from bigs_cli.reporting.console import err
 
-    forms = FormColumns(columns.sentence, columns.good, columns.bad, columns.header)
-    files = [read_agreement(path, by, forms, options.limit) for path in find_tables(data, err.print)]
+    files = [read_agreement(path, by, columns, options.limit) for path in find_tables(data, err.print)]
     model = _pair_model(opened, options)
     about = {"task": "agreement", "model": opened.source}
     _report(model, model.encode_forms, files, about, "Agreement", options)

@@ -137,6 +137,22 @@ def lengths_option(default: str) -> Any:
     return typer.Option("--length", "-l", min=1, help="Tokens per row. Repeatable.", show_default=default)
 
 
+def length_option(default: str) -> Any:
+    """Declare ``--length`` of model inputs; `default` describes what is used without it."""
+    return typer.Option(
+        "--length",
+        min=4,
+        help="Truncate and pad inputs to this many tokens.",
+        show_default=default,
+        rich_help_panel=INFERENCE,
+    )
+
+
+def batch_size_option(default: str) -> Any:
+    """Declare ``--batch-size`` of inference; `default` describes what is used without it."""
+    return typer.Option("--batch-size", min=1, help="Rows per batch.", show_default=default, rich_help_panel=INFERENCE)
+
+
 SMALL = 512
 """Models of a smaller hidden size hardly learn with the published settings for fine-tuning, which are for H = 1024."""
 INFERENCE = "Inference"
@@ -244,16 +260,7 @@ Processes = Annotated[
     typer.Option("--processes", metavar="N", help="Number of processes.", show_default="that of srun or mpirun"),
 ]
 
-Length = Annotated[
-    int | None,
-    typer.Option(
-        "--length",
-        min=4,
-        help="Truncate and pad inputs to this many tokens.",
-        show_default="the run's, else the model's maximum",
-        rich_help_panel=INFERENCE,
-    ),
-]
+Length = Annotated[int | None, length_option("the run's, else the model's maximum")]
 Dimensions = Annotated[
     int | None,
     typer.Option(
@@ -264,12 +271,7 @@ Dimensions = Annotated[
         rich_help_panel=INFERENCE,
     ),
 ]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size", min=1, help="Rows per batch.", show_default="the run's, else 32", rich_help_panel=INFERENCE
-    ),
-]
+BatchSize = Annotated[int | None, batch_size_option("the run's, else 32")]
 TrimPadding = Annotated[
     bool | None,
     typer.Option(

@@ -92,7 +92,7 @@ def predict(
     text: TextColumn = None,
     dimensions: opt.Dimensions = None,
     length: opt.Length = None,
-    batch_size: opt.BatchSize = None,
+    batch_size: Annotated[int | None, opt.batch_size_option("32")] = None,
     trim: opt.TrimPadding = None,
     allow_untrained: opt.AllowUntrained = False,
 ) -> None:

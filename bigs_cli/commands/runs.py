@@ -205,7 +205,7 @@ def report(
     from bigs_cli.evaluation.sweep import read_sweep
 
     sweeps = {str(root): read_sweep(root) for root in map(find_sweep, runs) if root is not None}
-    best = [sweep.best.runs[0] for sweep in sweeps.values()]
+    best = [sweep.best_run for sweep in sweeps.values()]
     found = list(dict.fromkeys([*best, *(find_run(name) for name in runs if find_sweep(name) is None)]))
     prepare_jax()
     from bigs_cli.evaluation.report import gather

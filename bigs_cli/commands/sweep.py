@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bigs_cli.checkpoints.sweep import PLAN, TASK, Plan, Setting, combinations, is_sweep, parse_axes, read_plan
-from bigs_cli.commands.custom_task import KEYS, recipe_values
+from bigs_cli.commands.custom_task import KEYS, is_custom, recipe_values
 from bigs_cli.commands.glue import arguments_of, check_suite, is_suite, print_suite, recipe_name
 from bigs_cli.commands.shared import join_processes
 from bigs_cli.core import processes as group
@@ -211,15 +211,13 @@ def _recipe_of(arguments: Mapping[str, Any]) -> str:
     from bigs_cli.tasks import get_task
 
     task = arguments.get("task", "custom")
-    return arguments.get("recipe") or (task if task.lower() == "custom" else get_task(task).name)
+    return arguments.get("recipe") or ("custom" if is_custom(task) else get_task(task).name)
 
 
 def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe values of options on which the validity of other values depends."""
     task = arguments.get("task")
-    files = recipe_values(
-        None if task in (None, "custom") else task, {key: arguments.get(name) for name, key in KEYS.items()}
-    )
+    files = recipe_values(None if is_custom(task) else task, {key: arguments.get(name) for name, key in KEYS.items()})
     return {**files, **{key: arguments[key] for key in ("teacher",) if key in arguments}}
 
 

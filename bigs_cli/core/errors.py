@@ -66,6 +66,11 @@ def check_unicode(text: str, place: str) -> None:
         ) from None
 
 
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of an error without its period, or the name of its type if it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def listed(names: Collection[str], most: int = 6) -> str:
     """Return the first `most` of `names` as ``"a, b, c and 12 more"``."""
     ordered = list(names)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bigs_cli.core.error_messages import AGAIN, describe_disk_error
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, first_line
 
 _Result = TypeVar("_Result")
 
@@ -79,7 +79,7 @@ def network_errors() -> tuple[type[Exception], ...]:
 def reason_of(error: Exception) -> str:
     """Return a short description of an exception that the client raised."""
     cause, status = error.__cause__ or error, status_of(error)
-    return f"HTTP {status}" if status else (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".")
+    return f"HTTP {status}" if status else first_line(cause)
 
 
 def status_of(error: Exception) -> int | None:
@@ -347,7 +347,7 @@ def _push_errors(to: Destination, then: str) -> Iterator[None]:
     try:
         yield
     except errors.BadRequestError as error:
-        message = str(getattr(error, "server_message", None) or error).strip().splitlines()[0].rstrip(".")
+        message = first_line(getattr(error, "server_message", None) or error)
         raise BigsError(f"The hub rejected the upload to {to.repo}: {message}. {then}") from None
     # The client raises RuntimeError for large files and ValueError for invalid cards and responses.
     except (*network_errors(), RuntimeError, ValueError) as error:

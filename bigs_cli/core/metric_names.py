@@ -56,6 +56,13 @@ def split_and_metric(key: str) -> tuple[str, str] | None:
     return None if match is None else (match["split"] + (match["suffix"] or ""), match["metric"])
 
 
+def metrics_by_key(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the metrics in results.json under the keys used in metrics.jsonl."""
+    if not results.get("task"):
+        return dict(results["metrics"])
+    return {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
+
+
 def by_split(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return split → metric → value from results.json, an entry of its `history`, or seeds.json.
 

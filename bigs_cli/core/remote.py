@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bigs_cli.core.cache import cache_root
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, first_line
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.paths import url_of
 from bigs_cli.core.places import register
@@ -53,7 +53,9 @@ def remote_errors(url: str) -> Iterator[None]:
     except (BigsError, FileNotFoundError):
         raise
     except PermissionError as error:
-        raise RequestError(f"{url} cannot be used: permission denied ({reason_of(error)}). Check its rights.") from None
+        raise RequestError(
+            f"{url} cannot be used: permission denied ({first_line(error)}). Check its rights."
+        ) from None
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         install = f"pip install 'bigs[{extra}]'" if extra else str(error)
@@ -61,12 +63,7 @@ def remote_errors(url: str) -> Iterator[None]:
     except ValueError as error:
         raise RequestError(f"{url} is not a URL that can be used ({error}).") from None
     except Exception as error:  # each file system has its own exceptions
-        raise BigsError(f"{url} cannot be reached ({reason_of(error)}). Check the URL and the network.") from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the first line of an error."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BigsError(f"{url} cannot be reached ({first_line(error)}). Check the URL and the network.") from error
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Remote:
 
         Raises:
             RequestError: a name would lie outside the folder of a copy; or as `remote_errors`.
-        BigsError: as `remote_errors`.
+            BigsError: as `remote_errors`.
         """
         with remote_errors(self.url):
             self.system.invalidate_cache()

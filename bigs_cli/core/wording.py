@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 
-def counted(count: float, noun: str, plural: str | None = None) -> str:
+def counted(count: float, noun: str) -> str:
     """Return the count with the noun in the singular or plural: ``1 epoch``, ``2.5 epochs``, ``1,500 steps``."""
     shown = f"{count:,}" if isinstance(count, int) else f"{count:g}"
-    return f"{shown} {noun if count == 1 else plural or f'{noun}s'}"
+    return f"{shown} {noun if count == 1 else f'{noun}s'}"
 
 
 def duration(seconds: float) -> str:

@@ -233,7 +233,7 @@ def _batches(
         if seen and not seen.add(digest, after):
             counts += Counts(records=1, duplicates=1)
             continue
-        pieces = _pieces(text, rule, _copies(digest, part.weight))
+        pieces = _pieces(text, rule, copies(digest, part.weight))
         for number, (split, piece, counted) in enumerate(pieces[used:], start=used + 1):
             texts[split].append(piece)
             counts += counted + Counts(records=int(number == len(pieces)))
@@ -263,7 +263,7 @@ def _used_records(
         if request.limit_documents is not None and taken >= request.limit_documents:
             return
         text = record.encode("utf-8", "replace").decode()  # a lone surrogate is not text
-        if _copies(text_digest(text), part.weight):
+        if copies(text_digest(text), part.weight):
             taken += 1
             yield part, before, after, text
 
@@ -307,7 +307,7 @@ def _no_texts() -> dict[Split, list[str]]:
     return {split: [] for split in SPLITS}
 
 
-def _copies(digest: bytes, weight: float) -> int:
+def copies(digest: bytes, weight: float) -> int:
     """Return how many times a text is used, `weight` times on average. With 2.5, half of the texts are used twice and
     half three times.
     """

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from bigs_cli.core.errors import BigsError, RequestError, not_utf8
+from bigs_cli.core.errors import BigsError, RequestError, first_line, not_utf8
 from bigs_cli.core.folders import check_link, list_files
 from bigs_cli.core.hub import set_timeouts, silence_client
 from bigs_cli.core.paths import is_url
-from bigs_cli.core.remote import reason_of, remote_errors
+from bigs_cli.core.remote import remote_errors
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.lines import COMPRESSIONS, read_lines
 
@@ -105,7 +105,7 @@ class TextFile:
         Raises:
             BigsError: the connection failed, not the file.
         """
-        reason = reason_of(error)
+        reason = first_line(error)
         if isinstance(error, _DAMAGE) or (type(error) is OSError and error.errno is None):
             return BadRecord(f"{self.name} is a corrupt or truncated archive ({reason}). Download it again.")
         strerror = getattr(error, "strerror", None) or reason

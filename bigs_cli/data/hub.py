@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bigs_cli.core.error_messages import translate_error
-from bigs_cli.core.errors import BigsError, RequestError, did_you_mean, listed
+from bigs_cli.core.errors import BigsError, RequestError, did_you_mean, first_line, listed
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.hub import (
     endpoint,
@@ -301,4 +301,4 @@ def datasets_reason(error: Exception) -> str:
     """Return the first line of an error of `datasets`, or, if that states no reason, that of its cause."""
     while type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return first_line(error)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from bigs_cli.core.errors import BigsError
+from bigs_cli.core.errors import BigsError, first_line
 from bigs_cli.data.documents import BadRecord, Documents, find_text_column, text_of
 from bigs_cli.data.files import TextFile
 
@@ -124,7 +124,7 @@ def parquet_error(file: TextFile, error: Exception) -> str:
         raise error
     # pyarrow reports some corruption as a bare OSError.
     if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
-        return f"the file is corrupt ({str(error).splitlines()[0]})"
+        return f"the file is corrupt ({first_line(error)})"
     return file.read_error(error).message.removesuffix(".")
 
 

@@ -54,10 +54,10 @@ def file_rows(file: TextFile, columns: Sequence[str] = ()) -> Rows:
     """
     if columns:
         return delimited_rows(file, columns)
-    reader = _READERS.get(file.suffix)
+    reader = READERS.get(file.suffix)
     if reader is None:
         raise RequestError(
-            f"{file.name} has an unknown format. Supported formats of tables: {', '.join(_READERS)}, also compressed "
+            f"{file.name} has an unknown format. Supported formats of tables: {', '.join(READERS)}, also compressed "
             "(.gz)."
         )
     return reader(file)
@@ -165,7 +165,7 @@ def _text_rows(file: TextFile) -> Rows:
             yield f"{file.name}:{number}", {TEXT_COLUMN: text}
 
 
-_READERS = {
+READERS = {
     ".csv": delimited_rows,
     ".tsv": delimited_rows,
     ".jsonl": _jsonl_rows,

@@ -20,18 +20,16 @@ RESAMPLES = 1000
 LEVEL = 0.95
 
 
-def bootstrap(metrics: Sequence[Metric], count: int, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+def bootstrap(metrics: Sequence[Metric], count: int, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean over runs of a metric; `metrics` has one entry per run.
 
     The `count` examples are resampled with replacement, in the same way for all runs (Efron & Tibshirani 1993, §13).
     """
-    return _interval(
-        _resample(lambda rows: float(np.mean([metric(rows) for metric in metrics])), count, resamples, seed)
-    )
+    return _interval(_resample(lambda rows: float(np.mean([metric(rows) for metric in metrics])), count, resamples))
 
 
 def paired_bootstrap(
-    first: Metric, second: Metric, count: int, resamples: int = RESAMPLES, seed: int = 0
+    first: Metric, second: Metric, count: int, resamples: int = RESAMPLES
 ) -> tuple[tuple[float, float], float]:
     """Return the 95% percentile interval of the difference second − first, and a p-value.
 
@@ -40,7 +38,7 @@ def paired_bootstrap(
     2 (k + 1) / (resamples + 1), but at most 1, where k is the smaller of the numbers of differences ≤ 0 and ≥ 0
     (Efron & Tibshirani 1993, §13.3 and §15.4).
     """
-    differences = _resample(lambda rows: second(rows) - first(rows), count, resamples, seed)
+    differences = _resample(lambda rows: second(rows) - first(rows), count, resamples)
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
     return _interval(differences), float(min(1.0, 2 * (rarer + 1) / (resamples + 1)))
 
@@ -55,8 +53,8 @@ def intervals(task: Task, runs: Sequence[Lines]) -> dict[str, tuple[float, float
     return {name: bootstrap([run.metrics[name] for run in scores], scores[0].count) for name in task.metrics}
 
 
-def _resample(value: Callable[[Array], float], count: int, resamples: int, seed: int) -> Array:
-    rng = np.random.default_rng(seed)
+def _resample(value: Callable[[Array], float], count: int, resamples: int) -> Array:
+    rng = np.random.default_rng(0)
     return np.array([value(rng.integers(0, count, count)) for _ in range(resamples)])
 
 

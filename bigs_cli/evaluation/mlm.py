@@ -16,18 +16,19 @@ from bigs_cli.models.losses import classification_sums
 from bigs_cli.recipe.groups import Masking
 
 SEED = 0  # of the held-out masks, so that runs with different seeds are comparable
+_UNIGRAM_ROWS = 1 << 16
 
 
-def unigram_loss(train: Corpus, validation: Validation, max_rows: int = 1 << 16) -> float:
+def unigram_loss(train: Corpus, validation: Validation) -> float:
     """Return the validation loss (nats per token) of the unigram baseline, which a trained model should beat.
 
-    Token frequencies with add-one smoothing come from at most `max_rows` training rows of `train`. Special tokens are
-    not counted.
+    Token frequencies with add-one smoothing come from at most `_UNIGRAM_ROWS` training rows of `train`. Special tokens
+    are not counted.
     """
 
     def counts(rows: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
         total = np.zeros(train.manifest.vocab_size)
-        for start in range(0, min(len(rows), max_rows), 1024):
+        for start in range(0, min(len(rows), _UNIGRAM_ROWS), 1024):
             tokens = unmask(rows.take(np.arange(start, min(start + 1024, len(rows)))))
             total += np.bincount(tokens.ravel(), minlength=len(total))
         total[list(train.manifest.special_ids.values())] = 0

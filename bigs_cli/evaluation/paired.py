@@ -84,8 +84,8 @@ def mcnemar(first_right: Array, second_right: Array) -> float:
     return float(binomtest(first, first + second).pvalue) if first + second else 1.0
 
 
-def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: str = "dev") -> Paired:
-    """Compare the predictions of two `runs`, the lines of their predictions.jsonl, on the examples of `split`.
+def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines]) -> Paired:
+    """Compare the predictions of two `runs`, the lines of their predictions.jsonl, on the dev set.
 
     McNemar's test counts an example as correct if its prediction is entirely correct: the class, the ending, every tag
     of a sentence, or an exact match of the answer.
@@ -94,10 +94,10 @@ def pair(task: Task, names: tuple[str, str], runs: tuple[Lines, Lines], split: s
         RequestError: the examples differ, there are none, or they are of another task.
     """
     task_type = type_of(task)
-    one, two = (of_split(lines, split) for lines in runs)
+    one, two = (of_split(lines, "dev") for lines in runs)
     if _examples(task_type, one) != _examples(task_type, two) or not one:
         raise RequestError(
-            f"{names[0]} and {names[1]} were not evaluated on the same {split} examples ({len(one)} and "
+            f"{names[0]} and {names[1]} were not evaluated on the same dev examples ({len(one)} and "
             f"{len(two)}): no paired test. Evaluate both on the same data: bigs eval {task.name} --predictions FILE"
         )
     first, second = task_type.example_scores(one), task_type.example_scores(two)

@@ -15,14 +15,16 @@ from rich.table import Table as ConsoleTable
 from bigs_cli.core.errors import BigsError, RequestError
 from bigs_cli.core.files import to_json
 from bigs_cli.core.folders import check_link, list_files
+from bigs_cli.data.files import local_file
+from bigs_cli.data.rows import READERS
 from bigs_cli.reporting.console import Format, markdown_table, table
 from bigs_cli.tasks.reading import Table, read_table
 
 Array = np.ndarray[Any, Any]
 
 GOOD, BAD = "sentence_good", "sentence_bad"
-SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-"""The files that are read from a folder."""
+SUFFIXES = tuple(suffix for suffix in READERS if suffix != ".txt")
+"""The files that are read from a folder, also compressed. Text files have no columns."""
 
 BLIMP_LEVELS = {"field": "field", "phenomenon": "linguistics_term", "paradigm": "UID"}
 """The levels that BLiMP's pairs are grouped by, from coarse to fine: name → column (Warstadt et al. 2020)."""
@@ -95,7 +97,7 @@ def find_tables(data: Sequence[Path], warn: Callable[[str], None] = lambda sente
             listing = list_files(place)
             if listing.warning:
                 warn(listing.warning)
-            inside = sorted(path for path in listing.files if path.name.endswith(SUFFIXES))
+            inside = sorted(path for path in listing.files if local_file(path).suffix in SUFFIXES)
         elif not place.is_file():
             raise RequestError(f"There is no file or folder {place} (--data).")
         if not inside:

@@ -68,13 +68,13 @@ def of_split(lines: Lines, split: str) -> list[Mapping[str, Any]]:
     return [line for line in lines if line.get("split") == split]
 
 
-def example_scores(task: Task, lines: Lines, split: str = "dev") -> ExampleScores:
-    """Score each line of `split`.
+def example_scores(task: Task, lines: Lines) -> ExampleScores:
+    """Score each line of the dev set.
 
     Raises:
         RequestError: a line is not of this task.
     """
-    return type_of(task).example_scores(of_split(lines, split))
+    return type_of(task).example_scores(of_split(lines, "dev"))
 
 
 def scores_of(task: Task, splits: Mapping[str, Mapping[str, float | None]], lines: Lines) -> Scores:

@@ -9,7 +9,6 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.resolve import find_model, open_model
@@ -21,6 +20,7 @@ from bigs_cli.core.wording import counted, without_folders
 from bigs_cli.evaluation.paired import Paired, example_table, pair, paired_tables
 from bigs_cli.evaluation.predictions import of_split, read_predictions, scores_of_run
 from bigs_cli.evaluation.sweep import Sweep
+from bigs_cli.recipe.source import dump, read_value
 from bigs_cli.reporting import runs as reporting
 from bigs_cli.reporting.metrics_log import read_metrics
 from bigs_cli.reporting.page import Markup, details, element, figure, html_table, page
@@ -172,9 +172,9 @@ def _results(each: RunReport) -> Iterator[Markup]:
 def _recipe(run: RunFolder) -> str:
     """Return the recipe file, with absolute paths shortened to their last part."""
     text = run.recipe_file.read_text(encoding="utf-8", errors="replace")
-    values = yaml.safe_load(text)
+    values, _ = read_value(text, str(run.recipe_file))
     portable = without_folders(values)
-    return text if portable == values else yaml.safe_dump(portable, sort_keys=False, allow_unicode=True)
+    return text if portable == values else dump(portable)
 
 
 def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], task: Task | None, numbers: Iterator[int]) -> Markup:

@@ -153,7 +153,7 @@ class Sweep:
                 equal += [" ".join(one.setting.sets)] if edge <= 0 else []
         if equal:
             notes.append(
-                "On a dev set of this size, the best cannot be told from "
+                "On a dev set of this size, the best setting is not significantly better than "
                 f"{'; '.join(equal)} (paired bootstrap: the 95% interval of the difference contains 0)."
             )
         return [*notes, *self._over_seeds()]
@@ -174,7 +174,9 @@ class Sweep:
                 equal.append(" ".join(one.setting.sets) + ("" if p is None else f" (p {p:.2f})"))
         if not equal:
             return []
-        return [f"With these seeds, the best cannot be told from {'; '.join(equal)} (paired t-test)."]
+        return [
+            f"With these seeds, the best setting is not significantly better than {'; '.join(equal)} (paired t-test)."
+        ]
 
     def _example_metric(self, of: Outcome) -> tuple[Metric, int]:
         """Return the mean of the first metric over the seeds, as a function of examples, and the number of these."""

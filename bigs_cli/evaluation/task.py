@@ -12,7 +12,9 @@ import numpy as np
 
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.resume import locate, read_record
+from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
+from bigs_cli.core.remote import local_copy
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.inference import Batch, Engine, forward, ignore
@@ -21,7 +23,7 @@ from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.splits import available_splits, load_examples
+from bigs_cli.tasks.splits import dev_splits, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import TASK_TYPES, TaskType, type_of
 
@@ -131,7 +133,8 @@ def settings_for(
 
     Raises:
         RequestError: the model has another head or number of labels, or fewer positions than `length`; or `dimensions`
-            are given and the task has no sentence embeddings.
+            are given and the task has no sentence embeddings; or the data of the run is at a URL without anything.
+        BigsError: the data of the run is at a URL that cannot be reached.
     """
     config, task_type = opened.config, type_of(task)
     if dimensions is not None and not task_type.embeds:
@@ -145,12 +148,12 @@ def settings_for(
         )
     compute = Compute()
     if opened.run is not None:
-        recipe, results = load_run_recipe(opened.run.recipe_file), opened.run.results()
-        compute, length = recipe.compute, length or results.get("length")
+        recipe = load_run_recipe(opened.run.recipe_file)
+        compute, length = recipe.compute, length or min(recipe.sequence_length, config.max_position_embeddings)
         if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
             batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
-            if data is None and (path := results.get("data", {}).get("path")):
-                data = Path(locate(str(path), read_record(opened.run.path).data))
+            if data is None and (place := _data_of(opened.run)) is not None:
+                data = local_copy(place)
     length = length or config.max_position_embeddings
     if length > config.max_position_embeddings:
         raise RequestError(
@@ -159,6 +162,15 @@ def settings_for(
     return Settings(
         data, length, batch_size or 32, config.ignores_padding if trim is None else trim, compute, dimensions
     )
+
+
+def _data_of(run: RunFolder) -> str | None:
+    """Return the folder or URL of the data of a fine-tuning run, which may be unfinished; None: there is none."""
+    recorded = read_record(run.path).data
+    if not run.finished:
+        return recorded
+    path = run.results().get("data", {}).get("path")
+    return locate(str(path), recorded) if path else None
 
 
 def _describe_model(head: str, multi_label: bool, labels: int) -> str:
@@ -195,9 +207,8 @@ class ModelOnTask(TaskEvaluator):
             RequestError: one cannot be found or read.
         """
         task, data = self.task_type.task, self._settings.data
-        dev = [name for name in available_splits(task, data) if name.startswith("dev")] or ["dev"]
         splits = []
-        for name in names or dev:
+        for name in names or dev_splits(task, data):
             examples = load_examples(task, name, data)
             inputs = self.task_type.encode(self._tokenizer, examples, self._settings.length)
             check_token_types(inputs, self._config)

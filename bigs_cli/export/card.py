@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 
 from bigs_cli.checkpoints.resolve import OpenModel
-from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
+from bigs_cli.core.metric_names import is_fraction, key_in_words, metrics_by_key, percent
 from bigs_cli.core.wording import without_folders
 from bigs_cli.export.forward import OUTPUTS
 from bigs_cli.export.settings import Exported, Format, Settings, trained_length
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
 from bigs_cli.models.config import BiGSConfig, Head
+from bigs_cli.recipe.source import dump, read_value
 
 _TAGS: dict[Head, str] = {
     "encoder": "feature-extraction",
@@ -95,12 +96,9 @@ def _size(model: OpenModel) -> str:
 
 def _rows_of_results(results: dict[str, Any]) -> list[str]:
     """Return table rows with the finite metrics of a run; fractions are in percent."""
-    metrics = results["metrics"]
-    if results.get("task"):
-        metrics = {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
     return [
         f"| {key_in_words(key)} | {f'{percent(value)}%' if is_fraction(key) else f'{value:.4g}'} |"
-        for key, value in metrics.items()
+        for key, value in metrics_by_key(results).items()
         if value is not None
     ]
 
@@ -123,7 +121,8 @@ def _about_the_run(model: OpenModel) -> list[str]:
         if isinstance(data, dict):
             hashes = [f"| {part} | `{value}` |" for part, value in sorted(data.items()) if part != "path"]
             parts += ["## Data", "\n".join(["| part | SHA-256 |", "|---|---|", *hashes])]
-    recipe = yaml.safe_dump(without_folders(yaml.safe_load(run.recipe_file.read_bytes())), sort_keys=False).rstrip()
+    values, _ = read_value(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
+    recipe = dump(without_folders(values)).rstrip()
     versions = {package: version for package, version in run.environment().get("packages", {}).items() if version}
     parts += ["## Recipe", f"```yaml\n{recipe}\n```"]
     if versions:

@@ -36,13 +36,15 @@ def pushes(run: Path, repo: str, every: int | None, say: Callable[[str], object]
     stop, waiting = threading.Event(), RunFolder(run).pushes
 
     def push_waiting() -> None:
-        pushed = _pushed(run, repo)
+        pushed = _pushed(run)
+        here = pushed.setdefault(repo, [])
         for step in steps(waiting):
             if problem := _export(str(waiting / str(step)), repo, f"step-{step}"):
                 say(f"Step {step:,} could not be pushed: {problem}")
                 continue
-            pushed.append(step)
-            write_json(run / PUSHED, {repo: sorted(pushed)})
+            here.append(step)
+            here.sort()
+            write_json(run / PUSHED, pushed)
             shutil.rmtree(waiting / str(step))
             say(f"Pushed step {step:,} to {repo}.")
 
@@ -74,11 +76,12 @@ def pushes(run: Path, repo: str, every: int | None, say: Callable[[str], object]
             )
 
 
-def _pushed(run: Path, repo: str) -> list[int]:
-    """Return the steps of a run that are in the repository."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return [int(step) for step in parse_json((run / PUSHED).read_bytes())[repo]]
-    return []
+def _pushed(run: Path) -> dict[str, list[int]]:
+    """Return repository → the steps of a run that were pushed to it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        pushed = parse_json((run / PUSHED).read_bytes())
+        return {repo: [int(step) for step in steps] for repo, steps in pushed.items()}
+    return {}
 
 
 def _set_aside(run: Path, repo: str, every: int | None) -> bool:
@@ -86,7 +89,7 @@ def _set_aside(run: Path, repo: str, every: int | None) -> bool:
 
     The run may delete its checkpoints before they are pushed.
     """
-    pushed, new = _pushed(run, repo), False
+    pushed, new = _pushed(run).get(repo, []), False
     for step in steps(run / "checkpoints"):
         target = RunFolder(run).pushes / str(step)
         if every is None or step % every or step in pushed or target.exists():

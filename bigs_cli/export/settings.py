@@ -12,6 +12,7 @@ import numpy as np
 from bigs_cli.checkpoints.arrays import Array
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.models.config import BiGSConfig
+from bigs_cli.recipe import load_run_recipe
 
 WeightType = Literal["float32", "bfloat16", "float16"]
 
@@ -119,11 +120,11 @@ class Exported:
     notes: list[str] = field(default_factory=list)
 
 
-def inputs_of(model: OpenModel, length: int, rows: int = 2, seed: int = 0) -> Inputs:
+def inputs_of(model: OpenModel, length: int, rows: int = 2) -> Inputs:
     """Return random ids of pairs of texts; the last quarter of every row is padding."""
     config = model.config
     shape = (rows, 2, length) if config.has_choices else (rows, length)
-    ids = np.random.default_rng(seed).integers(1, config.vocab_size, shape).astype(np.int32)
+    ids = np.random.default_rng(0).integers(1, config.vocab_size, shape).astype(np.int32)
     mask, types = np.ones_like(ids), np.zeros_like(ids)
     real = length - length // 4
     ids[..., real:], mask[..., real:] = config.pad_token_id, 0
@@ -137,7 +138,6 @@ def named_outputs(outputs: Any, names: tuple[str, ...]) -> list[Array]:
 
 
 def trained_length(model: OpenModel) -> int:
-    """Return the row length in training, in tokens; if it is unknown, the maximum length of the model."""
-    if model.run is not None and model.run.finished:
-        return int(model.run.results().get("length") or model.config.max_position_embeddings)
-    return model.config.max_position_embeddings
+    """Return the row length in training, in tokens; without a run, the maximum length of the model."""
+    longest = model.config.max_position_embeddings
+    return longest if model.run is None else min(load_run_recipe(model.run.recipe_file).sequence_length, longest)

@@ -104,9 +104,19 @@ class BiGSConfig(BaseModel):
         return self.head == "multiple-choice"
 
     @property
-    def ignores_padding(self) -> bool:
-        """Whether outputs do not depend on padding.
+    def pools(self) -> bool:
+        """Whether the head has a pooler."""
+        return self.head not in ("masked-lm", "token-classification", "question-answering")
 
-        SSMs mix padding into the outputs unless `mask_padding` is set; attention never does.
+    @property
+    def mixer_masks_padding(self) -> bool:
+        """Whether the hidden states of real tokens do not depend on padding.
+
+        SSMs mix padding into them unless `mask_padding` is set; attention never does.
         """
         return self.mask_padding or self.attends
+
+    @property
+    def ignores_padding(self) -> bool:
+        """Whether outputs do not depend on padding, over which the pooler `mean` averages."""
+        return self.mixer_masks_padding and not (self.pools and self.pooler_type == "mean")

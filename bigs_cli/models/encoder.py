@@ -259,7 +259,7 @@ class BiGS(nnx.Module):
 
     def __init__(self, config: BiGSConfig, compute: Compute, *, pooler: bool, unstacked: bool, rngs: nnx.Rngs) -> None:
         self.pad_token_id = config.pad_token_id
-        self.ignores_padding = config.ignores_padding
+        self.masks_padding = config.mixer_masks_padding
         self.embeddings = Embeddings(config, compute, rngs=rngs)
         self.encoder = Encoder(config, compute, unstacked=unstacked, rngs=rngs)
         self.pooler = Pooler(config, compute) if pooler else None
@@ -279,7 +279,7 @@ class BiGS(nnx.Module):
         if attention_mask is None:
             attention_mask = (input_ids != self.pad_token_id).astype(jnp.int32)
         embedded = self.embeddings(input_ids, token_type_ids, key)
-        last, hidden = self.encoder(embedded, attention_mask if self.ignores_padding else None)
+        last, hidden = self.encoder(embedded, attention_mask if self.masks_padding else None)
         pooled = None if self.pooler is None else self.pooler(last, attention_mask, token_type_ids)
         return last, pooled, [embedded, *hidden]
 

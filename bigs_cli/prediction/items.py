@@ -139,17 +139,15 @@ def item_of(row: Mapping[str, Any], columns: Columns, place: str) -> Item:
     return Item(text_a, text_b, tuple(endings), row, place)
 
 
-def items_of(
-    values: Iterable[Input], takes: InputFormat, task: Task | None = None, what: str = "text"
-) -> Iterator[Item]:
-    """Yield the items of the Python API; error messages refer to an item as `what` and its number, from 1.
+def items_of(values: Iterable[Input], takes: InputFormat, task: Task | None = None) -> Iterator[Item]:
+    """Yield the items of the Python API; error messages refer to an item by its number, from 1.
 
     Raises:
         RequestError: a value is not what the model `takes`.
     """
     known: dict[tuple[str, ...], Columns] = {}
     for number, value in enumerate(values, 1):
-        place = f"{what} {number}"
+        place = f"text {number}"
         row = value if isinstance(value, Mapping) else _row(value, takes, place)
         names = tuple(row)
         if names not in known:

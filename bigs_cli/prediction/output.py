@@ -77,7 +77,7 @@ def write_csv(windows: Iterable[Answers], pipeline: Pipeline, file: IO[str]) -> 
         for item, answer in window:
             row = record(_flat(item.columns), dict(_flat(answer)))
             if writer is None:
-                writer = csv.DictWriter(file, list(row), restval="")
+                writer = csv.DictWriter(file, list(row), restval="", lineterminator="\n")
                 writer.writeheader()
             if row.keys() - set(writer.fieldnames):
                 further = ", ".join(sorted(row.keys() - set(writer.fieldnames)))

@@ -72,9 +72,9 @@ def settings_for(
     recipe = None if origin.run is None else load_run_recipe(origin.run.recipe_file)
     if recipe is not None:
         compute = recipe.compute
+        length = length or min(recipe.sequence_length, config.max_position_embeddings)
     if isinstance(recipe, FinetuneRecipe) and type(type_of(task_of(recipe))) is type_of_model(config):
         task = task_of(recipe)
-        length = length or min(recipe.sequence_length, config.max_position_embeddings)
         trim = recipe.trim_padding if trim is None else trim
     length = length or config.max_position_embeddings
     if length > config.max_position_embeddings:

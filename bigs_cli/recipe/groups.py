@@ -104,6 +104,15 @@ class Schedule(BaseModel):
             raise ValueError("warmup_steps and warmup_fraction are both set. Set one of them to null")
         return self
 
+    @model_validator(mode="after")
+    def _phases_do_not_overlap(self) -> Schedule:
+        if self.kind == "wsd" and (self.warmup_fraction or 0) + self.decay_fraction > 1 + 1e-6:
+            raise ValueError(
+                f"The warmup and the decay overlap: warmup_fraction {self.warmup_fraction:g} and decay_fraction "
+                f"{self.decay_fraction:g} are more than all steps. Lower one of them"
+            )
+        return self
+
     def warmup(self, steps: int) -> float:
         """Return the length of the warmup in a run of `steps` steps; a fraction may end between two steps."""
         return self.warmup_fraction * steps if self.warmup_fraction is not None else float(self.warmup_steps or 0)

@@ -94,6 +94,11 @@ class PretrainRecipe(BaseModel):
     loggers: tuple[Logger, ...] = Field(default=(), description=_LOGGERS)
 
     @property
+    def sequence_length(self) -> int:
+        """The number of tokens of a row, named as in a recipe for fine-tuning."""
+        return self.data.sequence_length
+
+    @property
     def budget_seconds(self) -> float | None:
         """The budget in seconds."""
         return None if self.budget is None else float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
@@ -296,7 +301,7 @@ class FinetuneRecipe(BaseModel):
     trim_padding: bool | None = Field(
         default=None,
         description="trim batches to their longest text, and put examples of similar length into the same batch; null: "
-        "only for models with mask_padding: true, whose outputs do not depend on padding",
+        "only for models whose outputs do not depend on padding, by mask_padding: true or attention",
     )
     freeze_ssm: bool = Field(default=False, description="freeze A, C, D, log_step and the token type embeddings")
     max_train_examples: Count | None = Field(

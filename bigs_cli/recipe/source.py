@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from bigs_cli.core.error_messages import read_error
-from bigs_cli.core.errors import RequestError
+from bigs_cli.core.errors import RequestError, first_line
 
 MAX_BYTES = 2**20
 """Maximum size of a recipe file; shipped recipes have a few KB."""
@@ -142,7 +142,7 @@ def _compose(text: str, source: Source) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         source.problems.append(f"{_locate(source, mark)}: This is not valid YAML: {error.problem or error.context}.")
     except yaml.YAMLError as error:
-        source.problems.append(f"{_locate(source, None)}: This is not valid YAML: {str(error).splitlines()[0]}.")
+        source.problems.append(f"{_locate(source, None)}: This is not valid YAML: {first_line(error)}.")
     return None
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from bigs_cli.checkpoints.checksums import steps
 from bigs_cli.checkpoints.run import RunFolder, runs_root
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.metric_names import by_split, is_fraction, key_in_words, log_key, percent
+from bigs_cli.core.metric_names import is_fraction, key_in_words, log_key, metrics_by_key, percent
 from bigs_cli.core.wording import counted, shortened, without_folders
 from bigs_cli.recipe import FinetuneRecipe, Recipe, load_run_recipe
 from bigs_cli.reporting.console import sparkline, table
@@ -58,7 +58,7 @@ def headline(run: RunFolder, recipe: Recipe) -> str:
         RequestError: results.json is invalid.
     """
     key = log_key("dev", task_of(recipe).metrics[0]) if isinstance(recipe, FinetuneRecipe) else "heldout_loss"
-    value = _metrics(run.results()).get(key)
+    value = metrics_by_key(run.results()).get(key)
     return "" if value is None else f"{key_in_words(key)} {format_value(key, value)}"
 
 
@@ -197,7 +197,7 @@ def _results(run: RunFolder, metrics: bool = True) -> dict[str, str]:
     """Return the results of a run by name; for an unfinished run, the last logged evaluation metrics."""
     if run.finished:
         results = run.results()
-        values: dict[str, Any] = _metrics(results) if metrics else {}
+        values: dict[str, Any] = metrics_by_key(results) if metrics else {}
         values |= {name: results[name] for name in _RESULT_NAMES if name in results}
         return {_RESULT_NAMES.get(key) or key_in_words(key): format_value(key, value) for key, value in values.items()}
     entries = read_metrics(run.metrics_file)
@@ -205,13 +205,6 @@ def _results(run: RunFolder, metrics: bool = True) -> dict[str, str]:
     return {key_in_words(key): format_value(key, value) for key, value in last.items()} | {
         "steps": f"{_last_step(run, entries):,} (not finished)"
     }
-
-
-def _metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the metrics in results.json under the keys used in metrics.jsonl."""
-    if results.get("kind") == "pretrain" or "task" not in results:
-        return dict(results["metrics"])
-    return {log_key(split, name): value for split, of in by_split(results).items() for name, value in of.items()}
 
 
 def _brief(recipe: Recipe) -> list[tuple[str, str]]:

@@ -47,8 +47,13 @@ def infer_labels(files: TaskFiles) -> tuple[TaskFiles, str]:
 
     Raises:
         RequestError: a file cannot be read or lacks a column, a label is missing or does not fit the task type, there
-            is only one class, or nearly every text has a different class.
+            is only one class, nearly every text has a different class, or a delimiter is given for one label per text.
     """
+    if files.delimiter and files.task_type not in (None, "multi-label"):
+        raise RequestError(
+            f"files.delimiter separates the labels of a text, but the task type is {files.task_type}. Leave out "
+            "--delimiter, or use --task-type multi-label"
+        )
     table = read_table(local_copy(files.train))
     if files.task_type == "embedding":
         return _embedding(files, table)

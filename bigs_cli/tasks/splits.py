@@ -55,6 +55,11 @@ def available_splits(task: Task, data: str | Path | None = None) -> tuple[str, .
     return tuple(split for split in task.sizes if _find_split(task, split, Path(data)))
 
 
+def dev_splits(task: Task, data: str | Path | None = None) -> list[str]:
+    """Return the dev splits of `task` under `data`; ["dev"] if there is none, so that loading it names the reason."""
+    return [name for name in available_splits(task, data) if name.startswith("dev")] or ["dev"]
+
+
 def data_digest(examples: Examples) -> str:
     """Return the SHA-256 of texts and labels in order, which does not depend on the source of the data."""
     digest = hashlib.sha256()

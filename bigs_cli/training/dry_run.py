@@ -25,7 +25,7 @@ from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import type_of
 from bigs_cli.training import batch_schedule
-from bigs_cli.training.finetune import target_config
+from bigs_cli.training.finetune import count_steps, target_config
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.pretrain import check_shards
 from bigs_cli.training.step import TrainState, new_state
@@ -91,7 +91,7 @@ def dry_run_finetune(
     first = task_type.encode(tokenizer, examples.take([0]), length)
     row = first.batch(np.arange(1), 1)
     rows = task_type.count_rows(tokenizer, examples, length)
-    steps = max(1, round(recipe.epochs * math.ceil(rows / recipe.batch_size)))
+    steps = count_steps(recipe, rows)
     run = _Run(config, recipe, recipe.batch_size, length, steps, row, choices=first.choices)
     record = next(iter(examples.take([0]).records()))
     label = f" → {task_type.label_text(record['label'])}" if "label" in record else ""

@@ -41,7 +41,7 @@ from bigs_cli.reporting.console import err, is_screen, progress, warn_of_trimmin
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog
 from bigs_cli.tasks.examples import Examples
-from bigs_cli.tasks.splits import available_splits, data_digest, load_examples
+from bigs_cli.tasks.splits import data_digest, dev_splits, load_examples
 from bigs_cli.tasks.task import Task
 from bigs_cli.tasks.types import TaskType, type_of
 from bigs_cli.training.dtype import with_dtype
@@ -88,8 +88,7 @@ def load_task_data(task: Task, data: Path | None, max_train: int | None, seed: i
     if max_train is not None and max_train < len(train):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:max_train])
         train = train.take(chosen)
-    names = [split for split in available_splits(task, data) if split.startswith("dev")]
-    return TaskData(train, {name: load_examples(task, name, data) for name in names or ["dev"]}, data)
+    return TaskData(train, {name: load_examples(task, name, data) for name in dev_splits(task, data)}, data)
 
 
 def finetune(
@@ -146,7 +145,7 @@ def finetune(
             train_inputs = task_type.encode(tokenizer, data.train, length)
             dev = [Split(name, split, task_type.encode(tokenizer, split, length)) for name, split in data.dev.items()]
             batches = _Batches(recipe, train_inputs, trim, mesh, data.teacher)
-            steps = max(1, round(recipe.epochs * batches.per_epoch))
+            steps = count_steps(recipe, len(train_inputs))
             apply = make_apply(config, recipe.compute)
             log = MetricsLog(folder.metrics_file if main else Path(os.devnull), logger)
             measure = TaskEvaluator(apply, task_type, recipe.eval_batch_size, trim, mesh=mesh)
@@ -282,6 +281,16 @@ def target_config(recipe: FinetuneRecipe, task: Task, start: BiGSConfig) -> tupl
     return config, length
 
 
+def batches_per_epoch(recipe: FinetuneRecipe, rows: int) -> int:
+    """Return the number of batches of a pass over `rows` encoded examples; the last one may not be full."""
+    return math.ceil(rows / recipe.batch_size)
+
+
+def count_steps(recipe: FinetuneRecipe, rows: int) -> int:
+    """Return the number of steps of fine-tuning on `rows` encoded examples."""
+    return max(1, round(recipe.epochs * batches_per_epoch(recipe, rows)))
+
+
 class _Batches:
     """The encoded training examples, reshuffled every epoch. Implements `Batches` of the training loop.
 
@@ -298,7 +307,7 @@ class _Batches:
     ) -> None:
         self._recipe, self._inputs, self._trim, self._epoch = recipe, inputs, trim, None
         self._teacher = teacher
-        self.per_epoch = math.ceil(len(inputs) / recipe.batch_size)
+        self.per_epoch = batches_per_epoch(recipe, len(inputs))
         self._sharding = meshes.batch_sharding(mesh)
 
     def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:

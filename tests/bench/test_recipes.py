@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from bigs_cli.bench.recipes import Measure, read_results
+from bigs_cli.core.errors import RequestError
 from tests.evaluation.test_pairs import blimp
-from tests.tiny import SETS, Done, bigs
+from tests.tiny import ROOT, SETS, Done, bigs
 
 
 @pytest.fixture
@@ -127,6 +128,15 @@ def test_recipes_are_compared(compare: Callable[..., Done], commands: list[list[
     changed = json.loads((tmp_path / "recipes.json").read_text())
     same = {**changed["settings"], "sets": ["seed=44"]}
     assert len(read_results([tmp_path / "recipes.json"], same)) == 1
+    earlier = list((ROOT / "docs" / "results").glob("recipes-*.json"))
+    settings = json.loads(earlier[0].read_text())["settings"]
+    assert len(read_results(earlier, {**settings, "digests": same["digests"]})) == len(earlier)
+    for what in ("--data", "recipe gated"):
+        with pytest.raises(RequestError, match=f"recipes.json were made with another value of {what}, so they cannot"):
+            read_results([tmp_path / "recipes.json"], same | {"digests": {**same["digests"], what: "another"}})
+    empty = ("--seeds", 0, "--output", tmp_path / "none", "--add-results", tmp_path / "recipes.json")
+    compare(*empty).fine()
+    assert not (tmp_path / "none").exists()
     changed["settings"]["sets"] = ["steps=4"]
     no_report, other = "was not written by `bigs bench recipes --json`", "belongs to another comparison"
     for content, message in (("{}", no_report), (json.dumps(changed), other)):

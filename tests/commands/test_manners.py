@@ -211,6 +211,12 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
     assert done.err == ""
 
 
+def test_help_states_the_default_of_each_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for command, default in (("predict", "32"), ("eval blimp", "128"), ("eval task", "the run's, else 32")):
+        assert f"Rows per batch. [default: ({default})]" in bigs(*command.split(), "--help").fine().out
+
+
 def test_help_wraps_at_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERMINAL_WIDTH", "60")

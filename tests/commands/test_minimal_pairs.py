@@ -12,13 +12,13 @@ import pytest
 from bigs_cli.checkpoints.folder import write_flax
 from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.commands.minimal_pairs import (
-    AgreementColumns,
     Options,
     evaluate_agreement,
     evaluate_blimp,
     evaluate_pairs,
 )
 from bigs_cli.core.errors import RequestError
+from bigs_cli.evaluation.agreement import FormColumns
 from tests.evaluation.tiny_mlm import VOCABULARY, config, opened, opened_frequencies
 from tests.tiny import bigs
 
@@ -100,9 +100,7 @@ def test_agreement_counts_skipped_pairs(tmp_path: Path, capsys: pytest.CaptureFi
         "1\tVB\t***mask***\truns\trun",
     )
     path.write_text("".join(f"{line}\n" for line in lines))
-    evaluate_agreement(
-        opened_frequencies(tmp_path, **{"is": 3.0}), [path], AgreementColumns(), (), Options(form="markdown")
-    )
+    evaluate_agreement(opened_frequencies(tmp_path, **{"is": 3.0}), [path], FormColumns(), (), Options(form="markdown"))
     captured = capsys.readouterr()
     assert "Skipped 1 of 3 pairs whose forms are not single tokens." in captured.err
     assert [line.split(" | ")[1:4] for line in captured.out.splitlines()[2:]] == [
@@ -112,7 +110,7 @@ def test_agreement_counts_skipped_pairs(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     path.write_text(f"{lines[2]}\n")
     with pytest.raises(RequestError, match="No pair can be compared"):
-        evaluate_agreement(opened_frequencies(tmp_path), [path], AgreementColumns(), (), Options())
+        evaluate_agreement(opened_frequencies(tmp_path), [path], FormColumns(), (), Options())
 
 
 def test_pairs_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_files_keep_their_columns(models: Path, tmp_path: Path, kind: str) -> No
         table = list(csv.DictReader(file))
     assert [row["prediction"] for row in table] == [row["prediction"] for row in expected]
     assert float(table[0]["scores.good"]) == expected[0]["scores"]["good"]
+    assert b"\r" not in (tmp_path / "out.csv").read_bytes()
 
 
 def test_scores_have_the_decimals_of_float32(models: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bigs_cli.checkpoints.run import runs
 from tests.tiny import bigs, finetune, pretrain, snapshot
 
 
@@ -74,6 +75,21 @@ def test_linked_runs_are_listed_once_and_broken_links_named(root: Path, tmp_path
         done = bigs(*command)
         assert (done.code, done.out) == (2, "")
         assert "gone is a broken link to nowhere" in done.err
+
+
+def test_a_run_that_is_removed_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("kept", "removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").touch()
+    found = Path.glob
+
+    def glob(folder: Path, pattern: str) -> list[Path]:
+        paths = list(found(folder, pattern))
+        (tmp_path / "removed" / "recipe.yaml").unlink(missing_ok=True)
+        return paths
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert [run.path.name for run in runs(tmp_path)] == ["kept"]
 
 
 def test_show_has_the_majority_baseline(root: Path) -> None:

@@ -115,6 +115,9 @@ def test_fine_tuning_and_evaluation_from_urls(pretrained: Path, glue: Path, tmp_
         for model, place in ((run, glue), (put(run, "memory://b/run"), data))
     )
     assert one == two
+    again = bigs("eval", "cola", "--model", run, "--json").fine()
+    assert json.loads(again.out)["metrics"] == one
+    assert f"Data: {data} (the run's)" in again.err
     table = "memory://b/table.csv"
     fsspec.filesystem("memory").pipe(table, b"text,label\n" + b"a sunny day,good\na rainy day,bad\n" * 8)
     custom = ("--train", table, "--dev", table, "--from", pretrained, "--set", "epochs=1", "--set", "batch_size=8")

@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 
 from bigs_cli.core.error_messages import convert_errors, translate_error
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, first_line
 
 AGAIN = "and repeat the command."
+
+
+def test_the_first_line_of_an_error() -> None:
+    assert first_line(ValueError("\nA bad value.\nMore.")) == "A bad value"
+    assert first_line(ConnectionError()) == "ConnectionError"
 
 
 def wrapped(error: Exception) -> Exception:

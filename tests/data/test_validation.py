@@ -181,6 +181,16 @@ def test_a_single_small_file_is_tokenized(name: str, text: str, unit: str, tmp_p
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
 
+def test_a_vocabulary_is_trained_on_the_documents_of_the_request(tmp_path: Path) -> None:
+    for name, text in (("a.jsonl", "the river falls"), ("b.jsonl", "жук")):
+        (tmp_path / name).write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": f"{text} {text}"}) + "\n")
+    inputs = ("--input", tmp_path / "a.jsonl", "--input", tmp_path / "b.jsonl")
+    common = ("--length", 16, "--train-vocab", 180, "--heldout", 0, "--limit-documents", 2)
+    bigs("tokenize", *inputs, *common, "--output", tmp_path / "shards").fine()
+    assert open_shards(tmp_path / "shards").manifest.report.documents == 2
+    assert "ж" not in (tmp_path / "shards" / "vocab.txt").read_text()
+
+
 @pytest.mark.parametrize("text", ["\n\n".join(PARAGRAPHS), "The river falls. The stone does not."], ids=["book", "two"])
 def test_a_model_is_pretrained_on_one_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text(text)

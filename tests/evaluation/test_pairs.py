@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 import os
 import subprocess
@@ -37,11 +38,13 @@ def test_all_table_formats_give_the_same_pairs(tmp_path: Path) -> None:
     lines = (json.dumps(dict(zip(columns, row, strict=True))) for row in ROWS)
     (tmp_path / "c.jsonl").write_text("\n".join(lines))
     parquet.write_table(pa.table(dict(zip(columns, zip(*ROWS, strict=True), strict=True))), tmp_path / "d.parquet")
+    (tmp_path / "e.ndjson").write_bytes((tmp_path / "c.jsonl").read_bytes())
+    (tmp_path / "f.csv.bz2").write_bytes(bz2.compress((tmp_path / "a.csv").read_bytes()))
     (tmp_path / "README.md").write_text("of these")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "e.csv").write_text("nothing")
     found = find_tables([tmp_path])
-    assert [path.name for path in found] == ["a.csv", "b.tsv", "c.jsonl", "d.parquet"]
+    assert [path.name for path in found] == ["a.csv", "b.tsv", "c.jsonl", "d.parquet", "e.ndjson", "f.csv.bz2"]
     for path in found:
         read = read_pairs(path, {"kind": "kind"}, "ok", "wrong")
         assert (read.good, read.bad) == ([row[0] for row in ROWS], [row[1] for row in ROWS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -292,3 +293,8 @@ def test_checkpoints_wait_for_their_push(tmp_path: Path, monkeypatch: pytest.Mon
     with pushes_module.pushes(run, "ada/steps", 10, print):
         pass
     assert not tried
+    with pushes_module.pushes(run, "ada/others", 20, print):
+        (run / "checkpoints" / "40").mkdir()
+        (run / "checkpoints" / "40" / "seal.json").write_text("{}")
+    pushed = json.loads((run / "pushed.json").read_text())
+    assert pushed == {"ada/steps": [10, 20, 30], "ada/others": [40]}

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from bigs_cli.core.errors import RequestError
 from bigs_cli.recipe import FinetuneRecipe, load_recipe
 from bigs_cli.recipe.schema import TaskFiles
+from bigs_cli.recipe.source import read_value
 from bigs_cli.tasks.custom import custom_task, infer_labels
 from bigs_cli.tasks.splits import load_examples
 from bigs_cli.tasks.types.sequence_classification import TextExamples
@@ -266,6 +267,28 @@ def test_training_and_evaluation(pretrained: Path, tmp_path: Path) -> None:
     assert "--dev FILE" in refused.err
 
 
+def test_labels_such_as_no_and_yes_stay_words_in_cards_and_reports(pretrained: Path, tmp_path: Path) -> None:
+    """YAML 1.1 reads them as false and true."""
+    table = write(tmp_path / "table.csv", [{"review": f"text {i}", "stars": ("no", "yes")[i % 2]} for i in range(8)])
+    run, model, page = tmp_path / "run", tmp_path / "model", tmp_path / "report.html"
+    columns = ("--text", "review", "--label", "stars", "--set", "epochs=1", "--set", "sequence_length=8")
+    bigs("finetune", "--train", table, "--dev", table, *columns, "--from", pretrained, "--run", run).fine()
+    bigs("export", "--model", run, "--format", "flax", "--output", model).fine()
+    block = (model / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    values, problems = read_value(block, "README.md")
+    assert (values["files"]["labels"], problems) == (["no", "yes"], [])
+    bigs("runs", "report", run, "--output", page).fine()
+    assert "- no\n" in page.read_text()
+
+
+def test_the_name_custom_has_any_case(pretrained: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "table.csv", ROWS * 2)
+    columns = ("--text", "review", "--label", "stars", "--set", "epochs=1", "--set", "sequence_length=8")
+    options = ("--train", table, "--dev", table, *columns, "--from", pretrained, "--run", tmp_path / "runs")
+    bigs("finetune", "Custom", *options, "--seeds", 2).fine()
+    assert "accuracy" in bigs("eval", "Custom", "--model", tmp_path / "runs" / "seed-43").fine().out
+
+
 RECIPE = """\
 extends: _glue
 task: custom
@@ -330,6 +353,17 @@ def test_options_override_the_files_of_a_recipe(
         (
             ("--recipe", "mine.yaml", "--set", "files.task_type=regression", "--set", "files.labels=[a]"),
             "files.task_type is regression, but files.labels lists classes",
+        ),
+        (
+            ("--recipe", "mine.yaml", "--task-type", "classification", "--delimiter", ";"),
+            "files.delimiter separates the labels of a text, but the task type is sequence-classification",
+        ),
+        (
+            (
+                *("--recipe", "mine.yaml", "--set", "schedule.kind=wsd"),
+                *("--set", "schedule.warmup_fraction=0.5", "--set", "schedule.decay_fraction=0.8"),
+            ),
+            "The warmup and the decay overlap: warmup_fraction 0.5 and decay_fraction 0.8 are more than all steps",
         ),
         (("--recipe", "mine.yaml", "--label", "star"), "has no column 'star'. Did you mean 'stars'?"),
     ],

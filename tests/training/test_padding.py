@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bigs_cli import BiGSForSequenceClassification, load_model
+from bigs_cli.checkpoints.config_json import read_config
+from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.prediction.settings import Origin, settings_for
 from bigs_cli.training.finetune import WINDOW, shuffled_batches
-from tests.tiny import bigs, finetune
+from tests.tiny import bigs, finetune, pretrain
 
 
 def predictions(path: Path) -> list[dict[str, object]]:
@@ -49,6 +56,34 @@ def test_trimming_unmasked_padding_prints_a_warning(shards: Path, pretrained: Pa
     done = bigs("eval", "--model", run, "--length", 32, "--trim-padding", "--predictions", cut).fine()
     assert "the outputs of this model: they depend on padding" in done.err
     assert len(predictions(full)) == len(predictions(cut)) == 13
+
+
+@pytest.mark.parametrize("mixer", ["ssm", "attention"])
+def test_a_mean_over_padding_is_not_trimmed(mixer: Any, pretrained: Path, tmp_path: Path) -> None:
+    """Although the mixer masks its padding, the pooler averages over it."""
+    config = read_config(pretrained / "config.json").model_copy(
+        update={"head": "sequence-classification", "pooler_type": "mean", "mask_padding": True, "mixer": mixer}
+    )
+    assert config.mixer_masks_padding
+    assert not config.ignores_padding
+    changed = config.model_copy(update={"initializer_range": 0.3})
+    BiGSForSequenceClassification(changed, seed=3).save_pretrained(tmp_path)
+    shutil.copy(pretrained / "tokenizer.json", tmp_path)
+    model, short = load_model(tmp_path), "The river."
+    (alone,), (beside, _) = model.predict([short]), model.predict([short, "The river rises in the hills. " * 3])
+    assert alone["scores"] == pytest.approx(beside["scores"], abs=1e-6)
+
+
+def test_the_row_length_of_pretraining_is_that_of_predictions(shards: Path, tmp_path: Path) -> None:
+    """The model has 32 positions but was trained on rows of 16 tokens."""
+    cut = ("--length", 16, "--train-vocab", 400, "--heldout", 0.1, "--output", tmp_path / "shards")
+    bigs("tokenize", "--input", shards.parent / "text.jsonl", *cut).fine()
+    run = tmp_path / "run"
+    bigs(*pretrain(tmp_path / "shards", run, data__sequence_length=16, model__mask_padding="false")).fine()
+    origin = Origin.of(open_model(find_model(str(run))))
+    assert settings_for(read_config(run / "config.json"), origin).length == 16
+    bigs("export", "--model", run, "--format", "flax", "--output", tmp_path / "model").fine()
+    assert "Pad texts as in training, to 16 tokens." in (tmp_path / "model" / "README.md").read_text()
 
 
 @given(st.lists(st.integers(1, 128), min_size=1, max_size=1000), st.integers(1, 9), st.booleans(), st.integers(0, 99))

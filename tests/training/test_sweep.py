@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from bigs_cli.checkpoints.sweep import combinations, parse_axes
+from bigs_cli.commands import jobs
 from bigs_cli.core.errors import RequestError
 from tests.tiny import LENGTH, bigs, finetune, pretrain, snapshot
 
@@ -87,6 +88,17 @@ def test_runs_show_plot_and_report_a_sweep(sweep: Path, tmp_path: Path, monkeypa
     assert all(name in page.read_text() for name in (*NAMES, f"Sweep {sweep}", "Confusion matrix"))
 
 
+def test_the_report_describes_the_best_run_of_the_best_setting(sweep: Path, tmp_path: Path) -> None:
+    root, page = shutil.copytree(sweep, tmp_path / "sweep"), tmp_path / "report.html"
+    for name in NAMES:
+        file = root / name / "seed-43" / "results.json"
+        values = json.loads(file.read_text())
+        better = {"metrics": {"matthews": 0.99}, "splits": {"dev": {"matthews": 0.99}}}
+        file.write_text(json.dumps(values | better))
+    bigs("runs", "report", root, "--output", page).fine()
+    assert "\nseed: 43\n" in page.read_text()  # in its recipe
+
+
 def losses(run: Path) -> float:
     return json.loads((run / "results.json").read_text())["metrics"]["heldout_loss"]
 
@@ -100,7 +112,10 @@ def test_pretraining_with_several_seeds(shards: Path, tmp_path: Path) -> None:
     assert "The lowest validation loss is that of steps=4." in done.err
     values = {steps: [losses(root / f"steps={steps}/seed-{seed}") for seed in (42, 43)] for steps in (2, 4)}
     p = ttest_rel(values[2], values[4]).pvalue
-    told = f"With these seeds, the best cannot be told from steps=2 (p {p:.2f}) (paired t-test)." in done.err
+    told = (
+        f"With these seeds, the best setting is not significantly better than steps=2 (p {p:.2f}) (paired t-test)."
+        in done.err
+    )
     assert told == (p >= 0.05)
     seeds = tmp_path / "seeds"
     both = bigs(*pretrain(shards, seeds, "--seeds", 2, steps=2)).fine()
@@ -215,6 +230,17 @@ def test_runs_as_processes_give_the_same_results(pretrained: Path, glue: Path, t
     assert "1e-3" in failed.err
     refused = bigs(*finetune("cola", pretrained, glue, tmp_path / "one", "--jobs", 2))
     assert (refused.code, "--jobs is for several runs" in refused.err) == (2, True)
+
+
+def test_a_process_that_cannot_be_started_does_not_block_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*words: object, **options: object) -> None:
+        raise OSError("There are too many processes.")
+
+    monkeypatch.setattr(jobs.subprocess, "run", fail)
+    with pytest.raises(OSError, match="too many processes"):
+        jobs.run_processes({tmp_path / "a": ["pretrain"], tmp_path / "b": ["pretrain"]}, 1)
 
 
 def test_commas_in_brackets_and_quotes_do_not_separate() -> None:
