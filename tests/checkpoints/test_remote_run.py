@@ -272,7 +272,7 @@ def test_an_upload_that_fails_is_repeated_by_resuming(
         patch.setattr(Remote, "put", fail)
         done = bigs(*pretrain(shards, URL, steps=200))
     assert done.code == 1
-    assert done.err.count("not uploaded for now: There is no network.") == 1
+    assert done.err.count("the run cannot be uploaded at the moment: There is no network.") == 1
     assert f"could not be uploaded. There is no network. Its files are in {working_folder(URL)}" in done.err
     assert not store()
     refused = bigs(*pretrain(shards, URL))

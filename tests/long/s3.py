@@ -119,7 +119,7 @@ def check_outage(shards: Path, folder: Path, server: ThreadedMotoServer) -> None
     out, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err
     assert out == f"{url}\n"
-    assert err.count("not uploaded for now") == 1, err
+    assert err.count("cannot be uploaded at the moment") == 1, err
     compare(url, folder / "steady")
 
 
