@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -39,8 +40,9 @@ def main(demo: Path) -> None:
     """Write docs/demo.png, docs/kernels.png and docs/terminal.svg."""
     run = demo / "pretrained"
     plot = [sys.executable, "-m", "bigs_cli", "runs", "plot"]
-    subprocess.run([*plot, run, "--output", HERE / "demo.png"], check=True)
-    subprocess.run([*plot, "--kernels", run, "--output", HERE / "kernels.png"], check=True)
+    for words, name in (([run], "demo.png"), (["--kernels", run], "kernels.png")):
+        subprocess.run([*plot, *words, "--output", HERE / name], check=True)
+        Image.open(HERE / name).convert("RGB").quantize(64).save(HERE / name, optimize=True)  # a third of the size
     picture_of_terminal(demo.parent, HERE / "terminal.svg")
 
 
