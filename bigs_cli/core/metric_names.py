@@ -35,6 +35,7 @@ _LOGGED = {
     "heldout_loss": "validation loss",
     "heldout_accuracy": "validation accuracy",
     "heldout_perplexity": "validation perplexity",
+    "heldout_nats_per_character": "validation nats per masked character",
     "heldout_predictions": "validation tokens predicted",
 }
 _FRACTIONS = {"accuracy", "heldout_accuracy", "data_wait_fraction"}

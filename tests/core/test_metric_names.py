@@ -32,6 +32,7 @@ def test_log_keys_of_earlier_releases_end_with_the_split() -> None:
 def test_other_keys_are_not_dev_metrics() -> None:
     assert [split_and_metric(key) for key in ("loss", "heldout_loss", "device")] == [None] * 3
     assert key_in_words("heldout_loss") == "validation loss"
+    assert key_in_words("heldout_nats_per_character") == "validation nats per masked character"
     assert key_in_words("of_a_tracker") == "of a tracker"
     assert is_fraction("heldout_accuracy")
     assert not is_fraction("heldout_loss")
