@@ -23,8 +23,8 @@ from bigs_cli.tasks.reading import Table, read_table
 Array = np.ndarray[Any, Any]
 
 GOOD, BAD = "sentence_good", "sentence_bad"
-SUFFIXES = tuple(suffix for suffix in READERS if suffix != ".txt")
-"""The files that are read from a folder, also compressed. Text files have no columns."""
+SUFFIXES = tuple(suffix for suffix in READERS if suffix not in (".txt", ".json"))
+"""The files that are read from a folder, also compressed. Text files have no columns; .json are often metadata."""
 
 BLIMP_LEVELS = {"field": "field", "phenomenon": "linguistics_term", "paradigm": "UID"}
 """The levels that BLiMP's pairs are grouped by, from coarse to fine: name → column (Warstadt et al. 2020)."""

@@ -41,6 +41,7 @@ def test_all_table_formats_give_the_same_pairs(tmp_path: Path) -> None:
     (tmp_path / "e.ndjson").write_bytes((tmp_path / "c.jsonl").read_bytes())
     (tmp_path / "f.csv.bz2").write_bytes(bz2.compress((tmp_path / "a.csv").read_bytes()))
     (tmp_path / "README.md").write_text("of these")
+    (tmp_path / "dataset_infos.json").write_text("{}")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "e.csv").write_text("nothing")
     found = find_tables([tmp_path])
