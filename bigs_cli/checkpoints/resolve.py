@@ -97,8 +97,8 @@ def find_model(name: str | None) -> ResolvedModel:
             step = int(revision)
             return ResolvedModel(f"{local.run.path}, step {step:,} (a run)", run=local.run, step=step)
         raise RequestError(
-            f"{local.why} is local, and only models on the hub have revisions, and runs have steps. Leave out "
-            f"'@{revision}'."
+            f"{local.why} is local and has no revision '{revision}': only models on the hub have revisions, and only "
+            f"runs have steps (@500). Leave out '@{revision}'."
         )
     task_run = _newest_of_task(name)
     if task_run is not None:

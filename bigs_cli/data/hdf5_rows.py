@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.corpus import Array, Batch
 from bigs_cli.data.manifest import Split
@@ -213,7 +214,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield opened
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py raises any of these
         if isinstance(error, PermissionError | FileNotFoundError):
-            raise RequestError(f"{path} cannot be read ({error.strerror}).") from None
+            raise read_error(path, error) from None
         raise RequestError(f"{path} is corrupt or truncated ({error}). Download or generate it again.") from None
 
 

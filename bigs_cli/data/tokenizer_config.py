@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json, write_json
 
@@ -71,7 +72,7 @@ def read_tokenizer_config(path: Path) -> TokenizerConfig:
     except FileNotFoundError:
         return TokenizerConfig()
     except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror or error}).") from None
+        raise read_error(path, error) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
 from bigs_cli.core.metric_names import by_split, split_in_words
@@ -48,7 +49,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8") as file:
             lines = [parse_json(line) for line in file]
     except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror}).") from error
+        raise read_error(path, error) from error
     except ValueError as error:
         raise RequestError(f"{path} is not JSON lines ({error}).") from error
     if not all(isinstance(line, dict) and "prediction" in line for line in lines):

@@ -72,7 +72,8 @@ class PretrainRecipe(BaseModel):
     )
     max_tokens: Count | None = Field(
         default=None,
-        description="maximum number of tokens, including padding, with which the schedule ends; null: no limit",
+        description="maximum number of training tokens, including padding; the schedule then ends with the step that "
+        "reaches it; null: no limit",
     )
     max_minutes: float | None = Field(
         default=None,
