@@ -68,7 +68,7 @@ def _find_run(path: Path) -> None:
 
 
 _SUITE: dict[str, bytes] = {
-    "sweep.json": b'{"command": "finetune", "axes": [["task", ["mrpc", "rte"]]], "seeds": 2, '
+    "sweep.json": b'{"command": "finetune", "axes": [["task", ["mrpc", "rte"]]], "seeds": 2, "first_seed": 42, '
     b'"arguments": {"start": "base", "sets": ["epochs=1"]}}',
     "mrpc/seeds.json": b'{"kind": "seeds", "best": "seed-42", "seeds": [42, 43], "metrics": '
     b'{"f1": {"mean": 0.5, "std": 0.1, "best": 0.6, "values": [0.4, 0.6], "interval": [0.3, 0.7]}}}',
