@@ -28,7 +28,7 @@ def picture_of_terminal(folder: Path, target: Path) -> None:
     for command in COMMANDS:
         console.print(Text.assemble(("$ ", "green"), (command, "bold")))
         environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
-        words = [sys.executable, "-m", "bigs_cli", *shlex.split(command)[1:]]
+        words = [sys.executable, "-P", "-m", "bigs_cli", *shlex.split(command)[1:]]
         done = subprocess.run(
             words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
         )
@@ -39,7 +39,7 @@ def picture_of_terminal(folder: Path, target: Path) -> None:
 def main(demo: Path) -> None:
     """Write docs/demo.png, docs/kernels.png and docs/terminal.svg."""
     run = demo / "pretrained"
-    plot = [sys.executable, "-m", "bigs_cli", "runs", "plot"]
+    plot = [sys.executable, "-P", "-m", "bigs_cli", "runs", "plot"]
     for words, name in (([run], "demo.png"), (["--kernels", run], "kernels.png")):
         subprocess.run([*plot, *words, "--output", HERE / name], check=True)
         Image.open(HERE / name).convert("RGB").quantize(64).save(HERE / name, optimize=True)  # a third of the size

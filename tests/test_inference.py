@@ -24,7 +24,7 @@ from tests.tiny import bigs, finetune, on_eight_devices
 class Grouped(Encoded):
     @property
     def groups(self) -> np.ndarray:
-        return self.first_lengths % 2
+        return self.text_a_lengths % 2
 
 
 def rows(lengths: list[int], length: int) -> Grouped:

@@ -56,8 +56,8 @@ class Measured:
     tokens_per_second: float
     flops: float
     """Floating-point operations of a step, by the formula for our method."""
-    share: float
-    """MFU: `flops / step_s` relative to the peak FLOP/s for the data type."""
+    mfu: float
+    """`flops / step_s` relative to the peak FLOP/s for the data type."""
     speedup: float
     """Speed-up over the first setting: the median over the rounds."""
 
@@ -134,7 +134,7 @@ def measure(
             peak_memory_bytes=max(run["peak_memory_bytes"] for run in runs),
             tokens_per_second=length * batch / step,
             flops=flops,
-            share=flops / step / peaks[name],
+            mfu=flops / step / peaks[name],
             speedup=statistics.median(a / b for a, b in zip(first, times[name], strict=True)),
         )
 
@@ -152,7 +152,7 @@ def train_table(measured: Sequence[Measured], title: str) -> Table:
             f"{one.step_s:.3f}",
             f"{one.speedup:.2f}",
             f"{one.tokens_per_second:,.0f}",
-            f"{one.share:.0%}",
+            f"{one.mfu:.0%}",
             f"{one.peak_memory_bytes / 1e6:,.0f}",
             f"{one.compile_s:.1f}",
         )

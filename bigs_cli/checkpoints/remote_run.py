@@ -230,8 +230,10 @@ def _is_later(folder: Path, place: Remote, names: list[str]) -> bool:
             return False
     for checkpoint in _complete(names):
         parent, _, step = checkpoint.rpartition("/")
-        seal, here = f"{checkpoint}/{CHECKSUMS}", steps(folder / parent)
-        if max(here, default=0) < int(step) or (int(step) in here and _content(folder / seal) != place.read(seal)):
+        checksums, here = f"{checkpoint}/{CHECKSUMS}", steps(folder / parent)
+        if max(here, default=0) < int(step) or (
+            int(step) in here and _content(folder / checksums) != place.read(checksums)
+        ):
             return False
     return all((folder / name).is_file() for name in names if name.rpartition("/")[2] in (*_LAST, _RECIPE))
 
@@ -333,11 +335,11 @@ class Mirror:
         version = _version(path)
         if version is None or self._sent.get(name) == version:
             return
-        seal = f"{checkpoint}/{CHECKSUMS}"
+        checksums = f"{checkpoint}/{CHECKSUMS}"
         # A checkpoint without checksums does not exist, so it cannot have some files of an older version.
-        if checkpoint is not None and seal in self._sent and name != seal:
-            self._place.remove(seal)
-            del self._sent[seal]
+        if checkpoint is not None and checksums in self._sent and name != checksums:
+            self._place.remove(checksums)
+            del self._sent[checksums]
         try:
             self._place.put(path, name)
         except FileNotFoundError:

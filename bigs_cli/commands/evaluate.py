@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -169,9 +170,14 @@ def evaluate_task(
     from bigs_cli.core.places import place_of
     from bigs_cli.evaluation.task import settings_for
     from bigs_cli.reporting.console import err
+    from bigs_cli.tasks.types import type_of
 
-    check_dimensions(dimensions, opened.config)
-    settings = settings_for(opened, chosen, data, length, batch_size, trim, dimensions)
+    if dimensions is not None:
+        if not type_of(chosen).embeds:
+            raise RequestError(f"--dimensions is for sentence embeddings; {chosen.title} has none. Leave it out.")
+        check_dimensions(dimensions, opened.config)
+        chosen = replace(chosen, dimensions=dimensions)
+    settings = settings_for(opened, chosen, data, length, batch_size, trim)
     if data is None and settings.data is not None:
         err.print(f"Data: {place_of(settings.data)} (the run's)")
     measure.evaluate_task(opened, chosen, settings, split, predictions, as_json)

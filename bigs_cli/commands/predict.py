@@ -149,7 +149,8 @@ def predict(
     if not (embed or allow_untrained):
         check_untrained(opened)
     config = opened.config
-    check_dimensions(dimensions, config)
+    if dimensions is not None:
+        check_dimensions(dimensions, config)
     settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
     warn_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_unstacked(opened.flat), tokenizer_of(opened), settings)

@@ -58,7 +58,7 @@ def join_processes(
     return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
 
 
-def check_dimensions(dimensions: int | None, config: BiGSConfig) -> None:
+def check_dimensions(dimensions: int, config: BiGSConfig) -> None:
     """Check the number of dimensions to which embeddings are to be truncated.
 
     Raises:
@@ -66,7 +66,7 @@ def check_dimensions(dimensions: int | None, config: BiGSConfig) -> None:
     """
     from bigs_cli.core.errors import RequestError
 
-    if dimensions is not None and dimensions > config.hidden_size:
+    if dimensions > config.hidden_size:
         raise RequestError(f"--dimensions {dimensions}: the embeddings have only {config.hidden_size}. Use fewer.")
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.request import Request, urlopen
 
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, first_line
 
 # This and the next value were chosen by this project, without a source.
 _JOIN_SECONDS = 120  # maximum time to wait for all processes to start
@@ -76,7 +76,7 @@ def join(coordinator: str | None = None, process: int | None = None, processes: 
         )
     except (RuntimeError, ValueError) as error:
         leave_if_lost(error)
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         if "coordinator_address should be defined" in reason:  # Only Slurm and Open MPI 4 tell where process 0 is.
             raise RequestError(
                 "The launcher does not tell the processes where process 0 runs. Give all of them its address: "

@@ -24,14 +24,14 @@ SHORTEST = 16  # tokens: the minimum length of a trimmed batch
 class Encoded:
     """n rows of `choices` token sequences each, one after the other, without padding.
 
-    Sequence i is `ids[starts[i]:starts[i+1]]`, and its second text starts `first_lengths[i]` tokens in. No sequence is
+    Sequence i is `ids[starts[i]:starts[i+1]]`, and its second text starts `text_a_lengths[i]` tokens in. No sequence is
     longer than `length`; `cut` is the number of truncated sequences. `labels` has one label per row, `[n]` or `[n, …]`,
     or, if `by_token`, one per token, in the shape of `ids`, with −1 for tokens without a label.
     """
 
     ids: Array  # [all tokens] int32
     starts: Array  # [n · choices + 1]
-    first_lengths: Array  # [n · choices]
+    text_a_lengths: Array  # [n · choices]
     length: int
     labels: Array | None = None
     by_token: bool = False
@@ -39,7 +39,7 @@ class Encoded:
     cut: int = 0
 
     def __len__(self) -> int:
-        return len(self.first_lengths) // self.choices
+        return len(self.text_a_lengths) // self.choices
 
     @property
     def lengths(self) -> Array:
@@ -55,25 +55,25 @@ class Encoded:
         sequences = (rows[:, None] * self.choices + np.arange(self.choices)).ravel()
         L = self.length
         names = ("input_ids", "attention_mask", "token_type_ids")
-        made = {name: np.zeros((size * self.choices, L), np.int32) for name in names}
+        arrays = {name: np.zeros((size * self.choices, L), np.int32) for name in names}
         for place, (start, end) in enumerate(zip(self.starts[sequences], self.starts[sequences + 1], strict=True)):
-            made["input_ids"][place, : end - start] = self.ids[start:end]
-            made["attention_mask"][place, : end - start] = 1
-            made["token_type_ids"][place, self.first_lengths[sequences[place]] : end - start] = 1
+            arrays["input_ids"][place, : end - start] = self.ids[start:end]
+            arrays["attention_mask"][place, : end - start] = 1
+            arrays["token_type_ids"][place, self.text_a_lengths[sequences[place]] : end - start] = 1
         if self.choices > 1:
-            made = {name: array.reshape(size, self.choices, L) for name, array in made.items()}
+            arrays = {name: array.reshape(size, self.choices, L) for name, array in arrays.items()}
         weights = (np.arange(size) < len(rows)).astype(np.float32)
         if self.labels is None:
-            return {**made, "weights": weights}
+            return {**arrays, "weights": weights}
         labels = np.zeros((size, L) if self.by_token else (size, *self.labels.shape[1:]), self.labels.dtype)
         if self.by_token:
-            mask = made["attention_mask"] > 0
+            mask = arrays["attention_mask"] > 0
             labels[mask] = np.concatenate([self.labels[self.starts[row] : self.starts[row + 1]] for row in rows])
             weights = (mask & (labels >= 0)).astype(np.float32)
             labels = np.maximum(labels, 0)
         else:
             labels[: len(rows)] = self.labels[rows]
-        return {**made, "labels": labels, "weights": weights}
+        return {**arrays, "labels": labels, "weights": weights}
 
     @property
     def groups(self) -> Array:
@@ -120,7 +120,7 @@ def check_token_types(inputs: Encoded, config: BiGSConfig) -> None:
     Raises:
         RequestError: `inputs` have a second text, and the model has one token type.
     """
-    if config.type_vocab_size < 2 and (inputs.first_lengths < np.diff(inputs.starts)).any():
+    if config.type_vocab_size < 2 and (inputs.text_a_lengths < np.diff(inputs.starts)).any():
         raise RequestError(
             "A pair of texts requires two token types, but this model has one (type_vocab_size: 1). Use a model that "
             "was pretrained with type_vocab_size: 2."

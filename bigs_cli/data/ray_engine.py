@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.errors import BigsError, RequestError, first_line
 from bigs_cli.data.build import BuildOptions, build_shards, parts_digest, texts_of
 from bigs_cli.data.manifest import Manifest
 from bigs_cli.data.portions import Portion, block_starts, count_in, merge, remove_others
@@ -69,8 +69,7 @@ def build_on_ray(
                 raise error.cause from None
             raise
         except (RayError, ConnectionError) as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise BigsError(f"The Ray cluster failed ({reason}). Repeat the command to continue.") from error
+            raise BigsError(f"The Ray cluster failed ({first_line(error)}). Repeat the command to continue.") from error
         finally:
             ray.shutdown()
     return merge(output, overwrite=options.overwrite)

@@ -4,7 +4,7 @@
 |---|---|
 | a file, or a URL such as `gs://…`, `s3://…`, `hf://…` | by its format: `readers.py` |
 | a folder, or the URL of one | those of all files in known formats, at any depth, sorted by path |
-| `owner/name`, `owner/name:config`, `owner/name:config:split` | a data set on the hub, streamed: `hub.py` |
+| `owner/name`, `owner/name:config`, `owner/name@revision:config:split` | a data set on the hub, streamed: `hub.py` |
 | `python-docs` | the English documentation in this Python: `python_docs.py` |
 
 Every document is yielded with the cursor after it, from which a later process can continue.
@@ -30,7 +30,7 @@ from bigs_cli.data.python_docs import PYTHON_DOCS, read_python_docs
 from bigs_cli.data.readers import READERS, ReadOptions, check_readable, kinds, read_file, reader_of
 
 _HUB_ID = re.compile(
-    r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.-]*))?(?::(?P<split>[\w.-]+))?",
+    r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?(:(?P<config>[\w.-]*))?(:(?P<split>[\w.-]+))?",
 )
 
 
@@ -144,7 +144,7 @@ def _parts_of(
     if hub := _hub_id(source):
         from bigs_cli.data.hub import find_hub_split, read_hub_split
 
-        found = find_hub_split(hub["repo"], hub["config"] or None, hub["split"])
+        found = find_hub_split(hub["repo"], hub["config"] or None, hub["split"], hub["revision"])
         if not found.files:
             at = f"{found.name} at {found.commit}"
             yield at, 1 << 30, lambda skip: read_hub_split(found, options.text_column, skip)

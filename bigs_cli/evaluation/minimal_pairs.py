@@ -25,6 +25,7 @@ from bigs_cli.evaluation.pll import (
     pseudo_log_likelihoods,
 )
 from bigs_cli.inference import ignore
+from bigs_cli.models.config import length_within
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_unstacked
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
@@ -111,10 +112,7 @@ class PairModel:
                 f"{opened.source} is a {config.head} model; only a masked-lm model, such as a pretraining run, can "
                 "score sentences."
             )
-        if length is not None and length > config.max_position_embeddings:
-            raise RequestError(
-                f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
-            )
+        length_within(config, length)
         recipe = None if opened.run is None else load_run_recipe(opened.run.recipe_file)
         compute = Compute() if recipe is None or isinstance(recipe, FinetuneRecipe) else recipe.compute
         self._config, self._tokenizer, self._length = config, tokenizer, length

@@ -18,6 +18,7 @@ from bigs_cli.core.remote import local_copy
 from bigs_cli.core.wording import counted
 from bigs_cli.data.encode import Encoded, check_token_types
 from bigs_cli.inference import Batch, Engine, forward, ignore
+from bigs_cli.models.config import length_within
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
@@ -43,15 +44,11 @@ class Split:
 
 
 @memoize
-def _batch_scores(
-    apply: Apply, task_type: TaskType, order: tuple[int, ...] | None, dimensions: int | None
-) -> Callable[..., Any]:
+def _batch_scores(apply: Apply, task_type: TaskType, order: tuple[int, ...] | None) -> Callable[..., Any]:
     """Return a function from (params, batch) to the scores of a batch, with the labels in the task's order."""
 
     def scores(params: Parameters, batch: Batch) -> Any:
         all_scores = task_type.scores(forward(apply, params, batch))
-        if dimensions is not None:
-            return all_scores[..., :dimensions]
         return all_scores if order is None else all_scores[..., np.asarray(order)]
 
     return scores
@@ -68,15 +65,13 @@ class TaskEvaluator:
         trim: bool,
         order: Sequence[int] | None = None,
         mesh: jax.sharding.Mesh | None = None,
-        dimensions: int | None = None,
     ) -> None:
         """`trim` and `mesh` are arguments of `Engine`.
 
-        `order` has the index of each task label in the model's outputs; None: the order is the same. Sentence
-        embeddings are truncated to `dimensions`.
+        `order` has the index of each task label in the model's outputs; None: the order is the same.
         """
         self.task_type = task_type
-        scores = _batch_scores(apply, task_type, None if order is None else tuple(order), dimensions)
+        scores = _batch_scores(apply, task_type, None if order is None else tuple(order))
         self.engine = Engine(scores, batch_size, trim, task_type.by_token, mesh)
 
     def measure(
@@ -104,17 +99,13 @@ class TaskEvaluator:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of an evaluation; `data` is the folder of the task (None: the hub), `trim` is `trim_padding`.
-
-    `dimensions` is the number to which sentence embeddings are truncated; None: they are not.
-    """
+    """Settings of an evaluation; `data` is the folder of the task (None: the hub), `trim` is `trim_padding`."""
 
     data: Path | None
     length: int
     batch_size: int
     trim: bool
     compute: Compute
-    dimensions: int | None = None
 
 
 def settings_for(
@@ -124,7 +115,6 @@ def settings_for(
     length: int | None = None,
     batch_size: int | None = None,
     trim: bool | None = None,
-    dimensions: int | None = None,
 ) -> Settings:
     """Return the settings to evaluate `opened` on `task`.
 
@@ -132,13 +122,11 @@ def settings_for(
     size of 32. The settings of the run reproduce its results.
 
     Raises:
-        RequestError: the model has another head or number of labels, or fewer positions than `length`; or `dimensions`
-            are given and the task has no sentence embeddings; or the data of the run is at a URL without anything.
+        RequestError: the model has another head or number of labels, or fewer positions than `length`; or the data of
+            the run is at a URL without anything.
         BigsError: the data of the run is at a URL that cannot be reached.
     """
     config, task_type = opened.config, type_of(task)
-    if dimensions is not None and not task_type.embeds:
-        raise RequestError(f"--dimensions is for sentence embeddings; {task.title} has none. Leave it out.")
     labels = task.num_labels if task_type.has_labels else config.num_labels
     own, needed = (config.head, config.multi_label, config.num_labels), (task_type.head, task_type.multi_label, labels)
     if own != needed:
@@ -154,14 +142,8 @@ def settings_for(
             batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
             if data is None and (place := _data_of(opened.run)) is not None:
                 data = local_copy(place)
-    length = length or config.max_position_embeddings
-    if length > config.max_position_embeddings:
-        raise RequestError(
-            f"--length {length} is too long: the model takes at most {config.max_position_embeddings} tokens."
-        )
-    return Settings(
-        data, length, batch_size or 32, config.ignores_padding if trim is None else trim, compute, dimensions
-    )
+    length = length_within(config, length)
+    return Settings(data, length, batch_size or 32, config.ignores_padding if trim is None else trim, compute)
 
 
 def _data_of(run: RunFolder) -> str | None:
@@ -194,9 +176,7 @@ class ModelOnTask(TaskEvaluator):
         if opened.config.labels and task.labels and opened.config.labels != task.labels:
             order = label_order(task.labels, opened.config.labels, opened.source)
         apply = make_apply(opened.config, settings.compute)
-        super().__init__(
-            apply, type_of(task), settings.batch_size, settings.trim, order, dimensions=settings.dimensions
-        )
+        super().__init__(apply, type_of(task), settings.batch_size, settings.trim, order)
         self.params = to_tree(opened.flat, opened.config)
         self._settings, self._tokenizer, self._config = settings, tokenizer, opened.config
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bigs_cli.core.errors import RequestError
+
 Head = Literal[
     "encoder",
     "masked-lm",
@@ -120,3 +122,15 @@ class BiGSConfig(BaseModel):
     def ignores_padding(self) -> bool:
         """Whether outputs do not depend on padding, over which the pooler `mean` averages."""
         return self.mixer_masks_padding and not (self.pools and self.pooler_type == "mean")
+
+
+def length_within(config: BiGSConfig, length: int | None) -> int:
+    """Return the row length in tokens; None: the maximum of the model.
+
+    Raises:
+        RequestError: the model has fewer positions.
+    """
+    longest = config.max_position_embeddings
+    if length is not None and length > longest:
+        raise RequestError(f"Length {length} is too long: the model takes at most {longest} tokens.")
+    return length or longest

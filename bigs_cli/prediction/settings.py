@@ -10,6 +10,7 @@ from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
+from bigs_cli.models.config import length_within
 from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_run_recipe
 from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks import task_of
@@ -76,11 +77,7 @@ def settings_for(
     if isinstance(recipe, FinetuneRecipe) and type(type_of(task_of(recipe))) is type_of_model(config):
         task = task_of(recipe)
         trim = recipe.trim_padding if trim is None else trim
-    length = length or config.max_position_embeddings
-    if length > config.max_position_embeddings:
-        raise RequestError(
-            f"Length {length} is too long: {origin.source} takes at most {config.max_position_embeddings} tokens."
-        )
+    length = length_within(config, length)
     return Settings(length, batch_size or BATCH, config.ignores_padding if trim is None else trim, compute, task, top)
 
 

@@ -66,6 +66,8 @@ class Task:
     """A sentence on the origin of the labels, with a leading space, for the error on an unknown label."""
     objective: str | None = None
     """What sentence embeddings learn: the ``scores`` of pairs, or a ``ranking`` of texts."""
+    dimensions: int | None = None
+    """The number of first values to which sentence embeddings are truncated; None: they are not."""
     delimiter: str | None = None
     """The separator of several labels in one cell."""
     threshold: float = 0.5

@@ -120,7 +120,7 @@ def test_pairs_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
         evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
     with pytest.raises(RequestError, match=r"a.csv:2 has a sentence of 4 tokens; --length allows 3\."):
         evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=3))
-    with pytest.raises(RequestError, match="--length 41 is too long: the model takes at most 40 tokens"):
+    with pytest.raises(RequestError, match="Length 41 is too long: the model takes at most 40 tokens"):
         evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=41))
     with pytest.raises(RequestError, match="random is a question-answering model; only a masked-lm model"):
         evaluate_pairs(opened(tmp_path, config(head="question-answering")), [path], *COLUMNS, Options())

@@ -327,9 +327,16 @@ def test_names_of_hub_data_sets(monkeypatch):
 
     monkeypatch.setattr(hub, "find_hub_split", find)
     monkeypatch.setattr(hub, "read_hub_split", lambda found, column, skip: iter(["Text."]))
-    for name in ("a/b", "a/b:c.d", "a/b:c:train", "a/b::test"):
+    for name in ("a/b", "a/b:c.d", "a/b:c:train", "a/b::test", "a/b@v1.0", "a/b@refs/pr/3:c:train"):
         assert read(name) == ["Text."]
-    assert requests == [("a/b", None, None), ("a/b", "c.d", None), ("a/b", "c", "train"), ("a/b", None, "test")]
+    assert requests == [
+        ("a/b", None, None, None),
+        ("a/b", "c.d", None, None),
+        ("a/b", "c", "train", None),
+        ("a/b", None, "test", None),
+        ("a/b", None, None, "v1.0"),
+        ("a/b", "c", "train", "refs/pr/3"),
+    ]
     assert find_parts(["a/b"])[0].identity == "a/b:default:train at 0123abc"
 
 

@@ -120,7 +120,7 @@ def test_answers_are_spans_of_the_text(models: Path) -> None:
         assert (answer["id"], answer["context"]) == (i, text)
         # The best pair with start ≤ end in the text, before its [SEP].
         start, end = np.asarray(given_.start_logits)[i], np.asarray(given_.end_logits)[i]
-        first, last = encoded.first_lengths[i], encoded.starts[i + 1] - encoded.starts[i] - 1
+        first, last = encoded.text_a_lengths[i], encoded.starts[i + 1] - encoded.starts[i] - 1
         best = max(start[a] + end[b] for a in range(first, last) for b in range(a, min(a + 30, last)))
         assert answer["score"] == pytest.approx(best, abs=1e-3)
 

@@ -67,7 +67,7 @@ def test_every_row_is_a_question_and_a_window_of_its_text(length: int) -> None:
     cls, sep = (TOKENIZER.token_to_id(name) for name in ("[CLS]", "[SEP]"))
     seen: list[set[tuple[int, int]]] = [set() for _ in contexts]
     for row, example in enumerate(made.examples):
-        start, end, first = made.starts[row], made.starts[row + 1], made.first_lengths[row]
+        start, end, first = made.starts[row], made.starts[row + 1], made.text_a_lengths[row]
         tokens, places = made.ids[start:end], made.places[start:end]
         assert tokens[:first].tolist() == [cls, *question, sep]
         assert tokens[-1] == sep
@@ -112,7 +112,7 @@ def brute_force(made: Any, contexts: list[str], scores: np.ndarray, example: int
     for row in np.flatnonzero(made.examples == example):
         start = made.starts[row]
         last = made.starts[row + 1] - 1
-        for s in range(start + made.first_lengths[row], last):
+        for s in range(start + made.text_a_lengths[row], last):
             for e in range(s, min(s + MAX_ANSWER_LENGTH, last)):
                 text = contexts[example][made.places[s, 0] : made.places[e, 1]]
                 best[text] = max(best.get(text, -np.inf), float(scores[s, 0] + scores[e, 1]))
@@ -142,7 +142,7 @@ def measured(
     inputs = task_type.encode(TOKENIZER, examples, 64)
     scores = np.zeros((len(inputs.ids), 2), np.float32)
     for row, place in enumerate(starts_at):
-        scores[inputs.starts[row] + inputs.first_lengths[row] + place] = 3
+        scores[inputs.starts[row] + inputs.text_a_lengths[row] + place] = 3
         scores[inputs.starts[row]] = null / 2
     return task_type.metrics(examples, inputs, scores), list(task_type.predictions(examples, inputs, scores))
 

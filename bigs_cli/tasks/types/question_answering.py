@@ -169,8 +169,8 @@ class Windows(Encoded):
 
     def batch(self, rows: Array, size: int) -> dict[str, Array]:
         """Return the batch of `Encoded.batch` with weights `[size, L]`: 1 for the tokens of a window, 0 for padding."""
-        made = super().batch(rows, size)
-        return {**made, "weights": made["attention_mask"].astype(np.float32)}
+        arrays = super().batch(rows, size)
+        return {**arrays, "weights": arrays["attention_mask"].astype(np.float32)}
 
 
 @dataclass(frozen=True)
@@ -426,7 +426,7 @@ def find_answers(contexts: list[str], inputs: Encoded, scores: Array) -> list[Ca
     for row, example in enumerate(windows.examples.tolist()):
         begin, end = int(windows.starts[row]), int(windows.starts[row + 1])
         nulls[example] = min(nulls[example], float(scores[begin].sum()))
-        text = slice(begin + int(windows.first_lengths[row]), end - 1)
+        text = slice(begin + int(windows.text_a_lengths[row]), end - 1)
         spans[example] += _best_spans(scores[text], windows.places[text])
     result = []
     for context, found, null in zip(contexts, spans, nulls, strict=True):

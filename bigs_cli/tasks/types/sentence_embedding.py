@@ -125,8 +125,8 @@ class SentenceEmbedding(TaskType):
         return None
 
     def scores(self, outputs: Outputs) -> jax.Array:
-        """Return the embeddings `[B, n, H]`."""
-        return outputs.embedding
+        """Return the embeddings `[B, n, H]`, truncated to the `dimensions` of the task."""
+        return outputs.embedding[..., : self.task.dimensions]
 
     def loss(
         self, scores: jax.Array, labels: jax.Array, weights: jax.Array, settings: Loss
