@@ -1,6 +1,6 @@
-"""Slow tests of runs, data and models on an S3 server on this machine: killed runs, and a server that is away.
+"""Slow tests of runs, data and models on an S3 server on this machine: killed runs, and a killed server.
 
-Needs moto and s3fs: pip install 'moto[server]' s3fs
+Needs s3fs, and s3rver, a server that keeps its objects in files: pip install s3fs; npm install s3rver
 
 Run: python -m tests.long.s3
 """
@@ -17,9 +17,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
-from moto.server import ThreadedMotoServer
 
 from bigs_cli.checkpoints.orbax import steps
 from tests.tiny import HANG, bigs, pretrain, write_shards
@@ -37,12 +37,37 @@ main()
 """
 
 
+class Server:
+    """An S3 server with its objects in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._words = ["npx", "s3rver", "--address", "127.0.0.1", "--port", str(PORT), "--directory", str(folder)]
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        environment = os.environ | {"NODE_OPTIONS": "--openssl-legacy-provider"}  # s3rver uses a cipher of OpenSSL 1.
+        self._process = subprocess.Popen(
+            self._words, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+        )
+        until(self._answers, self._process)
+
+    def kill(self) -> None:
+        """Kill the server, which cannot finish anything."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    @staticmethod
+    def _answers() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", PORT)) == 0
+
+
 def main() -> None:
     """Print one line for each test that passes."""
     os.environ |= {
         "JAX_PLATFORMS": "cpu",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCESS_KEY_ID": "S3RVER",
+        "AWS_SECRET_ACCESS_KEY": "S3RVER",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PORT}",
     }
@@ -50,22 +75,30 @@ def main() -> None:
         folder = Path(name)
         os.environ["BIGS_CACHE"] = str(folder / "cache")
         shards = write_shards(folder)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=PORT, verbose=False)
+        server = Server(folder / "server")
         server.start()
-        missing = bigs(*pretrain(shards, f"{BUCKET}/run"))
-        assert missing.code == 2, missing.err
-        assert "bucket does not exist" in missing.err
-        print("a missing bucket is refused")
-        fsspec.filesystem("s3").mkdir("bucket")
-        bigs(*pretrain(shards, folder / "steady", **CHANGES)).fine()
-        check_killed(shards, folder)
-        print("a run at a URL that is killed three times, and continued elsewhere, is identical to one on this disk")
-        check_outage(shards, folder, server)
-        print("a run goes on while the server is away, and is identical to one on this disk")
-        check_processes(shards, folder)
-        print("two processes whose run at a URL is killed, and resumed, are identical to two on this disk")
-        check_models(shards, folder)
-        print("data, start model and teacher at URLs give the same run; eval, predict and export work")
+        try:
+            check(shards, folder, server)
+        finally:
+            server.kill()
+
+
+def check(shards: Path, folder: Path, server: Server) -> None:
+    """Run all tests."""
+    missing = bigs(*pretrain(shards, f"{BUCKET}/run"))
+    assert missing.code == 2, missing.err
+    assert "bucket does not exist" in missing.err
+    print("a missing bucket is refused")
+    fsspec.filesystem("s3").mkdir("bucket")
+    bigs(*pretrain(shards, folder / "steady", **CHANGES)).fine()
+    check_killed(shards, folder)
+    print("a run at a URL that is killed three times, and continued elsewhere, is identical to one on this disk")
+    check_outage(shards, folder, server)
+    print("a run goes on after the server is killed and started again, and is identical to one on this disk")
+    check_processes(shards, folder)
+    print("two processes whose run at a URL is killed, and resumed, are identical to two on this disk")
+    check_models(shards, folder)
+    print("data, start model and teacher at URLs give the same run; eval, predict and export work")
 
 
 def check_killed(shards: Path, folder: Path) -> None:
@@ -108,12 +141,12 @@ def processes(arguments: list[object]) -> list[subprocess.Popen[str]]:
     return [start([*arguments, *together, number]) for number in range(2)]
 
 
-def check_outage(shards: Path, folder: Path, server: ThreadedMotoServer) -> None:
-    """Stop the server after the first checkpoint and start it again later."""
+def check_outage(shards: Path, folder: Path, server: Server) -> None:
+    """Kill the server after the first checkpoint and start it again later."""
     url = f"{BUCKET}/outage"
     process = start(pretrain(shards, url, **CHANGES))
     until(lambda: bool(uploaded_steps(url)), process)
-    server.stop()
+    server.kill()
     time.sleep(25)  # Longer than the repetitions of botocore.
     server.start()
     out, err = process.communicate(timeout=HANG)
@@ -145,12 +178,12 @@ def start(arguments: list[object]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     """Wait until `condition()` is true while the process runs."""
     ends = time.monotonic() + HANG
     while not condition():
         assert time.monotonic() < ends
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
 
 
