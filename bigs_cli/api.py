@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,7 +28,7 @@ from bigs_cli.models.published import published_shapes, to_unstacked, unnested
 from bigs_cli.prediction.inputs import checked_inputs, checked_positions
 from bigs_cli.prediction.items import Input, items_of, record
 from bigs_cli.prediction.predictor import Predictor
-from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
+from bigs_cli.prediction.settings import settings_for, tokenizer_of
 from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks.items import TEXT_OR_PAIR
 from bigs_cli.tasks.types import type_of_model
@@ -67,7 +68,7 @@ class Pretrained:
         self.transfer: Transfer | None = None
         self.source = "initial parameters"
         self._params = params
-        self._origin: Origin | None = None
+        self._origin: OpenModel | None = None
         self._compile()
 
     def _compile(self) -> None:
@@ -120,7 +121,6 @@ class Pretrained:
     @classmethod
     def _from_open(cls, opened: OpenModel, changes: dict[str, Any]) -> Self:
         config = _changed(opened.config, {"head": cls.head, **changes})
-        origin = Origin.of(opened)
 
         def new(path: str, shape: tuple[int, ...]) -> Any:
             return init_parameter(path, shape, config, NEW_HEAD_SEED)
@@ -129,7 +129,8 @@ class Pretrained:
         opened.flat.clear()  # Release the arrays, so that there is one copy of the model in memory.
         untrained = untrained_layers(flat, config)
         loaded = cls(config, to_unstacked(flat))
-        loaded.transfer, loaded.source, loaded._origin, loaded.untrained = report, opened.source, origin, untrained
+        loaded.transfer, loaded.source, loaded.untrained = report, opened.source, untrained
+        loaded._origin = replace(opened, config=config, flat={})
         if report.new:
             warnings.warn(
                 f"Some parameters of {cls.__name__} are not in {opened.source} and are newly initialized: "
@@ -239,9 +240,8 @@ class Pretrained:
             )
         key = (top, length, batch_size, trim)
         if key not in self._predictors:
-            settings = settings_for(self.config, self._origin, length, batch_size, trim, top)
-            tokenizer = tokenizer_of(self.config, self._origin)
-            self._predictors[key] = Predictor(self.config, self._params, tokenizer, settings)
+            settings = settings_for(self._origin, length, batch_size, trim, top)
+            self._predictors[key] = Predictor(self.config, self._params, tokenizer_of(self._origin), settings)
         self._predictors[key].cut = 0
         return self._predictors[key]
 

@@ -21,17 +21,17 @@ import numpy as np
 from rich.table import Table
 
 from bigs_cli.bench.child import run_child
-from bigs_cli.checkpoints.resolve import find_model, open_model
+from bigs_cli.checkpoints.resolve import OpenModel, find_model, open_model
 from bigs_cli.data.python_docs import read_python_docs
 from bigs_cli.data.tokenizer import MASK, train_tokenizer
 from bigs_cli.inference import windows_of
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.models.functional import Parameters, initialize, unstack_layers
-from bigs_cli.models.published import to_unstacked
+from bigs_cli.models.functional import initialize
+from bigs_cli.models.published import to_flat, to_unstacked
 from bigs_cli.prediction.items import items_of
 from bigs_cli.prediction.output import write_answers
 from bigs_cli.prediction.predictor import Predictor
-from bigs_cli.prediction.settings import Origin, settings_for, tokenizer_of
+from bigs_cli.prediction.settings import settings_for, tokenizer_of
 from bigs_cli.reporting.console import table
 from bigs_cli.tasks.items import InputFormat, Item
 
@@ -101,8 +101,9 @@ def inputs_of(texts: list[str], takes: InputFormat) -> list[Any]:
 
 
 def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> Measured:
-    config, origin, params, tokenizer = _untrained() if model is None else _open(model)
-    predictor = Predictor(config, params, tokenizer, settings_for(config, origin))
+    opened, tokenizer = _untrained() if model is None else _open(model)
+    config = opened.config
+    predictor = Predictor(config, to_unstacked(opened.flat), tokenizer, settings_for(opened))
     pipeline = predictor.pipeline
     if source is None:
         lines = list(random_texts(tokenizer, texts))
@@ -138,20 +139,15 @@ def _measure(model: str | None, source: str | None, texts: int, rounds: int) -> 
     return Measured(texts, tokens, statistics.median(predict_s), statistics.median(forward_s), overhead)
 
 
-def _open(name: str) -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
+def _open(name: str) -> tuple[OpenModel, Tokenizer]:
     opened = open_model(find_model(name))
-    origin = Origin.of(opened)
-    return opened.config, origin, to_unstacked(opened.flat), tokenizer_of(opened.config, origin)
+    return opened, tokenizer_of(opened)
 
 
-def _untrained() -> tuple[BiGSConfig, Origin, Parameters, Tokenizer]:
-    params = unstack_layers(initialize(SMALL, seed=0))
-    return (
-        SMALL,
-        Origin("initial parameters", None, None),
-        params,
-        train_tokenizer(read_python_docs(), SMALL.vocab_size),
-    )
+def _untrained() -> tuple[OpenModel, Tokenizer]:
+    flat = to_flat(initialize(SMALL, seed=0), SMALL)
+    opened = OpenModel("untrained", SMALL, flat, None, "initial parameters")
+    return opened, train_tokenizer(read_python_docs(), SMALL.vocab_size)
 
 
 def _seconds(run: Callable[[], None]) -> float:

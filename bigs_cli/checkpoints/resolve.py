@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from bigs_cli.checkpoints.arrays import Flat, digest
@@ -20,7 +21,8 @@ from bigs_cli.core.paths import check_local, is_url, scheme_of
 from bigs_cli.core.places import local_of
 from bigs_cli.core.remote import fetch
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
+from bigs_cli.recipe import FinetuneRecipe, Recipe, load_run_recipe
+from bigs_cli.recipe.groups import Compute
 
 # Short names of published models. A finished local run of that task takes precedence.
 PUBLISHED = {
@@ -67,6 +69,22 @@ class OpenModel:
     def digest(self) -> str:
         """The first 16 digits of a SHA-256 of the parameters; see `arrays.digest`."""
         return digest(self.flat)
+
+    @cached_property
+    def recipe(self) -> Recipe | None:
+        """The recipe of the model's run; None without a run."""
+        return None if self.run is None else load_run_recipe(self.run.recipe_file)
+
+    @property
+    def compute(self) -> Compute:
+        """The `compute` settings of the model's run; without a run, the defaults."""
+        return Compute() if self.recipe is None else self.recipe.compute
+
+    @property
+    def trained_length(self) -> int:
+        """The row length in training, in tokens; without a run, the maximum length of the model."""
+        longest = self.config.max_position_embeddings
+        return longest if self.recipe is None else min(self.recipe.sequence_length, longest)
 
 
 def find_model(name: str | None) -> ResolvedModel:

@@ -175,7 +175,7 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.models.published import to_tree
     from bigs_cli.models.sharding import all_devices, replicate, split_rows
     from bigs_cli.recipe import PretrainRecipe
-    from bigs_cli.recipe.groups import VALIDATION, Compute
+    from bigs_cli.recipe.groups import VALIDATION
     from bigs_cli.reporting.console import err, out, progress
 
     config = opened.config
@@ -187,14 +187,13 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     recipe = run if isinstance(run, PretrainRecipe) else None
     shards = _mlm_shards(opened, recipe, data)
     validation = Validation.of(shards)
-    compute = Compute()
     if recipe is not None:
-        compute, batch_size = recipe.compute, batch_size or recipe.batch_size
+        batch_size = batch_size or recipe.batch_size
     special = mask_ids(shards, VALIDATION, config.vocab_size)
     characters = characters_of(shards.tokenizer(), config.vocab_size)
     mesh = all_devices()
     evaluator = MaskedLMEvaluator(
-        make_apply(config, compute), special, VALIDATION, characters, partial(split_rows, mesh=mesh)
+        make_apply(config, opened.compute), special, VALIDATION, characters, partial(split_rows, mesh=mesh)
     )
     batches = heldout_batches(validation.rows, batch_size or 32)
     with progress("validation", len(validation), "row") as advance:

@@ -142,7 +142,7 @@ def predict(
     from bigs_cli.prediction.items import InputOptions, check_options, items_with
     from bigs_cli.prediction.output import write_answers
     from bigs_cli.prediction.predictor import Predictor
-    from bigs_cli.prediction.settings import Origin, settings_for
+    from bigs_cli.prediction.settings import settings_for
     from bigs_cli.reporting.console import warn_of_trimming
     from bigs_cli.tasks.items import TEXT_OR_PAIR
 
@@ -151,7 +151,7 @@ def predict(
     config = opened.config
     if dimensions is not None:
         check_dimensions(dimensions, config)
-    settings = settings_for(config, Origin.of(opened), length, batch_size, trim, top)
+    settings = settings_for(opened, length, batch_size, trim, top)
     warn_of_trimming(config, settings.trim)
     predictor = Predictor(config, to_unstacked(opened.flat), tokenizer_of(opened), settings)
     pipeline = None if embed else predictor.pipeline

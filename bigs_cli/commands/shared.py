@@ -208,7 +208,7 @@ def tokenizer_of(model: OpenModel) -> Tokenizer:
     """
     from bigs_cli.prediction import settings
 
-    return settings.tokenizer_of(model.config, settings.Origin.of(model))
+    return settings.tokenizer_of(model)
 
 
 def check_tokenizer(tokenizer: Path | None, owner: str, shards: Corpus) -> None:

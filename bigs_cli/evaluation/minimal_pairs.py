@@ -28,8 +28,6 @@ from bigs_cli.inference import ignore
 from bigs_cli.models.config import length_within
 from bigs_cli.models.functional import make_apply
 from bigs_cli.models.published import to_unstacked
-from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
-from bigs_cli.recipe.groups import Compute
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -113,12 +111,10 @@ class PairModel:
                 "score sentences."
             )
         length_within(config, length)
-        recipe = None if opened.run is None else load_run_recipe(opened.run.recipe_file)
-        compute = Compute() if recipe is None or isinstance(recipe, FinetuneRecipe) else recipe.compute
         self._config, self._tokenizer, self._length = config, tokenizer, length
         self._params, self._within_word = to_unstacked(opened.flat), within_word
         self._mask_id = special_ids(tokenizer)["[MASK]"]
-        self._engine = pll_engine(make_apply(config, compute, unstacked=True), batch_size or BATCH)
+        self._engine = pll_engine(make_apply(config, opened.compute, unstacked=True), batch_size or BATCH)
 
     @property
     def reads_padding(self) -> bool:

@@ -21,7 +21,7 @@ from bigs_cli.inference import Batch, Engine, forward, ignore
 from bigs_cli.models.config import length_within
 from bigs_cli.models.functional import Apply, Parameters, make_apply, memoize
 from bigs_cli.models.published import to_tree
-from bigs_cli.recipe import FinetuneRecipe, load_run_recipe
+from bigs_cli.recipe import FinetuneRecipe
 from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks.examples import Examples
 from bigs_cli.tasks.splits import dev_splits, load_examples
@@ -134,16 +134,14 @@ def settings_for(
             f"{opened.source} is a {_describe_model(*own)}; {task.title} needs a {_describe_model(*needed)}. "
             f"Train one: bigs finetune {task.name} --from MODEL"
         )
-    compute = Compute()
-    if opened.run is not None:
-        recipe = load_run_recipe(opened.run.recipe_file)
-        compute, length = recipe.compute, length or min(recipe.sequence_length, config.max_position_embeddings)
-        if isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
-            batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
-            if data is None and (place := _data_of(opened.run)) is not None:
-                data = local_copy(place)
-    length = length_within(config, length)
-    return Settings(data, length, batch_size or 32, config.ignores_padding if trim is None else trim, compute)
+    run, recipe = opened.run, opened.recipe
+    if run is not None and isinstance(recipe, FinetuneRecipe) and (recipe.task == task.name or task.name == "ax"):
+        batch_size, trim = batch_size or recipe.eval_batch_size, recipe.trim_padding if trim is None else trim
+        if data is None and (place := _data_of(run)) is not None:
+            data = local_copy(place)
+    trim = config.ignores_padding if trim is None else trim
+    length = length_within(config, length or opened.trained_length)
+    return Settings(data, length, batch_size or 32, trim, opened.compute)
 
 
 def _data_of(run: RunFolder) -> str | None:

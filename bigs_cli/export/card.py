@@ -12,7 +12,7 @@ from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.metric_names import is_fraction, key_in_words, metrics_by_key, percent
 from bigs_cli.core.wording import without_folders
 from bigs_cli.export.forward import OUTPUTS
-from bigs_cli.export.settings import Exported, Format, Settings, trained_length
+from bigs_cli.export.settings import Exported, Format, Settings
 from bigs_cli.export.transformers_folder import AUTO_CLASSES
 from bigs_cli.models.config import BiGSConfig, Head
 from bigs_cli.recipe.source import dump, read_value
@@ -61,7 +61,7 @@ def write_card(folder: Path, model: OpenModel, form: Format, exported: Exported,
         f"{_kind(model)} {_size(model)}",
         f"```python\n{code}```",
         *(f"**Warning**: {warning}" for warning in exported.warnings),
-        *([] if config.ignores_padding else [_PADDING.format(length=trained_length(model))]),
+        *([] if config.ignores_padding else [_PADDING.format(length=model.trained_length)]),
         *_about_the_run(model),
         "## This export",
         f"Format `{form.name}`: {form.description}. The files were read back and run on a batch of random ids. Their "
@@ -180,7 +180,7 @@ mask, types = np.ones_like(ids), np.zeros_like(ids)"""
 def _torch_inputs(model: OpenModel, folder: str) -> str:
     """Return code that encodes an example as `inputs`, the arguments of a `transformers` model."""
     config, choices = model.config, model.config.has_choices
-    longest = trained_length(model)
+    longest = model.trained_length
     if not model.tokenizer:
         shape = f"(1, 2, {longest})" if choices else f"(1, {longest})"
         return f"""

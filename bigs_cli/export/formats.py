@@ -16,7 +16,7 @@ from bigs_cli.data.tokenizer import load_tokenizer, save_tokenizer
 from bigs_cli.export import onnx_file, sentence_transformers, stablehlo_file, transformers_folder, weights
 from bigs_cli.export.card import write_card
 from bigs_cli.export.check import differences
-from bigs_cli.export.settings import Exported, Format, Settings, trained_length
+from bigs_cli.export.settings import Exported, Format, Settings
 
 FORMATS: dict[str, Format] = {
     form.name: form
@@ -95,7 +95,7 @@ def _lengths(model: OpenModel, form: Format, requested: tuple[int, ...]) -> tupl
         raise RequestError(f"--length {invalid[0]}: this model takes 1 to {longest} tokens.")
     if form.fixes_length:
         # A model whose outputs depend on padding needs as much padding as in training.
-        return tuple(dict.fromkeys(requested)) or (longest if model.config.ignores_padding else trained_length(model),)
+        return tuple(dict.fromkeys(requested)) or (longest if model.config.ignores_padding else model.trained_length,)
     long = [_CHECKED_LONG] if longest >= _CHECKED_LONG else []
     return tuple(dict.fromkeys((min(longest, _CHECKED_LENGTH), *long)))
 

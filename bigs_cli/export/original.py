@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bigs_cli.checkpoints.resolve import OpenModel
-from bigs_cli.export.settings import Limit, Settings, Tool, trained_length
+from bigs_cli.export.settings import Limit, Settings, Tool
 from bigs_cli.models.config import Head
 
 _READ_BY_BOTH = {
@@ -33,7 +33,7 @@ _ELSEWHERE = (
 
 
 def _trained_on_shorter_rows(model: OpenModel, settings: Settings) -> bool:
-    return not model.config.ignores_padding and trained_length(model) < model.config.max_position_embeddings
+    return not model.config.ignores_padding and model.trained_length < model.config.max_position_embeddings
 
 
 def _has_classifier_dropout(model: OpenModel, settings: Settings) -> bool:

@@ -8,7 +8,7 @@ from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
 from bigs_cli.export import transformers_folder
-from bigs_cli.export.settings import Format, Settings, trained_length
+from bigs_cli.export.settings import Format, Settings
 
 _MODULES = (("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"))
 """The name, the folder and the class of each step from a text to its embedding."""
@@ -32,7 +32,7 @@ def write(folder: Path, model: OpenModel, settings: Settings) -> None:
         for name, path, kind in _MODULES
     ]
     write_json(folder / "modules.json", steps)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": trained_length(model)})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": model.trained_length})
     write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})
     pooling = folder / "1_Pooling"
     pooling.mkdir()

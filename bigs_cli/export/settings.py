@@ -12,7 +12,6 @@ import numpy as np
 from bigs_cli.checkpoints.arrays import Array
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.models.config import BiGSConfig
-from bigs_cli.recipe import load_run_recipe
 
 WeightType = Literal["float32", "bfloat16", "float16"]
 
@@ -135,9 +134,3 @@ def inputs_of(model: OpenModel, length: int, rows: int = 2) -> Inputs:
 def named_outputs(outputs: Any, names: tuple[str, ...]) -> list[Array]:
     """Return the arrays of `outputs` in the order of `names`."""
     return [np.asarray(outputs[name], np.float32) for name in names]
-
-
-def trained_length(model: OpenModel) -> int:
-    """Return the row length in training, in tokens; without a run, the maximum length of the model."""
-    longest = model.config.max_position_embeddings
-    return longest if model.run is None else min(load_run_recipe(model.run.recipe_file).sequence_length, longest)

@@ -1,17 +1,15 @@
-"""The settings of a `Predictor`, and the origin of a model, for `bigs predict` and the Python API."""
+"""The settings of a `Predictor`, and the tokenizer of a model, for `bigs predict` and the Python API."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigs_cli.checkpoints.resolve import OpenModel
-from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.errors import RequestError
 from bigs_cli.data.tokenizer import PUBLISHED_TOKENIZER, load_tokenizer
 from bigs_cli.models.config import length_within
-from bigs_cli.recipe import BiGSConfig, FinetuneRecipe, load_run_recipe
+from bigs_cli.recipe import FinetuneRecipe
 from bigs_cli.recipe.groups import Compute
 from bigs_cli.tasks import task_of
 from bigs_cli.tasks.task import Task
@@ -21,20 +19,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The origin of a loaded model: `source` for messages, and its tokenizer file and run if it has them."""
-
-    source: str
-    tokenizer: Path | None
-    run: RunFolder | None
-
-    @classmethod
-    def of(cls, opened: OpenModel) -> Origin:
-        """Return the origin of `opened`."""
-        return cls(opened.source, opened.tokenizer, opened.run)
 
 
 @dataclass(frozen=True)
@@ -54,8 +38,7 @@ class Settings:
 
 
 def settings_for(
-    config: BiGSConfig,
-    origin: Origin,
+    model: OpenModel,
     length: int | None = None,
     batch_size: int | None = None,
     trim: bool | None = None,
@@ -69,31 +52,28 @@ def settings_for(
     Raises:
         RequestError: the model has fewer positions than `length`.
     """
-    compute, task = Compute(), None
-    recipe = None if origin.run is None else load_run_recipe(origin.run.recipe_file)
-    if recipe is not None:
-        compute = recipe.compute
-        length = length or min(recipe.sequence_length, config.max_position_embeddings)
+    config, recipe, task = model.config, model.recipe, None
     if isinstance(recipe, FinetuneRecipe) and type(type_of(task_of(recipe))) is type_of_model(config):
         task = task_of(recipe)
         trim = recipe.trim_padding if trim is None else trim
-    length = length_within(config, length)
-    return Settings(length, batch_size or BATCH, config.ignores_padding if trim is None else trim, compute, task, top)
+    trim = config.ignores_padding if trim is None else trim
+    length = length_within(config, length or model.trained_length)
+    return Settings(length, batch_size or BATCH, trim, model.compute, task, top)
 
 
-def tokenizer_of(config: BiGSConfig, origin: Origin) -> Tokenizer:
+def tokenizer_of(model: OpenModel) -> Tokenizer:
     """Return the tokenizer of a model; published models without a tokenizer use BERT's.
 
     Raises:
         RequestError: its vocabulary is larger than that of the model.
         BigsError: BERT's tokenizer is neither in the hub's cache nor available from the hub.
     """
-    source = origin.tokenizer or PUBLISHED_TOKENIZER
+    source = model.tokenizer or PUBLISHED_TOKENIZER
     tokenizer = load_tokenizer(source)
     size = tokenizer.get_vocab_size()
-    if size > config.vocab_size:
+    if size > model.config.vocab_size:
         raise RequestError(
-            f"The tokenizer {source} has {size} tokens; the model {origin.source} has {config.vocab_size}. "
+            f"The tokenizer {source} has {size} tokens; the model {model.source} has {model.config.vocab_size}. "
             "Put the model's own tokenizer.json into its folder."
         )
     return tokenizer

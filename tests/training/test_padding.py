@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bigs_cli import BiGSForSequenceClassification, load_model
 from bigs_cli.checkpoints.config_json import read_config
 from bigs_cli.checkpoints.resolve import find_model, open_model
-from bigs_cli.prediction.settings import Origin, settings_for
+from bigs_cli.prediction.settings import settings_for
 from bigs_cli.training.finetune import WINDOW, shuffled_batches
 from tests.tiny import bigs, finetune, pretrain
 
@@ -80,8 +80,7 @@ def test_the_row_length_of_pretraining_is_that_of_predictions(shards: Path, tmp_
     bigs("tokenize", "--input", shards.parent / "text.jsonl", *cut).fine()
     run = tmp_path / "run"
     bigs(*pretrain(tmp_path / "shards", run, data__sequence_length=16, model__mask_padding="false")).fine()
-    origin = Origin.of(open_model(find_model(str(run))))
-    assert settings_for(read_config(run / "config.json"), origin).length == 16
+    assert settings_for(open_model(find_model(str(run)))).length == 16
     bigs("export", "--model", run, "--format", "flax", "--output", tmp_path / "model").fine()
     assert "Pad texts as in training, to 16 tokens." in (tmp_path / "model" / "README.md").read_text()
 
