@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.core.files import parse_json, write_json
+from bigs_cli.core.files import write_json
+from bigs_cli.core.json_objects import read_object
 from bigs_cli.models.config import BiGSConfig, Head
 
 ARCHITECTURES: dict[Head, str] = {
@@ -101,18 +101,9 @@ def write_config(path: Path, config: BiGSConfig) -> None:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        values = parse_json(path.read_bytes())
-    except FileNotFoundError:
-        raise RequestError(
-            f"There is no {path.name} in {path.parent}. It describes the weights; download it too."
-        ) from None
-    except OSError as error:
-        raise read_error(path, error) from None
-    except ValueError as error:
-        raise RequestError(f"{path} is not JSON: {error}. Download or export the file again.") from None
-    if not isinstance(values, dict):
-        raise RequestError(f"{path} contains a {type(values).__name__}, not a JSON object. Download the file again.")
+    if not path.exists():
+        raise RequestError(f"There is no {path.name} in {path.parent}. It describes the weights; download it too.")
+    values = read_object(path, "Download or export the file again.")
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind.lower() != "bigs":
         raise RequestError(f'{path} is for a model of type {json.dumps(kind)}; only "BiGS" models are supported.')

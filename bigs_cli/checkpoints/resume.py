@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import write_json
+from bigs_cli.core.json_objects import checked, read_object
 from bigs_cli.core.places import place_of
 from bigs_cli.recipe import PretrainRecipe, Recipe, is_recipe_file, load_run_recipe
 
@@ -52,17 +52,8 @@ def read_record(folder: Path) -> ResumeRecord:
     path = folder / RESUME
     if not path.exists():
         return ResumeRecord()
-    try:
-        return ResumeRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise read_error(path, error) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise RequestError(
-            f"{path} is corrupt: {key}: {first['msg']}. Remove it, and repeat --data and the other options of the "
-            "command that started the run."
-        ) from None
+    remedy = "Remove it, and repeat --data and the other options of the command that started the run."
+    return checked(read_object(path, remedy), ResumeRecord, path, remedy)
 
 
 def write_record(folder: Path, record: ResumeRecord) -> None:

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from bigs_cli.checkpoints.resume import RESUME, resume_command_of
-from bigs_cli.core.error_messages import read_error, write_error
+from bigs_cli.core.error_messages import write_error
 from bigs_cli.core.errors import RequestError, did_you_mean
-from bigs_cli.core.files import atomic_write, parse_json, write_json
+from bigs_cli.core.files import atomic_write, write_json
 from bigs_cli.core.folders import check_link
+from bigs_cli.core.json_objects import checked, read_object
 from bigs_cli.core.paths import check_local
 
 LOCK = ".lock"
@@ -288,22 +289,6 @@ def find_run(name: str) -> RunFolder:
 
 
 def _read_object(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON object in a file, checked against `schema`.
-
-    Raises:
-        RequestError: it cannot be read, or is not a JSON object that conforms to `schema`.
-    """
-    try:
-        value = parse_json(path.read_bytes())
-        if not isinstance(value, dict):
-            raise RequestError(f"{path} is not a JSON object. {_RESTORE}")
-        schema.model_validate(value)
-    except OSError as error:
-        raise read_error(path, error) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise RequestError(f"{path} is corrupt: {key}: {first['msg']}. {_RESTORE}") from None
-    except ValueError as error:
-        raise RequestError(f"{path} is not JSON: {error}. {_RESTORE}") from error
+    value = read_object(path, _RESTORE)
+    checked(value, schema, path, _RESTORE)
     return value

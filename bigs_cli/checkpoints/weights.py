@@ -13,9 +13,8 @@ from pathlib import Path
 
 from bigs_cli.checkpoints import flax_file, onnx_file, safetensors_file, torch_file
 from bigs_cli.checkpoints.arrays import Flat, is_plain_name
-from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError, did_you_mean, listed
-from bigs_cli.core.files import parse_json
+from bigs_cli.core.json_objects import read_object
 
 INDEX = ".index.json"
 
@@ -100,13 +99,7 @@ def parts(source: Path) -> list[str]:
     """
     if not source.name.endswith(INDEX):
         return [source.name]
-    try:
-        index = parse_json(source.read_bytes())
-    except OSError as error:
-        raise read_error(source, error) from None
-    except ValueError as error:
-        raise RequestError(f"{source} is not JSON: {error}. Download it again.") from None
-    files = index.get("weight_map") if isinstance(index, dict) else None
+    files = read_object(source, "Download it again.").get("weight_map")
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise RequestError(
             f'{source} is not an index of shards: it has no "weight_map" of tensors to files. Download it again.'

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
 from bigs_cli.core.errors import BigsError, RequestError
+from bigs_cli.core.json_objects import checked, read_object
 from bigs_cli.data.corpus import Array, Batch
 from bigs_cli.data.manifest import MAKE_AGAIN, MANIFEST, SPLITS, UNFINISHED, Manifest, Shard, Split
 from bigs_cli.data.order import Shuffle
@@ -189,13 +189,7 @@ def read_manifest(folder: str | Path) -> Shards:
             f"There are no token shards in {folder} (no {MANIFEST}). "
             f"Make them with: bigs tokenize --input PATH --length L --vocab FILE --output {folder}"
         )
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise RequestError(f"{path} is not a manifest of token shards: {where}: {first['msg']}. {MAKE_AGAIN}") from None
-    return Shards(folder, manifest)
+    return Shards(folder, checked(read_object(path, MAKE_AGAIN), Manifest, path, MAKE_AGAIN))
 
 
 def _size_error(file: Path, expected: int) -> str | None:

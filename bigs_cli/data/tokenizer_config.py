@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.files import parse_json, write_json
+from bigs_cli.core.files import write_json
+from bigs_cli.core.json_objects import checked, read_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,20 +67,10 @@ def read_tokenizer_config(path: Path) -> TokenizerConfig:
     Raises:
         RequestError: the file cannot be read or is malformed, or it is for another kind of tokenizer.
     """
-    try:
-        config = TokenizerConfig.model_validate(parse_json(path.read_bytes()))
-    except FileNotFoundError:
+    if not path.exists():
         return TokenizerConfig()
-    except OSError as error:
-        raise read_error(path, error) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RequestError(
-            f"{path}{f', {where}' if where else ''}: {first['msg']}. Correct it, or download it again."
-        ) from None
-    except ValueError as error:
-        raise RequestError(f"{path} is not JSON ({error}). Correct it, or download it again.") from None
+    remedy = "Correct it, or download it again."
+    config = checked(read_object(path, remedy), TokenizerConfig, path, remedy)
     if config.tokenizer_class and not _WORDPIECE.fullmatch(config.tokenizer_class):
         raise RequestError(
             f"{path} is for a {config.tokenizer_class}, which tokenizes differently from BERT's tokenizer. Name a "

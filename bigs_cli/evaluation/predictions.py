@@ -12,6 +12,7 @@ from bigs_cli.checkpoints.run import RunFolder
 from bigs_cli.core.error_messages import read_error
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import parse_json
+from bigs_cli.core.json_objects import first_problem
 from bigs_cli.core.metric_names import by_split, split_in_words
 from bigs_cli.core.wording import counted
 from bigs_cli.reporting.scores import Baseline, Scores
@@ -58,9 +59,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
         try:
             _Line.model_validate(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise RequestError(f"{path}:{number} is invalid: {where}: {first['msg']}.") from None
+            raise RequestError(f"{path}:{number} is invalid: {first_problem(error)}.") from None
     return lines
 
 

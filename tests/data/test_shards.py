@@ -38,11 +38,11 @@ def test_corrupt_shards_are_named(tmp_path, tokenizer, text):  # noqa: F811
     manifest = tmp_path / "out" / "manifest.json"
     old = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(old | {"version": 9}))
-    with pytest.raises(RequestError, match=r"manifest\.json is not a manifest of token shards: version"):
+    with pytest.raises(RequestError, match=r"manifest\.json is corrupt: version"):
         open_shards(tmp_path / "out")
     shard = old["splits"]["train"][0] | {"file": "../text.jsonl"}
     manifest.write_text(json.dumps(old | {"splits": {"train": [shard]}}))
-    with pytest.raises(RequestError, match=r"not a manifest of token shards: splits\.train\.0\.file"):
+    with pytest.raises(RequestError, match=r"is corrupt: splits\.train\.0\.file"):
         open_shards(tmp_path / "out")
     with pytest.raises(RequestError, match=r"no token shards in .*bigs tokenize"):
         open_shards(tmp_path / "none")

@@ -95,9 +95,12 @@ def test_special_tokens_are_renamed_to_berts(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"{", "tokenizer_config.json is not JSON"),
-        (b"[]", "tokenizer_config.json: Input should be a valid dictionary"),
-        (b'{"do_lower_case": "perhaps"}', "tokenizer_config.json, do_lower_case: Input should be a valid boolean"),
-        (b'{"mask_token": 7}', "tokenizer_config.json, mask_token: Input should be a valid string"),
+        (b"[]", "tokenizer_config.json is not a JSON object"),
+        (
+            b'{"do_lower_case": "perhaps"}',
+            "tokenizer_config.json is corrupt: do_lower_case: Input should be a valid boolean",
+        ),
+        (b'{"mask_token": 7}', "tokenizer_config.json is corrupt: mask_token: Input should be a valid string"),
         (b'{"tokenizer_class": "BertJapaneseTokenizer"}', "tokenizes differently from BERT's tokenizer"),
     ],
 )
