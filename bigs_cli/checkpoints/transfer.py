@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -116,11 +116,15 @@ def _label_columns(config: BiGSConfig, target: BiGSConfig) -> list[int] | None:
         return None
     if config.labels is None or target.labels is None:
         return list(range(target.num_labels))
-    source = [label.casefold() for label in config.labels]
-    labels = [label.casefold() for label in target.labels]
-    if sorted(source) != sorted(labels) or len(set(source)) != len(source):
+    return label_order(target.labels, config.labels)
+
+
+def label_order(labels: Sequence[str], source: Sequence[str]) -> list[int] | None:
+    """Return the index of each label among those of `source`, without regard to case; None if the labels differ."""
+    known, wanted = ([label.casefold() for label in names] for names in (source, labels))
+    if sorted(known) != sorted(wanted) or len(set(known)) != len(known):
         return None
-    return [source.index(label) for label in labels]
+    return [known.index(label) for label in wanted]
 
 
 def _adapt(plain: str, array: Array, shape: Shape, columns: list[int] | None) -> tuple[Array, str]:

@@ -169,13 +169,11 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     from bigs_cli.core.files import to_json
     from bigs_cli.data.corpus import Validation
     from bigs_cli.data.loader import heldout_batches
-    from bigs_cli.data.masking import characters_of, mask_ids
     from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
     from bigs_cli.models.functional import make_apply
     from bigs_cli.models.published import to_tree
     from bigs_cli.models.sharding import all_devices, replicate, split_rows
     from bigs_cli.recipe import PretrainRecipe
-    from bigs_cli.recipe.groups import VALIDATION
     from bigs_cli.reporting.console import err, out, progress
 
     config = opened.config
@@ -189,12 +187,9 @@ def evaluate_mlm(opened: OpenModel, data: Path | None, batch_size: int | None, a
     validation = Validation.of(shards)
     if recipe is not None:
         batch_size = batch_size or recipe.batch_size
-    special = mask_ids(shards, VALIDATION, config.vocab_size)
-    characters = characters_of(shards.tokenizer(), config.vocab_size)
     mesh = all_devices()
-    evaluator = MaskedLMEvaluator(
-        make_apply(config, opened.compute), special, VALIDATION, characters, partial(split_rows, mesh=mesh)
-    )
+    apply = make_apply(config, opened.compute)
+    evaluator = MaskedLMEvaluator(apply, shards, config.vocab_size, partial(split_rows, mesh=mesh))
     batches = heldout_batches(validation.rows, batch_size or 32)
     with progress("validation", len(validation), "row") as advance:
         metrics = evaluator(replicate(to_tree(opened.flat, config), mesh), batches, advance)

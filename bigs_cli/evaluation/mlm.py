@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from bigs_cli.data.corpus import Batch, Corpus, Rows, Validation, unmask
-from bigs_cli.data.masking import MaskIds, masked_batch
+from bigs_cli.data.masking import MaskIds, characters_of, mask_ids, masked_batch
 from bigs_cli.models.functional import Apply, Parameters, memoize
 from bigs_cli.models.losses import classification_sums
-from bigs_cli.recipe.groups import Masking
+from bigs_cli.recipe.groups import VALIDATION, Masking
 
 SEED = 0  # of the held-out masks, so that runs with different seeds are comparable
 _UNIGRAM_ROWS = 1 << 16
@@ -39,7 +39,7 @@ def unigram_loss(train: Corpus, validation: Validation) -> float:
 
 
 @memoize
-def _batch_sums(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> Callable[..., dict[str, jax.Array]]:
+def _batch_sums(apply: Apply, ids: MaskIds | None, masking: Masking) -> Callable[..., dict[str, jax.Array]]:
     """Return a function from (params, batch, characters) to sums over the predictions.
 
     They are the summed loss, and the numbers of correct predictions, of predictions, and of characters in the predicted
@@ -47,7 +47,7 @@ def _batch_sums(apply: Apply, mask_ids: MaskIds | None, masking: Masking) -> Cal
     """
 
     def sums(params: Parameters, batch: dict[str, jax.Array], characters: jax.Array) -> dict[str, jax.Array]:
-        masked = masked_batch(jax.random.key(SEED), batch, mask_ids, masking)
+        masked = masked_batch(jax.random.key(SEED), batch, ids, masking)
         logits = apply(
             params,
             masked.input_ids,
@@ -74,17 +74,14 @@ class MaskedLMEvaluator:
     def __init__(
         self,
         apply: Apply,
-        mask_ids: MaskIds | None,
-        masking: Masking,
-        characters: np.ndarray[Any, Any],
+        corpus: Corpus,
+        vocab_size: int,
         place: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+        masking: Masking = VALIDATION,
     ) -> None:
-        """`mask_ids` and `masking` are arguments of `masked_batch`, and `characters` is `masking.characters_of`.
-
-        `place` puts a batch on the devices.
-        """
-        self._place, self._characters = place, characters
-        self._sums = jax.jit(_batch_sums(apply, mask_ids, masking))
+        """Take a model function with `vocab_size` outputs; `place` puts a batch of rows of `corpus` on the devices."""
+        self._place, self._characters = place, characters_of(corpus.tokenizer(), vocab_size)
+        self._sums = jax.jit(_batch_sums(apply, mask_ids(corpus, masking, vocab_size), masking))
 
     def __call__(
         self,

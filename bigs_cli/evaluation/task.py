@@ -13,6 +13,7 @@ import numpy as np
 from bigs_cli.checkpoints.resolve import OpenModel
 from bigs_cli.checkpoints.resume import locate, read_record
 from bigs_cli.checkpoints.run import RunFolder
+from bigs_cli.checkpoints.transfer import label_order
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.remote import local_copy
 from bigs_cli.core.wording import counted
@@ -172,7 +173,12 @@ class ModelOnTask(TaskEvaluator):
         """
         order = None
         if opened.config.labels and task.labels and opened.config.labels != task.labels:
-            order = label_order(task.labels, opened.config.labels, opened.source)
+            order = label_order(task.labels, opened.config.labels)
+            if order is None:
+                raise RequestError(
+                    f"The labels of {opened.source} ({', '.join(opened.config.labels)}) are not the task's "
+                    f"({', '.join(task.labels)}): it was trained for another task."
+                )
         apply = make_apply(opened.config, settings.compute)
         super().__init__(apply, type_of(task), settings.batch_size, settings.trim, order)
         self.params = to_tree(opened.flat, opened.config)
@@ -192,18 +198,3 @@ class ModelOnTask(TaskEvaluator):
             check_token_types(inputs, self._config)
             splits.append(Split(name, examples, inputs))
         return splits
-
-
-def label_order(task_labels: tuple[str, ...], model_labels: tuple[str, ...], source: str) -> list[int]:
-    """Return the index of each task label among the labels of the model, which may have another order.
-
-    Raises:
-        RequestError: the labels differ.
-    """
-    known = [label.casefold() for label in model_labels]
-    if sorted(known) != sorted(label.casefold() for label in task_labels):
-        raise RequestError(
-            f"The labels of {source} ({', '.join(model_labels)}) are not the task's ({', '.join(task_labels)}): "
-            "it was trained for another task."
-        )
-    return [known.index(label.casefold()) for label in task_labels]

@@ -147,26 +147,28 @@ class Encoder(nnx.Module):
         def mix(u: jax.Array, operands: Any, reverse: bool) -> jax.Array:
             return mixers.mix_channels_last(mixer, operands, _masked(u, real), reverse)
 
-        def run(block: Block, x: jax.Array, operands: Any) -> jax.Array:
-            mixing = (partial(self._attend, keep=keep),) if self.heads else _directions(mix, operands)
-            return block(x, *mixing, in_parts=long)
+        def mixing(operands: Any) -> tuple[Mix, ...]:
+            return (partial(self._attend, keep=keep),) if self.heads else _directions(mix, operands)
 
-        states = []
         if self.mixing is not None:
-            for index, block in enumerate(blocks):
-                x = block(x, *map(masked, self.mixing(index)), in_parts=long)
-                states.append(x)
-            return x, states
-        operands = () if self.heads else self._operands(mixer, L)
-        if not long:
-            for block, layer_operands in zip(blocks, unstack(operands, self.depth), strict=True):
-                x = run(block, x, layer_operands)
-                states.append(x)
-            return x, states
-        graph, _ = nnx.split(blocks[0])
-        stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *map(nnx.state, blocks))
-        x, hidden = _scan(lambda state, x, operands: run(nnx.merge(graph, state), x, operands), x, stacked, operands)
-        return x, list(hidden)
+            mixing_of = [tuple(map(masked, self.mixing(index))) for index in range(self.depth)]
+        else:
+            operands = () if self.heads else self._operands(mixer, L)
+            if long:
+                graph, _ = nnx.split(blocks[0])
+                stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *map(nnx.state, blocks))
+
+                def run(state: Any, x: jax.Array, operands: Any) -> jax.Array:
+                    return nnx.merge(graph, state)(x, *mixing(operands), in_parts=True)
+
+                x, hidden = _scan(run, x, stacked, operands)
+                return x, list(hidden)
+            mixing_of = [mixing(layer_operands) for layer_operands in unstack(operands, self.depth)]
+        states = []
+        for block, mixes in zip(blocks, mixing_of, strict=True):
+            x = block(x, *mixes, in_parts=long)
+            states.append(x)
+        return x, states
 
     def _attend(self, *inputs: jax.Array, keep: jax.Array | None) -> jax.Array:
         assert keep is not None

@@ -7,6 +7,7 @@ replicated.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -209,6 +210,7 @@ def split_rows(batch: Any, mesh: jax.sharding.Mesh | None) -> Any:
     return put(batch, batch_sharding(mesh)) if even else replicate(batch, mesh)
 
 
+@functools.lru_cache
 def rows_here(placement: NamedSharding, rows: int) -> np.ndarray[Any, Any]:
     """Return the indices, ascending, of the rows of a batch that the devices of this process hold."""
     indices = placement.addressable_devices_indices_map((rows,)).values()

@@ -19,7 +19,7 @@ from bigs_cli.models.config import BiGSConfig
 from bigs_cli.models.heads import Outputs
 from bigs_cli.prediction.settings import Settings
 from bigs_cli.tasks.items import TEXT, Item
-from bigs_cli.tasks.types.base import percent_text
+from bigs_cli.tasks.types.base import Pipeline, percent_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -54,11 +54,10 @@ class Masked(Encoded):
         return {**super().batch(rows, size), "positions": positions}
 
 
-class FillMask:
+class FillMask(Pipeline):
     """The `Pipeline` of masked-LM and pretraining heads."""
 
     takes = TEXT
-    by_token = False
     headers = ("filled", "mask", "word", "probability")
 
     def __init__(self, config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
-
-import jax
 
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.wording import printable
 from bigs_cli.data.encode import Encoded, encode_texts
-from bigs_cli.models.config import BiGSConfig, Head
-from bigs_cli.models.heads import Outputs
+from bigs_cli.models.config import BiGSConfig
 from bigs_cli.prediction.fill_mask import FillMask
 from bigs_cli.prediction.settings import Settings
 from bigs_cli.tasks.items import PAIR, Item
@@ -25,23 +22,15 @@ FOLLOWS = 0
 """The index of the output for "follows", in BERT and in the original code, whose heads follow BERT's."""
 
 
-class NextSentence:
+class NextSentence(Pipeline):
     """The `Pipeline` of next-sentence heads: the probability that the second text of a pair follows the first."""
 
     takes = PAIR
-    by_token = False
     headers = ("text", "pair", "follows", "probability")
-
-    def __init__(self, config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -> None:
-        pass
 
     def encode_items(self, tokenizer: Tokenizer, items: Sequence[Item], length: int) -> Encoded:
         """Encode pairs."""
         return encode_texts(tokenizer, [item.text for item in items], [item.text_b or "" for item in items], length)
-
-    def scores(self, outputs: Outputs) -> jax.Array:
-        """Return the logits `[B, 2]`."""
-        return outputs.logits
 
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
         """Yield `prediction`, whether the second text follows the first, and the `probability` that it does."""
@@ -54,13 +43,6 @@ class NextSentence:
         yield printable(item.text, 60), printable(item.text_b or "", 60), follows, percent_text(answer["probability"])
 
 
-WITHOUT_TASK: dict[Head, Callable[[BiGSConfig, Settings, Tokenizer], Pipeline]] = {
-    "masked-lm": FillMask,
-    "pretraining": FillMask,
-    "next-sentence": NextSentence,
-}
-
-
 def pipeline_for(config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -> Pipeline:
     """Return the pipeline for the head of a model.
 
@@ -69,8 +51,10 @@ def pipeline_for(config: BiGSConfig, settings: Settings, tokenizer: Tokenizer) -
     """
     if (kind := type_of_model(config)) is not None and issubclass(kind, AnsweringType):
         return kind.for_model(config, settings.task)
-    if config.head in WITHOUT_TASK:
-        return WITHOUT_TASK[config.head](config, settings, tokenizer)
+    if config.head in ("masked-lm", "pretraining"):
+        return FillMask(config, settings, tokenizer)
+    if config.head == "next-sentence":
+        return NextSentence()
     raise RequestError(
         "This model is a bare encoder: it has no predictions, only embeddings (`--embed`, or `.embed()`)."
     )

@@ -31,7 +31,7 @@ class Table:
     """A table with at least one row, read by column.
 
     `names` are the columns, `values` returns the cells of one. `places` are the locations of the rows, for messages.
-    `ids` are the row numbers in the source, counted from 0; `skipped` is the number of omitted rows.
+    `ids` are the row numbers in the source, counted from 0.
     """
 
     name: str
@@ -39,7 +39,6 @@ class Table:
     values: Callable[[str], list[Any]]
     places: Sequence[str]
     ids: Sequence[int]
-    skipped: int = 0
 
     def require(self, names: Iterable[str], purpose: str = "") -> None:
         """Check that the table has columns; `purpose` is a clause that names their use.
@@ -135,7 +134,7 @@ def table_of(name: str, rows: Iterable[tuple[str, Row | BadRecord]], broken_rows
         ids.append(i)
     if not ids:
         raise RequestError(f"{name} contains no rows. Check the file, or download it again.")
-    return Table(name, list(columns), columns.__getitem__, places, ids, len(broken))
+    return Table(name, list(columns), columns.__getitem__, places, ids)
 
 
 def read_parquet_files(files: Sequence[TextFile]) -> Table:

@@ -165,7 +165,6 @@ def finetune(
                 checkpoint_every=every_steps,
                 digests=data_digests(task, data, tokenizer),
                 freeze_ssm=recipe.freeze_ssm,
-                gradient_accumulation_steps=recipe.gradient_accumulation_steps,
                 peak_tokens=peak_tokens(recipe.compute.dtype, row_flops, length) if is_screen(err) else None,
             )
             examples = (f"{split_in_words(split.name)} {len(split.examples):,}" for split in dev)

@@ -108,7 +108,6 @@ class Training:
     digests: Mapping[str, str]
     fixed: tuple[Parameters, ...] = ()
     verification: Verification | None = None
-    gradient_accumulation_steps: int = 1
     freeze_ssm: bool = False
     max_minutes: float | None = None
     peak_tokens: float | None = None
@@ -232,7 +231,7 @@ def make_update(training: Training) -> tuple[optax.GradientTransformationExtraAr
     recipe, settings = training.recipe, training.recipe.optimizer
     lr_schedule = learning_rate(recipe.schedule, settings.learning_rate, training.steps)
     optimizer = make_optimizer(settings, training.freeze_ssm, recipe.compute.dtype)
-    options = StepOptions(training.gradient_accumulation_steps, settings.ema, settings.stop_after_nonfinite)
+    options = StepOptions(training.recipe.gradient_accumulation_steps, settings.ema, settings.stop_after_nonfinite)
     return optimizer, make_step(training.loss, optimizer, lr_schedule, recipe.seed, options, training.fixed)
 
 

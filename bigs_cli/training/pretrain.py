@@ -29,7 +29,7 @@ from bigs_cli.core.processes import broadcast, is_main_process
 from bigs_cli.core.wording import counted
 from bigs_cli.data.corpus import Corpus, Validation
 from bigs_cli.data.loader import heldout_batches, train_batches
-from bigs_cli.data.masking import MaskIds, characters_of, mask_ids, masked_batch, word_continuations
+from bigs_cli.data.masking import MaskIds, mask_ids, masked_batch, word_continuations
 from bigs_cli.data.tokenizer import save_tokenizer
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator
 from bigs_cli.models import sharding as meshes
@@ -38,7 +38,7 @@ from bigs_cli.models.functional import Apply, Parameters, count, make_apply, mem
 from bigs_cli.models.losses import classification_sums, distillation, with_teacher
 from bigs_cli.models.published import to_tree
 from bigs_cli.recipe import BiGSConfig, PretrainRecipe
-from bigs_cli.recipe.groups import VALIDATION, Distillation, Masking
+from bigs_cli.recipe.groups import Distillation, Masking
 from bigs_cli.reporting.console import err, is_screen, progress
 from bigs_cli.reporting.loggers import open_loggers
 from bigs_cli.reporting.metrics_log import MetricsLog, read_metrics
@@ -126,7 +126,6 @@ def pretrain(
             digests=digests,
             fixed=fixed,
             verification=verification,
-            gradient_accumulation_steps=recipe.gradient_accumulation_steps,
             max_minutes=recipe.max_minutes,
             peak_tokens=peak,
         )
@@ -314,14 +313,14 @@ class _Batches:
     def restore(self, step: int, loop_state: Mapping[str, Any]) -> None:
         # With batch-size warmup the rows of a process change with the batch size, so each process reads all rows.
         fixed = self._recipe.batch_size_warmup is None
-        mine = _rows_here(self._sharding, self._base) if fixed else np.arange(self._base)
+        mine = meshes.rows_here(self._sharding, self._base) if fixed else np.arange(self._base)
         self._loader = train_batches(
             self._rows, self._base, self._recipe.seed, mine=mine, start_state=loop_state.get("loader")
         )
 
     def take(self, step: int) -> dict[str, jax.Array]:
         rows = batch_schedule.rows_of(self._recipe, step)
-        batch, mine = batch_schedule.take(self._loader, rows // self._base), _rows_here(self._sharding, rows)
+        batch, mine = batch_schedule.take(self._loader, rows // self._base), meshes.rows_here(self._sharding, rows)
         if len(mine) < len(batch[TOKENS]):
             batch = {name: part[mine] for name, part in batch.items()}
         batch = {**batch, "row": mine.astype(np.int32)}
@@ -345,10 +344,8 @@ class _Evaluator:
         self, recipe: PretrainRecipe, validation: Validation, mesh: jax.sharding.Mesh, apply: Apply, log: MetricsLog
     ) -> None:
         self._recipe, self._validation, self._log = recipe, validation, log
-        self._sharding = meshes.batch_sharding(mesh)
-        special = mask_ids(validation.corpus, VALIDATION, recipe.model.vocab_size)
-        characters = characters_of(validation.corpus.tokenizer(), recipe.model.vocab_size)
-        self._measure = MaskedLMEvaluator(apply, special, VALIDATION, characters, self._place)
+        place = functools.partial(meshes.put, sharding=meshes.batch_sharding(mesh))
+        self._measure = MaskedLMEvaluator(apply, validation.corpus, recipe.model.vocab_size, place)
         self.every_steps = recipe.evaluate.every_steps
         self.metrics: dict[str, float] = {}
 
@@ -380,16 +377,6 @@ class _Evaluator:
         loss, accuracy = self.metrics["loss"], self.metrics["accuracy"]
         err.print(f"step {step:,}: validation loss {loss:.4f}, accuracy {percent(accuracy)}%")
         return loss
-
-    def _place(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
-        mine = _rows_here(self._sharding, self._recipe.batch_size)
-        here = jax.tree.map(lambda part: part[mine], batch)
-        return meshes.place(here, self._sharding, self._recipe.batch_size, mine)
-
-
-@functools.lru_cache
-def _rows_here(sharding: jax.sharding.NamedSharding, rows: int) -> np.ndarray[Any, Any]:
-    return meshes.rows_here(sharding, rows)
 
 
 def _digests(shards: Corpus, validation: Validation | None) -> dict[str, str]:

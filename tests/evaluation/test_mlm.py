@@ -11,7 +11,6 @@ from bigs_cli.checkpoints.resolve import find_model, open_model
 from bigs_cli.data.corpus import Validation
 from bigs_cli.data.loader import heldout_batches
 from bigs_cli.data.manifest import Split
-from bigs_cli.data.masking import MaskIds, characters_of
 from bigs_cli.data.shards import open_shards
 from bigs_cli.evaluation.mlm import MaskedLMEvaluator, unigram_loss
 from bigs_cli.models.functional import make_apply
@@ -25,9 +24,8 @@ def test_held_out_metrics_do_not_depend_on_the_batch_size(pretrained: Path, shar
     recipe = load_recipe(str(pretrained / "recipe.yaml"))
     assert isinstance(recipe, PretrainRecipe)
     params = to_tree(model.flat, model.config)
-    special = MaskIds.of(rows, recipe.masking, model.config.vocab_size)
-    characters = characters_of(rows.tokenizer(), model.config.vocab_size)
-    evaluator = MaskedLMEvaluator(make_apply(model.config, Compute()), special, recipe.masking, characters)
+    apply = make_apply(model.config, Compute())
+    evaluator = MaskedLMEvaluator(apply, rows, model.config.vocab_size, masking=recipe.masking)
     seen: list[int] = []
     # With 7, most rows of the last batch are padding.
     ours, theirs = (evaluator(params, heldout_batches(rows.split("heldout"), size), seen.append) for size in (8, 7))

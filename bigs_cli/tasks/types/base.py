@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -35,42 +35,34 @@ NUMBER_HEADERS = ("probability", "score", "mask", "characters")
 """The headers of numeric columns of `Pipeline.table_rows`."""
 
 
-class Pipeline(Protocol):
+class Pipeline(ABC):
     """Maps texts to the answers of a head, for `bigs predict` and the Python API."""
 
-    @property
-    def takes(self) -> InputFormat:
-        """The input format of the head."""
-        ...
+    takes: InputFormat
+    """The input format of the head."""
+    headers: tuple[str, ...]
+    """The column headers of `table_rows`; those of numeric columns are in `NUMBER_HEADERS`."""
+    by_token: bool = False
+    """Whether scores are per token rather than per row."""
 
-    @property
-    def by_token(self) -> bool:
-        """Whether scores are per token rather than per row."""
-        ...
-
-    @property
-    def headers(self) -> tuple[str, ...]:
-        """The column headers of `table_rows`; those of numeric columns are in `NUMBER_HEADERS`."""
-        ...
-
+    @abstractmethod
     def encode_items(self, tokenizer: Tokenizer, items: Sequence[Item], length: int) -> Encoded:
         """Encode items as model inputs, one or more rows each, or raise RequestError."""
-        ...
 
     def scores(self, outputs: Outputs) -> Any:
         """Return the part of a batch's outputs that the answers need: an array or a tuple of arrays.
 
         This method is compiled by JAX.
         """
-        ...
+        return outputs.logits
 
+    @abstractmethod
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
         """Yield the answer to each item as JSON values; `top` is the number of candidates to include."""
-        ...
 
+    @abstractmethod
     def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         """Yield the table rows that show an answer, with one cell per header."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -266,14 +258,8 @@ class TaskType(ABC):
         return [answer_text(lines[0].get("label")), *(answer_text(line.get("prediction")) for line in lines)]
 
 
-class AnsweringType(TaskType):
-    """A task type with which `bigs predict` answers questions about texts; the others only give embeddings.
-
-    `takes` and `headers` are those of `Pipeline`.
-    """
-
-    takes: InputFormat
-    headers: tuple[str, ...]
+class AnsweringType(TaskType, Pipeline):
+    """A task type with which `bigs predict` answers questions about texts; the others only give embeddings."""
 
     @abstractmethod
     def examples_of(self, items: Sequence[Item]) -> Examples:
@@ -286,10 +272,6 @@ class AnsweringType(TaskType):
     def answer_items(self, items: Sequence[Item], inputs: Encoded, scores: Any, top: int) -> Iterator[dict[str, Any]]:
         """Yield the answer to each item."""
         return self.answers(self.examples_of(items), inputs, scores)
-
-    @abstractmethod
-    def table_rows(self, item: Item, answer: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-        """Yield the table rows that show an answer, with one cell per header."""
 
 
 def pairs_of(task: Task, pairs: Callable[[], Sequence[tuple[float, float]]]) -> tuple[Array, Array]:

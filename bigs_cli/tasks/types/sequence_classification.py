@@ -49,16 +49,14 @@ class TextExamples(Examples):
 
     `text_a` and `text_b` have n texts each (`text_b` is None for single texts). `labels` `[n]` are int32 ids in the
     order of `Task.labels` or float32 scores; for several labels per text, `[n, K]` int32 is 1 for each label that
-    applies. They are None if the split has none. `ids` `[n]` are the row numbers in the
-    source, counted from 0, which are the `index` of the official GLUE test files. `skipped` is the number of omitted
-    rows.
+    applies. They are None if the split has none. `ids` `[n]` are the row numbers in the source, counted from 0, which
+    are the `index` of the official GLUE test files.
     """
 
     text_a: list[str]
     text_b: list[str] | None
     labels: Array | None
     ids: Array
-    skipped: int = 0
 
     @property
     def labelled(self) -> bool:
@@ -103,7 +101,6 @@ class TextType(AnsweringType):
             text_b=table.texts(text_b) if text_b else None,
             labels=self.read_labels(table),
             ids=np.array(table.ids, np.int64),
-            skipped=table.skipped,
         )
 
     @abstractmethod
