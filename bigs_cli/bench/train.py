@@ -80,7 +80,7 @@ def shape_of(text: str) -> tuple[int, int]:
 def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
     """Return the measured peak FLOP/s for each data type of the settings."""
     types = {SETTINGS[name][1].dtype for name in names}
-    return {dtype: float(run_child("bigs_cli.bench.matrix", dtype)) for dtype in sorted(types)}
+    return {dtype: float(run_child("bigs_cli.training.peak_flops", dtype)) for dtype in sorted(types)}
 
 
 def measure(

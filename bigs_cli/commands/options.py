@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bigs_cli.core.notices import notice
+from bigs_cli.core.errors import notice
 from bigs_cli.core.paths import check_local, check_readable_url, check_writable_url
 
 RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger", "--learning": "--validation-curve"}
