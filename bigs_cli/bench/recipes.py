@@ -107,9 +107,7 @@ class Measure:
         None for the first recipe, for fewer than two common seeds, or if all differences are equal.
         """
         first = next(iter(self.values))
-        baseline, values = self.values[first], self.values[recipe]
-        differences = [values[seed] - baseline[seed] for seed in values if seed in baseline]
-        return None if recipe == first else paired_t_test(differences)
+        return None if recipe == first else paired_t_test(self.values[recipe], self.values[first])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object for JSON; scores are fractions there."""

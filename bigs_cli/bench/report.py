@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from bigs_cli.core.environment import describe_machine
-from bigs_cli.core.errors import RequestError
 from bigs_cli.core.files import to_json, write_json
 from bigs_cli.reporting.console import err, out
 
@@ -19,19 +17,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 STDOUT = "-"
-
-
-def check_target(target: str | None) -> None:
-    """Check, before anything is measured, that the JSON can be written to `target`.
-
-    Raises:
-        RequestError: it is a folder, or its folder does not exist or is not writable.
-    """
-    if target is None or target == STDOUT:
-        return
-    path = Path(target)
-    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-        raise RequestError(f"--json {target} cannot be written. Name a file in an existing folder, or - for stdout.")
 
 
 def heading(bench: str, **settings: Any) -> dict[str, Any]:

@@ -63,17 +63,24 @@ class Measured:
 
 
 def shape_of(text: str) -> tuple[int, int]:
-    """Return (length, batch) from "128x16"; raise ValueError for any other form."""
-    length, batch = text.lower().replace("×", "x").split("x")
-    if int(length) < 1 or int(batch) < 1:
-        raise ValueError(text)
-    return int(length), int(batch)
+    """Return (length, batch) from "128x16".
+
+    Raises:
+        RequestError: `text` has another form.
+    """
+    try:
+        length, batch = map(int, text.lower().replace("×", "x").split("x"))
+    except ValueError:
+        length = batch = 0
+    if length < 1 or batch < 1:
+        raise RequestError(f"--shape {text} must be LENGTHxBATCH, such as 128x16.")
+    return length, batch
 
 
 def all_peak_flops(names: Sequence[str]) -> dict[str, float]:
     """Return the measured peak FLOP/s for each data type of the settings."""
     types = {SETTINGS[name][1].dtype for name in names}
-    return {dtype: float(run_child("bigs_cli.bench.matrix", dtype)) for dtype in sorted(types)}
+    return {dtype: float(run_child("bigs_cli.training.peak_flops", dtype)) for dtype in sorted(types)}
 
 
 def measure(

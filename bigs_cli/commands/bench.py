@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bigs_cli.commands import compare_recipes
 from bigs_cli.commands import options as opt
 from bigs_cli.core.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from bigs_cli.recipe import BiGSConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,11 +46,10 @@ def load(
     """
     from bigs_cli.bench.corpus import check_space, source_rows
     from bigs_cli.bench.load import as_json, corpus_sizes, flatness, measure_sizes, sizes_table, summary_line
-    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.bench.report import heading, show
     from bigs_cli.data.shards import open_shards
     from bigs_cli.reporting.console import err, progress
 
-    check_target(json_file)
     shards = open_shards(data) if data else None
     sources = [source_rows(shards, length) for length in lengths or (128, 512)]
     corpora = corpus_sizes(int(tokens), sizes)
@@ -83,13 +87,12 @@ def tokenize(
     """Measure the speed and memory of tokenization, compared with the tokenizer library alone."""
     import os
 
-    from bigs_cli.bench.report import as_json, check_target, heading, show
+    from bigs_cli.bench.report import as_json, heading, show
     from bigs_cli.bench.tokenize import measure, tokenize_table
     from bigs_cli.data.sources import find_parts
     from bigs_cli.data.tokenizer import load_tokenizer
     from bigs_cli.reporting.console import err, progress
 
-    check_target(json_file)
     find_parts(inputs, say=err.print)
     load_tokenizer(vocab)
     workers, times = workers or os.cpu_count() or 1, times or [1, 10]
@@ -150,7 +153,7 @@ def train(
     json_file: opt.JsonFile = None,
 ) -> None:
     """Measure training steps or forward passes: time, MFU, and speed-up over the original implementation."""
-    from bigs_cli.bench.report import as_json, check_target, heading, show
+    from bigs_cli.bench.report import as_json, heading, show
     from bigs_cli.bench.train import (
         OWN,
         PASSES,
@@ -161,24 +164,14 @@ def train(
         shape_of,
         train_table,
     )
-    from bigs_cli.core.errors import RequestError, did_you_mean
-    from bigs_cli.recipe import BiGSConfig
     from bigs_cli.reporting.console import err, progress
 
-    check_target(json_file)
     names = list(settings or OWN)
-    for name in names:
-        if name not in OWN:
-            raise RequestError(f"There is no setting {name}.{did_you_mean(name, OWN)} Choose from {', '.join(OWN)}.")
+    _check_known("setting", names, OWN)
     if peer is not None:
         names += peer_settings(peer, names)
-    try:
-        sizes = [shape_of(shape) for shape in shapes or ("128x16", "512x4", "4096x1")]
-    except ValueError:
-        raise RequestError("--shape must be LENGTHxBATCH, such as 128x16.") from None
-    config = BiGSConfig(
-        vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers
-    )
+    sizes = [shape_of(shape) for shape in shapes or ("128x16", "512x4", "4096x1")]
+    config = _config(layers, hidden, vocab_size)
     report = heading("train", model=config.model_dump(), shapes=sizes, rounds=rounds, steps=steps, measured=what)
     with progress("measuring", len(sizes), "shape") as advance:
         rates = all_peak_flops(names)
@@ -218,16 +211,11 @@ def mixing(
     """
     from bigs_cli.bench.mixing import LONGEST_DENSE, measure, mixing_table
     from bigs_cli.bench.reference import ALL_MIXERS
-    from bigs_cli.bench.report import as_json, check_target, heading, show
-    from bigs_cli.core.errors import RequestError, did_you_mean
+    from bigs_cli.bench.report import as_json, heading, show
     from bigs_cli.reporting.console import progress
 
-    check_target(json_file)
     names = mixers or ["dense", "chunked", "fft"]
-    for name in names:
-        if name not in ALL_MIXERS:
-            near = did_you_mean(name, ALL_MIXERS)
-            raise RequestError(f"There is no mixer {name}.{near} Choose from {', '.join(ALL_MIXERS)}.")
+    _check_known("mixer", names, ALL_MIXERS)
     lengths = lengths or [128 << power for power in range(10)]
     report = heading("mixing", mixers=names, tokens=tokens, channels=channels, states=states, dtype=dtype)
     measured = []
@@ -266,21 +254,13 @@ def export(
     import tempfile
 
     from bigs_cli.bench.export import RUNNERS, export_table, installed, measure
-    from bigs_cli.bench.report import as_json, check_target, heading, show
+    from bigs_cli.bench.report import as_json, heading, show
     from bigs_cli.bench.train import shape_of
-    from bigs_cli.core.errors import RequestError, did_you_mean
-    from bigs_cli.recipe import BiGSConfig
+    from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, progress
 
-    check_target(json_file)
-    for name in runners or ():
-        if name not in RUNNERS:
-            known = ", ".join(RUNNERS)
-            raise RequestError(f"There is no runner {name}.{did_you_mean(name, RUNNERS)} Choose from {known}.")
-    try:
-        length, batch = shape_of(shape)
-    except ValueError:
-        raise RequestError("--shape must be LENGTHxBATCH, such as 512x1.") from None
+    _check_known("runner", runners or (), RUNNERS)
+    length, batch = shape_of(shape)
     names, missing = installed(runners or list(RUNNERS))
     if missing and names:
         err.print(f"Skipped, because not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]'")
@@ -288,13 +268,7 @@ def export(
         raise RequestError(
             f"Not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]', or change --runner."
         )
-    config = BiGSConfig(
-        vocab_size=vocab_size,
-        hidden_size=hidden,
-        intermediate_size=3 * hidden,
-        num_hidden_layers=layers,
-        max_position_embeddings=length,
-    )
+    config = _config(layers, hidden, vocab_size, max_position_embeddings=length)
     report = heading("export", model=config.model_dump(), length=length, batch=batch, rounds=rounds)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -321,12 +295,11 @@ def predict(
     json_file: opt.JsonFile = None,
 ) -> None:
     """Measure bigs predict, including reading and writing, compared with the forward passes alone."""
-    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.bench.report import heading, show
     from bigs_cli.checkpoints.resolve import find_model
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err
 
-    check_target(json_file)
     if source is not None and not source.is_file():
         raise RequestError(f"--input {source} does not exist. Name a text file.")
     if model is not None:
@@ -354,14 +327,13 @@ def mesh(
     sends float32.
     """
     from bigs_cli.bench.mesh import measure, mesh_table, plan_of, plan_table
-    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.bench.report import heading, show
     from bigs_cli.core.accelerators import MFU
     from bigs_cli.core.errors import RequestError
     from bigs_cli.models.sharding import check_batch, planned_mesh
     from bigs_cli.recipe import PretrainRecipe, load_recipe
     from bigs_cli.training.batch_schedule import base_batch_size
 
-    check_target(json_file)
     chosen = load_recipe(recipe, sets or ())
     if not isinstance(chosen, PretrainRecipe):
         raise RequestError(f"The recipe {recipe} is for fine-tuning. Name one for pretraining.")
@@ -386,3 +358,25 @@ def mesh(
 
 
 app.command("recipes", epilog=compare_recipes.EPILOG)(compare_recipes.compare_recipes)
+
+
+def _check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Check the `names` of things of a `kind`.
+
+    Raises:
+        RequestError: one is not in `known`.
+    """
+    from bigs_cli.core.errors import RequestError, did_you_mean
+
+    for name in names:
+        if name not in known:
+            raise RequestError(f"There is no {kind} {name}.{did_you_mean(name, known)} Choose from {', '.join(known)}.")
+
+
+def _config(layers: int, hidden: int, vocab_size: int, **others: int) -> BiGSConfig:
+    """Return the config of a model with the published ratio I / H."""
+    from bigs_cli.recipe import BiGSConfig
+
+    return BiGSConfig(
+        vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, **others
+    )

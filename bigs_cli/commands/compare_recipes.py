@@ -70,13 +70,12 @@ def compare_recipes(
     steps are skipped. Speeds are measured too, so the machine should be idle.
     """
     from bigs_cli.bench.recipes import explanation, make_plan, markdown, read_results, recipes_table, run, with_results
-    from bigs_cli.bench.report import check_target, heading, show
+    from bigs_cli.bench.report import heading, show
     from bigs_cli.core.errors import RequestError
     from bigs_cli.reporting.console import err, out
     from bigs_cli.reporting.plots.recipes import draw_recipes
     from bigs_cli.reporting.plots.style import check_plot_file, write
 
-    check_target(json_file)
     if plot is not None:
         check_plot_file(plot)
     if seeds == 0 and not others:

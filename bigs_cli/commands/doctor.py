@@ -16,12 +16,10 @@ def doctor(
 
     The exit code is 1 if a command cannot run.
     """
-    from bigs_cli.bench.report import check_target, show
-    from bigs_cli.reporting.console import progress, table
-
-    check_target(json_file)
     from bigs_cli.bench.doctor import as_json, examine, stopped
+    from bigs_cli.bench.report import show
     from bigs_cli.commands.shared import prepare_jax
+    from bigs_cli.reporting.console import progress, table
 
     prepare_jax()
     findings = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -272,8 +273,11 @@ def evaluate_blimp(
 
     _check_output(predictions, "--predictions", data or ())
     opened = _open(model, allow_untrained, (coordinator, process, processes))
-    options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form, within_word)
-    minimal_pairs.evaluate_blimp(opened, data or (), by, options)
+    from bigs_cli.evaluation.pairs import fetch_blimp, read_blimp
+
+    options = minimal_pairs.Options(length, batch_size, predictions, "json" if as_json else form, within_word)
+    read = partial(read_blimp, by=by, limit=limit)
+    minimal_pairs.evaluate_pairs(opened, "blimp", data or [fetch_blimp()], read, options)
 
 
 @app.command(
@@ -305,8 +309,11 @@ def evaluate_pairs(
 
     _check_output(predictions, "--predictions", data or ())
     opened = _open(model, allow_untrained, (coordinator, process, processes))
-    options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form, within_word)
-    minimal_pairs.evaluate_pairs(opened, data or (), good, bad, by or (), options)
+    from bigs_cli.evaluation.pairs import read_pairs
+
+    options = minimal_pairs.Options(length, batch_size, predictions, "json" if as_json else form, within_word)
+    read = partial(read_pairs, levels={name: name for name in by or ()}, good=good, bad=bad, limit=limit)
+    minimal_pairs.evaluate_pairs(opened, "pairs", data or (), read, options)
 
 
 @app.command("agreement", epilog="[bold]Example:[/bold] bigs eval agreement --model small --data lgd_dataset.tsv")
@@ -342,11 +349,12 @@ def evaluate_agreement(
 
     _check_output(predictions, "--predictions", data or ())
     opened = _open(model, allow_untrained, (coordinator, process, processes))
-    from bigs_cli.evaluation.agreement import FormColumns
+    from bigs_cli.evaluation.agreement import FormColumns, read_agreement
 
-    options = minimal_pairs.Options(limit, length, batch_size, predictions, "json" if as_json else form)
+    options = minimal_pairs.Options(length, batch_size, predictions, "json" if as_json else form)
     names = FormColumns(sentence, good, bad, columns.split(",") if columns else None)
-    minimal_pairs.evaluate_agreement(opened, data or (), names, by or (), options)
+    read = partial(read_agreement, by=by or (), columns=names, limit=limit)
+    minimal_pairs.evaluate_pairs(opened, "agreement", data or (), read, options)
 
 
 def _open(model: str | None, allow_untrained: bool, together: tuple[str | None, int | None, int | None]) -> OpenModel:

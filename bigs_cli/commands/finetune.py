@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,8 @@ from bigs_cli.commands import custom_task as custom
 from bigs_cli.commands import options as opt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tokenizers import Tokenizer
 
     from bigs_cli.checkpoints.resolve import OpenModel
@@ -104,7 +105,8 @@ def finetune(
         raise RequestError("--sweep needs a single task. Name one: bigs finetune cola --sweep …")
     known = None if task is None or suite or custom.is_custom(task) else get_task(task).name
     name = SUITE if suite else recipe or train_file or known or "custom"
-    if suite or sweep or (seeds or 1) > 1 or (resume and is_sweep(run or default_folder(name, has_axes=False))):
+    place = default_folder(name, has_axes=False) if run is None else Path(run)
+    if suite or sweep or (seeds or 1) > 1 or (resume and is_sweep(place)):
         train_sweep("finetune", finetune, arguments, name)
         return
     if jobs is not None:
@@ -123,108 +125,59 @@ def finetune(
         raise RequestError("--dev is the dev set of a custom task. Also name its training set with --train.")
     if task is None and train_file is None and not has_recipe and not (resume and run):
         raise RequestError("Name a task: bigs finetune TASK, or --train FILE --dev FILE for a custom task.")
-    _finetune(
-        Request(
-            task=task,
-            recipe=recipe,
-            start=start,
-            teacher=teacher,
-            data=data,
-            run=None if run is None else Path(run),
-            changes=tuple(changes),
-            files=files,
-            resume=resume,
-            dry_run=dry_run,
-            profile=profile,
-            together=join_processes(coordinator, process, processes),
-        )
-    )
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command: `files` are those of a custom task, `changes` are KEY=VALUE as in --set.
-
-    `together` are the options, as words, that connect several processes.
-    """
-
-    task: str | None
-    recipe: str | None
-    start: str | None
-    teacher: str | None
-    data: str | None
-    run: Path | None
-    changes: tuple[str, ...]
-    files: dict[str, str | None]
-    resume: bool
-    dry_run: bool
-    profile: Path | None
-    together: tuple[str, ...]
-
-
-def _finetune(request: Request) -> None:
-    """Train for one task."""
     from bigs_cli.checkpoints.config_json import read_config
     from bigs_cli.checkpoints.folder import CONFIG
     from bigs_cli.checkpoints.resolve import find_model
-    from bigs_cli.checkpoints.resume import (
-        check_start,
-        read_record,
-        record_of,
-        resume_command,
-        sweep_command,
-    )
-    from bigs_cli.checkpoints.run import RunFolder, runs_root
+    from bigs_cli.checkpoints.resume import check_start, read_record, record_of, resume_command, sweep_command
+    from bigs_cli.checkpoints.run import RunFolder
     from bigs_cli.commands.shared import download, lasting_name, open_and_announce, prepare_jax, tokenizer_of
-    from bigs_cli.core.errors import RequestError
     from bigs_cli.core.processes import is_main_process
     from bigs_cli.data.tokenizer import load_tokenizer
     from bigs_cli.reporting.loggers import check_loggers
-    from bigs_cli.tasks import get_task, task_of
+    from bigs_cli.tasks import task_of
 
-    start, data, resume = request.start, request.data, request.resume
-    is_custom = custom.is_custom(request.task)
-    task_name = None if request.task is None else "custom" if is_custom else get_task(request.task).name
-    options = custom.recipe_values(None if is_custom else request.task, request.files)
-    if request.teacher is not None:
-        options = {**options, "teacher": request.teacher}
-    name = request.recipe or task_name or "custom"
-    train_file = None if request.recipe else request.files["train"]
-    folder = RunFolder(request.run or runs_root() / Path(train_file or name).stem)
+    together = join_processes(coordinator, process, processes)
+    is_custom = custom.is_custom(task)
+    options = custom.recipe_values(None if is_custom else task, files)
+    options |= {} if teacher is None else {"teacher": teacher}
+    options |= {"task": "custom"} if is_custom else {}
+    task_name = "custom" if is_custom else known
+    recipe_name = recipe or task_name or "custom"
+    folder = RunFolder(place)
     if is_main_process():
         folder.check(resume)
     if resume:
-        chosen = _recorded_recipe(folder, request)
+        chosen = _recorded_recipe(folder, recipe, changes, files)
     else:
-        chosen = _new_recipe(name, request, {**options, "task": "custom"} if is_custom else options, task_name)
-    owner = f"The run {folder.path}" if resume else f"The recipe {name}"
-    task = task_of(chosen)
-    if task_name not in (None, task.name):
+        chosen = _new_recipe(recipe_name, changes, options, task_name)
+    owner = f"The run {folder.path}" if resume else f"The recipe {recipe_name}"
+    chosen_task = task_of(chosen)
+    if task_name not in (None, chosen_task.name):
         raise RequestError(f"{owner} is for the task {chosen.task}, not {task_name}. Leave out {task_name}.")
     check_loggers(chosen.loggers)
     model_name = start or chosen.from_
     if model_name is None:
         raise RequestError(f"{owner} names no model to start from. Name one with --from MODEL")
-    recorded = read_record(folder.path)
     if resume:
         check_start(folder.path, None if start is None else lasting_name(find_model(start)), chosen)
-        data = data or recorded.data
+        recorded = read_record(folder.path)
+        recipe_name, data = recorded.recipe, data or recorded.data
     else:
         models = {"from_": model_name, "teacher": chosen.teacher}
         names = {key: lasting_name(find_model(name)) for key, name in models.items() if name is not None}
         chosen = chosen.model_copy(update=names)
-        recorded = recorded.model_copy(update={"recipe": name})
     prepare_jax()
     from bigs_cli.training.finetune import load_task_data
     from bigs_cli.training.job import Job
+    from bigs_cli.training.teacher import with_teacher_scores
 
-    record = record_of(chosen, recorded.recipe, data)
+    record = record_of(chosen, recipe_name, data)
     # The only changes to a resumed run are its loggers, which are not saved in the run.
-    loggers = [word for name in chosen.loggers for word in ("--logger", name)] if resume and request.changes else []
-    command = sweep_command() or resume_command("finetune", folder.path, *request.together, *loggers)
-    job = Job(folder, record, command, resume, profile=request.profile)
+    repeated = [word for name in chosen.loggers for word in ("--logger", name)] if resume and changes else []
+    command = sweep_command() or resume_command("finetune", folder.path, *together, *repeated)
+    job = Job(folder, record, command, resume, profile=profile)
     folder_of_task = None if data is None else download(data)
-    examples = load_task_data(task, folder_of_task, chosen.max_train_examples, chosen.seed)
+    examples = load_task_data(chosen_task, folder_of_task, chosen.max_train_examples, chosen.seed)
     model = open_and_announce(model_name) if job.needs_start else None
     # A resumed run keeps its tokenizer, even if the model that it started from has changed.
     if model is not None and not resume:
@@ -232,13 +185,14 @@ def _finetune(request: Request) -> None:
         _suggest_recipe(chosen, model)
     else:
         tokenizer = load_tokenizer(folder.path)
-    if chosen.teacher is not None and not request.dry_run:
-        examples = _with_teacher(examples, task, chosen.teacher)
-    if request.dry_run:
+    if dry_run:
         config = read_config(folder.path / CONFIG) if model is None else model.config
-        _dry_run(chosen, task, examples, config, tokenizer)
-    else:
-        _train(chosen, task, examples, model, tokenizer, job)
+        _dry_run(chosen, chosen_task, examples, config, tokenizer)
+        return
+    if chosen.teacher is not None:
+        opened = open_and_announce(chosen.teacher, title="Teacher")
+        examples = with_teacher_scores(examples, chosen_task, opened, tokenizer_of(opened))
+    _train(chosen, chosen_task, examples, model, tokenizer, job)
 
 
 def _suggest_recipe(recipe: FinetuneRecipe, model: OpenModel) -> None:
@@ -255,20 +209,7 @@ def _suggest_recipe(recipe: FinetuneRecipe, model: OpenModel) -> None:
         )
 
 
-def _with_teacher(data: TaskData, task: Task, name: str) -> TaskData:
-    """Return the data of a task with the scores of the model to learn from.
-
-    Raises:
-        RequestError: there is no such model, or it is not for this task.
-    """
-    from bigs_cli.commands.shared import open_and_announce, tokenizer_of
-    from bigs_cli.training.teacher import with_teacher_scores
-
-    teacher = open_and_announce(name, title="Teacher")
-    return with_teacher_scores(data, task, teacher, tokenizer_of(teacher))
-
-
-def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str | None) -> FinetuneRecipe:
+def _new_recipe(name: str, changes: Sequence[str], options: dict[str, Any], task: str | None) -> FinetuneRecipe:
     """Return the recipe `name` of a new run; `task` is the name of the requested task.
 
     Raises:
@@ -279,7 +220,7 @@ def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str 
     from bigs_cli.reporting.console import err
     from bigs_cli.tasks.custom import NAME, infer_labels
 
-    recipe = load_recipe(name, request.changes, options)
+    recipe = load_recipe(name, changes, options)
     if not isinstance(recipe, FinetuneRecipe):
         raise RequestError(f"The recipe {name} is for pretraining. Use it with: bigs pretrain --recipe {name}")
     if recipe.files is None:
@@ -295,19 +236,40 @@ def _new_recipe(name: str, request: Request, options: dict[str, Any], task: str 
     return recipe.model_copy(update={"task": NAME, "files": files})
 
 
-def _recorded_recipe(folder: RunFolder, request: Request) -> FinetuneRecipe:
-    """Return the recipe of the run to resume.
+def _recorded_recipe(
+    folder: RunFolder, name: str | None, changes: Sequence[str], files: Mapping[str, str | None]
+) -> FinetuneRecipe:
+    """Return the recipe of the run to resume, with its training and dev set replaced by those of `files`, if given.
 
     Raises:
-        RequestError: options of the command contradict it.
+        RequestError: it is a pretraining run, or options of the command contradict its recipe.
     """
-    from bigs_cli.checkpoints.resume import check_recipe
-    from bigs_cli.commands.resumed import check_columns, recorded_recipe
+    from bigs_cli.checkpoints.resume import check_recipe, resume_command, run_recipe
+    from bigs_cli.core.errors import RequestError
+    from bigs_cli.recipe import FinetuneRecipe
 
-    check_recipe(folder.path, request.recipe)
-    recipe = recorded_recipe(folder, request.changes, request.files["train"], request.files["dev"])
-    check_columns(recipe, f"The run {folder.path}", request.files)
-    return recipe
+    check_recipe(folder.path, name)
+    recipe = run_recipe(folder.path, changes)
+    if not isinstance(recipe, FinetuneRecipe):
+        command = resume_command("pretrain", folder.path)
+        raise RequestError(f"{folder.path} is a pretraining run. Continue it with `{command}`")
+    # Files can have moved; their content is compared.
+    moved = {key: files[key] for key in ("train", "dev") if files[key] is not None}
+    if recipe.files is None:
+        if moved:
+            raise RequestError(
+                f"{folder.path} was trained for {recipe.task}, a built-in task. Leave out --train and --dev."
+            )
+        return recipe
+    for key, value in files.items():
+        recorded, option = getattr(recipe.files, key) or "", custom.option_of(key)
+        if value is None or key in moved or value.replace("sequence-", "") == recorded.replace("sequence-", ""):
+            continue
+        original = f"with {option} {recorded}" if recorded else f"without {option}"
+        raise RequestError(
+            f"The run {folder.path} was started {original}, not {value}. Leave out {option} to resume it."
+        )
+    return recipe.model_copy(update={"files": recipe.files.model_copy(update=moved)})
 
 
 def _train(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigs_cli.commands.custom_task import KEYS, option_of
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.places import place_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bigs_cli.reporting.console import Format
 
 SUITE = "glue"
 _SINGLE = {"teacher": "--teacher", **{name: option_of(key) for name, key in KEYS.items()}}
@@ -78,10 +83,19 @@ def arguments_of(task: str, root: Path, arguments: Mapping[str, Any]) -> dict[st
     return {**arguments, "task": task, "recipe": recipe_name(task, arguments.get("recipe")), "start": start}
 
 
-def print_suite(root: Path) -> None:
-    """Print the scores of the finished runs of a suite."""
-    from bigs_cli.evaluation.suite import suite_lines, suite_notes, suite_table
+def print_suite(root: Path, console: Console, form: Format = "table") -> None:
+    """Print the scores of the finished runs of a suite on `console`, and notes on stderr.
+
+    Raises:
+        RequestError: there is no finished run, or a file of a run is corrupt.
+    """
+    from bigs_cli.evaluation.suite import suite_lines, suite_notes, suite_table, suite_text
     from bigs_cli.reporting.console import err
 
     lines = suite_lines(root)
-    err.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"), *suite_notes(lines), sep="\n")
+    if form == "table":
+        console.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"))
+    else:
+        console.print(suite_text(lines, form))
+    for note in suite_notes(lines):
+        err.print(note)

@@ -93,27 +93,19 @@ def evaluate_suite(
         BigsError: a test set differs from the official one, so the server would reject the submission.
     """
     from bigs_cli.checkpoints.run import runs_root
+    from bigs_cli.commands.glue import print_suite
     from bigs_cli.commands.shared import download
     from bigs_cli.core.paths import is_url
-    from bigs_cli.evaluation.suite import suite_notes, suite_table, suite_text
-    from bigs_cli.reporting.console import err, out
+    from bigs_cli.reporting.console import out
 
     if model is not None and is_url(model):
         root = download(model)
     else:
         root = Path(model) if model and Path(model).is_dir() else runs_root() / (model or "glue")
-    if submission is not None:
-        _submit(root, data, submission, batch_size)
-        return
-    from bigs_cli.evaluation.suite import suite_lines
-
-    lines = suite_lines(root)
-    if form == "table":
-        out.print(suite_table(lines, f"GLUE, {root.resolve().name}, in percent"))
+    if submission is None:
+        print_suite(root, out, form)
     else:
-        out.print(suite_text(lines, form))
-    for note in suite_notes(lines):
-        err.print(note)
+        _submit(root, data, submission, batch_size)
 
 
 def _submit(root: Path, data: Path | None, submission: Path, batch_size: int | None) -> None:

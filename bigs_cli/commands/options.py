@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bigs_cli.core.notices import notice
+from bigs_cli.core.errors import notice
 from bigs_cli.core.paths import check_local, check_readable_url, check_writable_url
 
 RENAMED = {"--freeze": "--freeze-ssm", "--track": "--logger", "--learning": "--validation-curve"}
@@ -49,12 +49,25 @@ def writable_folder(text: str | Path) -> Path:
 
 
 def local_name(text: str) -> str:
-    """Return a value that is a local path or a name: of a model, run, recipe or vocabulary, or ``-`` for stdout.
+    """Return a value that is a local path or a name: of a model, run, recipe or vocabulary.
 
     Raises:
         RequestError: `text` is a URL.
     """
     check_local(text)
+    return text
+
+
+def json_target(text: str) -> str:
+    """Return a file that can be written, or ``-`` for stdout.
+
+    Raises:
+        RequestError: the file cannot be written, or `text` is a URL.
+    """
+    from bigs_cli.core.files import check_output_file
+
+    if text != "-":
+        check_output_file(local_path(text), "--json")
     return text
 
 
@@ -294,8 +307,11 @@ TableFormat = Annotated[Literal["table", "json"], typer.Option("--format", help=
 Format = Annotated[Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="Output format.")]
 JsonFile = Annotated[
     str | None,
-    name_option(
-        "--json", metavar="FILE", help="Write the results as JSON; - writes them to stdout, instead of the table."
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the results as JSON; - writes them to stdout, instead of the table.",
+        parser=json_target,
     ),
 ]
 Examples = Annotated[int, typer.Option("--examples", min=0, help="List at most this many examples in each table.")]

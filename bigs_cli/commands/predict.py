@@ -164,9 +164,10 @@ def predict(
 
     if source is not None:
         items = items_in(source, takes, settings.task, inputs, blank)
+    elif texts:
+        items = items_with(((f"text {i}", each) for i, each in enumerate(texts, 1)), takes, inputs)
     else:
-        arguments = ((f"text {i}", each) for i, each in enumerate(texts, 1)) if texts else None
-        items = items_with(arguments or texts_in(sys.stdin.buffer, "stdin", blank), takes, inputs)
+        items = items_with(texts_in(sys.stdin.buffer, "stdin", blank), takes, inputs)
     if pipeline is None:
         assert file is not None
         with progress("embedding", len(texts) if texts else None, "text") as advance:

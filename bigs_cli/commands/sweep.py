@@ -287,7 +287,7 @@ def _run(root: Path, plan: Plan, call: Callable[..., None], jobs: int | None, re
     if failed and not any(plan.finished_runs(root, setting) for setting in plan.settings):
         raise BigsError(again)
     if plan.is_suite:
-        print_suite(root)
+        print_suite(root, err)
         best, verb = root, "eval glue"
     else:
         sweep = read_sweep(root)

@@ -1,8 +1,10 @@
-"""Errors that users see. Each message states what is wrong, where, and what to do."""
+"""Errors and notes that users see. Each error message states what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import sys
 from collections.abc import Collection, Iterable
 
 from bigs_cli.core.places import in_words
@@ -31,6 +33,12 @@ class RequestError(BigsError):
     """The request was invalid (exit code 2): a wrong argument, recipe, file or name. Nothing was changed."""
 
     exit_code = 2
+
+
+@functools.cache
+def notice(sentence: str) -> None:
+    """Print `sentence` on stderr, once per process, from code that does not use the console."""
+    print(BigsError(sentence), file=sys.stderr)  # BigsError escapes terminal control characters.
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

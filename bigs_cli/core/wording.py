@@ -13,6 +13,17 @@ def counted(count: float, noun: str) -> str:
     return f"{shown} {noun if count == 1 else f'{noun}s'}"
 
 
+def shortest_float(value: Any) -> float:
+    """Return a NumPy number as a Python float; a float32 as the shortest decimal that rounds to it.
+
+    For example, the float32 2.4 becomes 2.4 and not 2.4000000953674316. Other types keep their value.
+    """
+    import numpy as np
+
+    number = np.asarray(value)[()]
+    return float(str(number)) if number.dtype == np.float32 else float(number)
+
+
 def duration(seconds: float) -> str:
     """Return a time with three digits and its unit: ``4.07 days``, ``19.5 hours``, ``85.2 ms``."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bigs_cli.core.notices import notice
+from bigs_cli.core.errors import notice
 from bigs_cli.data.documents import BadRecord
 from bigs_cli.data.files import TextFile
 from bigs_cli.data.lines import LONGEST_LINE, LONGEST_PIECE

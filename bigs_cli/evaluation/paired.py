@@ -59,11 +59,12 @@ class Paired:
     """The pairs of lines of predictions.jsonl whose predictions differ; in regression, largest differences first."""
 
 
-def paired_t_test(differences: Sequence[float]) -> float | None:
-    """Return the two-sided p-value of a t-test that the mean difference of paired values is 0, such as of two seeds.
+def paired_t_test(first: Mapping[Any, float], second: Mapping[Any, float]) -> float | None:
+    """Return the two-sided p-value of a t-test that two measurements, seed → value, differ by 0 in the mean.
 
-    None for fewer than two differences, or if all are equal.
+    The seeds that both have are compared. None for fewer than two, or if all differences are equal.
     """
+    differences = [value - second[seed] for seed, value in first.items() if seed in second]
     if len(set(differences)) < 2:
         return None
     from scipy.stats import ttest_1samp

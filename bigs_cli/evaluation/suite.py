@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,19 +61,9 @@ class Line:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object for JSON."""
-        return {
-            "task": self.task,
-            "split": self.split,
-            "metric": self.metric,
-            "mean": self.mean,
-            "std": self.std,
-            "best": self.best,
-            "seeds": self.seeds,
-            "interval": self.interval,
-            "baseline": self.baseline,
-            "published": self.published,
-            "difference": self.differences,
-        }
+        values = {**asdict(self), "difference": self.differences}
+        del values["notes"]  # They are printed on stderr.
+        return values
 
 
 class _Figures(BaseModel):

@@ -166,10 +166,9 @@ class Sweep:
         def by_seed(of: Outcome) -> dict[str, float]:
             return {run.path.name: value for run, value in zip(of.runs, of.metrics[self.first], strict=True)}
 
-        best, equal = by_seed(self.best), []
+        equal = []
         for one in self.outcomes:
-            values = by_seed(one)
-            p = paired_t_test([best[seed] - value for seed, value in values.items() if seed in best])
+            p = paired_t_test(by_seed(self.best), by_seed(one))
             if one is not self.best and (p is None or p >= _SIGNIFICANT):
                 equal.append(" ".join(one.setting.sets) + ("" if p is None else f" (p {p:.2f})"))
         if not equal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bigs_cli.core.notices import notice
+from bigs_cli.core.errors import notice
 from bigs_cli.recipe.source import Source
 
 RENAMED_KEYS = {

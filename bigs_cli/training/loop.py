@@ -21,9 +21,9 @@ import optax
 from bigs_cli.checkpoints.orbax import Checkpoints
 from bigs_cli.core.errors import RequestError
 from bigs_cli.core.metric_names import percent
-from bigs_cli.core.numbers import shortest_float
 from bigs_cli.core.places import place_of
 from bigs_cli.core.processes import any_process, broadcast, is_main_process
+from bigs_cli.core.wording import shortest_float
 from bigs_cli.models import sharding as meshes
 from bigs_cli.models.functional import Parameters, memoize
 from bigs_cli.recipe import FinetuneRecipe, PretrainRecipe

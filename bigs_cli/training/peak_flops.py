@@ -1,9 +1,13 @@
-"""The peak FLOP/s of this machine, to which the throughput of training is compared. Measured once, then cached."""
+"""The peak FLOP/s of this machine, to which the throughput of training is compared. Measured once, then cached.
+
+`python -m bigs_cli.training.peak_flops DTYPE` measures it again and prints it, for `bigs bench train`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 
 import jax
@@ -55,3 +59,7 @@ def measure_peak_flops(dtype: str, seconds: float = _SECONDS) -> float:
         multiply(a).block_until_ready()
         shortest = min(shortest, time.perf_counter() - started)
     return 2 * size**3 / shortest
+
+
+if __name__ == "__main__":
+    print(measure_peak_flops(sys.argv[1], seconds=1.0))

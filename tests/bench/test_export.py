@@ -17,4 +17,4 @@ def test_forward_passes_of_all_runners() -> None:
     done = bigs("bench", "export", "--runner", "onx")
     assert (done.code, done.out) == (2, "")
     assert "Did you mean 'onnx'?" in done.err
-    assert "such as 512x1" in bigs("bench", "export", "--shape", "512").err
+    assert "such as 128x16" in bigs("bench", "export", "--shape", "512").err

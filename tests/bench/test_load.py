@@ -84,8 +84,8 @@ def test_invalid_requests_are_rejected_before_measuring(temporary: Path, tmp_pat
     for arguments, sentence in (
         (("--data", shards, "--length", 16), "has fewer than 16 tokens"),
         (("--tokens", 1e15), "Lower --tokens, or name another temporary folder with TMPDIR"),
-        (("--json", tmp_path / "none" / "load.json"), "cannot be written. Name a file in an existing folder"),
-        (("--json", tmp_path), "cannot be written"),
+        (("--json", shards / "manifest.json" / "load.json"), "manifest.json is not a folder. Name another path."),
+        (("--json", tmp_path), "is a folder. Name a file."),
     ):
         done = bigs("bench", "load", *arguments)
         assert done.code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,10 @@ import pytest
 
 from bigs_cli.checkpoints.folder import write_flax
 from bigs_cli.checkpoints.resolve import find_model, open_model
-from bigs_cli.commands.minimal_pairs import (
-    Options,
-    evaluate_agreement,
-    evaluate_blimp,
-    evaluate_pairs,
-)
+from bigs_cli.commands.minimal_pairs import Options, evaluate_pairs
 from bigs_cli.core.errors import RequestError
-from bigs_cli.evaluation.agreement import FormColumns
+from bigs_cli.evaluation.agreement import read_agreement
+from bigs_cli.evaluation.pairs import Pairs, read_blimp, read_pairs
 from tests.evaluation.tiny_mlm import VOCABULARY, config, opened, opened_frequencies
 from tests.tiny import bigs
 
@@ -30,9 +27,6 @@ PAIRS = [  # good, bad, UID; in the model below, "is" is the most probable word,
 ]
 
 
-COLUMNS = ("sentence_good", "sentence_bad", ())
-
-
 def blimp_files(folder: Path) -> Path:
     folder.mkdir()
     for of in ("one", "two"):
@@ -40,6 +34,10 @@ def blimp_files(folder: Path) -> Path:
         rows = ({"sentence_good": good, "sentence_bad": bad, **names} for good, bad, uid in PAIRS if uid == of)
         (folder / f"{of}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return folder
+
+
+def sentences(path: Path) -> Pairs:
+    return read_pairs(path, {})
 
 
 def log_probability(words: str) -> float:
@@ -55,7 +53,8 @@ def test_blimp_from_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "vocab.txt").rename(folder / "vocab.txt")
     model, written = open_model(find_model(str(folder))), tmp_path / "scores.jsonl"
     data = [blimp_files(tmp_path / "blimp")]
-    evaluate_blimp(model, data, "paradigm", Options(batch_size=5, predictions=written, form="csv"))
+    options = Options(batch_size=5, predictions=written, form="csv")
+    evaluate_pairs(model, "blimp", data, partial(read_blimp, by="paradigm"), options)
     captured = capsys.readouterr()
     rows = [(row["level"], row["group"], row["n"], row["right"]) for row in csv.DictReader(captured.out.splitlines())]
     # one: the first pair is right. two: an additional "is" lowers the score, and equal tokens are a tie.
@@ -82,13 +81,15 @@ def test_the_padded_length_is_reported_for_models_without_mask_padding(
     path = tmp_path / "a.csv"
     path.write_text("ok,no,length\nthe cat is here,the cat are here,4\nthe dogs are,the dogs is,3\n")
     reading = config(mask_padding=False)
-    evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", ["length"], Options(form="json"))
+    by_length = partial(read_pairs, levels={"length": "length"}, good="ok", bad="no")
+    evaluate_pairs(opened(tmp_path, reading), "pairs", [path], by_length, Options(form="json"))
     captured = capsys.readouterr()
     assert "This model does not mask padding: all sentences of a file are padded to 8 tokens." in captured.err
     read = json.loads(captured.out)
     assert (read["task"], read["within_word"], read["padded_to"], read["metrics"]["n"]) == ("pairs", False, [8], 2)
     assert [group["group"] for group in read["groups"]] == ["all", "3", "4"]
-    evaluate_pairs(opened(tmp_path, reading), [path], "ok", "no", (), Options(length=40, limit=1, form="json"))
+    first = partial(by_length, limit=1)
+    evaluate_pairs(opened(tmp_path, reading), "pairs", [path], first, Options(length=40, form="json"))
     assert json.loads(capsys.readouterr().out)["padded_to"] == [40]
 
 
@@ -100,7 +101,8 @@ def test_agreement_counts_skipped_pairs(tmp_path: Path, capsys: pytest.CaptureFi
         "1\tVB\t***mask***\truns\trun",
     )
     path.write_text("".join(f"{line}\n" for line in lines))
-    evaluate_agreement(opened_frequencies(tmp_path, **{"is": 3.0}), [path], FormColumns(), (), Options(form="markdown"))
+    model = opened_frequencies(tmp_path, **{"is": 3.0})
+    evaluate_pairs(model, "agreement", [path], read_agreement, Options(form="markdown"))
     captured = capsys.readouterr()
     assert "Skipped 1 of 3 pairs whose forms are not single tokens." in captured.err
     assert [line.split(" | ")[1:4] for line in captured.out.splitlines()[2:]] == [
@@ -110,23 +112,24 @@ def test_agreement_counts_skipped_pairs(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     path.write_text(f"{lines[2]}\n")
     with pytest.raises(RequestError, match="No pair can be compared"):
-        evaluate_agreement(opened_frequencies(tmp_path), [path], FormColumns(), (), Options())
+        evaluate_pairs(opened_frequencies(tmp_path), "agreement", [path], read_agreement, Options())
 
 
 def test_pairs_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"sentence_good,sentence_bad\nthe cat,the cats\n{'the ' * 39},the\n")
     with pytest.raises(RequestError, match=r"a.csv:3 has a sentence of 41 tokens; the model allows 40\."):
-        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
+        evaluate_pairs(opened(tmp_path, config()), "pairs", [path], sentences, Options())
     with pytest.raises(RequestError, match=r"a.csv:2 has a sentence of 4 tokens; --length allows 3\."):
-        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=3))
+        evaluate_pairs(opened(tmp_path, config()), "pairs", [path], sentences, Options(length=3))
     with pytest.raises(RequestError, match="Length 41 is too long: the model takes at most 40 tokens"):
-        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options(length=41))
+        evaluate_pairs(opened(tmp_path, config()), "pairs", [path], sentences, Options(length=41))
+    answering = opened(tmp_path, config(head="question-answering"))
     with pytest.raises(RequestError, match="random is a question-answering model; only a masked-lm model"):
-        evaluate_pairs(opened(tmp_path, config(head="question-answering")), [path], *COLUMNS, Options())
+        evaluate_pairs(answering, "pairs", [path], sentences, Options())
     path.write_text("sentence_good,sentence_bad\nthe cat,\u00ad\n")
     with pytest.raises(RequestError, match=r"a.csv:2 has a sentence without tokens"):
-        evaluate_pairs(opened(tmp_path, config()), [path], *COLUMNS, Options())
+        evaluate_pairs(opened(tmp_path, config()), "pairs", [path], sentences, Options())
 
 
 def test_blimp_from_the_command_line(tmp_path: Path) -> None:

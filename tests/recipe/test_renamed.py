@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bigs_cli.commands.options import RENAMED
-from bigs_cli.core.notices import notice
+from bigs_cli.core.errors import notice
 from bigs_cli.recipe import dump_recipe, load_recipe
 from bigs_cli.recipe.renamed import RENAMED_KEYS
 from tests.tiny import bigs, finetune, parameters, pretrain

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.numbers import shortest_float
+from bigs_cli.core.wording import shortest_float
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.groups import Loss

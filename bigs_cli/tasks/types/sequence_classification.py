@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from bigs_cli.core.errors import RequestError
-from bigs_cli.core.numbers import shortest_float
-from bigs_cli.core.wording import printable
+from bigs_cli.core.wording import printable, shortest_float
 from bigs_cli.data.encode import Encoded, encode_texts
 from bigs_cli.models.config import BiGSConfig
 from bigs_cli.recipe.groups import Loss
