@@ -14,9 +14,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # Compilation takes most of the time of the tests. Without most optimizations and with the older generator of kernels it
-# takes a third. tests/models and tests/export use all optimizations.
+# takes a third. tests/models and tests/export use all optimizations. With the parts of a program compiled together
+# instead of in parallel, the tests, which keep all cores busy anyway, take three quarters of that.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Processes that a shell runs in the background ignore Ctrl-C, which some tests need.

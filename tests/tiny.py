@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 from bigs_cli.cli import main
 
@@ -69,6 +71,10 @@ class Done:
         return self
 
 
+# Otherwise each call builds all commands again from their signatures, which takes longer than many of them.
+_get_command = functools.cache(get_command)
+
+
 def bigs(*arguments: object) -> Done:
     """Run `bigs arguments…` in this process, through the function that the installed script calls."""
     out, err = io.StringIO(), io.StringIO()
@@ -77,6 +83,7 @@ def bigs(*arguments: object) -> Done:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", ["bigs", *map(str, arguments)]),
+        mock.patch("typer.main.get_command", _get_command),
     ):
         try:
             main()

@@ -27,8 +27,12 @@ def memoize(make: Function) -> Function:
     return cast(Function, functools.lru_cache(maxsize=32)(make))
 
 
+@memoize
 def parameter_shapes(config: BiGSConfig) -> Parameters:
-    """Return the parameter tree as `jax.ShapeDtypeStruct`s, with layers stacked; nothing is computed."""
+    """Return the parameter tree as `jax.ShapeDtypeStruct`s, with layers stacked; nothing is computed.
+
+    Do not modify the tree: equal configs have the same one.
+    """
     return _graph_and_shapes(config, Compute(), unstacked=False)[1]
 
 

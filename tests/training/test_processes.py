@@ -90,21 +90,22 @@ def test_invalid_process_options_are_rejected(shards: Path, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
-def test_two_processes_fine_tune_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    """With two seeds; 13 dev examples are evaluated on two devices."""
+def test_two_processes_run_a_sweep_with_seeds_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+    """13 dev examples are evaluated on two devices."""
     one, two = tmp_path / "one", tmp_path / "two"
-    options = ("--seeds", 2, "--set", "epochs=1")
+    options = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--seeds", 2, "--set", "epochs=1")
     bigs(*finetune("mrpc", pretrained, glue, one, *options)).fine()
-    finish(start(2, finetune("mrpc", pretrained, glue, two, *options)))
-    for seed in (42, 43):
-        first, second = (json.loads((run / f"seed-{seed}" / "results.json").read_text()) for run in (one, two))
+    messages = finish(start(2, finetune("mrpc", pretrained, glue, two, *options)))
+    assert "Setting 2 of 2" in messages[0]
+    for name in (f"learning_rate={rate}/seed-{seed}" for rate in ("1e-3", "3e-3") for seed in (42, 43)):
+        first, second = (json.loads((run / name / "results.json").read_text()) for run in (one, two))
         assert second["metrics"] == pytest.approx(first["metrics"], abs=1e-6)
-        losses = [curve(read_metrics(run / f"seed-{seed}" / "metrics.jsonl"), "loss")[1] for run in (one, two)]
+        losses = [curve(read_metrics(run / name / "metrics.jsonl"), "loss")[1] for run in (one, two)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-        lines = [(run / f"seed-{seed}" / "predictions.jsonl").read_text().splitlines() for run in (one, two)]
+        lines = [(run / name / "predictions.jsonl").read_text().splitlines() for run in (one, two)]
         assert [json.loads(line)["id"] for line in lines[1]] == [json.loads(line)["id"] for line in lines[0]]
     again = finish(start(2, ["finetune", "--resume", "--run", two]))
-    assert again[0].count("is finished") == 2
+    assert again[0].count("is finished") == 4
 
 
 def test_two_processes_start_from_a_model_with_a_teacher(pretrained: Path, shards: Path, tmp_path: Path) -> None:
@@ -142,11 +143,19 @@ def under_open_mpi(count: int, arguments: list[object]) -> list[Popen[str]]:
     return [start_bigs(*arguments, **address, **rank) for rank in ranks]
 
 
-def test_two_processes_evaluate_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    finish(start(2, finetune("mnli", pretrained, glue, run, "--set", "epochs=1")))
+@pytest.fixture(scope="module")
+def suite(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tasks MNLI and MRPC, and with `one`, a suite of both by one process. Do not modify it."""
+    folder = tmp_path_factory.mktemp("suite")
+    for name in ("MNLI", "MRPC"):
+        shutil.copytree(glue / name, folder / "tasks" / name)
+    bigs(*finetune("glue", pretrained, folder / "tasks", folder / "one", "--set", "epochs=1")).fine()
+    return folder
+
+
+def test_two_processes_evaluate_like_one(pretrained: Path, suite: Path) -> None:
     for arguments, launch in (
-        (("mnli", "--model", run, "--data", glue), start),
+        (("mnli", "--model", suite / "one" / "mnli", "--data", suite / "tasks"), start),
         (("mlm", "--model", pretrained), under_open_mpi),
     ):
         command = ["eval", *arguments, "--json"]
@@ -157,19 +166,6 @@ def test_two_processes_evaluate_like_one(pretrained: Path, glue: Path, tmp_path:
         assert json.loads(out)["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
         assert second.communicate(timeout=HANG)[0] == ""
         assert second.returncode == 0
-
-
-def test_two_processes_run_a_sweep_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    sweep = ("--sweep", "optimizer.learning_rate=1e-3,3e-3", "--set", "epochs=1")
-    bigs(*finetune("cola", pretrained, glue, one, *sweep)).fine()
-    messages = finish(start(2, finetune("cola", pretrained, glue, two, *sweep)))
-    assert "Setting 2 of 2" in messages[0]
-    for name in ("learning_rate=1e-3", "learning_rate=3e-3"):
-        losses = [curve(read_metrics(run / name / "metrics.jsonl"), "loss")[1] for run in (one, two)]
-        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    again = finish(start(2, ["finetune", "--resume", "--run", two]))
-    assert again[0].count("is finished") == 2
 
 
 FAILING = """
@@ -203,17 +199,14 @@ def test_a_failure_in_one_process_ends_a_sweep(pretrained: Path, glue: Path, tmp
             process.communicate()
 
 
-def test_two_processes_run_the_glue_suite_like_one(pretrained: Path, glue: Path, tmp_path: Path) -> None:
+def test_two_processes_run_the_glue_suite_like_one(pretrained: Path, suite: Path, tmp_path: Path) -> None:
     """MRPC starts from the MNLI run, which process 0 has just written. Only process 0 writes a submission."""
-    tasks, root = tmp_path / "tasks", tmp_path / "suite"
-    for name in ("MNLI", "MRPC"):
-        shutil.copytree(glue / name, tasks / name)
-    bigs(*finetune("glue", pretrained, tasks, tmp_path / "one", "--set", "epochs=1")).fine()
+    tasks, root = suite / "tasks", tmp_path / "suite"
     messages = finish(under_open_mpi(2, finetune("glue", pretrained, tasks, root, "--set", "epochs=1")))
     assert "Task 2 of 2: mrpc" in messages[0]
     assert f"from: {root}/mnli" in (root / "mrpc" / "recipe.yaml").read_text()
     for task in ("mnli", "mrpc"):
-        one, two = (json.loads((run / task / "results.json").read_text()) for run in (tmp_path / "one", root))
+        one, two = (json.loads((run / task / "results.json").read_text()) for run in (suite / "one", root))
         assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
     table = ("eval", "glue", "--model", root, "--coordinator", f"127.0.0.1:{free_port()}")
     finish([start_bigs(*table, PMI_RANK=str(rank), PMI_SIZE="2") for rank in range(2)])  # as mpirun of MPICH does
