@@ -268,7 +268,7 @@ def export(
         raise RequestError(
             f"Not installed: {', '.join(missing)}. Install with: pip install 'bigs[onnx,torch]', or change --runner."
         )
-    config = _config(layers, hidden, vocab_size, max_position_embeddings=length)
+    config = _config(layers, hidden, vocab_size, length)
     report = heading("export", model=config.model_dump(), length=length, batch=batch, rounds=rounds)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -373,10 +373,14 @@ def _check_known(kind: str, names: Iterable[str], known: Collection[str]) -> Non
             raise RequestError(f"There is no {kind} {name}.{did_you_mean(name, known)} Choose from {', '.join(known)}.")
 
 
-def _config(layers: int, hidden: int, vocab_size: int, **others: int) -> BiGSConfig:
-    """Return the config of a model with the published ratio I / H."""
+def _config(layers: int, hidden: int, vocab_size: int, length: int = 512) -> BiGSConfig:
+    """Return the config of a model with the published ratio I / H, for at most `length` tokens."""
     from bigs_cli.recipe import BiGSConfig
 
     return BiGSConfig(
-        vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, **others
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        max_position_embeddings=length,
     )
