@@ -21,7 +21,7 @@ from tests.checkpoints.test_hub import use_hub
 from tests.checkpoints.tiny import config, parameters, same
 from tests.hub_server import Fault, Hub, serving
 from tests.hub_writing import Writing
-from tests.tiny import Done, bigs, pretrain, snapshot
+from tests.tiny import Done, bigs, most_optimizations, pretrain, snapshot
 
 OF = config(head="sequence-classification")
 FLAT = parameters(OF)
@@ -29,6 +29,13 @@ TOKEN = "hf_of_ada"
 
 # The client uploads large files in a way that its HTTP library has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimized() -> Iterator[None]:
+    """Replace the fixture of this folder: no test here compares numbers with those of another program."""
+    with most_optimizations(disabled=True):
+        yield
 
 
 @pytest.fixture

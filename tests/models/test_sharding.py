@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from bigs_cli.models.sharding import AXES, shardings
 from bigs_cli.recipe.groups import Optimizer
 from bigs_cli.training.optimizer import make_optimizer
 from bigs_cli.training.step import TrainState, new_state
-from tests.tiny import bigs, on_eight_devices, parameters, pretrain
+from tests.tiny import bigs, most_optimizations, on_eight_devices, parameters, pretrain
 from tests.training.test_resume import training_log
 
 STEADY: dict[str, Any] = {"steps": 9, "checkpoint__every_steps": 3, "checkpoint__keep": 9}
@@ -32,6 +33,13 @@ sets = ("--set", "mesh.data=2", "--set", "mesh.fsdp=2", "--set", "mesh.tensor=2"
 bigs(*pretrain(shards, fresh, *sets, **STEADY)).fine()
 print(bigs(*pretrain(shards, wide, "--resume", *sets)).fine().err)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimized() -> Iterator[None]:
+    """Replace the fixture of this folder: compile like the processes with eight devices that tests compare with."""
+    with most_optimizations(disabled=True):
+        yield
 
 
 def share(sizes: tuple[int, int, int, int]) -> float:
