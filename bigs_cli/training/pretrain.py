@@ -177,7 +177,7 @@ def _fit_budget(training: Training, params: Parameters, validation_rows: int) ->
     """
     recipe = training.recipe
     assert isinstance(recipe, PretrainRecipe)
-    err.print(f"Measuring the speed for a budget of {recipe.budget}.")
+    err.print(f"Measuring the speed for a budget of {recipe.budget}, which replaces steps: {recipe.steps:,}.")
     steps = steps_within(training, params, validation_rows)
     values = recipe.model_dump(mode="json", by_alias=True) | {"steps": steps, "budget": None}
     try:

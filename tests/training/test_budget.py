@@ -48,7 +48,7 @@ def test_small_batches_of_a_warmup_take_less_time() -> None:
 def test_the_run_records_the_number_of_steps(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "_fit", lambda *measured: 4)
     done = bigs(*pretrain(shards, tmp_path / "run", "--budget", "0.01s")).fine()
-    assert "Measuring the speed for a budget of 0.01s." in done.err
+    assert "Measuring the speed for a budget of 0.01s, which replaces steps: 6." in done.err
     assert "4 steps of" in done.err
     recorded = load_recipe(str(tmp_path / "run" / "recipe.yaml"))
     assert isinstance(recorded, PretrainRecipe)

@@ -21,6 +21,7 @@ from tests.training.test_resume import interrupt, same, training_log
 from tests.training.test_task_types import write_choices
 
 SAME_SIZE = {"model__hidden_dropout_prob": 0}
+EVALUATE_AT_THE_END = "evaluate_every=1000"
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,8 @@ def test_fine_tuning_learns_the_scores_of_a_teacher_with_another_vocabulary(
     for task, seeds in (("stsb", 1), ("cola", 2)):
         teacher, run = tmp_path / f"{task}-teacher", tmp_path / task
         bigs(*finetune(task, tmp_path / "base", glue, teacher)).fine()
-        options = ("--teacher", teacher, "--set", "distillation.weight=1", "--set", "epochs=20", "--set", "dropout=0")
+        changes = ("distillation.weight=1", "epochs=20", "dropout=0", EVALUATE_AT_THE_END)
+        options = ("--teacher", teacher, *(word for change in changes for word in ("--set", change)))
         done = bigs(*finetune(task, pretrained, glue, run, *options, "--seeds", seeds)).fine()
         assert f"Teacher: {teacher} (a run)" in done.err
         difference = logged(run / "seed-43" if seeds > 1 else run, "distillation")
@@ -161,7 +163,8 @@ def test_fine_tuning_learns_the_scores_of_a_teacher_with_another_vocabulary(
 def learned_half(words: tuple[object, ...], tmp_path: Path) -> None:
     """Train a teacher, then a model that learns only from it: the difference between them must fall by half."""
     bigs("finetune", *words, "--set", "epochs=2", "--run", tmp_path / "teacher").fine()
-    options = ("--teacher", tmp_path / "teacher", "--set", "distillation.weight=1", "--set", "epochs=10")
+    changes = ("distillation.weight=1", "epochs=10", EVALUATE_AT_THE_END)
+    options = ("--teacher", tmp_path / "teacher", *(word for change in changes for word in ("--set", change)))
     bigs("finetune", *words, *options, "--run", tmp_path / "run").fine()
     difference = logged(tmp_path / "run", "distillation")
     assert np.mean(difference[-3:]) < 0.5 * np.mean(difference[:3])
